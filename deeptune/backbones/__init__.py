@@ -1,0 +1,48 @@
+"""Pretrained feature extractors behind one protocol: `load_backbone` and what it returns."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from deeptune import catalog
+from deeptune.backbones.base import Backbone, ImageBackbone, ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.weights import fingerprint
+from deeptune.errors import SpecError
+from deeptune.spec.model import BackboneSpec
+
+__all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "load_backbone"]
+
+
+def load_backbone(
+    spec: BackboneSpec,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    config_dir: Path | None = None,
+    load_weights: bool = True,
+) -> Backbone:
+    """Build a backbone and load its weights.
+
+    `seed` governs random weights and nothing else: the same bits each time. `config_dir` is a folder that
+    `Backbone.save_config` wrote: configuration and tokenizer then come from there. `load_weights=False` builds
+    the architecture only, for weights that a checkpoint will bring. `device="meta"` builds without memory
+    and without weights; a text backbone's `preprocessing` is then None if its tokenizer is not at hand.
+
+    Raises WeightsError for an unknown backbone or weights that cannot be found, read or fitted, and
+    SpecError for an option that the backbone does not have.
+    """
+    info = catalog.find(spec.name)
+    if info.modality == "image" and spec.max_length != "auto":
+        raise SpecError(f"backbone.max_length: {info.name} reads images, which have no length in tokens; leave it out.")
+    if info.modality == "text" and spec.image_size != "auto":
+        raise SpecError(f"backbone.image_size: {info.name} reads text, which has no size in pixels; leave it out.")
+    module, _, function = info.loader.partition(":")
+    load = getattr(importlib.import_module(module), function)
+    on_meta = device == "meta"
+    backbone: Backbone = load(
+        info, spec, seed=seed, on_meta=on_meta, config_dir=config_dir, load_weights=load_weights and not on_meta
+    )
+    if not on_meta and (load_weights or spec.weights == "random"):
+        backbone.fingerprint = fingerprint(backbone.net)
+    return backbone.eval() if on_meta else backbone.to(device).eval()

@@ -1,0 +1,118 @@
+"""What every backbone is to the rest: inputs in, one vector per sample out, and its own preprocessing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deeptune.catalog import BackboneInfo
+from deeptune.errors import SpecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Interpolation = Literal["bilinear", "bicubic"]
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """What an image goes through before the backbone: resize, centre crop, scale to 0 … 1, normalise.
+
+    `resize` is the length of the shorter side before a square of `image_size` pixels is cut from the centre.
+    """
+
+    image_size: int
+    resize: int
+    interpolation: Interpolation
+    mean: RGB
+    std: RGB
+
+    def at(self, image_size: int) -> ImagePreprocessing:
+        """The same at another size: the crop keeps its share of the image."""
+        resize = max(image_size, round(self.resize * image_size / self.image_size))
+        return ImagePreprocessing(image_size, resize, self.interpolation, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    pad_id: int
+
+
+class Backbone(nn.Module, ABC):
+    """A feature extractor: `forward` maps inputs to (B, `width`) float32, `features` stops before pooling.
+
+    `fingerprint` identifies the weights as loaded, before any tuning or adapter; it is None when no weights
+    were loaded (meta device, or `load_weights=False`).
+    """
+
+    def __init__(
+        self,
+        info: BackboneInfo,
+        net: nn.Module,
+        *,
+        width: int,
+        pooling: str,
+        preprocessing: ImagePreprocessing | TextPreprocessing | None,
+    ) -> None:
+        super().__init__()
+        self.info = info
+        self.net = net
+        self.width = width
+        self.pooling = pooling
+        self.preprocessing = preprocessing
+        self.fingerprint: str | None = None
+
+    @abstractmethod
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Unpooled features: a map (B, C, H, W) or tokens (B, T, D)."""
+
+    @abstractmethod
+    def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Reduce `features` to (B, width)."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.pool(self.features(inputs), inputs).float()
+
+    def save_config(self, folder: Path) -> None:  # noqa: B027  most backbones are known by name alone
+        """Write what `load_backbone(config_dir=folder)` needs besides the spec: nothing for images."""
+
+
+class ImageBackbone(Backbone):
+    """A backbone for {"images": uint8 (B, 3, S, S)}; images are normalised on the device they are on."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, info: BackboneInfo, net: nn.Module, *, width: int, pooling: str, preprocessing: ImagePreprocessing
+    ) -> None:
+        super().__init__(info, net, width=width, pooling=pooling, preprocessing=preprocessing)
+        # Not persistent: they belong to the preprocessing, not to the weights.
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+
+    def normalised(self, inputs: dict[str, Tensor]) -> Tensor:
+        return (inputs["images"].float() / 255 - self.mean) / self.std
+
+
+def resolve_pooling(info: BackboneInfo, asked: str, default: str, allowed: Iterable[str]) -> str:
+    """`asked`, or `default` for "auto"; raises SpecError for a pooling that the backbone does not have."""
+    if asked in ("auto", default):
+        return default
+    if asked not in (allowed := tuple(allowed)):
+        raise SpecError(
+            f"backbone.pooling: {info.name} has no pooling {asked!r}.",
+            hint="Choose one of: " + ", ".join(dict.fromkeys(("auto", *allowed))) + ".",
+        )
+    return asked

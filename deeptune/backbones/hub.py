@@ -1,0 +1,182 @@
+"""Pretrained files from the libraries' own caches, or from their hubs with one attempt and one error."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+from deeptune.backbones.weights import WEIGHT_FILES, index_shards
+from deeptune.errors import WeightsError
+
+TIMEOUT = 10  # seconds for an answer; a machine without network must hear so soon
+# A vocabulary is the last to be fetched, so that a cache that has one has the rest too.
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_VOCABULARIES = (
+    "merges.txt", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "tokenizer.json",
+)  # fmt: skip
+
+
+def url_file(url: str, path: Path) -> Path:
+    """`path`, fetched from `url` and checked against the hash in its name unless it is there already."""
+    if path.is_file():
+        return path
+    from torch.hub import HASH_REGEX, download_url_to_file
+
+    digest = HASH_REGEX.search(path.name)
+    try:
+        # torch's own download waits for ever on a network that swallows packets: ask first.
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
+            pass
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:  # URLError and timeouts are OSErrors; a wrong hash is a RuntimeError
+        raise WeightsError(
+            f"Pretrained weights {path.name} are not on this machine, and fetching them failed: {_reason(error)}.\n"
+            f"Looked for: {path}\nComes from: {url}",
+            hint=f"Fetch {url} on a machine that can, and put it at {path} (or give its path as backbone.weights). "
+            'Or train from random weights with backbone.weights = "random".',
+        ) from error
+    return path
+
+
+def hub_folder(
+    repo: str, *, weights: tuple[str, ...] = WEIGHT_FILES, tokenizer: bool = False, older_names: Iterable[str] = ()
+) -> Path:
+    """The cached snapshot of a Hugging Face repository: its configuration, weights, and tokenizer if asked.
+
+    What is cached is used without a look at the network; otherwise the files are fetched once. `weights` are
+    the file names of which one is needed, the preferred first; () for none. `older_names` are ids under which
+    the cache may also know the repository. Raises WeightsError: no such repository, no access to it, no network.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise WeightsError(
+            f"{repo!r} is neither a folder on this machine nor the name of a Hugging Face repository.",
+            hint="Expected a folder with a config.json, or a name such as google-bert/bert-base-cased.",
+        ) from error
+    for name in (repo, *older_names):
+        if folder := _cached_folder(name, weights=weights, tokenizer=tokenizer):
+            return folder
+    return _fetch(repo, weights=weights, tokenizer=tokenizer)
+
+
+def _cached_folder(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "config.json")
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    if weights and weight_file(folder, weights) is None:
+        return None
+    if tokenizer and not has_tokenizer(folder):
+        return None
+    return folder
+
+
+def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | None:
+    """The first of `names` in a folder; an index counts when every file that it names is there too."""
+    for name in names:
+        file = folder / name
+        if file.is_file() and (file.suffix != ".json" or all(shard.is_file() for shard in index_shards(file))):
+            return file
+    return None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary."""
+    return any((folder / name).is_file() for name in _VOCABULARIES[1:])
+
+
+def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError
+
+    url = hf_hub_url(repo, "config.json")
+    page = f"{constants.ENDPOINT}/{repo}"
+    wanted = "its configuration" + (", tokenizer" if tokenizer else "") + (f" and {weights[0]}" if weights else "")
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise ConnectionError("HF_HUB_OFFLINE is set")
+        # One attempt: hf_hub_download alone would go on trying for a minute.
+        get_hf_file_metadata(url, timeout=TIMEOUT)
+        folder = Path(hf_hub_download(repo, "config.json")).parent
+        for name in (*_TOKENIZER_SETTINGS, *_VOCABULARIES) if tokenizer else ():
+            _fetch_one(repo, name)
+        for name in weights:
+            if file := _fetch_one(repo, name):
+                for shard in index_shards(file) if file.suffix == ".json" else ():
+                    hf_hub_download(repo, shard.name)
+                break
+        else:
+            if weights:
+                raise WeightsError(
+                    f"{repo} holds none of {', '.join(weights)}.", hint=f"See {page} for what it holds."
+                )
+        return folder
+    except GatedRepoError as error:
+        raise WeightsError(
+            f"{repo} is gated: its owner grants access on request.",
+            hint=f"Ask for it at {page}, then log in with `hf auth login`.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"There is no repository {repo!r} at {constants.ENDPOINT}, or it is private.",
+            hint="Check the name; for a private one log in with `hf auth login`.",
+        ) from error
+    except EntryNotFoundError as error:
+        if _is_no_answer(error):
+            raise _offline(repo, wanted, page, error) from error
+        raise WeightsError(
+            f"{repo} has no config.json, so it is not a model of the transformers library.", hint=f"See {page}."
+        ) from error
+    except WeightsError:
+        raise
+    except Exception as error:  # httpx raises its own kinds, and which httpx depends on huggingface_hub's version
+        raise _offline(repo, wanted, page, error) from error
+
+
+def _fetch_one(repo: str, name: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, name))
+    except EntryNotFoundError as error:
+        if _is_no_answer(error):
+            raise
+        return None
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """huggingface_hub reports a lost connection as a local file that was not found."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(error, LocalEntryNotFoundError)
+
+
+def _offline(repo: str, wanted: str, page: str, error: Exception) -> WeightsError:
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--"))
+    return WeightsError(
+        f"{repo} ({wanted}) is not on this machine, and fetching it failed: {_reason(error)}.\n"
+        f"Looked in: {cache}\nComes from: {page}",
+        hint=f"On a machine with network run `hf download {repo} --local-dir FOLDER`, copy FOLDER here and set "
+        'backbone.name = "hf:FOLDER"; or copy that machine\'s cache folder to the place above. '
+        'backbone.weights = "random" needs no weights, but a text backbone still needs its tokenizer.',
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    reason = getattr(error, "reason", None) or error.__cause__ or error
+    text = str(reason).strip().splitlines()
+    return (text[0][:200] if text else type(reason).__name__).rstrip(".")

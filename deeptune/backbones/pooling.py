@@ -1,0 +1,37 @@
+"""How unpooled features become one vector per sample. Padding never takes part."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, arange, finfo
+
+MAP_POOLING = ("mean", "max")
+TOKEN_POOLING = ("mean", "max", "cls", "last")
+
+
+def pool_map(features: Tensor, how: str) -> Tensor:
+    """Reduce a feature map (B, C, H, W) to (B, C) by global average (`mean`) or maximum (`max`)."""
+    if how == "mean":
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+    if how == "max":
+        return features.amax((2, 3))
+    raise ValueError(f"a feature map has no {how!r} pooling")
+
+
+def pool_tokens(features: Tensor, how: str, mask: Tensor) -> Tensor:
+    """Reduce tokens (B, T, D) to (B, D); `mask` (B, T) is 1 where a token counts, at least once in each row.
+
+    `mean` and `max` run over the counted tokens, `cls` is the first token, `last` the last counted one.
+    """
+    if how == "mean":
+        weight = mask.unsqueeze(-1).to(features.dtype)
+        return (features * weight).sum(1) / weight.sum(1)
+    if how == "max":
+        return features.masked_fill(mask.unsqueeze(-1) == 0, finfo(features.dtype).min).amax(1)
+    if how == "cls":
+        return features[:, 0]
+    if how == "last":
+        positions = arange(mask.shape[1], device=mask.device)
+        last = (mask.long() * positions).argmax(1)
+        return features[arange(len(features), device=mask.device), last]
+    raise ValueError(f"tokens have no {how!r} pooling")

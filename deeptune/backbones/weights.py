@@ -1,0 +1,194 @@
+"""Weights in and out: reading files without running code, fitting them strictly, naming them by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deeptune.errors import WeightsError, listed
+
+State = dict[str, Tensor]
+
+# In the order in which they are preferred; an index names the files that the weights are spread over.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+_PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers on the CPU that depend on `seed` alone; the caller's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
+    """`sha256:…` over the sorted names, dtypes, shapes and bytes of every tensor of the state."""
+    state = module_or_state.state_dict() if isinstance(module_or_state, nn.Module) else module_or_state
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a .safetensors, .pth, .pt or .bin file, or of a folder that holds one.
+
+    Nothing in the file is run. A state dict inside a training checkpoint is taken out, and the prefixes
+    that DataParallel and torch.compile leave are dropped. Raises WeightsError for a missing, damaged or
+    foreign file, and for one that holds Python objects beside tensors.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"backbone.weights: there is no file or folder {str(path)!r}.",
+            hint="Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one.",
+        )
+    if path.suffix not in _SUFFIXES:
+        raise WeightsError(f"{path}: not a weight file; expected one of {', '.join(_SUFFIXES)}.")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _unwrapped(content, path)
+
+
+def _read_folder(folder: Path) -> State:
+    files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
+    if not files:
+        files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+        if len(files) != 1:
+            found = f"several: {listed(file.name for file in files)}" if files else "none"
+            raise WeightsError(
+                f"{folder}: expected one weight file in this folder, found {found}.",
+                hint="Name the file itself, or call it model.safetensors.",
+            )
+    if files[0].suffix != ".json":
+        return read_state(files[0])
+    state: State = {}
+    for shard in index_shards(files[0]):
+        state |= read_state(shard)
+    return state
+
+
+def index_shards(index: Path) -> list[Path]:
+    """The files that a `*.index.json` names, in its own folder."""
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{index}: not an index of weight files ({error}).") from error
+    return [index.parent / Path(name).name for name in names]
+
+
+def _read_safetensors(path: Path) -> State:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if re.search(r"Unsupported (global|class|operand)|GLOBAL|not an allowed", str(error)):
+            raise WeightsError(
+                f"{path}: refused: the file holds Python objects beside tensors, and reading those runs code.",
+                hint="Where you trust the file, save its tensors alone: torch.save(model.state_dict(), ...) or safetensors.",
+            ) from error
+        raise _damaged(path, error) from error
+    # torch.load meets damaged bytes with whatever its parsers raise.
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return WeightsError(
+        f"{path}: cannot be read as weights; the file is damaged or of another format ({reason}).",
+        hint="Delete it and fetch it again, or give another file.",
+    )
+
+
+def _unwrapped(content: Any, path: Path) -> State:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise WeightsError(f"{path}: holds no named tensors.", hint="Expected a state dict: names and tensors.")
+    state: OrderedDict[str, Tensor] = OrderedDict(tensors)
+    metadata = dict(getattr(content, "_metadata", None) or {})
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state.items())
+            metadata = {name.removeprefix(prefix): value for name, value in metadata.items()}
+    if metadata:
+        state._metadata = metadata  # type: ignore[attr-defined]  # modules upgrade old names by the version in it
+    return state
+
+
+def load_state(net: nn.Module, state: State, *, source: str, ignore: tuple[str, ...] = ()) -> None:
+    """Copy `state` into `net`, which must take every one of its own weights from it.
+
+    Keys that start with one of `ignore` (the classifier's) may be there and are left out. BatchNorm's count
+    of batches may be missing: old files have none, and nothing reads it. Raises WeightsError that lists what
+    is missing, unexpected or of another shape.
+    """
+    kept = OrderedDict((name, tensor) for name, tensor in state.items() if not name.startswith(ignore or ("\0",)))
+    if hasattr(state, "_metadata"):
+        kept._metadata = state._metadata  # type: ignore[attr-defined]
+    own = net.state_dict()
+    shapes = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        for name, tensor in kept.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    missing: Iterable[str] = ()
+    unexpected: Iterable[str] = ()
+    try:
+        fitting = OrderedDict((k, v) for k, v in kept.items() if k not in own or own[k].shape == v.shape)
+        if hasattr(kept, "_metadata"):
+            fitting._metadata = kept._metadata  # type: ignore[attr-defined]
+        result = net.load_state_dict(fitting, strict=False)
+        missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked") and k not in kept]
+        unexpected = result.unexpected_keys
+    except RuntimeError as error:  # a key that a module renamed on the way in, of another shape
+        shapes += [line.strip() for line in str(error).splitlines()[1:]]
+    check_fit(source, missing=missing, unexpected=unexpected, shapes=shapes)
+
+
+def check_fit(
+    source: str, *, missing: Iterable[str] = (), unexpected: Iterable[str] = (), shapes: Iterable[str] = ()
+) -> None:
+    """Raise WeightsError with counts and the first few keys if there is any."""
+    problems = []
+    for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if keys := sorted(keys):
+            problems.append(f"{len(keys):,} {kind}: {listed(keys, most=5)}")
+    if problems:
+        raise WeightsError(
+            f"backbone.weights: {source} does not fit the backbone. Keys " + "; ".join(problems) + ".",
+            hint="Check that backbone.name is the architecture that these weights were trained in.",
+        )

@@ -1,0 +1,199 @@
+"""`deeptune predict`, `evaluate` and `embed`: use a finished run, or a plain backbone, on other files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deeptune.cli.console import console, say
+from deeptune.errors import SpecError
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, id, unique start of an id, or `latest`.")]
+DataOption = Annotated[str, typer.Option("--data", help="Parquet file, glob or folder.", metavar="FILE")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="OUT")]
+RootOption = Annotated[Path, typer.Option("--runs", help="Folder in which run ids are looked up.")]
+DeviceOption = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Rows at once; by default as in the run.")]
+BadOption = Annotated[str, typer.Option("--on-bad-sample", help="`skip` writes nulls and the reason; `error` stops.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def predict(
+    run: RunArgument,
+    data: DataOption,
+    output: OutputOption,
+    runs: RootOption = Path("runs"),
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    on_bad_sample: BadOption = "skip",
+    quiet: QuietOption = False,
+) -> None:
+    """Predict a file's rows with a run's best model. Labels are not needed; row order is kept."""
+    _check_policy(on_bad_sample)
+    _check_output(output)
+    from deeptune.engine import predict as engine
+    from deeptune.engine.tables import write_table
+    from deeptune.runs import find_run
+
+    trained, compute = engine.open_run(find_run(run, runs), device=device)
+    with _progress("predicting", quiet) as progress:
+        applied, _ = engine.apply_run(
+            trained, compute, data, embed=False, labelled=False,
+            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+        )  # fmt: skip
+    write_table(engine.predictions(trained, applied), output)
+    _tell_written(output, applied.source.num_rows, applied.errors, "predictions")
+
+
+def evaluate(
+    run: RunArgument,
+    data: DataOption,
+    runs: RootOption = Path("runs"),
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    on_bad_sample: BadOption = "error",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the metrics to this JSON file as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a run's best model on a labelled file, with the metrics of the run itself."""
+    _check_policy(on_bad_sample)
+    if output is not None:
+        _check_output(output)
+    from deeptune.cli.summary import metrics_table, worst_classes_table
+    from deeptune.engine import predict as engine
+    from deeptune.runs import find_run, write_json
+
+    trained, compute = engine.open_run(find_run(run, runs), device=device)
+    with _progress("scoring", quiet or as_json) as progress:
+        applied, truth = engine.apply_run(
+            trained, compute, data, embed=False, labelled=True,
+            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+        )  # fmt: skip
+    assert truth is not None
+    metrics = engine.metrics(trained, applied, truth)
+    if output is not None:
+        write_json(output, metrics)
+    if as_json:
+        say(json.dumps(metrics, allow_nan=False))
+        return
+    out = console()
+    out.print(metrics_table(metrics, title=f"{trained.directory.id} on {data}"))
+    if (worst := worst_classes_table(metrics)) is not None:
+        out.print(worst)
+    if applied.errors:
+        say(f"{len(applied.errors):,} of {applied.source.num_rows:,} rows could not be scored")
+
+
+def embed(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run whose model embeds; leave out with --backbone.")] = None,
+    data: DataOption = ...,  # type: ignore[assignment]
+    output: OutputOption = ...,  # type: ignore[assignment]
+    backbone: Annotated[str | None, typer.Option(help="Embed with this plain backbone instead of a run.")] = None,
+    weights: Annotated[str, typer.Option(help="With --backbone: `pretrained`, `random` or a path.")] = "pretrained",
+    pooling: Annotated[str, typer.Option(help="With --backbone: `auto`, `mean`, `max`, `cls`, `pooler` or `last`.")] = "auto",
+    image_size: Annotated[int | None, typer.Option(help="With --backbone: pixels on a side.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
+    input: Annotated[str | None, typer.Option(help="With --backbone: the input column.")] = None,
+    label: Annotated[str, typer.Option(help="With --backbone: the label column, if the file has one.")] = "labels",
+    runs: RootOption = Path("runs"),
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    on_bad_sample: BadOption = "skip",
+    quiet: QuietOption = False,
+) -> None:
+    """Write an embedding for every row of a file: of a run's best model, or of a plain backbone."""
+    if (run is None) == (backbone is None):
+        raise SpecError("give either a RUN or --backbone NAME", hint="For example: deeptune embed latest --data FILE --output OUT.parquet")
+    _check_policy(on_bad_sample)
+    _check_output(output)
+    from deeptune.engine import predict as engine
+    from deeptune.engine.tables import write_table
+
+    if backbone is not None:
+        spec = _backbone_spec(name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length)
+        with _progress("embedding", quiet) as progress:
+            applied = engine.embed_with_backbone(
+                spec, data, input=input, device=device,
+                batch_size=batch_size or 32, on_bad_sample=on_bad_sample, progress=progress,
+            )  # fmt: skip
+        table = engine.embeddings(applied, label=label)
+    else:
+        from deeptune.runs import find_run
+
+        trained, compute = engine.open_run(find_run(str(run), runs), device=device)
+        with _progress("embedding", quiet) as progress:
+            applied, _ = engine.apply_run(
+                trained, compute, data, embed=True, labelled=False,
+                batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+            )  # fmt: skip
+        table = engine.embeddings(applied, label=trained.spec.data.label)
+    write_table(table, output)
+    _tell_written(output, applied.source.num_rows, applied.errors, "embeddings")
+
+
+def _backbone_spec(**values: Any) -> Any:
+    """The options as the spec's own `backbone` part, so that they are checked by the same rules."""
+    from deeptune.spec.toml import validate
+
+    chosen = {key: value for key, value in values.items() if value is not None}
+    return validate({"data": {"path": "."}, "backbone": chosen}).backbone
+
+
+def _check_policy(policy: str) -> None:
+    if policy not in ("skip", "error"):
+        raise SpecError(f"--on-bad-sample: expected 'skip' or 'error', got {policy!r}")
+
+
+def _check_output(output: Path) -> None:
+    """Know before the work, not after it, that the result can't be written."""
+    import os
+
+    from deeptune.errors import CheckpointError
+
+    if output.is_dir():
+        raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as out.parquet.")
+    folder = output.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise CheckpointError(f"cannot write {output}: no right to write in {folder}", hint="Choose another --output.")
+
+
+def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) -> None:
+    say(f"wrote {rows:,} {what} to {output}")
+    if errors:
+        first, reason = next(iter(errors.items()))
+        say(f"{len(errors):,} rows have none (see the column `error`); the first is row {first}: {reason}")
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Any]:
+    """A bar on stderr while a file is worked on; nothing where stderr is no terminal."""
+    out = console(stderr=True)
+    if quiet or not out.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=out, refresh_per_second=4, transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("reading", total=None)
+        last = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal last
+            # The data check counts to the total first; the model then starts again from the beginning.
+            if done < last:
+                bar.update(task, description=what)
+            last = done
+            bar.update(task, completed=done, total=total)
+
+        yield progress

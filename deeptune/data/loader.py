@@ -1,0 +1,281 @@
+"""Rows of a source, in batches of tensors."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from deeptune.data.images import Augmentation, blank_image, decode_image, resize_crop, to_tensor
+from deeptune.data.inputs import input_column, modality_of
+from deeptune.data.source import Source
+from deeptune.data.text import collate, tokenise
+from deeptune.errors import DataError, TrainingError
+
+if TYPE_CHECKING:
+    from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+
+_TEXTS_AT_ONCE = 2048
+_Key = tuple[int, int]  # epoch, position among the loader's rows
+
+
+@dataclass
+class Batch:
+    """`inputs` are {"images": uint8 (B, 3, S, S)} or {"input_ids", "attention_mask": int64 (B, T)}; `targets`
+    int64 class indices or float32 as they were given, or None; `rows` (int64) index the source."""
+
+    inputs: dict[str, Tensor]
+    targets: Tensor | None
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """Inputs and targets on `device`; `rows` stay where they are."""
+        inputs = {name: value.to(device, non_blocking=non_blocking) for name, value in self.inputs.items()}
+        targets = None if self.targets is None else self.targets.to(device, non_blocking=non_blocking)
+        return Batch(inputs, targets, self.rows)
+
+    def pin_memory(self) -> Batch:  # found and called by torch's DataLoader
+        inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+        return Batch(inputs, None if self.targets is None else self.targets.pin_memory(), self.rows)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order (int64 permutation of n) in which a shuffled epoch goes through the rows."""
+    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
+    return torch.randperm(n, generator=torch.Generator().manual_seed(int(mixed) >> 1))
+
+
+def make_loader(
+    source: Source,
+    input: str,
+    rows: np.ndarray,
+    preprocessing: ImagePreprocessing | TextPreprocessing,
+    *,
+    targets: np.ndarray | None = None,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int = 0,
+    augmentation: str = "none",
+    flip: bool | None = None,
+    workers: int = 0,
+    blank: AbstractSet[int] = frozenset(),
+    pin_memory: bool = False,
+) -> Loader:
+    """A loader over `rows` (int64 indices in `source`).
+
+    `targets`, one per row, are passed on: integers as int64, floats as float32 (standardise them first).
+    `blank` holds the rows to replace by a white image or an empty text. `flip` allows mirrored images; by
+    default where the targets are classes. `workers` processes decode images; texts are tokenised here, at once.
+    """
+    rows = np.asarray(rows, np.int64)
+    column = input_column(source, input)
+    dataset: _Images | _Texts
+    if modality_of(column.type) == "image":
+        if augmentation == "none":
+            augment = None
+        else:
+            flip = targets is not None and np.issubdtype(targets.dtype, np.integer) if flip is None else flip
+            size, mode = preprocessing.image_size, preprocessing.interpolation  # type: ignore[union-attr]
+            augment = Augmentation(augmentation, image_size=size, interpolation=mode, flip=flip, seed=seed)
+        dataset = _Images(source, column, rows, targets, blank, preprocessing, augment)  # type: ignore[arg-type]
+    else:
+        dataset = _Texts(source, column, rows, targets, blank, preprocessing)  # type: ignore[arg-type]
+        workers = 0  # only padding is left to do
+    return Loader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, workers=workers, pin_memory=pin_memory)
+
+
+class Loader:
+    """Iterates over Batch. Without shuffling in the rows' order; the last, shorter batch is kept.
+
+    For text, `lengths` are the tokens of each row as kept (int64, in the order of `rows`) and `truncated` says
+    how many rows lost some; for images they are None and 0.
+    """
+
+    def __init__(
+        self, dataset: _Images | _Texts, *, batch_size: int, shuffle: bool, seed: int, workers: int, pin_memory: bool
+    ) -> None:
+        self.rows = dataset.rows
+        self.lengths: np.ndarray | None = getattr(dataset, "lengths", None)
+        self.truncated: int = getattr(dataset, "truncated", 0)
+        self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed)
+        self._loader = DataLoader(
+            dataset,
+            batch_sampler=self._sampler,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            # a fork shares the Parquet columns with its parent, where a fresh process would copy them
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # torch's own would draw from the generator that dropout uses
+        )
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        return self._sampler.batches
+
+    def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
+        """Choose the order and the augmentation of the next iterations; `skip` leaves out the first batches."""
+        self._sampler.epoch, self._sampler.skip = epoch, skip
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows (int64) in the order in which an epoch goes through them."""
+        return self.rows[self._sampler.order(epoch).numpy()]
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise TrainingError(
+                    "A process that decodes images ended unexpectedly, most often for want of memory.",
+                    hint="Set train.workers to a smaller number; 0 decodes in the main process.",
+                ) from error
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class _EpochSampler(Sampler[list[_Key]]):
+    """Batches of (epoch, position): workers that live on learn the epoch with each batch."""
+
+    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
+        self.epoch = self.skip = 0
+        self.batches = -(-n // batch_size)
+
+    def order(self, epoch: int) -> Tensor:
+        return epoch_order(self.n, self.seed, epoch) if self.shuffle else torch.arange(self.n)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        epoch, order = self.epoch, self.order(self.epoch).tolist()
+        for start in range(self.skip * self.batch_size, self.n, self.batch_size):
+            yield [(epoch, position) for position in order[start : start + self.batch_size]]
+
+
+class _Rows(Dataset[Batch], ABC):
+    """What images and texts share: whole batches are fetched, and an error is a value, as one raised in a worker
+    process would come back wrapped in that process's traceback."""
+
+    def __init__(
+        self,
+        source: Source,
+        column: pa.ChunkedArray,
+        rows: np.ndarray,
+        targets: np.ndarray | None,
+        blank: AbstractSet[int],
+    ) -> None:
+        self.source, self.column, self.rows, self.blank = source, column, rows, frozenset(blank)
+        self.targets: Tensor | None = None
+        if targets is not None:
+            if len(targets) != len(rows):
+                raise ValueError(f"{len(targets)} targets for {len(rows)} rows")
+            whole = np.issubdtype(targets.dtype, np.integer)
+            self.targets = torch.from_numpy(targets.astype(np.int64 if whole else np.float32))
+
+    @abstractmethod
+    def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
+        """What the backbone takes, for a batch."""
+
+    def __getitems__(self, keys: list[_Key]) -> Batch | DataError:
+        positions = torch.tensor([position for _, position in keys])
+        try:
+            inputs = self.inputs(keys)
+        except DataError as error:
+            return error
+        return Batch(
+            inputs, None if self.targets is None else self.targets[positions], torch.from_numpy(self.rows)[positions]
+        )
+
+    def bad(self, row: int, reason: str) -> DataError:
+        return DataError(
+            f"{self.source.key}: {self.source.where(row)} {reason}",
+            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
+        )
+
+
+class _Images(_Rows):
+    def __init__(
+        self,
+        source: Source,
+        column: pa.ChunkedArray,
+        rows: np.ndarray,
+        targets: np.ndarray | None,
+        blank: AbstractSet[int],
+        preprocessing: ImagePreprocessing,
+        augmentation: Augmentation | None,
+    ) -> None:
+        super().__init__(source, column, rows, targets, blank)
+        self.preprocessing, self.augmentation = preprocessing, augmentation
+
+    def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
+        return {"images": torch.stack([self.image(epoch, int(self.rows[position])) for epoch, position in keys])}
+
+    def image(self, epoch: int, row: int) -> Tensor:
+        """uint8 (3, S, S)"""
+        p = self.preprocessing
+        if row in self.blank:
+            return blank_image(p.image_size)
+        try:
+            image = decode_image(self.column[row].as_py())
+        except DataError as error:
+            raise self.bad(row, error.message) from None
+        if self.augmentation is None:
+            return to_tensor(
+                resize_crop(image, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
+            )
+        return to_tensor(self.augmentation(image, epoch=epoch, row=row))
+
+
+class _Texts(_Rows):
+    def __init__(
+        self,
+        source: Source,
+        column: pa.ChunkedArray,
+        rows: np.ndarray,
+        targets: np.ndarray | None,
+        blank: AbstractSet[int],
+        preprocessing: TextPreprocessing,
+    ) -> None:
+        super().__init__(source, column, rows, targets, blank)
+        self.pad_id = preprocessing.pad_id
+        self.ids, self.truncated = tokenise(self.texts(), preprocessing.tokenizer, preprocessing.max_length)
+        self.lengths = np.array([len(one) for one in self.ids], np.int64)
+
+    def texts(self) -> Iterator[list[str]]:
+        for start in range(0, len(self.rows), _TEXTS_AT_ONCE):
+            some = self.rows[start : start + _TEXTS_AT_ONCE]
+            texts = self.column.take(pa.array(some)).to_pylist()
+            for at, row in enumerate(some.tolist()):
+                if row in self.blank:
+                    texts[at] = ""
+                elif texts[at] is None:
+                    raise self.bad(row, "is null")
+            yield texts
+
+    def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
+        return collate([self.ids[position] for _, position in keys], self.pad_id)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,408 @@
+"""Everything that is decided about the data before training starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from deeptune.data.inputs import BadSample, check_samples, input_column, resolve_columns
+from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers, plain
+from deeptune.data.source import Source
+from deeptune.data.splits import SPLITS, assign_splits
+from deeptune.errors import DataError, listed
+from deeptune.spec.model import RunSpec, SplitSpec
+
+__all__ = [
+    "BadSample",
+    "DataPlan",
+    "SplitData",
+    "check_samples",
+    "input_column",
+    "plan_data",
+    "read_targets",
+    "resolve_columns",
+]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The rows of one split: `rows` (int64, ascending) are indices in `source`, `targets` are int64 class
+    indices or float64 numbers in their own unit, one per row."""
+
+    source: Source
+    rows: np.ndarray
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """What a run learns from. A split may be empty, but train never is.
+
+    `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
+    """
+
+    task: str
+    modality: str
+    input: str
+    label: str
+    group: str | None
+    labels: Labels
+    splits: dict[str, SplitData]
+    bad_samples: list[BadSample] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    blank: frozenset[tuple[str, int]] = frozenset()
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits: one per class, or 1."""
+        return len(self.labels) if isinstance(self.labels, ClassLabels) else 1
+
+    @property
+    def fingerprint(self) -> str:
+        """`sha256:` of the contents of all files, and of which split they are for when they differ."""
+        prints = {split: self.splits[split].source.fingerprint() for split in SPLITS}
+        if len(set(prints.values())) == 1:
+            return prints["train"]
+        return "sha256:" + hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+
+    def blank_rows(self, split: str) -> frozenset[int]:
+        return frozenset(row for where, row in self.blank if where == split)
+
+    def splits_table(self) -> pa.Table:
+        """row, split, label (the class's own value or the number), then group and file where there are such.
+
+        `row` is the index in the split's own source; `file` is there when the rows come from several files.
+        """
+        several = len({file for data in self.splits.values() for file in data.source.files}) > 1
+        parts = []
+        for split in SPLITS:
+            data = self.splits[split]
+            if len(data) == 0:
+                continue
+            decode = self.labels.decode_all if isinstance(self.labels, ClassLabels) else pa.array
+            columns: dict[str, pa.Array | pa.ChunkedArray] = {
+                "row": pa.array(data.rows, pa.int64()),
+                "split": pa.array([split] * len(data), pa.string()),
+                "label": decode(data.targets),
+            }
+            if self.group is not None:
+                columns["group"] = data.source.take(self.group, data.rows)
+            if several:
+                columns["file"] = pa.array(data.source.file_of(data.rows), pa.string())
+            parts.append(pa.table(columns))
+        return pa.concat_tables(parts).combine_chunks()
+
+
+def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
+    """Targets of all rows of a source (int64 class indices or float64) in the terms of `labels`, as for an evaluation.
+
+    Raises DataError for a missing column or label, a type that does not fit, or a class that training has not.
+    """
+    source.require(label, key="data.label")
+    return labels.encode(source.column(label), name=label, place=source.key)
+
+
+def plan_data(spec: RunSpec, *, progress: Progress | None = None) -> DataPlan:
+    """Open the files, check every row, and assign the splits. Decodes every image once, as the full check.
+
+    `progress(done, total)` counts checked samples. Raises DataError with what is wrong, where, and what to do.
+    """
+    data = spec.data
+    parts = _open(spec)
+    modality, input = _check_columns(spec, parts)
+    for part in parts.values():
+        _leave_out_unlabelled(part, data.label, data.on_bad_sample)
+    classes = _encode_labels(spec, parts)
+    if data.group is not None:
+        _encode_groups(data.group, parts)
+    _check_inputs(parts, input, modality, data.on_bad_sample, progress)
+
+    warnings: list[str] = []
+    splits = _draw(spec, parts, warnings)
+    labels: Labels
+    if classes is not None:
+        labels, splits = _forget_unseen(classes, splits, data.label)
+        warnings += _class_warnings(labels, splits)
+    else:
+        labels = NumberLabels.fit(splits["train"].targets, name=data.label)
+
+    bad = [_with_split(sample, part, splits) for part in parts.values() for sample in part.bad]
+    blank = frozenset((s.split, s.row) for s in bad if s.split and _holds(splits[s.split].rows, s.row))
+    if bad:
+        counts = {"left out": len(bad) - len(blank), "replaced by an empty sample": len(blank)}
+        total = sum(part.source.num_rows for part in parts.values())
+        done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
+    return DataPlan(spec.task, modality, input, data.label, data.group, labels, splits, bad, warnings, blank)
+
+
+@dataclass
+class _Part:
+    """One source while the plan is made: the rows still in use (ascending), and what is known of each."""
+
+    split: str | None  # None: the only source, from which all splits are drawn
+    source: Source
+    rows: np.ndarray
+    targets: np.ndarray
+    groups: np.ndarray | None = None
+    bad: list[BadSample] = field(default_factory=list)
+
+    def keep(self, mask: np.ndarray) -> None:
+        self.rows, self.targets = self.rows[mask], self.targets[mask]
+        self.groups = None if self.groups is None else self.groups[mask]
+
+    def place(self, key: str) -> str:
+        """`data.label`, or `data.test, data.label` where the splits are files of their own."""
+        return key if self.source.key == "data.path" else f"{self.source.key}, {key}"
+
+    def wheres(self, rows: np.ndarray) -> str:
+        return listed(self.source.where(int(row)) for row in rows)
+
+
+def _open(spec: RunSpec) -> dict[str, _Part]:
+    data = spec.data
+    if data.path is not None:
+        named = {"path": data.path}
+    else:
+        paths = {"train": data.train, "val": data.val, "test": data.test}
+        named = {split: path for split, path in paths.items() if path is not None}
+    owner: dict[str, str] = {}
+    parts = {}
+    for key, path in named.items():
+        source = Source.open(path, key=f"data.{key}")
+        if source.num_rows == 0:
+            raise DataError(f"{source.key}: {source.describe()} has no rows", hint="There is nothing to learn from.")
+        for file in source.files:
+            other = owner.setdefault(str(file.resolve()), key)
+            if other != key:
+                raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
+        split = "train" if key == "path" else key
+        parts[split] = _Part(split if len(named) > 1 else None, source, np.arange(source.num_rows), np.empty(0))
+    return parts
+
+
+def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]:
+    data = spec.data
+    modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
+    for part in parts.values():
+        resolve_columns(part.source, modality, input)
+        part.source.require(data.label, key="data.label")
+        check_type(part.source.column(data.label), task=spec.task, name=data.label, place=part.place("data.label"))
+        if data.group is not None:
+            part.source.require(data.group, key="data.group")
+    return modality, input
+
+
+def _leave_out_unlabelled(part: _Part, label: str, policy: str) -> None:
+    """A label cannot be made up: such rows stop the run, or are left out and listed."""
+    absent = missing(part.source.column(label))
+    rows = np.flatnonzero(absent)
+    if len(rows) == part.source.num_rows:
+        raise DataError(
+            f"{part.place('data.label')}: every label in column {label!r} is missing",
+            hint="Name the column that holds the labels.",
+        )
+    if len(rows) and policy == "error":
+        raise DataError(
+            f"{part.place('data.label')}: {len(rows):,} of {part.source.num_rows:,} labels in column {label!r} "
+            f"are missing (null, NaN, infinite or empty): {part.wheres(rows)}",
+            hint='Fill them in, or set data.on_bad_sample = "skip" to leave these rows out.',
+        )
+    part.bad += [BadSample(None, int(row), "label is missing") for row in rows]
+    part.rows = np.flatnonzero(~absent)
+
+
+def _encode_labels(spec: RunSpec, parts: Mapping[str, _Part]) -> ClassLabels | None:
+    """Fill in the targets. Classes are those of the training file; numbers wait for the training split."""
+    name = spec.data.label
+    columns = {split: part.source.take(name, part.rows) for split, part in parts.items()}
+    if spec.task == "regression":
+        for split, part in parts.items():
+            part.targets = numbers(columns[split], name=name, place=part.place("data.label"))
+        NumberLabels.fit(parts["train"].targets, name=name)  # constant? Better known before images are decoded
+        return None
+    named = {split: names for split, part in parts.items() if (names := part.source.label_names(name)) is not None}
+    first = next(iter(named), None)
+    for split, names in named.items():
+        if first and names != named[first]:
+            raise DataError(
+                f"data.{split}: its class names of column {name!r} are not those of data.{first}",
+                hint="A number would mean different classes in different files: make their metadata agree.",
+            )
+    labels = ClassLabels.fit(columns["train"], label_names=named[first] if first else None, name=name)
+    for split, part in parts.items():
+        part.targets = labels.encode(columns[split], name=name, place=part.place("data.label"))
+    return labels
+
+
+def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
+    """Fill in group codes (int64), the same for the same value in all files; a group in two files is an error."""
+    columns = {}
+    for split, part in parts.items():
+        columns[split] = plain(part.source.take(group, part.rows))
+        absent = pc.is_null(columns[split], nan_is_null=True).to_numpy()
+        if absent.any():
+            raise DataError(
+                f"{part.place('data.group')}: {int(absent.sum()):,} values of column {group!r} are null: "
+                f"{part.wheres(part.rows[absent])}",
+                hint="A row without a group could be on both sides: give it one, or leave the row out.",
+            )
+    kinds = {column.type for column in columns.values()}
+    if len(kinds) > 1 or pt.is_nested(next(iter(kinds))):
+        raise DataError(
+            f"data.group: column {group!r} holds {' and '.join(map(str, kinds))}",
+            hint="Groups need one plain type, such as strings or integers.",
+        )
+    chunks = [chunk for column in columns.values() for chunk in column.chunks]
+    whole = pa.chunked_array(chunks, type=kinds.pop()).combine_chunks()
+    codes = whole.dictionary_encode().indices.to_numpy().astype(np.int64)
+    owner: dict[int, str] = {}
+    start = 0
+    for split, part in parts.items():
+        part.groups = codes[start : start + len(part.rows)]
+        crossing = [code for code in np.unique(part.groups).tolist() if owner.setdefault(code, split) != split]
+        if crossing:
+            values = (repr(whole[int(np.flatnonzero(codes == code)[0])].as_py()) for code in crossing)
+            raise DataError(
+                f"data.group: {len(crossing):,} groups of column {group!r} are in data.{split} "
+                f"and in data.{owner[crossing[0]]}: {listed(values)}",
+                hint="Rows of one group must stay in one file; or leave data.group out.",
+            )
+        start += len(part.rows)
+
+
+def _check_inputs(
+    parts: Mapping[str, _Part], input: str, modality: str, policy: str, progress: Progress | None
+) -> None:
+    total, done = sum(len(part.rows) for part in parts.values()), 0
+    found: dict[str, list[BadSample]] = {}
+    for split, part in parts.items():
+        step = None if progress is None else _shifted(progress, done, total)
+        found[split] = check_samples(part.source, input, modality, part.rows, step)
+        done += len(part.rows)
+    if policy == "error" and any(found.values()):
+        raise _bad_samples_error(parts, found, input, total)
+    for split, part in parts.items():
+        part.bad += found[split]
+        if policy == "skip":
+            part.keep(~np.isin(part.rows, [sample.row for sample in found[split]]))
+        if len(part.rows) == 0:
+            reasons = listed(f"{part.source.where(sample.row)} {sample.reason}" for sample in found[split])
+            raise DataError(
+                f"{part.place('data.input')}: no sample in column {input!r} can be used: {reasons}",
+                hint="Name the column that holds the samples, or repair them.",
+            )
+
+
+def _shifted(progress: Progress, offset: int, total: int) -> Progress:
+    return lambda done, _: progress(offset + done, total)
+
+
+def _bad_samples_error(
+    parts: Mapping[str, _Part], found: Mapping[str, list[BadSample]], input: str, total: int
+) -> DataError:
+    lines = [
+        f"  {part.split + ', ' if part.split else ''}{part.source.where(sample.row)} {sample.reason}"
+        for split, part in parts.items()
+        for sample in found[split]
+    ]
+    shown = lines[:8]
+    if len(lines) > len(shown):
+        shown.append(f"  and {len(lines) - len(shown):,} more")
+    return DataError(
+        f"data.input: {len(lines):,} of {total:,} samples in column {input!r} cannot be used:\n" + "\n".join(shown),
+        hint='Repair them, or set data.on_bad_sample = "skip" to leave them out or "blank" to use empty ones.',
+    )
+
+
+def _draw(spec: RunSpec, parts: Mapping[str, _Part], warnings: list[str]) -> dict[str, SplitData]:
+    """A split with a file of its own is that file; the others are drawn from train, in proportion."""
+    train = parts["train"]
+    wanted = spec.data.split.model_dump()
+    drawn = {split: 0.0 if split in parts and split != "train" else wanted[split] for split in SPLITS}
+    proportions = SplitSpec(**{split: share / sum(drawn.values()) for split, share in drawn.items()})
+    codes = assign_splits(
+        train.targets, task=spec.task, proportions=proportions, groups=train.groups, seed=spec.train.seed
+    )
+    splits = {}
+    for code, split in enumerate(SPLITS):
+        if split in parts and split != "train":
+            splits[split] = SplitData(parts[split].source, parts[split].rows, parts[split].targets)
+            continue
+        here = codes == code
+        splits[split] = SplitData(train.source, train.rows[here], train.targets[here])
+        asked, got = getattr(proportions, split), float(here.mean())
+        if train.groups is not None and abs(got - asked) > max(0.05, 0.25 * asked):
+            warnings.append(
+                f"{split} holds {got:.0%} of the rows instead of {asked:.0%}, "
+                f"because rows of one {spec.data.group!r} stay together"
+            )
+    return splits
+
+
+def _holds(rows: np.ndarray, row: int) -> bool:
+    at = int(np.searchsorted(rows, row))
+    return at < len(rows) and int(rows[at]) == row
+
+
+def _with_split(sample: BadSample, part: _Part, splits: Mapping[str, SplitData]) -> BadSample:
+    inside = (name for name, s in splits.items() if s.source is part.source and _holds(s.rows, sample.row))
+    return BadSample(next(inside, part.split), sample.row, sample.reason)
+
+
+def _forget_unseen(
+    labels: ClassLabels, splits: dict[str, SplitData], name: str
+) -> tuple[ClassLabels, dict[str, SplitData]]:
+    """Classes that lost all their rows to `skip` go; the indices of the others move up."""
+    everywhere = np.concatenate([s.targets for s in splits.values()])
+    present = np.bincount(everywhere, minlength=len(labels)) > 0
+    in_train = np.bincount(splits["train"].targets, minlength=len(labels)) > 0
+    lost = [labels.display(int(i)) for i in np.flatnonzero(present & ~in_train)]
+    if lost:
+        raise DataError(
+            f"data.label: no usable training row is left of {listed(lost)} in column {name!r}, "
+            "which val or test still hold",
+            hint="Repair the samples of that class, or leave it out of all files.",
+        )
+    if present.all():
+        return labels, splits
+    if present.sum() < 2:
+        raise DataError(
+            f"data.label: only one class of column {name!r} has usable rows", hint="Classification needs two or more."
+        )
+    kept = np.flatnonzero(present)
+    new = np.cumsum(present) - 1
+    names = None if labels.names is None else tuple(labels.names[i] for i in kept)
+    smaller = ClassLabels(tuple(labels.values[i] for i in kept), names)
+    return smaller, {split: SplitData(s.source, s.rows, new[s.targets]) for split, s in splits.items()}
+
+
+def _class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list[str]:
+    """Classes that a split holds no row of, such as those with fewer rows than splits."""
+    counts = {split: np.bincount(s.targets, minlength=len(labels)) for split, s in splits.items() if len(s)}
+    whole = np.sum(list(counts.values()), axis=0)
+    texts = []
+    for split, count in counts.items():
+        none = np.flatnonzero(count == 0)
+        if len(none):
+            which = listed(
+                (f"{labels.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
+                most=5,
+            )
+            texts.append(
+                f"{split} holds no row of {'class' if len(none) == 1 else 'classes'} {which}, "
+                "so its metrics say nothing about that"
+            )
+    return texts

@@ -1,0 +1,264 @@
+"""Parquet files, opened as one table whose rows are numbered."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deeptune.errors import DataError, did_you_mean, listed
+
+SAMPLE_PREFIX = "sample:"
+_MAGIC = b"PAR1"
+
+
+def sample_names() -> list[str]:
+    """Names of the samples that ship with the package."""
+    folder = resources.files("deeptune") / "samples"
+    return sorted(item.name.removesuffix(".parquet") for item in folder.iterdir() if item.name.endswith(".parquet"))
+
+
+class Source:
+    """One Parquet file or several with the same columns, read as one table.
+
+    Files are put in the order of their paths, whatever order they were named in, so a row's number
+    depends on the files alone. Columns are read when asked for, and kept.
+    """
+
+    def __init__(self, files: tuple[Path, ...], *, key: str = "data.path") -> None:
+        self.files = files
+        self.key = key
+        self._schemas: list[pa.Schema] = []
+        counts = []
+        for file in files:
+            schema, rows = _read_footer(file, key)
+            self._schemas.append(schema)
+            counts.append(rows)
+        for file, schema in zip(files[1:], self._schemas[1:], strict=True):
+            _require_same_columns(files[0], self._schemas[0], file, schema, key)
+        self.schema = self._schemas[0]
+        self.column_names: list[str] = self.schema.names
+        self._ends = np.cumsum(counts)
+        self.num_rows = int(self._ends[-1])
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def open(cls, paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> Source:
+        """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
+
+        `key` is how error messages name the setting. Raises DataError for what is missing, unreadable,
+        not Parquet, cut off, or has other columns than the first file.
+        """
+        items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
+        files = {file.resolve(): file for item in items for file in _find(item, key)}
+        return cls(tuple(sorted(files.values(), key=lambda file: file.as_posix())), key=key)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of all rows. Raises DataError for a name that is not there or a damaged file."""
+        self.require(name)
+        if name not in self._columns:
+            chunks: list[pa.Array] = []
+            for file in self.files:
+                try:
+                    # pre_buffer=False and memory mapping: pages are read once, not copied first
+                    chunks += pq.read_table(file, columns=[name], memory_map=True, pre_buffer=False, partitioning=None)[
+                        name
+                    ].chunks
+                except (OSError, pa.ArrowException) as error:
+                    raise DataError(
+                        f"{self.key}: column {name!r} of {file} cannot be read: {_first_line(error)}",
+                        hint="The file is damaged or was cut off: write it again.",
+                    ) from error
+            self._columns[name] = pa.chunked_array(chunks, type=self.schema.field(name).type)
+        return self._columns[name]
+
+    def require(self, name: str, *, key: str | None = None) -> None:
+        """Raise DataError, with the nearest names, when there is no such column; `key` is the setting that named it."""
+        found = self.column_names.count(name)
+        if found == 1:
+            return
+        place = f"{key}: " if key else ""
+        if found:
+            raise DataError(f"{place}{self.describe()} has {found} columns named {name!r}", hint="Rename them apart.")
+        near = did_you_mean(name, self.column_names)
+        raise DataError(
+            f"{place}there is no column {name!r} in {self.describe()}. {near}".rstrip(),
+            hint=f"Its columns: {self.describe_columns()}.",
+        )
+
+    def take(self, name: str, rows: np.ndarray) -> pa.ChunkedArray:
+        """A column's values at `rows` (int64), in that order."""
+        return self.column(name).take(pa.array(rows, pa.int64()))
+
+    def locate(self, row: int) -> tuple[Path, int]:
+        """The file that holds a row, and the row's number in that file."""
+        if not 0 <= row < self.num_rows:
+            raise IndexError(f"row {row} of {self.num_rows}")
+        file = int(np.searchsorted(self._ends, row, side="right"))
+        return self.files[file], row - (int(self._ends[file - 1]) if file else 0)
+
+    def where(self, row: int) -> str:
+        """`row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
+        if len(self.files) == 1:
+            return f"row {row}"
+        file, inner = self.locate(row)
+        return f"row {row} (file {file.name}, row {inner})"
+
+    def file_of(self, rows: np.ndarray) -> list[str]:
+        """The path of the file that holds each row."""
+        names = [str(file) for file in self.files]
+        return [names[i] for i in np.searchsorted(self._ends, rows, side="right")]
+
+    def describe(self) -> str:
+        """The file's path, or how many files there are and where."""
+        if len(self.files) == 1:
+            return str(self.files[0])
+        return f"{self.files[0]} and {len(self.files) - 1:,} more"
+
+    def describe_columns(self) -> str:
+        return listed((f"{field.name} ({field.type})" for field in self.schema), most=12)
+
+    def label_names(self, label: str = "labels") -> list[str] | None:
+        """Class names of an integer label column, from the Parquet metadata, or None.
+
+        Read from Hugging Face's `ClassLabel` of that column, or from the key `label_names`, a JSON list.
+        Raises DataError when two files disagree.
+        """
+        found = [names for schema in self._schemas if (names := _names_in(schema, label)) is not None]
+        if any(names != found[0] for names in found):
+            raise DataError(
+                f"{self.key}: the files disagree on the class names of column {label!r}",
+                hint="A number would mean different classes in different files: make their metadata agree.",
+            )
+        return found[0] if found else None
+
+    def fingerprint(self) -> str:
+        """`sha256:` of the files' contents, in order."""
+        if self._fingerprint is None:
+            digests = []
+            for file in self.files:
+                with file.open("rb") as stream:
+                    digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+            self._fingerprint = f"sha256:{whole}"
+        return self._fingerprint
+
+
+def _find(item: str, key: str) -> list[Path]:
+    if item.startswith(SAMPLE_PREFIX):
+        name = item.removeprefix(SAMPLE_PREFIX)
+        names = sample_names()
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise DataError(f"{key}: there is no sample {name!r}. {near}".rstrip(), hint=f"Samples: {listed(names)}.")
+        return [Path(str(resources.files("deeptune") / "samples" / f"{name}.parquet"))]
+    path = Path(item).expanduser()
+    try:
+        if path.is_dir():
+            return _in_folder(path, key)
+        if path.exists():
+            return [path]
+    except OSError as error:  # a folder on the way that may not be entered, a name that is too long
+        raise DataError(f"{key}: {item} cannot be opened: {error.strerror}") from error
+    if glob.has_magic(item):
+        files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
+        if not files:
+            raise DataError(f"{key}: no file matches {item}", hint=f"Relative paths start at {Path.cwd()}.")
+        return files
+    siblings = (
+        [p.name for p in path.parent.iterdir()] if path.parent.is_dir() and os.access(path.parent, os.R_OK) else []
+    )
+    near = did_you_mean(path.name, siblings)
+    raise DataError(
+        f"{key}: there is no file or folder {item}. {near}".rstrip(), hint=f"Relative paths start at {Path.cwd()}."
+    )
+
+
+def _in_folder(folder: Path, key: str) -> list[Path]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{key}: {folder} cannot be read: permission denied", hint="Ask for the right to read it.")
+    files = [
+        file
+        for file in folder.rglob("*.parquet")
+        # names that start with . or _ are bookkeeping by convention (caches, unfinished writes)
+        if file.is_file() and not any(part[0] in "._" for part in file.relative_to(folder).parts)
+    ]
+    if not files:
+        raise DataError(
+            f"{key}: the folder {folder} holds no .parquet file",
+            hint="Name the file, or a folder with Parquet files in it.",
+        )
+    return files
+
+
+def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int]:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(4)
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 4))
+            tail = stream.read(4)
+        if size == 0:
+            raise DataError(f"{key}: {file} is empty (0 bytes)", hint="Write the Parquet file again.")
+        if head != _MAGIC:
+            raise DataError(
+                f"{key}: {file} is not a Parquet file",
+                hint="DeepTune reads Parquet. With pandas: pandas.read_csv(FILE).to_parquet('data.parquet').",
+            )
+        if tail != _MAGIC or size < 12:
+            raise DataError(
+                f"{key}: {file} is cut off: the end of the Parquet file is missing", hint="Copy or write it again."
+            )
+        with pq.ParquetFile(file) as parquet:
+            return parquet.schema_arrow, parquet.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise DataError(
+            f"{key}: {file} cannot be read: {reason}", hint="Check the file and the right to read it."
+        ) from error
+
+
+def _require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema, key: str) -> None:
+    hint = "All files of one source need the same columns with the same types."
+    for name in expected.names:
+        if name not in schema.names:
+            raise DataError(f"{key}: column {name!r} of {first} is missing in {file}", hint=hint)
+    for name in schema.names:
+        if name not in expected.names:
+            raise DataError(f"{key}: column {name!r} of {file} is missing in {first}", hint=hint)
+    for name in dict.fromkeys(expected.names):
+        here, there = (s.types[s.names.index(name)] for s in (expected, schema))
+        if here != there:
+            raise DataError(f"{key}: column {name!r} is {here} in {first} and {there} in {file}", hint=hint)
+
+
+def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
+    metadata = schema.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        names = features[label]["names"]
+        if features[label].get("_type") == "ClassLabel" and _is_names(names):
+            return names
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    try:
+        names = json.loads(metadata.get(b"label_names", b"null"))
+    except ValueError:
+        return None
+    return names if _is_names(names) else None
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,99 @@
+"""Where to compute, and in which arithmetic, with the reason in words."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import ContextManager
+
+import psutil
+import torch
+
+from deeptune.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, the dtype of autocast (None: plain fp32) and why they were chosen."""
+
+    device: torch.device
+    autocast_dtype: torch.dtype | None
+    reason: str
+
+    @property
+    def precision(self) -> str:
+        return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.autocast_dtype]
+
+    def autocast(self) -> ContextManager[object]:
+        if self.autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which fp16 needs; it does nothing for the others."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """The device and precision of a run. Raises SpecError when the one asked for is not there."""
+    chosen, reason = _device(device)
+    if precision == "auto":
+        dtype, why = _best_dtype(chosen)
+        return Compute(chosen, dtype, f"{reason}; {why}")
+    asked = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if asked is torch.float16 and chosen.type == "cpu":
+        raise SpecError("train.precision: 'fp16' needs a GPU; on the CPU use 'fp32' (or 'bf16' on CPUs that have it)")
+    return Compute(chosen, asked, f"{reason}; {precision} as asked")
+
+
+def _device(device: str) -> tuple[torch.device, str]:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0), f"CUDA GPU found: {torch.cuda.get_device_name(0)}"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "Apple GPU found"
+        return torch.device("cpu"), "no GPU found, using the CPU"
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise SpecError(
+                f"train.device: {device!r} was asked for, but PyTorch sees no CUDA GPU",
+                hint="Check `nvidia-smi` and that this PyTorch is a CUDA build, or set train.device = 'auto'.",
+            )
+        index = chosen.index or 0
+        if index >= torch.cuda.device_count():
+            raise SpecError(f"train.device: there is no {device!r}; this machine has {torch.cuda.device_count()} GPU(s), from cuda:0")
+        chosen = torch.device("cuda", index)
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise SpecError("train.device: 'mps' was asked for, but PyTorch sees no Apple GPU")
+    return chosen, f"{chosen} as asked"
+
+
+def _best_dtype(device: torch.device) -> tuple[torch.dtype | None, str]:
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "bf16, which this GPU computes natively"
+        return torch.float16, "fp16 with loss scaling, since this GPU has no bf16"
+    return None, "fp32"
+
+
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """GiB in use: of this process, and of the device when it is a GPU."""
+    used = {"process_gib": psutil.Process().memory_info().rss / 2**30}
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        used |= {"device_gib": (total - free) / 2**30, "device_total_gib": total / 2**30}
+    return {name: round(value, 3) for name, value in used.items()}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that training draws from, and ask for deterministic algorithms on the CPU's side."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

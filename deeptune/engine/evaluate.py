@@ -1,0 +1,102 @@
+"""Run a model over rows and score what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from deeptune.data.labels import ClassLabels, Labels, NumberLabels
+from deeptune.data.loader import Batch
+from deeptune.engine.device import Compute
+from deeptune.engine.metrics import classification_metrics, regression_metrics
+from deeptune.engine.optim import Criterion
+from deeptune.model.build import TunedModel
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model said of some rows, in the loader's order.
+
+    rows: int64 (N,); logits: float32 (N, outputs); embeddings: float32 (N, width) or None; loss: mean, or None
+    without targets.
+    """
+
+    rows: np.ndarray
+    logits: np.ndarray
+    embeddings: np.ndarray | None
+    loss: float | None
+
+
+def iterate(
+    model: TunedModel, batches: Iterable[Batch], compute: Compute, *, embed: bool = False
+) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor | None]]:
+    """Yield (batch, float32 logits, float32 embedding or None) for each batch, in eval mode, on the device."""
+    model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            batch = batch.to(compute.device, non_blocking=True)
+            with compute.autocast():
+                embedding = model.embed(batch.inputs)
+                logits = model.last_layer(embedding)
+            yield batch, logits.float(), embedding.float() if embed else None
+
+
+def run(
+    model: TunedModel,
+    batches: Iterable[Batch],
+    compute: Compute,
+    *,
+    criterion: Criterion | None = None,
+    embed: bool = False,
+    total: int = 0,
+    progress: Progress | None = None,
+) -> Outputs:
+    """The model's outputs for every row of a loader, in eval mode."""
+    rows, logits, embeddings = [], [], []
+    loss_sum = count_sum = None
+    done = 0
+    for batch, scores, embedding in iterate(model, batches, compute, embed=embed):
+        rows.append(batch.rows.cpu().numpy())
+        logits.append(scores.cpu().numpy())
+        if embedding is not None:
+            embeddings.append(embedding.cpu().numpy())
+        if criterion is not None and batch.targets is not None:
+            loss, count = criterion.sum(scores, batch.targets).double(), criterion.count(batch.targets).double()
+            loss_sum = loss if loss_sum is None else loss_sum + loss
+            count_sum = count if count_sum is None else count_sum + count
+        done += len(batch.rows)
+        if progress is not None:
+            progress(done, total)
+    width = model.last_layer.in_features
+    return Outputs(
+        rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
+        logits=np.concatenate(logits) if logits else np.zeros((0, model.last_layer.out_features), np.float32),
+        embeddings=(np.concatenate(embeddings) if embeddings else np.zeros((0, width), np.float32)) if embed else None,
+        loss=None if loss_sum is None or count_sum is None else float(loss_sum / count_sum),
+    )
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def predicted_numbers(logits: np.ndarray, labels: NumberLabels) -> np.ndarray:
+    """Outputs (N, 1) of a regression in the label's own unit, float64 (N,)."""
+    return labels.restore(logits[:, 0].astype(np.float64))
+
+
+def score(outputs: Outputs, truth: np.ndarray, labels: Labels) -> dict[str, Any]:
+    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), `loss` included."""
+    if isinstance(labels, ClassLabels):
+        metrics = classification_metrics(truth, probabilities(outputs.logits), labels)
+    else:
+        metrics = regression_metrics(truth, predicted_numbers(outputs.logits, labels))
+    return {"loss": outputs.loss, **metrics} if outputs.loss is not None else metrics

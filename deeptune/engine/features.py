@@ -1,0 +1,75 @@
+"""Pooled features of a frozen backbone, computed once and trained on for every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psutil
+import torch
+from torch import Tensor
+
+from deeptune.backbones.base import Backbone
+from deeptune.data.loader import Batch, Loader, epoch_order
+from deeptune.engine.device import Compute
+from deeptune.engine.evaluate import Progress
+from deeptune.spec.model import RunSpec
+
+MEMORY_SHARE = 0.25  # of the memory that is free now
+
+
+class FeatureLoader:
+    """Yields batches of stored features in the very order that the `Loader` they came from would.
+
+    features: float32 (N, width), in the loader's unshuffled order.
+    """
+
+    def __init__(self, features: Tensor, targets: Tensor, rows: Tensor, *, batch_size: int, shuffle: bool, seed: int) -> None:
+        self.features, self.targets, self.rows = features, targets, rows
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self.rows)
+        order = epoch_order(count, self.seed, self.epoch) if self.shuffle else torch.arange(count)
+        for picked in order.split(self.batch_size):
+            yield Batch({"features": self.features[picked]}, self.targets[picked], self.rows[picked])
+
+
+def can_store(spec: RunSpec, rows: int, width: int) -> bool:
+    """Whether a run may train on stored features: nothing random before the head, and they fit in memory."""
+    if spec.tuning.method != "partial" or spec.train.augmentation != "none":
+        return False
+    return rows * width * 4 <= MEMORY_SHARE * psutil.virtual_memory().available
+
+
+def compute_features(
+    backbone: Backbone, loader: Loader, compute: Compute, *, progress: Progress | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pass every row of an unshuffled, labelled loader through the backbone once.
+
+    Returns features float32 (N, width), targets (N,) and rows int64 (N,), all on the CPU.
+    """
+    features, targets, rows = [], [], []
+    done, total = 0, len(loader.rows)
+    backbone.eval()
+    with torch.inference_mode():
+        for batch in loader:
+            moved = batch.to(compute.device, non_blocking=True)
+            with compute.autocast():
+                features.append(backbone(moved.inputs).float().cpu())
+            assert batch.targets is not None
+            targets.append(batch.targets)
+            rows.append(batch.rows)
+            done += len(batch.rows)
+            if progress is not None:
+                progress(done, total)
+    if not rows:
+        return torch.zeros(0, backbone.width), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    # clone() leaves inference mode: these tensors take part in training.
+    return torch.cat(features).clone(), torch.cat(targets), torch.cat(rows)

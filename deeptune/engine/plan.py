@@ -1,0 +1,57 @@
+"""What a run would do, resolved without training: the content of `deeptune run --dry-run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deeptune.data.labels import ClassLabels
+from deeptune.engine.train import SPLITS, prepare
+from deeptune.spec import RunSpec, dump_spec
+
+
+def describe(spec: RunSpec) -> dict[str, Any]:
+    """Everything that can be known before training, as JSON values. Loads no weights.
+
+    Raises the errors that the run itself would raise before its first step, except those of missing weights.
+    """
+    ready = prepare(spec, meta=True)
+    spec, plan, model = ready.spec, ready.plan, ready.model
+    trainable, total = model.counts()
+    labels: dict[str, Any]
+    if isinstance(plan.labels, ClassLabels):
+        counts = {split: np.bincount(plan.splits[split].targets, minlength=plan.outputs) for split in SPLITS}
+        labels = {
+            "classes": [
+                {"class": plan.labels.display(index), **{split: int(counts[split][index]) for split in SPLITS}}
+                for index in range(plan.outputs)
+            ]
+        }
+    else:
+        labels = {"mean": plan.labels.mean, "std": plan.labels.std}
+    shape = [ready.backbone.width, *([spec.head.embedding_size] if spec.head.layers == 2 else []), plan.outputs]
+    return {
+        "name": spec.name,
+        "task": spec.task,
+        "modality": plan.modality,
+        "columns": {"input": plan.input, "label": plan.label, "group": plan.group},
+        "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
+        "bad_samples": len(plan.bad_samples),
+        "labels": labels,
+        "backbone": {
+            "name": spec.backbone.name,
+            "weights": spec.backbone.weights,
+            "pooling": spec.backbone.pooling,
+            "input_size": spec.backbone.image_size if plan.modality == "image" else spec.backbone.max_length,
+        },
+        "head": shape,
+        "method": spec.tuning.method,
+        "parameters": {"trainable": trainable, "total": total},
+        "device": {"name": str(ready.compute.device), "precision": ready.compute.precision, "reason": ready.compute.reason},
+        "epochs": spec.train.epochs,
+        "effective_batch_size": int(spec.train.batch_size) * spec.train.accumulation,
+        "steps": ready.steps,
+        "warnings": plan.warnings,
+        "spec": dump_spec(spec),
+    }

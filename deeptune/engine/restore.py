@@ -1,0 +1,65 @@
+"""From a stored run back to the model that was trained, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deeptune.backbones import load_backbone
+from deeptune.checkpoint import load_checkpoint
+from deeptune.data.labels import Labels, labels_from_json
+from deeptune.errors import CheckpointError
+from deeptune.model.build import TunedModel, build_model
+from deeptune.runs import RunDirectory
+from deeptune.runs.files import read_json
+from deeptune.spec import RunSpec, load_spec
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that can be used: its resolved spec, its model with the stored weights (on `device`), its labels."""
+
+    directory: RunDirectory
+    spec: RunSpec
+    model: TunedModel
+    labels: Labels
+    manifest: dict[str, Any]
+
+
+def rebuild_model(
+    spec: RunSpec, folder: Path, *, config_dir: Path, device: torch.device
+) -> tuple[TunedModel, dict[str, Any]]:
+    """Build the model of a resolved spec anew and load the checkpoint in `folder` into it; returns its manifest too.
+
+    A frozen backbone comes from where it came from before, and must have the fingerprint that the manifest
+    records. Raises CheckpointError when it has not, or when the tensors do not fit.
+    """
+    checkpoint = load_checkpoint(folder)
+    whole = spec.tuning.method == "full"
+    backbone = load_backbone(
+        spec.backbone,
+        seed=spec.train.seed,
+        config_dir=config_dir if config_dir.is_dir() else None,
+        load_weights=not whole,
+    )
+    recorded = checkpoint.manifest["backbone"]["fingerprint"]
+    if not whole and backbone.fingerprint != recorded:
+        raise CheckpointError(
+            f"the backbone {spec.backbone.name!r} ({spec.backbone.weights} weights) is not the one this run was trained on: "
+            f"its fingerprint is {backbone.fingerprint[:19]}…, the run recorded {recorded[:19]}…",
+            hint="The weights in the cache or folder were changed since. Put the former ones back; the run's head and adapters fit no others.",
+        )
+    model = build_model(spec, backbone, checkpoint.manifest["outputs"])
+    model.load_tuned_state(checkpoint.state)
+    return model.to(device).eval(), checkpoint.manifest
+
+
+def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedRun:
+    """The run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
+    spec = load_spec(directory.spec)
+    labels = labels_from_json(read_json(directory.labels))
+    model, manifest = rebuild_model(spec, directory.best, config_dir=directory.backbone, device=device)
+    return TrainedRun(directory, spec, model, labels, manifest)

@@ -1,0 +1,515 @@
+"""One run from spec to result: read, build, fit, verify, score, embed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from deeptune import __version__
+from deeptune.backbones import load_backbone
+from deeptune.backbones.base import Backbone, ImagePreprocessing
+from deeptune.catalog import CNN_FAMILIES, find
+from deeptune.checkpoint import load_checkpoint, save_checkpoint
+from deeptune.data.labels import ClassLabels, NumberLabels
+from deeptune.data.loader import Loader, make_loader
+from deeptune.data.plan import DataPlan, plan_data
+from deeptune.engine import evaluate
+from deeptune.engine.device import Compute, choose_compute, memory_in_use, seed_everything
+from deeptune.engine.features import FeatureLoader, can_store, compute_features
+from deeptune.engine.loop import Batches, Best, History, Hooks, fit, steps_per_epoch
+from deeptune.engine.optim import Criterion
+from deeptune.engine.restore import rebuild_model
+from deeptune.engine.tables import embedding_table, prediction_table, write_table
+from deeptune.errors import CheckpointError, DeepTuneError, SpecError
+from deeptune.model.build import TunedModel, build_model
+from deeptune.model.lora import main_kind, resolve_rank
+from deeptune.report import write_report
+from deeptune.runs import EventWriter, RunDirectory, StatusWriter, write_json, write_text
+from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import resolve
+from deeptune.spec.model import Split
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+PROBE_ROWS = 8
+
+
+@dataclass
+class Journal:
+    """The run's one writer of events and status."""
+
+    events: EventWriter
+    status: StatusWriter
+    warnings: int = 0
+
+    def phase(self, name: str, **content: Any) -> None:
+        self.events.write("phase", phase=name, **content)
+        self.status.update(phase=name, progress=None, force=True)
+
+    def warn(self, message: str) -> None:
+        self.warnings += 1
+        self.events.warning(message)
+
+    def message(self, text: str) -> None:
+        self.events.write("message", message=text)
+
+    def progress(self, done: int, total: int) -> None:
+        self.status.update(progress={"done": done, "total": total})
+
+
+@dataclass
+class Prepared:
+    """Everything that is known before training: also what `--dry-run` shows."""
+
+    spec: RunSpec
+    plan: DataPlan
+    backbone: Backbone
+    model: TunedModel
+    compute: Compute
+    steps: int
+
+
+def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None) -> Prepared:
+    """Resolve a spec against its data and backbone. With `meta`, no weights are loaded: sizes only.
+
+    Raises DataError, WeightsError or SpecError with what has to change.
+    """
+    info = find(spec.backbone.name)
+    compute = choose_compute(spec.train.device, spec.train.precision)
+    if journal:
+        journal.phase("data")
+    plan = plan_data(spec, progress=journal.progress if journal else None)
+    if info.modality != plan.modality:
+        raise SpecError(
+            f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is {plan.modality} "
+            f"(column {plan.input!r})",
+            hint=f"`deeptune backbones --modality {plan.modality}` lists those that fit.",
+        )
+    if journal:
+        journal.phase("backbone")
+    seed_everything(spec.train.seed)
+    backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta" if meta else "cpu")
+    resolved = _resolve(spec, backbone, plan, compute)
+    model = build_model(resolved, backbone, plan.outputs)
+    batches = -(-len(plan.splits["train"].rows) // int(resolved.train.batch_size))
+    steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)
+    return Prepared(resolved, plan, backbone, model, compute, steps)
+
+
+def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute) -> RunSpec:
+    info = backbone.info
+    cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
+    resolved = resolve(spec, info, cnn=cnn)
+    lora = resolved.tuning.lora
+    if spec.tuning.method == "lora":
+        rank, alpha = resolve_rank(backbone, lora)
+        lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
+    known: dict[str, Any] = {"pooling": backbone.pooling}
+    if isinstance(backbone.preprocessing, ImagePreprocessing):
+        known["image_size"] = backbone.preprocessing.image_size
+    elif backbone.preprocessing is not None:
+        known["max_length"] = backbone.preprocessing.max_length
+    workers = resolved.train.workers
+    if workers == "auto":
+        # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(8, cores) if plan.modality == "image" and compute.device.type != "cpu" else 0
+    return resolved.model_copy(
+        update={
+            "data": resolved.data.model_copy(update={"modality": plan.modality, "input": plan.input}),
+            "backbone": resolved.backbone.model_copy(update=known),
+            "tuning": resolved.tuning.model_copy(update={"lora": lora}),
+            "train": resolved.train.model_copy(
+                update={"device": str(compute.device), "precision": compute.precision, "workers": workers}
+            ),
+        }
+    )
+
+
+def execute(spec: RunSpec, run: RunDirectory, *, argv: list[str] | None = None) -> dict[str, Any]:
+    """Do the whole run in `run`, an empty run directory, and return the content of result.json.
+
+    Whatever happens is in the directory: events, status and, at the end, result.json with `state` `done` or
+    `failed`. Errors are re-raised after they were recorded.
+    """
+    started = time.time()
+    journal = Journal(EventWriter(run.events), StatusWriter(run.status))
+    journal.events.write("run", id=run.id, started=started)
+    try:
+        result = _execute(spec, run, journal, started, argv or sys.argv)
+    except BaseException as error:
+        state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        message = str(error) if isinstance(error, DeepTuneError) else f"{type(error).__name__}: {error}"
+        try:
+            journal.events.write("end", state=state, message=message)
+            journal.status.update(state=state, message=message, force=True)
+            write_json(run.result, {"state": state, "message": message, "seconds": round(time.time() - started, 3)})
+        except CheckpointError:
+            pass  # a full disk must not hide the error that ended the run
+        raise
+    finally:
+        journal.events.close()
+    return result
+
+
+def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float, argv: list[str]) -> dict[str, Any]:
+    write_text(run.spec, dump_spec(spec))
+    write_json(run.run, _provenance(argv, started))
+    torch.use_deterministic_algorithms(spec.train.device == "cpu" or not torch.cuda.is_available(), warn_only=True)
+
+    ready = prepare(spec, journal=journal)
+    spec, plan, compute = ready.spec, ready.plan, ready.compute
+    model = ready.model.to(compute.device)
+    trainable, total = model.counts()
+    for warning in plan.warnings:
+        journal.warn(warning)
+    _write_inputs(run, ready, argv, started)
+    journal.events.write(
+        "start",
+        task=spec.task,
+        backbone=spec.backbone.name,
+        weights=spec.backbone.weights,
+        method=spec.tuning.method,
+        device=str(compute.device),
+        device_reason=compute.reason,
+        rows={split: len(plan.splits[split].rows) for split in SPLITS},
+        parameters={"trainable": trainable, "total": total},
+        steps=ready.steps,
+        epochs=int(spec.train.epochs),
+        metric=spec.train.early_stopping.metric,
+        patience=int(spec.train.early_stopping.patience),
+    )
+    # The data is known now: what the head starts from must not depend on how it was read.
+    seed_everything(spec.train.seed)
+    loaders = {split: split_loader(ready, split, shuffle=split == "train") for split in SPLITS}
+    _warn_truncation(loaders, ready, journal)
+    criterion = make_criterion(ready)
+
+    train_batches: Batches = loaders["train"]
+    scored: dict[str, Any] = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
+    width = ready.backbone.width
+    stored = can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), width)
+    if stored:
+        journal.phase("features")
+        tables = {split: compute_features(ready.backbone, scored[split], compute, progress=journal.progress) for split in SPLITS}
+        batch_size, seed = int(spec.train.batch_size), spec.train.seed
+        train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
+        scored = {
+            split: FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed) for split in SPLITS
+        }
+        journal.message("the frozen backbone was passed once; the head trains on its stored features")
+
+    journal.phase("train")
+    probe = _probe(ready)
+    history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe)
+    if history.stopped_early:
+        journal.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
+
+    journal.phase("verify")
+    model = verified_best(ready, run, probe)
+
+    journal.phase("test")
+    metrics, outputs = _score_splits(ready, model, scored, criterion, journal, stored)
+    write_json(run.metrics, metrics)
+    write_table(_split_predictions(ready, outputs["test"], "test"), run.predictions)
+
+    if spec.embed.splits:
+        journal.phase("embed")
+        _embed_splits(ready, run, model, scored, outputs, journal)
+
+    result = _result(ready, run, history, metrics, model, started, journal)
+    write_json(run.result, result)
+    journal.phase("report")
+    write_report(run.path)
+    journal.events.write("end", state="done", test=_headline(metrics.get("test", {})))
+    journal.status.update(state="done", phase="done", force=True)
+    return result
+
+
+def split_loader(ready: Prepared, split: Split, *, shuffle: bool) -> Loader:
+    """The loader of a split; `shuffle` is for training: it shuffles and augments."""
+    spec, plan, data = ready.spec, ready.plan, ready.plan.splits[split]
+    assert ready.backbone.preprocessing is not None
+    targets: np.ndarray = data.targets
+    if isinstance(plan.labels, NumberLabels):
+        targets = plan.labels.standardise(targets).astype(np.float32)
+    return make_loader(
+        data.source,
+        plan.input,
+        data.rows,
+        ready.backbone.preprocessing,
+        targets=targets,
+        batch_size=int(spec.train.batch_size),
+        shuffle=shuffle,
+        seed=spec.train.seed,
+        augmentation=spec.train.augmentation if shuffle else "none",
+        flip=spec.task == "classification",
+        workers=int(spec.train.workers),
+        blank=plan.blank_rows(split),
+        pin_memory=ready.compute.device.type == "cuda",
+    )
+
+
+def make_criterion(ready: Prepared) -> Criterion:
+    """The loss of a run, with its class weights on the device."""
+    train, plan = ready.spec.train, ready.plan
+    weights = None
+    if isinstance(plan.labels, ClassLabels) and train.class_weights != "none":
+        targets = plan.splits["train"].targets
+        if train.class_weights == "balanced":
+            counts = np.bincount(targets, minlength=plan.outputs)
+            values = len(targets) / (plan.outputs * counts)  # scikit-learn's "balanced"
+        else:
+            values = _given_weights(plan.labels, train.class_weights)
+        weights = torch.tensor(values, dtype=torch.float32, device=ready.compute.device)
+    return Criterion(str(train.loss), class_weights=weights, label_smoothing=train.label_smoothing)
+
+
+def _given_weights(labels: ClassLabels, weights: dict[str, float] | str) -> list[float]:
+    assert isinstance(weights, dict)
+    classes = [str(value) for value in labels.values]
+    unknown = [name for name in weights if name not in classes]
+    missing = [name for name in classes if name not in weights]
+    if unknown or missing:
+        parts = [f"no class {name!r}" for name in unknown] + [f"no weight for class {name!r}" for name in missing]
+        raise SpecError("train.class_weights: " + "; ".join(parts), hint="Give one weight for each class, by its value.")
+    return [weights[name] for name in classes]
+
+
+def _fit(
+    ready: Prepared,
+    run: RunDirectory,
+    journal: Journal,
+    model: TunedModel,
+    batches: Batches,
+    val: Any,
+    criterion: Criterion,
+    probe: dict[str, torch.Tensor],
+) -> History:
+    spec, plan = ready.spec, ready.plan
+    started = time.monotonic()
+    verified = False
+
+    def on_step(report: dict[str, Any]) -> None:
+        done = report["step"] / max(ready.steps, 1)
+        elapsed = time.monotonic() - started
+        memory = memory_in_use(ready.compute.device)
+        journal.events.write("step", **report, memory=memory)
+        journal.status.update(**report, steps=ready.steps, memory=memory, eta=round(elapsed / done - elapsed, 1))
+
+    def on_epoch(report: dict[str, Any]) -> None:
+        journal.events.write("epoch", **report)
+
+    def on_best(best: Best) -> None:
+        nonlocal verified
+        _save(ready, run.best, model, best)
+        if not verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
+            _verify(ready, run, model, probe)
+            verified = True
+        journal.events.write("checkpoint", which="best", epoch=best.epoch, metric=best.metric, value=best.value)
+        journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
+
+    def on_last(best: Best) -> None:
+        _save(ready, run.last, model, best)
+
+    def validate() -> dict[str, Any]:
+        outputs = evaluate.run(model, val, ready.compute, criterion=criterion)
+        scores = evaluate.score(outputs, _truth(plan, "val", outputs.rows), plan.labels)
+        return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
+
+    return fit(
+        model,
+        spec.train,
+        batches,
+        criterion,
+        ready.compute,
+        validate if len(plan.splits["val"].rows) else None,
+        Hooks(on_step, on_epoch, on_best, on_last),
+    )
+
+
+def _truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:
+    data = plan.splits[split]
+    return data.targets[np.searchsorted(data.rows, rows)]
+
+
+def _probe(ready: Prepared) -> dict[str, torch.Tensor]:
+    """Inputs of a few training rows, through the whole preprocessing, on the device."""
+    batch = next(iter(split_loader(ready, "train", shuffle=False)))
+    return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
+
+
+def _save(ready: Prepared, folder: Path, model: TunedModel, best: Best) -> None:
+    spec = ready.spec
+    manifest = {
+        "deeptune": __version__,
+        "task": spec.task,
+        "outputs": ready.plan.outputs,
+        "backbone": {
+            **spec.backbone.model_dump(),
+            "fingerprint": ready.backbone.fingerprint,
+            **({"seed": spec.train.seed} if spec.backbone.weights == "random" else {}),
+        },
+        "head": spec.head.model_dump(),
+        "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
+        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
+    }
+    save_checkpoint(folder, model.tuned_state(), manifest, method=spec.tuning.method)
+
+
+def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), ready.compute.autocast():
+        logits = model(probe)
+    model.train(was_training)
+    return logits
+
+
+def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
+    model, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=ready.compute.device)
+    return model
+
+
+def _verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]) -> TunedModel:
+    """Load `best` into a model built from nothing and compare logits with the one in memory, bit by bit."""
+    stored = _rebuild(ready, run)
+    expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
+    if not torch.equal(expected, found):
+        difference = (expected.float() - found.float()).abs().max().item()
+        raise CheckpointError(
+            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows differ "
+            f"by up to {difference:.3g}",
+            hint="The run is stopped rather than reported with weights that are not its own.",
+        )
+    return stored
+
+
+def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]) -> TunedModel:
+    """The model that is scored, embedded and handed over: `best` as it is on disk.
+
+    The model in memory is set to the same tensors first, so that the comparison is with what was trained.
+    """
+    ready.model.load_tuned_state(load_checkpoint(run.best).state)
+    return _verify(ready, run, ready.model, probe)
+
+
+def _score_splits(
+    ready: Prepared, model: TunedModel, scored: dict[str, Any], criterion: Criterion, journal: Journal, stored: bool
+) -> tuple[dict[str, Any], dict[str, evaluate.Outputs]]:
+    """Metrics of val and test, and the outputs of every split that was passed (embeddings with them)."""
+    metrics: dict[str, Any] = {}
+    outputs: dict[str, evaluate.Outputs] = {}
+    for split in ("val", "test"):
+        rows = ready.plan.splits[split].rows
+        embed = split in ready.spec.embed.splits
+        outputs[split] = evaluate.run(
+            model, scored[split], ready.compute, criterion=criterion, embed=embed, total=len(rows), progress=journal.progress
+        )
+        if len(rows):
+            metrics[split] = evaluate.score(outputs[split], _truth(ready.plan, split, outputs[split].rows), ready.plan.labels)
+            journal.events.write("metrics", split=split, metrics=_headline(metrics[split]))
+    return metrics, outputs
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def _errors(plan: DataPlan, split: str) -> dict[int, str]:
+    return {bad.row: bad.reason for bad in plan.bad_samples if bad.split == split}
+
+
+def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: str) -> Any:
+    data = ready.plan.splits[split]
+    return prediction_table(data.rows, outputs, ready.plan.labels, truth=data.targets)
+
+
+def _embed_splits(
+    ready: Prepared, run: RunDirectory, model: TunedModel, scored: dict[str, Any], outputs: dict[str, evaluate.Outputs], journal: Journal
+) -> None:
+    plan = ready.plan
+    for split in ready.spec.embed.splits:
+        data = plan.splits[split]
+        if not len(data.rows):
+            continue
+        if split not in outputs or outputs[split].embeddings is None:
+            outputs[split] = evaluate.run(
+                model, scored[split], ready.compute, embed=True, total=len(data.rows), progress=journal.progress
+            )
+        table = embedding_table(data.rows, outputs[split], data.source, label=plan.label, leave_out={plan.input})
+        write_table(table, run.embeddings(split))
+
+
+def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Journal) -> None:
+    for split, loader in loaders.items():
+        if loader.truncated:
+            journal.warn(
+                f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
+                f"{ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
+            )
+
+
+def _write_inputs(run: RunDirectory, ready: Prepared, argv: list[str], started: float) -> None:
+    """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
+    write_text(run.spec, dump_spec(ready.spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
+    write_json(run.labels, ready.plan.labels.to_json())
+    write_table(ready.plan.splits_table(), run.splits)
+    ready.backbone.save_config(run.backbone)
+    provenance = _provenance(argv, started)
+    provenance["device"] = {"name": str(ready.compute.device), "reason": ready.compute.reason, "precision": ready.compute.precision}
+    provenance["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    write_json(run.run, provenance)
+
+
+def _provenance(argv: list[str], started: float) -> dict[str, Any]:
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    packages = ("torch", "torchvision", "transformers", "timm", "peft", "pyarrow", "numpy", "scikit-learn")
+    return {
+        "pid": os.getpid(),
+        "started": started,
+        "process_started": psutil.Process().create_time(),
+        "boot_id": boot_id.read_text().strip() if boot_id.exists() else None,
+        "host": socket.gethostname(),
+        "argv": argv,
+        "versions": {"deeptune": __version__, "python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def _result(
+    ready: Prepared, run: RunDirectory, history: History, metrics: dict[str, Any], model: TunedModel, started: float, journal: Journal
+) -> dict[str, Any]:
+    trainable, total = model.counts()
+    plan = ready.plan
+    artefacts = {
+        "checkpoint": run.best,
+        "predictions": run.predictions,
+        "metrics": run.metrics,
+        "report": run.report,
+        **{f"embeddings_{split}": run.embeddings(split) for split in SPLITS if run.embeddings(split).exists()},
+    }
+    return {
+        "state": "done",
+        "best": {"epoch": history.best.epoch, "metric": history.best.metric, "value": history.best.value},
+        "epochs": len(history.epochs),
+        "stopped_early": history.stopped_early,
+        "steps": history.steps,
+        "test": _headline(metrics.get("test", {})),
+        "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
+        "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
+        "on_bad_sample": ready.spec.data.on_bad_sample,
+        "parameters": {"trainable": trainable, "total": total},
+        "warnings": journal.warnings,
+        "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
+        "seconds": round(time.time() - started, 3),
+    }

@@ -1,0 +1,79 @@
+"""The errors a person can act on. Each becomes one message and one exit code at the command edge.
+
+Exit code 1 is never raised on purpose: it means a defect of DeepTune itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DeepTuneError(Exception):
+    """A problem that the person who started the command can fix.
+
+    `message` says what is wrong and where; `hint` says what to do about it.
+    """
+
+    exit_code = 1
+    title = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class SpecError(DeepTuneError):
+    """The run spec, or a command's arguments, are not valid."""
+
+    exit_code = 2
+    title = "spec error"
+
+
+class DataError(DeepTuneError):
+    """The data cannot be read or does not fit the task."""
+
+    exit_code = 3
+    title = "data error"
+
+
+class WeightsError(DeepTuneError):
+    """A backbone or its weights cannot be found, loaded or adapted."""
+
+    exit_code = 4
+    title = "weights error"
+
+
+class TrainingError(DeepTuneError):
+    """Training started and could not go on."""
+
+    exit_code = 5
+    title = "training failed"
+
+
+class CheckpointError(DeepTuneError):
+    """A checkpoint or another output could not be written, read or trusted."""
+
+    exit_code = 6
+    title = "storage error"
+
+
+def did_you_mean(word: str, options: Iterable[str], *, limit: int = 3) -> str:
+    """`Did you mean 'a' or 'b'?` for the options nearest to `word`, or an empty string."""
+    by_lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=limit, cutoff=0.6)
+    if not near:
+        return ""
+    return "Did you mean " + " or ".join(f"'{by_lower[name]}'" for name in near) + "?"
+
+
+def listed(values: Iterable[object], *, most: int = 8) -> str:
+    """`a, b, c and 5 more`: a list that stays readable however long it is."""
+    items = [str(value) for value in values]
+    if len(items) <= most:
+        return ", ".join(items)
+    return ", ".join(items[:most]) + f" and {len(items) - most:,} more"

@@ -1,0 +1,111 @@
+"""RunSpec + Backbone → one module that is trained, evaluated and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from deeptune.backbones.base import Backbone
+from deeptune.backbones.weights import seeded
+from deeptune.errors import CheckpointError, listed
+from deeptune.model.head import Head
+from deeptune.model.lora import inject_lora, is_adapter_key, merge_lora
+from deeptune.spec.model import Method, RunSpec
+
+
+class TunedModel(nn.Module):
+    """A backbone and a head, of which `method` says what learns.
+
+    Inputs are those of the backbone, or {"features": float32 (B, width)}, already pooled: then the backbone
+    is not run. Logits are (B, outputs).
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, method: Method) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.method: Method = method
+        self.train(self.training)
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        return self.head.last_layer
+
+    def embed(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, E): exactly what the last layer consumes in eval mode."""
+        return self.head.embed(self._pooled(inputs))
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.head(self._pooled(inputs))
+
+    def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
+        if "features" in inputs:
+            return inputs["features"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.method != "partial"):
+            return self.backbone(inputs)
+
+    def train(self, mode: bool = True) -> TunedModel:
+        """Train mode for what learns: a frozen backbone stays in eval mode, and so do its running statistics."""
+        super().train(mode)
+        if self.method == "partial":
+            self.backbone.eval()
+        elif self.method == "lora":
+            for module in self.backbone.modules():
+                if isinstance(module, _NormBase) or hasattr(module, "running_var"):
+                    module.eval()
+        return self
+
+    def tuned_state(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: all of it for `full`, the head for `partial`, head and adapters for `lora`."""
+        return {name: tensor for name, tensor in self.state_dict().items() if self._is_tuned(name)}
+
+    def load_tuned_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `tuned_state` gave. Raises CheckpointError unless names and shapes are exactly those."""
+        own = self.tuned_state()
+        problems = [
+            f"{kind}: {listed(sorted(names), most=5)}"
+            for kind, names in (
+                ("missing", own.keys() - state.keys()),
+                ("unexpected", state.keys() - own.keys()),
+                ("of another shape", {n for n in own.keys() & state.keys() if own[n].shape != state[n].shape}),
+            )
+            if names
+        ]
+        if problems:
+            raise CheckpointError("The checkpoint does not fit the model. Keys " + "; ".join(problems) + ".")
+        self.load_state_dict(dict(state), strict=False)
+
+    def merge(self) -> None:
+        """Fold the adapters into the weights beside them, in place; the outputs stay what they were.
+
+        The model is then one of method `full`, without adapters.
+        """
+        merge_lora(self.backbone.net)
+        self.method = "full"
+
+    def counts(self) -> tuple[int, int]:
+        """Numbers of trainable and of all parameters."""
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
+        return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
+
+    def _is_tuned(self, name: str) -> bool:
+        return self.method == "full" or name.startswith("head.") or (self.method == "lora" and is_adapter_key(name))
+
+
+def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
+    """Put a head on a backbone and set what learns.
+
+    `spec.train.seed` governs the initial values of the head and then of the adapters. Raises SpecError if
+    the LoRA targets match nothing.
+    """
+    method = spec.tuning.method
+    backbone.requires_grad_(method == "full")
+    with seeded(spec.train.seed):
+        head = Head(spec.head, backbone.width, outputs)
+        if method == "lora":
+            inject_lora(backbone, spec.tuning.lora)
+    parameter = next(backbone.net.parameters())
+    return TunedModel(backbone, head.to(parameter.device), method)

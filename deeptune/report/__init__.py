@@ -1,0 +1,16 @@
+"""What people read of a run: tables for the terminal, and one HTML file. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write_report(directory: Path) -> Path:
+    """Write `report.html` into a run directory, from the files of that directory alone; returns its path.
+
+    Raises CheckpointError when a file that the report needs is missing or damaged, or when the report
+    cannot be written.
+    """
+    from deeptune.report.html import write_report as write  # the tables alone should not cost the plots' imports
+
+    return write(directory)

@@ -1,0 +1,227 @@
+"""report.html: one file that shows what a run found, opens anywhere and fetches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from deeptune.data.labels import ClassLabels
+from deeptune.report import intervals as spread
+from deeptune.report import plots, tables, words
+from deeptune.report.reading import FinishedRun, read_run
+from deeptune.runs.files import write_text
+
+# Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
+MOST_CLASSES_SHOWN = 40
+MOST_LINES = 50
+METRIC_HEADER = ("Metric", "Value", "95% interval", "Baseline")
+
+
+def write_report(directory: Path) -> Path:
+    """Write `report.html` into a run directory; see `deeptune.report.write_report`."""
+    run = read_run(directory)
+    write_text(run.files.report, render(run))
+    return run.files.report
+
+
+def render(run: FinishedRun) -> str:
+    """The report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["visible"] = tables.visible
+    return environment.get_template("report.html.j2").render(_content(run))
+
+
+def _content(run: FinishedRun) -> dict[str, Any]:
+    metrics = run.metrics.get(run.split, {})
+    intervals = _intervals(run)
+    baseline, baseline_words = _baseline(run)
+    rows = [
+        (
+            title,
+            tables.value_text(name, metrics[name]),
+            tables.interval_text(name, intervals.get(name)),
+            tables.value_text(name, baseline[name]) if baseline and name in baseline else "",
+        )
+        for name, title in tables.TITLES.items()
+        if name in metrics
+    ]
+    classes = tables.class_rows(metrics)
+    headlines = [
+        {
+            "title": tables.TITLES[name],
+            "value": tables.value_text(name, metrics.get(name)),
+            "interval": tables.interval_text(name, intervals.get(name)),
+            "baseline": tables.value_text(name, baseline.get(name)) if baseline else "",
+        }
+        for name in words.HEADLINES[run.spec.task]
+    ]
+    skipped = words.skipped(run)
+    state = str(run.result.get("state", "unfinished"))
+    return {
+        "id": tables.visible(run.files.path.resolve().name),
+        "state": tables.visible(state),
+        "task": run.spec.task,
+        "split": run.split,
+        "headlines": headlines,
+        "doubt": _doubt(run, intervals, baseline),
+        "metric_header": METRIC_HEADER,
+        "metric_rows": rows,
+        "remarks": _remarks(run, metrics.get("n", 0), bool(intervals), baseline_words),
+        "curves": _curves(run),
+        "pictures": _pictures(run, metrics),
+        "class_header": tables.CLASS_HEADER,
+        "class_rows": classes,
+        "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
+        "confusion": _confusion(metrics),
+        "confusions": tables.worst_confusions(metrics),
+        "facts": words.training_facts(run),
+        "provenance": words.provenance(run),
+        "notes": [tables.visible(note) for note in [*run.warnings, *metrics.get("notes", [])]],
+        "skipped": skipped[:MOST_LINES],
+        "skipped_more": max(0, len(skipped) - MOST_LINES),
+        "commands": words.commands(run),
+        "methods": words.methods_paragraph(run, intervals, baseline),
+        "paste": [
+            (f"{title}, {kind}", write(header, body))
+            for title, header, body in (("Metrics", METRIC_HEADER, rows), ("Classes", tables.CLASS_HEADER, classes))
+            for kind, write in (("Markdown", tables.markdown_table), ("LaTeX", tables.latex_table))
+            if body
+        ],
+    }
+
+
+def _intervals(run: FinishedRun) -> spread.Intervals:
+    scored = run.predictions
+    if scored is None or run.split != "test" or len(scored.truth) < 2:
+        return {}
+    seed = run.spec.train.seed
+    if run.spec.task == "regression":
+        return spread.regression_intervals(scored.truth, scored.prediction, seed=seed)
+    return spread.classification_intervals(scored.truth, scored.prediction, run.classes, seed=seed)
+
+
+def _remarks(run: FinishedRun, n: int, intervals: bool, baseline: str) -> list[str]:
+    remarks = [f"n = {n:,} rows of the {run.split} split."]
+    if intervals:
+        remarks.append(
+            "Intervals: percentile bootstrap over these rows, "
+            f"{spread.RESAMPLES:,} resamples, seed {run.spec.train.seed}."
+        )
+        if group := run.spec.data.group:
+            remarks.append(
+                f"Rows that share one {tables.visible(group)} are not independent, so the true intervals are wider."
+            )
+    return [*remarks, f"The baseline {baseline}."] if baseline else remarks
+
+
+def _baseline(run: FinishedRun) -> tuple[dict[str, Any] | None, str]:
+    scored, train = run.predictions, run.train_targets
+    if scored is None or train is None or run.split != "test" or not len(scored.truth) or not len(train):
+        return None, ""
+    if not isinstance(run.labels, ClassLabels):
+        metrics, mean = spread.regression_baseline(scored.truth, train)
+        return metrics, f"predicts the mean of train, {tables.significant(mean)}, for every row"
+    metrics, index = spread.classification_baseline(scored.truth, train, run.labels)
+    majority = tables.class_title(metrics["per_class"][index])
+    return metrics, f"predicts the class frequencies of train for every row, and so always class {majority}"
+
+
+def _doubt(run: FinishedRun, intervals: spread.Intervals, baseline: dict[str, Any] | None) -> str:
+    """A plain word when the first headline metric does not clearly beat the baseline."""
+    name = words.HEADLINES[run.spec.task][0]
+    if not baseline or name not in intervals or baseline.get(name) is None:
+        return ""
+    low, high = intervals[name]
+    beaten = high < baseline[name] if name == "mae" else low > baseline[name]
+    value = tables.value_text(name, baseline[name])
+    return "" if beaten else f"{tables.TITLES[name]} is not clearly better than the baseline's {value}."
+
+
+def _curves(run: FinishedRun) -> list[dict[str, Any]]:
+    if not run.epochs:
+        return []
+    numbers = [epoch["epoch"] for epoch in run.epochs]
+    best = words.best_epoch(run)
+
+    def series(split: str, name: str) -> list[float | None]:
+        return [_number((epoch.get(split) or {}).get(name)) for epoch in run.epochs]
+
+    marked = f" The ring marks the best epoch, {best}." if best in numbers else ""
+    figures = []
+    train, val = series("train", "loss"), series("val", "loss")
+    if any(value is not None for value in [*train, *val]):
+        svg = plots.loss_curves(numbers, train, val, best)
+        figures.append(_figure(svg, f"Loss on train and val in each epoch.{marked}"))
+    chosen = run.spec.train.early_stopping.metric.rpartition("/")[2]
+    # Where loss chooses the epoch, the second picture shows what people ask about first.
+    shown = chosen if chosen != "loss" else {"classification": "accuracy", "regression": "r2"}[run.spec.task]
+    values = series("val", shown)
+    if any(value is not None for value in values):
+        title = tables.TITLES[shown]
+        by = "the metric that chooses the best epoch" if shown == chosen else "the best epoch is chosen by the loss"
+        svg = plots.metric_curve(numbers, values, best, title)
+        figures.append(_figure(svg, f"{title} on val in each epoch; {by}.{marked}"))
+    return figures
+
+
+def _pictures(run: FinishedRun, metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    scored = run.predictions
+    if scored is None or not len(scored.truth):
+        return []
+    if run.spec.task == "regression":
+        residuals = scored.prediction - scored.truth
+        points = f"{len(residuals):,} rows"
+        if len(residuals) > plots.MOST_POINTS:
+            points = f"{plots.MOST_POINTS:,} of {points}, drawn at random"
+        scatter = plots.predicted_against_true(scored.truth, scored.prediction, run.spec.train.seed)
+        mean, deviation = (tables.significant(float(value)) for value in (residuals.mean(), residuals.std()))
+        return [
+            _figure(scatter, f"Predicted against true, {points}."),
+            _figure(
+                plots.residual_histogram(residuals),
+                f"Residuals, predicted minus true: mean {mean}, standard deviation {deviation}.",
+            ),
+        ]
+    assert scored.probabilities is not None
+    confidence = scored.probabilities.max(axis=1)
+    correct = scored.prediction == scored.truth
+    mean = f"mean confidence {confidence.mean():.3f}, accuracy {correct.mean():.3f}"
+    error = tables.value_text("ece", metrics.get("ece"))
+    caption = (
+        "How far confidence can be trusted: points below the line are surer than right. "
+        f"Expected calibration error {error}; {mean}."
+    )
+    return [_figure(plots.reliability(confidence, correct), caption)]
+
+
+def _figure(svg: str, caption: str) -> dict[str, Any]:
+    return {"svg": Markup(svg), "caption": caption}
+
+
+def _confusion(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    counts = np.asarray(metrics.get("confusion_matrix", []))
+    if not 0 < len(counts) <= MOST_CLASSES_SHOWN:
+        return None
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    titles = [tables.class_title(row) for row in metrics["per_class"]]
+    return {
+        "titles": titles,
+        "rows": [
+            (title, [(int(count), round(float(share), 3)) for count, share in zip(line, part, strict=True)])
+            for title, line, part in zip(titles, counts, shares, strict=True)
+        ],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

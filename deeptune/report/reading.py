@@ -1,0 +1,142 @@
+"""A finished run, read from the files of its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from deeptune.data.labels import ClassLabels, Labels, labels_from_json, numbers
+from deeptune.errors import CheckpointError
+from deeptune.runs.directory import RunDirectory
+from deeptune.runs.events import read_events
+from deeptune.runs.files import read_json
+from deeptune.spec.model import RunSpec
+from deeptune.spec.toml import load_spec
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scored test rows. Classification: int64 class indices (N,) and float64 probabilities (N, C)."""
+
+    row: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """All that the report needs. What a run did not leave behind is empty or None, never made up."""
+
+    files: RunDirectory
+    spec: RunSpec
+    labels: Labels
+    metrics: dict[str, dict[str, Any]]
+    epochs: list[dict[str, Any]]
+    warnings: list[str]
+    result: dict[str, Any]
+    run: dict[str, Any]
+    predictions: Predictions | None
+    train_targets: np.ndarray | None  # int64 class indices or float64, of the training split
+    rows: dict[str, int]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0 for regression."""
+        return len(self.labels) if isinstance(self.labels, ClassLabels) else 0
+
+    @property
+    def split(self) -> str:
+        """The split that the report is about: test, or val where there is no test split."""
+        return "test" if self.metrics.get("test", {}).get("n") else "val"
+
+
+def read_run(directory: Path) -> FinishedRun:
+    """Read a finished run. Raises CheckpointError when spec, labels or metrics are missing, or a file is damaged."""
+    files = RunDirectory(Path(directory))
+    for needed in (files.spec, files.labels, files.metrics):
+        if not needed.is_file():
+            raise CheckpointError(
+                f"{needed} is missing, so there is nothing to report yet",
+                hint="The report is made from a run that has finished.",
+            )
+    spec = load_spec(files.spec)
+    labels = _labels(files.labels)
+    metrics = read_json(files.metrics)
+    events = read_events(files.events)
+    result = read_json(files.result) if files.result.is_file() else {}
+    train_targets, rows = _splits(files.splits, labels)
+    return FinishedRun(
+        files=files,
+        spec=spec,
+        labels=labels,
+        metrics=metrics,
+        epochs=_epochs(events),
+        warnings=list(dict.fromkeys(str(event.get("message", "")) for event in events if event["kind"] == "warning")),
+        result=result,
+        run=read_json(files.run) if files.run.is_file() else {},
+        predictions=_predictions(files.predictions, labels),
+        train_targets=train_targets,
+        rows=rows or {split: count for split, count in (result.get("rows") or {}).items() if isinstance(count, int)},
+    )
+
+
+def _epochs(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # A resumed run tells some epochs again: the last telling holds.
+    epochs = [event for event in events if event["kind"] == "epoch" and isinstance(event.get("epoch"), int)]
+    told = {event["epoch"]: event for event in epochs}
+    return [told[number] for number in sorted(told)]
+
+
+def _labels(path: Path) -> Labels:
+    try:
+        return labels_from_json(read_json(path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not describe labels: {error!r}") from error
+
+
+def _predictions(path: Path, labels: Labels) -> Predictions | None:
+    if not path.is_file():
+        return None
+    table = _read(path)
+    # A row that could not be read has an error and no prediction.
+    table = table.filter(pc.and_(table["prediction"].is_valid(), table["truth"].is_valid()))
+    row = table["row"].to_numpy()
+    truth, prediction = (_targets(table[name], labels, path) for name in ("truth", "prediction"))
+    if not isinstance(labels, ClassLabels):
+        return Predictions(row, truth, prediction, None)
+    shape = (len(table), len(labels))
+    flat = pc.list_flatten(table["probabilities"]).to_numpy().astype(np.float64)
+    if flat.size != shape[0] * shape[1]:
+        raise CheckpointError(f"{path}: column 'probabilities' does not hold {shape[1]} numbers in every row")
+    return Predictions(row, truth, prediction, flat.reshape(shape))
+
+
+def _splits(path: Path, labels: Labels) -> tuple[np.ndarray | None, dict[str, int]]:
+    if not path.is_file():
+        return None, {}
+    table = _read(path)
+    split = table["split"]
+    rows = {name: int(pc.sum(pc.equal(split, name)).as_py() or 0) for name in ("train", "val", "test")}
+    return _targets(table.filter(pc.equal(split, "train"))["label"], labels, path), rows
+
+
+def _targets(column: pa.ChunkedArray, labels: Labels, path: Path) -> np.ndarray:
+    """Class indices (int64), or the numbers themselves (float64)."""
+    if len(column) == 0:
+        return np.zeros(0, np.int64 if isinstance(labels, ClassLabels) else np.float64)
+    name = path.name
+    return labels.encode(column, place=name) if isinstance(labels, ClassLabels) else numbers(column, place=name)
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,161 @@
+"""Metrics as text: one way to write each number, for the terminal, HTML, Markdown and LaTeX alike.
+
+Scores between 0 and 1 are decimals with three places, as papers print them; errors in the label's
+unit and losses have four significant digits. Percent is kept for shares of rows and of parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "weighted_f1": "Weighted F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "Log loss",
+    "ece": "Expected calibration error",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "loss": "Loss",
+}
+IN_UNITS = frozenset({"log_loss", "mae", "rmse", "loss"})
+UNDEFINED = "n/a"
+CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
+
+
+def visible(text: object) -> str:
+    """`text` with every character that cannot be printed shown by its escape, so that no name moves a cursor,
+    turns the reading direction or breaks a line."""
+    return "".join(
+        character if character.isprintable() or character in "\u200c\u200d" else _escape(character)
+        for character in str(text)
+    )
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def value_text(metric: str, value: float | None) -> str:
+    """A metric's value as it is printed everywhere; `n/a` for a value that is not defined."""
+    if value is None or not math.isfinite(value):
+        return UNDEFINED
+    return significant(value) if metric in IN_UNITS else f"{value:.3f}"
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """`value` with so many significant digits, and never fewer than its whole part: 0.01234, 12.35, 12,345."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if not -4 <= magnitude < 9:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+
+
+def share_text(part: float, whole: float) -> str:
+    """A share of rows or parameters in percent: `2.8%`."""
+    percent = 100 * part / whole if whole else 0
+    return f"{percent:.2g}%" if percent < 10 else f"{percent:.0f}%"
+
+
+def interval_text(metric: str, interval: tuple[float, float] | None) -> str:
+    """`0.882 to 0.941`, or an empty string where there is no interval."""
+    return f"{value_text(metric, interval[0])} to {value_text(metric, interval[1])}" if interval else ""
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(title, value) of each single number of a split's metrics, in a fixed order."""
+    return [(title, value_text(name, metrics[name])) for name, title in TITLES.items() if name in metrics]
+
+
+def class_title(row: Mapping[str, Any]) -> str:
+    """A class as it is shown: its own value, and its name beside it where it has one."""
+    name = row.get("name")
+    return visible(row["class"]) if name is None else f"{visible(row['class'])} ({visible(name)})"
+
+
+def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict[str, Any]]:
+    """The `n` classes (or all) with the lowest F1, worst first; one without a row cannot be judged and is left out."""
+    judged = [row for row in metrics.get("per_class", []) if row["support"]]
+    return sorted(judged, key=lambda row: (row["f1"], row["recall"], -row["support"]))[:n]
+
+
+def class_rows(metrics: Mapping[str, Any], n: int | None = None) -> list[tuple[str, ...]]:
+    """Text of the worst `n` classes (or all), worst first, under `CLASS_HEADER`."""
+    return [
+        (
+            class_title(row),
+            *(value_text(name, row[name]) for name in ("precision", "recall", "f1", "roc_auc")),
+            f"{row['support']:,}",
+        )
+        for row in worst_classes(metrics, n)
+    ]
+
+
+def worst_confusions(metrics: Mapping[str, Any], n: int = 10) -> list[tuple[str, str, int, str]]:
+    """(true class, predicted class, rows, share of the true class) of the most frequent errors."""
+    classes = metrics.get("per_class", [])
+    titles = [class_title(row) for row in classes]
+    errors = [
+        (count, truth, predicted)
+        for truth, row in enumerate(metrics.get("confusion_matrix", []))
+        for predicted, count in enumerate(row)
+        if count and truth != predicted
+    ]
+    errors.sort(key=lambda error: (-error[0], error[1], error[2]))
+    return [
+        (titles[truth], titles[predicted], count, share_text(count, classes[truth]["support"]))
+        for count, truth, predicted in errors[:n]
+    ]
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A GitHub-flavoured Markdown table; first column to the left, the others to the right."""
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    lines = [[_markdown(cell) for cell in header], ruler, *([_markdown(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def latex_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A LaTeX tabular in the style of the booktabs package."""
+    body = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}",
+            r"\toprule",
+            " & ".join(_latex(cell) for cell in header) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _markdown(text: str) -> str:
+    return "".join("\\" + character if character in "\\`*_[]<>|&~$" else character for character in visible(text))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "²": r"\textsuperscript{2}",
+    **{character: "\\" + character for character in "{}$&#_%"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in visible(text))

@@ -1,0 +1,309 @@
+"""A finished run in words: what was trained, how to use it next, and a paragraph for a methods section."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deeptune import __version__
+from deeptune.catalog import CATALOG, find
+from deeptune.report.intervals import LEVEL, RESAMPLES, Intervals
+from deeptune.report.reading import FinishedRun
+from deeptune.report.tables import TITLES, interval_text, share_text, significant, value_text, visible
+from deeptune.spec.model import LOWER_IS_BETTER, DataSpec
+
+OPTIMIZERS = {
+    "adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "radam": "RAdam", "nadam": "NAdam", "rmsprop": "RMSprop",
+    "adafactor": "Adafactor",
+}  # fmt: skip
+LOSSES = {"cross_entropy": "cross entropy", "mse": "mean squared error", "huber": "Huber loss"}
+VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
+HEADLINES = {"classification": ("accuracy", "macro_f1"), "regression": ("mae", "r2")}
+
+Facts = list[tuple[str, str]]
+
+
+def modality(run: FinishedRun) -> str:
+    """`image` or `text`, also where the spec left it to the columns."""
+    return run.spec.data.modality or find(run.spec.backbone.name).modality
+
+
+def best_epoch(run: FinishedRun) -> int | None:
+    best = (run.result.get("best") or {}).get("epoch")
+    return best if isinstance(best, int) else next((e["epoch"] for e in reversed(run.epochs) if e.get("best")), None)
+
+
+def skipped(run: FinishedRun) -> list[str]:
+    """The samples that could not be used, one line each."""
+    return [visible(_skipped(sample)) for sample in run.result.get("skipped") or []]
+
+
+def _skipped(sample: Any) -> str:
+    if not isinstance(sample, dict):
+        return str(sample)
+    place = f"{sample['split']}, " if sample.get("split") else ""
+    return f"{place}row {sample.get('row', '?')}: {sample.get('reason', '')}"
+
+
+def _fate(run: FinishedRun) -> str:
+    return "replaced by an empty sample" if run.spec.data.on_bad_sample == "blank" else "left out"
+
+
+def training_facts(run: FinishedRun) -> Facts:
+    """What was trained, on what and how."""
+    spec, train = run.spec, run.spec.train
+    facts: Facts = [
+        ("Task", spec.task + (f", {run.classes} classes" if run.classes else "")),
+        ("Backbone", spec.backbone.name),
+        ("Weights to start from", _weights(run)),
+        ("Input, pooling", f"{_input_size(run)}, {spec.backbone.pooling}"),
+        ("Tuning method", _method(run)),
+        ("Head", _head(run)),
+    ]
+    if parameters := _parameters(run):
+        facts.append(("Parameters", parameters))
+    facts += [
+        ("Data", ", ".join(_data(run))),
+        ("Columns", f"{spec.data.input or ('images' if modality(run) == 'image' else 'text')} → {spec.data.label}"),
+        ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
+        ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
+    ]
+    if spec.data.group:
+        facts.append(("Kept together", f"rows of one {spec.data.group}"))
+    effective = f" × {train.accumulation} accumulated" if train.accumulation > 1 else ""
+    facts += [
+        ("Epochs", _epochs(run)),
+        ("Optimizer", f"{OPTIMIZERS[train.optimizer]}, weight decay {train.weight_decay}, {_clip(train.clip_norm)}"),
+        ("Learning rate", _learning_rate(run)),
+        ("Batch size", f"{train.batch_size}{effective}"),
+        ("Loss", LOSSES.get(train.loss, train.loss) + _loss_extras(run)),
+    ]
+    if modality(run) == "image":
+        facts.append(("Augmentation", train.augmentation))
+    facts += [
+        ("Precision, device", f"{train.precision}, {_device(run)}"),
+        ("Seed", str(train.seed)),
+    ]
+    if isinstance(seconds := run.result.get("seconds"), (int, float)):
+        facts.append(("Time", _duration(seconds)))
+    return [(term, visible(text)) for term, text in facts]
+
+
+def provenance(run: FinishedRun) -> Facts:
+    """Versions and fingerprints: what someone needs to know that a second run is the same run."""
+    versions = run.run.get("versions")
+    facts = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
+    facts += _fingerprints(run.run)
+    return [(visible(term), visible(text)) for term, text in facts]
+
+
+def commands(run: FinishedRun) -> list[tuple[str, str]]:
+    """(what for, command) of what a person does next with this run."""
+    path = Path(os.path.abspath(run.files.path))
+    here = Path.cwd()
+    place = shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) and path != here else path))
+    return [
+        ("Predict new rows, labelled or not", f"deeptune predict {place} --data FILE.parquet --output OUT.parquet"),
+        ("Score it on other labelled data", f"deeptune evaluate {place} --data FILE.parquet"),
+        ("Write embeddings of any rows", f"deeptune embed {place} --data FILE.parquet --output OUT.parquet"),
+        ("Train it again", f"deeptune run {place}/spec.toml"),
+    ]
+
+
+def methods_paragraph(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> str:
+    """What was done and found, in sentences that fit a paper; every number comes from the run's files."""
+    return visible(" ".join(_sentences(run, intervals, baseline)))
+
+
+def _sentences(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> Iterator[str]:
+    spec, train = run.spec, run.spec.train
+    what = "images" if modality(run) == "image" else "texts"
+    weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
+        spec.backbone.weights, f"with the weights of {Path(spec.backbone.weights).name}"
+    )
+    goal = f"classify {what} into {run.classes} classes" if run.classes else f"predict a number from {what}"
+    versions = run.run.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
+    torch = f", PyTorch {versions['torch']}" if versions.get("torch") else ""
+    version = versions.get("deeptune", __version__)
+    yield f"We trained a {spec.backbone.name} backbone {weights} to {goal} (DeepTune {version}{torch})."
+    parameters = f" ({_parameters(run)})" if _parameters(run) else ""
+    if spec.tuning.method == "partial":
+        yield f"The backbone was frozen and {_head(run)} was trained on its pooled features{parameters}."
+    elif spec.tuning.method == "full":
+        yield f"All weights were fine-tuned together with {_head(run)}{parameters}."
+    else:
+        yield f"The backbone was adapted with {_lora(run)} and trained together with {_head(run)}{parameters}."
+    if run.rows:
+        counts = ", ".join(f"{count:,} for {split}" for split, count in run.rows.items())
+        yield f"The rows were split into {counts}{_how_split(run)}."
+    if bad := len(skipped(run)):
+        yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
+    batch = train.batch_size * train.accumulation if isinstance(train.batch_size, int) else train.batch_size
+    yield (
+        f"We minimised {LOSSES.get(train.loss, train.loss)}{_loss_extras(run)} with {OPTIMIZERS[train.optimizer]} "
+        f"(learning rate {_learning_rate(run)}; weight decay {train.weight_decay}; effective batch size {batch}; "
+        f"{_clip(train.clip_norm)}; seed {train.seed})" + _augmented(run) + "."
+    )
+    if run.epochs and not any(epoch.get("val") for epoch in run.epochs):
+        yield f"There was no validation split; the weights after epoch {len(run.epochs)} were kept."
+        yield from _findings(run, intervals, baseline)
+        return
+    metric = train.early_stopping.metric
+    extreme = "lowest" if metric.rpartition("/")[2] in LOWER_IS_BETTER else "highest"
+    epoch = f", epoch {best_epoch(run)} of {len(run.epochs)}," if best_epoch(run) and run.epochs else ""
+    yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
+    yield from _findings(run, intervals, baseline)
+
+
+def _findings(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> Iterator[str]:
+    metrics = run.metrics.get(run.split, {})
+    found = []
+    for name in HEADLINES[run.spec.task]:
+        if metrics.get(name) is None:
+            continue
+        inside = [f"95% CI {interval_text(name, intervals[name])}"] if name in intervals else []
+        if baseline and baseline.get(name) is not None:
+            inside.append(f"baseline {value_text(name, baseline[name])}")
+        said = f"{_sentence_title(name)} was {value_text(name, metrics[name])}"
+        found.append(f"{said} ({'; '.join(inside)})" if inside else said)
+    if found:
+        yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
+    if intervals:
+        yield f"Intervals are {LEVEL:.0%} percentile bootstrap intervals over rows ({RESAMPLES:,} resamples)."
+    if baseline:
+        constant = "the class frequencies" if run.spec.task == "classification" else "the mean"
+        yield f"The baseline predicts {constant} of the training split for every row."
+
+
+def _sentence_title(metric: str) -> str:
+    title = TITLES[metric]
+    return title if title[1].isupper() or not title[1].isalpha() else title[0].lower() + title[1:]
+
+
+def _metric_words(metric: str) -> str:
+    split, _, name = metric.rpartition("/")
+    return f"{ {'val': 'validation'}.get(split, split) } {_sentence_title(name)}".strip()
+
+
+def _weights(run: FinishedRun) -> str:
+    if run.spec.backbone.weights == "random":
+        return "random (not pretrained)"
+    row = CATALOG.get(run.spec.backbone.name)
+    if run.spec.backbone.weights == "pretrained":
+        return "pretrained" + (f" ({row.weights_origin})" if row else "")
+    return run.spec.backbone.weights
+
+
+def _input_size(run: FinishedRun) -> str:
+    backbone = run.spec.backbone
+    return f"{backbone.image_size} pixels" if modality(run) == "image" else f"{backbone.max_length} tokens"
+
+
+def _method(run: FinishedRun) -> str:
+    method = run.spec.tuning.method
+    return {"partial": "partial: the head only", "full": "full: every weight", "lora": f"lora: {_lora(run)}"}[method]
+
+
+def _lora(run: FinishedRun) -> str:
+    lora = run.spec.tuning.lora
+    targets = "" if lora.targets == "auto" else f", on {', '.join(lora.targets)}"
+    variant = VARIANTS[lora.variant]
+    return f"{variant} of rank {lora.rank}, alpha {_number(lora.alpha)}, dropout {lora.dropout:g}{targets}"
+
+
+def _head(run: FinishedRun) -> str:
+    head = run.spec.head
+    dropout = f" and dropout {head.dropout:g}" if head.dropout else ""
+    if head.layers == 1:
+        return f"a linear head{' with' + dropout.removeprefix(' and') if dropout else ''}"
+    return f"a two-layer head (embedding size {head.embedding_size}, {head.activation}{dropout})"
+
+
+def _parameters(run: FinishedRun) -> str:
+    counts = run.result.get("parameters") or {}
+    trainable, total = counts.get("trainable"), counts.get("total")
+    if not isinstance(trainable, int) or not isinstance(total, int):
+        return ""
+    return f"{trainable:,} of {total:,} parameters trained, {share_text(trainable, total)}"
+
+
+def _data(run: FinishedRun) -> list[str]:
+    data = run.spec.data
+    given = [data.path] if data.path else [data.train, data.val, data.test]
+    return [path for paths in given if paths for path in ([paths] if isinstance(paths, str) else paths)]
+
+
+def _how_split(run: FinishedRun) -> str:
+    data = run.spec.data
+    if data.val and data.test:
+        return ", given as files of their own"
+    by = "class" if run.spec.task == "classification" else "quantile of the label"
+    drawn = "at random" if data.path else f"{_drawn(data)} drawn from the training file at random"
+    together = f", with the rows of one {data.group} on one side" if data.group else ""
+    return f", {drawn}, stratified by {by}{together}"
+
+
+def _drawn(data: DataSpec) -> str:
+    return " and ".join(name for name, given in (("val", data.val), ("test", data.test)) if not given)
+
+
+def _epochs(run: FinishedRun) -> str:
+    best = best_epoch(run)
+    stopping = run.spec.train.early_stopping
+    told = f"{len(run.epochs)} of at most {run.spec.train.epochs}"
+    return told + (f"; best was {best}, by {stopping.metric}" if best else "")
+
+
+def _learning_rate(run: FinishedRun) -> str:
+    train = run.spec.train
+    rate = _number(train.learning_rate)
+    if run.spec.tuning.method != "partial" and train.head_learning_rate not in ("auto", train.learning_rate):
+        rate += f", head {_number(train.head_learning_rate)}"
+    warmup = f" after {train.warmup:.0%} warmup" if train.warmup else ""
+    return f"{rate}, {train.schedule} schedule{warmup}"
+
+
+def _loss_extras(run: FinishedRun) -> str:
+    train = run.spec.train
+    extras = []
+    if train.class_weights != "none":
+        balanced = train.class_weights == "balanced"
+        extras.append("classes weighted by inverse frequency" if balanced else "given class weights")
+    if train.label_smoothing:
+        extras.append(f"label smoothing {train.label_smoothing:g}")
+    return f" ({', '.join(extras)})" if extras else ""
+
+
+def _augmented(run: FinishedRun) -> str:
+    return f", with {run.spec.train.augmentation} augmentation" if run.spec.train.augmentation != "none" else ""
+
+
+def _clip(norm: float) -> str:
+    return f"gradient norm clipped at {norm:g}" if norm else "no gradient clipping"
+
+
+def _number(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else value
+
+
+def _device(run: FinishedRun) -> str:
+    device = run.run.get("device") or run.spec.train.device
+    return str(device.get("name", run.spec.train.device) if isinstance(device, dict) else device)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{significant(seconds, 2)} s"
+
+
+def _fingerprints(value: Any, path: str = "") -> Facts:
+    if isinstance(value, dict):
+        return [fact for key, item in value.items() for fact in _fingerprints(item, f"{path} {key}".strip())]
+    return [(path.replace("_", " "), value)] if isinstance(value, str) and value.startswith("sha256:") else []

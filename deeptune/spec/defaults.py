@@ -1,0 +1,102 @@
+"""What `"auto"` means: one rule for each value, chosen per method and kind of backbone.
+
+The numbers were measured on real data; `docs/results.md` shows what they give.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeptune.catalog import BackboneInfo
+from deeptune.spec.model import DataSpec, Paths, RunSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training values for one method and kind of backbone."""
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    head_learning_rate: float
+    weight_decay: float
+
+
+# (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
+_RECIPES: dict[tuple[str, str], Recipe] = {
+    ("partial", "any"): Recipe(100, 10, 32, 1e-3, 1e-3, 0.01),
+    ("full", "cnn"): Recipe(10, 3, 32, 3e-4, 1e-3, 0.01),
+    ("full", "transformer"): Recipe(5, 2, 32, 5e-5, 1e-3, 0.01),
+    ("lora", "cnn"): Recipe(10, 3, 32, 2e-3, 2e-3, 0.01),
+    ("lora", "transformer"): Recipe(5, 2, 32, 5e-4, 1e-3, 0.01),
+}
+
+
+def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
+    method = spec.tuning.method
+    return _RECIPES[method, "any" if method == "partial" else "cnn" if cnn else "transformer"]
+
+
+def run_name(spec: RunSpec) -> str:
+    """The start of a run's id: its name, or backbone and method."""
+    short = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.backbone.name.rstrip("/").rpartition(":")[2].rpartition("/")[2]).strip("-._")
+    return spec.name or f"{short or 'run'}-{spec.tuning.method}"[:64]
+
+
+def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
+    """The spec with every `"auto"` of `train` replaced by a value, and every path made absolute.
+
+    `cnn` says whether the backbone is mostly convolutions. What depends on the built backbone or on the
+    machine (pooling, image size, length, LoRA rank, device, precision, workers) the engine fills in.
+    """
+    chosen = recipe(spec, cnn=cnn)
+    train = spec.train
+    stopping = train.early_stopping
+    learning_rate = chosen.learning_rate if train.learning_rate == "auto" else train.learning_rate
+    # With a frozen backbone the head is what learns: one learning rate, whichever key it was set by.
+    head_default = learning_rate if spec.tuning.method == "partial" else chosen.head_learning_rate
+    updates = {
+        "name": run_name(spec),
+        "data": spec.data.model_copy(update=_absolute_paths(spec.data)),
+        "backbone": spec.backbone.model_copy(
+            update={"name": _absolute_backbone(info), "weights": _absolute_weights(spec.backbone.weights)}
+        ),
+        "train": train.model_copy(
+            update={
+                "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
+                "batch_size": chosen.batch_size if train.batch_size == "auto" else train.batch_size,
+                "learning_rate": learning_rate,
+                "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
+                "weight_decay": chosen.weight_decay if train.weight_decay == "auto" else train.weight_decay,
+                "loss": ("cross_entropy" if spec.task == "classification" else "mse") if train.loss == "auto" else train.loss,
+                "early_stopping": stopping.model_copy(
+                    update={"patience": chosen.patience if stopping.patience == "auto" else stopping.patience}
+                ),
+            }
+        ),
+    }
+    return spec.model_copy(update=updates)
+
+
+def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
+    def absolute(path: str) -> str:
+        return path if path.startswith("sample:") else str(Path(path).absolute())
+
+    return {
+        key: absolute(value) if isinstance(value, str) else [absolute(path) for path in value]
+        for key in ("path", "train", "val", "test")
+        if (value := getattr(data, key)) is not None
+    }
+
+
+def _absolute_backbone(info: BackboneInfo) -> str:
+    if info.family == "hf" and Path(info.source).is_dir():
+        return f"hf:{Path(info.source).absolute()}"
+    return info.name
+
+
+def _absolute_weights(weights: str) -> str:
+    return weights if weights in ("pretrained", "random") else str(Path(weights).absolute())

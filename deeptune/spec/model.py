@@ -1,0 +1,220 @@
+"""RunSpec: everything that can be run, validated and frozen.
+
+Field descriptions are the help that the command line, the JSON Schema and the forms show, so they
+are written for the person who fills them in. `"auto"` values are resolved by `spec.defaults`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Task = Literal["classification", "regression"]
+Modality = Literal["image", "text"]
+Method = Literal["partial", "full", "lora"]
+Split = Literal["train", "val", "test"]
+BadSamplePolicy = Literal["error", "skip", "blank"]
+# `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
+Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
+
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Paths = str | list[str]
+
+CLASSIFICATION_METRICS = (
+    "loss", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "log_loss", "ece",
+)  # fmt: skip
+REGRESSION_METRICS = ("loss", "mae", "rmse", "r2", "spearman")
+LOWER_IS_BETTER = frozenset({"loss", "log_loss", "ece", "mae", "rmse"})
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SplitSpec(_Part):
+    """Proportions of the rows for each split."""
+
+    train: Fraction = Field(0.7, description="Share of the rows to train on.")
+    val: Fraction = Field(0.1, description="Share of the rows that choose the best epoch.")
+    test: Fraction = Field(0.2, description="Share of the rows that the final metrics come from.")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitSpec:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ValueError(
+                f"train, val and test must sum to 1, but {self.train:g} + {self.val:g} + {self.test:g} = {total:g}"
+            )
+        if self.train == 0:
+            raise ValueError("train must be more than 0: there is nothing to learn from")
+        return self
+
+
+class DataSpec(_Part):
+    """Which rows, which columns, which split."""
+
+    path: Paths | None = Field(
+        None, description="Parquet file, glob, folder or a list of them; split by `split`. `sample:NAME` is a sample that ships."
+    )
+    train: Paths | None = Field(None, description="Training Parquet, when the splits are files of their own.")
+    val: Paths | None = Field(None, description="Validation Parquet; drawn from `train` when left out.")
+    test: Paths | None = Field(None, description="Test Parquet; drawn from `train` when left out.")
+    modality: Modality | None = Field(None, description="`image` or `text`; inferred from the columns when left out.")
+    input: str | None = Field(None, description="Input column; by default `images` for images, `text` for text.")
+    label: str = Field("labels", description="Label column.")
+    group: str | None = Field(None, description="Column whose equal values stay in one split, such as a patient.")
+    split: SplitSpec = Field(default_factory=SplitSpec, description="Proportions of train, val and test.")  # type: ignore[arg-type]
+    on_bad_sample: BadSamplePolicy = Field(
+        "error", description="A sample that cannot be used: stop (`error`), leave it out (`skip`) or use an empty one (`blank`)."
+    )
+
+    @field_validator("path", "train", "val", "test")
+    @classmethod
+    def _not_empty(cls, value: Paths | None) -> Paths | None:
+        if value is not None and (not value or "" in ([value] if isinstance(value, str) else value)):
+            raise ValueError("is empty: give a Parquet file, a glob or a folder")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_data(self) -> DataSpec:
+        apart = self.train or self.val or self.test
+        if self.path and apart:
+            raise ValueError("give either `path` or `train` (with `val` and `test`), not both")
+        if not self.path and not self.train:
+            raise ValueError("no data named: set `path`, or `train` (with `val` and `test` if you have them)")
+        return self
+
+
+class BackboneSpec(_Part):
+    """The pretrained feature extractor."""
+
+    name: str = Field(description="A catalog name (`deeptune backbones`), `timm:NAME` or `hf:NAME_OR_FOLDER`.")
+    weights: str = Field("pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder.")
+    pooling: Pooling = Field("auto", description="How features become one vector; `auto` is the family's usual way.")
+    image_size: Annotated[int, Field(ge=8, le=4096)] | Auto = Field(
+        "auto", description="Pixels on a side; `auto` is what the weights were trained at."
+    )
+    max_length: Annotated[int, Field(ge=2, le=1_000_000)] | Auto = Field(
+        "auto", description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit (512 at most)."
+    )
+
+
+class HeadSpec(_Part):
+    """The layers added after pooling."""
+
+    layers: Literal[1, 2] = Field(1, description="1: a linear layer. 2: embedding layer, activation, linear layer.")
+    embedding_size: PositiveInt = Field(256, description="Width of the embedding when there are two layers.")
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Between the two layers.")
+    dropout: Dropout = Field(0.0, description="Before the last layer, while training.")
+
+
+class LoraSpec(_Part):
+    """Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+
+    rank: PositiveInt | Auto = Field("auto", description="Rank of each adapter; `auto` is 16 for transformers, 4 for CNNs.")
+    alpha: PositiveFloat | Auto = Field("auto", description="Scale of the adapters; `auto` is twice the rank.")
+    dropout: Dropout = Field(0.1, description="On the adapter's input, while training.")
+    targets: list[str] | Auto = Field("auto", description="Module name endings to adapt; `auto` is the family's projections.")
+    variant: Literal["lora", "rslora", "dora"] = Field("lora", description="Plain, rank-stabilised or weight-decomposed LoRA.")
+
+
+class TuningSpec(_Part):
+    """Which weights learn."""
+
+    method: Method = Field("partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head.")
+    lora: LoraSpec = Field(default_factory=LoraSpec, description="Adapter settings, used when method is `lora`.")  # type: ignore[arg-type]
+
+
+class EarlyStoppingSpec(_Part):
+    """Which epoch is the best one, and when to stop looking for a better one."""
+
+    metric: str = Field("val/loss", description="Metric on val that chooses the best epoch, such as `val/loss` or `val/macro_f1`.")
+    patience: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto", description="Epochs without a better value before stopping; 0 never stops early."
+    )
+
+
+class TrainSpec(_Part):
+    """How the weights learn."""
+
+    epochs: PositiveInt | Auto = Field("auto", description="Passes over the training split; `auto` is chosen per method.")
+    batch_size: PositiveInt | Auto = Field("auto", description="Rows that the loader yields at once.")
+    accumulation: PositiveInt = Field(1, description="Batches per optimizer step; effective batch size = batch_size × accumulation.")
+    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family.")
+    head_learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate of the head, when the backbone learns too.")
+    optimizer: Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"] = Field("adamw", description="Optimizer.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
+    warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
+        "auto", description="Decoupled weight decay; norms and biases are left out."
+    )
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(1.0, description="Largest gradient norm; 0 turns clipping off.")
+    loss: Literal["auto", "cross_entropy", "mse", "huber"] = Field("auto", description="Cross entropy for classes, MSE for numbers.")
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Share of the target spread over all classes.")
+    augmentation: Literal["none", "light", "randaugment"] = Field("none", description="Random changes to training images.")
+    early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
+    workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="Governs split, initial weights, order, dropout and augmentation.")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
+        return value
+
+
+class EmbedSpec(_Part):
+    """Which embeddings are written when training is done."""
+
+    splits: list[Split] = Field(default_factory=lambda: ["train", "val", "test"], description="Splits to embed; [] for none.")
+
+
+class RunSpec(_Part):
+    """One run: what to learn, from which data, with which backbone and how."""
+
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Start of the run's id; letters, digits, `.`, `_` and `-`."
+    )
+    task: Task = Field("classification", description="`classification` (classes) or `regression` (numbers).")
+    data: DataSpec
+    backbone: BackboneSpec
+    head: HeadSpec = Field(default_factory=HeadSpec)  # type: ignore[arg-type]
+    tuning: TuningSpec = Field(default_factory=TuningSpec)  # type: ignore[arg-type]
+    train: TrainSpec = Field(default_factory=TrainSpec)  # type: ignore[arg-type]
+    embed: EmbedSpec = Field(default_factory=EmbedSpec)
+
+    @model_validator(mode="after")
+    def _parts_fit_the_task(self) -> RunSpec:
+        problems = []
+        known = CLASSIFICATION_METRICS if self.task == "classification" else REGRESSION_METRICS
+        metric = self.train.early_stopping.metric
+        if metric not in {f"val/{name}" for name in known}:
+            problems.append(
+                f"train.early_stopping.metric: {metric!r} is not a metric of {self.task}; choose one of "
+                + ", ".join(f"val/{name}" for name in known)
+            )
+        if self.task == "regression":
+            if self.train.loss == "cross_entropy":
+                problems.append("train.loss: 'cross_entropy' needs classes; regression takes 'mse' or 'huber'")
+            if self.train.class_weights != "none":
+                problems.append("train.class_weights: regression has no classes; leave it out")
+            if self.train.label_smoothing:
+                problems.append("train.label_smoothing: regression has no classes; leave it out")
+        elif self.train.loss in ("mse", "huber"):
+            problems.append(f"train.loss: {self.train.loss!r} needs numbers; classification takes 'cross_entropy'")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self

@@ -1,0 +1,45 @@
+"""The specs that ship with DeepTune. A preset is named by its file name, without `.toml`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from deeptune.errors import SpecError, did_you_mean
+
+SUFFIX = ".toml"
+
+
+def presets_folder() -> Path:
+    """`deeptune/presets` in an installed wheel, `presets` beside the package in a checkout."""
+    package = Path(str(files("deeptune")))
+    inside = package / "presets"
+    return inside if inside.is_dir() else package.parent / "presets"
+
+
+def preset_files() -> dict[str, Path]:
+    """Name and file of every preset, sorted by name."""
+    return {file.stem: file for file in sorted(presets_folder().glob(f"*{SUFFIX}"))}
+
+
+def find_spec_file(reference: str) -> Path:
+    """The file that a path or a preset's name stands for. Raises SpecError when there is neither."""
+    path = Path(reference)
+    if path.is_file():
+        return path
+    presets = preset_files()
+    if reference in presets:
+        return presets[reference]
+    near = did_you_mean(reference.removesuffix(SUFFIX), presets)
+    raise SpecError(
+        f"there is no run spec {reference!r}: no such file, and no preset of that name. {near}".rstrip(),
+        hint="`deeptune presets` lists the presets.",
+    )
+
+
+def summary(file: Path) -> str:
+    """A preset's first comment that is no directive: one line on what it is for."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            return line.removeprefix("# ")
+    return ""

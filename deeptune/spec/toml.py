@@ -1,0 +1,239 @@
+"""TOML in and out: read a spec with every error at once, apply overrides, write it back."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from deeptune.errors import SpecError, did_you_mean
+from deeptune.spec.model import RunSpec
+
+
+def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | None = None) -> RunSpec:
+    """Read a spec file (or start from nothing), apply `section.key=value` overrides, and validate.
+
+    `data` is a Parquet path that takes the place of whatever data the file names.
+
+    Raises SpecError with every problem at once, each with its dotted path and, where the value came
+    from the file, the line.
+    """
+    values: dict[str, Any] = {}
+    text = ""
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = tomllib.loads(text)
+        except OSError as error:
+            raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{path} is not valid TOML: {error}") from error
+    overridden = set()
+    if data is not None:
+        section = values.setdefault("data", {})
+        if isinstance(section, dict):
+            for key in ("train", "val", "test"):
+                section.pop(key, None)
+            section["path"] = data
+            overridden.add("data.path")
+    for override in overrides:
+        overridden.add(apply_override(values, override))
+    lines = {key: number for key, number in key_lines(text).items() if key not in overridden}
+    return validate(values, source=str(path) if path else None, lines=lines, overridden=overridden)
+
+
+def validate(
+    values: dict[str, Any],
+    *,
+    source: str | None = None,
+    lines: dict[str, int] | None = None,
+    overridden: Iterable[str] = (),
+) -> RunSpec:
+    """A RunSpec from plain values. Raises SpecError that lists every problem, one a line."""
+    try:
+        return RunSpec.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            _place(path, source, lines or {}, set(overridden)) + f"{path}: {message}" if path else message
+            for path, message in _problems(error)
+        ]
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SpecError(
+            f"{count} in the run spec{f' {source}' if source else ''}:\n" + "\n".join(f"  {p}" for p in problems),
+            hint="`deeptune spec fields` explains every key.",
+        ) from error
+
+
+def apply_override(values: dict[str, Any], override: str) -> str:
+    """Set `section.key=value` in `values`; the value is TOML, or a bare word for a string. Returns the dotted key."""
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
+        raise SpecError(f"--set {override!r} is not of the form section.key=value", hint="For example: --set train.epochs=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if not text or text[0] in "\"'[{":
+            raise SpecError(f"--set {key}: {text!r} is not a TOML value: {error}") from error
+        value = text
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        below = place.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise SpecError(f"--set {key}: {section!r} is a value, not a section")
+        place = below
+    place[last] = value
+    return key
+
+
+def dump_spec(spec: RunSpec, *, comment: str = "") -> str:
+    """The spec as TOML; keys without a value are left out."""
+    body = tomli_w.dumps(_without_none(spec.model_dump(mode="python")))
+    return "".join(f"# {line}\n" for line in comment.splitlines()) + body
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+_HEADER = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=")
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Line number (from 1) of each dotted key of a TOML text, as far as lines can tell.
+
+    Keys inside an inline table have no line of their own; `_place` falls back to the nearest parent.
+    """
+    lines: dict[str, int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            section = re.sub(r"[\s\"']", "", header.group(1))
+            lines.setdefault(section, number)
+        elif key := _KEY.match(line):
+            name = re.sub(r"[\s\"']", "", key.group(1))
+            lines.setdefault(f"{section}.{name}" if section else name, number)
+    return lines
+
+
+def _place(path: str, source: str | None, lines: dict[str, int], overridden: set[str]) -> str:
+    if any(path == key or path.startswith(key + ".") for key in overridden):
+        return "--set: "
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        if (line := lines.get(".".join(parts[:length]))) is not None:
+            return f"line {line}: "
+    return f"{Path(source).name}: " if source else ""
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    """(dotted path, message) of each problem; the alternatives of a union are told as one."""
+    found: dict[str, str] = {}
+    for item in error.errors(include_url=False):
+        path, model, field = _resolve(item["loc"])
+        kind = item["type"]
+        if kind == "extra_forbidden":
+            near = did_you_mean(path.rpartition(".")[2], model.model_fields)
+            hint = near or "Known keys: " + ", ".join(model.model_fields) + "."
+            found[path] = f"unknown key. {hint}"
+        elif kind == "missing":
+            found[path] = f"is missing. {describe(field)}".rstrip()
+        elif kind == "value_error":
+            found[path] = str(item["ctx"]["error"])
+        elif field is None:
+            found[path] = f"expected a table of keys, got {item['input']!r}"
+        else:
+            value = item["input"]
+            options = [option for option in _literals(field.annotation) if isinstance(option, str)]
+            near = did_you_mean(value, options) if isinstance(value, str) else ""
+            found.setdefault(path, f"expected {expected(field)}, got {value!r}. {near}".rstrip())
+    problems: list[tuple[str, str]] = []
+    for path, message in found.items():
+        # A validator of the whole spec names the keys itself, one a line.
+        problems += [(path, message)] if path else [tuple(line.split(": ", 1)) for line in message.splitlines()]  # type: ignore[misc]
+    return problems
+
+
+def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
+    """Dotted path of a pydantic location without union branches, its model, and its field (None for a model)."""
+    model: type[BaseModel] = RunSpec
+    parts: list[str] = []
+    field = None
+    for step in loc:
+        if field is not None and (below := _model_of(field.annotation)) is not None:
+            model, field = below, None
+        if field is not None:
+            break  # deeper steps are union branches or items of this field
+        parts.append(str(step))
+        field = model.model_fields.get(str(step))
+        if field is None:
+            return ".".join(parts), model, None
+    if field is not None and _model_of(field.annotation) is not None and len(parts) == len(loc):
+        model_below = _model_of(field.annotation)
+        return ".".join(parts), model, field if model_below is None else None
+    return ".".join(parts), model, field
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _literals(annotation: Any) -> list[Any]:
+    found: list[Any] = []
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            found.append(argument)
+        else:
+            found += _literals(argument)
+    return found
+
+
+def describe(field: Any) -> str:
+    """The field's help as one sentence, or an empty string."""
+    return (getattr(field, "description", None) or "").strip()
+
+
+def expected(field: Any) -> str:
+    """What a field accepts, in words: `an integer of at least 1, or 'auto'`."""
+    return _words(field.annotation, list(field.metadata))
+
+
+_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false", dict: "a table", list: "a list"}
+
+
+def _words(annotation: Any, metadata: list[Any]) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in _NAMES:
+        bounds = []
+        for constraint in metadata:
+            for part in [constraint, *getattr(constraint, "metadata", [])]:
+                bounds += [
+                    f"{word} {getattr(part, name):g}"
+                    for name, word in (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
+                    if getattr(part, name, None) is not None
+                ]
+                if pattern := getattr(part, "pattern", None):
+                    bounds.append(f"matching {pattern}")
+        return " ".join([_NAMES[annotation], " and ".join(dict.fromkeys(bounds))]).strip()
+    if origin is Literal:
+        return " or ".join(repr(argument) for argument in arguments)
+    if origin is Annotated:
+        return _words(arguments[0], [*arguments[1:], *metadata])
+    if origin is list:
+        return f"a list of {_words(arguments[0], []).removeprefix('a ').removeprefix('an ')}"
+    if origin is dict:
+        return f"a table of {_words(arguments[1], []).removeprefix('a ').removeprefix('an ')}"
+    if arguments:
+        return " or ".join(_words(argument, metadata) for argument in arguments if argument is not type(None))
+    return "a table of keys"

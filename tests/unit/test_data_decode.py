@@ -1,0 +1,178 @@
+"""Encoded bytes to RGB: every mode right, every failure one short reason, nothing on stderr."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeptune.data.decode import MAX_PIXELS, decode_image
+from deeptune.errors import DataError
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def photo(width: int = 40, height: int = 24) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([x * 6, y * 10, (x + y) * 3], -1).astype(np.uint8))
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def reason(data: bytes | None, **kwargs) -> str:
+    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
+        warnings.simplefilter("error")
+        decode_image(data, **kwargs)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "PPM"])
+def test_formats(kind):
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100} if kind == "JPEG" else {}
+    image = decode_image(encoded(photo(), kind, **options))
+    assert (image.mode, image.size) == ("RGB", (40, 24))
+    error = np.abs(np.asarray(image, int) - np.asarray(photo(), int))
+    assert error.max() <= {"GIF": 30, "JPEG": 12}.get(kind, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    seen = np.asarray(decode_image(encoded(photo(), "PNG", exif=exif)))
+    pixels = np.asarray(photo())
+    upright = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels, -1),
+        7: np.rot90(pixels, -1)[:, ::-1][::-1, ::-1][::-1],
+        8: np.rot90(pixels, 1),
+    }
+    upright[7] = pixels[::-1, ::-1].transpose(1, 0, 2)
+    assert np.array_equal(seen, upright[orientation])
+
+
+def test_transparency_is_on_white():
+    rgba = np.zeros((2, 2, 4), np.uint8)
+    rgba[0, 0] = [200, 100, 0, 255]
+    rgba[0, 1] = [200, 100, 0, 51]  # a fifth
+    expected = [[[200, 100, 0], [244, 224, 204]], [[255, 255, 255], [255, 255, 255]]]
+    image = Image.fromarray(rgba)
+    assert np.array_equal(np.asarray(decode_image(encoded(image))), expected)
+    grey = decode_image(encoded(Image.fromarray(np.array([[[10, 255], [10, 0]]], np.uint8), mode="LA")))
+    assert np.asarray(grey).tolist() == [[[10, 10, 10], [255, 255, 255]]]
+
+
+def test_a_transparent_palette_entry_or_colour_is_white():
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putdata([0, 1])
+    assert np.asarray(decode_image(encoded(palette))).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    for kind in ("PNG", "GIF"):
+        seen = np.asarray(decode_image(encoded(palette, kind, transparency=1)))
+        assert seen.tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    half = decode_image(encoded(palette, transparency=bytes([255, 0])))
+    assert np.asarray(half).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    key = Image.fromarray(np.array([[7, 8]], np.uint8))
+    assert np.asarray(decode_image(encoded(key, transparency=7))).tolist() == [[[255] * 3, [8] * 3]]
+
+
+def test_one_bit_grey_and_cmyk():
+    bits = Image.fromarray(np.array([[True, False]]))
+    assert np.asarray(decode_image(encoded(bits))).tolist() == [[[255] * 3, [0] * 3]]
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert decode_image(encoded(cmyk, "TIFF")).getpixel((4, 4)) == (255, 0, 0)
+
+
+DEEP = np.array([[0, 128, 257, 1000, 32768, 65535]], np.uint16)
+SCALED = [0, 0, 1, 4, 128, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind):
+    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP), kind)))
+    assert seen[0, :, 0].tolist() == SCALED == np.rint(DEEP[0] / 257).tolist()
+    assert np.array_equal(seen[..., 0], seen[..., 2])
+
+
+def test_thirty_two_bit_grey_in_the_range_of_sixteen_is_scaled():
+    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP.astype(np.int32)), "TIFF")))
+    assert seen[0, :, 0].tolist() == SCALED
+    big_endian = io.BytesIO()
+    Image.fromarray(DEEP).save(big_endian, "PPM")  # PGM of 16 bits is big-endian
+    assert np.asarray(decode_image(big_endian.getvalue()))[0, :, 0].tolist() == SCALED
+
+
+def test_grey_whose_range_is_unknown_is_refused():
+    deep = Image.fromarray(np.array([[0, 70_000]], np.int32))
+    assert reason(encoded(deep, "TIFF")).startswith("has 32-bit grey values from 0 to 70,000, whose range is unknown")
+    real = Image.fromarray(np.array([[0.0, 0.5]], np.float32))
+    assert reason(encoded(real, "TIFF")).startswith("has floating-point pixels (mode F), whose range is unknown")
+
+
+def test_a_claim_of_too_many_pixels_is_refused_before_decoding():
+    assert reason(png_claiming(12_000, 9_000)) == "claims 12,000 × 9,000 pixels; the limit is 64 megapixels"
+    assert reason(png_claiming(8_001, 8_000)) == "claims 8,001 × 8,000 pixels; the limit is 64 megapixels"
+    assert reason(png_claiming(100_000, 100_000)) == "claims 10,000 megapixels; the limit is 64 megapixels"
+    assert MAX_PIXELS == 64_000_000
+    assert "cut off" in reason(png_claiming(8_000, 8_000))  # allowed, and then there is little behind it
+
+
+@pytest.mark.parametrize("draft", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_cut_off_images_are_refused_in_silence(kind, draft, capfd):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8))
+    options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
+    data = encoded(noise, kind, **options)
+    assert reason(data[: len(data) // 2], draft=draft)
+    assert reason(data[:20], draft=draft)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_no_image():
+    assert reason(None) == "is null"
+    assert reason(b"") == "is empty (0 bytes)"
+    assert reason(b"hello") == "is not an image in a format that PIL opens, or its beginning is damaged"
+    assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>").startswith("is not an image")
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n").startswith("is PostScript")
+    assert "cut off" in reason(encoded(photo(), "JPEG")[:-200])
+
+
+def test_warnings_of_pil_are_not_shown(capfd):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photo(), "JPEG", exif=exif)
+    damaged = data.replace(b"MM\x00*", b"MM\x00*\xff\xff\xff\xff"[:4]).replace(exif.tobytes()[6:20], b"MM\x00*" + b"\xff" * 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_image(damaged).size == (40, 24)
+        # 8,000 × 8,000 is less than what PIL warns of; a palette with transparency in bytes is what it warns of, too
+        palette = Image.new("P", (2, 1))
+        assert decode_image(encoded(palette, transparency=b"\x00\xff")).mode == "RGB"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_draft_decodes_a_jpeg_at_an_eighth_and_leaves_the_rest():
+    assert decode_image(encoded(photo(400, 240), "JPEG"), draft=True).size == (50, 30)
+    assert decode_image(encoded(photo(3, 3), "JPEG"), draft=True).mode == "RGB"
+    assert decode_image(encoded(photo(400, 240), "PNG"), draft=True).size == (400, 240)

@@ -1,0 +1,168 @@
+"""Label columns of every type, and the messages for those that are no labels."""
+
+from __future__ import annotations
+
+import decimal
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from deeptune.data.labels import ClassLabels, NumberLabels, check_type, labels_from_json, missing, numbers
+from deeptune.errors import DataError
+
+
+def column(values, kind=None) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(values, kind)])
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        (column([3, 1, 3, 2]), (1, 2, 3)),
+        (column([3, 1, 3, 2], pa.uint8()), (1, 2, 3)),
+        (column([10, 9, -1, 9], pa.int16()), (-1, 9, 10)),
+        (column(["b", "a", "b", "ä"]), ("a", "b", "ä")),
+        (column(["b", "a", "b", "a"], pa.large_string()), ("a", "b")),
+        (column(["b", "a", "b", "a"]).dictionary_encode(), ("a", "b")),
+        (column([7, 5, 5, 7]).dictionary_encode(), (5, 7)),
+        (column([True, False, True, True]), (False, True)),
+    ],
+)
+def test_classes_are_the_sorted_values_and_survive_json(given, values):
+    labels = ClassLabels.fit(given)
+    assert labels.values == values
+    assert [type(v) for v in labels.values] == [type(values[0])] * len(values)
+    index = labels.encode(given)
+    assert index.dtype == np.int64
+    assert index.tolist() == [values.index(v) for v in given.to_pylist()]
+    assert [labels.decode(i) for i in index] == given.to_pylist()
+    assert labels.decode_all(index).to_pylist() == given.to_pylist()
+    again = labels_from_json(json.loads(json.dumps(labels.to_json())))
+    assert again == labels
+    assert [type(v) for v in again.values] == [type(v) for v in values]
+
+
+def test_dictionaries_that_differ_by_chunk_mean_the_same():
+    parts = [pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"]).dictionary_encode()]
+    labels = ClassLabels.fit(pa.chunked_array(parts))
+    assert labels.encode(pa.chunked_array(parts)).tolist() == [0, 1, 1, 2]
+
+
+def test_names_are_shown_beside_the_values():
+    labels = ClassLabels.fit(column([3, 1, 1, 3]), label_names=["tea", "coffee", "milk", "espresso"])
+    assert labels.names == ("coffee", "espresso")
+    assert [labels.display(i) for i in (0, 1)] == ["1 (coffee)", "3 (espresso)"]
+    assert labels_from_json(labels.to_json()) == labels
+    assert ClassLabels.fit(column(["x", "y"]), label_names=["a", "b"]).names is None
+    assert ClassLabels.fit(column([0, 5]), label_names=["a", "b"]).names is None
+    assert ClassLabels.fit(column([False, True]), label_names=["a", "b"]).display(1) == "True"
+
+
+def refusal(call, *args, **kwargs) -> DataError:
+    with pytest.raises(DataError) as caught:
+        call(*args, **kwargs)
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+def test_float_classes():
+    error = refusal(ClassLabels.fit, column([0.5, 1.5]), name="score")
+    assert error.message == "data.label: column 'score' holds double values, and classes are integers, strings or booleans"
+    assert error.hint == 'Set task = "regression" to predict numbers, or name another label column.'
+    error = refusal(ClassLabels.fit, column([0.0, 1.0, None]))
+    assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
+
+
+def test_one_class_and_too_many():
+    assert refusal(ClassLabels.fit, column(["a", "a"])).message == "data.label: there is only one class, 'a', in column 'labels'"
+    error = refusal(ClassLabels.fit, column(list(range(30)) + [0] * 30), name="id")
+    assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: these are hardly classes"
+    assert 'task = "regression"' in error.hint
+    error = refusal(ClassLabels.fit, column([f"text {i}" for i in range(30)]))
+    assert error.hint == "Name another label column."
+    assert len(ClassLabels.fit(column(list(range(30)) * 3))) == 30
+    assert len(ClassLabels.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is no reason to refuse
+
+
+def test_types_that_are_no_labels():
+    assert "holds list<item: int64> values" in refusal(ClassLabels.fit, column([[1], [2]])).message
+    assert "holds date32[day] values" in refusal(ClassLabels.fit, column([1, 2], pa.date32())).message
+    error = refusal(check_type, column([None, None]), task="classification", name="labels")
+    assert error.message == "data.label: every value of column 'labels' is null"
+
+
+def test_an_unknown_class_another_type_and_a_null():
+    labels = ClassLabels.fit(column(["cat", "dog"]))
+    error = refusal(labels.encode, column(["dog", "emu", "emu"]), place="data.test")
+    assert error.message == "data.test: column 'labels' has a class that training has not: 'emu'"
+    assert error.hint == "Known classes: cat, dog. Leave such rows out, or train on them too."
+    error = refusal(labels.encode, column([0, 1]))
+    assert error.message == "data.label: column 'labels' holds int64 values, but the classes are string: cat, dog"
+    error = refusal(labels.encode, column(["dog", None, ""]))
+    assert error.message == (
+        "data.label: 2 of 3 labels in column 'labels' are missing (null, NaN, infinite or empty): rows 1, 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (column([1, None, 2]), [False, True, False]),
+        (column([1.0, float("nan"), float("inf"), None]), [False, True, True, True]),
+        (column(["a", "", "  ", None]), [False, True, True, True]),
+        (column(["a", None, "a"]).dictionary_encode(), [False, True, False]),
+        (column([True, None]), [False, True]),
+        (column([None, None]), [True, True]),
+    ],
+)
+def test_missing_labels(given, expected):
+    assert missing(given).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        column([1, 2, 4], pa.int8()),
+        column([1, 2, 4], pa.uint64()),
+        column(np.array([1, 2, 4], np.float16)),
+        column([1, 2, 4], pa.float32()),
+        column([decimal.Decimal("1.00"), decimal.Decimal("2.00"), decimal.Decimal("4.00")], pa.decimal128(9, 2)),
+        column([decimal.Decimal("1.0"), decimal.Decimal("2.0"), decimal.Decimal("4.0")], pa.decimal256(50, 1)),
+        column([1.0, 2.0, 4.0]).dictionary_encode(),
+    ],
+)
+def test_numbers_of_any_type_stay_numbers(given):
+    targets = numbers(given)
+    assert targets.dtype == np.float64
+    assert targets.tolist() == [1.0, 2.0, 4.0]
+
+
+def test_fractions_are_kept_to_the_last_bit():
+    values = [0.1, 1e-300, 123456789.123456789]
+    assert numbers(column(values)).tolist() == values
+    assert numbers(column([2**63 + 2048], pa.uint64())).tolist() == [2.0**63 + 2048]
+
+
+def test_standardised_inside_and_restored():
+    targets = np.array([10.0, 20.0, 60.0])
+    labels = NumberLabels.fit(targets)
+    assert labels.mean == 30.0
+    assert labels.std == pytest.approx(np.sqrt((400 + 100 + 900) / 3), rel=1e-15)
+    standard = labels.standardise(targets)
+    assert (standard.mean(), standard.std()) == (pytest.approx(0, abs=1e-15), pytest.approx(1))
+    assert labels.restore(standard.astype(np.float32)) == pytest.approx(targets, rel=1e-6)
+    assert labels.restore(np.float32(0)).dtype == np.float64
+    assert labels_from_json(json.loads(json.dumps(labels.to_json()))) == labels
+
+
+def test_numbers_that_cannot_be_learnt():
+    error = refusal(NumberLabels.fit, np.full(5, 3.5), name="dose")
+    assert error.message == "data.label: every training value of column 'dose' is 3.5"
+    assert "too large" in refusal(NumberLabels.fit, np.array([1e308, -1e308, 1e308])).message
+    error = refusal(numbers, column(["1.5", "2"]), name="dose")
+    assert error.message == "data.label: column 'dose' holds string values, and regression needs numbers"
+    assert error.hint == 'Cast the column to numbers, or set task = "classification".'
+    assert "holds bool values" in refusal(numbers, column([True, False])).message
+    assert "1 of 2 labels" in refusal(numbers, column([1.0, float("nan")])).message

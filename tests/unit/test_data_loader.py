@@ -1,0 +1,252 @@
+"""Batches: the data's own order or the seed's, the same with workers, and errors that name the row."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from test_data_text import tokenizer
+
+from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+from deeptune.data.images import decode_image, resize_crop, to_tensor
+from deeptune.data.loader import epoch_order, make_loader
+from deeptune.data.source import Source
+from deeptune.errors import DataError, TrainingError
+
+PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+DIGITS = Source.open("sample:digits_rotation")
+TOKENS = TextPreprocessing(tokenizer(), max_length=5, pad_id=0)
+
+
+def source(tmp_path, name="a.parquet", **columns) -> Source:
+    pq.write_table(pa.table(columns), tmp_path / name)
+    return Source.open(str(tmp_path / name))
+
+
+def png(value: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (30, 30), (value, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_images_in_the_datas_order():
+    rows = np.arange(3, 40)
+    loader = make_loader(DIGITS, "images", rows, PIXELS, batch_size=8)
+    batches = list(loader)
+    assert len(loader) == len(batches) == 5
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8, 5]
+    assert torch.cat([batch.rows for batch in batches]).tolist() == rows.tolist()
+    images = torch.cat([batch.inputs["images"] for batch in batches])
+    assert (images.dtype, images.shape) == (torch.uint8, (37, 3, 24, 24))
+    assert batches[0].targets is None
+    for at in (0, 20, 36):
+        alone = resize_crop(decode_image(DIGITS.column("images")[int(rows[at])].as_py()), resize=28, image_size=24)
+        assert torch.equal(images[at], to_tensor(alone))
+
+
+def test_targets_keep_their_rows_and_kinds():
+    rows = np.array([5, 9, 11, 30])
+    loader = make_loader(DIGITS, "images", rows, PIXELS, targets=np.array([2, 0, 1, 0]), batch_size=3, shuffle=True)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        seen = {int(r): int(t) for batch in loader for r, t in zip(batch.rows, batch.targets, strict=True)}
+        assert seen == {5: 2, 9: 0, 11: 1, 30: 0}
+    assert next(iter(loader)).targets.dtype == torch.int64
+    floats = make_loader(DIGITS, "images", rows, PIXELS, targets=np.array([0.1, 0.2, 0.3, 0.4]), batch_size=4)
+    targets = next(iter(floats)).targets
+    assert targets.dtype == torch.float32
+    assert torch.equal(targets, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    with pytest.raises(ValueError, match="3 targets for 4 rows"):
+        make_loader(DIGITS, "images", rows, PIXELS, targets=np.zeros(3), batch_size=2)
+
+
+def test_the_order_is_a_permutation_by_seed_and_epoch():
+    rows = np.arange(100, 150)
+    loader = make_loader(DIGITS, "images", rows, PIXELS, batch_size=16, shuffle=True, seed=5)
+    orders = []
+    for epoch in (0, 1, 0):
+        loader.set_epoch(epoch)
+        orders.append(torch.cat([batch.rows for batch in loader]))
+        assert orders[-1].tolist() == (epoch_order(50, 5, epoch) + 100).tolist() == loader.order(epoch).tolist()
+        assert sorted(orders[-1].tolist()) == rows.tolist()
+    assert torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], orders[1])
+    assert not torch.equal(epoch_order(50, 6, 0), epoch_order(50, 5, 0))
+    assert not torch.equal(epoch_order(50, 5, 6), epoch_order(50, 6, 5))
+
+
+def test_a_resumed_epoch_skips_what_it_has_seen():
+    loader = make_loader(DIGITS, "images", np.arange(20), PIXELS, batch_size=6, shuffle=True, seed=1)
+    loader.set_epoch(3)
+    whole = [batch.rows.tolist() for batch in loader]
+    loader.set_epoch(3, skip=2)
+    assert [batch.rows.tolist() for batch in loader] == whole[2:]
+
+
+@pytest.mark.parametrize("augmentation", ["none", "light", "randaugment"])
+def test_workers_change_nothing(augmentation):
+    made = []
+    for workers in (0, 2):
+        loader = make_loader(
+            DIGITS, "images", np.arange(30), PIXELS, targets=np.arange(30.0), batch_size=7, shuffle=True, seed=2,
+            augmentation=augmentation, workers=workers,
+        )  # fmt: skip
+        epochs = []
+        for epoch in (0, 1):  # the workers live on from one epoch to the next
+            loader.set_epoch(epoch)
+            epochs += list(loader)
+        made.append(epochs)
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.targets, other.targets)
+        assert torch.equal(one.inputs["images"], other.inputs["images"])
+
+
+def test_augmentation_changes_with_the_epoch_and_not_with_the_order():
+    def epoch_of(epoch: int, shuffle: bool) -> torch.Tensor:
+        loader = make_loader(
+            DIGITS, "images", np.arange(12), PIXELS, batch_size=5, shuffle=shuffle, seed=2, augmentation="light"
+        )
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        rows, images = (torch.cat(parts) for parts in ([b.rows for b in batches], [b.inputs["images"] for b in batches]))
+        return images[rows.argsort()]
+
+    assert torch.equal(epoch_of(1, shuffle=True), epoch_of(1, shuffle=False))
+    assert not torch.equal(epoch_of(1, shuffle=False), epoch_of(2, shuffle=False))
+
+
+def test_only_classes_are_mirrored_by_default(tmp_path):
+    half = np.zeros((32, 32, 3), np.uint8)
+    half[:, 16:] = 200
+    out = io.BytesIO()
+    Image.fromarray(half).save(out, "PNG")
+    same = source(tmp_path, images=[out.getvalue()] * 40)
+
+    def mirrored(targets: np.ndarray | None, **options) -> int:
+        loader = make_loader(
+            same, "images", np.arange(40), PIXELS, targets=targets, batch_size=40, augmentation="light", **options
+        )
+        images = next(iter(loader)).inputs["images"].float()
+        return int((images[..., 0].mean((1, 2)) > images[..., -1].mean((1, 2))).sum())
+
+    assert mirrored(np.zeros(40)) == 0
+    assert 8 < mirrored(np.zeros(40, np.int64)) < 32
+    assert mirrored(np.zeros(40, np.int64), flip=False) == 0
+
+
+def test_iterating_leaves_the_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    for workers in (0, 1):
+        list(make_loader(DIGITS, "images", np.arange(4), PIXELS, batch_size=2, shuffle=True, workers=workers))
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_an_error_with_its_row(tmp_path, workers):
+    write = [png(10), png(20), b"no image", png(40)]
+    loader = make_loader(source(tmp_path, images=write), "images", np.arange(4), PIXELS, batch_size=2, workers=workers)
+    with pytest.raises(DataError) as caught:
+        list(loader)
+    assert caught.value.message == (
+        "data.path: row 2 is not an image in a format that PIL opens, or its beginning is damaged"
+    )
+    assert caught.value.hint == 'Repair it, or set on_bad_sample to "skip" or "blank".'
+    assert "Traceback" not in str(caught.value)
+
+
+def test_the_file_is_named_when_there_are_several(tmp_path):
+    source(tmp_path, "a.parquet", images=[png(1)])
+    source(tmp_path, "b.parquet", images=[png(2), None])
+    with pytest.raises(DataError, match=r"row 2 \(file b.parquet, row 1\) is null"):
+        list(make_loader(Source.open(str(tmp_path)), "images", np.arange(3), PIXELS, batch_size=3))
+
+
+def test_blank_rows_are_white_images_and_empty_texts(tmp_path):
+    bad = source(tmp_path, images=[png(10), b"no image", png(30)], text=["a film", None, "good"])
+    images = next(iter(make_loader(bad, "images", np.arange(3), PIXELS, batch_size=3, blank={1}))).inputs["images"]
+    assert images[1].unique().tolist() == [255]
+    assert images[2, 0].unique().tolist() == [30]
+    texts = next(iter(make_loader(bad, "text", np.arange(3), TOKENS, batch_size=3, blank={1}))).inputs
+    assert texts["input_ids"].tolist() == [[2, 4, 7, 3], [2, 3, 0, 0], [2, 5, 3, 0]]
+    assert texts["attention_mask"][1].tolist() == [1, 1, 0, 0]
+    with pytest.raises(DataError, match="data.path: row 1 is null"):
+        make_loader(bad, "text", np.arange(3), TOKENS, batch_size=3)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.large_binary(), pa.binary_view(), pa.struct({"bytes": pa.binary(), "path": pa.string()}), None],
+    ids=["binary", "large_binary", "binary_view", "struct", "fixed_size_binary"],
+)
+def test_every_image_column_type(tmp_path, kind):
+    images = [png(10), png(20)]
+    if kind is None:
+        assert len({len(image) for image in images}) == 1
+        kind = pa.binary(len(images[0]))
+    values = [{"bytes": image, "path": "x.png"} for image in images] if pa.types.is_struct(kind) else images
+    loader = make_loader(source(tmp_path, images=pa.array(values, kind)), "images", np.arange(2), PIXELS, batch_size=2)
+    assert next(iter(loader)).inputs["images"][:, 0].flatten(1).unique(dim=1).tolist() == [[10], [20]]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_every_text_column_type(tmp_path, kind):
+    texts = pa.array(["a good film", "bad", "a bad bad bad film"]).cast(kind)
+    loader = make_loader(
+        source(tmp_path, text=texts), "text", np.arange(3), TOKENS, targets=np.array([1, 0, 0]), batch_size=2, workers=2
+    )
+    first, second = loader
+    assert first.inputs["input_ids"].tolist() == [[2, 4, 5, 7, 3], [2, 6, 3, 0, 0]]
+    assert second.inputs["input_ids"].tolist() == [[2, 4, 6, 6, 3]]
+    assert (loader.truncated, loader.lengths.tolist()) == (1, [5, 3, 5])
+    assert first.targets.tolist() == [1, 0]
+
+
+def test_texts_of_some_rows_in_more_than_one_bulk():
+    snippets = Source.open("sample:movie_snippets")
+    rows = np.random.default_rng(0).choice(2000, 1500, replace=False)
+    rows = np.sort(np.concatenate([rows, rows]))  # 3,000: more than are tokenised at once
+    preprocessing = TextPreprocessing(tokenizer(), max_length=512, pad_id=0)
+    loader = make_loader(snippets, "text", rows, preprocessing, batch_size=500)
+    seen = [ids[mask.bool()].tolist() for b in loader for ids, mask in zip(*b.inputs.values(), strict=True)]
+    assert seen == [tokenizer()(text)["input_ids"] for text in snippets.take("text", rows).to_pylist()]
+    assert loader.truncated == 0
+
+
+def test_to_moves_what_the_model_needs():
+    batch = next(iter(make_loader(DIGITS, "images", np.arange(2), PIXELS, targets=np.arange(2), batch_size=2)))
+    moved = batch.to("meta")
+    assert (moved.inputs["images"].device.type, moved.targets.device.type, moved.rows.device.type) == ("meta", "meta", "cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked, and found through /proc, on Linux")
+def test_a_killed_worker_is_a_message():
+    loader = make_loader(DIGITS, "images", np.arange(400), PIXELS, batch_size=4, workers=1)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+    before = set(children.split())
+    batches = iter(loader)
+    next(batches)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+    (worker,) = [pid for pid in set(children.split()) - before if os.path.exists(f"/proc/{pid}/stat") and _is_python(pid)]
+    os.kill(int(worker), signal.SIGKILL)
+    with warnings.catch_warnings(), pytest.raises(TrainingError, match="ended unexpectedly") as caught:
+        warnings.simplefilter("ignore")
+        list(batches)
+    assert "train.workers" in caught.value.hint
+
+
+def _is_python(pid: str) -> bool:
+    with open(f"/proc/{pid}/comm") as stream:
+        return "ps" != stream.read().strip()

@@ -1,0 +1,215 @@
+"""Opening Parquet: which files, in which order, and one clear message for each that cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deeptune.data.source import Source, sample_names
+from deeptune.errors import DataError
+
+
+def write(path: Path, metadata: dict | None = None, **columns) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+    return path
+
+
+def refusal(paths, **kwargs) -> DataError:
+    with pytest.raises(DataError) as caught:
+        Source.open(paths, **kwargs)
+    return caught.value
+
+
+def test_a_file_is_a_table_of_numbered_rows(tmp_path):
+    file = write(tmp_path / "a.parquet", text=["x", "y"], labels=[1, 2])
+    source = Source.open(str(file))
+    assert (source.files, source.num_rows, source.column_names) == ((file,), 2, ["text", "labels"])
+    assert source.column("text").to_pylist() == ["x", "y"]
+    assert source.where(1) == "row 1"
+    assert source.locate(1) == (file, 1)
+    assert source.fingerprint() == "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("how", ["list", "reversed", "glob", "folder", "twice"])
+def test_several_files_have_one_order_however_they_are_named(tmp_path, how):
+    b = write(tmp_path / "deep" / "b.parquet", n=[3, 4, 5])
+    a = write(tmp_path / "deep" / "a.parquet", n=[0, 1, 2])
+    c = write(tmp_path / "c.parquet", n=[6])
+    (tmp_path / "notes.txt").write_text("no data")
+    write(tmp_path / ".cache" / "old.parquet", other=[9])
+    named = {
+        "list": [str(a), str(b), str(c)],
+        "reversed": [str(c), str(b), str(a)],
+        "glob": str(tmp_path / "**" / "*.parquet"),
+        "folder": str(tmp_path),
+        "twice": [str(tmp_path), str(a)],
+    }
+    source = Source.open(named[how])
+    assert source.files == (c, a, b)
+    assert source.column("n").to_pylist() == [6, 0, 1, 2, 3, 4, 5]
+    assert source.locate(5) == (b, 1)
+    assert source.where(5) == "row 5 (file b.parquet, row 1)"
+    assert source.take("n", np.array([6, 0])).to_pylist() == [5, 6]
+    assert source.file_of(np.array([0, 3])) == [str(c), str(a)]
+    with pytest.raises(IndexError):
+        source.locate(7)
+
+
+def test_column_order_may_differ_between_files(tmp_path):
+    write(tmp_path / "a.parquet", x=[1], y=["a"])
+    write(tmp_path / "b.parquet", y=["b"], x=[2])
+    source = Source.open(str(tmp_path))
+    assert (source.column("x").to_pylist(), source.column("y").to_pylist()) == ([1, 2], ["a", "b"])
+
+
+def test_the_fingerprint_is_of_the_contents_in_order(tmp_path):
+    write(tmp_path / "a.parquet", n=[1])
+    write(tmp_path / "b.parquet", n=[2])
+    two = Source.open(str(tmp_path)).fingerprint()
+    write(tmp_path / "b.parquet", n=[3])
+    assert Source.open(str(tmp_path)).fingerprint() != two
+    write(tmp_path / "b.parquet", n=[2])
+    assert Source.open(str(tmp_path)).fingerprint() == two
+
+
+def test_samples_open_by_name():
+    assert sample_names() == ["digits_rotation", "movie_snippets", "openclipart7"]
+    clipart = Source.open("sample:openclipart7")
+    assert clipart.num_rows == 560
+    assert clipart.label_names() == ["animal", "food", "people", "tool", "plant", "hardware", "music"]
+    assert Source.open("sample:movie_snippets").label_names("labels") == ["negative", "positive"]
+    error = refusal("sample:openclipart")
+    assert error.message == "data.path: there is no sample 'openclipart'. Did you mean 'openclipart7'?"
+    assert error.hint == "Samples: digits_rotation, movie_snippets, openclipart7."
+
+
+def test_a_missing_file_is_named_with_the_nearest(tmp_path):
+    write(tmp_path / "reviews.parquet", n=[1])
+    wrong = tmp_path / "revews.parquet"
+    error = refusal(str(wrong), key="data.train")
+    assert error.message == f"data.train: there is no file or folder {wrong}. Did you mean 'reviews.parquet'?"
+    assert error.hint == f"Relative paths start at {Path.cwd()}."
+    assert error.exit_code == 3
+
+
+def test_a_path_too_long_to_exist_is_a_message():
+    assert "cannot be opened: File name too long" in refusal("x" * 5000).message
+
+
+def test_a_glob_or_folder_without_parquet(tmp_path):
+    (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+    assert refusal(str(tmp_path / "*.parquet")).message == f"data.path: no file matches {tmp_path}/*.parquet"
+    assert refusal(str(tmp_path)).message == f"data.path: the folder {tmp_path} holds no .parquet file"
+
+
+def test_brackets_in_a_file_name_are_no_glob(tmp_path):
+    file = write(tmp_path / "part[1].parquet", n=[1])
+    assert Source.open(str(file)).files == (file,)
+
+
+def test_what_is_not_parquet(tmp_path):
+    csv = tmp_path / "data.csv"
+    csv.write_text("text,labels\nhello,1\n")
+    error = refusal(str(csv))
+    assert error.message == f"data.path: {csv} is not a Parquet file"
+    assert "read_csv" in error.hint
+    empty = tmp_path / "empty.parquet"
+    empty.touch()
+    assert refusal(str(empty)).message == f"data.path: {empty} is empty (0 bytes)"
+
+
+def test_a_cut_off_file(tmp_path):
+    file = write(tmp_path / "a.parquet", n=list(range(1000)))
+    file.write_bytes(file.read_bytes()[:-100])
+    assert refusal(str(file)).message == f"data.path: {file} is cut off: the end of the Parquet file is missing"
+    file.write_bytes(b"PAR1" * 2)
+    assert "is cut off" in refusal(str(file)).message
+
+
+def test_damage_inside_the_footer_or_a_column(tmp_path):
+    file = write(tmp_path / "a.parquet", text=[f"text {i}" for i in range(2000)])
+    good = file.read_bytes()
+    file.write_bytes(good[:-8] + b"\xff\xff\xff\x00" + b"PAR1")
+    assert f"data.path: {file} cannot be read" in refusal(str(file)).message
+    file.write_bytes(good[:4] + b"\xff" * (len(good) // 2) + good[4 + len(good) // 2 :])
+    source = Source.open(str(file))
+    with pytest.raises(DataError, match=r"data\.path: column 'text' of .*a\.parquet cannot be read") as caught:
+        source.column("text")
+    assert "\n" not in caught.value.message
+
+
+def test_files_whose_columns_differ(tmp_path):
+    a = write(tmp_path / "a.parquet", text=["x"], labels=[1])
+    b = write(tmp_path / "b.parquet", text=["x"], labels=["one"])
+    assert refusal(str(tmp_path)).message == f"data.path: column 'labels' is int64 in {a} and string in {b}"
+    write(tmp_path / "b.parquet", text=["x"])
+    assert refusal(str(tmp_path)).message == f"data.path: column 'labels' of {a} is missing in {b}"
+    write(tmp_path / "b.parquet", text=["x"], labels=[1], more=[2])
+    assert refusal(str(tmp_path)).message == f"data.path: column 'more' of {b} is missing in {a}"
+
+
+def test_a_missing_column_is_named_with_the_nearest(tmp_path):
+    file = write(tmp_path / "a.parquet", texts=["x"], label=[1])
+    source = Source.open(str(file))
+    with pytest.raises(DataError) as caught:
+        source.column("labels")
+    assert caught.value.message == f"there is no column 'labels' in {file}. Did you mean 'label'?"
+    assert caught.value.hint == "Its columns: texts (string), label (int64)."
+
+
+def test_a_column_name_that_is_there_twice(tmp_path):
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"]), file)
+    with pytest.raises(DataError, match="has 2 columns named 'n'"):
+        Source.open(str(file)).column("n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_the_right_to_read(tmp_path):
+    file = write(tmp_path / "a.parquet", n=[1])
+    file.chmod(0)
+    assert refusal(str(file)).message == f"data.path: {file} cannot be read: Permission denied"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc for a file that fails when read")
+def test_a_file_that_fails_when_read():
+    assert refusal("/proc/self/mem").message == "data.path: /proc/self/mem cannot be read: Input/output error"
+
+
+def test_class_names_from_hugging_face_metadata_and_from_the_plain_key(tmp_path):
+    features = {"kind": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "n": {"dtype": "int64", "_type": "Value"}}
+    hugging = {"huggingface": json.dumps({"info": {"features": features}})}
+    source = Source.open(str(write(tmp_path / "a.parquet", hugging, kind=[0, 1], n=[1, 2])))
+    assert source.label_names("kind") == ["cat", "dog"]
+    assert source.label_names("n") is None
+    plain = {"label_names": '["no", "yes"]', "huggingface": "not JSON"}
+    assert Source.open(str(write(tmp_path / "b.parquet", plain, labels=[0]))).label_names() == ["no", "yes"]
+    for damaged in ({"label_names": "[1, 2]"}, {"label_names": "{"}, {"huggingface": "[]"}):
+        assert Source.open(str(write(tmp_path / "c.parquet", damaged, labels=[0]))).label_names() is None
+
+
+def test_files_that_disagree_on_class_names(tmp_path):
+    write(tmp_path / "a.parquet", {"label_names": '["no", "yes"]'}, labels=[0])
+    write(tmp_path / "b.parquet", {"label_names": '["yes", "no"]'}, labels=[0])
+    with pytest.raises(DataError, match="the files disagree on the class names of column 'labels'"):
+        Source.open(str(tmp_path)).label_names()
+
+
+def test_the_torch_free_part_imports_no_torch():
+    code = """
+import sys
+import deeptune.data.source, deeptune.data.labels, deeptune.data.splits, deeptune.data.decode, deeptune.data.plan
+heavy = {"torch", "torchvision", "transformers", "timm", "pandas", "sklearn"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,142 @@
+"""Splits: exact shares, classes and quantiles in proportion, groups together, seeds honoured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from deeptune.data.splits import assign_splits
+from deeptune.errors import DataError
+from deeptune.spec.model import SplitSpec
+
+
+def split(targets, train=0.7, val=0.1, test=0.2, task="classification", groups=None, seed=42):
+    proportions = SplitSpec(train=train, val=val, test=test)
+    return assign_splits(np.asarray(targets), task=task, proportions=proportions, groups=groups, seed=seed)
+
+
+SHARES = [(0.7, 0.1, 0.2), (0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.15, 0.05, 0.8), (0.9, 0.0, 0.1), (0.8, 0.2, 0.0)]
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("case", range(6))
+def test_every_class_is_within_one_row_of_its_exact_share(share, case):
+    rng = np.random.default_rng(case)
+    sizes = rng.integers(1, 200, rng.integers(2, 40))
+    targets = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    codes = split(targets, *share)
+    assert codes.dtype == np.int8
+    for c, size in enumerate(sizes):
+        counts = np.bincount(codes[targets == c], minlength=3)
+        assert np.abs(counts - size * np.array(share)).max() < 1 + 1e-9
+        assert counts[0] >= 1
+    # the whole, too: rounding does not add up over the classes
+    assert np.abs(np.bincount(codes, minlength=3) - len(targets) * np.array(share)).max() <= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_class_counts_agree_with_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(5, 400, p=[0.5, 0.25, 0.15, 0.07, 0.03])
+    ours = np.bincount(targets[split(targets, 0.8, 0.0, 0.2, seed=seed) == 2], minlength=5)
+    _, test = next(StratifiedShuffleSplit(1, test_size=0.2, random_state=seed).split(targets, targets))
+    theirs = np.bincount(targets[test], minlength=5)
+    assert np.abs(ours - theirs).max() <= 1
+    assert ours.sum() == theirs.sum()
+
+
+def test_round_proportions_are_met_exactly():
+    targets = np.repeat(np.arange(4), 100)
+    codes = split(targets)
+    assert np.bincount(targets * 3 + codes).tolist() == [70, 10, 20] * 4
+
+
+def test_a_rare_class_is_trained_on():
+    targets = np.array([0] * 50 + [1] * 50 + [2] + [3] * 2)
+    for seed in range(20):
+        codes = split(targets, 0.2, 0.4, 0.4, seed=seed)
+        assert codes[100] == 0
+        assert 0 in codes[101:]
+
+
+def test_a_proportion_of_zero_is_an_empty_split():
+    assert set(split([0, 1] * 50, 0.8, 0.0, 0.2)) == {0, 2}
+    assert set(split([0, 1] * 50, 1.0, 0.0, 0.0)) == {0}
+    assert set(split(np.arange(50.0), 0.8, 0.2, 0.0, task="regression")) == {0, 1}
+    assert set(split([0, 1] * 50, 0.8, 0.0, 0.2, groups=np.arange(100) // 5)) == {0, 2}
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_seed_decides_and_nothing_else(task, grouped):
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 300) if task == "classification" else rng.normal(size=300)
+    groups = rng.integers(0, 60, 300) if grouped else None
+    first = split(targets, task=task, groups=groups, seed=1)
+    np.random.seed(7)  # the global state is of no concern
+    assert np.array_equal(first, split(targets, task=task, groups=groups, seed=1))
+    assert not np.array_equal(first, split(targets, task=task, groups=groups, seed=2))
+
+
+def test_numbers_are_split_by_quantile():
+    rng = np.random.default_rng(0)
+    targets = rng.lognormal(sigma=2, size=1000)
+    codes = split(targets, task="regression")
+    assert np.bincount(codes).tolist() == [700, 100, 200]
+    decile = np.argsort(np.argsort(targets)) // 100
+    for d in range(10):
+        assert np.abs(np.bincount(codes[decile == d], minlength=3) - [70, 10, 20]).max() <= 2
+    # a random split of these long-tailed numbers does not come so close
+    quantiles = [np.quantile(targets[codes == s], [0.1, 0.5, 0.9]) for s in range(3)]
+    assert np.allclose(quantiles[0], quantiles[2], rtol=0.1)
+    assert np.allclose(quantiles[0], quantiles[1], rtol=0.1)
+
+
+def test_equal_numbers_are_no_trouble():
+    codes = split(np.array([0.0] * 95 + [1.0] * 5), task="regression")
+    assert np.bincount(codes).tolist() == [70, 10, 20]
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_never_cross_and_shares_are_near(task, seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.choice(200, 2000, p=rng.dirichlet(np.ones(200)))
+    targets = (groups * 7 + rng.integers(0, 2, 2000)) % 4 if task == "classification" else rng.normal(size=2000)
+    codes = split(targets, task=task, groups=groups, seed=seed)
+    for g in np.unique(groups):
+        assert len(set(codes[groups == g])) == 1
+    assert np.abs(np.bincount(codes) / 2000 - [0.7, 0.1, 0.2]).max() < 0.02
+    if task == "classification":
+        for c in range(4):
+            here = codes[targets == c]
+            assert np.abs(np.bincount(here, minlength=3) / len(here) - [0.7, 0.1, 0.2]).max() < 0.04
+
+
+def test_a_class_of_one_group_is_trained_on():
+    targets = np.array([0, 1] * 50 + [2] * 4)
+    groups = np.array(list(np.arange(100) // 4) + [99] * 4)
+    for seed in range(20):
+        codes = split(targets, 0.2, 0.4, 0.4, groups=groups, seed=seed)
+        assert set(codes[-4:]) == {0}
+
+
+def test_as_many_groups_as_splits_is_enough():
+    codes = split([0, 1] * 15, groups=np.repeat([4, 9, 2], 10))
+    assert sorted(codes[[0, 10, 20]]) == [0, 1, 2]
+
+
+def test_too_few_rows_or_groups():
+    with pytest.raises(DataError) as caught:
+        split([0, 1])
+    assert caught.value.message == (
+        "data.split: 2 rows are too few for the splits asked for (train 0.7, val 0.1, test 0.2): one of them would be empty"
+    )
+    assert caught.value.hint == "Bring more rows, raise the smallest proportion, or set it to 0."
+    with pytest.raises(DataError, match="4 rows are too few"):
+        split([0, 1, 0, 1], 0.9, 0.05, 0.05)
+    with pytest.raises(DataError, match="2 groups are too few"):
+        split([0, 1] * 10, groups=np.arange(20) % 2)
+    with pytest.raises(DataError, match="5 rows are too few"):
+        split(np.arange(5.0), 0.98, 0.01, 0.01, task="regression")
