@@ -45,4 +45,4 @@ def load_backbone(
     )
     if not on_meta and (load_weights or spec.weights == "random"):
         backbone.fingerprint = fingerprint(backbone.net)
-    return backbone.eval() if on_meta else backbone.to(device).eval()
+    return backbone.to(device).eval()

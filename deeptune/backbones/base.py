@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class Backbone(nn.Module, ABC):
     were loaded (meta device, or `load_weights=False`).
     """
 
+    net: Any  # the library's own module: each has parts of its own
+
     def __init__(
         self,
         info: BackboneInfo,
@@ -84,7 +86,7 @@ class Backbone(nn.Module, ABC):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.pool(self.features(inputs), inputs).float()
 
-    def save_config(self, folder: Path) -> None:  # noqa: B027  most backbones are known by name alone
+    def save_config(self, folder: Path) -> None:
         """Write what `load_backbone(config_dir=folder)` needs besides the spec: nothing for images."""
 
 

@@ -15,7 +15,8 @@ TIMEOUT = 10  # seconds for an answer; a machine without network must hear so so
 # A vocabulary is the last to be fetched, so that a cache that has one has the rest too.
 _TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _VOCABULARIES = (
-    "merges.txt", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "tokenizer.json",
+    "merges.txt", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+    "tokenizer.json",
 )  # fmt: skip
 
 
@@ -116,9 +117,7 @@ def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:
                 break
         else:
             if weights:
-                raise WeightsError(
-                    f"{repo} holds none of {', '.join(weights)}.", hint=f"See {page} for what it holds."
-                )
+                raise WeightsError(f"{repo} holds none of {', '.join(weights)}.", hint=f"See {page} for what it holds.")
         return folder
     except GatedRepoError as error:
         raise WeightsError(

@@ -9,14 +9,15 @@ from typing import Any
 import timm
 import torch
 from timm.data import resolve_model_data_config
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
+from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, Interpolation, resolve_pooling
 from deeptune.backbones.hub import hub_folder, url_file, weight_file
 from deeptune.backbones.pooling import MAP_POOLING, pool_map, pool_tokens
 from deeptune.backbones.weights import WEIGHT_FILES, State, check_fit, read_state, seeded
 from deeptune.catalog import LITE0_PACKAGE, BackboneInfo, lite0_weights, torch_hub_dir
-from deeptune.errors import SpecError, WeightsError, did_you_mean
+from deeptune.errors import SpecError, WeightsError, did_you_mean, listed
 from deeptune.spec.model import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier
@@ -32,7 +33,7 @@ class TimmBackbone(ImageBackbone):
         return _pool(self.net, features, self.pooling)
 
 
-def _pool(net: nn.Module, features: Tensor, how: str) -> Tensor:
+def _pool(net: Any, features: Tensor, how: str) -> Tensor:
     if how == _DEFAULT:
         return net.forward_head(features, pre_logits=True)
     if features.ndim == 4:
@@ -77,17 +78,19 @@ def _pretrained_config(name: str) -> dict[str, Any]:
     """timm's configuration of a model, with or without the tag of its weights."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
+        near = did_you_mean(architecture, timm.list_models())
         raise WeightsError(
-            f"backbone.name: timm has no model {architecture!r}. {did_you_mean(architecture, timm.list_models())}".rstrip(),
+            f"backbone.name: timm has no model {architecture!r}. {near}".rstrip(),
             hint="timm.list_models() lists them all.",
         )
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    if config is None:
-        tags = [known for known in timm.list_pretrained(f"{architecture}.*") if known]
+    try:
+        config = timm.get_pretrained_cfg(name) or PretrainedCfg()
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{architecture}.*")
         raise WeightsError(
             f"backbone.name: timm's {architecture} has no weights tagged {tag!r}. {did_you_mean(name, tags)}".rstrip(),
-            hint="Known: " + ", ".join(tags) if tags else "It has no pretrained weights.",
-        )
+            hint=f"It has: {listed(tags)}." if tags else "It has no pretrained weights.",
+        ) from error
     return config.to_dict()
 
 
@@ -114,7 +117,7 @@ def _build(info: BackboneInfo, options: dict[str, Any], image_size: int | str) -
     return net
 
 
-def _resolve_pooling(info: BackboneInfo, asked: str, probe: nn.Module, image_size: int) -> tuple[str, int]:
+def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int) -> tuple[str, int]:
     """The pooling and the width of what it gives, found by sending one image of no content through the model."""
     try:
         features = probe.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
@@ -127,21 +130,23 @@ def _resolve_pooling(info: BackboneInfo, asked: str, probe: nn.Module, image_siz
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise SpecError(
             f"backbone: {info.name} cannot be used for images of {image_size} pixels: {_first_line(error)}.",
-            hint="Try another image_size, or image_size = \"auto\".",
+            hint='Try another image_size, or image_size = "auto".',
         ) from error
 
 
 def _preprocessing(info: BackboneInfo, data: dict[str, Any]) -> ImagePreprocessing:
     channels, height, width = data["input_size"]
     if channels != 3 or height != width:
-        raise WeightsError(f"backbone.name: {info.name} takes {channels} × {height} × {width} inputs, not square RGB images.")
-    interpolation = data["interpolation"] if data["interpolation"] in ("bilinear", "bicubic") else "bicubic"
+        raise WeightsError(
+            f"backbone.name: {info.name} takes {channels} × {height} × {width} inputs, not square RGB images."
+        )
+    interpolation: Interpolation = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
     # The rule of timm's own evaluation transform.
     resize = int(height / data["crop_pct"])
     return ImagePreprocessing(height, resize, interpolation, tuple(data["mean"]), tuple(data["std"]))
 
 
-def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], options: dict[str, Any]) -> Any:
     """The model with its weights, each of which must come from the file.
 
     timm checks strictly only while the classifier fits too, so the model is built with the classifier that
@@ -156,7 +161,7 @@ def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], opti
     if classes != config["num_classes"]:
         overlay["label_offset"] = 0
     try:
-        net = timm.create_model(
+        net: Any = timm.create_model(
             info.source, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay, **options
         )
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
@@ -175,7 +180,7 @@ def _pretrained_file(info: BackboneInfo, config: dict[str, Any]) -> Path:
             hint='pip install "deeptune[quickstart]"',
         )
     if repo := config.get("hf_hub_id"):
-        names = WEIGHT_FILES
+        names: tuple[str, ...] = WEIGHT_FILES
         if given := config.get("hf_hub_filename"):
             names = (given.replace(".bin", ".safetensors"), given)
         folder = hub_folder(repo, weights=names)
@@ -184,7 +189,10 @@ def _pretrained_file(info: BackboneInfo, config: dict[str, Any]) -> Path:
         return file
     url = config.get("url") or ""
     if not url or config.get("custom_load"):
-        raise WeightsError(f"timm has no pretrained weights of {info.source!r} that can be read safely.", hint='Set backbone.weights = "random" or a path.')
+        raise WeightsError(
+            f"timm has no pretrained weights of {info.source!r} that can be read safely.",
+            hint='Set backbone.weights = "random" or a path.',
+        )
     return url_file(url, torch_hub_dir() / "checkpoints" / Path(url).name)
 
 
@@ -194,7 +202,11 @@ def _classes(state: State, config: dict[str, Any]) -> int:
     weight = state.get(f"{first}.weight")
     if weight is None:
         return 0
-    return config["num_classes"] if len(weight) - (config.get("label_offset") or 0) == config["num_classes"] else len(weight)
+    return (
+        config["num_classes"]
+        if len(weight) - (config.get("label_offset") or 0) == config["num_classes"]
+        else len(weight)
+    )
 
 
 def _lite0_names(state: State, path: Path) -> State:

@@ -6,6 +6,7 @@ import math
 import re
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,8 @@ from deeptune.errors import SpecError
 from deeptune.spec.model import BackboneSpec
 
 _CLASSIFIER = {
-    "resnet": "fc", "densenet": "classifier", "swin": "head", "efficientnet": "classifier", "vgg": "classifier", "vit": "heads",
+    "resnet": "fc", "densenet": "classifier", "swin": "head", "efficientnet": "classifier", "vgg": "classifier",
+    "vit": "heads",
 }  # fmt: skip
 _SMALLEST = {"densenet": 32, "vgg": 32}  # smaller images leave nothing after the last pooling
 _POOLING = {"vit": ("cls", "mean", "max"), "vgg": ("fc", *MAP_POOLING)}
@@ -103,19 +105,19 @@ def _check_size(info: BackboneInfo, size: int, patch: int | None) -> None:
         below, above = size // patch * patch, -(-size // patch) * patch
         nearest = " or ".join(str(valid) for valid in (below, above) if valid)
         raise SpecError(
-            f"backbone.image_size: {info.name} cuts images into patches of {patch} pixels, and {size} is no multiple of that.",
+            f"backbone.image_size: {info.name} cuts images into patches of {patch} pixels, "
+            f"and {size} is no multiple of that.",
             hint=f"The nearest sizes are {nearest}.",
         )
     if size < (smallest := _SMALLEST.get(info.family, 8)):
         raise SpecError(f"backbone.image_size: {info.name} needs at least {smallest} pixels, got {size}.")
 
 
-def _remove_classifier(info: BackboneInfo, net: nn.Module, pooling: str) -> int:
+def _remove_classifier(info: BackboneInfo, net: Any, pooling: str) -> int:
     """Leave what comes before the classifier, and return its width."""
     name = _CLASSIFIER[info.family]
     classifier = net.get_submodule(name)
     if pooling == "fc":
-        assert isinstance(classifier, nn.Sequential)
         net.classifier = classifier[:-1]  # the two pretrained layers stay
         return classifier[-1].in_features
     setattr(net, name, nn.Identity())

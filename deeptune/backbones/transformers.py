@@ -82,6 +82,7 @@ def load(
     config = files.config()
     decoder = info.family == "gpt2" or _is_decoder(config)
     model_class = _model_class(info, config)
+    tokenizer = files.tokenizer(needed=not on_meta)  # before the weights: it is quicker to be missing
     switch = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     options = {"add_pooling_layer": spec.pooling == "pooler"} if switch else {}
 
@@ -91,17 +92,14 @@ def load(
         else:
             with torch.device("meta" if on_meta else "cpu"), seeded(seed):
                 model = model_class._from_config(config, dtype=torch.float32, **options)
-    net = model.get_encoder() if config.is_encoder_decoder else model
+    net: Any = model.get_encoder() if config.is_encoder_decoder else model
 
     has_pooler = isinstance(getattr(net, "pooler", None), nn.Module)
     allowed = (*TOKEN_POOLING, "pooler") if has_pooler else TOKEN_POOLING
     pooling = resolve_pooling(info, spec.pooling, "last" if decoder else "mean", allowed)
 
-    tokenizer = files.tokenizer(needed=not on_meta)
     preprocessing = None if tokenizer is None else _preprocessing(info, spec, config, net, tokenizer)
-    backbone = TransformersBackbone(
-        info, net, width=_width(config, net), pooling=pooling, preprocessing=preprocessing
-    )
+    backbone = TransformersBackbone(info, net, width=_width(config, net), pooling=pooling, preprocessing=preprocessing)
     backbone.config = config
     return backbone
 
@@ -125,15 +123,16 @@ class _Files:
     def _hub(self, **wanted: Any) -> Path:
         if self.source is not None or self.info.source.startswith((".", "/", "~")):
             raise WeightsError(
-                f"{self.info.source}: " + ("this folder has no config.json or no tokenizer." if self.source else "no such folder."),
-                hint="Expected a folder that `save_pretrained` of model and tokenizer wrote: config.json, model.safetensors, tokenizer.json …",
+                f"{self.info.source}: "
+                + ("this folder has no config.json or no tokenizer." if self.source else "no such folder."),
+                hint="Expected a folder that `save_pretrained` of model and tokenizer wrote: config, tokenizer",
             )
         short = self.info.source.rpartition("/")[2]
         return hub_folder(self.info.source, older_names=() if self.info.family == "hf" else (short,), **wanted)
 
     def config(self) -> PreTrainedConfig:
         folder = self._find(lambda folder: (folder / "config.json").is_file())
-        if folder is None and self.info.family != "hf":
+        if folder is None and self.info.family != "hf" and not self.pretrained:
             kind = BertConfig if self.info.family == "bert" else GPT2Config
             config: PreTrainedConfig = kind(**_CONFIGS[self.info.name])  # type: ignore[arg-type]
         else:
@@ -164,7 +163,9 @@ class _Files:
         if tokenizer.pad_token is None:  # GPT-2 has none; what stands under the mask is never looked at
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         if tokenizer.pad_token_id is None:
-            raise WeightsError(f"{folder}: its tokenizer has no token to pad with: no pad, end-of-text or unknown token.")
+            raise WeightsError(
+                f"{folder}: its tokenizer has no token to pad with: no pad, end-of-text or unknown token."
+            )
         return tokenizer
 
     def weights(self) -> Path:
@@ -175,16 +176,21 @@ class _Files:
 
 def _model_class(info: BackboneInfo, config: PreTrainedConfig) -> Any:
     try:
-        model_class = MODEL_MAPPING[type(config)]
+        model_class: Any = MODEL_MAPPING[type(config)]
     except KeyError as error:
         raise WeightsError(f"backbone.name: AutoModel does not open {info.source!r} ({config.model_type}).") from error
-    model_class = model_class[0] if isinstance(model_class, (tuple, list)) else model_class
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
     if model_class.main_input_name == "pixel_values":
         raise WeightsError(
             f"backbone.name: {info.source!r} ({config.model_type}) reads images, and `hf:` names text backbones.",
             hint="Images take a catalog name or `timm:NAME`; timm has most vision models of the hub.",
         )
-    if model_class.main_input_name != "input_ids" or hasattr(config, "vision_config") or hasattr(config, "audio_config"):
+    if (
+        model_class.main_input_name != "input_ids"
+        or hasattr(config, "vision_config")
+        or hasattr(config, "audio_config")
+    ):
         raise WeightsError(f"backbone.name: {info.source!r} ({config.model_type}) does not read text alone.")
     return model_class
 
@@ -201,7 +207,7 @@ def _is_decoder(config: PreTrainedConfig) -> bool:
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
 
 
-def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, options: dict[str, Any]) -> nn.Module:
+def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, options: dict[str, Any]) -> Any:
     """transformers only warns of weights that it had to invent; here that is an error."""
     model, report = model_class.from_pretrained(
         None,
@@ -221,10 +227,10 @@ def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, option
         if (own := key.removeprefix(prefix)).partition(".")[0] in parts and not own.endswith(_OLD_BUFFERS)
     ]
     # A pooler that nothing reads may be missing.
-    missing = [key for key in report["missing_keys"] if not key.startswith("pooler.") or options.get("add_pooling_layer")]
-    shapes = [
-        f"{key} {tuple(theirs)} instead of {tuple(ours)}" for key, theirs, ours in report["mismatched_keys"]
+    missing = [
+        key for key in report["missing_keys"] if not key.startswith("pooler.") or options.get("add_pooling_layer")
     ]
+    shapes = [f"{key} {tuple(theirs)} instead of {tuple(ours)}" for key, theirs, ours in report["mismatched_keys"]]
     check_fit(str(path), missing=missing, unexpected=unexpected, shapes=shapes)
     return model
 
@@ -234,12 +240,13 @@ def _width(config: PreTrainedConfig, net: nn.Module) -> int:
 
 
 def _preprocessing(
-    info: BackboneInfo, spec: BackboneSpec, config: PreTrainedConfig, net: nn.Module, tokenizer: PreTrainedTokenizerBase
+    info: BackboneInfo, spec: BackboneSpec, config: PreTrainedConfig, net: Any, tokenizer: PreTrainedTokenizerBase
 ) -> TextPreprocessing:
     rows = net.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise WeightsError(
-            f"{info.name}: the tokenizer knows {len(tokenizer):,} tokens and the model {rows:,}; they do not belong together."
+            f"{info.name}: the tokenizer knows {len(tokenizer):,} tokens and the model {rows:,}; "
+            "they do not belong together."
         )
     limit = _positions(config, net)
     if spec.max_length == "auto":

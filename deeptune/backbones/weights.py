@@ -48,7 +48,7 @@ def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -114,7 +114,7 @@ def _read_torch(path: Path) -> Any:
         if re.search(r"Unsupported (global|class|operand)|GLOBAL|not an allowed", str(error)):
             raise WeightsError(
                 f"{path}: refused: the file holds Python objects beside tensors, and reading those runs code.",
-                hint="Where you trust the file, save its tensors alone: torch.save(model.state_dict(), ...) or safetensors.",
+                hint="Where you trust the file, save its tensors alone: torch.save(model.state_dict(), ...).",
             ) from error
         raise _damaged(path, error) from error
     # torch.load meets damaged bytes with whatever its parsers raise.

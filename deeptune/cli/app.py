@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -11,10 +12,14 @@ import typer
 from deeptune import __version__
 from deeptune.cli import apply, catalog, run, spec
 from deeptune.cli.console import fail, say
-from deeptune.errors import DeepTuneError
+from deeptune.errors import CheckpointError, DeepTuneError
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+STOPPED = 130
+# What the system says when a disk, a quota or a file's limit is full, wherever it says so.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 app = typer.Typer(
     name="deeptune",
@@ -52,26 +57,53 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its code (see the table in `docs/cli.md`)."""
-    sys.exit(_run())
+    sys.exit(run_command())
 
 
-def _run() -> int:
+def run_command() -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(prog_name="deeptune", standalone_mode=False)
+        if result == STOPPED:  # what Typer makes of Ctrl+C
+            say("stopped", stderr=True)
         return result if isinstance(result, int) else 0
     except DeepTuneError as error:
         fail(error.title, error.message, error.hint)
         return error.exit_code
     except _UsageError as error:
-        error.show()
-        return 2
+        return _usage(error)
     except typer.Exit as error:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         say("stopped", stderr=True)
-        return 130
-    except BrokenPipeError:
-        # The reader of a pipe went away: nothing more to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED
+    except (BrokenPipeError, SystemExit):
+        if "_DEEPTUNE_COMPLETE" in os.environ:
+            raise  # a shell asked for completions and has them
+        # Click and Rich exit with 1, our code for a defect, when the reader of a pipe went away.
+        _forget_stdout()
         return 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _forget_stdout()
+        where = error.filename or "the output"
+        fail(
+            CheckpointError.title, f"cannot write {where}: {error.strerror}", "Free some space or choose another place."
+        )
+        return CheckpointError.exit_code
+
+
+def _usage(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None or not message:  # no message: the help of a group called without a command
+        error.show()
+        return 2
+    fail("usage error", message, f"`{context.command_path} --help` lists what it takes.")
+    return 2
+
+
+def _forget_stdout() -> None:
+    """Leave nothing for the interpreter to flush at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from deeptune.cli.console import console, say
-from deeptune.errors import SpecError
+from deeptune.cli.console import console, say, say_json
+from deeptune.errors import CheckpointError, SpecError
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run directory, id, unique start of an id, or `latest`.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run directory, id, unique start of an id, or `latest`.")
+]
 DataOption = Annotated[str, typer.Option("--data", help="Parquet file, glob or folder.", metavar="FILE")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="OUT")]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder in which run ids are looked up.")]
@@ -33,7 +35,10 @@ def predict(
     on_bad_sample: BadOption = "skip",
     quiet: QuietOption = False,
 ) -> None:
-    """Predict a file's rows with a run's best model. Labels are not needed; row order is kept."""
+    """Predict a file's rows with a finished run.
+
+    The run's best model is used, with its own columns and preprocessing. Labels are not needed; row order is kept.
+    """
     _check_policy(on_bad_sample)
     _check_output(output)
     from deeptune.engine import predict as engine
@@ -57,11 +62,16 @@ def evaluate(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "error",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the metrics to this JSON file as well.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the metrics to this JSON file as well.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a run's best model on a labelled file, with the metrics of the run itself."""
+    """Score a finished run on a labelled file.
+
+    The metrics are those of the run itself.
+    """
     _check_policy(on_bad_sample)
     if output is not None:
         _check_output(output)
@@ -80,7 +90,7 @@ def evaluate(
     if output is not None:
         write_json(output, metrics)
     if as_json:
-        say(json.dumps(metrics, allow_nan=False))
+        say_json(metrics)
         return
     out = console()
     out.print(metrics_table(metrics, title=f"{trained.directory.id} on {data}"))
@@ -91,12 +101,16 @@ def evaluate(
 
 
 def embed(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run whose model embeds; leave out with --backbone.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Run whose model embeds; leave out with --backbone.")
+    ] = None,
     data: DataOption = ...,  # type: ignore[assignment]
     output: OutputOption = ...,  # type: ignore[assignment]
     backbone: Annotated[str | None, typer.Option(help="Embed with this plain backbone instead of a run.")] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: `pretrained`, `random` or a path.")] = "pretrained",
-    pooling: Annotated[str, typer.Option(help="With --backbone: `auto`, `mean`, `max`, `cls`, `pooler` or `last`.")] = "auto",
+    pooling: Annotated[
+        str, typer.Option(help="With --backbone: `auto`, `mean`, `max`, `cls`, `pooler` or `last`.")
+    ] = "auto",
     image_size: Annotated[int | None, typer.Option(help="With --backbone: pixels on a side.")] = None,
     max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
     input: Annotated[str | None, typer.Option(help="With --backbone: the input column.")] = None,
@@ -107,16 +121,24 @@ def embed(
     on_bad_sample: BadOption = "skip",
     quiet: QuietOption = False,
 ) -> None:
-    """Write an embedding for every row of a file: of a run's best model, or of a plain backbone."""
+    """Write an embedding for every row of a file.
+
+    The model is a finished run's best one or, with --backbone, a plain pretrained backbone.
+    """
     if (run is None) == (backbone is None):
-        raise SpecError("give either a RUN or --backbone NAME", hint="For example: deeptune embed latest --data FILE --output OUT.parquet")
+        raise SpecError(
+            "give either a RUN or --backbone NAME",
+            hint="For example: deeptune embed latest --data FILE --output OUT.parquet",
+        )
     _check_policy(on_bad_sample)
     _check_output(output)
     from deeptune.engine import predict as engine
     from deeptune.engine.tables import write_table
 
     if backbone is not None:
-        spec = _backbone_spec(name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length)
+        spec = _backbone_spec(
+            name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
+        )
         with _progress("embedding", quiet) as progress:
             applied = engine.embed_with_backbone(
                 spec, data, input=input, device=device,
@@ -152,10 +174,6 @@ def _check_policy(policy: str) -> None:
 
 def _check_output(output: Path) -> None:
     """Know before the work, not after it, that the result can't be written."""
-    import os
-
-    from deeptune.errors import CheckpointError
-
     if output.is_dir():
         raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as out.parquet.")
     folder = output.absolute().parent

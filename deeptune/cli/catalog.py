@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from deeptune.cli.console import console, safe, say
+from deeptune.cli.console import console, safe, say, say_json
 from deeptune.errors import SpecError, did_you_mean
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Print this preset's TOML, to start a spec of your own from.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this preset's TOML, to start a spec of your own from.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """List the presets, or print one."""
@@ -24,7 +25,7 @@ def presets(
     files = preset_files()
     if as_json:
         rows = [{"name": key, "summary": summary(file), "path": str(file)} for key, file in files.items()]
-        say(json.dumps(rows, indent=2))
+        say_json(rows, indent=2)
         return
     from rich.table import Table
 
@@ -35,7 +36,9 @@ def presets(
         table.add_row(key, safe(summary(file)))
     out = console()
     out.print(table)
-    out.print("\ndeeptune run PRESET --data YOUR.parquet     deeptune presets PRESET > my.toml", style="dim", soft_wrap=True)
+    out.print(
+        "\ndeeptune run PRESET --data YOUR.parquet     deeptune presets PRESET > my.toml", style="dim", soft_wrap=True
+    )
 
 
 def backbones(
@@ -43,7 +46,10 @@ def backbones(
     family: Annotated[str | None, typer.Option(help="Only this family, such as `resnet`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """List the backbones, and whether their pretrained weights are on this machine."""
+    """List the backbones.
+
+    `here` says whether the pretrained weights are on this machine.
+    """
     from deeptune.catalog import ALIASES, CATALOG, weights_on_this_machine
 
     for value, known, option in (
@@ -51,9 +57,8 @@ def backbones(
         (family, {row.family for row in CATALOG.values()}, "--family"),
     ):
         if value is not None and value not in known:
-            raise SpecError(
-                f"{option}: expected one of {', '.join(sorted(known))}, got {value!r}. {did_you_mean(value, known)}".rstrip()
-            )
+            near = did_you_mean(value, known)
+            raise SpecError(f"{option}: expected one of {', '.join(sorted(known))}, got {value!r}. {near}".rstrip())
     rows = [
         row
         for row in CATALOG.values()
@@ -61,25 +66,23 @@ def backbones(
     ]
     local = {row.name: weights_on_this_machine(row) for row in rows}
     if as_json:
-        say(
-            json.dumps(
-                [
-                    {
-                        "name": row.name,
-                        "family": row.family,
-                        "modality": row.modality,
-                        "parameters": row.parameters,
-                        "embedding_width": row.width,
-                        "input_size": row.input_size,
-                        "pooling": row.pooling,
-                        "weights_from": row.weights_origin,
-                        "weights_file": str(local[row.name]) if local[row.name] else None,
-                        "on_this_machine": local[row.name] is not None,
-                    }
-                    for row in rows
-                ],
-                indent=2,
-            )
+        say_json(
+            [
+                {
+                    "name": row.name,
+                    "family": row.family,
+                    "modality": row.modality,
+                    "parameters": row.parameters,
+                    "embedding_width": row.width,
+                    "input_size": row.input_size,
+                    "pooling": row.pooling,
+                    "weights_from": row.weights_origin,
+                    "weights_file": str(local[row.name]) if local[row.name] else None,
+                    "on_this_machine": local[row.name] is not None,
+                }
+                for row in rows
+            ],
+            indent=2,
         )
         return
     from rich.table import Table
@@ -94,12 +97,15 @@ def backbones(
             if row.modality == kind:
                 here = "yes" if local[row.name] else "no"
                 millions = f"{(row.parameters or 0) / 1e6:.1f} M"
-                table.add_row(row.family, row.name, millions, str(row.width), str(row.input_size), here, row.weights_origin)
+                table.add_row(
+                    row.family, row.name, millions, str(row.width), str(row.input_size), here, row.weights_origin
+                )
         if table.row_count:
             out.print(table)
             out.print()
     aliases = ", ".join(f"{short} = {name}" for short, name in ALIASES.items())
     out.print(
-        f"{aliases}. Beyond the catalog: timm:NAME for any timm model, hf:NAME_OR_FOLDER for any Hugging Face text model.",
+        f"{aliases}. Beyond the catalog: timm:NAME for any timm model, hf:NAME_OR_FOLDER for any text model "
+        "of the Hugging Face hub or a folder.",
         style="dim",
     )

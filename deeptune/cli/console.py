@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptune.report.tables import visible
@@ -20,6 +22,12 @@ def safe(text: object) -> str:
     return "\n".join(visible(line) for line in str(text).split("\n"))
 
 
+def short_path(path: Path) -> str:
+    """Relative to where we are when that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
 def console(*, stderr: bool = False, file: Any = None) -> Console:
     """A Rich console without markup, emoji codes or highlighting; it obeys NO_COLOR."""
     from rich.console import Console
@@ -33,6 +41,12 @@ def console(*, stderr: bool = False, file: Any = None) -> Console:
 def say(text: object = "", *, stderr: bool = False) -> None:
     """One plain line (or several), unwrapped, as it is."""
     print(safe(text), file=sys.stderr if stderr else sys.stdout, flush=True)
+
+
+def say_json(value: Any, *, indent: int | None = None) -> None:
+    """`value` as JSON on stdout, in ASCII: what a terminal might act on is a JSON escape."""
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    print(text.replace("\x7f", "\\u007f"), flush=True)  # DEL is the one control character that JSON leaves as it is
 
 
 def fail(title: str, message: str, hint: str | None = None) -> None:

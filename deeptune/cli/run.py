@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.console import console, say
+from deeptune.cli.console import console, say, say_json, short_path
 
 if TYPE_CHECKING:
     from deeptune.runs import RunDirectory
@@ -18,17 +17,27 @@ if TYPE_CHECKING:
 
 
 def run(
-    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec file or a preset (`deeptune presets`).")] = None,
+    spec: Annotated[
+        str | None, typer.Argument(metavar="SPEC", help="A spec file or a preset (`deeptune presets`).")
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key: section.key=value, a TOML value.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: section.key=value, a TOML value."),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Short for --set data.path=FILE.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="ROOT", help="Folder in which the run directory is made.")] = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve and check everything, print it, train nothing.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="ROOT", help="Folder in which the run directory is made.")
+    ] = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Resolve and check everything, print it, train nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")] = False,
 ) -> None:
-    """Fine-tune a backbone as a spec says, score it, and write its embeddings and a report."""
+    """Fine-tune a backbone as a spec says.
+
+    The run directory then holds test metrics and predictions, the best weights, embeddings and a report.
+    """
     from deeptune.spec import load_spec
     from deeptune.spec.presets import find_spec_file
 
@@ -38,13 +47,23 @@ def run(
         _dry_run(values, as_json)
         return
 
+    from deeptune.catalog import find
     from deeptune.runs import new_run_directory
     from deeptune.spec.defaults import run_name
 
+    find(values.backbone.name)  # a mistyped name is known at once, and leaves no run behind
     directory = new_run_directory(output, run_name(values))
-    result = _watched(values, directory, plain=plain or as_json, lines_to_stderr=as_json)
+    try:
+        result = _watched(values, directory, plain=plain or as_json, lines_to_stderr=as_json)
+    except BaseException as error:
+        if as_json:
+            state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            say_json({"run": str(directory.path), "state": state, "test": {}})
+        elif not plain:
+            say(f"the run's files: {short_path(directory.path)}", stderr=True)
+        raise
     if as_json:
-        say(json.dumps({"run": str(directory.path), "state": result["state"], "test": result["test"]}, allow_nan=False))
+        say_json({"run": str(directory.path), "state": result["state"], "test": result["test"]})
     else:
         from deeptune.cli.summary import print_summary
 
@@ -87,7 +106,7 @@ def _dry_run(spec: RunSpec, as_json: bool) -> None:
 
     facts = describe(spec)
     if as_json:
-        say(json.dumps(facts, allow_nan=False, ensure_ascii=False))
+        say_json(facts)
         return
     from deeptune.cli.summary import print_plan
 

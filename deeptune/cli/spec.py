@@ -17,15 +17,21 @@ def schema_text() -> str:
     """The JSON Schema of a run spec, as the file beside the presets holds it."""
     from deeptune.spec import RunSpec
 
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunSpec.model_json_schema(), "title": "DeepTune run spec"}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **RunSpec.model_json_schema(),
+        "title": "DeepTune run spec",
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 @app.command()
 def schema(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")
+    ] = None,
 ) -> None:
-    """Write the JSON Schema, with which editors complete and check keys."""
+    """Write the JSON Schema of specs, for editors."""
     if output is None:
         say(schema_text().rstrip())
     else:
@@ -37,16 +43,15 @@ def schema(
 
 @app.command()
 def fields() -> None:
-    """List every key with its default, what it accepts, and what it means."""
-    from rich.table import Table
+    """List every key with its default and its meaning."""
+    from rich.padding import Padding
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("key", no_wrap=True)
-    table.add_column("default", overflow="fold")
-    table.add_column("meaning", overflow="fold")
+    out = console()
+    width = min(out.width, 100)
     for key, default, meaning in field_rows():
-        table.add_row(key, safe(default), safe(meaning))
-    console().print(table)
+        out.print(Text.assemble((key, "bold"), f" = {safe(default)}" if default else ""), soft_wrap=True)
+        out.print(Padding(Text(safe(meaning)), (0, 0, 0, 4)), width=width)
 
 
 @app.command()
@@ -78,7 +83,7 @@ def field_rows() -> list[tuple[str, str, str]]:
                 walk(below, f"{prefix}{name}.")
                 continue
             default = field.get_default(call_default_factory=True)
-            shown = "required" if default is PydanticUndefined else "" if default is None else json.dumps(default)
+            shown = "(required)" if default is PydanticUndefined else "" if default is None else json.dumps(default)
             rows.append((prefix + name, shown, f"{describe(field)} Accepts {expected(field)}."))
 
     walk(RunSpec, "")

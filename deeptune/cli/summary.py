@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import shlex
 from typing import TYPE_CHECKING, Any
 
-from deeptune.cli.console import console, safe, say
-from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows
+from deeptune.cli.console import console, safe, say, short_path
+from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 
@@ -15,13 +14,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WORST = 5
+CLASSES_SHOWN = 30
 
 
 def metrics_table(metrics: dict[str, Any], *, title: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(safe(title), style="bold"), title_justify="left", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=Text(safe(title), style="bold"), title_justify="left", box=None, show_header=False, pad_edge=False
+    )
     table.add_column(style="cyan")
     table.add_column(justify="right", style="bold")
     for name, value in metric_rows(metrics):
@@ -38,9 +40,17 @@ def worst_classes_table(metrics: dict[str, Any]) -> Table | None:
     rows = class_rows(metrics, WORST)
     if not rows:
         return None
-    table = Table(title=Text("Weakest classes", style="bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table = Table(
+        title=Text("Weakest classes", style="bold"), title_justify="left", box=None, pad_edge=False, header_style="dim"
+    )
     for number, name in enumerate(CLASS_HEADER):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        table.add_column(
+            name,
+            justify="left" if number == 0 else "right",
+            no_wrap=number > 0,
+            min_width=8 if number == 0 else None,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*row)
     return table
@@ -61,26 +71,28 @@ def print_summary(run: RunDirectory) -> None:
             out.print()
             out.print(worst)
     if result["skipped"]:
-        say(f"\n{len(result['skipped']):,} bad samples ({result['on_bad_sample']}); listed in {_short(run.result)}")
+        count = len(result["skipped"])
+        what = "sample was" if count == 1 else "samples were"
+        done = "left out" if result["on_bad_sample"] == "skip" else "left out or replaced by an empty one"
+        say(f"\n{count:,} bad {what} {done}: see `skipped` in {short_path(run.result)}")
     say()
-    for name, path in (("report", run.report), ("predictions", run.predictions), ("checkpoint", run.best), ("all files", run.path)):
+    for name, path in (
+        ("report", run.report),
+        ("predictions", run.predictions),
+        ("checkpoint", run.best),
+        ("all files", run.path),
+    ):
         if path.exists():
-            say(f"{name:12} {_short(path)}")
+            say(f"{name:12} {short_path(path)}")
     for split in ("train", "val", "test"):
         if run.embeddings(split).exists():
-            say(f"{'embeddings':12} {_short(run.embeddings(split).parent)}")
+            say(f"{'embeddings':12} {short_path(run.embeddings(split).parent)}")
             break
     say("\nnext:")
-    where = _short(run.path)
-    say(f"  deeptune predict {where} --data NEW.parquet --output predictions.parquet")
+    where = shlex.quote(short_path(run.path))
+    say(f"  deeptune predict {where} --data NEW.parquet -o predictions.parquet")
     say(f"  deeptune evaluate {where} --data LABELLED.parquet")
-    say(f"  deeptune embed {where} --data NEW.parquet --output embeddings.parquet")
-
-
-def _short(path: Path) -> str:
-    """Relative to where we are when that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
+    say(f"  deeptune embed {where} --data NEW.parquet -o embeddings.parquet")
 
 
 def print_plan(facts: dict[str, Any]) -> None:
@@ -94,21 +106,25 @@ def print_plan(facts: dict[str, Any]) -> None:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     group = f", group {columns['group']!r}" if columns["group"] else ""
-    share = parameters["trainable"] / max(parameters["total"], 1)
+    share = share_text(parameters["trainable"], parameters["total"])
     size = "px" if facts["modality"] == "image" else "tokens"
     backbone = facts["backbone"]
     for name, value in (
         ("run", facts["name"]),
-        ("task", f"{facts['task']} of {facts['modality']}"),
+        ("task", f"{facts['task']} of {'images' if facts['modality'] == 'image' else 'texts'}"),
         ("columns", f"input {columns['input']!r}, label {columns['label']!r}{group}"),
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("bad samples", f"{facts['bad_samples']:,}"),
-        ("backbone", f"{backbone['name']}, {backbone['weights']} weights, {backbone['input_size']} {size}, pooling {backbone['pooling']}"),
+        ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),
+        ("input", f"{backbone['input_size']} {size}, pooling {backbone['pooling']}"),
         ("head", " → ".join(str(width) for width in facts["head"])),
         ("method", facts["method"]),
-        ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share:.2%})"),
-        ("device", f"{facts['device']['name']}, {facts['device']['precision']} ({facts['device']['reason']})"),
-        ("steps", f"{facts['steps']:,} in {facts['epochs']} epochs, effective batch size {facts['effective_batch_size']}"),
+        ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share})"),
+        ("device", f"{facts['device']['name']} ({facts['device']['reason']})"),
+        (
+            "steps",
+            f"{facts['steps']:,} in {facts['epochs']} epochs, effective batch size {facts['effective_batch_size']}",
+        ),
     ):
         table.add_row(name, Text(safe(value)))
     out.print(table)
@@ -117,12 +133,12 @@ def print_plan(facts: dict[str, Any]) -> None:
         counts.add_column("class")
         for split in ("train", "val", "test"):
             counts.add_column(split, justify="right")
-        for entry in classes[:30]:
+        for entry in classes[:CLASSES_SHOWN]:
             counts.add_row(safe(entry["class"]), *(f"{entry[split]:,}" for split in ("train", "val", "test")))
         out.print()
         out.print(counts)
-        if len(classes) > 30:
-            say(f"and {len(classes) - 30:,} more classes")
+        if len(classes) > CLASSES_SHOWN:
+            say(f"and {len(classes) - CLASSES_SHOWN:,} more classes")
     else:
         say(f"\nlabel: mean {facts['labels']['mean']:.4g}, standard deviation {facts['labels']['std']:.4g} on train")
     for warning in facts["warnings"]:

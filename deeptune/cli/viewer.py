@@ -10,22 +10,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deeptune.cli.console import safe
-from deeptune.report.tables import value_text
+from deeptune.report.tables import share_text, value_text
 from deeptune.runs import RunDirectory
 from deeptune.runs.events import EventReader
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 REFRESHES_PER_SECOND = 4
 PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
 PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")
 PHASE_WORDS = {
+    "starting": "loading PyTorch",
     "data": "reading and checking the data",
     "backbone": "loading the backbone",
     "features": "computing features",
@@ -35,6 +38,7 @@ PHASE_WORDS = {
     "embed": "embedding",
     "report": "writing the report",
 }
+PHASES_WIDTH = 73  # columns that all phases take in the panel
 SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -57,7 +61,7 @@ class View:
     def take(self, event: dict[str, Any]) -> None:
         kind = event["kind"]
         if kind == "run":
-            self.began = float(event.get("started") or event["t"])
+            self.began = min(self.began, float(event.get("started") or event["t"]))
         elif kind == "phase":
             self.phase = str(event.get("phase"))
             self.seen.append(self.phase)
@@ -74,10 +78,8 @@ class View:
             self.messages.append((event["t"], kind, str(event.get("message"))))
 
     def read_status(self) -> None:
-        try:
+        with suppress(OSError, ValueError):  # not there yet: the last one known stays
             self.status = json.loads(self.directory.status.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            pass  # not there yet: the last one known stays
 
 
 @contextmanager
@@ -96,18 +98,25 @@ def watch(directory: RunDirectory, out: Console, *, plain: bool) -> Iterator[Non
 
 
 def _follow_plain(view: View, reader: EventReader, out: Console, stop: threading.Event) -> None:
-    spoke = 0.0
+    spoke, held = 0.0, ""
 
     def tell(event: dict[str, Any]) -> None:
-        nonlocal spoke
+        nonlocal spoke, held
         view.take(event)
         line = plain_line(view, event)
         now = time.monotonic()
-        # Progress is told now and then; what happens once is always told.
-        if line and (event["kind"] not in ("step", "epoch") or now - spoke >= PLAIN_INTERVAL):
-            if event["kind"] in ("step", "epoch"):
-                spoke = now
-            out.print(safe(line), soft_wrap=True)
+        if not line:
+            return
+        # Progress is told now and then; what happens once is always told, after the last progress before it.
+        if event["kind"] in ("step", "epoch"):
+            if now - spoke < PLAIN_INTERVAL:
+                held = line if event["kind"] == "epoch" else held
+                return
+            spoke = now
+        elif held:
+            out.print(safe(held), soft_wrap=True)
+        held = ""
+        out.print(safe(line), soft_wrap=True)
 
     while not stop.wait(0.5):
         for event in reader.poll():
@@ -125,7 +134,7 @@ def plain_line(view: View, event: dict[str, Any]) -> str | None:
     if kind == "phase":
         return f"{stamp} {PHASE_WORDS.get(view.phase, view.phase)}"
     if kind == "start":
-        return f"{stamp} {start_line(event)}"
+        return f"{stamp} " + "; ".join(f"{name} {value}" for name, value in start_facts(event))
     if kind == "epoch":
         return f"{stamp} epoch {event['epoch']}/{event['epochs']}  {epoch_text(view, event)}"
     if kind == "step" and event["epoch_step"] < event["epoch_steps"]:
@@ -138,14 +147,19 @@ def plain_line(view: View, event: dict[str, Any]) -> str | None:
     return None
 
 
-def start_line(event: dict[str, Any]) -> str:
+def start_facts(event: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is trained, on what and where, by name."""
     parameters, rows = event["parameters"], event["rows"]
-    share = parameters["trainable"] / max(parameters["total"], 1)
-    return (
-        f"{event['backbone']} ({event['weights']} weights), {event['method']}: {parameters['trainable']:,} of {parameters['total']:,} "
-        f"parameters learn ({share:.2%}); rows train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}; "
-        f"{event['device']} ({event['device_reason']})"
-    )
+    share = share_text(parameters["trainable"], parameters["total"])
+    return [
+        ("model", f"{event['backbone']} ({event['weights']} weights)"),
+        (
+            "method",
+            f"{event['method']}: {parameters['trainable']:,} of {parameters['total']:,} parameters learn ({share})",
+        ),
+        ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
+        ("device", f"{event['device']} ({event['device_reason']})"),
+    ]
 
 
 def epoch_text(view: View, event: dict[str, Any]) -> str:
@@ -190,42 +204,69 @@ def dashboard(view: View, width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    lines: list[RenderableType] = [_phases(view)]
-    if view.start:
-        lines.append(Text(safe(start_line(view.start)), style="dim", overflow="ellipsis", no_wrap=True))
-    bars = Table.grid(padding=(0, 1), expand=True)
-    bars.add_column(width=8)
-    bars.add_column(ratio=1)
-    bars.add_column(justify="right", no_wrap=True)
-    for name, done, total in _bars(view):
-        bars.add_row(name, _bar(done, total), f"{done:,}/{total:,}" if total else "")
-    lines.append(bars)
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(no_wrap=True)
-    for name, value in _facts(view, width):
-        facts.add_row(name, Text(safe(value), no_wrap=True, overflow="ellipsis"))
-    lines.append(facts)
+    lines: list[RenderableType] = [_phases(view, width)]
+    start = start_facts(view.start) if view.start else []
+    facts = _facts(view, width)
+    bars = _bars(view)
+    names = max(10, *(len(fact[0]) for fact in (*start, *facts, *bars)))
+    if start:
+        lines.append(_table(start, names, style="dim"))
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(min_width=names, style="dim")
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    for name, done, total in bars:
+        table.add_row(name, _bar(done, total), f"{done:,}/{total:,}")
+    lines.append(table if bars else Text(PHASE_WORDS.get(view.phase, view.phase) + " …"))
+    lines.append(_table(facts, names))
     for at, kind, message in view.messages:
         stamp = time.strftime("%H:%M:%S", time.localtime(at))
         style = "yellow" if kind == "warning" else "dim"
-        lines.append(Text(f"{stamp} {'! ' if kind == 'warning' else ''}{safe(message)}", style=style, overflow="ellipsis", no_wrap=True))
-    return Panel(Group(*lines), title=Text(safe(view.directory.id)), title_align="left", border_style="blue", width=min(width, 120))
+        lines.append(
+            Text(
+                f"{stamp} {'! ' if kind == 'warning' else ''}{safe(message)}",
+                style=style,
+                overflow="ellipsis",
+                no_wrap=True,
+            )
+        )
+    return Panel(
+        Group(*lines),
+        title=Text(safe(view.directory.id)),
+        title_align="left",
+        border_style="blue",
+        width=min(width, 120),
+    )
 
 
-def _phases(view: View) -> Any:
+def _table(facts: list[tuple[str, str]], names: int, *, style: str = "") -> Table:
+    from rich.table import Table
     from rich.text import Text
 
-    text = Text(no_wrap=True, overflow="ellipsis")
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True, min_width=names)
+    table.add_column(style=style, no_wrap=True)
+    for name, value in facts:
+        table.add_row(name, Text(safe(value), no_wrap=True, overflow="ellipsis"))
+    return table
+
+
+def _phases(view: View, width: int) -> Text:
+    from rich.text import Text
+
+    if width < PHASES_WIDTH:
+        at = f" ({PHASES.index(view.phase) + 1} of {len(PHASES)})" if view.phase in PHASES else ""
+        return Text(f"● {view.phase}{at}", style="bold blue")
+    text = Text()
     for phase in PHASES:
         if phase == "features" and view.phase not in ("data", "backbone", "starting") and phase not in view.seen:
             continue
         if phase == view.phase:
-            text.append(f"● {phase}  ", style="bold blue")
+            text.append(f"● {phase} ", style="bold blue")
         elif phase in view.seen:
-            text.append(f"✓ {phase}  ", style="green")
+            text.append(f"✓ {phase} ", style="green")
         else:
-            text.append(f"○ {phase}  ", style="dim")
+            text.append(f"○ {phase} ", style="dim")
     return text
 
 
@@ -237,7 +278,7 @@ def _bars(view: View) -> list[tuple[str, int, int]]:
             ("epoch", int(step["epoch_step"]), int(step["epoch_steps"])),
         ]
     progress = view.status.get("progress") or {}
-    return [("phase", int(progress.get("done", 0)), int(progress.get("total", 0)))]
+    return [(view.phase, int(progress["done"]), int(progress["total"]))] if progress.get("total") else []
 
 
 def _bar(done: int, total: int) -> Any:
@@ -249,19 +290,22 @@ def _bar(done: int, total: int) -> Any:
 def _facts(view: View, width: int) -> list[tuple[str, str]]:
     facts = []
     room = max(10, min(60, width - 50))
-    for split in ("train", "val"):
-        if losses := view.losses[split]:
-            facts.append((f"{split} loss", f"{losses[-1]:.4f}  {sparkline(losses, room)}"))
-    if view.step and not view.losses["train"]:
-        facts.append(("train loss", f"{view.step['loss']:.4f}"))
     name = chosen_metric(view)
+    best = view.best.get("value")
+    best_text = "" if best is None else f"best {value_text(name, best)} in epoch {view.best.get('epoch')}"
+    if losses := view.losses["train"]:
+        facts.append(("train loss", f"{value_text('loss', losses[-1])}  {sparkline(losses, room)}"))
+    elif view.step:
+        facts.append(("train loss", value_text("loss", view.step["loss"])))
+    if losses := view.losses["val"]:
+        shown = f"  {best_text}" if name == "loss" and best_text else ""
+        facts.append(("val loss", f"{value_text('loss', losses[-1])}  {sparkline(losses, room)}{shown}"))
     if val := view.epoch.get("val"):
-        value = value_text(name, val.get(name))
-        best = view.best.get("value")
-        facts.append((f"val {name}", f"{value}  best {value_text(name, best)} in epoch {view.best.get('epoch')}" if best is not None else value))
+        if name != "loss":
+            facts.append((name, f"{value_text(name, val.get(name))}  {best_text}".rstrip()))
         other = "accuracy" if "accuracy" in val else "r2"
         if other != name:
-            facts.append((f"val {other}", value_text(other, val.get(other))))
+            facts.append((other, value_text(other, val.get(other))))
     elapsed = duration(time.time() - view.began)
     if view.phase == "train" and view.step:
         eta = view.status.get("eta")
@@ -270,7 +314,11 @@ def _facts(view: View, width: int) -> list[tuple[str, str]]:
     else:
         facts.append(("time", elapsed))
     if memory := view.step.get("memory"):
-        gpu = f"  GPU {memory['device_gib']:.1f} of {memory['device_total_gib']:.1f} GiB" if "device_gib" in memory else ""
+        gpu = (
+            f"  GPU {memory['device_gib']:.1f} of {memory['device_total_gib']:.1f} GiB"
+            if "device_gib" in memory
+            else ""
+        )
         facts.append(("memory", f"{memory['process_gib']:.1f} GiB{gpu}"))
     return facts
 

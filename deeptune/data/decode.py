@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import io
+import logging
 import re
 import warnings
 
@@ -32,6 +36,7 @@ def decode_quietly(data: bytes | None, *, draft: bool = False) -> Image.Image:
         raise DataError("is null")
     if not data:
         raise DataError("is empty (0 bytes)")
+    _keep_off_stderr()
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -59,6 +64,14 @@ def decode_quietly(data: bytes | None, *, draft: bool = False) -> Image.Image:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         cut = "truncated" in reason.lower() or "eof" in reason.lower()
         raise DataError(f"is cut off ({reason})" if cut else f"cannot be decoded ({reason})") from None
+
+
+@functools.cache
+def _keep_off_stderr() -> None:
+    """What PIL logs (shown where no log is set up) and libtiff prints, below Python: all of it is raised as well."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with contextlib.suppress(OSError, AttributeError):  # a PIL that was linked another way stays as it is
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def _upright(image: Image.Image) -> Image.Image:

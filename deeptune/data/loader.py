@@ -110,15 +110,19 @@ class Loader:
         self.lengths: np.ndarray | None = getattr(dataset, "lengths", None)
         self.truncated: int = getattr(dataset, "truncated", 0)
         self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed)
-        self._loader = DataLoader(
-            dataset,
+        self._dataset, self._workers, self._pin_memory = dataset, workers, pin_memory
+        self._loader = self._new_loader()
+
+    def _new_loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self._dataset,
             batch_sampler=self._sampler,
             collate_fn=_as_it_is,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            persistent_workers=workers > 0,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+            persistent_workers=self._workers > 0,
             # a fork shares the Parquet columns with its parent, where a fresh process would copy them
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            multiprocessing_context="fork" if self._workers and sys.platform == "linux" else None,
             generator=torch.Generator(),  # torch's own would draw from the generator that dropout uses
         )
 
@@ -137,20 +141,29 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         batches = iter(self._loader)
         while True:
+            problem: Exception
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                died = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
+                if not (died and self._workers):
                     raise
-                raise TrainingError(
-                    "A process that decodes images ended unexpectedly, most often for want of memory.",
+                problem = TrainingError(
+                    f"A process that decodes images ended unexpectedly, most often for want of memory ({error}).",
                     hint="Set train.workers to a smaller number; 0 decodes in the main process.",
-                ) from error
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+                )
+            else:
+                if not isinstance(batch, DataError):
+                    yield batch
+                    continue
+                problem = batch
+            # Let go of the workers now: the error's traceback would hold on to them, and stopping them from
+            # the garbage collector takes torch many seconds.
+            del batches
+            self._loader = self._new_loader()
+            raise problem
 
 
 class _EpochSampler(Sampler[list[_Key]]):

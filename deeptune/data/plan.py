@@ -276,7 +276,7 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
         if crossing:
             values = (repr(whole[int(np.flatnonzero(codes == code)[0])].as_py()) for code in crossing)
             raise DataError(
-                f"data.group: {len(crossing):,} groups of column {group!r} are in data.{split} "
+                f"data.group: column {group!r} has groups that are in data.{split} "
                 f"and in data.{owner[crossing[0]]}: {listed(values)}",
                 hint="Rows of one group must stay in one file; or leave data.group out.",
             )

@@ -68,16 +68,16 @@ class Source:
             chunks: list[pa.Array] = []
             for file in self.files:
                 try:
-                    # pre_buffer=False and memory mapping: pages are read once, not copied first
-                    chunks += pq.read_table(file, columns=[name], memory_map=True, pre_buffer=False, partitioning=None)[
-                        name
-                    ].chunks
+                    chunks += pq.read_table(file, columns=[name], partitioning=None)[name].chunks
                 except (OSError, pa.ArrowException) as error:
                     raise DataError(
                         f"{self.key}: column {name!r} of {file} cannot be read: {_first_line(error)}",
                         hint="The file is damaged or was cut off: write it again.",
                     ) from error
-            self._columns[name] = pa.chunked_array(chunks, type=self.schema.field(name).type)
+            column = pa.chunked_array(chunks, type=self.schema.field(name).type)
+            # Arrow cannot take rows of a view type yet
+            plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(column.type)
+            self._columns[name] = column if plain is None else column.cast(plain)
         return self._columns[name]
 
     def require(self, name: str, *, key: str | None = None) -> None:

@@ -22,8 +22,7 @@ def tokenise(
     `texts` comes in lists, each of which the fast tokenizer works on in parallel. A text is cut to `max_length`
     tokens in the tokenizer's own way, so that closing special tokens stay.
     """
-    # Said outright, as the tokenizers library otherwise warns when a process forks later on; nothing is
-    # tokenised in a fork.
+    # Said outright, as older versions of tokenizers otherwise warn when a process forks later on.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     ids: list[np.ndarray] = []
     truncated = 0

@@ -43,8 +43,7 @@ def iterate(
             batch = batch.to(compute.device, non_blocking=True)
             with compute.autocast():
                 embedding = model.embed(batch.inputs)
-                logits = model.last_layer(embedding)
-            yield batch, logits.float(), embedding.float() if embed else None
+            yield batch, model.last_layer(embedding.float()), embedding if embed else None
 
 
 def run(

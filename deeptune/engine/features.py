@@ -37,7 +37,7 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[Batch]:
         count = len(self.rows)
         order = epoch_order(count, self.seed, self.epoch) if self.shuffle else torch.arange(count)
-        for picked in order.split(self.batch_size):
+        for picked in order.split(self.batch_size) if count else ():
             yield Batch({"features": self.features[picked]}, self.targets[picked], self.rows[picked])
 
 

@@ -23,7 +23,7 @@ from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, make_loader
-from deeptune.data.plan import DataPlan, plan_data
+from deeptune.data.plan import DataPlan, SplitData, plan_data
 from deeptune.engine import evaluate
 from deeptune.engine.device import Compute, choose_compute, memory_in_use, seed_everything
 from deeptune.engine.features import FeatureLoader, can_store, compute_features
@@ -42,6 +42,7 @@ from deeptune.spec.model import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PROBE_ROWS = 8
+SCALE_ROWS = 2048  # rows that the scale of the features is estimated from
 
 
 @dataclass
@@ -199,6 +200,7 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     scored: dict[str, Any] = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
     width = ready.backbone.width
     stored = can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), width)
+    tables: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     if stored:
         journal.phase("features")
         tables = {split: compute_features(ready.backbone, scored[split], compute, progress=journal.progress) for split in SPLITS}
@@ -210,6 +212,8 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
         journal.message("the frozen backbone was passed once; the head trains on its stored features")
 
     journal.phase("train")
+    if spec.head.standardise:
+        model.head.standardise(_sampled_features(ready, tables["train"][0] if stored else None))
     probe = _probe(ready)
     history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe)
     if history.stopped_early:
@@ -236,9 +240,10 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     return result
 
 
-def split_loader(ready: Prepared, split: Split, *, shuffle: bool) -> Loader:
-    """The loader of a split; `shuffle` is for training: it shuffles and augments."""
-    spec, plan, data = ready.spec, ready.plan, ready.plan.splits[split]
+def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:
+    """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments."""
+    spec, plan = ready.spec, ready.plan
+    data = data or plan.splits[split]
     assert ready.backbone.preprocessing is not None
     targets: np.ndarray = data.targets
     if isinstance(plan.labels, NumberLabels):
@@ -336,6 +341,17 @@ def _fit(
         validate if len(plan.splits["val"].rows) else None,
         Hooks(on_step, on_epoch, on_best, on_last),
     )
+
+
+def _sampled_features(ready: Prepared, stored: torch.Tensor | None) -> torch.Tensor:
+    """Pooled features (n, width) of evenly spaced training rows, before training: the scale that the head starts in."""
+    data = ready.plan.splits["train"]
+    picked = np.unique(np.linspace(0, len(data.rows) - 1, min(len(data.rows), SCALE_ROWS)).round().astype(np.int64))
+    if stored is not None:
+        return stored[torch.from_numpy(picked)].to(ready.compute.device)
+    part = SplitData(data.source, data.rows[picked], data.targets[picked])
+    features, _, _ = compute_features(ready.backbone, split_loader(ready, "train", shuffle=False, data=part), ready.compute)
+    return features.to(ready.compute.device)
 
 
 def _truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deeptune.spec.model import HeadSpec
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
+class ScaledLinear(nn.Linear):
+    """A linear layer that learns in the scale of its input and is a plain `nn.Linear` to everybody else.
+
+    Its parameters act on `(x - shift) / scale`; `forward` folds that into a plain weight and bias, and the state
+    dict holds only these. Until `set_scale` is called, shift is 0 and scale is 1: nothing is folded.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.register_buffer("shift", torch.zeros(in_features), persistent=False)
+        self.register_buffer("scale", torch.ones(in_features), persistent=False)
+
+    def set_scale(self, features: Tensor) -> None:
+        """Take shift and scale from features (N, in_features).
+
+        The scale is sqrt(var_j + mean(var)): features that hardly vary are not blown up, as they would be by
+        their own deviation.
+        """
+        spread = features.double().var(dim=0, correction=0)
+        scale = (spread + spread.mean()).sqrt()
+        self.shift.copy_(features.double().mean(dim=0))
+        self.scale.copy_(torch.where(scale > 0, scale, 1.0))
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the equal plain layer."""
+        weight = self.weight / self.scale
+        return weight, self.bias - (weight * self.shift).sum(dim=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, *self.plain())
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for name, value in zip(("weight", "bias"), self.plain(), strict=True):
+            destination[prefix + name] = value if keep_vars else value.detach()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        self.shift.zero_()
+        self.scale.fill_(1.0)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
 class Head(nn.Module):
-    """`Linear`, or `Linear → activation → dropout → Linear`: (B, width) to logits (B, outputs).
+    """`Linear`, or `Linear → activation → dropout → Linear`: (B, width) to logits (B, outputs), in float32.
 
     `embed` gives what the last layer consumes in eval mode: the pooled features themselves with one layer,
     the activated (B, embedding_size) with two. Dropout acts before the last layer, in train mode only.
@@ -21,13 +69,28 @@ class Head(nn.Module):
         self.embedding: nn.Module = nn.Identity()
         self.embedding_size = width
         if spec.layers == 2:
-            self.embedding = nn.Sequential(nn.Linear(width, spec.embedding_size), _ACTIVATIONS[spec.activation]())
+            self.embedding = nn.Sequential(ScaledLinear(width, spec.embedding_size), _ACTIVATIONS[spec.activation]())
             self.embedding_size = spec.embedding_size
         self.dropout = nn.Dropout(spec.dropout)
-        self.last_layer = nn.Linear(self.embedding_size, outputs)
+        self.last_layer: nn.Linear = (ScaledLinear if spec.layers == 1 else nn.Linear)(self.embedding_size, outputs)
+
+    def standardise(self, features: Tensor) -> None:
+        """Start the first layer in the scale of features (N, width), seen before training.
+
+        A single layer then starts at zero, as logistic regression does: what it starts from in directions that
+        the training rows don't span would stay in it for good.
+        """
+        first = self.last_layer if isinstance(self.last_layer, ScaledLinear) else self.embedding[0]  # type: ignore[index]
+        assert isinstance(first, ScaledLinear)
+        first.set_scale(features)
+        if first is self.last_layer:
+            nn.init.zeros_(first.weight)
+            nn.init.zeros_(first.bias)
 
     def embed(self, pooled: Tensor) -> Tensor:
-        return self.embedding(pooled)
+        with torch.autocast(pooled.device.type, enabled=False):  # too small to gain from less precision
+            return self.embedding(pooled.float())
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return self.last_layer(self.dropout(self.embed(pooled)))
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.last_layer(self.dropout(self.embedding(pooled.float())))

@@ -98,7 +98,7 @@ def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
 
 
 def main_kind(backbone: Backbone) -> str:
-    """"linear" or "convolution": whichever kind of adaptable layer holds more of the weights."""
+    """ "linear" or "convolution": whichever kind of adaptable layer holds more of the weights."""
     held = {"linear": 0, "convolution": 0}
     for layer in _adaptable(backbone.net).values():
         held[_kind(layer)] += layer.weight.numel()  # type: ignore[union-attr, operator]
@@ -124,7 +124,9 @@ def merge_lora(net: nn.Module) -> None:
 
 def _adaptable(net: nn.Module) -> dict[str, nn.Module]:
     """Layers that PEFT can adapt and that are called as modules, by name."""
-    fused = {id(child) for module in net.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()}
+    fused = {
+        id(child) for module in net.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
+    }
     return {
         name: module
         for name, module in net.named_modules()
@@ -151,7 +153,7 @@ def _ends_with(name: str, endings: Iterable[str]) -> bool:
 
 def _endings(layers: Iterable[str]) -> list[str]:
     """The last part of each name; with the part before it where that is a bare number."""
-    endings = {}
+    endings: dict[str, None] = {}
     for name in layers:
         parts = name.split(".")
         endings[".".join(parts[-2:] if parts[-1].isdigit() else parts[-1:])] = None

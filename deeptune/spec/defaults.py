@@ -27,7 +27,7 @@ class Recipe:
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
 _RECIPES: dict[tuple[str, str], Recipe] = {
-    ("partial", "any"): Recipe(100, 10, 32, 1e-3, 1e-3, 0.01),
+    ("partial", "any"): Recipe(100, 10, 64, 1e-3, 1e-3, 1.0),
     ("full", "cnn"): Recipe(10, 3, 32, 3e-4, 1e-3, 0.01),
     ("full", "transformer"): Recipe(5, 2, 32, 5e-5, 1e-3, 0.01),
     ("lora", "cnn"): Recipe(10, 3, 32, 2e-3, 2e-3, 0.01),
@@ -42,7 +42,9 @@ def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
 
 def run_name(spec: RunSpec) -> str:
     """The start of a run's id: its name, or backbone and method."""
-    short = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.backbone.name.rstrip("/").rpartition(":")[2].rpartition("/")[2]).strip("-._")
+    short = re.sub(
+        r"[^A-Za-z0-9._-]+", "-", spec.backbone.name.rstrip("/").rpartition(":")[2].rpartition("/")[2]
+    ).strip("-._")
     return spec.name or f"{short or 'run'}-{spec.tuning.method}"[:64]
 
 
@@ -64,6 +66,13 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
         "backbone": spec.backbone.model_copy(
             update={"name": _absolute_backbone(info), "weights": _absolute_weights(spec.backbone.weights)}
         ),
+        "head": spec.head.model_copy(
+            update={
+                "standardise": spec.tuning.method == "partial"
+                if spec.head.standardise == "auto"
+                else spec.head.standardise
+            }
+        ),
         "train": train.model_copy(
             update={
                 "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
@@ -71,7 +80,9 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
                 "learning_rate": learning_rate,
                 "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
                 "weight_decay": chosen.weight_decay if train.weight_decay == "auto" else train.weight_decay,
-                "loss": ("cross_entropy" if spec.task == "classification" else "mse") if train.loss == "auto" else train.loss,
+                "loss": ("cross_entropy" if spec.task == "classification" else "mse")
+                if train.loss == "auto"
+                else train.loss,
                 "early_stopping": stopping.model_copy(
                     update={"patience": chosen.patience if stopping.patience == "auto" else stopping.patience}
                 ),

@@ -61,7 +61,8 @@ class DataSpec(_Part):
     """Which rows, which columns, which split."""
 
     path: Paths | None = Field(
-        None, description="Parquet file, glob, folder or a list of them; split by `split`. `sample:NAME` is a sample that ships."
+        None,
+        description="Parquet file, glob, folder or a list of them; split by `split`. `sample:NAME` is one that ships.",
     )
     train: Paths | None = Field(None, description="Training Parquet, when the splits are files of their own.")
     val: Paths | None = Field(None, description="Validation Parquet; drawn from `train` when left out.")
@@ -72,7 +73,8 @@ class DataSpec(_Part):
     group: str | None = Field(None, description="Column whose equal values stay in one split, such as a patient.")
     split: SplitSpec = Field(default_factory=SplitSpec, description="Proportions of train, val and test.")  # type: ignore[arg-type]
     on_bad_sample: BadSamplePolicy = Field(
-        "error", description="A sample that cannot be used: stop (`error`), leave it out (`skip`) or use an empty one (`blank`)."
+        "error",
+        description="A sample that cannot be used: stop (`error`), leave it out (`skip`), use an empty one (`blank`).",
     )
 
     @field_validator("path", "train", "val", "test")
@@ -96,13 +98,16 @@ class BackboneSpec(_Part):
     """The pretrained feature extractor."""
 
     name: str = Field(description="A catalog name (`deeptune backbones`), `timm:NAME` or `hf:NAME_OR_FOLDER`.")
-    weights: str = Field("pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder.")
+    weights: str = Field(
+        "pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder."
+    )
     pooling: Pooling = Field("auto", description="How features become one vector; `auto` is the family's usual way.")
     image_size: Annotated[int, Field(ge=8, le=4096)] | Auto = Field(
         "auto", description="Pixels on a side; `auto` is what the weights were trained at."
     )
     max_length: Annotated[int, Field(ge=2, le=1_000_000)] | Auto = Field(
-        "auto", description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit (512 at most)."
+        "auto",
+        description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit (512 at most).",
     )
 
 
@@ -114,28 +119,50 @@ class HeadSpec(_Part):
     activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Between the two layers.")
     dropout: Dropout = Field(0.0, description="Before the last layer, while training.")
 
+    standardise: bool | Auto = Field(
+        "auto",
+        description="Learn the first layer on standardised features, folded into its weights; `auto`: yes for `partial`.",
+    )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _an_integer(cls, value: object) -> object:
+        if type(value) is not int:  # Python says that True == 1, and 1.0 too
+            raise ValueError(f"expected 1 or 2, got {value!r}")
+        return value
+
 
 class LoraSpec(_Part):
     """Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
-    rank: PositiveInt | Auto = Field("auto", description="Rank of each adapter; `auto` is 16 for transformers, 4 for CNNs.")
+    rank: PositiveInt | Auto = Field(
+        "auto", description="Rank of each adapter; `auto` is 16 for transformers, 4 for CNNs."
+    )
     alpha: PositiveFloat | Auto = Field("auto", description="Scale of the adapters; `auto` is twice the rank.")
     dropout: Dropout = Field(0.1, description="On the adapter's input, while training.")
-    targets: list[str] | Auto = Field("auto", description="Module name endings to adapt; `auto` is the family's projections.")
-    variant: Literal["lora", "rslora", "dora"] = Field("lora", description="Plain, rank-stabilised or weight-decomposed LoRA.")
+    targets: list[str] | Auto = Field(
+        "auto", description="Module name endings to adapt; `auto` is the family's projections."
+    )
+    variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora", description="Plain, rank-stabilised or weight-decomposed LoRA."
+    )
 
 
 class TuningSpec(_Part):
     """Which weights learn."""
 
-    method: Method = Field("partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head.")
+    method: Method = Field(
+        "partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head."
+    )
     lora: LoraSpec = Field(default_factory=LoraSpec, description="Adapter settings, used when method is `lora`.")  # type: ignore[arg-type]
 
 
 class EarlyStoppingSpec(_Part):
     """Which epoch is the best one, and when to stop looking for a better one."""
 
-    metric: str = Field("val/loss", description="Metric on val that chooses the best epoch, such as `val/loss` or `val/macro_f1`.")
+    metric: str = Field(
+        "val/loss", description="Metric on val that chooses the best epoch, such as `val/loss` or `val/macro_f1`."
+    )
     patience: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Epochs without a better value before stopping; 0 never stops early."
     )
@@ -144,29 +171,49 @@ class EarlyStoppingSpec(_Part):
 class TrainSpec(_Part):
     """How the weights learn."""
 
-    epochs: PositiveInt | Auto = Field("auto", description="Passes over the training split; `auto` is chosen per method.")
+    epochs: PositiveInt | Auto = Field(
+        "auto", description="Passes over the training split; `auto` is chosen per method."
+    )
     batch_size: PositiveInt | Auto = Field("auto", description="Rows that the loader yields at once.")
-    accumulation: PositiveInt = Field(1, description="Batches per optimizer step; effective batch size = batch_size × accumulation.")
-    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family.")
-    head_learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate of the head, when the backbone learns too.")
-    optimizer: Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"] = Field("adamw", description="Optimizer.")
+    accumulation: PositiveInt = Field(
+        1, description="Batches per optimizer step; effective batch size = batch_size × accumulation."
+    )
+    learning_rate: PositiveFloat | Auto = Field(
+        "auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family."
+    )
+    head_learning_rate: PositiveFloat | Auto = Field(
+        "auto", description="Peak learning rate of the head, when the backbone learns too."
+    )
+    optimizer: Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"] = Field(
+        "adamw", description="Optimizer."
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
     warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
         "auto", description="Decoupled weight decay; norms and biases are left out."
     )
-    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(1.0, description="Largest gradient norm; 0 turns clipping off.")
-    loss: Literal["auto", "cross_entropy", "mse", "huber"] = Field("auto", description="Cross entropy for classes, MSE for numbers.")
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="Largest gradient norm; 0 turns clipping off."
+    )
+    loss: Literal["auto", "cross_entropy", "mse", "huber"] = Field(
+        "auto", description="Cross entropy for classes, MSE for numbers."
+    )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."
     )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Share of the target spread over all classes.")
-    augmentation: Literal["none", "light", "randaugment"] = Field("none", description="Random changes to training images.")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of the target spread over all classes."
+    )
+    augmentation: Literal["none", "light", "randaugment"] = Field(
+        "none", description="Random changes to training images."
+    )
     early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="Governs split, initial weights, order, dropout and augmentation.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        42, description="Governs split, initial weights, order, dropout and augmentation."
+    )
 
     @field_validator("device")
     @classmethod
@@ -179,14 +226,18 @@ class TrainSpec(_Part):
 class EmbedSpec(_Part):
     """Which embeddings are written when training is done."""
 
-    splits: list[Split] = Field(default_factory=lambda: ["train", "val", "test"], description="Splits to embed; [] for none.")
+    splits: list[Split] = Field(
+        default_factory=lambda: ["train", "val", "test"], description="Splits to embed; [] for none."
+    )
 
 
 class RunSpec(_Part):
     """One run: what to learn, from which data, with which backbone and how."""
 
     name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Start of the run's id; letters, digits, `.`, `_` and `-`."
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Start of the run's id; letters, digits, `.`, `_` and `-`.",
     )
     task: Task = Field("classification", description="`classification` (classes) or `regression` (numbers).")
     data: DataSpec

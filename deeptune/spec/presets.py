@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def preset_files() -> dict[str, Path]:
 
 def find_spec_file(reference: str) -> Path:
     """The file that a path or a preset's name stands for. Raises SpecError when there is neither."""
-    path = Path(reference)
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that is too long is no path
+        if Path(reference).is_file():
+            return Path(reference)
     presets = preset_files()
     if reference in presets:
         return presets[reference]

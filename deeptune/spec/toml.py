@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable
@@ -35,6 +36,10 @@ def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | N
             raise SpecError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
         except tomllib.TOMLDecodeError as error:
             raise SpecError(f"{path} is not valid TOML: {error}") from error
+    overrides = list(overrides)
+    for given in (*overrides, data or ""):
+        if any("\ud800" <= character <= "\udfff" for character in given):  # how Python holds bytes that are no text
+            raise SpecError(f"{given!r} is not valid UTF-8", hint="Rename the file: a spec is stored as UTF-8 text.")
     overridden = set()
     if data is not None:
         section = values.setdefault("data", {})
@@ -60,10 +65,11 @@ def validate(
     try:
         return RunSpec.model_validate(values)
     except ValidationError as error:
-        problems = [
-            _place(path, source, lines or {}, set(overridden)) + f"{path}: {message}" if path else message
-            for path, message in _problems(error)
-        ]
+        told = []
+        for path, message in _problems(error):
+            line, place = _place(path, source, lines or {}, set(overridden))
+            told.append((line, f"{place}{path}: {message}"))
+        problems = [problem for _, problem in sorted(told, key=lambda entry: entry[0])]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecError(
             f"{count} in the run spec{f' {source}' if source else ''}:\n" + "\n".join(f"  {p}" for p in problems),
@@ -76,7 +82,9 @@ def apply_override(values: dict[str, Any], override: str) -> str:
     key, equals, text = override.partition("=")
     key, text = key.strip(), text.strip()
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
-        raise SpecError(f"--set {override!r} is not of the form section.key=value", hint="For example: --set train.epochs=5")
+        raise SpecError(
+            f"--set {override!r} is not of the form section.key=value", hint="For example: --set train.epochs=5"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
@@ -127,14 +135,17 @@ def key_lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _place(path: str, source: str | None, lines: dict[str, int], overridden: set[str]) -> str:
+def _place(path: str, source: str | None, lines: dict[str, int], overridden: set[str]) -> tuple[float, str]:
+    """The line to sort a problem by, and its place in words: a line of the file, `--set`, or the file."""
     if any(path == key or path.startswith(key + ".") for key in overridden):
-        return "--set: "
+        return math.inf, "--set: "
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         if (line := lines.get(".".join(parts[:length]))) is not None:
-            return f"line {line}: "
-    return f"{Path(source).name}: " if source else ""
+            return line, f"line {line}: "
+    if any(key.startswith(path + ".") for key in overridden):
+        return math.inf, "--set: "
+    return 0, f"{Path(source).name}: " if source else ""
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
@@ -219,7 +230,7 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
         for constraint in metadata:
             for part in [constraint, *getattr(constraint, "metadata", [])]:
                 bounds += [
-                    f"{word} {getattr(part, name):g}"
+                    f"{word} {getattr(part, name):,}"
                     for name, word in (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
                     if getattr(part, name, None) is not None
                 ]
@@ -227,13 +238,14 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
                     bounds.append(f"matching {pattern}")
         return " ".join([_NAMES[annotation], " and ".join(dict.fromkeys(bounds))]).strip()
     if origin is Literal:
-        return " or ".join(repr(argument) for argument in arguments)
+        *most, last = map(repr, arguments)
+        return f"{', '.join(most)} or {last}" if most else last
     if origin is Annotated:
         return _words(arguments[0], [*arguments[1:], *metadata])
     if origin is list:
         return f"a list of {_words(arguments[0], []).removeprefix('a ').removeprefix('an ')}"
     if origin is dict:
-        return f"a table of {_words(arguments[1], []).removeprefix('a ').removeprefix('an ')}"
+        return f"a table of {_words(arguments[1], []).removeprefix('a ').replace('number', 'numbers', 1)}"
     if arguments:
         return " or ".join(_words(argument, metadata) for argument in arguments if argument is not type(None))
     return "a table of keys"

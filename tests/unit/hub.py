@@ -113,7 +113,8 @@ def save_gpt2_tokenizer(folder: Path, *, limit: int = 64) -> int:
     learned = ByteLevelBPETokenizer()
     learned.train_from_iterator(TEXTS, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
     PreTrainedTokenizerFast(
-        tokenizer_object=learned._tokenizer, model_max_length=limit, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
+        tokenizer_object=learned._tokenizer, model_max_length=limit, eos_token="<|endoftext|>",
+        bos_token="<|endoftext|>",
     ).save_pretrained(folder)  # fmt: skip
     return int(learned.get_vocab_size())
 
@@ -142,7 +143,9 @@ def save_tiny_gpt2(folder: Path, *, limit: int = 64) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     tokens = save_gpt2_tokenizer(folder, limit=limit)
-    config = GPT2Config(vocab_size=tokens, n_embd=32, n_layer=2, n_head=4, n_positions=limit, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=tokens, n_embd=32, n_layer=2, n_head=4, n_positions=limit, bos_token_id=0, eos_token_id=0
+    )
     with torch.random.fork_rng():
         torch.manual_seed(2)
         GPT2LMHeadModel(config).save_pretrained(folder)

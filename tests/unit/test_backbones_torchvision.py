@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import closed_port
 from torch import nn
 from torchvision import models
 
@@ -13,10 +14,15 @@ from deeptune.backbones.weights import fingerprint
 from deeptune.catalog import CATALOG, TORCHVISION_LOADER
 from deeptune.errors import SpecError, WeightsError
 from deeptune.spec.model import BackboneSpec
-from hub import closed_port
 
 NAMES = [info.name for info in CATALOG.values() if info.loader == TORCHVISION_LOADER]
-CLASSIFIER = {"resnet18": "fc", "densenet121": "classifier", "swin_t": "head", "efficientnet_b0": "classifier", "vit_b_32": "heads"}
+CLASSIFIER = {
+    "resnet18": "fc",
+    "densenet121": "classifier",
+    "swin_t": "head",
+    "efficientnet_b0": "classifier",
+    "vit_b_32": "heads",
+}
 
 
 def images(size: int, batch: int = 2) -> torch.Tensor:
@@ -30,17 +36,6 @@ def normalised(images: torch.Tensor, preprocessing: ImagePreprocessing) -> torch
 
 def random(name: str, **options: object) -> BackboneSpec:
     return BackboneSpec(name=name, weights="random", **options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_preprocessing_is_that_of_the_weights_that_the_catalog_names(name: str) -> None:
-    weights = models.get_model_weights(name).DEFAULT
-    preset = weights.transforms()
-    found = load_backbone(random(name), device="meta").preprocessing
-    assert found == ImagePreprocessing(
-        preset.crop_size[0], preset.resize_size[0], preset.interpolation.value, tuple(preset.mean), tuple(preset.std)
-    )
-    assert weights.url.endswith("/" + CATALOG[name].weights_file)
 
 
 def test_vit_h_14_wants_518_pixels_and_swin_is_bicubic() -> None:
@@ -71,11 +66,11 @@ def test_vgg_keeps_its_two_wide_layers_and_can_pool_its_map() -> None:
     x = normalised(images(32), backbone.preprocessing)
     with torch.no_grad():
         torch.testing.assert_close(backbone({"images": images(32)}), reference.eval()(x), rtol=1e-5, atol=1e-5)
-        for how, reduced in (("mean", reference.features(x).mean((2, 3))), ("max", reference.features(x).amax((2, 3)))):
-            other = load_backbone(random("vgg11", image_size=32, pooling=how))
-            other.net.features.load_state_dict(reference.features.state_dict())
-            assert other.width == 512
-            torch.testing.assert_close(other({"images": images(32)}), reduced)
+        other = load_backbone(random("vgg11", image_size=32, pooling="mean"))
+        other.net.features.load_state_dict(reference.features.state_dict())
+        assert other.width == 512
+        torch.testing.assert_close(other({"images": images(32)}), reference.features(x).mean((2, 3)))
+        assert not list(other.net.classifier.parameters())
 
 
 def test_vit_can_pool_its_patches() -> None:
@@ -178,7 +173,12 @@ def test_no_network_and_no_cache_is_one_error_that_says_what_to_do(
         load_backbone(BackboneSpec(name="resnet18"))
     message = str(error.value)
     place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    for part in (str(place), "https://download.pytorch.org/models/resnet18-f37072fd.pth", 'weights = "random"', "refused"):
+    for part in (
+        str(place),
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        'weights = "random"',
+        "refused",
+    ):
         assert part in message
     assert not place.parent.exists()
     shutil.rmtree(tmp_path)

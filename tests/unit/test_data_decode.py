@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import warnings
 import zlib
 
@@ -31,13 +32,16 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 def reason(data: bytes | None, **kwargs) -> str:
-    with warnings.catch_warnings(), pytest.raises(DataError) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decode_image(data, **kwargs)
+        with pytest.raises(DataError) as caught:
+            decode_image(data, **kwargs)
     assert "\n" not in caught.value.message
     return caught.value.message
 
@@ -149,6 +153,19 @@ def test_cut_off_images_are_refused_in_silence(kind, draft, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="libtiff is linked into PIL there, and cannot be reached")
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_damage_inside_a_tiff_is_refused_in_silence(compression, capfd):
+    rng = np.random.default_rng(0)
+    data = bytearray(
+        encoded(Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)), "TIFF", compression=compression)
+    )
+    data[8:200] = bytes(192)
+    data[1000:1200] = b"\xff" * 200
+    assert reason(bytes(data)).startswith(("cannot be decoded", "is cut off"))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_no_image():
     assert reason(None) == "is null"
     assert reason(b"") == "is empty (0 bytes)"
@@ -162,7 +179,9 @@ def test_warnings_of_pil_are_not_shown(capfd):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(photo(), "JPEG", exif=exif)
-    damaged = data.replace(b"MM\x00*", b"MM\x00*\xff\xff\xff\xff"[:4]).replace(exif.tobytes()[6:20], b"MM\x00*" + b"\xff" * 10)
+    damaged = data.replace(b"MM\x00*", b"MM\x00*\xff\xff\xff\xff"[:4]).replace(
+        exif.tobytes()[6:20], b"MM\x00*" + b"\xff" * 10
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode_image(damaged).size == (40, 24)

@@ -24,7 +24,9 @@ def test_the_same_pixels_as_torchvision(interpolation, size, resize, image_size)
     mode = transforms.InterpolationMode(interpolation)
     ours = to_tensor(resize_crop(image, resize=resize, image_size=image_size, interpolation=interpolation))
     assert (ours.dtype, ours.shape) == (torch.uint8, (3, image_size, image_size))
-    steps = transforms.Compose([transforms.Resize(resize, mode), transforms.CenterCrop(image_size), transforms.PILToTensor()])
+    steps = transforms.Compose(
+        [transforms.Resize(resize, mode), transforms.CenterCrop(image_size), transforms.PILToTensor()]
+    )
     assert torch.equal(ours, steps(image))
     preset = ImageClassification(crop_size=image_size, resize_size=resize, interpolation=mode)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset.mean, preset.std))

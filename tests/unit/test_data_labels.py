@@ -69,14 +69,19 @@ def refusal(call, *args, **kwargs) -> DataError:
 
 def test_float_classes():
     error = refusal(ClassLabels.fit, column([0.5, 1.5]), name="score")
-    assert error.message == "data.label: column 'score' holds double values, and classes are integers, strings or booleans"
+    assert (
+        error.message == "data.label: column 'score' holds double values, and classes are integers, strings or booleans"
+    )
     assert error.hint == 'Set task = "regression" to predict numbers, or name another label column.'
     error = refusal(ClassLabels.fit, column([0.0, 1.0, None]))
     assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
 
 
 def test_one_class_and_too_many():
-    assert refusal(ClassLabels.fit, column(["a", "a"])).message == "data.label: there is only one class, 'a', in column 'labels'"
+    assert (
+        refusal(ClassLabels.fit, column(["a", "a"])).message
+        == "data.label: there is only one class, 'a', in column 'labels'"
+    )
     error = refusal(ClassLabels.fit, column(list(range(30)) + [0] * 30), name="id")
     assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: these are hardly classes"
     assert 'task = "regression"' in error.hint

@@ -57,10 +57,10 @@ def test_several_files_have_one_order_however_they_are_named(tmp_path, how):
     source = Source.open(named[how])
     assert source.files == (c, a, b)
     assert source.column("n").to_pylist() == [6, 0, 1, 2, 3, 4, 5]
-    assert source.locate(5) == (b, 1)
+    assert [source.locate(row) for row in (0, 1, 3, 4, 6)] == [(c, 0), (a, 0), (a, 2), (b, 0), (b, 2)]
     assert source.where(5) == "row 5 (file b.parquet, row 1)"
     assert source.take("n", np.array([6, 0])).to_pylist() == [5, 6]
-    assert source.file_of(np.array([0, 3])) == [str(c), str(a)]
+    assert source.file_of(np.array([0, 1, 3, 4])) == [str(c), str(a), str(a), str(b)]
     with pytest.raises(IndexError):
         source.locate(7)
 

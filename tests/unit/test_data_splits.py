@@ -131,7 +131,8 @@ def test_too_few_rows_or_groups():
     with pytest.raises(DataError) as caught:
         split([0, 1])
     assert caught.value.message == (
-        "data.split: 2 rows are too few for the splits asked for (train 0.7, val 0.1, test 0.2): one of them would be empty"
+        "data.split: 2 rows are too few for the splits asked for (train 0.7, val 0.1, test 0.2): "
+        "one of them would be empty"
     )
     assert caught.value.hint == "Bring more rows, raise the smallest proportion, or set it to 0."
     with pytest.raises(DataError, match="4 rows are too few"):

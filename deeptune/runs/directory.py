@@ -1,0 +1,137 @@
+"""Names and places of a run's files. Nothing else in DeepTune knows them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeptune.errors import SpecError, did_you_mean
+from deeptune.runs.files import storage_errors
+
+DEFAULT_ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run, as paths below `path`. A file exists once the run has got that far."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.toml"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "run.lock"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def console(self) -> Path:
+        return self.path / "console.log"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.parquet"
+
+    @property
+    def labels(self) -> Path:
+        return self.path / "labels.json"
+
+    @property
+    def backbone(self) -> Path:
+        """Configuration and tokenizer of a text backbone, so that the run needs no hub to be used."""
+        return self.path / "backbone"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.parquet"
+
+    def embeddings(self, split: str) -> Path:
+        return self.path / "embeddings" / f"{split}.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+
+def new_run_directory(root: Path, name: str) -> RunDirectory:
+    """Make `root/<name>-<time>-<hash>/`, a name that no other run has.
+
+    Raises CheckpointError when the folder cannot be made.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    unique = hashlib.sha256(f"{name}{time.time_ns()}{os.getpid()}{secrets.token_hex(8)}".encode()).hexdigest()[:6]
+    run = RunDirectory(Path(root).absolute() / f"{name}-{stamp}-{unique}")
+    with storage_errors(run.path):
+        run.path.mkdir(parents=True)
+        run.control.mkdir()
+    return run
+
+
+def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
+    """The run that a path, an id, a unique start of an id, or `latest` names.
+
+    Raises SpecError when there is none or more than one.
+    """
+    with suppress(OSError):  # a name that is too long is no path
+        if RunDirectory(Path(reference)).spec.is_file():
+            return RunDirectory(Path(reference).absolute())
+    runs = sorted(child for child in root.iterdir() if RunDirectory(child).spec.is_file()) if root.is_dir() else []
+    if reference == "latest" and runs:
+        return RunDirectory(max(runs, key=lambda run: RunDirectory(run).spec.stat().st_mtime).absolute())
+    # An id is a name, never a way out of the folder.
+    matches = [run for run in runs if run.name.startswith(reference)] if reference else []
+    if len(matches) == 1 or (matches and matches[0].name == reference):
+        return RunDirectory(matches[0].absolute())
+    if matches:
+        raise SpecError(
+            f"{reference!r} is the start of {len(matches)} runs in {root}: "
+            + ", ".join(run.name for run in matches[:5]),
+            hint="Give more of the id.",
+        )
+    near = did_you_mean(reference, [run.name for run in runs])
+    raise SpecError(
+        f"there is no run {reference!r}: it is not a run directory, nor an id in {root}. {near}".rstrip(),
+        hint="Give the path that `deeptune run` printed, an id, or `latest`.",
+    )

@@ -1,0 +1,36 @@
+"""`nox` builds a fresh environment, installs DeepTune as a user would, and runs every test and linter in it."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["check"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+TEST = nox.project.dependency_groups(PROJECT, "test")
+LINT = nox.project.dependency_groups(PROJECT, "lint")
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """Linters, then the whole test suite, against the built wheel's own dependencies."""
+    session.install(".[quickstart]", *TEST, *LINT)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    tests(session)
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """The test suite alone; `nox -s test -- tests/unit -k lora` passes arguments on."""
+    session.install(".[quickstart]", *TEST)
+    tests(session)
+
+
+def tests(session: nox.Session) -> None:
+    # Two processes on two cores, one compute thread in each: the fastest that does not thrash.
+    session.env["OMP_NUM_THREADS"] = "1"
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)

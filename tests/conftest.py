@@ -1,0 +1,132 @@
+"""What tests of several rooms share: the command line, tiny data and a tiny text backbone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from answers import Answer
+from pictures import png
+
+# No command may reach a network.
+QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The variables of a command's process: no colours, no terminal size of the caller's, no network."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "FORCE_COLOR", "TERM")}
+    return {**kept, **QUIET, "NO_COLOR": "1", "TERM": "dumb"}
+
+
+@pytest.fixture
+def cli(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Answer]:
+    """`cli("run", "quickstart", ...)` runs `python -m deeptune` in a process of its own, in `tmp_path`."""
+
+    def call(*arguments: str, timeout: float = 240, **options: Any) -> Answer:
+        command = [sys.executable, "-m", "deeptune", *arguments]
+        options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=timeout, check=False, **options)
+        return Answer(done.returncode, *((text or b"").decode("utf-8") for text in (done.stdout, done.stderr)))
+
+    return call
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """`command("run", ...)` is the same command line in this process, where PyTorch is loaded only once."""
+    from deeptune.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["deeptune", *arguments])
+        capfd.readouterr()
+        code = app.run_command()
+        return Answer(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer BERT with its tokenizer, as a folder of the Hugging Face hub."""
+    from unit.hub import save_tiny_bert
+
+    return save_tiny_bert(tmp_path_factory.mktemp("hub") / "bert")
+
+
+@pytest.fixture
+def image_file(tmp_path: Path) -> Callable[..., Path]:
+    """`image_file(images=..., labels=...)` writes 24 tiny pictures of 2 colours; columns can be replaced."""
+
+    def write(name: str = "images.parquet", **columns: Any) -> Path:
+        colours = [(200, 30, 30), (30, 30, 200)]
+        table = {
+            "images": [png(colour=colours[row % 2]) for row in range(24)],
+            "labels": [("red", "blue")[row % 2] for row in range(24)],
+        }
+        pq.write_table(pa.table({**table, **columns}), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Callable[..., Path]:
+    """`text_file(text=..., labels=...)` writes a Parquet of 24 short texts in 2 classes; columns can be replaced."""
+
+    def write(name: str = "text.parquet", **columns: Any) -> Path:
+        table = {
+            "text": [("a good film", "bad acting")[row % 2] + " the plot" * (row % 3) for row in range(24)],
+            "labels": [("good", "bad")[row % 2] for row in range(24)],
+        }
+        pq.write_table(pa.table({**table, **columns}), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, environment: dict[str, str]) -> Callable[..., tuple[int, str]]:
+    """`terminal("run", ..., columns=80, rows=24)` runs the command line on a pseudo-terminal: (code, all it drew)."""
+
+    def call(*arguments: str, columns: int = 80, rows: int = 24, **variables: str) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        colours = {key: value for key, value in environment.items() if key != "NO_COLOR"}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "deeptune", *arguments],
+            cwd=tmp_path,
+            env={**colours, "TERM": "xterm-256color", **variables},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        drawn = b""
+        with suppress(OSError):  # Linux says EIO when the other end has closed
+            while block := os.read(ours, 65536):
+                drawn += block
+        os.close(ours)
+        return child.wait(timeout=60), drawn.decode("utf-8")
+
+    return call

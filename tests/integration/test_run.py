@@ -1,0 +1,367 @@
+"""Whole runs, for real, on tiny models: the files they leave, and that these agree with each other and with scikit-learn."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.stats import spearmanr
+from sklearn import metrics as sk
+
+from deeptune.data.source import Source
+from deeptune.engine import predict
+from deeptune.engine.restore import load_run
+from deeptune.engine.train import execute
+from deeptune.errors import CheckpointError, SpecError, TrainingError
+from deeptune.runs import RunDirectory, new_run_directory, read_events
+from deeptune.spec import load_spec
+from deeptune.spec.toml import validate
+
+CPU = torch.device("cpu")
+
+
+def image_spec(method: str = "partial", task: str = "classification", **train) -> dict:
+    data = "openclipart7" if task == "classification" else "digits_rotation"
+    return {
+        "task": task,
+        "data": {"path": f"sample:{data}", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
+        "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+        "tuning": {"method": method},
+        "train": {"epochs": 2, "device": "cpu", "workers": 0, **train},
+    }
+
+
+def text_spec(folder, method: str = "partial", task: str = "classification", **train) -> dict:
+    return {
+        "task": task,
+        "data": {
+            "path": "sample:movie_snippets",
+            "label": "labels" if task == "classification" else "score",
+            "split": {"train": 0.1, "val": 0.05, "test": 0.85},
+        },
+        "backbone": {"name": f"hf:{folder}", "max_length": 32},
+        "head": {"layers": 2, "embedding_size": 12},
+        "tuning": {"method": method},
+        "train": {"epochs": 2, "device": "cpu", **train},
+    }
+
+
+def run(spec: dict, root) -> RunDirectory:
+    directory = new_run_directory(root, "test")
+    execute(validate(spec), directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_bert):
+    """A finished run for (modality, method, task), made once."""
+    made: dict[tuple[str, str, str], RunDirectory] = {}
+
+    def get(modality: str, method: str, task: str) -> RunDirectory:
+        key = (modality, method, task)
+        if key not in made:
+            spec = image_spec(method, task) if modality == "image" else text_spec(tiny_bert, method, task)
+            made[key] = run(spec, tmp_path_factory.mktemp("runs"))
+        return made[key]
+
+    return get
+
+
+CASES = list(itertools.product(("image", "text"), ("partial", "full", "lora"), ("classification", "regression")))
+
+
+@pytest.mark.parametrize(("modality", "method", "task"), CASES)
+def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
+    directory = finished(modality, method, task)
+    weights = {"partial": ["head"], "full": ["model"], "lora": ["adapter", "head"]}[method]
+    checkpoint = {"manifest.json", *(f"{part}.safetensors" for part in weights)}
+    expected = {
+        "spec.toml", "run.json", "events.jsonl", "status.json", "splits.parquet", "labels.json", "metrics.json",
+        "predictions.parquet", "report.html", "result.json",
+        *(f"embeddings/{split}.parquet" for split in ("train", "val", "test")),
+        *(f"checkpoints/{which}/{file}" for which in ("best", "last") for file in checkpoint),
+    }  # fmt: skip
+    found = {str(path.relative_to(directory.path)) for path in directory.path.rglob("*") if path.is_file()}
+    backbone_files = {name for name in found if name.startswith("backbone/")}
+    assert found - backbone_files == expected
+    assert bool(backbone_files) == (modality == "text")
+    result = json.loads(directory.result.read_text())
+    assert result["state"] == "done"
+    assert all((directory.path / path).exists() for path in result["artefacts"].values())
+    kinds = {event["kind"] for event in read_events(directory.events)}
+    assert {"run", "phase", "start", "step", "epoch", "checkpoint", "metrics", "end"} <= kinds
+    assert json.loads(directory.status.read_text())["state"] == "done"
+
+
+@pytest.mark.parametrize(("modality", "method", "task"), CASES)
+def test_the_resolved_spec_has_no_auto_left_and_gives_the_same_spec_back(finished, modality, method, task):
+    directory = finished(modality, method, task)
+    values = load_spec(directory.spec).model_dump()
+    lora = values["tuning"].pop("lora")
+    other_modality = "max_length" if modality == "image" else "image_size"
+    assert values["backbone"].pop(other_modality) == "auto"
+    assert "auto" not in json.dumps(values)
+    if method == "lora":
+        assert isinstance(lora["rank"], int)
+        assert lora["alpha"] == 2 * lora["rank"]
+
+
+@pytest.mark.parametrize(("modality", "method"), itertools.product(("image", "text"), ("partial", "full", "lora")))
+def test_metrics_of_classes_are_scikit_learns_on_the_written_predictions(finished, modality, method):
+    directory = finished(modality, method, "classification")
+    table = pq.read_table(directory.predictions)
+    truth, prediction = table["truth"].to_pylist(), table["prediction"].to_pylist()
+    chances = np.array(table["probabilities"].to_pylist())
+    classes = json.loads(directory.labels.read_text())["values"]
+    found = json.loads(directory.metrics.read_text())["test"]
+    assert found["n"] == len(truth)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, prediction), abs=1e-6)
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, prediction), abs=1e-6)
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(truth, prediction, average="macro", labels=classes, zero_division=0), abs=1e-6)
+    assert found["log_loss"] == pytest.approx(sk.log_loss(truth, chances, labels=classes), abs=1e-6)
+    expected = (
+        sk.roc_auc_score(truth, chances[:, 1]) if len(classes) == 2 else sk.roc_auc_score(truth, chances, multi_class="ovr", labels=classes)
+    )
+    assert found["roc_auc"] == pytest.approx(expected, abs=1e-6)
+    assert found["confusion_matrix"] == sk.confusion_matrix(truth, prediction, labels=classes).tolist()
+    assert [classes[i] for i in chances.argmax(1)] == prediction
+    assert table["confidence"].to_pylist() == pytest.approx(chances.max(1).tolist())
+
+
+@pytest.mark.parametrize(("modality", "method"), itertools.product(("image", "text"), ("partial", "full", "lora")))
+def test_metrics_of_numbers_are_scikit_learns_in_the_original_unit(finished, modality, method):
+    directory = finished(modality, method, "regression")
+    table = pq.read_table(directory.predictions)
+    truth, prediction = table["truth"].to_numpy(), table["prediction"].to_numpy()
+    source = Source.open("sample:digits_rotation" if modality == "image" else "sample:movie_snippets")
+    column = source.column("labels" if modality == "image" else "score").to_numpy()
+    assert np.array_equal(truth, column[table["row"].to_numpy()])  # as in the file, not rounded, not standardised
+    found = json.loads(directory.metrics.read_text())["test"]
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(truth, prediction), abs=1e-6)
+    assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, prediction), abs=1e-6)
+    assert found["r2"] == pytest.approx(sk.r2_score(truth, prediction), abs=1e-6)
+    assert found["spearman"] == pytest.approx(spearmanr(truth, prediction).statistic, abs=1e-6)
+
+
+@pytest.mark.parametrize(("modality", "method", "task"), CASES)
+def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(finished, modality, method, task):
+    """A model built from nothing but the run directory, over the source again: the same numbers, in the data's order."""
+    directory = finished(modality, method, task)
+    trained = load_run(directory, device=CPU)
+    applied, _ = predict.apply_run(trained, predict.choose_compute("cpu"), trained.spec.data.path, embed=True, labelled=False)
+    again = predict.predictions(trained, applied)
+    written = pq.read_table(directory.predictions)
+    rows = written["row"].to_numpy()
+    assert again["row"].to_pylist() == list(range(again.num_rows))
+    if task == "classification":
+        found = np.array(again["probabilities"].to_pylist())[rows]
+        assert np.allclose(found, np.array(written["probabilities"].to_pylist()), atol=2e-5)
+    else:
+        spread = np.std(written["truth"].to_numpy())
+        assert np.allclose(again["prediction"].to_numpy()[rows], written["prediction"].to_numpy(), atol=1e-4 * spread)
+    embeddings = predict.embeddings(applied, label=trained.spec.data.label)
+    for split in ("train", "val", "test"):
+        stored = pq.read_table(directory.embeddings(split))
+        assert pa.types.is_fixed_size_list(stored.schema.field("embedding").type)
+        assert stored.schema.field("embedding").type.value_type == pa.float32()
+        at = stored["row"].to_numpy()
+        assert (np.diff(at) > 0).all()
+        vectors = np.stack(stored["embedding"].to_numpy(zero_copy_only=False))
+        assert np.allclose(np.stack(embeddings["embedding"].to_numpy(zero_copy_only=False))[at], vectors, atol=2e-4)
+        if split == "test":
+            logits = trained.model.last_layer(torch.from_numpy(vectors)).detach().numpy()
+            if task == "classification":
+                values = trained.labels.decode_all(logits.argmax(1)).to_pylist()
+                assert values == written["prediction"].to_pylist()
+
+
+@pytest.mark.parametrize(("modality", "method"), itertools.product(("image", "text"), ("partial", "full", "lora")))
+def test_two_runs_of_a_spec_give_the_same_bits(tmp_path, finished, tiny_bert, modality, method):
+    first = finished(modality, method, "classification")
+    spec = image_spec(method) if modality == "image" else text_spec(tiny_bert, method)
+    second = run(spec, tmp_path)
+    for which in ("best", "last"):
+        for file in sorted((first.path / "checkpoints" / which).glob("*.safetensors")):
+            one, two = load_file(file), load_file(second.path / "checkpoints" / which / file.name)
+            assert one.keys() == two.keys()
+            assert all(torch.equal(one[name], two[name]) for name in one)
+    assert pq.read_table(first.predictions).equals(pq.read_table(second.predictions))
+    assert pq.read_table(first.splits).equals(pq.read_table(second.splits))
+    assert pq.read_table(first.embeddings("test")).equals(pq.read_table(second.embeddings("test")))
+
+
+def test_another_seed_gives_another_run(tmp_path, finished):
+    other = run(image_spec(seed=7), tmp_path)
+    assert not pq.read_table(finished("image", "partial", "classification").splits).equals(pq.read_table(other.splits))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path, task, monkeypatch):
+    stored = run(image_spec(task=task, epochs=4), tmp_path)
+    monkeypatch.setattr("deeptune.engine.train.can_store", lambda *arguments: False)
+    recomputed = run(image_spec(task=task, epochs=4), tmp_path)
+    losses = [[event["val"]["loss"] for event in read_events(r.events) if event["kind"] == "epoch"] for r in (stored, recomputed)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert "features" in {event.get("phase") for event in read_events(stored.events)}
+    assert "features" not in {event.get("phase") for event in read_events(recomputed.events)}
+
+
+def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tmp_path):
+    directory = finished("text", "lora", "classification")
+    rows = pq.read_table(directory.predictions)["row"]
+    file = tmp_path / "test.parquet"
+    pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
+    trained = load_run(directory, device=CPU)
+    applied, truth = predict.apply_run(trained, predict.choose_compute("cpu"), str(file), embed=False, labelled=True)
+    found = predict.metrics(trained, applied, truth)
+    expected = json.loads(directory.metrics.read_text())["test"]
+    for name in ("accuracy", "macro_f1", "n"):
+        assert found[name] == pytest.approx(expected[name])
+    for name in ("loss", "log_loss", "roc_auc", "ece"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-5)
+
+
+def test_a_run_is_refused_when_its_backbone_is_not_the_one_it_was_trained_on(finished, tmp_path, tiny_bert):
+    import shutil
+
+    from safetensors.torch import save_file
+
+    moved = tmp_path / "bert"
+    shutil.copytree(tiny_bert, moved)
+    directory = run(text_spec(moved, epochs=1), tmp_path)
+    weights = load_file(moved / "model.safetensors")
+    first = next(name for name in sorted(weights) if name.endswith("query.weight"))
+    weights[first][0, 0] += 1
+    save_file(weights, moved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="not the one this run was trained on"):
+        load_run(directory, device=CPU)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path, finished):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished("image", "full", "classification").path, copy)
+    directory = RunDirectory(copy)
+    file = directory.best / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_run(directory, device=CPU)
+    file.unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_run(directory, device=CPU)
+
+
+def test_a_checkpoint_that_does_not_read_back_as_it_was_fails_the_run(tmp_path, monkeypatch):
+    from deeptune.engine import restore
+
+    load = restore.load_checkpoint
+
+    def tampered(folder):
+        checkpoint = load(folder)
+        checkpoint.state["head.last_layer.bias"] += 1e-6
+        return checkpoint
+
+    monkeypatch.setattr(restore, "load_checkpoint", tampered)
+    directory = new_run_directory(tmp_path, "test")
+    with pytest.raises(CheckpointError, match="not the trained one"):
+        execute(validate(image_spec()), directory)
+    assert json.loads(directory.result.read_text())["state"] == "failed"
+    assert not directory.metrics.exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(tmp_path):
+    directory = new_run_directory(tmp_path, "test")
+    spec = image_spec("full", learning_rate=1e30, head_learning_rate=1e30, optimizer="sgd", clip_norm=0.0, warmup=0.0)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step") as caught:
+        execute(validate(spec), directory)
+    assert "learning_rate" in caught.value.hint
+    assert json.loads(directory.result.read_text())["state"] == "failed"
+
+
+def test_early_stopping_keeps_the_best_epoch_of_the_chosen_metric(tmp_path):
+    spec = image_spec(epochs=60, learning_rate=0.02, early_stopping={"metric": "val/macro_f1", "patience": 3})
+    directory = run(spec, tmp_path)
+    epochs = [event for event in read_events(directory.events) if event["kind"] == "epoch"]
+    values = [event["val"]["macro_f1"] for event in epochs]
+    result = json.loads(directory.result.read_text())
+    assert result["best"]["epoch"] == 1 + int(np.argmax(values))
+    assert result["best"]["value"] == max(values)
+    assert len(epochs) == result["best"]["epoch"] + 3 < 60
+    manifest = json.loads((directory.best / "manifest.json").read_text())
+    assert manifest["best"] == result["best"]
+    metrics = json.loads(directory.metrics.read_text())
+    assert metrics["val"]["macro_f1"] == pytest.approx(max(values))
+
+
+def test_without_a_val_split_the_last_epoch_is_kept(tmp_path):
+    spec = image_spec()
+    spec["data"]["split"] = {"train": 0.3, "val": 0.0, "test": 0.7}
+    directory = run(spec, tmp_path)
+    result = json.loads(directory.result.read_text())
+    assert result["best"] == {"epoch": 2, "metric": "val/loss", "value": None}
+    assert set(json.loads(directory.metrics.read_text())) == {"test"}
+
+
+def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path):
+    table = pq.read_table(Source.open("sample:openclipart7").files[0])
+    table = table.append_column("patient", pa.array([row // 3 for row in range(table.num_rows)]))
+    pq.write_table(table.slice(0, 300), tmp_path / "train.parquet")
+    pq.write_table(table.slice(300, 100), tmp_path / "test.parquet")
+    spec = image_spec()
+    spec["data"] = {"train": str(tmp_path / "train.parquet"), "test": str(tmp_path / "test.parquet"), "group": "patient"}
+    directory = run(spec, tmp_path)
+    assert pq.read_table(directory.predictions)["row"].to_pylist() == list(range(100))
+    splits = pq.read_table(directory.splits).to_pylist()
+    by_split = {split: {row["group"] for row in splits if row["split"] == split} for split in ("train", "val", "test")}
+    assert not by_split["train"] & by_split["val"]
+    kept = pq.read_table(directory.embeddings("test"))
+    assert kept.column_names == ["row", "label", "embedding", "patient"]
+    assert kept["patient"].to_pylist() == table.slice(300, 100)["patient"].to_pylist()
+
+
+def test_class_weights_by_value_and_their_errors(tmp_path):
+    weights = {str(value): 1.0 + value for value in range(7)}
+    directory = run(image_spec(class_weights=weights, label_smoothing=0.1), tmp_path)
+    assert json.loads(directory.result.read_text())["state"] == "done"
+    with pytest.raises(SpecError, match="no weight for class '6'"):
+        run(image_spec(class_weights={str(value): 1.0 for value in range(6)}), tmp_path)
+
+
+@pytest.mark.parametrize("augmentation", ["light", "randaugment"])
+def test_augmented_runs_are_reproducible_too(tmp_path, augmentation):
+    one, two = (run(image_spec("full", augmentation=augmentation, epochs=1), tmp_path) for _ in range(2))
+    assert pq.read_table(one.predictions).equals(pq.read_table(two.predictions))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_every_optimizer_and_schedule_learns(optimizer, schedule):
+    from deeptune.engine.optim import make_optimizer, make_schedule, schedule_factor
+
+    model = torch.nn.ModuleDict({"head": torch.nn.Linear(4, 1)})
+    train = validate(image_spec(optimizer=optimizer, schedule=schedule, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.0)).train
+    optimizer_, steps = make_optimizer(model, train), 200
+    schedule_ = make_schedule(optimizer_, train, steps)
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    y = x.sum(1, keepdim=True)
+    losses = []
+    for step in range(steps):
+        factor = schedule_factor(step, steps=steps, warmup=train.warmup, schedule=schedule)
+        assert optimizer_.param_groups[0]["lr"] == pytest.approx(0.05 * factor)
+        loss = torch.nn.functional.mse_loss(model["head"](x), y)
+        optimizer_.zero_grad()
+        loss.backward()
+        optimizer_.step()
+        schedule_.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
