@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from deeptune.cli.console import console, safe, say, short_path
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
-from deeptune.runs import RunDirectory
+from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.files import read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WORST = 5
+WARNINGS_SHOWN = 5
 CLASSES_SHOWN = 30
 
 
@@ -70,6 +71,13 @@ def print_summary(run: RunDirectory) -> None:
         if (worst := worst_classes_table(metrics["test"])) is not None:
             out.print()
             out.print(worst)
+    warnings = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+    if warnings:
+        say()
+    for warning in warnings[:WARNINGS_SHOWN]:
+        say(f"warning: {warning}")
+    if len(warnings) > WARNINGS_SHOWN:
+        say(f"and {len(warnings) - WARNINGS_SHOWN:,} more in {short_path(run.events)}")
     if result["skipped"]:
         count = len(result["skipped"])
         what = "sample was" if count == 1 else "samples were"

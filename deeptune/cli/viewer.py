@@ -208,7 +208,7 @@ def dashboard(view: View, width: int) -> RenderableType:
     start = start_facts(view.start) if view.start else []
     facts = _facts(view, width)
     bars = _bars(view)
-    names = max(10, *(len(fact[0]) for fact in (*start, *facts, *bars)))
+    names = max(10, *(len(name) for name, *_ in (*start, *facts)), *(len(name) for name, *_ in bars))
     if start:
         lines.append(_table(start, names, style="dim"))
     table = Table.grid(padding=(0, 1), expand=True)

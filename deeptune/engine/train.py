@@ -234,7 +234,10 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     result = _result(ready, run, history, metrics, model, started, journal)
     write_json(run.result, result)
     journal.phase("report")
-    write_report(run.path)
+    try:
+        write_report(run.path)
+    except Exception as error:  # every result is on the disk by now: a picture of them must not cost the run
+        journal.warn(f"report.html could not be written: {type(error).__name__}: {error}")
     journal.events.write("end", state="done", test=_headline(metrics.get("test", {})))
     journal.status.update(state="done", phase="done", force=True)
     return result

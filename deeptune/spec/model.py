@@ -121,7 +121,7 @@ class HeadSpec(_Part):
 
     standardise: bool | Auto = Field(
         "auto",
-        description="Learn the first layer on standardised features, folded into its weights; `auto`: yes for `partial`.",
+        description="Learn the first layer on standardised features, folded into its weights; `auto`: for `partial`.",
     )
 
     @field_validator("layers", mode="before")
@@ -223,12 +223,14 @@ class TrainSpec(_Part):
         return value
 
 
+def _all_splits() -> list[Split]:
+    return ["train", "val", "test"]
+
+
 class EmbedSpec(_Part):
     """Which embeddings are written when training is done."""
 
-    splits: list[Split] = Field(
-        default_factory=lambda: ["train", "val", "test"], description="Splits to embed; [] for none."
-    )
+    splits: list[Split] = Field(default_factory=_all_splits, description="Splits to embed; [] for none.")
 
 
 class RunSpec(_Part):

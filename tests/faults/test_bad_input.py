@@ -218,6 +218,10 @@ def test_bad_samples_are_skipped_counted_and_listed(command, image_file):
     assert sum(result["rows"].values()) == 22
     assert [(bad["row"], bad["reason"].split(" ")[0]) for bad in result["skipped"]] == [(3, "claims"), (17, "is")]
     assert "warning: 2 of 24 samples cannot be used: 2 left out" in answer.stderr
+    told = command("run", *TINY, "--data", str(file), "--set", "data.on_bad_sample=skip").stdout
+    summary = told.partition("done in ")[2]
+    assert "warning: 2 of 24 samples cannot be used" in summary
+    assert "2 bad samples were left out: see `skipped` in out/" in summary
     assert not {3, 17} & set(pq.read_table(run / "splits.parquet")["row"].to_pylist())
 
 

@@ -17,7 +17,7 @@ import pytest
 
 IMAGES = (
     "--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32",
-    "--set", "train.epochs=2", "--set", "train.device=cpu",
+    "--set", "train.epochs=2", "--set", "train.device=cpu", "--set", "train.batch_size=32",
 )  # fmt: skip
 ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -102,7 +102,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(command, tmp_path):
     for part in (
         "input 'images', label 'labels'", "train 392, val 56, test 112", "resnet18, random weights", "32 px",
         "512 → 20 → 7",
-        "10,407 of 11,186,919 learn", "26 in 2 epochs, effective batch size 32", "0 (animal)", "learning_rate = 0.001",
+        "10,407 of 11,186,919 learn", "26 in 2 epochs, effective batch size 32", "0 (animal)", "batch_size = 32",
     ):  # fmt: skip
         assert part in shown.stdout
     assert not Path("runs").exists()

@@ -1,0 +1,66 @@
+"""A finished partial run against scikit-learn's cross-validated linear model on the same frozen features.
+
+    python benchmarks/linear_baseline.py RUN [RUN ...]
+
+A run with a head of one layer embeds with the frozen backbone's pooled features, so its own embedding files are
+scikit-learn's input: train and val together (cross-validation needs no val split), scored on the same test rows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from deeptune.runs import RunDirectory
+from deeptune.spec import load_spec
+
+
+def features(run: RunDirectory, *splits: str) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (N, width) and the labels of some splits."""
+    table = pa.concat_tables(pq.read_table(run.embeddings(split)).select(["label", "embedding"]) for split in splits)
+    return np.stack(table["embedding"].to_numpy()), table["label"].to_numpy()
+
+
+def compare(run: RunDirectory) -> dict[str, object]:
+    spec = load_spec(run.spec)
+    if spec.tuning.method != "partial" or spec.head.layers != 1:
+        raise SystemExit(f"{run.id}: only a partial run with a head of one layer holds the frozen features")
+    x, y = features(run, "train", "val")
+    test_x, test_y = features(run, "test")
+    warnings.simplefilter("ignore")
+    if spec.task == "classification":
+        metric = "accuracy"
+        model = LogisticRegressionCV(
+            Cs=np.logspace(-5, 2, 15), cv=5, max_iter=500, l1_ratios=(0,), use_legacy_attributes=False
+        )
+        dummy = DummyClassifier()
+    else:
+        metric = "r2"
+        model, dummy = RidgeCV(alphas=np.logspace(-3, 5, 25)), DummyRegressor()
+    theirs = make_pipeline(StandardScaler(), model).fit(x, y).score(test_x, test_y)
+    ours = json.loads(run.metrics.read_text())["test"][metric]
+    return {
+        "run": run.id,
+        "metric": metric,
+        "train": len(y),
+        "test": len(test_y),
+        "baseline": round(float(dummy.fit(x, y).score(test_x, test_y)), 4),
+        "scikit-learn": round(float(theirs), 4),
+        "deeptune": round(float(ours), 4),
+        "difference": round(float(ours - theirs), 4),
+    }
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        print(json.dumps(compare(RunDirectory(Path(path)))), flush=True)
