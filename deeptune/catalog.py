@@ -1,7 +1,7 @@
 """The backbones that have a name of their own, as frozen rows. Reading them imports nothing heavy.
 
-Numbers (parameters without the classifier and without BERT's pooler, embedding width, input size, weight file) are those of
-the libraries that build the models; a test builds every row and compares.
+Numbers (parameters without the classifier and without BERT's pooler, embedding width, input size, weight file) are
+those of the libraries that build the models; a test builds every row and compares.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def find(name: str) -> BackboneInfo:
     near = did_you_mean(name, [*CATALOG, *ALIASES])
     raise WeightsError(
         f"backbone.name: there is no backbone {name!r}. {near}".rstrip(),
-        hint="`deeptune backbones` lists the names; any timm model is `timm:NAME`, any Hugging Face model or folder `hf:NAME_OR_FOLDER`.",
+        hint="`deeptune backbones` lists the names; any timm model is `timm:NAME`, "
+        "any Hugging Face model or folder `hf:NAME_OR_FOLDER`.",
     )
 
 

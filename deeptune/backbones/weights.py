@@ -52,6 +52,17 @@ def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def require_weights(path: Path | str) -> Path:
+    """The path of given weights. Raises WeightsError when nothing is there."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise WeightsError(
+            f"backbone.weights: there is no file or folder {str(path)!r}.",
+            hint="Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one.",
+        )
+    return path
+
+
 def read_state(path: Path) -> State:
     """The tensors of a .safetensors, .pth, .pt or .bin file, or of a folder that holds one.
 
@@ -59,14 +70,9 @@ def read_state(path: Path) -> State:
     that DataParallel and torch.compile leave are dropped. Raises WeightsError for a missing, damaged or
     foreign file, and for one that holds Python objects beside tensors.
     """
-    path = Path(path).expanduser()
+    path = require_weights(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.is_file():
-        raise WeightsError(
-            f"backbone.weights: there is no file or folder {str(path)!r}.",
-            hint="Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one.",
-        )
     if path.suffix not in _SUFFIXES:
         raise WeightsError(f"{path}: not a weight file; expected one of {', '.join(_SUFFIXES)}.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)

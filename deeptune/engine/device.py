@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ContextManager
 
 import psutil
 import torch
@@ -24,7 +24,7 @@ class Compute:
     def precision(self) -> str:
         return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.autocast_dtype]
 
-    def autocast(self) -> ContextManager[object]:
+    def autocast(self) -> AbstractContextManager[object]:
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
@@ -62,7 +62,9 @@ def _device(device: str) -> tuple[torch.device, str]:
             )
         index = chosen.index or 0
         if index >= torch.cuda.device_count():
-            raise SpecError(f"train.device: there is no {device!r}; this machine has {torch.cuda.device_count()} GPU(s), from cuda:0")
+            raise SpecError(
+                f"train.device: there is no {device!r}; this machine has {torch.cuda.device_count()} GPU(s)"
+            )
         chosen = torch.device("cuda", index)
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise SpecError("train.device: 'mps' was asked for, but PyTorch sees no Apple GPU")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,17 @@ from deeptune.data.loader import Batch
 from deeptune.engine.device import Compute
 from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.engine.optim import Criterion
-from deeptune.model.build import TunedModel
 
 Progress = Callable[[int, int], None]
+
+
+class Scorer(Protocol):
+    """What is run over rows: a tuned model, or a plain backbone behind the same interface."""
+
+    @property
+    def last_layer(self) -> Any: ...
+    def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor: ...
+    def eval(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Outputs:
 
 
 def iterate(
-    model: TunedModel, batches: Iterable[Batch], compute: Compute, *, embed: bool = False
+    model: Scorer, batches: Iterable[Batch], compute: Compute, *, embed: bool = False
 ) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor | None]]:
     """Yield (batch, float32 logits, float32 embedding or None) for each batch, in eval mode, on the device."""
     model.eval()
@@ -47,7 +55,7 @@ def iterate(
 
 
 def run(
-    model: TunedModel,
+    model: Scorer,
     batches: Iterable[Batch],
     compute: Compute,
     *,

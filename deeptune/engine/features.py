@@ -23,7 +23,9 @@ class FeatureLoader:
     features: float32 (N, width), in the loader's unshuffled order.
     """
 
-    def __init__(self, features: Tensor, targets: Tensor, rows: Tensor, *, batch_size: int, shuffle: bool, seed: int) -> None:
+    def __init__(
+        self, features: Tensor, targets: Tensor, rows: Tensor, *, batch_size: int, shuffle: bool, seed: int
+    ) -> None:
         self.features, self.targets, self.rows = features, targets, rows
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.epoch = 0

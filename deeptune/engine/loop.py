@@ -108,7 +108,7 @@ def fit(
 
     for epoch in range(1, epochs + 1):
         started = time.monotonic()
-        learning_rate = schedule.get_last_lr()[-1]
+        learning_rate = float(schedule.get_last_lr()[-1])
         loss = _train_epoch(
             model, train, batches, criterion, compute, optimizer, schedule, scaler, hooks, history, epoch, per_epoch
         )
@@ -159,9 +159,11 @@ def _train_epoch(
     model.train()
     batches.set_epoch(epoch - 1)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss_sum = torch.zeros((), device=compute.device, dtype=torch.float64 if compute.device.type != "mps" else torch.float32)
+    loss_sum = torch.zeros(
+        (), device=compute.device, dtype=torch.float64 if compute.device.type != "mps" else torch.float32
+    )
     count_sum = torch.zeros_like(loss_sum)
-    rows = 0
+    rows, rate = 0, 0.0
     started = reported = time.monotonic()
 
     for step, group in enumerate(groups_of(batches, train.accumulation), start=1):
@@ -178,7 +180,7 @@ def _train_epoch(
             rows += len(batch.rows)
         scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(learning, train.clip_norm or math.inf)
-        rate = schedule.get_last_lr()[-1]
+        rate = float(schedule.get_last_lr()[-1])
         scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()

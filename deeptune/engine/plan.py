@@ -48,7 +48,11 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "head": shape,
         "method": spec.tuning.method,
         "parameters": {"trainable": trainable, "total": total},
-        "device": {"name": str(ready.compute.device), "precision": ready.compute.precision, "reason": ready.compute.reason},
+        "device": {
+            "name": str(ready.compute.device),
+            "precision": ready.compute.precision,
+            "reason": ready.compute.reason,
+        },
         "epochs": spec.train.epochs,
         "effective_batch_size": int(spec.train.batch_size) * spec.train.accumulation,
         "steps": ready.steps,

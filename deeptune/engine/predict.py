@@ -24,7 +24,6 @@ from deeptune.engine.optim import Criterion
 from deeptune.engine.restore import TrainedRun, load_run
 from deeptune.engine.tables import embedding_table, prediction_table
 from deeptune.errors import DataError
-from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory
 from deeptune.spec.model import BackboneSpec
 
@@ -73,7 +72,7 @@ def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedRun, Co
 
 
 def apply(
-    model: TunedModel | PooledBackbone,
+    model: evaluate.Scorer,
     backbone: Backbone,
     source: Source,
     input: str,
@@ -94,7 +93,9 @@ def apply(
     rows = np.arange(source.num_rows, dtype=np.int64)
     bad = check_samples(source, input, modality, rows, progress=progress)
     if bad and on_bad_sample == "error":
-        raise DataError(_listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place.")
+        raise DataError(
+            _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
+        )
     errors = {sample.row: sample.reason for sample in bad}
     good = rows[~np.isin(rows, list(errors))] if errors else rows
     assert backbone.preprocessing is not None
@@ -110,7 +111,13 @@ def apply(
         pin_memory=compute.device.type == "cuda",
     )
     outputs = evaluate.run(
-        model, loader, compute, criterion=criterion, embed=embed, total=len(good), progress=progress  # type: ignore[arg-type]
+        model,
+        loader,
+        compute,
+        criterion=criterion,
+        embed=embed,
+        total=len(good),
+        progress=progress,
     )
     return Applied(source, input, outputs, errors)
 
@@ -140,7 +147,9 @@ def apply_run(
     if labelled:
         truth = trained.labels.encode(source.column(spec.data.label))
         regression = isinstance(trained.labels, NumberLabels)
-        targets = trained.labels.standardise(truth).astype(np.float32) if isinstance(trained.labels, NumberLabels) else truth
+        targets = (
+            trained.labels.standardise(truth).astype(np.float32) if isinstance(trained.labels, NumberLabels) else truth
+        )
         criterion = Criterion("mse" if regression else "cross_entropy")
     applied = apply(
         trained.model,

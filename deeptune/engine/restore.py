@@ -48,9 +48,10 @@ def rebuild_model(
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:
         raise CheckpointError(
-            f"the backbone {spec.backbone.name!r} ({spec.backbone.weights} weights) is not the one this run was trained on: "
-            f"its fingerprint is {backbone.fingerprint[:19]}…, the run recorded {recorded[:19]}…",
-            hint="The weights in the cache or folder were changed since. Put the former ones back; the run's head and adapters fit no others.",
+            f"the backbone {spec.backbone.name!r} ({spec.backbone.weights} weights) is not the one this run was trained "
+            f"on: its fingerprint is {str(backbone.fingerprint)[:19]}…, the run recorded {recorded[:19]}…",
+            hint="The weights in the cache or folder were changed since. Put the former ones back: "
+            "the run's head and adapters fit no others.",
         )
     model = build_model(spec, backbone, checkpoint.manifest["outputs"])
     model.load_tuned_state(checkpoint.state)

@@ -44,7 +44,9 @@ def prediction_table(
             columns["truth"] = labels.decode_all(truth)
         columns["prediction"] = _masked(labels.decode_all(_gather(top, place)), seen)
         columns["probabilities"] = _lists(chances, place, seen)
-        columns["confidence"] = pa.array(_gather(chances.max(axis=1) if len(chances) else np.zeros(0), place), mask=~seen)
+        columns["confidence"] = pa.array(
+            _gather(chances.max(axis=1) if len(chances) else np.zeros(0), place), mask=~seen
+        )
     else:
         if truth is not None:
             columns["truth"] = pa.array(truth, pa.float64())

@@ -19,6 +19,7 @@ import torch
 from deeptune import __version__
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing
+from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.data.labels import ClassLabels, NumberLabels
@@ -86,6 +87,8 @@ def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None
     Raises DataError, WeightsError or SpecError with what has to change.
     """
     info = find(spec.backbone.name)
+    if spec.backbone.weights not in ("pretrained", "random"):
+        require_weights(spec.backbone.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
     if journal:
         journal.phase("data")
@@ -203,11 +206,15 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     tables: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
     if stored:
         journal.phase("features")
-        tables = {split: compute_features(ready.backbone, scored[split], compute, progress=journal.progress) for split in SPLITS}
+        tables = {
+            split: compute_features(ready.backbone, scored[split], compute, progress=journal.progress)
+            for split in SPLITS
+        }
         batch_size, seed = int(spec.train.batch_size), spec.train.seed
         train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
         scored = {
-            split: FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed) for split in SPLITS
+            split: FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
+            for split in SPLITS
         }
         journal.message("the frozen backbone was passed once; the head trains on its stored features")
 
@@ -276,7 +283,7 @@ def make_criterion(ready: Prepared) -> Criterion:
         targets = plan.splits["train"].targets
         if train.class_weights == "balanced":
             counts = np.bincount(targets, minlength=plan.outputs)
-            values = len(targets) / (plan.outputs * counts)  # scikit-learn's "balanced"
+            values = (len(targets) / (plan.outputs * counts)).tolist()  # scikit-learn's "balanced"
         else:
             values = _given_weights(plan.labels, train.class_weights)
         weights = torch.tensor(values, dtype=torch.float32, device=ready.compute.device)
@@ -290,7 +297,9 @@ def _given_weights(labels: ClassLabels, weights: dict[str, float] | str) -> list
     missing = [name for name in classes if name not in weights]
     if unknown or missing:
         parts = [f"no class {name!r}" for name in unknown] + [f"no weight for class {name!r}" for name in missing]
-        raise SpecError("train.class_weights: " + "; ".join(parts), hint="Give one weight for each class, by its value.")
+        raise SpecError(
+            "train.class_weights: " + "; ".join(parts), hint="Give one weight for each class, by its value."
+        )
     return [weights[name] for name in classes]
 
 
@@ -353,7 +362,9 @@ def _sampled_features(ready: Prepared, stored: torch.Tensor | None) -> torch.Ten
     if stored is not None:
         return stored[torch.from_numpy(picked)].to(ready.compute.device)
     part = SplitData(data.source, data.rows[picked], data.targets[picked])
-    features, _, _ = compute_features(ready.backbone, split_loader(ready, "train", shuffle=False, data=part), ready.compute)
+    features, _, _ = compute_features(
+        ready.backbone, split_loader(ready, "train", shuffle=False, data=part), ready.compute
+    )
     return features.to(ready.compute.device)
 
 
@@ -407,8 +418,8 @@ def _verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[s
     if not torch.equal(expected, found):
         difference = (expected.float() - found.float()).abs().max().item()
         raise CheckpointError(
-            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows differ "
-            f"by up to {difference:.3g}",
+            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows "
+            f"differ by up to {difference:.3g}",
             hint="The run is stopped rather than reported with weights that are not its own.",
         )
     return stored
@@ -433,10 +444,18 @@ def _score_splits(
         rows = ready.plan.splits[split].rows
         embed = split in ready.spec.embed.splits
         outputs[split] = evaluate.run(
-            model, scored[split], ready.compute, criterion=criterion, embed=embed, total=len(rows), progress=journal.progress
+            model,
+            scored[split],
+            ready.compute,
+            criterion=criterion,
+            embed=embed,
+            total=len(rows),
+            progress=journal.progress,
         )
         if len(rows):
-            metrics[split] = evaluate.score(outputs[split], _truth(ready.plan, split, outputs[split].rows), ready.plan.labels)
+            metrics[split] = evaluate.score(
+                outputs[split], _truth(ready.plan, split, outputs[split].rows), ready.plan.labels
+            )
             journal.events.write("metrics", split=split, metrics=_headline(metrics[split]))
     return metrics, outputs
 
@@ -455,7 +474,12 @@ def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: str) -
 
 
 def _embed_splits(
-    ready: Prepared, run: RunDirectory, model: TunedModel, scored: dict[str, Any], outputs: dict[str, evaluate.Outputs], journal: Journal
+    ready: Prepared,
+    run: RunDirectory,
+    model: TunedModel,
+    scored: dict[str, Any],
+    outputs: dict[str, evaluate.Outputs],
+    journal: Journal,
 ) -> None:
     plan = ready.plan
     for split in ready.spec.embed.splits:
@@ -486,7 +510,11 @@ def _write_inputs(run: RunDirectory, ready: Prepared, argv: list[str], started: 
     write_table(ready.plan.splits_table(), run.splits)
     ready.backbone.save_config(run.backbone)
     provenance = _provenance(argv, started)
-    provenance["device"] = {"name": str(ready.compute.device), "reason": ready.compute.reason, "precision": ready.compute.precision}
+    provenance["device"] = {
+        "name": str(ready.compute.device),
+        "reason": ready.compute.reason,
+        "precision": ready.compute.precision,
+    }
     provenance["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
     write_json(run.run, provenance)
 
@@ -501,12 +529,19 @@ def _provenance(argv: list[str], started: float) -> dict[str, Any]:
         "boot_id": boot_id.read_text().strip() if boot_id.exists() else None,
         "host": socket.gethostname(),
         "argv": argv,
-        "versions": {"deeptune": __version__, "python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"deeptune": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
     }
 
 
 def _result(
-    ready: Prepared, run: RunDirectory, history: History, metrics: dict[str, Any], model: TunedModel, started: float, journal: Journal
+    ready: Prepared,
+    run: RunDirectory,
+    history: History,
+    metrics: dict[str, Any],
+    model: TunedModel,
+    started: float,
+    journal: Journal,
 ) -> dict[str, Any]:
     trainable, total = model.counts()
     plan = ready.plan

@@ -29,15 +29,20 @@ class Recipe:
 _RECIPES: dict[tuple[str, str], Recipe] = {
     ("partial", "any"): Recipe(100, 10, 64, 1e-3, 1e-3, 1.0),
     ("full", "cnn"): Recipe(10, 3, 32, 3e-4, 1e-3, 0.01),
-    ("full", "transformer"): Recipe(5, 2, 32, 5e-5, 1e-3, 0.01),
+    ("full", "transformer"): Recipe(3, 2, 32, 5e-5, 1e-3, 0.01),
     ("lora", "cnn"): Recipe(10, 3, 32, 2e-3, 2e-3, 0.01),
-    ("lora", "transformer"): Recipe(5, 2, 32, 5e-4, 1e-3, 0.01),
+    ("lora", "transformer"): Recipe(3, 2, 32, 5e-4, 1e-3, 0.01),
 }
 
 
 def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
     method = spec.tuning.method
     return _RECIPES[method, "any" if method == "partial" else "cnn" if cnn else "transformer"]
+
+
+def default_metric(spec: RunSpec) -> str:
+    """A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better."""
+    return "val/macro_f1" if spec.task == "classification" and spec.tuning.method != "partial" else "val/loss"
 
 
 def run_name(spec: RunSpec) -> str:
@@ -66,13 +71,6 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
         "backbone": spec.backbone.model_copy(
             update={"name": _absolute_backbone(info), "weights": _absolute_weights(spec.backbone.weights)}
         ),
-        "head": spec.head.model_copy(
-            update={
-                "standardise": spec.tuning.method == "partial"
-                if spec.head.standardise == "auto"
-                else spec.head.standardise
-            }
-        ),
         "train": train.model_copy(
             update={
                 "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
@@ -84,7 +82,10 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
                 if train.loss == "auto"
                 else train.loss,
                 "early_stopping": stopping.model_copy(
-                    update={"patience": chosen.patience if stopping.patience == "auto" else stopping.patience}
+                    update={
+                        "metric": default_metric(spec) if stopping.metric == "auto" else stopping.metric,
+                        "patience": chosen.patience if stopping.patience == "auto" else stopping.patience,
+                    }
                 ),
             }
         ),
@@ -94,7 +95,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
 
 def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
     def absolute(path: str) -> str:
-        return path if path.startswith("sample:") else str(Path(path).absolute())
+        return path if path.startswith("sample:") else str(Path(path).expanduser().absolute())
 
     return {
         key: absolute(value) if isinstance(value, str) else [absolute(path) for path in value]
@@ -104,10 +105,10 @@ def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
 
 
 def _absolute_backbone(info: BackboneInfo) -> str:
-    if info.family == "hf" and Path(info.source).is_dir():
-        return f"hf:{Path(info.source).absolute()}"
+    if info.family == "hf" and Path(info.source).expanduser().is_dir():
+        return f"hf:{Path(info.source).expanduser().absolute()}"
     return info.name
 
 
 def _absolute_weights(weights: str) -> str:
-    return weights if weights in ("pretrained", "random") else str(Path(weights).absolute())
+    return weights if weights in ("pretrained", "random") else str(Path(weights).expanduser().absolute())

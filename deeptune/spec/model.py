@@ -119,9 +119,8 @@ class HeadSpec(_Part):
     activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Between the two layers.")
     dropout: Dropout = Field(0.0, description="Before the last layer, while training.")
 
-    standardise: bool | Auto = Field(
-        "auto",
-        description="Learn the first layer on standardised features, folded into its weights; `auto`: for `partial`.",
+    standardise: bool = Field(
+        True, description="Learn the first layer in the scale of the features, and fold that into its weights."
     )
 
     @field_validator("layers", mode="before")
@@ -161,7 +160,9 @@ class EarlyStoppingSpec(_Part):
     """Which epoch is the best one, and when to stop looking for a better one."""
 
     metric: str = Field(
-        "val/loss", description="Metric on val that chooses the best epoch, such as `val/loss` or `val/macro_f1`."
+        "auto",
+        description="Metric on val that chooses the best epoch, such as `val/loss`; `auto` is `val/macro_f1` for "
+        "classes when the backbone learns too, else `val/loss`.",
     )
     patience: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Epochs without a better value before stopping; 0 never stops early."
@@ -254,7 +255,7 @@ class RunSpec(_Part):
         problems = []
         known = CLASSIFICATION_METRICS if self.task == "classification" else REGRESSION_METRICS
         metric = self.train.early_stopping.metric
-        if metric not in {f"val/{name}" for name in known}:
+        if metric != "auto" and metric not in {f"val/{name}" for name in known}:
             problems.append(
                 f"train.early_stopping.metric: {metric!r} is not a metric of {self.task}; choose one of "
                 + ", ".join(f"val/{name}" for name in known)

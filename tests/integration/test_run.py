@@ -1,4 +1,4 @@
-"""Whole runs, for real, on tiny models: the files they leave, and that these agree with each other and with scikit-learn."""
+"""Whole runs on tiny models: the files they leave, and that these agree with each other and with scikit-learn."""
 
 from __future__ import annotations
 
@@ -123,10 +123,14 @@ def test_metrics_of_classes_are_scikit_learns_on_the_written_predictions(finishe
     assert found["n"] == len(truth)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(truth, prediction), abs=1e-6)
     assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, prediction), abs=1e-6)
-    assert found["macro_f1"] == pytest.approx(sk.f1_score(truth, prediction, average="macro", labels=classes, zero_division=0), abs=1e-6)
+    assert found["macro_f1"] == pytest.approx(
+        sk.f1_score(truth, prediction, average="macro", labels=classes, zero_division=0), abs=1e-6
+    )
     assert found["log_loss"] == pytest.approx(sk.log_loss(truth, chances, labels=classes), abs=1e-6)
     expected = (
-        sk.roc_auc_score(truth, chances[:, 1]) if len(classes) == 2 else sk.roc_auc_score(truth, chances, multi_class="ovr", labels=classes)
+        sk.roc_auc_score(truth, chances[:, 1])
+        if len(classes) == 2
+        else sk.roc_auc_score(truth, chances, multi_class="ovr", labels=classes)
     )
     assert found["roc_auc"] == pytest.approx(expected, abs=1e-6)
     assert found["confusion_matrix"] == sk.confusion_matrix(truth, prediction, labels=classes).tolist()
@@ -151,10 +155,12 @@ def test_metrics_of_numbers_are_scikit_learns_in_the_original_unit(finished, mod
 
 @pytest.mark.parametrize(("modality", "method", "task"), CASES)
 def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(finished, modality, method, task):
-    """A model built from nothing but the run directory, over the source again: the same numbers, in the data's order."""
+    """A model built from nothing but the run directory, over the source again: the same numbers, in order."""
     directory = finished(modality, method, task)
     trained = load_run(directory, device=CPU)
-    applied, _ = predict.apply_run(trained, predict.choose_compute("cpu"), trained.spec.data.path, embed=True, labelled=False)
+    applied, _ = predict.apply_run(
+        trained, predict.choose_compute("cpu"), trained.spec.data.path, embed=True, labelled=False
+    )
     again = predict.predictions(trained, applied)
     written = pq.read_table(directory.predictions)
     rows = written["row"].to_numpy()
@@ -206,7 +212,10 @@ def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path,
     stored = run(image_spec(task=task, epochs=4), tmp_path)
     monkeypatch.setattr("deeptune.engine.train.can_store", lambda *arguments: False)
     recomputed = run(image_spec(task=task, epochs=4), tmp_path)
-    losses = [[event["val"]["loss"] for event in read_events(r.events) if event["kind"] == "epoch"] for r in (stored, recomputed)]
+    losses = [
+        [event["val"]["loss"] for event in read_events(r.events) if event["kind"] == "epoch"]
+        for r in (stored, recomputed)
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert "features" in {event.get("phase") for event in read_events(stored.events)}
     assert "features" not in {event.get("phase") for event in read_events(recomputed.events)}
@@ -317,7 +326,11 @@ def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path)
     pq.write_table(table.slice(0, 300), tmp_path / "train.parquet")
     pq.write_table(table.slice(300, 100), tmp_path / "test.parquet")
     spec = image_spec()
-    spec["data"] = {"train": str(tmp_path / "train.parquet"), "test": str(tmp_path / "test.parquet"), "group": "patient"}
+    spec["data"] = {
+        "train": str(tmp_path / "train.parquet"),
+        "test": str(tmp_path / "test.parquet"),
+        "group": "patient",
+    }
     directory = run(spec, tmp_path)
     assert pq.read_table(directory.predictions)["row"].to_pylist() == list(range(100))
     splits = pq.read_table(directory.splits).to_pylist()
@@ -348,7 +361,11 @@ def test_every_optimizer_and_schedule_learns(optimizer, schedule):
     from deeptune.engine.optim import make_optimizer, make_schedule, schedule_factor
 
     model = torch.nn.ModuleDict({"head": torch.nn.Linear(4, 1)})
-    train = validate(image_spec(optimizer=optimizer, schedule=schedule, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.0)).train
+    train = validate(
+        image_spec(
+            optimizer=optimizer, schedule=schedule, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.0
+        )
+    ).train
     optimizer_, steps = make_optimizer(model, train), 200
     schedule_ = make_schedule(optimizer_, train, steps)
     torch.manual_seed(0)

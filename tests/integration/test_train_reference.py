@@ -45,7 +45,11 @@ def plain_loop(net, batches, groups, steps, *, clip):
 
 def decayed_groups(modules_and_rates, decay):
     return [
-        {"params": [p for p in module.parameters() if (p.ndim >= 2) == wide], "lr": rate, "weight_decay": decay if wide else 0.0}
+        {
+            "params": [p for p in module.parameters() if (p.ndim >= 2) == wide],
+            "lr": rate,
+            "weight_decay": decay if wide else 0.0,
+        }
         for module, rate in modules_and_rates
         for wide in (True, False)
     ]
@@ -153,11 +157,15 @@ def test_text_ends_with_the_loss_of_a_plain_loop(tiny_bert):
     net = Plain().train()
     batches = []
     for rows in order.split(8):
-        encoded = tokenizer([texts[int(row)].as_py() for row in rows], padding=True, truncation=True, max_length=48, return_tensors="pt")
+        encoded = tokenizer(
+            [texts[int(row)].as_py() for row in rows], padding=True, truncation=True, max_length=48, return_tensors="pt"
+        )
         encoded = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         batches.append((encoded, torch.tensor([labels[int(row)].as_py() for row in rows])))
     torch.manual_seed(0)
-    reference = plain_loop(net, batches, decayed_groups([(net.body, 5e-4), (net.head, 1e-3)], 0.01), len(batches), clip=1.0)
+    reference = plain_loop(
+        net, batches, decayed_groups([(net.body, 5e-4), (net.head, 1e-3)], 0.01), len(batches), clip=1.0
+    )
     assert len(losses) == len(reference) >= STEPS
     assert losses[:STEPS] == pytest.approx(reference[:STEPS], abs=1e-5)
     name = "encoder.layer.0.attention.self.query.weight"
@@ -174,13 +182,20 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch():
             {
                 "data": {"path": "sample:openclipart7", "split": {"train": 0.11, "val": 0.0, "test": 0.89}},
                 "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
-                "train": {"epochs": 2, "batch_size": batch_size, "accumulation": accumulation, "class_weights": "balanced",
-                          "optimizer": "sgd", "learning_rate": 0.05, "device": "cpu", "workers": 0},
+                "train": {"epochs": 2, "batch_size": batch_size, "accumulation": accumulation,
+                          "class_weights": "balanced", "optimizer": "sgd", "learning_rate": 0.05, "device": "cpu", "workers": 0},
             }
         )  # fmt: skip
         ready = prepare(spec)
         assert len(ready.plan.splits["train"]) % 8
-        fit(ready.model, ready.spec.train, split_loader(ready, "train", shuffle=True), make_criterion(ready), ready.compute, None)
+        fit(
+            ready.model,
+            ready.spec.train,
+            split_loader(ready, "train", shuffle=True),
+            make_criterion(ready),
+            ready.compute,
+            None,
+        )
         states.append(ready.model.tuned_state())
     for name, value in states[0].items():
         assert torch.allclose(value, states[1][name], atol=1e-6), name
