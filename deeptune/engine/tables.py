@@ -67,7 +67,7 @@ def embedding_table(
     assert outputs.embeddings is not None
     place, seen = _placement(rows, outputs)
     width = outputs.embeddings.shape[1]
-    gathered = outputs.embeddings[place].astype(np.float32, copy=False)
+    gathered = _gather(outputs.embeddings, place).astype(np.float32, copy=False)
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"row": pa.array(rows, pa.int64())}
     if label is not None:
         columns["label"] = source.take(label, rows)
@@ -92,7 +92,7 @@ def _placement(rows: np.ndarray, outputs: Outputs) -> tuple[np.ndarray, np.ndarr
 
 
 def _gather(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    return values[place] if len(values) else np.zeros(len(place), values.dtype)
+    return values[place] if len(values) else np.zeros((len(place), *values.shape[1:]), values.dtype)
 
 
 def _masked(values: pa.Array, seen: np.ndarray) -> pa.Array:

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory):
+def review_bert(tmp_path_factory):
     """Two layers of BERT, random weights, with a word-piece tokenizer trained on the sample's own texts."""
     import torch
     from tokenizers import BertWordPieceTokenizer

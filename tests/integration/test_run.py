@@ -59,14 +59,14 @@ def run(spec: dict, root) -> RunDirectory:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_bert):
+def finished(tmp_path_factory, review_bert):
     """A finished run for (modality, method, task), made once."""
     made: dict[tuple[str, str, str], RunDirectory] = {}
 
     def get(modality: str, method: str, task: str) -> RunDirectory:
         key = (modality, method, task)
         if key not in made:
-            spec = image_spec(method, task) if modality == "image" else text_spec(tiny_bert, method, task)
+            spec = image_spec(method, task) if modality == "image" else text_spec(review_bert, method, task)
             made[key] = run(spec, tmp_path_factory.mktemp("runs"))
         return made[key]
 
@@ -188,9 +188,9 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(finish
 
 
 @pytest.mark.parametrize(("modality", "method"), itertools.product(("image", "text"), ("partial", "full", "lora")))
-def test_two_runs_of_a_spec_give_the_same_bits(tmp_path, finished, tiny_bert, modality, method):
+def test_two_runs_of_a_spec_give_the_same_bits(tmp_path, finished, review_bert, modality, method):
     first = finished(modality, method, "classification")
-    spec = image_spec(method) if modality == "image" else text_spec(tiny_bert, method)
+    spec = image_spec(method) if modality == "image" else text_spec(review_bert, method)
     second = run(spec, tmp_path)
     for which in ("best", "last"):
         for file in sorted((first.path / "checkpoints" / which).glob("*.safetensors")):
@@ -236,13 +236,13 @@ def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tm
         assert found[name] == pytest.approx(expected[name], abs=1e-5)
 
 
-def test_a_run_is_refused_when_its_backbone_is_not_the_one_it_was_trained_on(finished, tmp_path, tiny_bert):
+def test_a_run_is_refused_when_its_backbone_is_not_the_one_it_was_trained_on(finished, tmp_path, review_bert):
     import shutil
 
     from safetensors.torch import save_file
 
     moved = tmp_path / "bert"
-    shutil.copytree(tiny_bert, moved)
+    shutil.copytree(review_bert, moved)
     directory = run(text_spec(moved, epochs=1), tmp_path)
     weights = load_file(moved / "model.safetensors")
     first = next(name for name in sorted(weights) if name.endswith("query.weight"))

@@ -126,12 +126,12 @@ def test_images_end_with_the_loss_of_a_plain_loop(tmp_path):
     assert torch.allclose(trained, net.fc.weight, atol=1e-5)
 
 
-def test_text_ends_with_the_loss_of_a_plain_loop(tiny_bert):
+def test_text_ends_with_the_loss_of_a_plain_loop(review_bert):
     from transformers import AutoModel, AutoTokenizer
 
     spec = {
         "data": {"path": "sample:movie_snippets", "split": {"train": 0.1, "val": 0.0, "test": 0.9}},
-        "backbone": {"name": f"hf:{tiny_bert}", "max_length": 48},
+        "backbone": {"name": f"hf:{review_bert}", "max_length": 48},
         "tuning": {"method": "full"},
         "train": {"epochs": 1, "batch_size": 8, "learning_rate": 5e-4, "head_learning_rate": 1e-3, "weight_decay": 0.01,
                   "device": "cpu"},
@@ -139,13 +139,13 @@ def test_text_ends_with_the_loss_of_a_plain_loop(tiny_bert):
     ready, losses, order, before = deeptune_losses(spec)
     source = Source.open("sample:movie_snippets")
     texts, labels = source.column("text"), source.column("labels")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer = AutoTokenizer.from_pretrained(review_bert)
     head_state, _ = head_and_body(before, "backbone.net.")
 
     class Plain(nn.Module):
         def __init__(self):
             super().__init__()
-            self.body = AutoModel.from_pretrained(tiny_bert, add_pooling_layer=False)
+            self.body = AutoModel.from_pretrained(review_bert, add_pooling_layer=False)
             self.head = nn.Linear(self.body.config.hidden_size, 2)
             self.head.load_state_dict(head_state)
 
@@ -183,7 +183,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch():
                 "data": {"path": "sample:openclipart7", "split": {"train": 0.11, "val": 0.0, "test": 0.89}},
                 "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
                 "train": {"epochs": 2, "batch_size": batch_size, "accumulation": accumulation,
-                          "class_weights": "balanced", "optimizer": "sgd", "learning_rate": 0.05, "device": "cpu", "workers": 0},
+                          "class_weights": "balanced", "optimizer": "sgd", "learning_rate": 0.05, "device": "cpu"},
             }
         )  # fmt: skip
         ready = prepare(spec)

@@ -1,0 +1,134 @@
+"""`predict`, `evaluate` and `embed` on other files, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from pictures import png
+from sklearn.metrics import accuracy_score
+
+from deeptune.backbones import load_backbone
+from deeptune.spec.model import BackboneSpec
+
+RED, BLUE = png(colour=(200, 30, 30)), png(colour=(30, 30, 200))
+SMALL = ("--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32")
+
+
+@pytest.fixture
+def run(command, image_file):
+    """The path of a finished run that tells red from blue."""
+    answer = command(
+        "run", "--data", str(image_file()), *SMALL, "--set", "train.epochs=3", "--json", "--output", "runs"
+    )
+    assert answer.code == 0, answer.stderr
+    return json.loads(answer.stdout.splitlines()[-1])["run"]
+
+
+def test_predictions_keep_the_order_and_say_why_a_row_has_none(command, run, tmp_path):
+    broken = RED[: len(RED) // 2]
+    images = [BLUE, broken, RED, None, BLUE]
+    pq.write_table(pa.table({"images": pa.array(images, pa.binary())}), tmp_path / "new.parquet")
+    answer = command("predict", run, "--data", "new.parquet", "--output", "deep/out.parquet")
+    assert answer.code == 0, answer.stderr
+    assert "wrote 5 predictions to deep/out.parquet" in answer.stdout
+    assert "2 rows have none" in answer.stdout
+    table = pq.read_table(tmp_path / "deep" / "out.parquet")
+    assert table.column_names == ["row", "prediction", "probabilities", "confidence", "error"]
+    assert table["row"].to_pylist() == [0, 1, 2, 3, 4]
+    prediction = table["prediction"].to_pylist()
+    assert prediction[0] == prediction[4] == "blue"
+    assert prediction[2] == "red"
+    assert prediction[1] is prediction[3] is None
+    assert [value is None for value in table["probabilities"].to_pylist()] == [False, True, False, True, False]
+    assert [value is None for value in table["confidence"].to_pylist()] == [False, True, False, True, False]
+    errors = table["error"].to_pylist()
+    assert errors[0] is errors[2] is errors[4] is None
+    assert errors[1]
+    assert errors[3]
+
+    strict = command("predict", run, "--data", "new.parquet", "--output", "strict.parquet", "--on-bad-sample", "error")
+    assert strict.code == 3
+    assert "row 1" in strict.stderr
+    assert not (tmp_path / "strict.parquet").exists()
+
+
+def test_a_file_without_one_usable_row_still_has_a_row_for_each(command, run, tmp_path):
+    pq.write_table(pa.table({"images": pa.array([b"", b"x"], pa.binary())}), tmp_path / "bad.parquet")
+    assert command("predict", run, "--data", "bad.parquet", "--output", "out.parquet").code == 0
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["prediction"].to_pylist() == [None, None]
+    assert command("embed", run, "--data", "bad.parquet", "--output", "embedded.parquet").code == 0
+    assert pq.read_table(tmp_path / "embedded.parquet")["embedding"].to_pylist() == [None, None]
+
+
+def test_evaluate_scores_a_labelled_file_and_refuses_labels_it_does_not_know(command, run, tmp_path):
+    labels = ["blue", "red", "red", "blue"]
+    pq.write_table(pa.table({"images": [BLUE, RED, BLUE, BLUE], "labels": labels}), tmp_path / "labelled.parquet")
+    answer = command("evaluate", run, "--data", "labelled.parquet", "--json", "--output", "metrics.json")
+    assert answer.code == 0, answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])
+    assert found["n"] == 4
+    assert found["accuracy"] == accuracy_score(labels, ["blue", "red", "blue", "blue"]) == 0.75
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    shown = command("evaluate", run, "--data", "labelled.parquet")
+    assert "Accuracy" in shown.stdout
+    assert "0.750" in shown.stdout
+
+    pq.write_table(pa.table({"images": [BLUE], "labels": ["green"]}), tmp_path / "other.parquet")
+    answer = command("evaluate", run, "--data", "other.parquet")
+    assert answer.code == 3
+    assert "'green'" in answer.stderr
+    pq.write_table(pa.table({"images": [BLUE]}), tmp_path / "unlabelled.parquet")
+    answer = command("evaluate", run, "--data", "unlabelled.parquet")
+    assert answer.code == 3
+    assert "labels" in answer.stderr
+
+
+def test_embeddings_of_a_run_keep_the_other_columns_beside_them(command, run, tmp_path):
+    table = pa.table(
+        {"images": [BLUE, b"broken", RED], "site": ["a", "b", "c"], "row": [7, 8, 9], "labels": ["blue"] * 3}
+    )
+    pq.write_table(table, tmp_path / "new.parquet")
+    assert command("embed", run, "--data", "new.parquet", "--output", "out.parquet").code == 0
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.column_names == ["row", "label", "embedding", "site", "row_in_source", "error"]
+    assert found.schema.field("embedding").type == pa.list_(pa.float32(), 512)
+    assert found["site"].to_pylist() == ["a", "b", "c"]
+    assert found["row_in_source"].to_pylist() == [7, 8, 9]
+    assert [value is None for value in found["embedding"].to_pylist()] == [False, True, False]
+
+
+def test_a_plain_backbone_embeds_as_itself(command, tmp_path):
+    pq.write_table(pa.table({"images": [BLUE, RED], "labels": [1, 0]}), tmp_path / "new.parquet")
+    answer = command(
+        "embed", "--backbone", "resnet18", "--weights", "random", "--image-size", "32",
+        "--data", "new.parquet", "--output", "out.parquet",
+    )  # fmt: skip
+    assert answer.code == 0, answer.stderr
+    found = np.array(pq.read_table(tmp_path / "out.parquet")["embedding"].to_pylist(), np.float32)
+    backbone = load_backbone(BackboneSpec(name="resnet18", weights="random", image_size=32), seed=42)
+    images = torch.stack([torch.full((3, 32, 32), 0, dtype=torch.uint8)] * 2)
+    for index, colour in enumerate([(30, 30, 200), (200, 30, 30)]):
+        images[index] = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1)
+    with torch.inference_mode():
+        expected = backbone({"images": images}).numpy()
+    assert np.allclose(found, expected, atol=1e-5)
+    assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == [1, 0]
+    wrong = command("embed", "--backbone", "resnet19", "--data", "new.parquet", "--output", "out.parquet")
+    assert wrong.code == 4
+    assert "resnet18" in wrong.stderr
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_work(command, run, tmp_path):
+    pq.write_table(pa.table({"images": [BLUE]}), tmp_path / "new.parquet")
+    answer = command("predict", run, "--data", "new.parquet", "--output", str(tmp_path))
+    assert answer.code == 6
+    assert "is a folder" in answer.stderr
+    (tmp_path / "file").write_text("")
+    answer = command("predict", run, "--data", "new.parquet", "--output", "file/out.parquet")
+    assert answer.code == 6
