@@ -72,12 +72,14 @@ def make_loader(
     workers: int = 0,
     blank: AbstractSet[int] = frozenset(),
     pin_memory: bool = False,
+    by_length: bool = False,
 ) -> Loader:
     """A loader over `rows` (int64 indices in `source`).
 
     `targets`, one per row, are passed on: integers as int64, floats as float32 (standardise them first).
     `blank` holds the rows to replace by a white image or an empty text. `flip` allows mirrored images; by
-    default where the targets are classes. `workers` processes decode images; texts are tokenised here, at once.
+    default where the targets are classes. `by_length` goes through unshuffled texts from short to long, so that a
+    batch holds little padding. `workers` processes decode images; texts are tokenised here, at once.
     """
     rows = np.asarray(rows, np.int64)
     column = input_column(source, input)
@@ -93,7 +95,15 @@ def make_loader(
     else:
         dataset = _Texts(source, column, rows, targets, blank, preprocessing)  # type: ignore[arg-type]
         workers = 0  # only padding is left to do
-    return Loader(dataset, batch_size=batch_size, shuffle=shuffle, seed=seed, workers=workers, pin_memory=pin_memory)
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        workers=workers,
+        pin_memory=pin_memory,
+        by_length=by_length,
+    )
 
 
 class Loader:
@@ -104,12 +114,22 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: _Images | _Texts, *, batch_size: int, shuffle: bool, seed: int, workers: int, pin_memory: bool
+        self,
+        dataset: _Images | _Texts,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        workers: int,
+        pin_memory: bool,
+        by_length: bool,
     ) -> None:
         self.rows = dataset.rows
         self.lengths: np.ndarray | None = getattr(dataset, "lengths", None)
         self.truncated: int = getattr(dataset, "truncated", 0)
         self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed)
+        if by_length and self.lengths is not None:
+            self._sampler.unshuffled = torch.from_numpy(np.argsort(self.lengths, kind="stable"))
         self._dataset, self._workers, self._pin_memory = dataset, workers, pin_memory
         self._loader = self._new_loader()
 
@@ -171,11 +191,12 @@ class _EpochSampler(Sampler[list[_Key]]):
 
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int) -> None:
         self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
+        self.unshuffled = torch.arange(n)
         self.epoch = self.skip = 0
         self.batches = -(-n // batch_size)
 
     def order(self, epoch: int) -> Tensor:
-        return epoch_order(self.n, self.seed, epoch) if self.shuffle else torch.arange(self.n)
+        return epoch_order(self.n, self.seed, epoch) if self.shuffle else self.unshuffled
 
     def __len__(self) -> int:
         return self.batches

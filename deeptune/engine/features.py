@@ -55,7 +55,7 @@ def compute_features(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pass every row of an unshuffled, labelled loader through the backbone once.
 
-    Returns features float32 (N, width), targets (N,) and rows int64 (N,), all on the CPU.
+    Returns features float32 (N, width), targets (N,) and rows int64 (N,), all on the CPU, by ascending row.
     """
     features, targets, rows = [], [], []
     done, total = 0, len(loader.rows)
@@ -73,5 +73,6 @@ def compute_features(
                 progress(done, total)
     if not rows:
         return torch.zeros(0, backbone.width), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    # clone() leaves inference mode: these tensors take part in training.
-    return torch.cat(features).clone(), torch.cat(targets), torch.cat(rows)
+    order = torch.cat(rows).argsort()  # the loader may go through texts by length
+    # Indexing outside of inference mode copies: these tensors take part in training.
+    return torch.cat(features)[order], torch.cat(targets)[order], torch.cat(rows)[order]

@@ -109,6 +109,7 @@ def apply(
         shuffle=False,
         seed=0,
         pin_memory=compute.device.type == "cuda",
+        by_length=True,
     )
     outputs = evaluate.run(
         model,

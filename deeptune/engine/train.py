@@ -195,32 +195,27 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     )
     # The data is known now: what the head starts from must not depend on how it was read.
     seed_everything(spec.train.seed)
-    loaders = {split: split_loader(ready, split, shuffle=split == "train") for split in SPLITS}
+    loaders = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
     _warn_truncation(loaders, ready, journal)
     criterion = make_criterion(ready)
 
-    train_batches: Batches = loaders["train"]
-    scored: dict[str, Any] = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
-    width = ready.backbone.width
-    stored = can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), width)
+    scored: dict[Any, Any] = dict(loaders)
     tables: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-    if stored:
+    train_batches: Batches
+    if can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), ready.backbone.width):
         journal.phase("features")
-        tables = {
-            split: compute_features(ready.backbone, scored[split], compute, progress=journal.progress)
-            for split in SPLITS
-        }
         batch_size, seed = int(spec.train.batch_size), spec.train.seed
+        for split in SPLITS:
+            tables[split] = compute_features(ready.backbone, loaders[split], compute, progress=journal.progress)
+            scored[split] = FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
         train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
-        scored = {
-            split: FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
-            for split in SPLITS
-        }
         journal.message("the frozen backbone was passed once; the head trains on its stored features")
+    else:
+        train_batches = split_loader(ready, "train", shuffle=True)
 
     journal.phase("train")
     if spec.head.standardise:
-        model.head.standardise(_sampled_features(ready, tables["train"][0] if stored else None))
+        model.head.standardise(_sampled_features(ready, tables["train"][0] if tables else None))
     probe = _probe(ready)
     history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe)
     if history.stopped_early:
@@ -230,7 +225,7 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     model = verified_best(ready, run, probe)
 
     journal.phase("test")
-    metrics, outputs = _score_splits(ready, model, scored, criterion, journal, stored)
+    metrics, outputs = _score_splits(ready, model, scored, criterion, journal)
     write_json(run.metrics, metrics)
     write_table(_split_predictions(ready, outputs["test"], "test"), run.predictions)
 
@@ -272,6 +267,7 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         workers=int(spec.train.workers),
         blank=plan.blank_rows(split),
         pin_memory=ready.compute.device.type == "cuda",
+        by_length=not shuffle,
     )
 
 
@@ -435,7 +431,7 @@ def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Ten
 
 
 def _score_splits(
-    ready: Prepared, model: TunedModel, scored: dict[str, Any], criterion: Criterion, journal: Journal, stored: bool
+    ready: Prepared, model: TunedModel, scored: dict[str, Any], criterion: Criterion, journal: Journal
 ) -> tuple[dict[str, Any], dict[str, evaluate.Outputs]]:
     """Metrics of val and test, and the outputs of every split that was passed (embeddings with them)."""
     metrics: dict[str, Any] = {}
