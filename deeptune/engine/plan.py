@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.data.labels import ClassLabels
-from deeptune.engine.train import SPLITS, prepare
+from deeptune.engine.prepare import SPLITS, prepare
 from deeptune.spec import RunSpec, dump_spec
 
 

@@ -7,7 +7,6 @@ import platform
 import socket
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,127 +16,27 @@ import psutil
 import torch
 
 from deeptune import __version__
-from deeptune.backbones import load_backbone
-from deeptune.backbones.base import Backbone, ImagePreprocessing
-from deeptune.backbones.weights import require_weights
-from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
-from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.loader import Loader, make_loader
-from deeptune.data.plan import DataPlan, SplitData, plan_data
+from deeptune.data.loader import Loader
+from deeptune.data.plan import DataPlan, SplitData
 from deeptune.engine import evaluate
-from deeptune.engine.device import Compute, choose_compute, memory_in_use, seed_everything
+from deeptune.engine.device import memory_in_use, seed_everything
 from deeptune.engine.features import FeatureLoader, can_store, compute_features
-from deeptune.engine.loop import Batches, Best, History, Hooks, fit, steps_per_epoch
+from deeptune.engine.journal import Journal
+from deeptune.engine.loop import Batches, Best, History, Hooks, fit
 from deeptune.engine.optim import Criterion
+from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader
 from deeptune.engine.restore import rebuild_model
 from deeptune.engine.tables import embedding_table, prediction_table, write_table
-from deeptune.errors import CheckpointError, DeepTuneError, SpecError
-from deeptune.model.build import TunedModel, build_model
-from deeptune.model.lora import main_kind, resolve_rank
+from deeptune.errors import CheckpointError, DeepTuneError
+from deeptune.model.build import TunedModel
 from deeptune.report import write_report
 from deeptune.runs import EventWriter, RunDirectory, StatusWriter, write_json, write_text
 from deeptune.spec import RunSpec, dump_spec
-from deeptune.spec.defaults import resolve
 from deeptune.spec.model import Split
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PROBE_ROWS = 8
 SCALE_ROWS = 2048  # rows that the scale of the features is estimated from
-
-
-@dataclass
-class Journal:
-    """The run's one writer of events and status."""
-
-    events: EventWriter
-    status: StatusWriter
-    warnings: int = 0
-
-    def phase(self, name: str, **content: Any) -> None:
-        self.events.write("phase", phase=name, **content)
-        self.status.update(phase=name, progress=None, force=True)
-
-    def warn(self, message: str) -> None:
-        self.warnings += 1
-        self.events.warning(message)
-
-    def message(self, text: str) -> None:
-        self.events.write("message", message=text)
-
-    def progress(self, done: int, total: int) -> None:
-        self.status.update(progress={"done": done, "total": total})
-
-
-@dataclass
-class Prepared:
-    """Everything that is known before training: also what `--dry-run` shows."""
-
-    spec: RunSpec
-    plan: DataPlan
-    backbone: Backbone
-    model: TunedModel
-    compute: Compute
-    steps: int
-
-
-def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None) -> Prepared:
-    """Resolve a spec against its data and backbone. With `meta`, no weights are loaded: sizes only.
-
-    Raises DataError, WeightsError or SpecError with what has to change.
-    """
-    info = find(spec.backbone.name)
-    if spec.backbone.weights not in ("pretrained", "random"):
-        require_weights(spec.backbone.weights)  # before the data is checked, which may take long
-    compute = choose_compute(spec.train.device, spec.train.precision)
-    if journal:
-        journal.phase("data")
-    plan = plan_data(spec, progress=journal.progress if journal else None)
-    if info.modality != plan.modality:
-        raise SpecError(
-            f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is {plan.modality} "
-            f"(column {plan.input!r})",
-            hint=f"`deeptune backbones --modality {plan.modality}` lists those that fit.",
-        )
-    if journal:
-        journal.phase("backbone")
-    seed_everything(spec.train.seed)
-    backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta" if meta else "cpu")
-    resolved = _resolve(spec, backbone, plan, compute)
-    model = build_model(resolved, backbone, plan.outputs)
-    batches = -(-len(plan.splits["train"].rows) // int(resolved.train.batch_size))
-    steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)
-    return Prepared(resolved, plan, backbone, model, compute, steps)
-
-
-def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute) -> RunSpec:
-    info = backbone.info
-    cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
-    resolved = resolve(spec, info, cnn=cnn)
-    lora = resolved.tuning.lora
-    if spec.tuning.method == "lora":
-        rank, alpha = resolve_rank(backbone, lora)
-        lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
-    known: dict[str, Any] = {"pooling": backbone.pooling}
-    if isinstance(backbone.preprocessing, ImagePreprocessing):
-        known["image_size"] = backbone.preprocessing.image_size
-    elif backbone.preprocessing is not None:
-        known["max_length"] = backbone.preprocessing.max_length
-    workers = resolved.train.workers
-    if workers == "auto":
-        # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(8, cores) if plan.modality == "image" and compute.device.type != "cpu" else 0
-    return resolved.model_copy(
-        update={
-            "data": resolved.data.model_copy(update={"modality": plan.modality, "input": plan.input}),
-            "backbone": resolved.backbone.model_copy(update=known),
-            "tuning": resolved.tuning.model_copy(update={"lora": lora}),
-            "train": resolved.train.model_copy(
-                update={"device": str(compute.device), "precision": compute.precision, "workers": workers}
-            ),
-        }
-    )
 
 
 def execute(spec: RunSpec, run: RunDirectory, *, argv: list[str] | None = None) -> dict[str, Any]:
@@ -243,60 +142,6 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     journal.events.write("end", state="done", test=_headline(metrics.get("test", {})))
     journal.status.update(state="done", phase="done", force=True)
     return result
-
-
-def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:
-    """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments."""
-    spec, plan = ready.spec, ready.plan
-    data = data or plan.splits[split]
-    assert ready.backbone.preprocessing is not None
-    targets: np.ndarray = data.targets
-    if isinstance(plan.labels, NumberLabels):
-        targets = plan.labels.standardise(targets).astype(np.float32)
-    return make_loader(
-        data.source,
-        plan.input,
-        data.rows,
-        ready.backbone.preprocessing,
-        targets=targets,
-        batch_size=int(spec.train.batch_size),
-        shuffle=shuffle,
-        seed=spec.train.seed,
-        augmentation=spec.train.augmentation if shuffle else "none",
-        flip=spec.task == "classification",
-        workers=int(spec.train.workers),
-        blank=plan.blank_rows(split),
-        pin_memory=ready.compute.device.type == "cuda",
-        by_length=not shuffle,
-    )
-
-
-def make_criterion(ready: Prepared) -> Criterion:
-    """The loss of a run, with its class weights on the device."""
-    train, plan = ready.spec.train, ready.plan
-    weights = None
-    if isinstance(plan.labels, ClassLabels) and train.class_weights != "none":
-        targets = plan.splits["train"].targets
-        if train.class_weights == "balanced":
-            counts = np.bincount(targets, minlength=plan.outputs)
-            values = (len(targets) / (plan.outputs * counts)).tolist()  # scikit-learn's "balanced"
-        else:
-            values = _given_weights(plan.labels, train.class_weights)
-        weights = torch.tensor(values, dtype=torch.float32, device=ready.compute.device)
-    return Criterion(str(train.loss), class_weights=weights, label_smoothing=train.label_smoothing)
-
-
-def _given_weights(labels: ClassLabels, weights: dict[str, float] | str) -> list[float]:
-    assert isinstance(weights, dict)
-    classes = [str(value) for value in labels.values]
-    unknown = [name for name in weights if name not in classes]
-    missing = [name for name in classes if name not in weights]
-    if unknown or missing:
-        parts = [f"no class {name!r}" for name in unknown] + [f"no weight for class {name!r}" for name in missing]
-        raise SpecError(
-            "train.class_weights: " + "; ".join(parts), hint="Give one weight for each class, by its value."
-        )
-    return [weights[name] for name in classes]
 
 
 def _fit(
@@ -458,10 +303,6 @@ def _score_splits(
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
-
-
-def _errors(plan: DataPlan, split: str) -> dict[int, str]:
-    return {bad.row: bad.reason for bad in plan.bad_samples if bad.split == split}
 
 
 def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: str) -> Any:

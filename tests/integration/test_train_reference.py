@@ -14,7 +14,7 @@ from torchvision.transforms import functional as TF
 
 from deeptune.data.source import Source
 from deeptune.engine.loop import Hooks, fit
-from deeptune.engine.train import make_criterion, prepare, split_loader
+from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.spec.toml import validate
 
 STEPS = 20
