@@ -104,8 +104,15 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
     if can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), ready.backbone.width):
         journal.phase("features")
         batch_size, seed = int(spec.train.batch_size), spec.train.seed
+        passed, total_rows = 0, sum(len(loaders[split].rows) for split in SPLITS)
         for split in SPLITS:
-            tables[split] = compute_features(ready.backbone, loaders[split], compute, progress=journal.progress)
+            tables[split] = compute_features(
+                ready.backbone,
+                loaders[split],
+                compute,
+                progress=lambda done, before=passed: journal.progress(before + done, total_rows),
+            )
+            passed += len(loaders[split].rows)
             scored[split] = FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
         train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
         journal.message("the frozen backbone was passed once; the head trains on its stored features")
