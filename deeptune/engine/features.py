@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from deeptune.backbones.base import Backbone
 from deeptune.data.loader import Batch, Loader, epoch_order
 from deeptune.engine.device import Compute
+from deeptune.engine.evaluate import Progress
 from deeptune.spec.model import RunSpec
 
 MEMORY_SHARE = 0.25  # of the memory that is free now
@@ -50,11 +51,18 @@ def can_store(spec: RunSpec, rows: int, width: int) -> bool:
 
 
 def compute_features(
-    backbone: Backbone, loader: Loader, compute: Compute, *, progress: Callable[[int], None] | None = None
+    backbone: Backbone,
+    loader: Loader,
+    compute: Compute,
+    *,
+    progress: Progress | None = None,
+    before: int = 0,
+    total: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pass every row of an unshuffled, labelled loader through the backbone once.
 
     Returns features float32 (N, width), targets (N,) and rows int64 (N,), all on the CPU, by ascending row.
+    `progress(done, total)` counts on from `before`.
     """
     features, targets, rows = [], [], []
     done = 0
@@ -69,7 +77,7 @@ def compute_features(
             rows.append(batch.rows)
             done += len(batch.rows)
             if progress is not None:
-                progress(done)
+                progress(before + done, total)
     if not rows:
         return torch.zeros(0, backbone.width), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
     order = torch.cat(rows).argsort()  # the loader may go through texts by length

@@ -107,10 +107,7 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
         passed, total_rows = 0, sum(len(loaders[split].rows) for split in SPLITS)
         for split in SPLITS:
             tables[split] = compute_features(
-                ready.backbone,
-                loaders[split],
-                compute,
-                progress=lambda done, before=passed: journal.progress(before + done, total_rows),
+                ready.backbone, loaders[split], compute, progress=journal.progress, before=passed, total=total_rows
             )
             passed += len(loaders[split].rows)
             scored[split] = FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
