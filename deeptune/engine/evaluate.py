@@ -66,7 +66,7 @@ def run(
 ) -> Outputs:
     """The model's outputs for every row of a loader, in eval mode."""
     rows, logits, embeddings = [], [], []
-    loss_sum = count_sum = None
+    loss_sum = count_sum = 0.0
     done = 0
     for batch, scores, embedding in iterate(model, batches, compute, embed=embed):
         rows.append(batch.rows.cpu().numpy())
@@ -74,9 +74,9 @@ def run(
         if embedding is not None:
             embeddings.append(embedding.cpu().numpy())
         if criterion is not None and batch.targets is not None:
-            loss, count = criterion.sum(scores, batch.targets).double(), criterion.count(batch.targets).double()
-            loss_sum = loss if loss_sum is None else loss_sum + loss
-            count_sum = count if count_sum is None else count_sum + count
+            # Python's floats: the logits came to the CPU already, and not every device has float64.
+            loss_sum += float(criterion.sum(scores, batch.targets))
+            count_sum += float(criterion.count(batch.targets))
         done += len(batch.rows)
         if progress is not None:
             progress(done, total)
@@ -85,7 +85,7 @@ def run(
         rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
         logits=np.concatenate(logits) if logits else np.zeros((0, model.last_layer.out_features), np.float32),
         embeddings=(np.concatenate(embeddings) if embeddings else np.zeros((0, width), np.float32)) if embed else None,
-        loss=None if loss_sum is None or count_sum is None else float(loss_sum / count_sum),
+        loss=loss_sum / count_sum if count_sum else None,
     )
 
 

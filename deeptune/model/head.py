@@ -34,9 +34,10 @@ class ScaledLinear(nn.Linear):
         The scale is sqrt(var_j + mean(var)): features that hardly vary are not blown up, as they would be by
         their own deviation.
         """
-        spread = features.double().var(dim=0, correction=0)
+        features = features.cpu().double()  # not every device has float64
+        spread = features.var(dim=0, correction=0)
         scale = (spread + spread.mean()).sqrt()
-        self.shift.copy_(features.double().mean(dim=0))
+        self.shift.copy_(features.mean(dim=0))
         self.scale.copy_(torch.where(scale > 0, scale, 1.0))
 
     def plain(self) -> tuple[Tensor, Tensor]:
