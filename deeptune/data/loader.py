@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,17 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
     """The order (int64 permutation of n) in which a shuffled epoch goes through the rows."""
     mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
     return torch.randperm(n, generator=torch.Generator().manual_seed(int(mixed) >> 1))
+
+
+def batch_slices(n: int, batch_size: int, *, training: bool) -> list[slice]:
+    """Which places of an epoch's order each batch holds. The last, shorter batch is kept.
+
+    In training a last batch of one row goes with the batch before it: batch normalisation has no variance of one.
+    """
+    starts = list(range(0, n, batch_size))
+    if training and len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    return [slice(start, end) for start, end in itertools.pairwise([*starts, n])]
 
 
 def make_loader(
@@ -148,7 +160,7 @@ class Loader:
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        return self._sampler.batches
+        return len(self._sampler)
 
     def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
         """Choose the order and the augmentation of the next iterations; `skip` leaves out the first batches."""
@@ -193,18 +205,18 @@ class _EpochSampler(Sampler[list[_Key]]):
         self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
         self.unshuffled = torch.arange(n)
         self.epoch = self.skip = 0
-        self.batches = -(-n // batch_size)
+        self.slices = batch_slices(n, batch_size, training=shuffle)
 
     def order(self, epoch: int) -> Tensor:
         return epoch_order(self.n, self.seed, epoch) if self.shuffle else self.unshuffled
 
     def __len__(self) -> int:
-        return self.batches
+        return len(self.slices)
 
     def __iter__(self) -> Iterator[list[_Key]]:
         epoch, order = self.epoch, self.order(self.epoch).tolist()
-        for start in range(self.skip * self.batch_size, self.n, self.batch_size):
-            yield [(epoch, position) for position in order[start : start + self.batch_size]]
+        for places in self.slices[self.skip :]:
+            yield [(epoch, position) for position in order[places]]
 
 
 class _Rows(Dataset[Batch], ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeptune.backbones.base import Backbone
-from deeptune.data.loader import Batch, Loader, epoch_order
+from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order
 from deeptune.engine.device import Compute
 from deeptune.engine.evaluate import Progress
 from deeptune.spec.model import RunSpec
@@ -29,9 +29,10 @@ class FeatureLoader:
         self.features, self.targets, self.rows = features, targets, rows
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.epoch = 0
+        self._slices = batch_slices(len(rows), batch_size, training=shuffle)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self._slices)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -39,7 +40,7 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[Batch]:
         count = len(self.rows)
         order = epoch_order(count, self.seed, self.epoch) if self.shuffle else torch.arange(count)
-        for picked in order.split(self.batch_size) if count else ():
+        for picked in (order[places] for places in self._slices):
             yield Batch({"features": self.features[picked]}, self.targets[picked], self.rows[picked])
 
 

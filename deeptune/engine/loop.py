@@ -172,7 +172,7 @@ def _train_epoch(
         group_loss = torch.zeros_like(loss_sum)
         for batch in group:
             with compute.autocast():
-                outputs = model(batch.inputs)
+                outputs = _forward(model, batch)
             # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
             loss = criterion.sum(outputs, _targets(batch))
             scaler.scale(loss / count).backward()
@@ -212,6 +212,18 @@ def _train_epoch(
     mean = float(loss_sum / count_sum)
     _require_finite(mean, history.steps, epoch, rate, group)
     return mean
+
+
+def _forward(model: TunedModel, batch: Batch) -> Tensor:
+    try:
+        return model(batch.inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"batch normalisation cannot learn from a batch of {len(batch.rows)}: one value has no spread",
+            hint="Set train.batch_size to 2 or more, or a larger backbone.image_size; accumulation does not help.",
+        ) from error
 
 
 def _targets(batch: Batch) -> Tensor:

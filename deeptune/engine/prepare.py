@@ -14,7 +14,7 @@ from deeptune.backbones.base import Backbone, ImagePreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.loader import Loader, make_loader
+from deeptune.data.loader import Loader, batch_slices, make_loader
 from deeptune.data.plan import DataPlan, SplitData, plan_data
 from deeptune.engine.device import Compute, choose_compute, seed_everything
 from deeptune.engine.journal import Journal
@@ -66,7 +66,7 @@ def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None
     backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta" if meta else "cpu")
     resolved = _resolve(spec, backbone, plan, compute)
     model = build_model(resolved, backbone, plan.outputs)
-    batches = -(-len(plan.splits["train"].rows) // int(resolved.train.batch_size))
+    batches = len(batch_slices(len(plan.splits["train"].rows), int(resolved.train.batch_size), training=True))
     steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)
     return Prepared(resolved, plan, backbone, model, compute, steps)
 

@@ -269,7 +269,7 @@ def test_pretrained_weights_that_are_not_here(cli, image_file, environment, tmp_
 def test_a_loss_that_is_not_finite(cli, image_file, tmp_path):
     settings = (
         "tuning.method=full", "train.learning_rate=1e30", "train.head_learning_rate=1e30", "train.optimizer=sgd",
-        "train.clip_norm=0", "train.warmup=0", "train.epochs=3",
+        "train.clip_norm=0", "train.warmup=0", "train.epochs=3", "head.standardise=false",
     )  # fmt: skip
     arguments = [word for setting in settings for word in ("--set", setting)]
     answer = cli("run", *TINY, *arguments, "--json", "--data", str(image_file()))
@@ -277,6 +277,13 @@ def test_a_loss_that_is_not_finite(cli, image_file, tmp_path):
     told = json.loads(answer.stdout)
     assert told["state"] == "failed"
     assert json.loads((Path(told["run"]) / "result.json").read_text())["state"] == "failed"
+
+
+def test_a_batch_of_one_under_batch_normalisation(command, image_file):
+    """At 32 pixels ResNet's last map is one pixel: the spread of one value is none."""
+    arguments = ["--set", "tuning.method=full", "--set", "train.batch_size=1"]
+    answer = command("run", *TINY, *arguments, "--data", str(image_file()))
+    check(answer, TRAINING, "batch normalisation", "a batch of 1", "train.batch_size")
 
 
 # Storage.

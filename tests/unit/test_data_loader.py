@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data.images import decode_image, resize_crop, to_tensor
-from deeptune.data.loader import epoch_order, make_loader
+from deeptune.data.loader import batch_slices, epoch_order, make_loader
 from deeptune.data.source import Source
 from deeptune.errors import DataError, TrainingError
 
@@ -272,3 +272,11 @@ def test_workers_stop_at_once_after_an_error(tmp_path):
         list(loader)
     assert caught.value.__traceback__ is not None  # which holds the frames that knew the workers
     assert set(multiprocessing.active_children()) <= before
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(9, [4, 5]), (8, [4, 4]), (6, [4, 2]), (5, [5]), (1, [1]), (0, [])])
+def test_a_training_batch_of_one_goes_with_the_batch_before_it(n: int, sizes: list[int]) -> None:
+    slices = batch_slices(n, 4, training=True)
+    assert [place.stop - place.start for place in slices] == sizes
+    assert [row for place in slices for row in range(n)[place]] == list(range(n))
+    assert [p.stop - p.start for p in batch_slices(9, 4, training=False)] == [4, 4, 1]

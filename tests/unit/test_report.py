@@ -166,7 +166,8 @@ def _write_common(
     splits: dict[str, np.ndarray],
     targets: np.ndarray,
 ) -> None:
-    train = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "seed": 7}
+    train: dict[str, Any] = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 0.01, "seed": 7}
+    train["early_stopping"] = {"metric": "val/loss"}
     train["loss"] = "mse" if values["task"] == "regression" else "cross_entropy"
     files.spec.write_text(dump_spec(validate({**values, "train": train})), encoding="utf-8")
     write_json(files.labels, labels.to_json())
