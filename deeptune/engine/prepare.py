@@ -74,7 +74,7 @@ def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None
 def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute) -> RunSpec:
     info = backbone.info
     cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
-    resolved = resolve(spec, info, cnn=cnn)
+    resolved = resolve(spec, info, cnn=cnn, rows=len(plan.splits["train"].rows))
     lora = resolved.tuning.lora
     if spec.tuning.method == "lora":
         rank, alpha = resolve_rank(backbone, lora)

@@ -22,12 +22,14 @@ class Recipe:
     batch_size: int
     learning_rate: float
     head_learning_rate: float
-    weight_decay: float
+    weight_decay: float  # for `partial`, the most: see `weight_decay`
 
+
+DECAY_ROWS = 1000
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
 _RECIPES: dict[tuple[str, str], Recipe] = {
-    ("partial", "any"): Recipe(100, 10, 64, 1e-3, 1e-3, 1.0),
+    ("partial", "any"): Recipe(100, 10, 64, 1e-3, 1e-3, 3.0),
     ("full", "cnn"): Recipe(10, 3, 32, 3e-4, 1e-3, 0.01),
     ("full", "transformer"): Recipe(3, 2, 32, 5e-5, 1e-3, 0.01),
     ("lora", "cnn"): Recipe(10, 3, 32, 2e-3, 2e-3, 0.01),
@@ -38,6 +40,14 @@ _RECIPES: dict[tuple[str, str], Recipe] = {
 def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
     method = spec.tuning.method
     return _RECIPES[method, "any" if method == "partial" else "cnn" if cnn else "transformer"]
+
+
+def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
+    """A head on frozen features is a linear model: its penalty is fixed in the sum of the losses, as the C of logistic
+    regression is, so that its share in their mean falls with the number of training rows."""
+    if spec.tuning.method != "partial":
+        return chosen.weight_decay
+    return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
 
 
 def default_metric(spec: RunSpec) -> str:
@@ -53,11 +63,12 @@ def run_name(spec: RunSpec) -> str:
     return spec.name or f"{short or 'run'}-{spec.tuning.method}"[:64]
 
 
-def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
+def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSpec:
     """The spec with every `"auto"` of `train` replaced by a value, and every path made absolute.
 
-    `cnn` says whether the backbone is mostly convolutions. What depends on the built backbone or on the
-    machine (pooling, image size, length, LoRA rank, device, precision, workers) the engine fills in.
+    `cnn` says whether the backbone is mostly convolutions, `rows` how many there are to train on. What depends on
+    the built backbone or on the machine (pooling, image size, length, LoRA rank, device, precision,
+    workers) the engine fills in.
     """
     chosen = recipe(spec, cnn=cnn)
     train = spec.train
@@ -77,7 +88,9 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool) -> RunSpec:
                 "batch_size": chosen.batch_size if train.batch_size == "auto" else train.batch_size,
                 "learning_rate": learning_rate,
                 "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
-                "weight_decay": chosen.weight_decay if train.weight_decay == "auto" else train.weight_decay,
+                "weight_decay": weight_decay(spec, chosen, rows)
+                if train.weight_decay == "auto"
+                else train.weight_decay,
                 "loss": ("cross_entropy" if spec.task == "classification" else "mse")
                 if train.loss == "auto"
                 else train.loss,

@@ -39,7 +39,7 @@ def lines_of(error: SpecError) -> list[str]:
 def test_every_preset_survives_a_round_trip(tmp_path, name):
     spec = load_spec(preset_files()[name])
     info = find(spec.backbone.name)
-    for version in (spec, resolve(spec, info, cnn=not info.is_transformer)):
+    for version in (spec, resolve(spec, info, cnn=not info.is_transformer, rows=500)):
         (tmp_path / "spec.toml").write_text(dump_spec(version, comment="two\nlines"))
         assert load_spec(tmp_path / "spec.toml") == version
 
@@ -48,8 +48,8 @@ def test_a_resolved_spec_resolves_to_itself():
     for file in preset_files().values():
         spec = load_spec(file)
         info = find(spec.backbone.name)
-        once = resolve(spec, info, cnn=not info.is_transformer)
-        assert resolve(once, info, cnn=not info.is_transformer) == once
+        once = resolve(spec, info, cnn=not info.is_transformer, rows=500)
+        assert resolve(once, info, cnn=not info.is_transformer, rows=500) == once
 
 
 def test_what_toml_cannot_say_plainly_survives(tmp_path):
@@ -276,3 +276,13 @@ def test_the_name_of_a_run_is_always_a_name(backbone, name, expected):
     spec = validate({**LEAST, "backbone": {"name": backbone}, "name": name})
     assert run_name(spec) == expected
     assert validate({**LEAST, "name": run_name(spec)}).name == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "decay"), [("partial", 500, 3.0), ("partial", 6000, 0.5), ("full", 6000, 0.01)]
+)
+def test_the_penalty_of_a_frozen_head_is_fixed_in_the_sum_of_the_losses(method: str, rows: int, decay: float) -> None:
+    values = {"data": {"path": "x"}, "backbone": {"name": "resnet18"}, "tuning": {"method": method}}
+    assert resolve(validate(values), find("resnet18"), cnn=True, rows=rows).train.weight_decay == decay
+    given = validate({**values, "train": {"weight_decay": 0.2}})
+    assert resolve(given, find("resnet18"), cnn=True, rows=rows).train.weight_decay == 0.2
