@@ -279,7 +279,7 @@ def test_the_name_of_a_run_is_always_a_name(backbone, name, expected):
 
 
 @pytest.mark.parametrize(
-    ("method", "rows", "decay"), [("partial", 500, 3.0), ("partial", 6000, 0.5), ("full", 6000, 0.01)]
+    ("method", "rows", "decay"), [("partial", 500, 8.0), ("partial", 6000, 1.0), ("full", 6000, 0.01)]
 )
 def test_the_penalty_of_a_frozen_head_is_fixed_in_the_sum_of_the_losses(method: str, rows: int, decay: float) -> None:
     values = {"data": {"path": "x"}, "backbone": {"name": "resnet18"}, "tuning": {"method": method}}
