@@ -20,14 +20,14 @@ MEMORY_SHARE = 0.25  # of the memory that is free now
 class FeatureLoader:
     """Yields batches of stored features in the very order that the `Loader` they came from would.
 
-    features: float32 (N, width), in the loader's unshuffled order.
+    features: float32 (N, width), by ascending row.
     """
 
     def __init__(
         self, features: Tensor, targets: Tensor, rows: Tensor, *, batch_size: int, shuffle: bool, seed: int
     ) -> None:
         self.features, self.targets, self.rows = features, targets, rows
-        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.shuffle, self.seed = shuffle, seed
         self.epoch = 0
         self._slices = batch_slices(len(rows), batch_size, training=shuffle)
 

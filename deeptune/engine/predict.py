@@ -15,7 +15,7 @@ from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
-from deeptune.data.plan import BadSample, check_samples, resolve_columns
+from deeptune.data.plan import BadSample, check_samples, read_targets, resolve_columns
 from deeptune.data.source import Source
 from deeptune.engine import evaluate
 from deeptune.engine.device import Compute, choose_compute
@@ -146,12 +146,14 @@ def apply_run(
     modality, column = resolve_columns(source, spec.data.modality, spec.data.input)
     truth = criterion = targets = None
     if labelled:
-        truth = trained.labels.encode(source.column(spec.data.label))
-        regression = isinstance(trained.labels, NumberLabels)
-        targets = (
-            trained.labels.standardise(truth).astype(np.float32) if isinstance(trained.labels, NumberLabels) else truth
-        )
-        criterion = Criterion("mse" if regression else "cross_entropy")
+        truth = read_targets(source, spec.data.label, trained.labels)
+        targets = truth
+        if isinstance(trained.labels, NumberLabels):
+            targets = trained.labels.standardise(truth).astype(np.float32)
+        if (
+            spec.train.class_weights == "none"
+        ):  # the weights came from the training rows: no loss rather than another one
+            criterion = Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing)
     applied = apply(
         trained.model,
         trained.model.backbone,

@@ -132,3 +132,21 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(command, run,
     (tmp_path / "file").write_text("")
     answer = command("predict", run, "--data", "new.parquet", "--output", "file/out.parquet")
     assert answer.code == 6
+
+
+def test_evaluate_has_the_loss_of_the_run_and_names_its_label_column(command, image_file, tmp_path):
+    table = pa.table({"images": [RED, BLUE] * 12, "colour": [0.5, 2.5] * 12})
+    pq.write_table(table, tmp_path / "colours.parquet")
+    arguments = ["--set", "task=regression", "--set", "data.label=colour", "--set", "train.loss=huber"]
+    answer = command("run", "--data", "colours.parquet", *SMALL, *arguments, "--json", "--set", "train.epochs=2")
+    assert answer.code == 0, answer.stderr
+    run = json.loads(answer.stdout.splitlines()[-1])
+    rows = pq.read_table(f"{run['run']}/predictions.parquet")["row"]
+    pq.write_table(table.take(rows), tmp_path / "test.parquet")
+    found = json.loads(command("evaluate", run["run"], "--data", "test.parquet", "--json").stdout.splitlines()[-1])
+    assert found["loss"] == pytest.approx(run["test"]["loss"], abs=1e-6)
+
+    pq.write_table(table.slice(0, 2).set_column(1, "colour", pa.array([0.5, None])), tmp_path / "null.parquet")
+    answer = command("evaluate", run["run"], "--data", "null.parquet")
+    assert answer.code == 3
+    assert "'colour'" in answer.stderr
