@@ -62,6 +62,19 @@ class CheckpointError(DeepTuneError):
     title = "storage error"
 
 
+class RunStopped(DeepTuneError):
+    """A person, or the system, asked the run to stop; it can be resumed."""
+
+    exit_code = 130
+    title = "stopped"
+
+
+def error_from(title: str, message: str, hint: str | None) -> DeepTuneError:
+    """The error that a run recorded, to be raised again where the run is watched."""
+    kinds = {kind.title: kind for kind in DeepTuneError.__subclasses__()}
+    return kinds.get(title, DeepTuneError)(message, hint=hint)
+
+
 def did_you_mean(word: str, options: Iterable[str], *, limit: int = 3) -> str:
     """`Did you mean 'a' or 'b'?` for the options nearest to `word`, or an empty string."""
     by_lower = {option.lower(): option for option in options}

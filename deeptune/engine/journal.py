@@ -1,31 +1,76 @@
-"""The run's one writer of events and status."""
+"""The run's one writer of events and status, and the ear for requests to stop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable
 from typing import Any
 
-from deeptune.runs import EventWriter, StatusWriter
+from deeptune.errors import CheckpointError
+from deeptune.runs import EventWriter, RunDirectory, StatusWriter
+from deeptune.runs.control import StopFlag
+from deeptune.runs.files import is_full
+
+LOOK_AGAIN = 5.0  # seconds between tries while the disk is full
+WAIT_FOR_ROOM = 3600.0  # seconds that a run waits for room on the disk before it ends
 
 
-@dataclass
 class Journal:
-    """Writes what happens to the event log, and where the run is to its status file."""
+    """Writes what happens to the event log, and where the run is to its status file.
 
-    events: EventWriter
-    status: StatusWriter
-    warnings: int = 0
+    `stop` is looked at wherever work can be left: it raises RunStopped there.
+    """
+
+    def __init__(self, run: RunDirectory, stop: StopFlag | None = None) -> None:
+        self.events = EventWriter(run.events)
+        self.status = StatusWriter(run.status, pid=os.getpid())
+        self.stop = stop or StopFlag()
+        # A resumed run meets the same data again, and would warn of it again.
+        self._warned = {str(event.get("message")) for event in self.events.earlier if event["kind"] == "warning"}
+
+    @property
+    def warnings(self) -> int:
+        return len(self._warned)
 
     def phase(self, name: str, **content: Any) -> None:
+        self.stop.check()
         self.events.write("phase", phase=name, **content)
         self.status.update(phase=name, progress=None, force=True)
 
     def warn(self, message: str) -> None:
-        self.warnings += 1
-        self.events.warning(message)
+        if message not in self._warned:
+            self._warned.add(message)
+            self.events.warning(message)
 
     def message(self, text: str) -> None:
         self.events.write("message", message=text)
 
     def progress(self, done: int, total: int) -> None:
+        self.stop.check()
         self.status.update(progress={"done": done, "total": total})
+
+    def keep(self, write: Callable[[], None]) -> None:
+        """Do a write that must not be lost: while the disk is full the run waits for room instead of ending."""
+        full_since = None
+        while True:
+            try:
+                write()
+                break
+            except CheckpointError as error:
+                if not is_full(error) or (full_since and time.monotonic() - full_since > WAIT_FOR_ROOM):
+                    raise
+                if full_since is None:
+                    full_since = time.monotonic()
+                    self.events.warning(f"{error.message}: the run waits until there is room")
+                    self.status.update(state="paused", message=error.message, force=True)
+                self._sleep(LOOK_AGAIN)
+        if full_since is not None:
+            self.message("there is room on the disk again: the run goes on")
+            self.status.update(state="running", message=None, force=True)
+
+    def _sleep(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self.stop.check()
+            time.sleep(min(0.2, left))

@@ -7,6 +7,7 @@ import platform
 import socket
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ from deeptune.engine.optim import Criterion
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader
 from deeptune.engine.restore import rebuild_model
 from deeptune.engine.tables import embedding_table, prediction_table, write_table
-from deeptune.errors import CheckpointError, DeepTuneError
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped
 from deeptune.model.build import TunedModel
 from deeptune.report import write_report
-from deeptune.runs import EventWriter, RunDirectory, StatusWriter, write_json, write_text
+from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.model import Split
 
@@ -39,30 +40,44 @@ PROBE_ROWS = 8
 SCALE_ROWS = 2048  # rows that the scale of the features is estimated from
 
 
-def execute(spec: RunSpec, run: RunDirectory, *, argv: list[str] | None = None) -> dict[str, Any]:
+def execute(
+    spec: RunSpec,
+    run: RunDirectory,
+    *,
+    journal: Journal | None = None,
+    force: bool = False,
+    argv: list[str] | None = None,
+) -> dict[str, Any]:
     """Do the whole run in `run`, an empty run directory, and return the content of result.json.
 
     Whatever happens is in the directory: events, status and, at the end, result.json with `state` `done` or
     `failed`. Errors are re-raised after they were recorded.
     """
     started = time.time()
-    journal = Journal(EventWriter(run.events), StatusWriter(run.status))
-    journal.events.write("run", id=run.id, started=started)
+    own = journal is None
+    journal = journal or Journal(run)
+    journal.events.write("run", id=run.id, started=started, pid=os.getpid())
     try:
         result = _execute(spec, run, journal, started, argv or sys.argv)
     except BaseException as error:
-        state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        message = str(error) if isinstance(error, DeepTuneError) else f"{type(error).__name__}: {error}"
-        try:
-            journal.events.write("end", state=state, message=message)
-            journal.status.update(state=state, message=message, force=True)
-            write_json(run.result, {"state": state, "message": message, "seconds": round(time.time() - started, 3)})
-        except CheckpointError:
-            pass  # a full disk must not hide the error that ended the run
+        _record_end(run, journal, error, started)
         raise
     finally:
-        journal.events.close()
+        if own:
+            journal.events.close()
     return result
+
+
+def _record_end(run: RunDirectory, journal: Journal, error: BaseException, started: float) -> None:
+    known = isinstance(error, DeepTuneError)
+    state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    told = {"title": error.title, "message": error.message, "hint": error.hint} if known else None
+    with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
+        journal.events.write("end", state=state, message=message)
+        journal.status.update(state=state, message=message, force=True)
+        seconds = round(time.time() - started, 3)
+        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": seconds})
 
 
 def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float, argv: list[str]) -> dict[str, Any]:

@@ -10,10 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeptune.errors import SpecError, did_you_mean
+from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.runs.files import storage_errors
 
 DEFAULT_ROOT = Path("runs")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run directory. A run has its spec before it has anything else."""
+    return RunDirectory(path).spec.is_file()
+
+
+def runs_in(root: Path = DEFAULT_ROOT) -> list[RunDirectory]:
+    """Every run in a folder, the newest first."""
+    found = [RunDirectory(child.absolute()) for child in root.iterdir() if is_run(child)] if root.is_dir() else []
+    return sorted(found, key=lambda run: run.made, reverse=True)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,14 @@ class RunDirectory:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def made(self) -> float:
+        """When the run began, in seconds since 1970; 0 when it is gone."""
+        try:
+            return self.spec.stat().st_mtime
+        except OSError:
+            return 0.0
 
     @property
     def spec(self) -> Path:
@@ -53,6 +72,10 @@ class RunDirectory:
     @property
     def control(self) -> Path:
         return self.path / "control"
+
+    @property
+    def stop_request(self) -> Path:
+        return self.control / "stop.json"
 
     @property
     def splits(self) -> Path:
@@ -115,22 +138,22 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     Raises SpecError when there is none or more than one.
     """
     with suppress(OSError):  # a name that is too long is no path
-        if RunDirectory(Path(reference)).spec.is_file():
+        if is_run(Path(reference)):
             return RunDirectory(Path(reference).absolute())
-    runs = sorted(child for child in root.iterdir() if RunDirectory(child).spec.is_file()) if root.is_dir() else []
+    runs = runs_in(root)
     if reference == "latest" and runs:
-        return RunDirectory(max(runs, key=lambda run: RunDirectory(run).spec.stat().st_mtime).absolute())
+        return runs[0]
     # An id is a name, never a way out of the folder.
-    matches = [run for run in runs if run.name.startswith(reference)] if reference else []
-    if len(matches) == 1 or (matches and matches[0].name == reference):
-        return RunDirectory(matches[0].absolute())
+    matches = [run for run in runs if run.id.startswith(reference)] if reference else []
+    exact = [run for run in matches if run.id == reference]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
     if matches:
         raise SpecError(
-            f"{reference!r} is the start of {len(matches)} runs in {root}: "
-            + ", ".join(run.name for run in matches[:5]),
+            f"{reference!r} is the start of {len(matches)} runs in {root}: {listed((run.id for run in matches), most=5)}",
             hint="Give more of the id.",
         )
-    near = did_you_mean(reference, [run.name for run in runs])
+    near = did_you_mean(reference, [run.id for run in runs])
     raise SpecError(
         f"there is no run {reference!r}: it is not a run directory, nor an id in {root}. {near}".rstrip(),
         hint="Give the path that `deeptune run` printed, an id, or `latest`.",

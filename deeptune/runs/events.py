@@ -3,67 +3,78 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deeptune.runs.files import storage_errors, sync
+from deeptune.runs.files import DISK_FULL, finite, storage_errors, sync
 
 VERSION = 1
+MOST_PENDING = 1_000_000  # bytes kept while the disk is full
 
 
 class EventWriter:
     """Appends events to `events.jsonl`, one `os.write` per line, so that lines never interleave.
 
     `kind` is the event's word; the other keys are its content. Non-finite numbers become null. A log that
-    exists is continued: after its last number, and on a line of its own.
+    exists is continued: after its last number, and on a line of its own. While the disk is full lines wait in memory
+    and are written when there is room. Any thread may write.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
+        self._pending = bytearray()
         with storage_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._sequence = max((event["seq"] for event in read_events(path)), default=0)
+            self.earlier = read_events(path)
+            self._sequence = max((event["seq"] for event in self.earlier), default=0)
             size = os.fstat(self._file).st_size
             if size and os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # the last writer died in the middle of a line
+                self._pending += b"\n"  # the last writer died in the middle of a line
 
     def write(self, kind: str, **content: Any) -> None:
-        self._sequence += 1
-        record = {"v": VERSION, "seq": self._sequence, "t": round(time.time(), 3), "kind": kind, **content}
-        line = json.dumps(_finite(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+        with self._lock:
+            if len(self._pending) > MOST_PENDING:
+                return  # the disk has been full for long: what the run is and ends with is in other files
+            self._sequence += 1
+            record = {"v": VERSION, "seq": self._sequence, "t": round(time.time(), 3), "kind": kind, **content}
+            line = json.dumps(finite(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+            self._pending += line.encode("utf-8", "backslashreplace")
+            self._flush()
+
+    def _flush(self) -> None:
         with storage_errors(self.path):
-            os.write(self._file, line.encode("utf-8", "backslashreplace"))
+            try:
+                while self._pending:
+                    del self._pending[: os.write(self._file, self._pending)]
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
 
     def warning(self, message: str) -> None:
         self.write("warning", message=message)
 
     def close(self) -> None:
-        if self._file >= 0:
-            with storage_errors(self.path):
-                sync(self.path)
-            os.close(self._file)
-            self._file = -1
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+        with self._lock:
+            if self._file >= 0:
+                try:
+                    self._flush()
+                    with storage_errors(self.path):
+                        sync(self.path)
+                finally:
+                    os.close(self._file)
+                    self._file = -1
 
 
 class EventReader:
     """Reads an event log that may still be growing; each call of `poll` yields what is new.
 
-    A line without its end is left for the next poll; a line that is no JSON object is counted in
-    `broken` and passed over; a sequence number seen before is passed over.
+    A line without its end is left for the next poll; a line that is no event is counted in `broken` and passed over;
+    a sequence number seen before is passed over, also when the file was cut and grew again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,17 +86,19 @@ class EventReader:
     def poll(self) -> Iterator[dict[str, Any]]:
         try:
             with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0
                 file.seek(self._offset)
                 block = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or its disk is away for now
             return
         end = block.rfind(b"\n") + 1
         self._offset += end
-        for line in block[:end].splitlines():
+        for line in block[:end].split(b"\n")[:-1]:
             try:
                 event = json.loads(line.decode("utf-8", "replace"))
                 sequence = int(event["seq"])
-                event["kind"], event["t"]
+                float(event["t"]), str(event["kind"])
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 self.broken += 1
                 continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from deeptune.errors import CheckpointError
+
+# What the system says when a disk, a quota or a file's limit is full: waiting may help.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room on the disk."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
 
 
 @contextmanager
@@ -27,11 +37,12 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder that becomes `path` when the block ends well.
 
-    The content is on the disk (fsync of file, rename, fsync of folder) before the block is left. On an
-    error nothing is left behind and an older `path` stays. Raises CheckpointError when it can't be written.
+    The content is on the disk (fsync of file, rename, fsync of folder) before the block is left, unless it is not
+    `durable`: what a power cut may lose. On an error nothing is left behind and an older `path` stays. Raises
+    CheckpointError when it can't be written.
     """
     path = Path(path)
     with storage_errors(path):
@@ -42,9 +53,11 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             os.chmod(temporary, 0o666 & ~_umask())
             yield temporary
-            sync(temporary)
+            if durable:
+                sync(temporary)
             os.replace(temporary, path)
-            sync(path.parent)
+            if durable:
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -64,15 +77,26 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` with `text`, atomically and durably. Bytes that were no text (in a path) become escapes."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace `path` with `text`, atomically. Bytes that were no text (in a path) become escapes."""
+    with replacing(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace `path` with `value` as JSON; NaN and infinities are refused rather than written."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", durable=durable)
+
+
+def finite(value: Any) -> Any:
+    """`value` for JSON: numbers that are not finite become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
 
 
 def read_json(path: Path) -> Any:

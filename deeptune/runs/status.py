@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from deeptune.runs.files import write_json
+from deeptune.errors import CheckpointError
+from deeptune.runs.files import finite, is_full, write_json
 
 INTERVAL = 1.0  # seconds
 
 
 class StatusWriter:
-    """Keeps the latest state of a run and writes it to `status.json` now and then."""
+    """Keeps the latest state of a run and writes it to `status.json` now and then. Any thread may update it.
 
-    def __init__(self, path: Path) -> None:
+    A full disk costs a status, never the run.
+    """
+
+    def __init__(self, path: Path, **known: Any) -> None:
         self.path = path
-        self._state: dict[str, Any] = {"state": "running", "phase": "starting"}
+        self._lock = threading.Lock()
+        self._state: dict[str, Any] = {"state": "running", "phase": "starting", **known}
         self._written = 0.0
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
-        self._state.update(changes)
-        now = time.monotonic()
-        if force or now - self._written >= INTERVAL:
+        with self._lock:
+            self._state.update(changes)
+            now = time.monotonic()
+            if not force and now - self._written < INTERVAL:
+                return
             self._written = now
-            write_json(self.path, {**self._state, "heartbeat": round(time.time(), 3)})
+            try:
+                write_json(self.path, {**finite(self._state), "heartbeat": round(time.time(), 3)}, durable=False)
+            except CheckpointError as error:
+                if not is_full(error):
+                    raise
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """The latest status; empty when there is none that can be read."""
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}

@@ -1,0 +1,83 @@
+"""The process that does a run: `python -m deeptune.engine.runner DIRECTORY`.
+
+It holds the run's lock for life, lets hang-ups pass, and makes of every other signal a stop at the next step. It
+answers to nobody: what happens is in the run directory.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deeptune.engine.journal import Journal
+from deeptune.engine.sampler import Sampler
+from deeptune.errors import DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.runs.control import StopFlag
+from deeptune.runs.lock import run_lock
+from deeptune.spec import load_spec
+
+
+def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = None) -> dict[str, Any]:
+    """Do or resume the run whose spec is in `run`, in this process, and return the content of result.json.
+
+    `force` resumes though spec, data or backbone changed. Raises what ended the run, after it was recorded.
+    """
+    stop = StopFlag()
+    with _signals(stop), run_lock(run):
+        run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
+        journal = Journal(run, stop)
+        journal.status.update(force=True)
+        sampler = Sampler(run, journal)
+        sampler.start()
+        try:
+            from deeptune.engine.train import execute  # takes seconds, in which the run already shows as starting
+
+            return execute(load_spec(run.spec), run, journal=journal, force=force, argv=argv)
+        finally:
+            sampler.stop()
+            journal.events.close()
+
+
+@contextmanager
+def _signals(stop: StopFlag) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a stop, a second SIGINT ends at once; SIGHUP is nobody's business."""
+
+    def on_terminate(number: int, frame: object) -> None:
+        stop.request(f"by {signal.Signals(number).name}")
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.reason is not None:
+            raise KeyboardInterrupt
+        stop.request("by Ctrl+C or SIGINT")
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, on_terminate),
+        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    run = RunDirectory(Path(sys.argv[1]))
+    try:
+        do_run(run, force="--force" in sys.argv[2:], argv=sys.argv)
+    except DeepTuneError as error:
+        print(f"{error.title}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

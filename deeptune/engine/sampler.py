@@ -1,0 +1,95 @@
+"""A thread beside the run: heartbeat, memory and GPU in the event log, and requests to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+from deeptune.engine.journal import Journal
+from deeptune.errors import DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.runs.control import forget_stop_request, take_stop_request
+
+SAMPLE_INTERVAL = 5.0  # seconds between samples
+LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
+
+
+class Sampler:
+    """Runs beside a run from `start` to `stop`; everything it meets is told through the journal."""
+
+    def __init__(self, run: RunDirectory, journal: Journal) -> None:
+        self._run, self._journal = run, journal
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
+        self._process = psutil.Process()
+        self._gpus = _nvidia_gpus()
+
+    def start(self) -> None:
+        forget_stop_request(self._run)
+        self._process.cpu_percent()  # the first call starts the measuring
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        sampled = time.monotonic()
+        while not self._over.wait(LOOK_INTERVAL):
+            if take_stop_request(self._run):
+                self._journal.stop.request("asked for by `deeptune stop`")
+                with suppress(DeepTuneError):
+                    self._journal.events.write("stopping", reason=self._journal.stop.reason)
+                    self._journal.status.update(state="stopping", force=True)
+            if time.monotonic() - sampled >= SAMPLE_INTERVAL:
+                sampled = time.monotonic()
+                with suppress(DeepTuneError):  # whatever ails the disk, the run itself meets it and says so
+                    self._journal.events.write("sample", **self._sample())
+                    self._journal.status.update(force=True)
+
+    def _sample(self) -> dict[str, Any]:
+        """Memory in GiB, CPU in percent of one core, GPUs in percent and °C; the processes that decode included."""
+        family = [self._process]
+        with suppress(psutil.Error):
+            family += self._process.children(recursive=True)
+        used = 0
+        for process in family:
+            with suppress(psutil.Error):
+                used += process.memory_info().rss
+        sample: dict[str, Any] = {
+            "process_gib": round(used / 2**30, 3),
+            "free_gib": round(psutil.virtual_memory().available / 2**30, 3),
+            "cpu_percent": self._process.cpu_percent(),
+        }
+        gpus = [reading for gpu in self._gpus if (reading := _read_gpu(gpu))]
+        return sample | ({"gpus": gpus} if gpus else {})
+
+
+def _nvidia_gpus() -> list[Any]:
+    """NVML's handles of this machine's GPUs; none where there is no driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except Exception:  # no driver, no rights, no library: a run without these numbers is a run all the same
+        return []
+
+
+def _read_gpu(handle: Any) -> dict[str, Any] | None:
+    import pynvml
+
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return {
+            "utilisation": int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            "temperature": int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
+            "memory_gib": round(memory.used / 2**30, 3),
+            "total_gib": round(memory.total / 2**30, 3),
+        }
+    except pynvml.NVMLError:
+        return None

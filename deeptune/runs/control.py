@@ -1,0 +1,48 @@
+"""Asking a runner to stop: a file in the run directory, or a signal; both set one flag that the runner looks at."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from deeptune.errors import RunStopped
+from deeptune.runs.directory import RunDirectory
+from deeptune.runs.files import write_json
+from deeptune.runs.process import ProcessIdentity
+
+
+class StopFlag:
+    """Whether the run should stop, and why. Setting it is one assignment, so a signal handler may."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def request(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def check(self) -> None:
+        """Raise RunStopped when a stop was asked for."""
+        if self.reason is not None:
+            raise RunStopped(f"the run was stopped ({self.reason})")
+
+
+def request_stop(run: RunDirectory) -> None:
+    """Ask the run's runner to stop at its next step. It takes the file away to say that it has seen it."""
+    request: dict[str, Any] = {"requested": round(time.time(), 3), "by": ProcessIdentity.here().to_json()}
+    write_json(run.stop_request, request)
+
+
+def take_stop_request(run: RunDirectory) -> bool:
+    """Whether a stop was asked for since the last call; the request is taken away."""
+    try:
+        run.stop_request.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def forget_stop_request(run: RunDirectory) -> None:
+    """A request to an earlier runner is not one to this one."""
+    with suppress(OSError):
+        run.stop_request.unlink()

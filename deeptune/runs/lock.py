@@ -1,0 +1,103 @@
+"""run.lock: the runner holds it for life, so "held" is "alive", exactly, wherever the kernel is the same."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from deeptune.errors import CheckpointError
+from deeptune.runs.directory import RunDirectory
+from deeptune.runs.files import storage_errors
+from deeptune.runs.process import ProcessIdentity
+
+PATIENCE = 2.0  # seconds: a viewer that looks whether it is held holds it for an instant
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+_held: set[int] = set()
+
+
+def _let_go_in_child() -> None:
+    """A data worker is a fork and would hold the lock on after its parent was killed."""
+    for handle in _held:
+        with suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+@contextmanager
+def run_lock(run: RunDirectory) -> Iterator[None]:
+    """Hold the run's lock, with this process's identity in it. Raises CheckpointError when another runner has it."""
+    with storage_errors(run.lock):
+        handle = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _take(run, handle)
+        _held.add(handle)
+        with storage_errors(run.lock):
+            os.ftruncate(handle, 0)
+            os.write(handle, (json.dumps(ProcessIdentity.here().to_json()) + "\n").encode())
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+def _take(run: RunDirectory, handle: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            owner = lock_owner(run)
+            who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+            raise CheckpointError(
+                f"the run {run.id} is in progress: {who} holds {run.lock}",
+                hint=f"Watch it with `deeptune attach {run.id}`, or end it with `deeptune stop {run.id}`.",
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            owner = lock_owner(run)  # a file system without locks: the process itself is all there is to look at
+            if owner is not None and owner.process() is not None:
+                raise CheckpointError(f"the run {run.id} is in progress: process {owner.pid} runs it") from None
+            return
+
+
+def lock_owner(run: RunDirectory) -> ProcessIdentity | None:
+    """The process that holds the lock, or held it last."""
+    try:
+        return ProcessIdentity.from_json(json.loads(run.lock.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def runner_alive(run: RunDirectory) -> bool | None:
+    """Whether a runner holds the lock; None when that can't be told from here (another machine's kernel)."""
+    owner = lock_owner(run)
+    if owner is not None and not owner.same_boot:
+        return False if owner.host == ProcessIdentity.here().host else None
+    try:
+        handle = os.open(run.lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return owner is not None and owner.process() is not None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: viewers don't disturb one another
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return owner is not None and owner.process() is not None
+    finally:
+        os.close(handle)

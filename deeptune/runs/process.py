@@ -1,0 +1,65 @@
+"""Which process runs a run, in terms that no other process shares."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_START_TOLERANCE = 1.0  # seconds: the kernel counts in ticks
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A pid means nothing without the time its process started, and that nothing without the boot it counts in."""
+
+    pid: int
+    process_started: float  # seconds since 1970
+    boot_id: str
+    host: str
+
+    @classmethod
+    def here(cls) -> ProcessIdentity:
+        return cls(os.getpid(), psutil.Process().create_time(), boot_id(), socket.gethostname())
+
+    @classmethod
+    def from_json(cls, value: Any) -> ProcessIdentity | None:
+        try:
+            return cls(
+                int(value["pid"]), float(value["process_started"]), str(value["boot_id"]), str(value["host"])
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def same_boot(self) -> bool:
+        """Whether it lives or lived under the kernel that runs now: then locks and pids are exact."""
+        return self.boot_id == boot_id()
+
+    def process(self) -> psutil.Process | None:
+        """The process itself, when it is still the same one."""
+        if not self.same_boot:
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.process_started) > _START_TOLERANCE:
+                return None  # the number went to another process
+            return None if process.status() == psutil.STATUS_ZOMBIE else process
+        except psutil.Error:
+            return None
+
+
+def boot_id() -> str:
+    """Names the time since this machine started; containers on one machine share it."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return f"{socket.gethostname()}-{int(psutil.boot_time())}"

@@ -1,0 +1,129 @@
+"""What a run is doing: exact on the machine that runs it, honest elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, error_from
+from deeptune.runs.directory import RunDirectory
+from deeptune.runs.files import read_json
+from deeptune.runs.lock import lock_owner, runner_alive
+from deeptune.runs.process import ProcessIdentity
+from deeptune.runs.status import read_status
+
+STARTING = 30.0  # seconds that a runner may take until it holds the lock
+FRESH, LOST = 30.0, 600.0  # seconds since the last heartbeat, where that is all there is to go by
+
+SYMBOLS = {
+    "starting": "○", "running": "●", "stopping": "◐", "paused": "◌", "done": "✓", "stopped": "■", "failed": "✗",
+    "crashed": "✗", "stale": "?", "presumed dead": "?",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`word` is a key of SYMBOLS; `detail` says more in one sentence, or nothing; `alive` is None when only a guess
+    is possible. `status` and `result` are the contents of those files, empty when they are not there."""
+
+    word: str
+    detail: str = ""
+    alive: bool | None = False
+    status: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen unless somebody resumes the run."""
+        return self.word in ("done", "failed", "stopped", "crashed", "presumed dead")
+
+    @property
+    def resumable(self) -> bool:
+        return self.word in ("failed", "stopped", "crashed", "presumed dead")
+
+
+def run_state(run: RunDirectory) -> RunState:
+    """The state of a run now."""
+    alive = runner_alive(run)  # first: a runner writes its result before it lets go of the lock
+    status, result = read_status(run.status), _result(run)
+    age = max(0.0, time.time() - float(status.get("heartbeat") or run.made))  # a clock may have jumped
+    if alive:
+        word = str(status.get("state") or "starting")
+        full = "the disk is full: the run waits for room" if word == "running" and age > FRESH and _full(run) else ""
+        return RunState("paused" if full else word, full, True, status, result)
+    if result.get("state") in ("done", "failed", "stopped"):
+        return RunState(result["state"], str(result.get("message") or ""), False, status, result)
+    if alive is None:
+        owner = lock_owner(run)
+        where = f"on {owner.host}" if owner else "on another machine"
+        seen = f"last sign of life {where} {int(age)} s ago"
+        word = str(status.get("state") or "running") if age < FRESH else "stale" if age < LOST else "presumed dead"
+        return RunState(word, seen, None, status, result)
+    if not run.lock.exists() and age < STARTING:
+        return RunState("starting", "", None, status, result)
+    return RunState("crashed", _why_it_crashed(run), False, status, result)
+
+
+def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
+    """How a run that is over ended, as the error to raise where it is watched; None when it is done."""
+    if state.word == "done":
+        return None
+    resume = f"Go on with: deeptune resume {run.id}"
+    if state.word == "stopped":
+        return RunStopped(state.detail or "the run was stopped", hint=resume)
+    if state.word == "failed":
+        error = state.result.get("error") or {}
+        hint = "\n".join(part for part in (error.get("hint"), f"Then: deeptune resume {run.id}") if part)
+        return error_from(error.get("title", ""), error.get("message") or state.detail, hint)
+    last = last_words(run)
+    return CheckpointError(
+        f"the run {state.word}: {state.detail}" + (f"\nIts last words: {last}" if last else ""), hint=resume
+    )
+
+
+def last_words(run: RunDirectory) -> str:
+    """The last line of console.log, such as the end of a traceback or the word of a library that died."""
+    try:
+        with run.console.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _result(run: RunDirectory) -> dict[str, Any]:
+    try:
+        result = read_json(run.result)
+    except CheckpointError:
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def _why_it_crashed(run: RunDirectory) -> str:
+    owner = lock_owner(run)
+    if owner is None:
+        return "its runner never got to work"
+    if not owner.same_boot:
+        return f"{ProcessIdentity.here().host} was restarted while it ran"
+    try:
+        if os.statvfs(run.path).f_flag & os.ST_RDONLY:
+            return "the file system of its folder became read-only"
+    except OSError:
+        pass
+    if _full(run):
+        return "it ended without a word while the disk was full"
+    return (
+        f"process {owner.pid} ended without a word, as one does that is killed (by hand, or by the system for want of "
+        "memory)"
+    )
+
+
+def _full(run: RunDirectory) -> bool:
+    try:
+        return shutil.disk_usage(run.path).free < 2**20
+    except OSError:
+        return False
