@@ -1,6 +1,7 @@
 """A checkpoint is a folder: one safetensors file per part (`model`, or `head` and `adapter`) and a manifest.
 
-The manifest names each file with its SHA-256, and says what the tensors belong to. No pickle.
+The manifest names each file with its SHA-256, and says what the tensors belong to. No pickle. A checkpoint from which
+training goes on has a third part, `training`: optimizer, generators and whatever else decides the next step.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,46 +23,104 @@ from deeptune.runs.files import read_json, storage_errors, sync, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+TRAINING = "training"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was stored: every tensor by its name in the model, and the manifest's content."""
+    """What was stored: every tensor by its name in the model, those of `training`, and the manifest's content."""
 
     state: dict[str, torch.Tensor]
     manifest: dict[str, Any]
+    training: dict[str, torch.Tensor]
 
 
-def save_checkpoint(folder: Path, state: dict[str, torch.Tensor], manifest: dict[str, Any], *, method: str) -> None:
-    """Replace `folder` by a checkpoint of `state`.
+def save_checkpoint(
+    folder: Path,
+    state: dict[str, torch.Tensor],
+    manifest: dict[str, Any],
+    *,
+    method: str,
+    training: Mapping[str, torch.Tensor] | None = None,
+    keep: Literal["newest", "oldest"] = "newest",
+) -> None:
+    """Replace `folder` by a checkpoint of `state`, and keep one former checkpoint as `previous(folder)`.
 
-    The new folder is complete and on the disk before it takes the old one's place, so that a crash or a
-    full disk leaves the old checkpoint. Raises CheckpointError when it cannot be written.
+    That is the one just replaced (`newest`), or stays the one that is there already (`oldest`) until
+    `drop_previous`. The new folder is complete and on the disk before it takes the old one's place: a crash, a full
+    disk or a power cut at any moment leaves a whole checkpoint. Raises CheckpointError when it cannot be written.
     """
-    fresh, old = _beside(folder, "new"), _beside(folder, "old")
+    fresh = _beside(folder, "new")
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         try:
             files = {}
-            for part, tensors in _parts(state, method).items():
+            parts = _parts(state, method) | ({TRAINING: dict(training)} if training is not None else {})
+            for part, tensors in parts.items():
                 file = fresh / f"{part}.safetensors"
                 try:
                     save_file(tensors, file, metadata={"format": "pt"})
                 except SafetensorError as error:
-                    raise OSError(str(error)) from error
+                    raise _refusal(error, file) from error
                 sync(file)
                 files[file.name] = {"sha256": _sha256(file), "tensors": len(tensors)}
             write_json(fresh / MANIFEST, {"format": FORMAT, "method": method, **manifest, "files": files})
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                os.rename(folder, old)
-            os.rename(fresh, folder)
-            sync(folder.parent)
+            sync(fresh)
+            _take_place(fresh, folder, keep)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _take_place(fresh: Path, folder: Path, keep: str) -> None:
+    former = previous(folder)
+    if folder.exists():
+        if keep == "oldest" and former.exists():
+            _remove(folder)
+        else:
+            _remove(former)
+            os.rename(folder, former)
+    os.rename(fresh, folder)
+    sync(folder.parent)
+
+
+def previous(folder: Path) -> Path:
+    """Where the checkpoint before the one in `folder` is kept while the run goes on."""
+    return _beside(folder, "previous")
+
+
+def drop_previous(folder: Path) -> None:
+    """Forget the checkpoint before the one in `folder`."""
+    with storage_errors(folder):
+        _remove(previous(folder))
+
+
+def restore_previous(folder: Path) -> None:
+    """Put the checkpoint before the one in `folder` in its place."""
+    with storage_errors(folder):
+        _remove(folder)
+        os.rename(previous(folder), folder)
+        sync(folder.parent)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoint in `folder` and the one before it."""
+    with storage_errors(folder):
+        _remove(folder)
+        _remove(previous(folder))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint. Raises CheckpointError when it is missing, damaged or of another format."""
+    manifest = read_json(folder / MANIFEST)
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != FORMAT
+        or not isinstance(manifest.get("files"), dict)
+    ):
+        raise CheckpointError(f"{folder / MANIFEST} is not of a format that this version reads ({FORMAT})")
+    return manifest
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -68,14 +128,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
     Raises CheckpointError when something is missing, damaged or not what the manifest says.
     """
-    if not folder.exists() and _beside(folder, "old").exists():
-        folder = _beside(folder, "old")  # a crash between the two renames of save_checkpoint
+    if not folder.exists() and previous(folder).exists():
+        folder = previous(folder)  # a crash between the two renames of _take_place
     if not folder.exists():
         raise CheckpointError(f"there is no checkpoint {folder}", hint="The run stopped before it wrote one.")
-    manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / MANIFEST} is not of a format that this version reads ({FORMAT})")
+    manifest = read_manifest(folder)
     state: dict[str, torch.Tensor] = {}
+    training: dict[str, torch.Tensor] = {}
     for name, entry in manifest["files"].items():
         file = folder / Path(name).name
         try:
@@ -84,12 +143,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 raise CheckpointError(
                     f"{file} is damaged: its SHA-256 is {digest[:12]}…, the manifest says {entry['sha256'][:12]}…"
                 )
-            state |= load_file(file, device="cpu")
+            (training if file.stem == TRAINING else state).update(load_file(file, device="cpu"))
         except FileNotFoundError as error:
             raise CheckpointError(f"{file} is missing, though the manifest names it") from error
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from error
-    return Checkpoint(state, manifest)
+    return Checkpoint(state, manifest, training)
 
 
 def _parts(state: dict[str, torch.Tensor], method: str) -> dict[str, dict[str, torch.Tensor]]:
@@ -102,8 +161,23 @@ def _parts(state: dict[str, torch.Tensor], method: str) -> dict[str, dict[str, t
     return {"head": head, "adapter": adapter} if adapter else {"head": head}
 
 
+def _refusal(error: SafetensorError, file: Path) -> OSError:
+    """What the system said of the file; safetensors passes on only the words, with the number at their end."""
+    code = str(error).rpartition("(os error ")[2].partition(")")[0]
+    return OSError(int(code), os.strerror(int(code)), str(file)) if code.isdigit() else OSError(str(error))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint so that no part of one is ever taken for a whole."""
+    if folder.exists():
+        gone = _beside(folder, "gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.rename(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def _beside(folder: Path, suffix: str) -> Path:
-    return folder.parent / f".{folder.name}.{suffix}"
+    return folder.parent / f".{folder.name.removeprefix('.')}.{suffix}"
 
 
 def _sha256(file: Path) -> str:

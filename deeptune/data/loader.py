@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, decode_image, resize_crop, to_tensor
 from deeptune.data.inputs import input_column, modality_of
@@ -25,6 +26,7 @@ from deeptune.errors import DataError, TrainingError
 if TYPE_CHECKING:
     from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 
+RESTARTS = 3  # times that one iteration starts new worker processes for some that died
 _TEXTS_AT_ONCE = 2048
 _Key = tuple[int, int]  # epoch, position among the loader's rows
 
@@ -46,6 +48,11 @@ class Batch:
         inputs = {name: value.to(device, non_blocking=non_blocking) for name, value in self.inputs.items()}
         targets = None if self.targets is None else self.targets.to(device, non_blocking=non_blocking)
         return Batch(inputs, targets, self.rows)
+
+    def part(self, places: slice) -> Batch:
+        """Some of its rows."""
+        inputs = {name: value[places] for name, value in self.inputs.items()}
+        return Batch(inputs, None if self.targets is None else self.targets[places], self.rows[places])
 
     def pin_memory(self) -> Batch:  # found and called by torch's DataLoader
         inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
@@ -121,6 +128,9 @@ def make_loader(
 class Loader:
     """Iterates over Batch. Without shuffling in the rows' order; the last, shorter batch is kept.
 
+    When a worker process dies, new ones go on after the batch that was yielded last: a batch depends on seed, epoch
+    and rows alone. `on_restart` is told so in a sentence. After RESTARTS of these, TrainingError.
+
     For text, `lengths` are the tokens of each row as kept (int64, in the order of `rows`) and `truncated` says
     how many rows lost some; for images they are None and 0.
     """
@@ -142,6 +152,8 @@ class Loader:
         self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed)
         if by_length and self.lengths is not None:
             self._sampler.unshuffled = torch.from_numpy(np.argsort(self.lengths, kind="stable"))
+        self.on_restart: Callable[[str], None] | None = None
+        self._epoch = self._skip = 0
         self._dataset, self._workers, self._pin_memory = dataset, workers, pin_memory
         self._loader = self._new_loader()
 
@@ -164,17 +176,21 @@ class Loader:
 
     def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
         """Choose the order and the augmentation of the next iterations; `skip` leaves out the first batches."""
-        self._sampler.epoch, self._sampler.skip = epoch, skip
+        self._epoch, self._skip = epoch, skip
 
     def order(self, epoch: int) -> np.ndarray:
         """The rows (int64) in the order in which an epoch goes through them."""
         return self.rows[self._sampler.order(epoch).numpy()]
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        epoch, skip = self._epoch, self._skip
+        batches: Iterator[Any] | None = None
+        done = restarts = 0
         while True:
-            problem: Exception
+            problem: DataError | TrainingError
             try:
+                if batches is None:
+                    batches = self._start(epoch, skip + done)
                 batch = next(batches)
             except StopIteration:
                 return
@@ -183,19 +199,57 @@ class Loader:
                 if not (died and self._workers):
                     raise
                 problem = TrainingError(
-                    f"A process that decodes images ended unexpectedly, most often for want of memory ({error}).",
+                    f"Processes that decode images ended unexpectedly {restarts + 1} times in one pass over the data, "
+                    f"most often for want of memory ({error}).",
                     hint="Set train.workers to a smaller number; 0 decodes in the main process.",
                 )
             else:
                 if not isinstance(batch, DataError):
+                    done += 1
                     yield batch
                     continue
                 problem = batch
             # Let go of the workers now: the error's traceback would hold on to them, and stopping them from
             # the garbage collector takes torch many seconds.
-            del batches
+            batches = None
             self._loader = self._new_loader()
-            raise problem
+            if isinstance(problem, DataError) or restarts == RESTARTS:
+                raise problem
+            restarts += 1
+            if self.on_restart is not None:
+                self.on_restart(
+                    f"a process that decodes images ended unexpectedly: new ones go on after batch {skip + done:,} of "
+                    f"{len(self):,} (restart {restarts} of at most {RESTARTS})"
+                )
+
+    def _start(self, epoch: int, first: int) -> Iterator[Any]:
+        """torch's iterator over an epoch from its batch `first` on."""
+        self._sampler.epoch, self._sampler.first = epoch, first
+        batches: Any = iter(self._loader)
+        if getattr(batches, "_worker_pids_set", False):
+            # torch's handler of SIGCHLD raises wherever the main thread is when a worker dies, be it in the middle
+            # of a training step. Without it, `next` finds the dead worker, within seconds.
+            signal_handling._remove_worker_pids(id(batches))
+            batches._worker_pids_set = False
+            batches._workers_done_event = _Ended(batches._workers_done_event)
+        return batches
+
+
+class _Ended:
+    """The event by which torch ends its workers. One that was killed may have kept the event's lock, and torch would
+    wait for that for ever, so the main process looks at a flag of its own and asks for the lock with a limit."""
+
+    def __init__(self, event: Any) -> None:
+        self.event, self.here = event, False
+
+    def is_set(self) -> bool:
+        return self.here
+
+    def set(self) -> None:
+        self.here = True
+        if self.event._cond.acquire(timeout=1.0):
+            self.event._cond.release()
+            self.event.set()
 
 
 class _EpochSampler(Sampler[list[_Key]]):
@@ -204,7 +258,7 @@ class _EpochSampler(Sampler[list[_Key]]):
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int) -> None:
         self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
         self.unshuffled = torch.arange(n)
-        self.epoch = self.skip = 0
+        self.epoch = self.first = 0
         self.slices = batch_slices(n, batch_size, training=shuffle)
 
     def order(self, epoch: int) -> Tensor:
@@ -215,7 +269,7 @@ class _EpochSampler(Sampler[list[_Key]]):
 
     def __iter__(self) -> Iterator[list[_Key]]:
         epoch, order = self.epoch, self.order(self.epoch).tolist()
-        for places in self.slices[self.skip :]:
+        for places in self.slices[self.first :]:
             yield [(epoch, position) for position in order[places]]
 
 

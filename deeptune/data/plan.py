@@ -25,9 +25,11 @@ __all__ = [
     "SplitData",
     "check_samples",
     "input_column",
+    "open_sources",
     "plan_data",
     "read_targets",
     "resolve_columns",
+    "sources_fingerprint",
 ]
 
 Progress = Callable[[int, int], None]
@@ -71,14 +73,35 @@ class DataPlan:
 
     @property
     def fingerprint(self) -> str:
-        """`sha256:` of the contents of all files, and of which split they are for when they differ."""
-        prints = {split: self.splits[split].source.fingerprint() for split in SPLITS}
-        if len(set(prints.values())) == 1:
-            return prints["train"]
-        return "sha256:" + hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+        """`sources_fingerprint` of the splits' sources."""
+        return sources_fingerprint({split: data.source for split, data in self.splits.items()})
 
     def blank_rows(self, split: str) -> frozenset[int]:
         return frozenset(row for where, row in self.blank if where == split)
+
+    def errors(self, split: str) -> dict[int, str]:
+        """Why rows of a split can't be used, by row: rows replaced by an empty sample, and rows left out of a file
+        that is this split alone. What is left out of a file before splits are drawn from it belongs to none of them.
+        """
+        data = self.splits[split]
+        shared = any(len(other) and other.source is data.source for name, other in self.splits.items() if name != split)
+        return {
+            bad.row: bad.reason
+            for bad in self.bad_samples
+            if bad.split == split and not (shared and (split, bad.row) not in self.blank)
+        }
+
+    def all_rows(self, split: str) -> np.ndarray:
+        """The rows of a split and those in `errors` that are left out of it (int64, ascending)."""
+        return np.union1d(self.splits[split].rows, np.array(list(self.errors(split)), np.int64))
+
+    def truth(self, split: str) -> np.ndarray:
+        """The targets of `all_rows`. −1 or NaN for a row that was left out and whose label is missing or no class."""
+        column = self.splits[split].source.take(self.label, self.all_rows(split))
+        if isinstance(self.labels, ClassLabels):
+            values = pa.array(self.labels.values, self.labels.arrow_type)
+            return pc.fill_null(pc.index_in(plain(column), value_set=values), -1).to_numpy().astype(np.int64)
+        return np.where(missing(column), np.nan, plain(column).to_numpy().astype(np.float64))
 
     def splits_table(self) -> pa.Table:
         """row, split, label (the class's own value or the number), then group and file where there are such.
@@ -114,13 +137,53 @@ def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
     return labels.encode(source.column(label), name=label, place=source.key)
 
 
-def plan_data(spec: RunSpec, *, progress: Progress | None = None) -> DataPlan:
-    """Open the files, check every row, and assign the splits. Decodes every image once, as the full check.
+def open_sources(spec: RunSpec) -> dict[str, Source]:
+    """The files of each split that has its own; under `train` alone those that all splits are drawn from.
 
-    `progress(done, total)` counts checked samples. Raises DataError with what is wrong, where, and what to do.
+    Raises DataError for files that can't be opened, that hold no rows, or that are in two splits.
     """
     data = spec.data
-    parts = _open(spec)
+    if data.path is not None:
+        named = {"path": data.path}
+    else:
+        paths = {"train": data.train, "val": data.val, "test": data.test}
+        named = {split: path for split, path in paths.items() if path is not None}
+    owner: dict[str, str] = {}
+    sources = {}
+    for key, path in named.items():
+        source = Source.open(path, key=f"data.{key}")
+        if source.num_rows == 0:
+            raise DataError(f"{source.key}: {source.describe()} has no rows", hint="There is nothing to learn from.")
+        for file in source.files:
+            other = owner.setdefault(str(file.resolve()), key)
+            if other != key:
+                raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
+        sources["train" if key == "path" else key] = source
+    return sources
+
+
+def sources_fingerprint(sources: Mapping[str, Source]) -> str:
+    """`sha256:` of the contents of all files, and of which split they are for when they differ."""
+    prints = {split: sources.get(split, sources["train"]).fingerprint() for split in SPLITS}
+    if len(set(prints.values())) == 1:
+        return prints["train"]
+    return "sha256:" + hashlib.sha256(json.dumps(prints).encode()).hexdigest()
+
+
+def plan_data(
+    spec: RunSpec, *, sources: Mapping[str, Source] | None = None, progress: Progress | None = None
+) -> DataPlan:
+    """Check every row of the files, and assign the splits. Decodes every image once, as the full check.
+
+    `sources` are those of `open_sources(spec)`, opened here when left out. `progress(done, total)` counts checked
+    samples. Raises DataError with what is wrong, where, and what to do.
+    """
+    data = spec.data
+    sources = open_sources(spec) if sources is None else sources
+    parts = {
+        split: _Part(split if len(sources) > 1 else None, source, np.arange(source.num_rows), np.empty(0))
+        for split, source in sources.items()
+    }
     modality, input = _check_columns(spec, parts)
     for part in parts.values():
         _leave_out_unlabelled(part, data.label, data.on_bad_sample)
@@ -169,28 +232,6 @@ class _Part:
 
     def wheres(self, rows: np.ndarray) -> str:
         return listed(self.source.where(int(row)) for row in rows)
-
-
-def _open(spec: RunSpec) -> dict[str, _Part]:
-    data = spec.data
-    if data.path is not None:
-        named = {"path": data.path}
-    else:
-        paths = {"train": data.train, "val": data.val, "test": data.test}
-        named = {split: path for split, path in paths.items() if path is not None}
-    owner: dict[str, str] = {}
-    parts = {}
-    for key, path in named.items():
-        source = Source.open(path, key=f"data.{key}")
-        if source.num_rows == 0:
-            raise DataError(f"{source.key}: {source.describe()} has no rows", hint="There is nothing to learn from.")
-        for file in source.files:
-            other = owner.setdefault(str(file.resolve()), key)
-            if other != key:
-                raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
-        split = "train" if key == "path" else key
-        parts[split] = _Part(split if len(named) > 1 else None, source, np.arange(source.num_rows), np.empty(0))
-    return parts
 
 
 def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]:

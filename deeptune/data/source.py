@@ -6,17 +6,23 @@ import glob
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeptune.data.columns import TooLarge, read_column, room
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
 _MAGIC = b"PAR1"
+_ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
+_T = TypeVar("_T")
+_Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
 
 def sample_names() -> list[str]:
@@ -29,16 +35,18 @@ class Source:
     """One Parquet file or several with the same columns, read as one table.
 
     Files are put in the order of their paths, whatever order they were named in, so a row's number
-    depends on the files alone. Columns are read when asked for, and kept.
+    depends on the files alone. Columns are read when asked for, and kept; a file that is no longer the one that was
+    opened is not read, as rows of two files would be mixed.
     """
 
     def __init__(self, files: tuple[Path, ...], *, key: str = "data.path") -> None:
         self.files = files
         self.key = key
         self._schemas: list[pa.Schema] = []
+        self._identities: dict[Path, _Identity] = {}
         counts = []
         for file in files:
-            schema, rows = _read_footer(file, key)
+            schema, rows, self._identities[file] = _read_footer(file, key)
             self._schemas.append(schema)
             counts.append(rows)
         for file, schema in zip(files[1:], self._schemas[1:], strict=True):
@@ -62,19 +70,20 @@ class Source:
         return cls(tuple(sorted(files.values(), key=lambda file: file.as_posix())), key=key)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of all rows. Raises DataError for a name that is not there or a damaged file."""
+        """A column of all rows. Raises DataError for a name that is not there, and for a file that is damaged, or
+        changed since it was opened."""
         self.require(name)
         if name not in self._columns:
             chunks: list[pa.Array] = []
             for file in self.files:
-                try:
-                    chunks += pq.read_table(file, columns=[name], partitioning=None)[name].chunks
-                except (OSError, pa.ArrowException) as error:
-                    raise DataError(
-                        f"{self.key}: column {name!r} of {file} cannot be read: {_first_line(error)}",
-                        hint="The file is damaged or was cut off: write it again.",
-                    ) from error
+                chunks += self._read(file, f"column {name!r}", lambda path: read_column(path, name))
             column = pa.chunked_array(chunks, type=self.schema.field(name).type)
+            if len(column) != self.num_rows:
+                raise DataError(
+                    f"{self.key}: column {name!r} of {self.describe()} has {len(column):,} rows, and the end of the file "
+                    f"says {self.num_rows:,}",
+                    hint="The file is damaged: write it again.",
+                )
             # Arrow cannot take rows of a view type yet
             plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(column.type)
             self._columns[name] = column if plain is None else column.cast(plain)
@@ -141,15 +150,54 @@ class Source:
         return found[0] if found else None
 
     def fingerprint(self) -> str:
-        """`sha256:` of the files' contents, in order."""
+        """`sha256:` of the files' contents, in order; read once. Raises DataError as `column` does."""
         if self._fingerprint is None:
-            digests = []
-            for file in self.files:
-                with file.open("rb") as stream:
-                    digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+            digests = [self._read(file, "the content", _digest) for file in self.files]
             whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
             self._fingerprint = f"sha256:{whole}"
         return self._fingerprint
+
+    def _read(self, file: Path, what: str, read: Callable[[Path], _T]) -> _T:
+        """What `read` gives of a file that was the one that was opened, before and after."""
+        self._require_unchanged(file)
+        try:
+            found = read(file)
+        except (TooLarge, MemoryError) as error:
+            raise DataError(
+                f"{self.key}: {what} of {file} does not fit in memory: {_first_line(error)}",
+                hint="Shorten its values, or split the file; a small file that grows so much may be made to do harm.",
+            ) from error
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            self._require_unchanged(file)  # which explains it better
+            raise DataError(
+                f"{self.key}: {what} of {file} cannot be read: {_first_line(error)}",
+                hint="The file is damaged or was cut off: write it again.",
+            ) from error
+        self._require_unchanged(file)
+        return found
+
+    def _require_unchanged(self, file: Path) -> None:
+        try:
+            if _identity(os.stat(file)) == self._identities[file]:
+                return
+            what = "has changed"
+        except OSError as error:
+            what = f"has vanished ({error.strerror})"
+        run = self.key.startswith("data.")
+        raise DataError(
+            f"{self.key}: {file} {what} since {'the run opened it' if run else 'it was opened'}, "
+            "and rows of two files must not be mixed",
+            hint=f"Put the former file back, then {'`deeptune resume` the run' if run else 'start again'}.",
+        )
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _find(item: str, key: str) -> list[Path]:
@@ -160,14 +208,14 @@ def _find(item: str, key: str) -> list[Path]:
             near = did_you_mean(name, names)
             raise DataError(f"{key}: there is no sample {name!r}. {near}".rstrip(), hint=f"Samples: {listed(names)}.")
         return [Path(str(resources.files("deeptune") / "samples" / f"{name}.parquet"))]
-    path = Path(item).expanduser()
     try:
+        path = Path(item).expanduser()
         if path.is_dir():
             return _in_folder(path, key)
         if path.exists():
             return [path]
-    except OSError as error:  # a folder on the way that may not be entered, a name that is too long
-        raise DataError(f"{key}: {item} cannot be opened: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:  # a folder that may not be entered, a long name, `~nobody`
+        raise DataError(f"{key}: {item} cannot be opened: {getattr(error, 'strerror', error)}") from error
     if glob.has_magic(item):
         files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
         if not files:
@@ -199,9 +247,12 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
     return files
 
 
-def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int]:
+def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, _Identity]:
     try:
+        if not file.is_file():  # reading a pipe or a device may never end
+            raise DataError(f"{key}: {file} is not a regular file", hint="Name a Parquet file or a folder of them.")
         with file.open("rb") as stream:
+            identity = _identity(os.fstat(stream.fileno()))
             head = stream.read(4)
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - 4))
@@ -218,8 +269,13 @@ def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int]:
                 f"{key}: {file} is cut off: the end of the Parquet file is missing", hint="Copy or write it again."
             )
         with pq.ParquetFile(file) as parquet:
-            return parquet.schema_arrow, parquet.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        if not 0 <= rows * _ROW_BYTES <= room():
+            raise DataError(
+                f"{key}: {file} claims {rows:,} rows, which do not fit in memory", hint="Split the file, or write it again."
+            )
+        return schema, rows, identity
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
         raise DataError(
             f"{key}: {file} cannot be read: {reason}", hint="Check the file and the right to read it."
@@ -228,14 +284,15 @@ def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int]:
 
 def _require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema, key: str) -> None:
     hint = "All files of one source need the same columns with the same types."
+    ours, theirs = (dict(reversed(list(zip(s.names, s.types, strict=True)))) for s in (expected, schema))
     for name in expected.names:
-        if name not in schema.names:
+        if name not in theirs:
             raise DataError(f"{key}: column {name!r} of {first} is missing in {file}", hint=hint)
     for name in schema.names:
-        if name not in expected.names:
+        if name not in ours:
             raise DataError(f"{key}: column {name!r} of {file} is missing in {first}", hint=hint)
     for name in dict.fromkeys(expected.names):
-        here, there = (s.types[s.names.index(name)] for s in (expected, schema))
+        here, there = ours[name], theirs[name]
         if here != there:
             raise DataError(f"{key}: column {name!r} is {here} in {first} and {there} in {file}", hint=hint)
 
@@ -247,11 +304,11 @@ def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
         names = features[label]["names"]
         if features[label].get("_type") == "ClassLabel" and _is_names(names):
             return names
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         pass
     try:
         names = json.loads(metadata.get(b"label_names", b"null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return names if _is_names(names) else None
 

@@ -12,8 +12,10 @@ import torch
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels
 from deeptune.data.loader import Batch
 from deeptune.engine.device import Compute
+from deeptune.engine.memory import RowLimit, each_piece
 from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.engine.optim import Criterion
+from deeptune.errors import TrainingError, listed
 
 Progress = Callable[[int, int], None]
 
@@ -42,16 +44,28 @@ class Outputs:
 
 
 def iterate(
-    model: Scorer, batches: Iterable[Batch], compute: Compute, *, embed: bool = False
+    model: Scorer,
+    batches: Iterable[Batch],
+    compute: Compute,
+    *,
+    embed: bool = False,
+    limit: RowLimit | None = None,
 ) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor | None]]:
-    """Yield (batch, float32 logits, float32 embedding or None) for each batch, in eval mode, on the device."""
+    """Yield (batch, float32 logits, float32 embedding or None) for each batch, in eval mode, on the device.
+
+    A batch that does not fit into memory comes in parts.
+    """
     model.eval()
+
+    def forward(batch: Batch) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
+        batch = batch.to(compute.device, non_blocking=True)
+        with compute.autocast():
+            embedding = model.embed(batch.inputs)
+        return batch, model.last_layer(embedding.float()), embedding if embed else None
+
     with torch.inference_mode():
-        for batch in batches:
-            batch = batch.to(compute.device, non_blocking=True)
-            with compute.autocast():
-                embedding = model.embed(batch.inputs)
-            yield batch, model.last_layer(embedding.float()), embedding if embed else None
+        for _, found in each_piece(batches, forward, limit or RowLimit()):
+            yield found
 
 
 def run(
@@ -61,6 +75,7 @@ def run(
     *,
     criterion: Criterion | None = None,
     embed: bool = False,
+    limit: RowLimit | None = None,
     total: int = 0,
     progress: Progress | None = None,
 ) -> Outputs:
@@ -68,7 +83,7 @@ def run(
     rows, logits, embeddings = [], [], []
     loss_sum = count_sum = 0.0
     done = 0
-    for batch, scores, embedding in iterate(model, batches, compute, embed=embed):
+    for batch, scores, embedding in iterate(model, batches, compute, embed=embed, limit=limit):
         rows.append(batch.rows.cpu().numpy())
         logits.append(scores.cpu().numpy())
         if embedding is not None:
@@ -101,7 +116,17 @@ def predicted_numbers(logits: np.ndarray, labels: NumberLabels) -> np.ndarray:
 
 
 def score(outputs: Outputs, truth: np.ndarray, labels: Labels) -> dict[str, Any]:
-    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), `loss` included."""
+    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), `loss` included.
+
+    Raises TrainingError when an output is not finite: no metric is defined then.
+    """
+    broken = ~np.isfinite(outputs.logits).all(axis=1)
+    if broken.any():
+        raise TrainingError(
+            f"the model's outputs are not finite for {int(broken.sum()):,} of {len(broken):,} rows: "
+            f"rows {listed(outputs.rows[broken])}",
+            hint="Look at those rows, set train.precision = 'fp32', or train with a lower train.learning_rate.",
+        )
     if isinstance(labels, ClassLabels):
         metrics = classification_metrics(truth, probabilities(outputs.logits), labels)
     else:

@@ -12,6 +12,7 @@ from deeptune.backbones.base import Backbone
 from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order
 from deeptune.engine.device import Compute
 from deeptune.engine.evaluate import Progress
+from deeptune.engine.memory import RowLimit, each_piece
 from deeptune.spec.model import RunSpec
 
 MEMORY_SHARE = 0.25  # of the memory that is free now
@@ -28,19 +29,19 @@ class FeatureLoader:
     ) -> None:
         self.features, self.targets, self.rows = features, targets, rows
         self.shuffle, self.seed = shuffle, seed
-        self.epoch = 0
+        self.epoch = self.skip = 0
         self._slices = batch_slices(len(rows), batch_size, training=shuffle)
 
     def __len__(self) -> int:
         return len(self._slices)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
+        self.epoch, self.skip = epoch, skip
 
     def __iter__(self) -> Iterator[Batch]:
         count = len(self.rows)
         order = epoch_order(count, self.seed, self.epoch) if self.shuffle else torch.arange(count)
-        for picked in (order[places] for places in self._slices):
+        for picked in (order[places] for places in self._slices[self.skip :]):
             yield Batch({"features": self.features[picked]}, self.targets[picked], self.rows[picked])
 
 
@@ -56,6 +57,7 @@ def compute_features(
     loader: Loader,
     compute: Compute,
     *,
+    limit: RowLimit | None = None,
     progress: Progress | None = None,
     before: int = 0,
     total: int = 0,
@@ -68,11 +70,15 @@ def compute_features(
     features, targets, rows = [], [], []
     done = 0
     backbone.eval()
+
+    def pool(batch: Batch) -> Tensor:
+        moved = batch.to(compute.device, non_blocking=True)
+        with compute.autocast():
+            return backbone(moved.inputs).float().cpu()
+
     with torch.inference_mode():
-        for batch in loader:
-            moved = batch.to(compute.device, non_blocking=True)
-            with compute.autocast():
-                features.append(backbone(moved.inputs).float().cpu())
+        for batch, pooled in each_piece(loader, pool, limit or RowLimit()):
+            features.append(pooled)
             assert batch.targets is not None
             targets.append(batch.targets)
             rows.append(batch.rows)

@@ -6,20 +6,26 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from deeptune.data.loader import Batch
+from deeptune.engine import snapshot
+from deeptune.engine.cadence import Cadence
 from deeptune.engine.device import Compute
+from deeptune.engine.memory import RowLimit, is_out_of_memory
 from deeptune.engine.optim import Criterion, make_optimizer, make_schedule
-from deeptune.errors import TrainingError
+from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
+from deeptune.runs.files import finite
 from deeptune.spec.model import LOWER_IS_BETTER, TrainSpec
 
-REPORT_INTERVAL = 0.25  # seconds between step reports: each costs one device-to-host sync
+REPORT_INTERVAL = 0.25  # seconds between step reports
+MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite
 
 
 class Batches(Protocol):
@@ -27,7 +33,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
-    def set_epoch(self, epoch: int) -> None: ...
+    def set_epoch(self, epoch: int, *, skip: int = 0) -> None: ...
 
 
 @dataclass
@@ -43,7 +49,7 @@ class Best:
         """Whether `value` is better than every one before; a value that is undefined never is."""
         lower = self.metric.removeprefix("val/") in LOWER_IS_BETTER
         better = value is not None and math.isfinite(value)
-        if better and self.value is not None:
+        if better and self.value is not None and epoch != self.epoch:  # the same epoch: it is trained once more
             better = value < self.value if lower else value > self.value  # type: ignore[operator]
         if better:
             self.epoch, self.value, self.since = epoch, value, 0
@@ -53,23 +59,43 @@ class Best:
 
 
 @dataclass
+class History:
+    """Where training is: the epoch in progress (from 1), how much of it is done, and what happened so far."""
+
+    best: Best
+    epoch: int = 1
+    batches: int = 0  # of the epoch in progress
+    steps: int = 0
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    skipped: int = 0  # steps that were not finite
+    skipped_in_a_row: int = 0
+    skipped_in_epoch: int = 0
+    rows_at_once: int | None = None  # a limit that want of memory has set
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+
+@dataclass
+class Snapshot:
+    """What it takes to go on with training exactly where it was, besides the weights in a tuned state."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+@dataclass
 class Hooks:
-    """What the loop tells, and to whom; it neither draws nor writes files itself."""
+    """What the loop tells, and to whom; it neither draws nor writes files itself.
+
+    `check` may raise RunStopped, and is called at every step boundary. `store` must put the snapshot on the disk.
+    """
 
     step: Callable[[dict[str, Any]], None] = lambda report: None
     epoch: Callable[[dict[str, Any]], None] = lambda report: None
     best: Callable[[Best], None] = lambda best: None
-    last: Callable[[Best], None] = lambda best: None
-
-
-@dataclass
-class History:
-    """What happened: a report for each epoch, the best one and the number of optimizer steps."""
-
-    best: Best
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    steps: int = 0
-    stopped_early: bool = False
+    store: Callable[[Snapshot, History], None] = lambda taken, history: None
+    check: Callable[[], None] = lambda: None
+    warn: Callable[[str], None] = lambda message: None
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -91,127 +117,301 @@ def fit(
     compute: Compute,
     validate: Callable[[], dict[str, Any]] | None,
     hooks: Hooks | None = None,
+    *,
+    resume: Snapshot | None = None,
 ) -> History:
-    """Train `model` in place by a resolved `train` spec.
+    """Train `model` in place by a resolved `train` spec; with `resume`, go on where that snapshot was taken.
 
     `validate` scores the model on val and returns its metrics, `loss` among them; None when there is no val
-    split: then every epoch is the best so far. Raises TrainingError when the loss is no longer finite.
+    split: then every epoch is the best so far. Raises TrainingError when the loss is not finite in too many steps,
+    and RunStopped when the hooks ask for it, after training was stored.
     """
-    hooks = hooks or Hooks()
-    optimizer = make_optimizer(model, train)
-    per_epoch = steps_per_epoch(len(batches), train.accumulation)
-    epochs = int(train.epochs)
-    schedule = make_schedule(optimizer, train, per_epoch * epochs)
-    scaler = compute.scaler()
-    history = History(Best(train.early_stopping.metric))
-    patience = int(train.early_stopping.patience)
+    return _Training(model, train, batches, criterion, compute, validate, hooks or Hooks(), resume).run()
 
-    for epoch in range(1, epochs + 1):
-        started = time.monotonic()
-        learning_rate = float(schedule.get_last_lr()[-1])
-        loss = _train_epoch(
-            model, train, batches, criterion, compute, optimizer, schedule, scaler, hooks, history, epoch, per_epoch
-        )
+
+class _Training:
+    def __init__(
+        self,
+        model: TunedModel,
+        train: TrainSpec,
+        batches: Batches,
+        criterion: Criterion,
+        compute: Compute,
+        validate: Callable[[], dict[str, Any]] | None,
+        hooks: Hooks,
+        resume: Snapshot | None,
+    ) -> None:
+        self.model, self.train, self.batches, self.criterion = model, train, batches, criterion
+        self.compute, self.validate, self.hooks = compute, validate, hooks
+        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(model, train)
+        self.per_epoch = steps_per_epoch(len(batches), train.accumulation)
+        self.epochs = int(train.epochs)
+        self.schedule = make_schedule(self.optimizer, train, self.per_epoch * self.epochs)
+        self.scaler = compute.scaler()
+        self.cadence = Cadence(train.checkpoint_every)
+        self.history = History(Best(train.early_stopping.metric))
+        normalises = any(isinstance(module, _NormBase) and module.training for module in model.modules())
+        self.limit = RowLimit(self._tell_limit, least=2 if normalises else 1)
+        wide = torch.float32 if compute.device.type == "mps" else torch.float64
+        self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
+        self.count_sum = torch.zeros_like(self.loss_sum)
+        self.began, self.reported = time.monotonic(), 0.0
+        self.changed = resume is None  # since training was last stored
+        if resume is not None:
+            self._put_back(resume)
+
+    # The epochs.
+
+    def run(self) -> History:
+        history, patience = self.history, int(self.train.early_stopping.patience)
+        try:
+            while history.epoch <= self.epochs and not history.stopped_early:
+                self._epoch()
+                if self.validate is not None and patience and history.best.since >= patience:
+                    history.stopped_early = True
+                if self._over or self.cadence.due_after_epoch():
+                    self._store()
+            if self.changed:
+                self._store()
+        except RunStopped as stopped:
+            raise RunStopped(
+                f"{stopped.message} at step {history.steps} of {self._steps}{self._store_at_stop()}"
+            ) from None
+        if history.best.epoch == 0:
+            raise TrainingError(
+                f"{history.best.metric} was undefined in every epoch, so no epoch can be called the best",
+                hint="Choose another train.early_stopping.metric, or make the val split larger.",
+            )
+        return history
+
+    @property
+    def _steps(self) -> int:
+        return self.per_epoch * self.epochs
+
+    @property
+    def _over(self) -> bool:
+        return self.history.epoch > self.epochs or self.history.stopped_early
+
+    def _epoch(self) -> None:
+        """One pass over the training split, then one over val."""
+        history, started = self.history, time.monotonic()
+        self._train_epoch()
+        self._require_finite_weights()
         report: dict[str, Any] = {
-            "epoch": epoch,
-            "epochs": epochs,
-            "train": {"loss": loss},
-            "learning_rate": learning_rate,
+            "epoch": history.epoch,
+            "epochs": self.epochs,
+            "train": {"loss": float(self.loss_sum / self.count_sum)},
+            "learning_rate": self._rate(),
             "seconds": round(time.monotonic() - started, 3),
         }
-        if validate is None:
-            history.best.epoch, improved = epoch, True
+        if history.skipped_in_epoch:
+            report["skipped_steps"] = history.skipped_in_epoch
+        best = replace(history.best)
+        if self.validate is None:
+            best.epoch, improved = history.epoch, True
         else:
-            report["val"] = validate()
-            improved = history.best.offer(epoch, report["val"].get(history.best.metric.removeprefix("val/")))
+            report["val"] = self.validate()
+            value = report["val"].get(best.metric.removeprefix("val/"))
+            improved = best.offer(history.epoch, value if math.isfinite(report["val"]["loss"]) else None)
         report["best"] = improved
-        history.epochs.append(report)
         if improved:
-            hooks.best(history.best)
-        hooks.epoch(report)
-        if validate is not None and patience and history.best.since >= patience:
-            history.stopped_early = True
-            break
-    hooks.last(history.best)
-    if history.best.epoch == 0:
-        raise TrainingError(
-            f"{history.best.metric} was undefined in every epoch, so no epoch can be called the best",
-            hint="Choose another train.early_stopping.metric, or make the val split larger.",
-        )
-    return history
+            self.hooks.best(best)
+        history.best = best  # only now: what is said to be the best is on the disk
+        self.hooks.epoch(report)
+        history.epochs.append(report)
+        history.epoch, history.batches, history.skipped_in_epoch = history.epoch + 1, 0, 0
+        self.loss_sum.zero_()
+        self.count_sum.zero_()
 
+    def _train_epoch(self) -> None:
+        """The rest of the epoch in progress: all of it, unless training was resumed within it."""
+        history, train = self.history, self.train
+        self.model.train()
+        self.batches.set_epoch(history.epoch - 1, skip=history.batches)
+        rows, started = 0, time.monotonic()
+        for group in groups_of(self.batches, train.accumulation):
+            rate = self._rate()
+            loss, norm = self._step(group)
+            rows += sum(len(batch.rows) for batch in group)
+            now, step = time.monotonic(), steps_per_epoch(history.batches, train.accumulation)
+            if now - self.reported >= REPORT_INTERVAL or step == self.per_epoch:
+                self.reported = now
+                self.hooks.step(
+                    {
+                        "step": history.steps,
+                        "epoch": history.epoch,
+                        "epoch_step": step,
+                        "epoch_steps": self.per_epoch,
+                        "epochs": self.epochs,
+                        "loss": loss,
+                        "learning_rate": rate,
+                        "gradient_norm": norm,
+                        "rate": round(rows / max(now - started, 1e-9), 2),
+                    }
+                )
+            if self.cadence.due(history.steps):
+                self._store()
+            self.hooks.check()
 
-def _train_epoch(
-    model: TunedModel,
-    train: TrainSpec,
-    batches: Batches,
-    criterion: Criterion,
-    compute: Compute,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    hooks: Hooks,
-    history: History,
-    epoch: int,
-    per_epoch: int,
-) -> float:
-    """One pass over the training split; returns its mean loss."""
-    model.train()
-    batches.set_epoch(epoch - 1)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss_sum = torch.zeros(
-        (), device=compute.device, dtype=torch.float64 if compute.device.type != "mps" else torch.float32
-    )
-    count_sum = torch.zeros_like(loss_sum)
-    rows, rate = 0, 0.0
-    started = reported = time.monotonic()
+    def _rate(self) -> float:
+        return float(self.schedule.get_last_lr()[-1])
 
-    for step, group in enumerate(groups_of(batches, train.accumulation), start=1):
-        group = [batch.to(compute.device, non_blocking=True) for batch in group]
-        count = torch.stack([criterion.count(_targets(batch)) for batch in group]).sum()
-        group_loss = torch.zeros_like(loss_sum)
-        for batch in group:
-            with compute.autocast():
-                outputs = _forward(model, batch)
-            # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
-            loss = criterion.sum(outputs, _targets(batch))
-            scaler.scale(loss / count).backward()
-            group_loss += loss.detach()
-            rows += len(batch.rows)
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(learning, train.clip_norm or math.inf)
-        rate = float(schedule.get_last_lr()[-1])
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        if scaler.get_scale() >= scale:  # a step that fp16 overflow skipped moves no schedule
-            schedule.step()
+    # One step.
+
+    def _step(self, group: list[Batch]) -> tuple[float, float]:
+        """One optimizer step over the batches of a group; returns its mean loss and the norm of its gradient.
+
+        A step whose loss or gradient is not finite changes nothing but the count of such steps.
+        """
+        history, self.changed = self.history, True
+        moved = [batch.to(self.compute.device, non_blocking=True) for batch in group]
+        loss_sum, count = self._gradients(moved)
+        self.scaler.unscale_(self.optimizer)
+        norm_tensor = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)
+        # The one device-to-host sync of a step.
+        loss, norm = torch.stack([loss_sum / count, norm_tensor.to(loss_sum.dtype)]).tolist()
+        usable = math.isfinite(loss) and math.isfinite(norm)
+        # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
+        scaling_down = self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1
+        if usable or self.scaler.is_enabled():
+            self._update()
+        self.optimizer.zero_grad(set_to_none=True)
         history.steps += 1
-        loss_sum += group_loss
-        count_sum += count
+        history.batches += len(group)
+        if usable:
+            self.schedule.step()
+            self.loss_sum += loss_sum
+            self.count_sum += count
+            history.skipped_in_a_row = 0
+        elif not scaling_down:
+            self._count_skipped(loss, norm, group)
+        return loss, norm
 
-        now = time.monotonic()
-        if now - reported >= REPORT_INTERVAL or step == per_epoch:
-            reported = now
-            value = float(group_loss / count)  # device-to-host sync
-            _require_finite(value, history.steps, epoch, rate, group)
-            hooks.step(
-                {
-                    "step": history.steps,
-                    "epoch": epoch,
-                    "epoch_step": step,
-                    "epoch_steps": per_epoch,
-                    "epochs": int(train.epochs),
-                    "loss": value,
-                    "learning_rate": rate,
-                    "gradient_norm": float(norm),
-                    "rate": round(rows / max(now - started, 1e-9), 2),
-                }
+    def _update(self) -> None:
+        try:
+            self.scaler.step(self.optimizer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory in the optimizer's step {self.history.steps + 1}: {self.train.optimizer!r} has no room "
+                "for its state",
+                hint="Set tuning.method = 'lora' or 'partial', or train.optimizer = 'adafactor' or 'sgd'.",
+            ) from error
+        self.scaler.update()
+
+    def _gradients(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+        """Gradients of a group's mean loss; returns the sum of its losses and what that is divided by.
+
+        When memory runs out the group is done again in smaller parts, which add up to the same gradient.
+        """
+        while True:
+            try:
+                return self._accumulate(group)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            except MemoryError:
+                pass
+            # Out of the handler, whose traceback holds on to tensors.
+            self.optimizer.zero_grad(set_to_none=True)
+            largest = max(len(piece) for batch in group for piece in self.limit.pieces(batch))
+            self.limit.halve(largest, "training on")
+
+    def _accumulate(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+        count = torch.stack([self.criterion.count(_targets(batch)) for batch in group]).sum()
+        loss_sum = torch.zeros_like(self.loss_sum)
+        for batch in group:
+            for piece in self.limit.pieces(batch):
+                with self.compute.autocast():
+                    outputs = _forward(self.model, piece)
+                # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
+                loss = self.criterion.sum(outputs, _targets(piece))
+                self.scaler.scale(loss / count).backward()
+                loss_sum += loss.detach()
+        return loss_sum, count
+
+    def _tell_limit(self, text: str) -> None:
+        self.history.rows_at_once = self.limit.rows
+        self.hooks.warn(f"{text}, accumulated to the same effective batch size")
+
+    # What is not finite.
+
+    def _count_skipped(self, loss: float, norm: float, group: list[Batch]) -> None:
+        history = self.history
+        history.skipped += 1
+        history.skipped_in_epoch += 1
+        history.skipped_in_a_row += 1
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+        rows = [int(row) for batch in group for row in batch.rows]
+        listed = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
+        place = f"at step {history.steps} (epoch {history.epoch}, learning rate {self._rate():.3g}, rows {listed})"
+        whole_epoch = history.skipped_in_epoch == self.per_epoch
+        if history.skipped_in_a_row >= MOST_SKIPPED or whole_epoch:
+            many = "every step of an epoch" if whole_epoch else f"{history.skipped_in_a_row} steps in a row"
+            raise TrainingError(
+                f"{what} {place}, and was not finite in {many}",
+                hint="Lower train.learning_rate, set train.precision = 'fp32', or look at those rows.",
             )
-    mean = float(loss_sum / count_sum)
-    _require_finite(mean, history.steps, epoch, rate, group)
-    return mean
+        self.hooks.warn(f"{what} {place}: the step was skipped")
+
+    def _require_finite_weights(self) -> None:
+        if all(bool(torch.isfinite(parameter).all()) for parameter in self.learning):
+            return
+        raise TrainingError(
+            f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, learning "
+            f"rate {self._rate():.3g})",
+            hint="Lower train.learning_rate or set train.precision = 'fp32'. The checkpoints before are intact.",
+        )
+
+    # Storing and going on.
+
+    def _store(self) -> None:
+        """Put training on the disk, unless its weights are lost: then the checkpoint before stays."""
+        self._require_finite_weights()
+        started = time.monotonic()
+        self.history.seconds += started - self.began
+        self.began = started
+        self.hooks.store(self._take(), self.history)
+        self.changed = False
+        self.cadence.stored(self.history.steps, time.monotonic() - started)
+
+    def _store_at_stop(self) -> str:
+        try:
+            if self.changed:
+                self._store()
+        except RunStopped:  # it waited for room on the disk
+            return ", without a checkpoint of that step for want of room on the disk"
+        return ""
+
+    def _take(self) -> Snapshot:
+        tensors, optimizer = snapshot.take_optimizer(self.optimizer)
+        generators, generator_values = snapshot.take_generators()
+        exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
+        sums = {"sum.loss": self.loss_sum, "sum.count": self.count_sum}
+        values = {
+            "history": finite(asdict(self.history)),
+            "optimizer": optimizer,
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": generator_values,
+        }
+        whole = {**tensors, **generators, **exact, **sums}
+        return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in whole.items()}, values)
+
+    def _put_back(self, taken: Snapshot) -> None:
+        history = dict(taken.values["history"])
+        self.history = History(**{**history, "best": Best(**history["best"])})
+        self.limit.rows = self.history.rows_at_once
+        exact = {name.removeprefix("exact."): t for name, t in taken.tensors.items() if name.startswith("exact.")}
+        self.model.load_exact_state(exact)
+        snapshot.put_optimizer(self.optimizer, taken.tensors, taken.values["optimizer"])
+        self.schedule.load_state_dict(taken.values["schedule"])
+        self.scaler.load_state_dict(taken.values["scaler"])
+        self.loss_sum.copy_(taken.tensors["sum.loss"])
+        self.count_sum.copy_(taken.tensors["sum.count"])
+        snapshot.put_generators(taken.tensors, taken.values["generators"])
 
 
 def _forward(model: TunedModel, batch: Batch) -> Tensor:
@@ -229,13 +429,3 @@ def _forward(model: TunedModel, batch: Batch) -> Tensor:
 def _targets(batch: Batch) -> Tensor:
     assert batch.targets is not None, "training needs labels"
     return batch.targets
-
-
-def _require_finite(loss: float, step: int, epoch: int, rate: float, group: list[Batch]) -> None:
-    if math.isfinite(loss):
-        return
-    rows = [int(row) for batch in group for row in batch.rows][:8]
-    raise TrainingError(
-        f"the loss is {loss} at step {step} (epoch {epoch}, learning rate {rate:.3g}, rows {rows} …)",
-        hint="Lower train.learning_rate, set train.precision = 'fp32', or look at those rows.",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from deeptune.data.source import Source
 from deeptune.engine import evaluate
 from deeptune.engine.device import Compute, choose_compute
 from deeptune.engine.evaluate import Outputs, Progress
+from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.restore import TrainedRun, load_run
 from deeptune.engine.tables import embedding_table, prediction_table
@@ -85,10 +87,12 @@ def apply(
     targets: np.ndarray | None = None,
     criterion: Criterion | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Applied:
     """Run every usable row of `source` through the model. `targets` (N,) go with all rows; NaN or −1 is no label.
 
-    Raises DataError for a sample that can't be used when `on_bad_sample` is `error`.
+    `tell` gets a sentence when memory runs out and fewer rows go through at once. Raises DataError for a sample that
+    can't be used when `on_bad_sample` is `error`.
     """
     rows = np.arange(source.num_rows, dtype=np.int64)
     bad = check_samples(source, input, modality, rows, progress=progress)
@@ -117,6 +121,7 @@ def apply(
         compute,
         criterion=criterion,
         embed=embed,
+        limit=RowLimit(tell),
         total=len(good),
         progress=progress,
     )
@@ -139,6 +144,7 @@ def apply_run(
     batch_size: int | None = None,
     on_bad_sample: str = "skip",
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Applied, np.ndarray | None]:
     """A run's model over another file with the run's own columns and preprocessing; the truth too when `labelled`."""
     source = Source.open(data, key="--data")
@@ -167,6 +173,7 @@ def apply_run(
         targets=targets,
         criterion=criterion,
         progress=progress,
+        tell=tell,
     )
     return applied, truth
 
@@ -200,6 +207,7 @@ def embed_with_backbone(
     seed: int = 42,
     on_bad_sample: str = "skip",
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Applied:
     """Pass a file through a plain backbone, without any head: its embeddings are its pooled features."""
     compute = choose_compute(device)
@@ -209,5 +217,5 @@ def embed_with_backbone(
     backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
     return apply(
         PooledBackbone(backbone), backbone, source, column, modality, compute,
-        batch_size=batch_size, embed=True, on_bad_sample=on_bad_sample, progress=progress,
+        batch_size=batch_size, embed=True, on_bad_sample=on_bad_sample, progress=progress, tell=tell,
     )  # fmt: skip

@@ -15,11 +15,12 @@ from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, batch_slices, make_loader
-from deeptune.data.plan import DataPlan, SplitData, plan_data
+from deeptune.data.plan import DataPlan, SplitData, open_sources, plan_data, sources_fingerprint
 from deeptune.engine.device import Compute, choose_compute, seed_everything
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.optim import Criterion
+from deeptune.engine.resume import Earlier
 from deeptune.errors import SpecError
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
@@ -42,10 +43,13 @@ class Prepared:
     steps: int
 
 
-def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None) -> Prepared:
+def prepare(
+    spec: RunSpec, *, meta: bool = False, journal: Journal | None = None, earlier: Earlier | None = None
+) -> Prepared:
     """Resolve a spec against its data and backbone. With `meta`, no weights are loaded: sizes only.
 
-    Raises DataError, WeightsError or SpecError with what has to change.
+    With `earlier`, what a run is made of must be what it was then. Raises DataError, WeightsError or SpecError with
+    what has to change.
     """
     info = find(spec.backbone.name)
     if spec.backbone.weights not in ("pretrained", "random"):
@@ -53,7 +57,10 @@ def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None
     compute = choose_compute(spec.train.device, spec.train.precision)
     if journal:
         journal.phase("data")
-    plan = plan_data(spec, progress=journal.progress if journal else None)
+    sources = open_sources(spec)
+    if earlier:
+        earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
+    plan = plan_data(spec, sources=sources, progress=journal.progress if journal else None)
     if info.modality != plan.modality:
         raise SpecError(
             f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is {plan.modality} "
@@ -65,6 +72,9 @@ def prepare(spec: RunSpec, *, meta: bool = False, journal: Journal | None = None
     seed_everything(spec.train.seed)
     backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta" if meta else "cpu")
     resolved = _resolve(spec, backbone, plan, compute)
+    if earlier:
+        earlier.require_backbone(backbone.fingerprint)
+        earlier.require_spec(resolved)
     model = build_model(resolved, backbone, plan.outputs)
     batches = len(batch_slices(len(plan.splits["train"].rows), int(resolved.train.batch_size), training=True))
     steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)

@@ -17,7 +17,7 @@ from deeptune.engine.journal import Journal
 from deeptune.engine.sampler import Sampler
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
-from deeptune.runs.control import StopFlag
+from deeptune.runs.control import StopFlag, forget_stop_request
 from deeptune.runs.lock import run_lock
 from deeptune.spec import load_spec
 
@@ -29,6 +29,8 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
     """
     stop = StopFlag()
     with _signals(stop), run_lock(run):
+        forget_stop_request(run)  # before anyone can know that this runner is at work
+        spec = load_spec(run.spec)
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
         journal = Journal(run, stop)
         journal.status.update(force=True)
@@ -37,7 +39,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         try:
             from deeptune.engine.train import execute  # takes seconds, in which the run already shows as starting
 
-            return execute(load_spec(run.spec), run, journal=journal, force=force, argv=argv)
+            return execute(spec, run, journal=journal, force=force, argv=argv)
         finally:
             sampler.stop()
             journal.events.close()

@@ -12,7 +12,7 @@ import psutil
 from deeptune.engine.journal import Journal
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
-from deeptune.runs.control import forget_stop_request, take_stop_request
+from deeptune.runs.control import take_stop_request
 
 SAMPLE_INTERVAL = 5.0  # seconds between samples
 LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
@@ -29,7 +29,6 @@ class Sampler:
         self._gpus = _nvidia_gpus()
 
     def start(self) -> None:
-        forget_stop_request(self._run)
         self._process.cpu_percent()  # the first call starts the measuring
         self._thread.start()
 
@@ -38,10 +37,12 @@ class Sampler:
         self._thread.join(timeout=5)
 
     def _work(self) -> None:
-        sampled = time.monotonic()
+        sampled, told = time.monotonic(), False
         while not self._over.wait(LOOK_INTERVAL):
             if take_stop_request(self._run):
                 self._journal.stop.request("asked for by `deeptune stop`")
+            if self._journal.stop.reason is not None and not told:  # by a signal as well
+                told = True
                 with suppress(DeepTuneError):
                     self._journal.events.write("stopping", reason=self._journal.stop.reason)
                     self._journal.status.update(state="stopping", force=True)

@@ -33,7 +33,8 @@ def prediction_table(
     """A row for each of `rows` (ascending): `row`, `truth` when known, `prediction` in the label's own value and,
     for classification, `probabilities` (in the order of labels.json) and `confidence`.
 
-    Rows that the model never saw (in `errors`) have nulls and the reason in a column `error`.
+    `truth` is a target for each of `rows`; −1 or NaN, for a label that is not known, becomes null. `errors` says, in
+    a column `error`, why a row has nulls (the model never saw it), or what an empty sample gave (it saw that instead).
     """
     place, seen = _placement(rows, outputs)
     columns: dict[str, pa.Array] = {"row": pa.array(rows, pa.int64())}
@@ -41,7 +42,7 @@ def prediction_table(
         chances = probabilities(outputs.logits)
         top = chances.argmax(axis=1) if len(chances) else np.zeros(0, np.int64)
         if truth is not None:
-            columns["truth"] = labels.decode_all(truth)
+            columns["truth"] = _masked(labels.decode_all(np.maximum(truth, 0)), truth >= 0)
         columns["prediction"] = _masked(labels.decode_all(_gather(top, place)), seen)
         columns["probabilities"] = _lists(chances, place, seen)
         columns["confidence"] = pa.array(
@@ -49,7 +50,7 @@ def prediction_table(
         )
     else:
         if truth is not None:
-            columns["truth"] = pa.array(truth, pa.float64())
+            columns["truth"] = pa.array(truth, pa.float64(), mask=np.isnan(truth))
         columns["prediction"] = pa.array(_gather(predicted_numbers(outputs.logits, labels), place), mask=~seen)
     return _with_errors(pa.table(columns), rows, errors)
 
@@ -63,7 +64,10 @@ def embedding_table(
     leave_out: set[str],
     errors: Mapping[int, str] | None = None,
 ) -> pa.Table:
-    """`row`, `label` (as in the source), `embedding` (fixed-size list of float32), then the kept columns."""
+    """`row`, `label` (as in the source), `embedding` (fixed-size list of float32), then the kept columns.
+
+    `rows` are ascending; `errors` are told as in `prediction_table`.
+    """
     assert outputs.embeddings is not None
     place, seen = _placement(rows, outputs)
     width = outputs.embeddings.shape[1]

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import platform
-import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from deeptune import __version__
-from deeptune.checkpoint import load_checkpoint, save_checkpoint
+from deeptune.checkpoint import Checkpoint, drop_previous, load_checkpoint, read_manifest, save_checkpoint
 from deeptune.data.loader import Loader
 from deeptune.data.plan import DataPlan, SplitData
 from deeptune.engine import evaluate
 from deeptune.engine.device import memory_in_use, seed_everything
 from deeptune.engine.features import FeatureLoader, can_store, compute_features
 from deeptune.engine.journal import Journal
-from deeptune.engine.loop import Batches, Best, History, Hooks, fit
+from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
+from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader
 from deeptune.engine.restore import rebuild_model
+from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
+from deeptune.engine.snapshot import generators_left_alone
 from deeptune.engine.tables import embedding_table, prediction_table, write_table
 from deeptune.errors import CheckpointError, DeepTuneError, RunStopped
 from deeptune.model.build import TunedModel
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
+from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.model import Split
 
@@ -48,19 +53,20 @@ def execute(
     force: bool = False,
     argv: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Do the whole run in `run`, an empty run directory, and return the content of result.json.
+    """Do the whole run in `run`, or the rest of it, and return the content of result.json.
 
-    Whatever happens is in the directory: events, status and, at the end, result.json with `state` `done` or
-    `failed`. Errors are re-raised after they were recorded.
+    `run` is an empty run directory, or that of a run which did not come to its end. Whatever happens is in the
+    directory: events, status and, at the end, result.json with `state` `done`, `stopped` or `failed`. Errors are
+    re-raised after they were recorded. `force` goes on though spec, data or backbone changed.
     """
-    started = time.time()
     own = journal is None
     journal = journal or Journal(run)
-    journal.events.write("run", id=run.id, started=started, pid=os.getpid())
+    clock = Clock(earlier_seconds(journal.events.earlier))
     try:
-        result = _execute(spec, run, journal, started, argv or sys.argv)
+        journal.events.write("run", id=run.id, started=clock.started, pid=os.getpid())
+        result = _execute(spec, run, journal, clock, force, argv or sys.argv)
     except BaseException as error:
-        _record_end(run, journal, error, started)
+        _record_end(run, journal, error, clock)
         raise
     finally:
         if own:
@@ -68,30 +74,47 @@ def execute(
     return result
 
 
-def _record_end(run: RunDirectory, journal: Journal, error: BaseException, started: float) -> None:
-    known = isinstance(error, DeepTuneError)
+class Clock:
+    """When this attempt started, and how long the run has taken with those before it; the system's clock may jump."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.started = time.time()
+        self._began, self._before = time.monotonic(), before
+
+    @property
+    def seconds(self) -> float:
+        return round(self._before + time.monotonic() - self._began, 3)
+
+
+def _record_end(run: RunDirectory, journal: Journal, error: BaseException, clock: Clock) -> None:
     state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
-    message = str(error) if known else f"{type(error).__name__}: {error}"
-    told = {"title": error.title, "message": error.message, "hint": error.hint} if known else None
+    message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
+    if isinstance(error, DeepTuneError):
+        message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
     with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
         journal.events.write("end", state=state, message=message)
         journal.status.update(state=state, message=message, force=True)
-        seconds = round(time.time() - started, 3)
-        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": seconds})
+        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
 
 
-def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float, argv: list[str]) -> dict[str, Any]:
-    write_text(run.spec, dump_spec(spec))
-    write_json(run.run, _provenance(argv, started))
+def _execute(
+    spec: RunSpec, run: RunDirectory, journal: Journal, clock: Clock, force: bool, argv: list[str]
+) -> dict[str, Any]:
     torch.use_deterministic_algorithms(spec.train.device == "cpu" or not torch.cuda.is_available(), warn_only=True)
+    earlier = Earlier.read(run, journal, force=force)
+    if earlier is None:
+        write_text(run.spec, dump_spec(spec))
+        write_json(run.run, _provenance(argv, clock))
 
-    ready = prepare(spec, journal=journal)
+    ready = prepare(spec, journal=journal, earlier=earlier)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
     model = ready.model.to(compute.device)
     trainable, total = model.counts()
     for warning in plan.warnings:
         journal.warn(warning)
-    _write_inputs(run, ready, argv, started)
+    checkpoint = find_checkpoint(run, journal) if earlier else None
+    _write_inputs(run, ready, argv, clock, earlier, checkpoint)
+    journal.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
     journal.events.write(
         "start",
         task=spec.task,
@@ -107,11 +130,15 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
         metric=spec.train.early_stopping.metric,
         patience=int(spec.train.early_stopping.patience),
     )
+    if earlier:
+        history = checkpoint.manifest["training"]["history"] if checkpoint else {"steps": 0, "epoch": 1}
+        journal.events.write("resume", step=history["steps"], epoch=history["epoch"])
     # The data is known now: what the head starts from must not depend on how it was read.
     seed_everything(spec.train.seed)
     loaders = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
     _warn_truncation(loaders, ready, journal)
     criterion = make_criterion(ready)
+    limit = RowLimit(journal.warn)
 
     scored: dict[Any, Any] = dict(loaders)
     tables: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
@@ -122,7 +149,13 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
         passed, total_rows = 0, sum(len(loaders[split].rows) for split in SPLITS)
         for split in SPLITS:
             tables[split] = compute_features(
-                ready.backbone, loaders[split], compute, progress=journal.progress, before=passed, total=total_rows
+                ready.backbone,
+                loaders[split],
+                compute,
+                limit=limit,
+                progress=journal.progress,
+                before=passed,
+                total=total_rows,
             )
             passed += len(loaders[split].rows)
             scored[split] = FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
@@ -132,27 +165,35 @@ def _execute(spec: RunSpec, run: RunDirectory, journal: Journal, started: float,
         train_batches = split_loader(ready, "train", shuffle=True)
 
     journal.phase("train")
-    if spec.head.standardise:
+    if checkpoint is not None:
+        model.load_tuned_state(checkpoint.state)
+    elif spec.head.standardise:
         model.head.standardise(_sampled_features(ready, tables["train"][0] if tables else None))
-    probe = _probe(ready)
-    history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe)
+    with generators_left_alone():
+        probe = _probe(ready)
+    resume = snapshot_of(checkpoint) if checkpoint else None
+    history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe, limit, resume)
     if history.stopped_early:
         journal.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
 
     journal.phase("verify")
     model = verified_best(ready, run, probe)
+    history.best = replace(history.best, **read_manifest(run.best)["best"])
 
     journal.phase("test")
-    metrics, outputs = _score_splits(ready, model, scored, criterion, journal)
-    write_json(run.metrics, metrics)
-    write_table(_split_predictions(ready, outputs["test"], "test"), run.predictions)
+    metrics, outputs = _score_splits(ready, model, scored, criterion, journal, limit)
+    journal.keep(lambda: write_json(run.metrics, metrics))
+    predictions = _split_predictions(ready, outputs["test"], "test")
+    journal.keep(lambda: write_table(predictions, run.predictions))
 
     if spec.embed.splits:
         journal.phase("embed")
-        _embed_splits(ready, run, model, scored, outputs, journal)
+        _embed_splits(ready, run, model, scored, outputs, journal, limit)
 
-    result = _result(ready, run, history, metrics, model, started, journal)
-    write_json(run.result, result)
+    result = _result(ready, run, history, metrics, model, clock, journal)
+    journal.keep(lambda: write_json(run.result, result))
+    for folder in (run.best, run.last):
+        drop_previous(folder)
     journal.phase("report")
     try:
         write_report(run.path)
@@ -172,35 +213,57 @@ def _fit(
     val: Any,
     criterion: Criterion,
     probe: dict[str, torch.Tensor],
+    limit: RowLimit,
+    resume: Snapshot | None,
 ) -> History:
     spec, plan = ready.spec, ready.plan
-    started = time.monotonic()
+    started = told = time.monotonic()
+    first_step = resume.values["history"]["steps"] if resume else 0
     verified = False
 
     def on_step(report: dict[str, Any]) -> None:
-        done = report["step"] / max(ready.steps, 1)
-        elapsed = time.monotonic() - started
+        nonlocal told
+        now = time.monotonic()
+        elapsed = now - started
+        left = elapsed * (ready.steps - report["step"]) / max(report["step"] - first_step, 1)
         memory = memory_in_use(ready.compute.device)
-        journal.events.write("step", **report, memory=memory)
-        journal.status.update(**report, steps=ready.steps, memory=memory, eta=round(elapsed / done - elapsed, 1))
+        journal.status.update(**report, steps=ready.steps, memory=memory, eta=round(left, 1))
+        # A log of a day stays short enough to be read in a second.
+        if report["epoch_step"] == report["epoch_steps"] or now - told >= min(5.0, elapsed / 1000):
+            told = now
+            journal.events.write("step", **report, memory=memory)
 
     def on_epoch(report: dict[str, Any]) -> None:
         journal.events.write("epoch", **report)
 
     def on_best(best: Best) -> None:
         nonlocal verified
-        _save(ready, run.best, model, best)
+        journal.keep(lambda: _save(ready, run.best, model, best))
         if not verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
             _verify(ready, run, model, probe)
             verified = True
         journal.events.write("checkpoint", which="best", epoch=best.epoch, metric=best.metric, value=best.value)
         journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
 
-    def on_last(best: Best) -> None:
-        _save(ready, run.last, model, best)
+    def store(taken: Snapshot, history: History) -> None:
+        journal.keep(lambda: _save(ready, run.last, model, history.best, taken))
+        drop_previous(run.best)  # the best one is now known to the last one
+        journal.events.write("checkpoint", which="last", epoch=history.epoch, step=history.steps)
+        journal.status.update(checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 
     def validate() -> dict[str, Any]:
-        outputs = evaluate.run(model, val, ready.compute, criterion=criterion)
+        outputs = evaluate.run(
+            model,
+            val,
+            ready.compute,
+            criterion=criterion,
+            limit=limit,
+            progress=lambda done, total: journal.stop.check(),
+        )
+        if not np.isfinite(outputs.logits).all():
+            broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
+            journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
+            return {"loss": math.nan}
         scores = evaluate.score(outputs, _truth(plan, "val", outputs.rows), plan.labels)
         return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
 
@@ -211,7 +274,8 @@ def _fit(
         criterion,
         ready.compute,
         validate if len(plan.splits["val"].rows) else None,
-        Hooks(on_step, on_epoch, on_best, on_last),
+        Hooks(on_step, on_epoch, on_best, store, journal.stop.check, journal.warn),
+        resume=resume,
     )
 
 
@@ -239,7 +303,8 @@ def _probe(ready: Prepared) -> dict[str, torch.Tensor]:
     return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
 
 
-def _save(ready: Prepared, folder: Path, model: TunedModel, best: Best) -> None:
+def _save(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: Snapshot | None = None) -> None:
+    """Store the model as it is; with a snapshot, so that training can go on from it."""
     spec = ready.spec
     manifest = {
         "deeptune": __version__,
@@ -253,8 +318,17 @@ def _save(ready: Prepared, folder: Path, model: TunedModel, best: Best) -> None:
         "head": spec.head.model_dump(),
         "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
+        **({"training": taken.values} if taken else {}),
     }
-    save_checkpoint(folder, model.tuned_state(), manifest, method=spec.tuning.method)
+    save_checkpoint(
+        folder,
+        model.tuned_state(),
+        manifest,
+        method=spec.tuning.method,
+        training=taken.tensors if taken else None,
+        # The best one of the time of `last` is kept until `last` knows the new one.
+        keep="newest" if taken else "oldest",
+    )
 
 
 def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -273,8 +347,9 @@ def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
 
 def _verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]) -> TunedModel:
     """Load `best` into a model built from nothing and compare logits with the one in memory, bit by bit."""
-    stored = _rebuild(ready, run)
-    expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
+    with generators_left_alone():
+        stored = _rebuild(ready, run)
+        expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
     if not torch.equal(expected, found):
         difference = (expected.float() - found.float()).abs().max().item()
         raise CheckpointError(
@@ -295,7 +370,12 @@ def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Ten
 
 
 def _score_splits(
-    ready: Prepared, model: TunedModel, scored: dict[str, Any], criterion: Criterion, journal: Journal
+    ready: Prepared,
+    model: TunedModel,
+    scored: dict[str, Any],
+    criterion: Criterion,
+    journal: Journal,
+    limit: RowLimit,
 ) -> tuple[dict[str, Any], dict[str, evaluate.Outputs]]:
     """Metrics of val and test, and the outputs of every split that was passed (embeddings with them)."""
     metrics: dict[str, Any] = {}
@@ -309,6 +389,7 @@ def _score_splits(
             ready.compute,
             criterion=criterion,
             embed=embed,
+            limit=limit,
             total=len(rows),
             progress=journal.progress,
         )
@@ -336,6 +417,7 @@ def _embed_splits(
     scored: dict[str, Any],
     outputs: dict[str, evaluate.Outputs],
     journal: Journal,
+    limit: RowLimit,
 ) -> None:
     plan = ready.plan
     for split in ready.spec.embed.splits:
@@ -344,10 +426,16 @@ def _embed_splits(
             continue
         if split not in outputs or outputs[split].embeddings is None:
             outputs[split] = evaluate.run(
-                model, scored[split], ready.compute, embed=True, total=len(data.rows), progress=journal.progress
+                model,
+                scored[split],
+                ready.compute,
+                embed=True,
+                limit=limit,
+                total=len(data.rows),
+                progress=journal.progress,
             )
         table = embedding_table(data.rows, outputs[split], data.source, label=plan.label, leave_out={plan.input})
-        write_table(table, run.embeddings(split))
+        journal.keep(functools.partial(write_table, table, run.embeddings(split)))
 
 
 def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Journal) -> None:
@@ -359,31 +447,41 @@ def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Jou
             )
 
 
-def _write_inputs(run: RunDirectory, ready: Prepared, argv: list[str], started: float) -> None:
+def _write_inputs(
+    run: RunDirectory,
+    ready: Prepared,
+    argv: list[str],
+    clock: Clock,
+    earlier: Earlier | None,
+    checkpoint: Checkpoint | None,
+) -> None:
     """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
-    write_text(run.spec, dump_spec(ready.spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
+    spec = ready.spec
+    write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
     write_json(run.labels, ready.plan.labels.to_json())
     write_table(ready.plan.splits_table(), run.splits)
     ready.backbone.save_config(run.backbone)
-    provenance = _provenance(argv, started)
+    provenance = _provenance(argv, clock)
     provenance["device"] = {
         "name": str(ready.compute.device),
         "reason": ready.compute.reason,
         "precision": ready.compute.precision,
     }
     provenance["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    provenance["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
+    if earlier is not None:
+        earlier.warn_of_versions(provenance["versions"])
+        step = checkpoint.manifest["training"]["history"]["steps"] if checkpoint else 0
+        provenance["attempts"] = [*earlier.record.get("attempts", []), earlier.attempt(provenance, step)]
+        provenance["started"] = earlier.record["started"]
     write_json(run.run, provenance)
 
 
-def _provenance(argv: list[str], started: float) -> dict[str, Any]:
-    boot_id = Path("/proc/sys/kernel/random/boot_id")
+def _provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
     packages = ("torch", "torchvision", "transformers", "timm", "peft", "pyarrow", "numpy", "scikit-learn")
     return {
-        "pid": os.getpid(),
-        "started": started,
-        "process_started": psutil.Process().create_time(),
-        "boot_id": boot_id.read_text().strip() if boot_id.exists() else None,
-        "host": socket.gethostname(),
+        **ProcessIdentity.here().to_json(),
+        "started": clock.started,
         "argv": argv,
         "versions": {"deeptune": __version__, "python": platform.python_version()}
         | {name: version(name) for name in packages},
@@ -396,7 +494,7 @@ def _result(
     history: History,
     metrics: dict[str, Any],
     model: TunedModel,
-    started: float,
+    clock: Clock,
     journal: Journal,
 ) -> dict[str, Any]:
     trainable, total = model.counts()
@@ -414,6 +512,7 @@ def _result(
         "epochs": len(history.epochs),
         "stopped_early": history.stopped_early,
         "steps": history.steps,
+        "skipped_steps": history.skipped,
         "test": _headline(metrics.get("test", {})),
         "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
         "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
@@ -421,5 +520,5 @@ def _result(
         "parameters": {"trainable": trainable, "total": total},
         "warnings": journal.warnings,
         "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
-        "seconds": round(time.time() - started, 3),
+        "seconds": clock.seconds,
     }

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.weights import seeded
 from deeptune.errors import CheckpointError, listed
-from deeptune.model.head import Head
+from deeptune.model.head import Head, ScaledLinear
 from deeptune.model.lora import inject_lora, is_adapter_key, merge_lora
 from deeptune.spec.model import Method, RunSpec
 
@@ -77,6 +77,24 @@ class TunedModel(nn.Module):
         if problems:
             raise CheckpointError("The checkpoint does not fit the model. Keys " + "; ".join(problems) + ".")
         self.load_state_dict(dict(state), strict=False)
+
+    def exact_state(self) -> dict[str, Tensor]:
+        """The parameters and scales that a tuned state folds together: training goes on from their very bits."""
+        return {
+            f"{name}.{part}": getattr(module, part)
+            for name, module in self.named_modules()
+            if isinstance(module, ScaledLinear)
+            for part in ("weight", "bias", "shift", "scale")
+        }
+
+    def load_exact_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `exact_state` gave. Raises CheckpointError unless the names are exactly those."""
+        own = self.exact_state()
+        if own.keys() != state.keys():
+            raise CheckpointError("The checkpoint does not fit the model: it was trained with another head.")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
 
     def merge(self) -> None:
         """Fold the adapters into the weights beside them, in place; the outputs stay what they were.

@@ -6,9 +6,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from deeptune.errors import RunStopped
+import psutil
+
+from deeptune.errors import CheckpointError, RunStopped
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
+from deeptune.runs.lock import lock_owner, runner_alive
 from deeptune.runs.process import ProcessIdentity
 
 
@@ -28,9 +31,21 @@ class StopFlag:
 
 
 def request_stop(run: RunDirectory) -> None:
-    """Ask the run's runner to stop at its next step. It takes the file away to say that it has seen it."""
+    """Ask the run's runner to stop at its next step. It takes the file away to say that it has seen it.
+
+    Where the file can't be written, as on a full disk, the runner is sent SIGTERM, which asks the same. Raises
+    CheckpointError when neither can be done.
+    """
     request: dict[str, Any] = {"requested": round(time.time(), 3), "by": ProcessIdentity.here().to_json()}
-    write_json(run.stop_request, request)
+    try:
+        write_json(run.stop_request, request)
+    except CheckpointError:
+        owner = lock_owner(run)
+        process = owner.process() if owner is not None and runner_alive(run) else None
+        if process is None:
+            raise
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
 
 
 def take_stop_request(run: RunDirectory) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import secrets
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +26,11 @@ def is_run(path: Path) -> bool:
 
 def runs_in(root: Path = DEFAULT_ROOT) -> list[RunDirectory]:
     """Every run in a folder, the newest first."""
-    found = [RunDirectory(child.absolute()) for child in root.iterdir() if is_run(child)] if root.is_dir() else []
-    return sorted(found, key=lambda run: run.made, reverse=True)
+    try:
+        found = [RunDirectory(child.absolute()) for child in root.iterdir() if is_run(child)] if root.is_dir() else []
+    except OSError as error:  # a folder that may not be read, a name that is too long
+        raise SpecError(f"cannot look for runs in {root}: {error.strerror or error}") from error
+    return sorted(found, key=lambda run: (run.made, run.id), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,25 @@ class RunDirectory:
 
     @property
     def made(self) -> float:
-        """When the run began, in seconds since 1970; 0 when it is gone."""
+        """When the run first began, in seconds since 1970; 0 when it is gone."""
+        try:
+            began = json.loads(self.run.read_text(encoding="utf-8"))["started"]
+            if isinstance(began, (int, float)) and 0 < began < math.inf:
+                return float(began)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # it has not got that far
         try:
             return self.spec.stat().st_mtime
         except OSError:
             return 0.0
+
+    @property
+    def reference(self) -> str:
+        """What names the run in a command that is given here, ready for a shell: its id or its path."""
+        if self.path.parent == DEFAULT_ROOT.absolute():
+            return shlex.quote(self.id)
+        relative = os.path.relpath(self.path)
+        return shlex.quote(min(relative, str(self.path), key=len))
 
     @property
     def spec(self) -> Path:
@@ -137,9 +157,10 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
 
     Raises SpecError when there is none or more than one.
     """
+    path = Path(reference)
     with suppress(OSError):  # a name that is too long is no path
-        if is_run(Path(reference)):
-            return RunDirectory(Path(reference).absolute())
+        if reference and is_run(path):
+            return RunDirectory(path.resolve() if ".." in path.parts else path.absolute())
     runs = runs_in(root)
     if reference == "latest" and runs:
         return runs[0]
@@ -149,8 +170,9 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:
+        ids = listed((run.id for run in matches), most=5)
         raise SpecError(
-            f"{reference!r} is the start of {len(matches)} runs in {root}: {listed((run.id for run in matches), most=5)}",
+            f"{reference!r} is the start of {len(matches)} runs in {root}: {ids}",
             hint="Give more of the id.",
         )
     near = did_you_mean(reference, [run.id for run in runs])

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deeptune.runs.files import DISK_FULL, finite, storage_errors, sync
+from deeptune.runs.files import DISK_FULL, finite, fits, storage_errors, sync
 
 VERSION = 1
+LAST_TIME = 253402300800  # the year 10000, in seconds since 1970
 MOST_PENDING = 1_000_000  # bytes kept while the disk is full
 
 
@@ -105,6 +106,38 @@ class EventReader:
             if sequence > self._last:
                 self._last = sequence
                 yield event
+
+
+_SHAPES: dict[str, Any] = {
+    "phase": {"phase": str},
+    "start": {
+        "backbone": str, "weights": str, "method": str, "device": str, "device_reason": str, "steps": int,
+        "rows": {"train": int, "val": int, "test": int}, "parameters": {"trainable": int, "total": int},
+    },
+    "step": {
+        "step": int, "epoch": int, "epoch_step": int, "epoch_steps": int, "epochs": int, "loss": float,
+        "learning_rate": float, "rate": float,
+    },
+    "epoch": {"epoch": int, "epochs": int, "train": {"loss": float}},
+    "checkpoint": {"which": str, "epoch": int},
+    "resume": {"step": int, "epoch": int},
+    "sample": {"process_gib": float, "free_gib": float},
+    "stopping": {"reason": str},
+    "warning": {"message": str},
+    "message": {"message": str},
+    "end": {"state": str},
+}  # fmt: skip
+
+
+def well_formed(event: dict[str, Any]) -> bool:
+    """Whether an event has what its kind has, so that a viewer may use it as it is."""
+    kind, at = event["kind"], event["t"]
+    if not (isinstance(kind, str) and isinstance(at, (int, float)) and 0 <= at < LAST_TIME):
+        return False
+    if not fits(_SHAPES.get(kind, {}), event):
+        return False
+    val = event.get("val") if kind == "epoch" else None
+    return val is None or (isinstance(val, dict) and all(fits(float, value) for value in val.values()))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

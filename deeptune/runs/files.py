@@ -6,7 +6,7 @@ import errno
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +47,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     path = Path(path)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
-            os.chmod(temporary, 0o666 & ~_umask())
             yield temporary
             if durable:
                 sync(temporary)
@@ -60,12 +58,6 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sync(path: Path) -> None:
@@ -107,5 +99,17 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is missing", hint="The run did not get that far, or the file was removed."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def fits(shape: Any, value: Any) -> bool:
+    """Whether a JSON value is of a shape: `int`, `str`, `float` (a finite number, or null for one that was not), `dict`
+    or `list`, or a dictionary of the shapes that it must have by name. A damaged file must not bring a viewer down."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(fits(below, value.get(key)) for key, below in shape.items())
+    if isinstance(value, bool):
+        return False
+    if shape is float:
+        return value is None or (isinstance(value, (int, float)) and abs(value) < math.inf)
+    return isinstance(value, shape)

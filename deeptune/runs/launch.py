@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import deeptune
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import storage_errors
-from deeptune.runs.state import ending, last_words, run_state
+from deeptune.runs.lock import in_progress, runner_alive
 from deeptune.runs.status import read_status
 
 PATIENCE = 60.0  # seconds for a Python to start on a busy machine
@@ -20,11 +22,19 @@ def start_runner(run: RunDirectory, *, force: bool = False) -> subprocess.Popen[
     """Start a runner for `run`, which has its spec, and return when it is at work.
 
     It is the leader of a session of its own and has no pipe to anyone: no hang-up, no closed terminal and no reader
-    that went away can reach it. Raises what the runner recorded when it ended at once.
+    that went away can reach it. Raises CheckpointError when it did not get to work, or another one is at it.
     """
-    command = [sys.executable, "-m", "deeptune.engine.runner", str(run.path), *(["--force"] if force else [])]
+    if runner_alive(run):
+        raise in_progress(run)
+    # A module of that name in the folder that a person happens to be in is not the library's: no such folder is
+    # searched, unless it holds DeepTune itself.
+    safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
+    module = ["-m", "deeptune.engine.runner", str(run.path)]
+    command = [sys.executable, *safe, *module, *(["--force"] if force else [])]
+    earlier = read_status(run.status)
     with storage_errors(run.console):
         log = os.open(run.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        before = os.fstat(log).st_size
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
@@ -33,20 +43,25 @@ def start_runner(run: RunDirectory, *, force: bool = False) -> subprocess.Popen[
         os.close(log)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if read_status(run.status).get("pid") == process.pid:
+        over = process.poll() is not None  # before the look at what it wrote
+        if (status := read_status(run.status)) != earlier and status.get("pid") == process.pid:
             return process
-        if process.poll() is not None:
-            state = run_state(run)
-            if (error := ending(run, state)) is not None and state.word != "crashed":
-                raise error
-            if state.word == "done":
-                return process
+        if over:
             raise CheckpointError(
-                f"the runner ended at once with exit code {process.returncode}: {last_words(run) or 'it said nothing'}",
+                f"the runner ended at once with exit code {process.returncode}: {_said(run, before)}",
                 hint=f"All that it said is in {run.console}.",
             )
         time.sleep(0.02)
     raise CheckpointError(
         f"the runner (process {process.pid}) has not begun within {PATIENCE:.0f} s",
-        hint=f"It may still: `deeptune attach {run.id}` shows it. What it says is in {run.console}.",
+        hint=f"It may still: `deeptune attach {run.reference}` shows it. What it says is in {run.console}.",
     )
+
+
+def _said(run: RunDirectory, before: int) -> str:
+    """What a runner said that came to nothing: an error whole, of a traceback its last line."""
+    try:
+        lines = run.console.read_bytes()[before:].decode("utf-8", "replace").strip().split("\n")
+    except OSError:
+        lines = [""]
+    return "\n".join(lines if len(lines) <= 5 else lines[-1:]) or "it said nothing"

@@ -40,8 +40,9 @@ def run_lock(run: RunDirectory) -> Iterator[None]:
         _take(run, handle)
         _held.add(handle)
         with storage_errors(run.lock):
-            os.ftruncate(handle, 0)
-            os.write(handle, (json.dumps(ProcessIdentity.here().to_json()) + "\n").encode())
+            owner = (json.dumps(ProcessIdentity.here().to_json()) + "\n").encode()
+            os.pwrite(handle, owner, 0)  # over what was there: a full disk still has that room
+            os.ftruncate(handle, len(owner))
         yield
     finally:
         _held.discard(handle)
@@ -58,46 +59,60 @@ def _take(run: RunDirectory, handle: int) -> None:
             if time.monotonic() < deadline:
                 time.sleep(0.05)
                 continue
-            owner = lock_owner(run)
-            who = f"process {owner.pid} on {owner.host}" if owner else "another process"
-            raise CheckpointError(
-                f"the run {run.id} is in progress: {who} holds {run.lock}",
-                hint=f"Watch it with `deeptune attach {run.id}`, or end it with `deeptune stop {run.id}`.",
-            ) from None
+            raise in_progress(run) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
             owner = lock_owner(run)  # a file system without locks: the process itself is all there is to look at
             if owner is not None and owner.process() is not None:
-                raise CheckpointError(f"the run {run.id} is in progress: process {owner.pid} runs it") from None
+                raise in_progress(run) from None
             return
+
+
+def in_progress(run: RunDirectory) -> CheckpointError:
+    """Why there can't be another runner for this run."""
+    owner = lock_owner(run)
+    who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+    return CheckpointError(
+        f"the run {run.id} is in progress: {who} runs it",
+        hint=f"Watch it with `deeptune attach {run.reference}`, or end it with `deeptune stop {run.reference}`.",
+    )
 
 
 def lock_owner(run: RunDirectory) -> ProcessIdentity | None:
     """The process that holds the lock, or held it last."""
     try:
         return ProcessIdentity.from_json(json.loads(run.lock.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
 def runner_alive(run: RunDirectory) -> bool | None:
     """Whether a runner holds the lock; None when that can't be told from here (another machine's kernel)."""
     owner = lock_owner(run)
-    if owner is not None and not owner.same_boot:
-        return False if owner.host == ProcessIdentity.here().host else None
     try:
         handle = os.open(run.lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError:
-        return owner is not None and owner.process() is not None
+        return _process_lives(owner)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: viewers don't disturb one another
-        return False
     except BlockingIOError:
-        return True
+        return True  # wherever it runs: some network file systems carry locks from machine to machine
     except OSError:
-        return owner is not None and owner.process() is not None
+        return _process_lives(owner)
     finally:
         os.close(handle)
+    return None if _elsewhere(owner) else False
+
+
+def _process_lives(owner: ProcessIdentity | None) -> bool | None:
+    """The next best answer, where a lock can't be looked at."""
+    if _elsewhere(owner):
+        return None
+    return owner is not None and owner.process() is not None
+
+
+def _elsewhere(owner: ProcessIdentity | None) -> bool:
+    return owner is not None and not owner.same_boot and owner.host != ProcessIdentity.here().host

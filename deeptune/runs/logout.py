@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import re
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def logout_warning(*, root: Path = Path("/"), cgroup: str | None = None, user: s
     settings = _settings(root)
     if settings.get("KillUserProcesses", "no").lower() not in _YES:
         return None
-    user = user or getpass.getuser()
+    user = user or pwd.getpwuid(os.getuid()).pw_name  # one who logged in has a name
     only, excluded = settings.get("KillOnlyUsers", "").split(), settings.get("KillExcludeUsers", "root").split()
     if user in excluded or (only and user not in only):
         return None

@@ -19,20 +19,18 @@ class ProcessIdentity:
     """A pid means nothing without the time its process started, and that nothing without the boot it counts in."""
 
     pid: int
-    process_started: float  # seconds since 1970
+    process_started: float  # seconds since that boot, which no change of the clock moves; since 1970 without /proc
     boot_id: str
     host: str
 
     @classmethod
     def here(cls) -> ProcessIdentity:
-        return cls(os.getpid(), psutil.Process().create_time(), boot_id(), socket.gethostname())
+        return cls(os.getpid(), _started(os.getpid()), boot_id(), socket.gethostname())
 
     @classmethod
     def from_json(cls, value: Any) -> ProcessIdentity | None:
         try:
-            return cls(
-                int(value["pid"]), float(value["process_started"]), str(value["boot_id"]), str(value["host"])
-            )
+            return cls(int(value["pid"]), float(value["process_started"]), str(value["boot_id"]), str(value["host"]))
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -50,11 +48,20 @@ class ProcessIdentity:
             return None
         try:
             process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.process_started) > _START_TOLERANCE:
+            if abs(_started(self.pid) - self.process_started) > _START_TOLERANCE:
                 return None  # the number went to another process
             return None if process.status() == psutil.STATUS_ZOMBIE else process
         except psutil.Error:
             return None
+
+
+def _started(pid: int) -> float:
+    try:
+        # The name, in parentheses, may hold anything: the fields are counted from its end (proc_pid_stat(5)).
+        ticks = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19]
+        return int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return psutil.Process(pid).create_time()
 
 
 def boot_id() -> str:

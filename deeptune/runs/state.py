@@ -48,39 +48,63 @@ class RunState:
 def run_state(run: RunDirectory) -> RunState:
     """The state of a run now."""
     alive = runner_alive(run)  # first: a runner writes its result before it lets go of the lock
-    status, result = read_status(run.status), _result(run)
-    age = max(0.0, time.time() - float(status.get("heartbeat") or run.made))  # a clock may have jumped
+    status, result, owner = read_status(run.status), _result(run), lock_owner(run)
+    age = time.time() - (status.get("heartbeat") or run.made)
     if alive:
-        word = str(status.get("state") or "starting")
-        full = "the disk is full: the run waits for room" if word == "running" and age > FRESH and _full(run) else ""
-        return RunState("paused" if full else word, full, True, status, result)
+        if owner is not None and status.get("pid") != owner.pid:
+            return RunState("starting", "", True)  # what is there is of the attempt before
+        return RunState(*_word_while_alive(run, status, age), True, status, result)
     if result.get("state") in ("done", "failed", "stopped"):
         return RunState(result["state"], str(result.get("message") or ""), False, status, result)
     if alive is None:
-        owner = lock_owner(run)
-        where = f"on {owner.host}" if owner else "on another machine"
-        seen = f"last sign of life {where} {int(age)} s ago"
-        word = str(status.get("state") or "running") if age < FRESH else "stale" if age < LOST else "presumed dead"
-        return RunState(word, seen, None, status, result)
-    if not run.lock.exists() and age < STARTING:
+        return RunState(*_guess(owner, status, age), None, status, result)
+    if not run.lock.exists() and abs(age) < STARTING:
         return RunState("starting", "", None, status, result)
     return RunState("crashed", _why_it_crashed(run), False, status, result)
+
+
+def _word_while_alive(run: RunDirectory, status: dict[str, Any], age: float) -> tuple[str, str]:
+    word = status.get("state")
+    # One that has said how it ended is not over before it has let go.
+    word = word if word in ("running", "stopping", "paused") else "running"
+    if age > FRESH:
+        if _full(run):
+            return "paused", "the disk is full: the run waits for room"
+        return word, f"no sign of life for {age:.0f} s: it may be suspended, or wait for a disk"
+    return word, str(status.get("message") or "") if word == "paused" else ""
+
+
+def _guess(owner: ProcessIdentity | None, status: dict[str, Any], age: float) -> tuple[str, str]:
+    """Where only the heartbeat tells, and the clocks of two machines are compared."""
+    where = f"on {owner.host}" if owner else "on another machine"
+    if age < -FRESH:
+        return "stale", f"its last sign of life can't be dated: the clock {where} is {-age:.0f} s ahead of this one"
+    word = status.get("state")
+    word = word if word in ("running", "stopping", "paused") else "running"
+    word = word if age < FRESH else "stale" if age < LOST else "presumed dead"
+    return word, f"last sign of life {where} {max(0.0, age):.0f} s ago"
 
 
 def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
     """How a run that is over ended, as the error to raise where it is watched; None when it is done."""
     if state.word == "done":
         return None
-    resume = f"Go on with: deeptune resume {run.id}"
+    resume = f"Go on with: deeptune resume {run.reference}"
     if state.word == "stopped":
         return RunStopped(state.detail or "the run was stopped", hint=resume)
     if state.word == "failed":
-        error = state.result.get("error") or {}
-        hint = "\n".join(part for part in (error.get("hint"), f"Then: deeptune resume {run.id}") if part)
-        return error_from(error.get("title", ""), error.get("message") or state.detail, hint)
+        error = state.result.get("error")
+        if not isinstance(error, dict):
+            defect = f"This is a defect of DeepTune: please report it, with the end of {run.console}"
+            return DeepTuneError(state.detail or "the run failed", hint=defect)
+        hints = [error.get("hint"), f"Then: deeptune resume {run.reference}" if run.last.exists() else None]
+        message = str(error.get("message") or state.detail)
+        return error_from(str(error.get("title")), message, "\n".join(str(hint) for hint in hints if hint) or None)
     last = last_words(run)
     return CheckpointError(
-        f"the run {state.word}: {state.detail}" + (f"\nIts last words: {last}" if last else ""), hint=resume
+        f"the run {'is ' if state.word == 'stale' else ''}{state.word}: {state.detail}"
+        + (f"\nIts last words: {last}" if last else ""),
+        hint=resume,
     )
 
 

@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from deeptune.errors import CheckpointError
-from deeptune.runs.files import finite, is_full, write_json
+from deeptune.runs.files import finite, fits, is_full, write_json
 
 INTERVAL = 1.0  # seconds
+
+# What viewers reckon with.
+_SHAPES: dict[str, Any] = {
+    "state": str, "phase": str, "message": str, "pid": int, "heartbeat": float, "eta": float, "loss": float,
+    "learning_rate": float, "rate": float,
+    **dict.fromkeys(("step", "steps", "epoch", "epochs", "epoch_step", "epoch_steps"), int),
+    "best": {"epoch": int, "metric": str, "value": float}, "progress": {"done": int, "total": int},
+    "checkpoint": {"step": int, "at": float},
+}  # fmt: skip
 
 
 class StatusWriter:
@@ -41,9 +50,11 @@ class StatusWriter:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """The latest status; empty when there is none that can be read."""
+    """The latest status; empty when there is none that can be read. What is not of its shape is left out."""
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return status if isinstance(status, dict) else {}
+    if not isinstance(status, dict):
+        return {}
+    return {key: value for key, value in status.items() if key not in _SHAPES or fits(_SHAPES[key], value)}

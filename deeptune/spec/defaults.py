@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeptune.catalog import BackboneInfo
+from deeptune.catalog import BackboneInfo, find
 from deeptune.spec.model import DataSpec, Paths, RunSpec
 
 
@@ -78,10 +78,6 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
     head_default = learning_rate if spec.tuning.method == "partial" else chosen.head_learning_rate
     updates = {
         "name": run_name(spec),
-        "data": spec.data.model_copy(update=_absolute_paths(spec.data)),
-        "backbone": spec.backbone.model_copy(
-            update={"name": _absolute_backbone(info), "weights": _absolute_weights(spec.backbone.weights)}
-        ),
         "train": train.model_copy(
             update={
                 "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
@@ -103,7 +99,24 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
             }
         ),
     }
-    return spec.model_copy(update=updates)
+    return absolute(spec, info).model_copy(update=updates)
+
+
+def absolute(spec: RunSpec, info: BackboneInfo | None = None) -> RunSpec:
+    """The spec with every path absolute, so that it means the same wherever it is read.
+
+    `info` is the backbone's row. Raises WeightsError when there is no such backbone.
+    """
+    backbone = {
+        "name": _absolute_backbone(info or find(spec.backbone.name)),
+        "weights": _absolute_weights(spec.backbone.weights),
+    }
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update=_absolute_paths(spec.data)),
+            "backbone": spec.backbone.model_copy(update=backbone),
+        }
+    )
 
 
 def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:

@@ -37,6 +37,13 @@ LOWER_IS_BETTER = frozenset({"loss", "log_loss", "ece", "mae", "rmse"})
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @field_validator("*")
+    @classmethod
+    def _of_32_bits(cls, value: object) -> object:
+        if type(value) is int and value >= 2**32:  # libraries count in 32 or 64 bits
+            raise ValueError("is too large: expected an integer below 4,294,967,296")
+        return value
+
 
 class SplitSpec(_Part):
     """Proportions of the rows for each split."""
@@ -212,9 +219,21 @@ class TrainSpec(_Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
+    checkpoint_every: str = Field(
+        "10 min",
+        description="How often training is stored to be resumed, besides at the end of epochs: `200 steps`, `30 s`, "
+        "`10 min`, `1 h`.",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         42, description="Governs split, initial weights, order, dropout and augmentation."
     )
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _steps_or_time(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9]\d{0,9} ?(steps?|s|min|h)", value):
+            raise ValueError(f"expected steps or a time such as '200 steps', '30 s', '10 min' or '1 h', got {value!r}")
+        return value
 
     @field_validator("device")
     @classmethod

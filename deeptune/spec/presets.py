@@ -25,15 +25,18 @@ def preset_files() -> dict[str, Path]:
 
 def find_spec_file(reference: str) -> Path:
     """The file that a path or a preset's name stands for. Raises SpecError when there is neither."""
+    there = False
     with suppress(OSError):  # a name that is too long is no path
         if Path(reference).is_file():
             return Path(reference)
+        there = bool(reference) and Path(reference).exists()
     presets = preset_files()
     if reference in presets:
         return presets[reference]
     near = did_you_mean(reference.removesuffix(SUFFIX), presets)
+    file = "that is no regular file" if there else "no such file"
     raise SpecError(
-        f"there is no run spec {reference!r}: no such file, and no preset of that name. {near}".rstrip(),
+        f"there is no run spec {reference!r}: {file}, and no preset of that name. {near}".rstrip(),
         hint="`deeptune presets` lists the presets.",
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.spec.model import RunSpec
+
+MOST_BYTES = 4_000_000  # of a spec file: forty thousand paths
+MOST_TOLD = 50  # problems in one message
+MOST_SHOWN = 200  # characters of a key or a value in it
 
 
 def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | None = None) -> RunSpec:
@@ -28,13 +34,14 @@ def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | N
     text = ""
     if path is not None:
         try:
-            text = path.read_text(encoding="utf-8")
-            values = tomllib.loads(text)
+            text = _read_text(path)
         except OSError as error:
             raise SpecError(f"cannot read {path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise SpecError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
-        except tomllib.TOMLDecodeError as error:
+        try:
+            values = _parse(text)
+        except ValueError as error:
             raise SpecError(f"{path} is not valid TOML: {error}") from error
     overrides = list(overrides)
     for given in (*overrides, data or ""):
@@ -71,6 +78,8 @@ def validate(
             told.append((line, f"{place}{path}: {message}"))
         problems = [problem for _, problem in sorted(told, key=lambda entry: entry[0])]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        if error.error_count() > MOST_TOLD:
+            count = f"more than {count}"
         raise SpecError(
             f"{count} in the run spec{f' {source}' if source else ''}:\n" + "\n".join(f"  {p}" for p in problems),
             hint="`deeptune spec fields` explains every key.",
@@ -86,10 +95,13 @@ def apply_override(values: dict[str, Any], override: str) -> str:
             f"--set {override!r} is not of the form section.key=value", hint="For example: --set train.epochs=5"
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+        parsed = _parse(f"value = {text}")
+        if len(parsed) > 1:
+            raise ValueError("it goes on after the value")
+        value = parsed["value"]
+    except ValueError as error:
         if not text or text[0] in "\"'[{":
-            raise SpecError(f"--set {key}: {text!r} is not a TOML value: {error}") from error
+            raise SpecError(f"--set {key}: {shown(text)} is not a TOML value: {error}") from error
         value = text
     *sections, last = key.split(".")
     place = values
@@ -100,6 +112,49 @@ def apply_override(values: dict[str, Any], override: str) -> str:
         place = below
     place[last] = value
     return key
+
+
+def _read_text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise SpecError(f"{path} is not a regular file", hint="A spec is a TOML file.")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise SpecError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no run spec")
+    return content.decode("utf-8-sig")
+
+
+# What the limits below must not look into: strings (also those that never end) and comments.
+_QUOTED = re.compile(
+    r"""\"{3}(?s:[^"\\]++|\\.|"(?!""))*+(?:"{3})?|'{3}(?:[^']++|'(?!''))*+(?:'{3})?|#[^\n]*+|"(?:\\.|[^"\\\n])*+"?|'[^'\n]*+'?"""
+)
+_DEEP_KEY = re.compile(r"(?<![\w.-])(?:[\w-]++\.){16}")
+_LONG_NUMBER = re.compile(r"(?<![\w-])\d\w{1000}")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """TOML as plain values. Raises ValueError for what is not TOML, and for what would take Python for ever: `tomllib`
+    takes the square of a key's parts, and the interpreter refuses to print a number of thousands of digits."""
+    bare = _QUOTED.sub(lambda match: "" if match[0].startswith("#") else "s", text)
+    bare = re.sub(r"(?<![ \t])[ \t]*+\.[ \t]*+", ".", bare)
+    if match := _DEEP_KEY.search(bare):
+        raise ValueError(f"a key has more than 16 parts ({shown(match[0])})")
+    if match := _LONG_NUMBER.search(bare):
+        raise ValueError(f"a number has more than 1,000 digits ({shown(match[0])})")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its lists or tables are nested too deep") from None
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: as Python writes it, however long or deep it is."""
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = MOST_SHOWN
+    short.maxdict = short.maxlist = 8
+    return short.repr(value)
 
 
 def dump_spec(spec: RunSpec, *, comment: str = "") -> str:
@@ -151,9 +206,9 @@ def _place(path: str, source: str | None, lines: dict[str, int], overridden: set
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
     """(dotted path, message) of each problem; the alternatives of a union are told as one."""
     found: dict[str, str] = {}
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:MOST_TOLD]:
         path, model, field = _resolve(item["loc"])
-        kind = item["type"]
+        path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
         if kind == "extra_forbidden":
             near = did_you_mean(path.rpartition(".")[2], model.model_fields)
             hint = near or "Known keys: " + ", ".join(model.model_fields) + "."
@@ -161,19 +216,23 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         elif kind == "missing":
             found[path] = f"is missing. {describe(field)}".rstrip()
         elif kind == "value_error":
-            found[path] = str(item["ctx"]["error"])
+            found[path] = _cut(str(item["ctx"]["error"]), 10 * MOST_SHOWN)
         elif field is None:
-            found[path] = f"expected a table of keys, got {item['input']!r}"
+            found[path] = f"expected a table of keys, got {shown(item['input'])}"
         else:
             value = item["input"]
             options = [option for option in _literals(field.annotation) if isinstance(option, str)]
             near = did_you_mean(value, options) if isinstance(value, str) else ""
-            found.setdefault(path, f"expected {expected(field)}, got {value!r}. {near}".rstrip())
+            found.setdefault(path, f"expected {expected(field)}, got {shown(value)}. {near}".rstrip())
     problems: list[tuple[str, str]] = []
     for path, message in found.items():
         # A validator of the whole spec names the keys itself, one a line.
         problems += [(path, message)] if path else [tuple(line.split(": ", 1)) for line in message.splitlines()]  # type: ignore[misc]
     return problems
+
+
+def _cut(text: str, most: int = MOST_SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:

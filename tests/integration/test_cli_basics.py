@@ -32,6 +32,8 @@ def test_the_command_line_imports_nothing_heavy(environment):
     rooms = [
         "cli",
         "cli.viewer",
+        "cli.watch",
+        "cli.runs",
         "cli.summary",
         "cli.reference",
         "spec",
@@ -49,7 +51,7 @@ def test_the_command_line_imports_nothing_heavy(environment):
     [
         ["--help"], ["--version"], ["run", "--help"], ["embed", "--help"], ["presets"], ["presets", "gpt2_text"],
         ["presets", "--json"], ["backbones"], ["backbones", "--json"], ["spec", "schema"], ["spec", "fields"],
-        ["spec", "check", "gpt2_text"],
+        ["spec", "check", "gpt2_text"], ["runs"], ["runs", "--json"], ["resume", "--help"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -65,7 +67,7 @@ def test_version_and_help(command):
     assert command("--version") == Answer(0, f"deeptune {__version__}\n", "")
     answer = command("--help")
     assert answer.code == 0
-    for verb in ("run", "predict", "evaluate", "embed", "presets", "backbones", "spec"):
+    for verb in ("run", "runs", "attach", "status", "logs", "stop", "resume", "predict", "evaluate", "embed", "presets", "backbones", "spec"):
         assert f"\n  {verb} " in answer.stdout
     first = answer.stdout.partition("Commands:")[2].splitlines()
     assert not any(line.endswith("...") for line in first), "a summary is cut off at 80 columns"

@@ -1,0 +1,81 @@
+"""A column of a Parquet file, read in pieces for as long as there is memory for it.
+
+A file of a few kilobytes may honestly hold gigabytes: one long value in a dictionary and a million references to it,
+or zeros that compress to nothing. What a footer says of sizes is a claim like any other, so what counts is what has been
+read so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+PIECE = 2**28  # bytes that values of a dictionary may take at once
+_ROWS = 65_536
+
+
+class TooLarge(Exception):
+    """What was asked for does not fit in memory; the text says what and how large."""
+
+
+def room() -> int:
+    """Bytes of memory that are free. What does not fit in them the system would end this process for."""
+    return psutil.virtual_memory().available
+
+
+def read_column(file: Path, name: str) -> list[pa.Array]:
+    """A column in chunks. Raises TooLarge when its values take more memory than is free, and what Arrow raises."""
+    free, size = room(), 0
+    chunks: list[pa.Array] = []
+    with pq.ParquetFile(file) as parquet:
+        longest = max(_dictionary_values(file, parquet.metadata, name), default=0)
+        rows = max(1, min(_ROWS, PIECE // max(1, longest)))
+        for batch in parquet.iter_batches(batch_size=rows, columns=[name], use_threads=False):
+            chunk = batch.column(name)
+            size += _decoded_size(chunk)
+            if size > free:
+                raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
+            chunks.append(chunk)
+    return chunks
+
+
+def _dictionary_values(file: Path, metadata: pq.FileMetaData, name: str) -> Iterator[int]:
+    """The length of the longest value in the dictionary of each row group whose dictionary could matter."""
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for index in range(row_group.num_columns):
+            column = row_group.column(index)
+            path = column.path_in_schema
+            if path != name and not path.startswith(f"{name}."):
+                continue
+            if column.physical_type != "BYTE_ARRAY" or column.num_values * column.total_uncompressed_size <= PIECE:
+                continue
+            with pq.ParquetFile(file, read_dictionary=[path]) as parquet:
+                first = next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=[path]), None)
+            if first is not None:
+                yield from map(_longest, first.columns)
+
+
+def _longest(array: pa.Array) -> int:
+    if pt.is_struct(array.type):
+        return max(map(_longest, array.flatten()), default=0)
+    if not pt.is_dictionary(array.type) or not _has_length(array.type.value_type) or not len(array.dictionary):
+        return 0
+    return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
+
+
+def _decoded_size(array: pa.Array) -> int:
+    """Bytes of an array, with the values of a dictionary counted as often as they are referred to."""
+    if not pt.is_dictionary(array.type) or not _has_length(array.type.value_type):
+        return array.nbytes
+    return array.nbytes + (pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0)
+
+
+def _has_length(kind: pa.DataType) -> bool:
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_binary(kind) or pt.is_large_binary(kind)

@@ -1,0 +1,170 @@
+"""Going on with a run: whether it is still the same run, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from deeptune.checkpoint import (
+    Checkpoint,
+    drop_previous,
+    load_checkpoint,
+    previous,
+    read_manifest,
+    remove_checkpoints,
+    restore_previous,
+)
+from deeptune.engine.journal import Journal
+from deeptune.engine.loop import Best, Snapshot
+from deeptune.errors import CheckpointError, DataError, DeepTuneError, SpecError, WeightsError
+from deeptune.runs import RunDirectory
+from deeptune.runs.files import read_json
+from deeptune.spec import RunSpec
+
+
+class Earlier:
+    """What an earlier attempt at the run recorded, and what has changed since.
+
+    A change is refused, unless `force`: then it is a warning, and listed in run.json.
+    """
+
+    def __init__(self, run: RunDirectory, record: dict[str, Any], journal: Journal, *, force: bool) -> None:
+        self.run, self.record, self.journal, self.force = run, record, journal, force
+        self.overridden: list[str] = []
+
+    @classmethod
+    def read(cls, run: RunDirectory, journal: Journal, *, force: bool) -> Earlier | None:
+        """None for a run that did not get as far as knowing what it is made of."""
+        if not run.run.exists():
+            return None
+        record = read_json(run.run)
+        return cls(run, record, journal, force=force) if "fingerprints" in record else None
+
+    def require_spec(self, spec: RunSpec) -> None:
+        then, now = _flat(self.record["spec"]), _flat(spec.model_dump(mode="json"))
+        changed = [
+            f"{key}: {then.get(key)!r} when it started, {now.get(key)!r} now"
+            for key in sorted(then.keys() | now.keys())
+            if then.get(key) != now.get(key)
+        ]
+        if changed:
+            self._refuse(SpecError, f"{self.run.spec} was changed:\n  " + "\n  ".join(changed), "spec.toml")
+
+    def require_data(self, fingerprint: str) -> None:
+        self._require(DataError, "data", fingerprint)
+
+    def require_backbone(self, fingerprint: str | None) -> None:
+        self._require(WeightsError, "backbone", fingerprint)
+
+    def warn_of_versions(self, now: dict[str, str]) -> None:
+        then = self.record.get("versions") or {}
+        changed = [
+            f"{name} {then[name]} then, {now[name]} now" for name in now if then.get(name, now[name]) != now[name]
+        ]
+        if changed:
+            self.journal.warn(
+                f"other versions than when the run started ({'; '.join(changed)}): last digits may differ"
+            )
+
+    def attempt(self, provenance: dict[str, Any], step: int) -> dict[str, Any]:
+        """What run.json says of this attempt to go on."""
+        told = {key: provenance[key] for key in ("started", "pid", "host", "argv", "versions")}
+        return {**told, "from_step": step, "overridden": self.overridden}
+
+    def _require(self, kind: type[DeepTuneError], what: str, fingerprint: str | None) -> None:
+        then = self.record["fingerprints"].get(what)
+        if then != fingerprint:
+            contents = "contents of its files" if what == "data" else "weights"
+            self._refuse(
+                kind, f"the {contents} changed: {str(then)[:19]}… when it started, {str(fingerprint)[:19]}… now", what
+            )
+
+    def _refuse(self, kind: type[DeepTuneError], difference: str, what: str) -> None:
+        if not self.force:
+            raise kind(
+                f"{what}: this is not the run that was started: {difference}",
+                hint=f"Put the former {what} back, start a new run, or go on all the same with `deeptune resume "
+                f"{self.run.id} --force`, which the run records.",
+            )
+        self.overridden.append(difference)
+        self.journal.warn(f"resumed with --force: {what}: {difference}")
+
+
+def find_checkpoint(run: RunDirectory, journal: Journal) -> Checkpoint | None:
+    """The newest whole checkpoint of training, with the best one of its time in `run.best`; None to start anew.
+
+    A damaged one is told and passed over. Starting anew gives the same result later.
+    """
+    damaged = []
+    for folder in (run.last, previous(run.last)):
+        if not folder.exists():
+            continue
+        try:
+            checkpoint = load_checkpoint(folder)
+            _settle_best(run, checkpoint)
+        except CheckpointError as error:
+            damaged.append(error.message)
+            continue
+        if folder != run.last:
+            restore_previous(run.last)
+        if damaged:
+            step = checkpoint.manifest["training"]["history"]["steps"]
+            journal.warn(f"{'; '.join(damaged)}: going on from the checkpoint before it, of step {step}")
+        return checkpoint
+    if damaged:
+        journal.warn(f"{'; '.join(damaged)}: training starts again from its first step")
+    remove_checkpoints(run.last)
+    remove_checkpoints(run.best)
+    return None
+
+
+def snapshot_of(checkpoint: Checkpoint) -> Snapshot:
+    return Snapshot(checkpoint.training, checkpoint.manifest["training"])
+
+
+def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
+    """Make `run.best` the one that was the best when `checkpoint` was written, or a better one that came later.
+
+    Raises CheckpointError when there is none that is whole.
+    """
+    history = checkpoint.manifest["training"]["history"]
+    best = Best(**history["best"])
+    if best.epoch == 0:
+        remove_checkpoints(run.best)
+        return
+    found: dict[int, Any] = {}
+    problems = []
+    for folder in (previous(run.best), run.best):
+        if folder.exists():
+            try:
+                found[load_checkpoint(folder).manifest["best"]["epoch"]] = folder
+            except CheckpointError as error:
+                problems.append(error.message)
+    epoch = best.epoch if best.epoch in found else max(found, default=0)
+    if epoch < best.epoch:
+        raise CheckpointError("; ".join(problems) or f"{run.best} is missing")
+    if found[epoch] == run.best:
+        drop_previous(run.best)
+    else:
+        restore_previous(run.best)
+    if epoch != best.epoch:  # it stays until training is past that epoch again
+        later = read_manifest(run.best)["best"]
+        history["best"] = asdict(Best(best.metric, later["epoch"], later["value"]))
+
+
+def earlier_seconds(events: list[dict[str, Any]]) -> float:
+    """Seconds that earlier attempts took, by their events."""
+    total, first, last = 0.0, None, 0.0
+    for event in events:
+        if event["kind"] == "run":
+            total += max(0.0, last - first) if first is not None else 0.0
+            first = event["t"]
+        last = event["t"]
+    return total + (max(0.0, last - first) if first is not None else 0.0)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

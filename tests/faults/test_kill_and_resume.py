@@ -1,0 +1,124 @@
+"""A run that is killed at any moment and resumed ends with the very bits of the run that was left alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from faults.killing import copy_of, go, killed_after, killed_at_write, same_outcome, start, wait
+
+from deeptune.data.source import Source
+from deeptune.runs import new_run_directory, read_events, run_state, write_text
+from deeptune.spec import dump_spec
+from deeptune.spec.toml import validate
+
+CASES = list(itertools.product(("image", "text"), ("partial", "full", "lora")))
+RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "18"))  # 50 in the long version
+
+
+@pytest.fixture(scope="module")
+def spec_of(tmp_path_factory, review_bert):
+    """`spec_of("text", "lora", epochs=4)`: a small run on real data."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, sample in (("images", "openclipart7"), ("texts", "movie_snippets")):
+        table = pq.read_table(Source.open(f"sample:{sample}").files[0])
+        pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // 160))), folder / f"{name}.parquet")
+    return lambda modality, method, **train: make_spec(folder, review_bert, modality, method, **train)
+
+
+def make_spec(folder, text_backbone, modality, method, **train):
+    """A run that draws random numbers wherever one can: dropout, augmentation, order, and stops within epochs."""
+    settings = {"epochs": 3, "batch_size": 8, "device": "cpu", "workers": 0, "checkpoint_every": "3 steps", **train}
+    if modality == "image":
+        data, backbone = "images", {"name": "timm:test_resnet", "weights": "random", "image_size": 64}
+        split = {"train": 0.6, "val": 0.2, "test": 0.2}
+        if method != "partial":
+            settings |= {"augmentation": "light"}
+    else:
+        data, backbone = "texts", {"name": f"hf:{text_backbone}", "max_length": 24}
+        split = {"train": 0.4, "val": 0.2, "test": 0.4}
+    head = {"layers": 2, "embedding_size": 12, "dropout": 0.2}
+    return validate(
+        {
+            "data": {"path": str(folder / f"{data}.parquet"), "split": split},
+            "backbone": backbone,
+            "head": head,
+            "tuning": {"method": method},
+            "train": settings,
+        }
+    )
+
+
+def new_run(root, spec):
+    run = new_run_directory(root, "test")
+    write_text(run.spec, dump_spec(spec))
+    return run
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory, spec_of):
+    """The run of (modality, method) that nobody disturbed, and when training began and ended, in seconds."""
+    made = {}
+
+    def get(modality, method):
+        if (modality, method) not in made:
+            run = new_run(tmp_path_factory.mktemp("alone"), spec_of(modality, method))
+            started = time.time()
+            assert wait(start(go(run))) == 0
+            at = {event["phase"]: event["t"] - started for event in read_events(run.events) if event["kind"] == "phase"}
+            made[modality, method] = run, at["train"], at["verify"], time.time() - started
+        return made[modality, method]
+
+    return get
+
+
+@pytest.mark.parametrize(("modality", "method"), CASES)
+def test_killed_again_and_again_at_random_moments(left_alone, tmp_path, spec_of, modality, method):
+    alone, begin, end, whole = left_alone(modality, method)
+    chance = random.Random(f"{modality}{method}{RANDOM_KILLS}")
+    kills = RANDOM_KILLS // len(CASES) + (CASES.index((modality, method)) < RANDOM_KILLS % len(CASES))
+    while kills > 0:
+        run = new_run(tmp_path, spec_of(modality, method))
+        # Twice in one run, then to its end: also a resumed run is killed.
+        for _ in range(min(2, kills)):
+            moment = chance.uniform(0.02, whole) if chance.random() < 0.25 else chance.uniform(begin, end)
+            kills -= killed_after(moment, go(run))
+        assert wait(start(go(run))) == 0
+        same_outcome(alone, run)
+
+
+@pytest.mark.parametrize(("modality", "method"), [("image", "full"), ("text", "lora"), ("image", "partial")])
+def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of, modality, method):
+    """At the renames and removals around checkpoints: inside `last`, inside `best`, and between the two."""
+    alone, *_ = left_alone(modality, method)
+    run = new_run(tmp_path, spec_of(modality, method))
+    number = 3
+    while killed_at_write(number, go(run)):
+        number += 1  # a few more than the life before: it gets on, and each dies at another place
+        assert number < 40, "it does not get on"
+    assert number > 6
+    same_outcome(alone, run)
+
+
+def test_a_resumed_run_says_where_it_went_on(tmp_path, spec_of):
+    run = new_run(tmp_path, spec_of("text", "full", epochs=40, early_stopping={"patience": 0}))
+    pid = start(go(run))
+    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    wait(pid)
+    assert run_state(run).word == "crashed"
+    saved = [event for event in read_events(run.events) if event["kind"] == "checkpoint" and event["which"] == "last"]
+    copy = copy_of(run, tmp_path / "copy")
+    pid = start(go(copy))
+    while not (resumed := [event for event in read_events(copy.events) if event["kind"] == "resume"]):
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    wait(pid)
+    assert resumed[0]["step"] == saved[-1]["step"] > 0
+    sequence = [event["seq"] for event in read_events(copy.events)]
+    assert sequence == sorted(set(sequence))
