@@ -26,10 +26,11 @@ from deeptune.backbones.hub import has_tokenizer, hub_folder
 from deeptune.backbones.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.backbones.weights import WEIGHT_FILES, check_fit, read_state, seeded
 from deeptune.catalog import BackboneInfo
-from deeptune.errors import SpecError, WeightsError
+from deeptune.errors import DeepTuneError, SpecError, WeightsError
 from deeptune.spec.model import BackboneSpec
 
 LONGEST_BY_DEFAULT = 512
+_MOST_LAYERS = 1_000
 
 # The architectures of the catalog, so that random weights need no network.
 _CONFIGS: dict[str, dict[str, int]] = {
@@ -86,13 +87,14 @@ def load(
     switch = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     options = {"add_pooling_layer": spec.pooling == "pooler"} if switch else {}
 
-    with _quiet():
+    with _quiet(), _unbuilt(info):
         if load_weights and spec.weights != "random":
             model = _with_weights(model_class, config, files.weights(), options)
         else:
             with torch.device("meta" if on_meta else "cpu"), seeded(seed):
                 model = model_class._from_config(config, dtype=torch.float32, **options)
-    net: Any = model.get_encoder() if config.is_encoder_decoder else model
+        net: Any = model.get_encoder() if config.is_encoder_decoder else model
+        net.get_input_embeddings().num_embeddings  # noqa: B018  # what is no text encoder has none
 
     has_pooler = isinstance(getattr(net, "pooler", None), nn.Module)
     allowed = (*TOKEN_POOLING, "pooler") if has_pooler else TOKEN_POOLING
@@ -138,12 +140,17 @@ class _Files:
         else:
             folder = folder or self._hub(weights=WEIGHT_FILES if self.pretrained else (), tokenizer=True)
             try:
-                config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                # Said outright: left out, the library asks on the terminal whether to run code of the folder.
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            except Exception as error:  # the library checks little: a wrong value fails wherever it is used
                 raise WeightsError(
-                    f"{folder / 'config.json'}: cannot be read as a transformers configuration "
-                    f"({str(error).strip().splitlines()[0][:200]})."
+                    f"{folder / 'config.json'}: cannot be read as a transformers configuration ({_reason(error)})."
                 ) from error
+            if (layers := getattr(config, "num_hidden_layers", 0)) > _MOST_LAYERS:
+                raise WeightsError(
+                    f"{folder / 'config.json'}: claims {layers:,} layers; the limit is {_MOST_LAYERS:,}."
+                )
+        config._attn_implementation = None  # the library's own choice: a name in the file may be one of code to fetch
         config.use_cache = False
         return config
 
@@ -154,11 +161,11 @@ class _Files:
                 return None
             folder = self._hub(weights=(), tokenizer=True)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            raise WeightsError(
-                f"{folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0][:200]})."
-            ) from error
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:
+            raise WeightsError(f"{folder}: its tokenizer cannot be read ({_reason(error)}).") from error
+        if not isinstance(tokenizer.model_max_length, int) or tokenizer.model_max_length < 1:
+            raise WeightsError(f"{folder}: its tokenizer's model_max_length is not a number of tokens.")
         tokenizer.padding_side = "right"
         if tokenizer.pad_token is None:  # GPT-2 has none; what stands under the mask is never looked at
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -172,6 +179,11 @@ class _Files:
         if self.path is not None:
             return self.path
         return self.source or self._hub(tokenizer=not self._find(has_tokenizer))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _model_class(info: BackboneInfo, config: PreTrainedConfig) -> Any:
@@ -274,6 +286,19 @@ def _positions(config: PreTrainedConfig, net: nn.Module) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return limit - module.padding_idx - 1
     return limit
+
+
+@contextlib.contextmanager
+def _unbuilt(info: BackboneInfo) -> Iterator[None]:
+    """A configuration that no model can be built from, told as one error: a size below 0, an unknown activation."""
+    try:
+        yield
+    except DeepTuneError:
+        raise
+    except Exception as error:
+        raise WeightsError(
+            f"backbone.name: {info.source!r} cannot be built from its configuration ({_reason(error)})."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,12 +55,17 @@ def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
 
 def require_weights(path: Path | str) -> Path:
     """The path of given weights. Raises WeightsError when nothing is there."""
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise WeightsError(
-            f"backbone.weights: there is no file or folder {str(path)!r}.",
-            hint="Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one.",
-        )
+    hint = "Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one."
+    try:
+        path = Path(path).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long; `~somebody` who has no home
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"backbone.weights: {str(path)!r} cannot be opened: {reason}.", hint=hint) from error
+    if not there:
+        raise WeightsError(f"backbone.weights: there is no file or folder {str(path)!r}.", hint=hint)
+    if not path.is_file() and not path.is_dir():  # reading a pipe or a device may never end
+        raise WeightsError(f"backbone.weights: {str(path)!r} is not a regular file.", hint=hint)
     return path
 
 
@@ -71,8 +77,10 @@ def read_state(path: Path) -> State:
     foreign file, and for one that holds Python objects beside tensors.
     """
     path = require_weights(path)
-    if path.is_dir():
-        return _read_folder(path)
+    return _read_folder(path) if path.is_dir() else _read_file(path)
+
+
+def _read_file(path: Path) -> State:
     if path.suffix not in _SUFFIXES:
         raise WeightsError(f"{path}: not a weight file; expected one of {', '.join(_SUFFIXES)}.")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -93,17 +101,22 @@ def _read_folder(folder: Path) -> State:
         return read_state(files[0])
     state: State = {}
     for shard in index_shards(files[0]):
-        state |= read_state(shard)
+        if not require_weights(shard).is_file():
+            raise WeightsError(f"{files[0]}: names {shard.name!r}, which is a folder.")
+        state |= _read_file(shard)
     return state
 
 
 def index_shards(index: Path) -> list[Path]:
     """The files that a `*.index.json` names, in its own folder."""
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        # A shard is a name in this folder, never a path out of it.
+        names = {Path(name).name for name in json.loads(index.read_text())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{index}: not an index of weight files ({error}).") from error
-    return [index.parent / Path(name).name for name in names]
+    if not names or names & {"", ".."}:
+        raise WeightsError(f"{index}: not an index of weight files (it names none).")
+    return [index.parent / name for name in sorted(names)]
 
 
 def _read_safetensors(path: Path) -> State:
@@ -115,7 +128,9 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of what it is about to refuse
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"Unsupported (global|class|operand)|GLOBAL|not an allowed", str(error)):
             raise WeightsError(
@@ -123,8 +138,7 @@ def _read_torch(path: Path) -> Any:
                 hint="Where you trust the file, save its tensors alone: torch.save(model.state_dict(), ...).",
             ) from error
         raise _damaged(path, error) from error
-    # torch.load meets damaged bytes with whatever its parsers raise.
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # torch.load meets damaged bytes with whatever its parsers raise
         raise _damaged(path, error) from error
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, catalog, run, spec
-from deeptune.cli.console import fail, say
+from deeptune.cli import apply, catalog, run, runs, spec
+from deeptune.cli.console import fail, forget, say
 from deeptune.errors import CheckpointError, DeepTuneError
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
@@ -32,6 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+for command in (runs.runs, runs.attach, runs.status, runs.logs, runs.stop, runs.resume):
+    app.command(command.__name__)(command)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)
@@ -81,12 +83,12 @@ def run_command() -> int:
         if "_DEEPTUNE_COMPLETE" in os.environ:
             raise  # a shell asked for completions and has them
         # Click and Rich exit with 1, our code for a defect, when the reader of a pipe went away.
-        _forget_stdout()
+        forget(sys.stdout)
         return 0
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        _forget_stdout()
+        forget(sys.stdout)
         where = error.filename or "the output"
         fail(
             CheckpointError.title, f"cannot write {where}: {error.strerror}", "Free some space or choose another place."
@@ -102,8 +104,3 @@ def _usage(error: Any) -> int:
         return 2
     fail("usage error", message, f"`{context.command_path} --help` lists what it takes.")
     return 2
-
-
-def _forget_stdout() -> None:
-    """Leave nothing for the interpreter to flush at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -49,7 +49,7 @@ def predict(
     with _progress("predicting", quiet) as progress:
         applied, _ = engine.apply_run(
             trained, compute, data, embed=False, labelled=False,
-            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
         )  # fmt: skip
     write_table(engine.predictions(trained, applied), output)
     _tell_written(output, applied.source.num_rows, applied.errors, "predictions")
@@ -83,7 +83,7 @@ def evaluate(
     with _progress("scoring", quiet or as_json) as progress:
         applied, truth = engine.apply_run(
             trained, compute, data, embed=False, labelled=True,
-            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
         )  # fmt: skip
     assert truth is not None
     metrics = engine.metrics(trained, applied, truth)
@@ -142,7 +142,7 @@ def embed(
         with _progress("embedding", quiet) as progress:
             applied = engine.embed_with_backbone(
                 spec, data, input=input, device=device,
-                batch_size=batch_size or 32, on_bad_sample=on_bad_sample, progress=progress,
+                batch_size=batch_size or 32, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
             )  # fmt: skip
         table = engine.embeddings(applied, label=label)
     else:
@@ -152,7 +152,7 @@ def embed(
         with _progress("embedding", quiet) as progress:
             applied, _ = engine.apply_run(
                 trained, compute, data, embed=True, labelled=False,
-                batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress,
+                batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
             )  # fmt: skip
         table = engine.embeddings(applied, label=trained.spec.data.label)
     write_table(table, output)
@@ -165,6 +165,10 @@ def _backbone_spec(**values: Any) -> Any:
 
     chosen = {key: value for key, value in values.items() if value is not None}
     return validate({"data": {"path": "."}, "backbone": chosen}).backbone
+
+
+def _tell(text: str) -> None:
+    say(text, stderr=True)
 
 
 def _check_policy(policy: str) -> None:

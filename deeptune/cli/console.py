@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 
 PIPE_WIDTH = 160
+TERMINAL_GONE = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})  # how a closed terminal and a closed pipe say so
 
 
 def safe(text: object) -> str:
@@ -58,4 +62,31 @@ def fail(title: str, message: str, hint: str | None = None) -> None:
     text.append(safe(message), style="not bold default")
     if hint:
         text.append("\n" + safe(hint), style="dim")
-    out.print(text, soft_wrap=True)
+    with suppress(OSError, SystemExit):  # where nobody is left to tell, the exit code tells
+        out.print(text, soft_wrap=True)
+
+
+def is_gone(stream: Any) -> bool:
+    """Whether the terminal was closed, or the pipe at its other end; Rich would just fall silent."""
+    poll = select.poll()
+    try:
+        poll.register(stream, 0)
+        return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False  # nothing that could hang up
+
+
+def can_write(stream: Any) -> bool:
+    """Whether a terminal or a pipe takes something now; one that nobody reads is full and would block for good."""
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):
+        return True  # closed, or nothing that can be waited for: then a write tells
+
+
+def forget(stream: Any) -> None:
+    """Leave nothing to flush at exit to a stream whose reader is gone."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

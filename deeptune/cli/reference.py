@@ -20,7 +20,7 @@ EXIT_CODES = (
     (4, "a backbone or its weights cannot be found, loaded or adapted"),
     (5, "training started and could not go on"),
     (6, "a checkpoint or another output could not be written, read or trusted"),
-    (130, "stopped by Ctrl+C"),
+    (130, "stopped, and can be resumed; or Ctrl+C ended the command itself"),
 )
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deeptune.cli.console import console, say, say_json, short_path
+from deeptune.errors import RunStopped, SpecError
 
 if TYPE_CHECKING:
-    from deeptune.runs import RunDirectory
+    from deeptune.runs import RunDirectory, RunState
     from deeptune.spec import RunSpec
+
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id, and return.")]
+ForegroundOption = Annotated[
+    bool, typer.Option("--foreground", help="Do it in this process, for Slurm, containers and CI.")
+]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
 
 
 def run(
@@ -31,52 +40,113 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Resolve and check everything, print it, train nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")] = False,
+    detach: DetachOption = False,
+    foreground: ForegroundOption = False,
+    as_json: JsonOption = False,
+    plain: PlainOption = False,
 ) -> None:
     """Fine-tune a backbone as a spec says.
 
-    The run directory then holds test metrics and predictions, the best weights, embeddings and a report.
+    The run directory then holds test metrics and predictions, the best weights, embeddings and a report. The run is a
+    process of its own: closing the terminal ends the view of it alone.
     """
     from deeptune.spec import load_spec
     from deeptune.spec.presets import find_spec_file
 
+    check_ways(detach, foreground)
     settings = list(overrides or [])
     values = load_spec(find_spec_file(spec) if spec is not None else None, settings, data=data)
     if dry_run:
         _dry_run(values, as_json)
         return
 
-    from deeptune.catalog import find
-    from deeptune.runs import new_run_directory
-    from deeptune.spec.defaults import run_name
+    from deeptune.runs import new_run_directory, write_text
+    from deeptune.spec import dump_spec
+    from deeptune.spec.defaults import absolute, run_name
 
-    find(values.backbone.name)  # a mistyped name is known at once, and leaves no run behind
+    whole = absolute(values)  # a mistyped backbone is known at once, and leaves no run behind
     directory = new_run_directory(output, run_name(values))
+    write_text(directory.spec, dump_spec(whole))
+    do(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
+
+
+def check_ways(detach: bool, foreground: bool) -> None:
+    if detach and foreground:
+        raise SpecError("--detach and --foreground exclude each other")
+
+
+def do(
+    directory: RunDirectory, *, force: bool = False, detach: bool, foreground: bool, plain: bool, as_json: bool
+) -> None:
+    """Do the run in `directory`, or the rest of it, and tell how it ended. Raises what ended it."""
+    from deeptune.cli.watch import signals, tell_it_goes_on, watch
+    from deeptune.runs import run_state
+    from deeptune.runs.launch import start_runner
+    from deeptune.runs.logout import logout_warning
+    from deeptune.runs.state import ending
+
+    if not foreground and (warning := logout_warning()) is not None:
+        say(f"warning: {warning}", stderr=True)
+    state: RunState | None = None
     try:
-        result = _watched(values, directory, plain=plain or as_json, lines_to_stderr=as_json)
+        if foreground:
+            _in_this_process(directory, force=force, plain=plain or as_json, lines_to_stderr=as_json)
+            state = run_state(directory)
+        else:
+            with signals() as interrupts:
+                start_runner(directory, force=force)
+                if detach:
+                    _tell_detached(directory, as_json)
+                    return
+                state = watch(directory, console(stderr=as_json), interrupts, plain=plain or as_json, stops=True)
+        if state is None:
+            tell_it_goes_on(directory)
+        elif (error := ending(directory, state)) is not None:
+            raise error
     except BaseException as error:
         if as_json:
-            state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            say_json({"run": str(directory.path), "state": state, "test": {}})
-        elif not plain:
+            say_json(_outcome(directory))
+        elif not plain and not isinstance(error, RunStopped):
             say(f"the run's files: {short_path(directory.path)}", stderr=True)
         raise
     if as_json:
-        say_json({"run": str(directory.path), "state": result["state"], "test": result["test"]})
-    else:
+        say_json(_outcome(directory))
+    elif state is not None:
         from deeptune.cli.summary import print_summary
 
         print_summary(directory)
 
 
-def _watched(spec: RunSpec, directory: RunDirectory, *, plain: bool, lines_to_stderr: bool) -> dict[str, Any]:
-    """Run in this process, with a viewer that reads the run directory in a thread beside it.
+def _outcome(directory: RunDirectory) -> dict[str, Any]:
+    """What a script is told of a run: where it is, its state, and the test metrics once there are some."""
+    from deeptune.runs import run_state
+
+    state = run_state(directory)
+    test = state.result.get("test")
+    return {"run": str(directory.path), "state": state.word, "test": test if isinstance(test, dict) else {}}
+
+
+def _tell_detached(directory: RunDirectory, as_json: bool) -> None:
+    from deeptune.runs import run_state
+
+    if as_json:
+        say_json({"run": str(directory.path), "state": run_state(directory).word})
+        return
+    say(directory.id)
+    for verb, what in (("attach", "watch it"), ("stop", "stop it, to be resumed")):
+        say(f"deeptune {verb} {directory.reference}   # {what}", stderr=True)
+
+
+def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines_to_stderr: bool) -> None:
+    """Do the run in this process, with a viewer that reads the run directory in a thread beside it.
 
     What libraries print goes to console.log: the terminal belongs to the viewer.
     """
-    from deeptune.cli.viewer import watch
+    from deeptune.cli.viewer import beside
+    from deeptune.engine.runner import do_run
+    from deeptune.runs import run_state
     from deeptune.runs.files import storage_errors
+    from deeptune.runs.state import ending
 
     stream = sys.stderr if lines_to_stderr else sys.stdout
     stream.flush()
@@ -87,10 +157,10 @@ def _watched(spec: RunSpec, directory: RunDirectory, *, plain: bool, lines_to_st
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        with watch(directory, console(file=terminal), plain=plain):
-            from deeptune.engine.train import execute  # after the first picture: this import takes seconds
-
-            return execute(spec, directory, argv=["deeptune", *sys.argv[1:]])
+        with beside(directory, console(file=terminal), plain=plain):
+            do_run(directory, force=force, argv=["deeptune", *sys.argv[1:]])
+    except RunStopped as stopped:
+        raise ending(directory, run_state(directory)) or stopped from None  # the same, with how to go on
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -98,7 +168,8 @@ def _watched(spec: RunSpec, directory: RunDirectory, *, plain: bool, lines_to_st
         os.dup2(saved[1], 2)
         for handle in (log, *saved):
             os.close(handle)
-        terminal.close()
+        with suppress(OSError):  # it was closed at its other end
+            terminal.close()
 
 
 def _dry_run(spec: RunSpec, as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """A column of a Parquet file, read in pieces for as long as there is memory for it.
 
 A file of a few kilobytes may honestly hold gigabytes: one long value in a dictionary and a million references to it,
-or zeros that compress to nothing. What a footer says of sizes is a claim like any other, so what counts is what has been
-read so far.
+or zeros that compress to nothing. What a footer says of sizes is a claim like any other, so what counts is what has
+been read so far.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ def read_column(file: Path, name: str) -> list[pa.Array]:
     free, size = room(), 0
     chunks: list[pa.Array] = []
     with pq.ParquetFile(file) as parquet:
-        longest = max(_dictionary_values(file, parquet.metadata, name), default=0)
+        longest = max(_dictionary_values(file, parquet, name), default=0)
         rows = max(1, min(_ROWS, PIECE // max(1, longest)))
         for batch in parquet.iter_batches(batch_size=rows, columns=[name], use_threads=False):
             chunk = batch.column(name)
+            chunk.validate(
+                full=True
+            )  # text that is no UTF-8, or an index out of its dictionary, would fail or crash later
             size += _decoded_size(chunk)
             if size > free:
                 raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
@@ -45,21 +48,21 @@ def read_column(file: Path, name: str) -> list[pa.Array]:
     return chunks
 
 
-def _dictionary_values(file: Path, metadata: pq.FileMetaData, name: str) -> Iterator[int]:
-    """The length of the longest value in the dictionary of each row group whose dictionary could matter."""
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            column = row_group.column(index)
-            path = column.path_in_schema
-            if path != name and not path.startswith(f"{name}."):
-                continue
-            if column.physical_type != "BYTE_ARRAY" or column.num_values * column.total_uncompressed_size <= PIECE:
-                continue
-            with pq.ParquetFile(file, read_dictionary=[path]) as parquet:
-                first = next(parquet.iter_batches(batch_size=1, row_groups=[group], columns=[path]), None)
-            if first is not None:
-                yield from map(_longest, first.columns)
+def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterator[int]:
+    """The length of the longest value in the dictionary of each row group whose dictionary could matter.
+
+    The schema and the row groups say enough: to ask pyarrow for the metadata of a damaged column ends the process.
+    """
+    leaves = (parquet.schema.column(index) for index in range(len(parquet.schema)))
+    paths = [leaf.path for leaf in leaves if leaf.path == name or leaf.path.startswith(f"{name}.")]
+    for group in range(parquet.num_row_groups):
+        claimed = parquet.metadata.row_group(group)
+        if claimed.num_rows * claimed.total_byte_size <= PIECE:
+            continue
+        with pq.ParquetFile(file, read_dictionary=paths) as encoded:
+            first = next(encoded.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
+        if first is not None:
+            yield from map(_longest, first.columns)
 
 
 def _longest(array: pa.Array) -> int:

@@ -110,11 +110,17 @@ def check_samples(
     rows = np.arange(source.num_rows) if rows is None else rows
     reasons = _image_reasons if modality == "image" else _text_reasons
     bad: list[BadSample] = []
-    for done, reason in enumerate(reasons(input_column(source, input), rows), start=1):
-        if reason:
-            bad.append(BadSample(None, int(rows[done - 1]), reason))
-        if progress and (done % _AT_ONCE == 0 or done == len(rows)):
-            progress(done, len(rows))
+    try:
+        for done, reason in enumerate(reasons(input_column(source, input), rows), start=1):
+            if reason:
+                bad.append(BadSample(None, int(rows[done - 1]), reason))
+            if progress and (done % _AT_ONCE == 0 or done == len(rows)):
+                progress(done, len(rows))
+    except MemoryError as error:
+        raise DataError(
+            f"{source.key}: the samples of column {input!r} do not fit in memory: {error}",
+            hint="Shorten them, or split the file.",
+        ) from error
     return bad
 
 
@@ -134,7 +140,7 @@ def _image_reasons(column: pa.ChunkedArray, rows: np.ndarray) -> Iterator[str | 
 
 
 def _text_reasons(column: pa.ChunkedArray, rows: np.ndarray) -> Iterator[str | None]:
-    for start in range(0, len(rows), 4096):
-        texts = column.take(pa.array(rows[start : start + 4096], pa.int64()))
-        blank = pc.equal(pc.utf8_trim_whitespace(texts), "").to_pylist()
-        yield from ("is null" if b is None else "is blank" if b else None for b in blank)
+    # Chunk by chunk: to take rows of them all, Arrow would first make one array of the whole column.
+    blank = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in column.chunks]
+    for value in pa.chunked_array(blank, pa.bool_()).take(pa.array(rows, pa.int64())).to_pylist():
+        yield "is null" if value is None else "is blank" if value else None

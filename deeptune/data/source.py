@@ -80,12 +80,14 @@ class Source:
             column = pa.chunked_array(chunks, type=self.schema.field(name).type)
             if len(column) != self.num_rows:
                 raise DataError(
-                    f"{self.key}: column {name!r} of {self.describe()} has {len(column):,} rows, and the end of the file "
-                    f"says {self.num_rows:,}",
+                    f"{self.key}: column {name!r} of {self.describe()} has {len(column):,} rows, and the end of the "
+                    f"file says {self.num_rows:,}",
                     hint="The file is damaged: write it again.",
                 )
-            # Arrow cannot take rows of a view type yet
+            # Arrow cannot take rows of a view type yet, nor of more than 2 GiB that are counted in 32 bits
             plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(column.type)
+            if column.nbytes >= 2**31:
+                plain = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(column.type, plain)
             self._columns[name] = column if plain is None else column.cast(plain)
         return self._columns[name]
 
@@ -272,7 +274,8 @@ def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, _Identity]:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if not 0 <= rows * _ROW_BYTES <= room():
             raise DataError(
-                f"{key}: {file} claims {rows:,} rows, which do not fit in memory", hint="Split the file, or write it again."
+                f"{key}: {file} claims {rows:,} rows, which do not fit in memory",
+                hint="Split the file, or write it again.",
             )
         return schema, rows, identity
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:

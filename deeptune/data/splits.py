@@ -38,7 +38,8 @@ def assign_splits(
         raise _too_few(units, unit, share, place)
 
     if groups is not None:
-        codes = _by_group(_strata(targets, task, _GROUP_BINS, rng), groups, share, rng)
+        bins = min(_GROUP_BINS, units // len(wanted))  # enough groups for each bin to be in every split
+        codes = _by_group(_strata(targets, task, bins, rng), groups, share, rng)
     else:
         # neighbouring quantiles, each about as long as it takes to give the smallest split a row
         bins = max(1, int(len(targets) * share[wanted].min()))

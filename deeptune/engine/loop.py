@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
 
 from deeptune.data.loader import Batch
 from deeptune.engine import snapshot
@@ -151,8 +150,15 @@ class _Training:
         self.scaler = compute.scaler()
         self.cadence = Cadence(train.checkpoint_every)
         self.history = History(Best(train.early_stopping.metric))
-        normalises = any(isinstance(module, _NormBase) and module.training for module in model.modules())
-        self.limit = RowLimit(self._tell_limit, least=2 if normalises else 1)
+        # What the forward pass itself changes: the running statistics of batch normalisation.
+        self.statistics = [
+            getattr(module, name)
+            for module in model.train().modules()
+            if module.training and isinstance(getattr(module, "running_mean", None), Tensor)
+            for name in ("running_mean", "running_var", "num_batches_tracked")
+        ]
+        self.statistics_before = [statistic.clone() for statistic in self.statistics]
+        self.limit = RowLimit(self._tell_limit, least=2 if self.statistics else 1)
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
         self.count_sum = torch.zeros_like(self.loss_sum)
@@ -306,6 +312,7 @@ class _Training:
 
         When memory runs out the group is done again in smaller parts, which add up to the same gradient.
         """
+        _copy(self.statistics, self.statistics_before)
         while True:
             try:
                 return self._accumulate(group)
@@ -316,6 +323,7 @@ class _Training:
                 pass
             # Out of the handler, whose traceback holds on to tensors.
             self.optimizer.zero_grad(set_to_none=True)
+            _copy(self.statistics_before, self.statistics)
             largest = max(len(piece) for batch in group for piece in self.limit.pieces(batch))
             self.limit.halve(largest, "training on")
 
@@ -340,6 +348,7 @@ class _Training:
 
     def _count_skipped(self, loss: float, norm: float, group: list[Batch]) -> None:
         history = self.history
+        _copy(self.statistics_before, self.statistics)
         history.skipped += 1
         history.skipped_in_epoch += 1
         history.skipped_in_a_row += 1
@@ -357,7 +366,7 @@ class _Training:
         self.hooks.warn(f"{what} {place}: the step was skipped")
 
     def _require_finite_weights(self) -> None:
-        if all(bool(torch.isfinite(parameter).all()) for parameter in self.learning):
+        if all(bool(torch.isfinite(tensor).all()) for tensor in self.model.tuned_state().values()):
             return
         raise TrainingError(
             f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, learning "
@@ -412,6 +421,11 @@ class _Training:
         self.loss_sum.copy_(taken.tensors["sum.loss"])
         self.count_sum.copy_(taken.tensors["sum.count"])
         snapshot.put_generators(taken.tensors, taken.values["generators"])
+
+
+def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
+    for tensor, other in zip(tensors, to, strict=True):
+        other.copy_(tensor)
 
 
 def _forward(model: TunedModel, batch: Batch) -> Tensor:

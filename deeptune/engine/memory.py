@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -13,14 +14,17 @@ from deeptune.errors import TrainingError
 
 T = TypeVar("T")
 
-# What PyTorch's CPU allocators say; only a GPU's has a class of its own.
-_CPU_WORDS = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "failed to allocate")
+# What PyTorch's CPU allocators and oneDNN say; only a GPU's has a class of its own.
+_CPU_WORDS = re.compile(
+    r"can't allocate memory|not enough memory|Cannot allocate memory|failed to allocate|"
+    r"could not create a (primitive$|memory)"
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _CPU_WORDS)
+    return isinstance(error, RuntimeError) and _CPU_WORDS.search(str(error).strip()) is not None
 
 
 class RowLimit:

@@ -26,14 +26,14 @@ from deeptune.engine.device import memory_in_use, seed_everything
 from deeptune.engine.features import FeatureLoader, can_store, compute_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
-from deeptune.engine.memory import RowLimit
+from deeptune.engine.memory import RowLimit, is_out_of_memory
 from deeptune.engine.optim import Criterion
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader
 from deeptune.engine.restore import rebuild_model
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
 from deeptune.engine.snapshot import generators_left_alone
 from deeptune.engine.tables import embedding_table, prediction_table, write_table
-from deeptune.errors import CheckpointError, DeepTuneError, RunStopped
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
@@ -66,8 +66,11 @@ def execute(
         journal.events.write("run", id=run.id, started=clock.started, pid=os.getpid())
         result = _execute(spec, run, journal, clock, force, argv or sys.argv)
     except BaseException as error:
-        _record_end(run, journal, error, clock)
-        raise
+        told = _told(error)
+        _record_end(run, journal, told, clock)
+        if told is error:
+            raise
+        raise told from error
     finally:
         if own:
             journal.events.close()
@@ -84,6 +87,17 @@ class Clock:
     @property
     def seconds(self) -> float:
         return round(self._before + time.monotonic() - self._began, 3)
+
+
+def _told(error: BaseException) -> BaseException:
+    """The error to tell: want of memory, wherever it struck, is nothing that a traceback helps with."""
+    if not is_out_of_memory(error):
+        return error
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return TrainingError(
+        f"out of memory: {first}",
+        hint="Free some memory, or choose a smaller train.batch_size, backbone or backbone.image_size.",
+    )
 
 
 def _record_end(run: RunDirectory, journal: Journal, error: BaseException, clock: Clock) -> None:
@@ -135,7 +149,7 @@ def _execute(
         journal.events.write("resume", step=history["steps"], epoch=history["epoch"])
     # The data is known now: what the head starts from must not depend on how it was read.
     seed_everything(spec.train.seed)
-    loaders = {split: split_loader(ready, split, shuffle=False) for split in SPLITS}
+    loaders = {split: _loader(ready, split, journal) for split in SPLITS}
     _warn_truncation(loaders, ready, journal)
     criterion = make_criterion(ready)
     limit = RowLimit(journal.warn)
@@ -162,7 +176,7 @@ def _execute(
         train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
         journal.message("the frozen backbone was passed once; the head trains on its stored features")
     else:
-        train_batches = split_loader(ready, "train", shuffle=True)
+        train_batches = _loader(ready, "train", journal, shuffle=True)
 
     journal.phase("train")
     if checkpoint is not None:
@@ -202,6 +216,12 @@ def _execute(
     journal.events.write("end", state="done", test=_headline(metrics.get("test", {})))
     journal.status.update(state="done", phase="done", force=True)
     return result
+
+
+def _loader(ready: Prepared, split: Split, journal: Journal, *, shuffle: bool = False) -> Loader:
+    loader = split_loader(ready, split, shuffle=shuffle)
+    loader.on_restart = journal.warn
+    return loader
 
 
 def _fit(
@@ -405,9 +425,11 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
 
 
-def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: str) -> Any:
-    data = ready.plan.splits[split]
-    return prediction_table(data.rows, outputs, ready.plan.labels, truth=data.targets)
+def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: Split) -> Any:
+    plan = ready.plan
+    return prediction_table(
+        plan.all_rows(split), outputs, plan.labels, truth=plan.truth(split), errors=plan.errors(split)
+    )
 
 
 def _embed_splits(
@@ -434,7 +456,14 @@ def _embed_splits(
                 total=len(data.rows),
                 progress=journal.progress,
             )
-        table = embedding_table(data.rows, outputs[split], data.source, label=plan.label, leave_out={plan.input})
+        table = embedding_table(
+            plan.all_rows(split),
+            outputs[split],
+            data.source,
+            label=plan.label,
+            leave_out={plan.input},
+            errors=plan.errors(split),
+        )
         journal.keep(functools.partial(write_table, table, run.embeddings(split)))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from deeptune.runs.files import DISK_FULL, finite, fits, storage_errors, sync
 
 VERSION = 1
+BATCH = 500  # lines
 LAST_TIME = 253402300800  # the year 10000, in seconds since 1970
 MOST_PENDING = 1_000_000  # bytes kept while the disk is full
 
@@ -95,17 +96,34 @@ class EventReader:
             return
         end = block.rfind(b"\n") + 1
         self._offset += end
-        for line in block[:end].split(b"\n")[:-1]:
+        lines = block[:end].decode("utf-8", "replace").split("\n")[:-1]
+        for start in range(0, len(lines), BATCH):
+            for event in self._parse(lines[start : start + BATCH]):
+                try:
+                    sequence = int(event["seq"])
+                    float(event["t"]), str(event["kind"])
+                except (ValueError, TypeError, KeyError, OverflowError):
+                    self.broken += 1
+                    continue
+                if sequence > self._last:
+                    self._last = sequence
+                    yield event
+
+    def _parse(self, lines: list[str]) -> list[Any]:
+        """The JSON of many lines at once, which is much faster than of each; of each when one is broken."""
+        try:
+            values = json.loads(f"[{','.join(lines)}]")
+            if len(values) == len(lines):
+                return values
+        except (ValueError, RecursionError):
+            pass
+        values = []
+        for line in lines:
             try:
-                event = json.loads(line.decode("utf-8", "replace"))
-                sequence = int(event["seq"])
-                float(event["t"]), str(event["kind"])
-            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+                values.append(json.loads(line))
+            except (ValueError, RecursionError):
                 self.broken += 1
-                continue
-            if sequence > self._last:
-                self._last = sequence
-                yield event
+        return values
 
 
 _SHAPES: dict[str, Any] = {

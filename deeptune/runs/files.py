@@ -107,7 +107,15 @@ def fits(shape: Any, value: Any) -> bool:
     """Whether a JSON value is of a shape: `int`, `str`, `float` (a finite number, or null for one that was not), `dict`
     or `list`, or a dictionary of the shapes that it must have by name. A damaged file must not bring a viewer down."""
     if isinstance(shape, dict):
-        return isinstance(value, dict) and all(fits(below, value.get(key)) for key, below in shape.items())
+        if not isinstance(value, dict):
+            return False
+        for key, below in shape.items():
+            item: Any = value.get(key)
+            if type(item) is below and (below is not float or abs(item) < math.inf):
+                continue  # without a call of its own: logs are long
+            if not fits(below, item):
+                return False
+        return True
     if isinstance(value, bool):
         return False
     if shape is float:

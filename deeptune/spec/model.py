@@ -235,6 +235,13 @@ class TrainSpec(_Part):
             raise ValueError(f"expected steps or a time such as '200 steps', '30 s', '10 min' or '1 h', got {value!r}")
         return value
 
+    @field_validator("workers")
+    @classmethod
+    def _room_for_them(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value > 1024:
+            raise ValueError("is too large: expected at most 1,024 processes")
+        return value
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:

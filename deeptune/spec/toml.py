@@ -46,7 +46,9 @@ def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | N
     overrides = list(overrides)
     for given in (*overrides, data or ""):
         if any("\ud800" <= character <= "\udfff" for character in given):  # how Python holds bytes that are no text
-            raise SpecError(f"{given!r} is not valid UTF-8", hint="Rename the file: a spec is stored as UTF-8 text.")
+            raise SpecError(
+                f"{shown(given)} is not valid UTF-8", hint="Rename the file: a spec is stored as UTF-8 text."
+            )
     overridden = set()
     if data is not None:
         section = values.setdefault("data", {})
@@ -92,7 +94,7 @@ def apply_override(values: dict[str, Any], override: str) -> str:
     key, text = key.strip(), text.strip()
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
         raise SpecError(
-            f"--set {override!r} is not of the form section.key=value", hint="For example: --set train.epochs=5"
+            f"--set {shown(override)} is not of the form section.key=value", hint="For example: --set train.epochs=5"
         )
     try:
         parsed = _parse(f"value = {text}")
@@ -101,14 +103,14 @@ def apply_override(values: dict[str, Any], override: str) -> str:
         value = parsed["value"]
     except ValueError as error:
         if not text or text[0] in "\"'[{":
-            raise SpecError(f"--set {key}: {shown(text)} is not a TOML value: {error}") from error
+            raise SpecError(f"--set {_cut(key)}: {shown(text)} is not a TOML value: {error}") from error
         value = text
     *sections, last = key.split(".")
     place = values
     for section in sections:
         below = place.setdefault(section, {})
         if not isinstance(below, dict):
-            raise SpecError(f"--set {key}: {section!r} is a value, not a section")
+            raise SpecError(f"--set {_cut(key)}: {shown(section)} is a value, not a section")
         place = below
     place[last] = value
     return key

@@ -19,6 +19,7 @@ SPEC, DATA, WEIGHTS, TRAINING, STORAGE = 2, 3, 4, 5, 6
 TINY = (
     "--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32",
     "--set", "train.epochs=1", "--set", "train.batch_size=8", "--set", "train.device=cpu", "--output", "out",
+    "--foreground",
 )  # fmt: skip
 PIXELS = [png(colour=[(200, 30, 30), (30, 30, 200)][row % 2]) for row in range(24)]
 LABELS = [("red", "blue")[row % 2] for row in range(24)]
@@ -180,7 +181,9 @@ def test_a_column_that_cannot_be_used(command, image_file, columns, parts):
 def test_an_empty_text(command, text_file, tiny_bert, empty):
     texts = pq.read_table(text_file())["text"].to_pylist()
     file = text_file(text=replaced(texts, 7, empty))
-    answer = command("run", "--data", str(file), "--set", f"backbone.name=hf:{tiny_bert}", "--output", "out")
+    answer = command(
+        "run", "--data", str(file), "--set", f"backbone.name=hf:{tiny_bert}", "--output", "out", "--foreground"
+    )
     check(
         answer,
         DATA,

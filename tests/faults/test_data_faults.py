@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -16,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 from pictures import png, png_that_claims
+from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeptune.backbones.base import ImagePreprocessing
@@ -71,7 +72,6 @@ def disturbed():
 
     def kill(count: int = 1) -> None:
         mine = sorted(set(multiprocessing.active_children()) - others, key=lambda worker: worker.pid)
-        assert len(mine) == 2
         for worker in mine[:count]:
             os.kill(worker.pid, signal.SIGKILL)
 
@@ -79,6 +79,12 @@ def disturbed():
     loader.on_restart = told.append
     yield loader, told, kill
     del loader
+
+
+def consume(batches, found: list, then=lambda: None) -> None:
+    for batch in batches:
+        found.append(batch)
+        then()
 
 
 @pytest.fixture
@@ -96,10 +102,13 @@ def test_an_epoch_whose_workers_are_killed_is_the_epoch_that_was_left_alone(undi
         kill(count)
         found += batches
         assert_same(found, undisturbed(4)[3:])
-        assert told == [
-            "a process that decodes images ended unexpectedly: new ones go on after batch 8 of 40 "
-            "(restart 1 of at most 3)"
-        ]
+        (sentence,) = told
+        at = re.fullmatch(
+            r"a process that decodes images ended unexpectedly: new ones go on after batch (\d+) of 40 "
+            r"\(restart 1 of at most 3\)",
+            sentence,
+        )
+        assert 8 <= int(at[1]) <= 12  # what had been fetched before is not lost
         before = set(multiprocessing.active_children())
         loader.set_epoch(5)  # whole again: nothing is skipped, and the new workers live on
         assert_same(list(loader), undisturbed(5))
@@ -147,24 +156,25 @@ def test_a_worker_that_is_killed_between_two_epochs(undisturbed, soon):
         assert "after batch 0 of 40" in told[0]
 
 
+@pytest.mark.timeout(60)
 def test_a_worker_that_died_with_a_lock_in_its_hands_does_not_hang_the_run(undisturbed, soon):
+    started = time.monotonic()
     with disturbed() as (loader, told, kill):
         batches = iter(loader)
         found = [next(batches)]
-        loader._loader._iterator._workers_done_event._cond.acquire()  # as a worker does to look at the event
+        loader._loader._iterator._workers_done_event.event._cond.acquire()  # as a worker does to look at it
         kill()
         found += batches
         assert_same(found, undisturbed(0))
         assert len(told) == 1
+    assert time.monotonic() - started < 40
 
 
 def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, soon):
     with disturbed() as (loader, told, kill):
         found = []
         with pytest.raises(TrainingError) as caught:
-            for batch in loader:
-                found.append(batch)
-                kill()
+            consume(loader, found, then=kill)
         assert caught.value.message.startswith(
             "Processes that decode images ended unexpectedly 4 times in one pass over the data, most often for want of"
         )
@@ -182,7 +192,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
         assert len(told) == RESTARTS + 2
 
 
-def test_workers_that_a_sample_kills_end_with_advice(monkeypatch, soon):
+def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, soon):
     """The same batch takes down every worker that it is given to, such as an image that crashes its decoder."""
     from deeptune.data import loader as module
 
@@ -199,10 +209,11 @@ def test_workers_that_a_sample_kills_end_with_advice(monkeypatch, soon):
         crashing = Source.open("sample:digits_rotation").column("images")[int(row)].as_py()
         found = []
         with pytest.raises(TrainingError, match="4 times"):
-            for batch in loader:
-                found.append(batch)
-        assert len(found) == 20
+            consume(loader, found)
         assert len(told) == 3
+        # batches that a worker had made before are lost with it when they were not fetched yet
+        assert 16 <= len(found) <= 20
+        assert_same(found, undisturbed(0)[: len(found)])
 
 
 # --- runs on tiny data -----------------------------------------------------------------------------
@@ -221,7 +232,7 @@ BAD_IMAGES = {
     2: (b"no picture", "is not an image"),
     3: (None, "is null"),
     6: (jpeg(6)[:-2000], "is cut off"),
-    9: (png_that_claims(20_000, 20_000), "claims 20,000 × 20,000 pixels"),
+    9: (png_that_claims(10_000, 10_000), "claims 10,000 × 10,000 pixels"),
 }
 BAD_TEXTS = {2: (None, "is null"), 3: (" \n", "is blank"), 9: ("", "is blank")}
 BATCH = 4
@@ -425,23 +436,27 @@ def test_bad_samples_in_every_step_of_training_with_workers(tmp_path, policy):
     assert {row for row, error in told.items() if error} == set(bad)
 
 
-def test_a_row_without_a_label_is_left_out_of_its_file_with_or_without_a_sample(tmp_path):
-    """A label can't be made up, so `blank` leaves such a row out; where the sample is bad too, that is not the reason."""
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_row_without_a_label_is_left_out_of_its_file_under_blank(tmp_path, task):
+    """A label can't be made up: `blank` leaves such a row out too."""
     data = {
         "train": write(tmp_path / "train.parquet", images(24), {}, "images"),
         "test": write(tmp_path / "test.parquet", images(12), {3: BAD_IMAGES[3]}, "images"),
     }
-    for file in data.values():
-        values = [0.5 * row if "train" in file or row not in (5, 7) else (None, np.nan)[row // 7] for row in range(24)]
+    labels = ["red", "blue"] * 12 if task == "classification" else [0.5 * row for row in range(24)]
+    for split, file in data.items():
         table = pq.read_table(file)
-        pq.write_table(table.set_column(1, "labels", pa.array(values[: table.num_rows], pa.float64())), file)
-    run = Finished({**spec_of(data, RESNET, policy="blank"), "task": "regression"}, tmp_path)
+        values = labels[: table.num_rows]
+        if split == "test":
+            values[5], values[7] = None, "" if task == "classification" else float("nan")
+        pq.write_table(table.set_column(1, "labels", pa.array(values)), file)
+    run = Finished({**spec_of(data, RESNET, policy="blank"), "task": task}, tmp_path)
     predictions = run.predictions
     assert predictions["row"].to_pylist() == list(range(12))
     errors = {row: error for row, error in enumerate(predictions["error"].to_pylist()) if error}
     assert errors == {3: "is null", 5: "label is missing", 7: "label is missing"}
     truth, prediction = predictions["truth"].to_pylist(), predictions["prediction"].to_pylist()
-    assert truth == [None if row in (5, 7) else 0.5 * row for row in range(12)]
+    assert truth == [None if row in (5, 7) else labels[row] for row in range(12)]
     assert [row for row in range(12) if prediction[row] is None] == [5, 7]
     assert run.metrics["test"]["n"] == 10
     assert [row for row in range(12) if run.embeddings("test")["embedding"][row].as_py() is None] == [5, 7]

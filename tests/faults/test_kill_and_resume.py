@@ -7,11 +7,9 @@ import os
 import random
 import time
 
-import pyarrow.parquet as pq
 import pytest
-from faults.killing import copy_of, go, killed_after, killed_at_write, same_outcome, start, wait
+from faults.killing import copy_of, finish, kill, killed_after, killed_at_write, same_outcome, small_sample, start
 
-from deeptune.data.source import Source
 from deeptune.runs import new_run_directory, read_events, run_state, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
@@ -24,9 +22,8 @@ RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "18"))  # 50 in the lon
 def spec_of(tmp_path_factory, review_bert):
     """`spec_of("text", "lora", epochs=4)`: a small run on real data."""
     folder = tmp_path_factory.mktemp("data")
-    for name, sample in (("images", "openclipart7"), ("texts", "movie_snippets")):
-        table = pq.read_table(Source.open(f"sample:{sample}").files[0])
-        pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // 160))), folder / f"{name}.parquet")
+    small_sample("openclipart7", folder / "images.parquet")
+    small_sample("movie_snippets", folder / "texts.parquet")
     return lambda modality, method, **train: make_spec(folder, review_bert, modality, method, **train)
 
 
@@ -68,7 +65,7 @@ def left_alone(tmp_path_factory, spec_of):
         if (modality, method) not in made:
             run = new_run(tmp_path_factory.mktemp("alone"), spec_of(modality, method))
             started = time.time()
-            assert wait(start(go(run))) == 0
+            finish(run)
             at = {event["phase"]: event["t"] - started for event in read_events(run.events) if event["kind"] == "phase"}
             made[modality, method] = run, at["train"], at["verify"], time.time() - started
         return made[modality, method]
@@ -86,8 +83,8 @@ def test_killed_again_and_again_at_random_moments(left_alone, tmp_path, spec_of,
         # Twice in one run, then to its end: also a resumed run is killed.
         for _ in range(min(2, kills)):
             moment = chance.uniform(0.02, whole) if chance.random() < 0.25 else chance.uniform(begin, end)
-            kills -= killed_after(moment, go(run))
-        assert wait(start(go(run))) == 0
+            kills -= killed_after(moment, run)
+        finish(run)
         same_outcome(alone, run)
 
 
@@ -97,7 +94,7 @@ def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of,
     alone, *_ = left_alone(modality, method)
     run = new_run(tmp_path, spec_of(modality, method))
     number = 3
-    while killed_at_write(number, go(run)):
+    while killed_at_write(number, run):
         number += 1  # a few more than the life before: it gets on, and each dies at another place
         assert number < 40, "it does not get on"
     assert number > 6
@@ -106,19 +103,17 @@ def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of,
 
 def test_a_resumed_run_says_where_it_went_on(tmp_path, spec_of):
     run = new_run(tmp_path, spec_of("text", "full", epochs=40, early_stopping={"patience": 0}))
-    pid = start(go(run))
+    process = start(run)
     while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
         time.sleep(0.05)
-    os.kill(pid, 9)
-    wait(pid)
+    kill(process)
     assert run_state(run).word == "crashed"
     saved = [event for event in read_events(run.events) if event["kind"] == "checkpoint" and event["which"] == "last"]
     copy = copy_of(run, tmp_path / "copy")
-    pid = start(go(copy))
+    process = start(copy)
     while not (resumed := [event for event in read_events(copy.events) if event["kind"] == "resume"]):
         time.sleep(0.05)
-    os.kill(pid, 9)
-    wait(pid)
+    kill(process)
     assert resumed[0]["step"] == saved[-1]["step"] > 0
     sequence = [event["seq"] for event in read_events(copy.events)]
     assert sequence == sorted(set(sequence))

@@ -23,7 +23,16 @@ SMALL = ("--set", "backbone.name=resnet18", "--set", "backbone.weights=random", 
 def run(command, image_file):
     """The path of a finished run that tells red from blue."""
     answer = command(
-        "run", "--data", str(image_file()), *SMALL, "--set", "train.epochs=3", "--json", "--foreground", "--output", "runs"
+        "run",
+        "--data",
+        str(image_file()),
+        *SMALL,
+        "--set",
+        "train.epochs=3",
+        "--json",
+        "--foreground",
+        "--output",
+        "runs",
     )
     assert answer.code == 0, answer.stderr
     return json.loads(answer.stdout.splitlines()[-1])["run"]
@@ -138,7 +147,9 @@ def test_evaluate_has_the_loss_of_the_run_and_names_its_label_column(command, im
     table = pa.table({"images": [RED, BLUE] * 12, "colour": [0.5, 2.5] * 12})
     pq.write_table(table, tmp_path / "colours.parquet")
     arguments = ["--set", "task=regression", "--set", "data.label=colour", "--set", "train.loss=huber"]
-    answer = command("run", "--data", "colours.parquet", *SMALL, *arguments, "--json", "--foreground", "--set", "train.epochs=2")
+    answer = command(
+        "run", "--data", "colours.parquet", *SMALL, *arguments, "--json", "--foreground", "--set", "train.epochs=2"
+    )
     assert answer.code == 0, answer.stderr
     run = json.loads(answer.stdout.splitlines()[-1])
     rows = pq.read_table(f"{run['run']}/predictions.parquet")["row"]

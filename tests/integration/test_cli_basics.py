@@ -67,7 +67,21 @@ def test_version_and_help(command):
     assert command("--version") == Answer(0, f"deeptune {__version__}\n", "")
     answer = command("--help")
     assert answer.code == 0
-    for verb in ("run", "runs", "attach", "status", "logs", "stop", "resume", "predict", "evaluate", "embed", "presets", "backbones", "spec"):
+    for verb in (
+        "run",
+        "runs",
+        "attach",
+        "status",
+        "logs",
+        "stop",
+        "resume",
+        "predict",
+        "evaluate",
+        "embed",
+        "presets",
+        "backbones",
+        "spec",
+    ):
         assert f"\n  {verb} " in answer.stdout
     first = answer.stdout.partition("Commands:")[2].splitlines()
     assert not any(line.endswith("...") for line in first), "a summary is cut off at 80 columns"

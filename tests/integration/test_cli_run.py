@@ -51,7 +51,7 @@ def check_inert(shown: str) -> None:
 def test_text_from_data_and_paths_is_inert_in_a_pipe(command, naughty):
     dry = command("run", *naughty, "--dry-run")
     assert dry.code == 0, dry.stderr
-    done = command("run", *naughty, "--output", "[red]out")
+    done = command("run", *naughty, "--foreground", "--output", "[red]out")
     assert done.code == 0, done.stderr
     for shown in (dry, done):
         assert "\x1b" not in shown.stdout + shown.stderr
@@ -74,22 +74,26 @@ def test_text_from_data_and_paths_is_inert_in_a_pipe(command, naughty):
     assert written.code == 0, written.stderr
     assert r"[b]p\x1b[7m.parquet" in written.stdout
     assert set(pq.read_table("[b]p\x1b[7m.parquet")["prediction"].to_pylist()) <= set(NAUGHTY)
-    wrong = command("run", *naughty, "--set", 'data.label="la[bel\\u001b[7m"', "--output", "out")
+    wrong = command("run", *naughty, "--set", 'data.label="la[bel\\u001b[7m"', "--foreground", "--output", "out")
     assert wrong.code == 3
     assert r"no column 'la[bel\x1b[7m'" in wrong.stderr.replace("\\\\", "\\")
-    gone = command("run", "--data", "\x1b[35;45m[red]no", "--set", "backbone.name=resnet18", "--output", "out")
+    gone = command(
+        "run", "--data", "\x1b[35;45m[red]no", "--set", "backbone.name=resnet18", "--foreground", "--output", "out"
+    )
     assert r"\x1b[35;45m[red]no" in gone.stderr
     for shown in (scored, written, wrong, gone):
         assert "\x1b" not in shown.stdout + shown.stderr
 
 
 def test_text_from_data_and_paths_is_inert_on_a_terminal(terminal, naughty):
-    code, drawn = terminal("run", *naughty, "--output", "[red]out", columns=160)
+    code, drawn = terminal("run", *naughty, "--foreground", "--output", "[red]out", columns=160)
     assert code == 0, drawn
     check_inert(drawn)
     assert INERT[0] in drawn
     assert INERT[1] in drawn
-    code, drawn = terminal("run", *naughty, "--set", "data.label=\x1b[35;45m", "--output", "out")
+    code, drawn = terminal(
+        "run", *naughty, "--set", "data.label=\x1b[35;45m", "--output", "out"
+    )  # by a runner of its own
     assert code == 3
     check_inert(drawn)
     assert r"\x1b[35;45m" in drawn
@@ -140,7 +144,7 @@ def test_json_for_scripts(cli, image_file, tmp_path):
 
 
 def test_plain_lines_and_the_summary(command, image_file):
-    answer = command("run", *IMAGES, "--data", str(image_file()), "--plain", "--set", "embed.splits=[]")
+    answer = command("run", *IMAGES, "--data", str(image_file()), "--plain", "--foreground", "--set", "embed.splits=[]")
     assert answer.code == 0, answer.stderr
     lines = answer.stdout.splitlines()
     stamped = [line for line in lines if re.match(r"\d\d:\d\d:\d\d ", line)]
@@ -169,6 +173,7 @@ def test_plain_lines_and_the_summary(command, image_file):
 def test_the_dashboard(terminal, image_file, columns, colour):
     variables = {} if colour else {"NO_COLOR": "1"}
     arguments = ["run", *IMAGES, "--data", str(image_file()), "--output", "out", "--set", "tuning.method=full"]
+    arguments += [] if colour else ["--foreground"]
     code, drawn = terminal(*arguments, columns=columns, **variables)
     assert code == 0, drawn
     text = ESCAPE.sub("", drawn)
@@ -186,8 +191,11 @@ def test_the_dashboard(terminal, image_file, columns, colour):
         assert len(line) <= columns, line
 
 
-def test_an_interrupted_run_says_so(tmp_path, environment, image_file):
+@pytest.mark.parametrize("where", ["--foreground", "--plain"])
+def test_an_interrupted_run_says_so(tmp_path, environment, image_file, where):
+    """Where no terminal can be asked, Ctrl+C stops the run, in this process or in one of its own."""
     arguments = [
+        where,
         *IMAGES,
         "--set",
         "tuning.method=full",
@@ -212,7 +220,9 @@ def test_an_interrupted_run_says_so(tmp_path, environment, image_file):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "stopped" in stderr
+    assert re.search(r"^stopped: the run was stopped \(.*\) at step \d+ of \d+$", stderr, re.M)
+    assert "Go on with: deeptune resume out/" in stderr
+    assert "stopping after this step" in stdout
     assert "Traceback" not in stdout + stderr
     (run,) = (tmp_path / "out").iterdir()
     assert "Traceback" not in (run / "console.log").read_text()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 
 import pytest
 
 from deeptune.errors import CheckpointError, SpecError
-from deeptune.runs import RunDirectory, find_run, new_run_directory
+from deeptune.runs import RunDirectory, find_run, new_run_directory, runs_in
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_a_path_names_a_run_wherever_it_is(root, tmp_path, monkeypatch):
 
 
 def test_a_start_that_several_ids_share(root):
-    with pytest.raises(SpecError, match=r"'gpt2' is the start of 3 runs .*a1, gpt2-lora-b2, gpt2-lora-b2x"):
+    with pytest.raises(SpecError, match=r"'gpt2' is the start of 3 runs .*: gpt2-lora-b2x, gpt2-lora-b2, gpt2-lora-a1"):
         find_run("gpt2", root)
 
 
@@ -80,3 +82,18 @@ def test_a_root_that_is_a_file(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write .*Not a directory"):
         new_run_directory(tmp_path / "runs", "x")
+
+
+def test_the_newest_is_the_one_that_was_started_last_not_resumed_last(tmp_path):
+    old, new = (new_run_directory(tmp_path, name) for name in ("old", "new"))
+    for run, started in ((new, 2000.0), (old, 1000.0)):
+        run.spec.write_text("")
+        run.run.write_text(json.dumps({"started": started}))
+    os.utime(new.spec, (1, 1))
+    assert [run.id for run in runs_in(tmp_path)] == [new.id, old.id]
+    assert find_run("latest", tmp_path) == new
+    for damaged in ('{"started": "x"}', '{"started": NaN}', "[]", "{", "{}"):
+        new.run.write_text(damaged)
+        assert new.made == 1.0
+    shutil.rmtree(new.path)
+    assert new.made == 0.0

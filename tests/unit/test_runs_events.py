@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from deeptune.errors import CheckpointError
 from deeptune.runs import EventWriter, StatusWriter, read_events
-from deeptune.runs.events import EventReader
+from deeptune.runs.events import EventReader, well_formed
 
 
 def line(sequence: object, kind: str = "step", **content) -> bytes:
@@ -64,6 +65,13 @@ def test_a_line_that_is_no_event_is_passed_over_and_counted(tmp_path, bad):
     assert reader.broken == 1
 
 
+def test_two_broken_lines_do_not_make_a_whole_one(tmp_path):
+    (tmp_path / "events.jsonl").write_bytes(b'{"seq": 1, "t": 1.0\n"kind": "x"}\n' + line(2))
+    reader = EventReader(tmp_path / "events.jsonl")
+    assert [event["seq"] for event in reader.poll()] == [2]
+    assert reader.broken == 2
+
+
 def test_text_that_is_not_utf_8_does_not_hide_the_event(tmp_path):
     (tmp_path / "events.jsonl").write_bytes(line(1, kind="message", message="X").replace(b"X", b"\xff"))
     (event,) = read_events(tmp_path / "events.jsonl")
@@ -109,3 +117,52 @@ def test_status_is_written_at_most_once_a_second_unless_it_must(tmp_path, monkey
     status.update(state="done", force=True)
     assert stored()["state"] == "done"
     assert stored()["heartbeat"] > 0
+
+
+def test_a_log_that_is_cut_and_grows_again_tells_nothing_twice(tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"".join(line(number) for number in range(1, 6)))
+    reader = EventReader(file)
+    assert len(list(reader.poll())) == 5
+    os.truncate(file, len(line(1)) * 2 + 7)  # as a disk that was full, or a power cut, may leave it
+    assert list(reader.poll()) == []
+    with file.open("ab") as log:
+        log.write(b"\n" + line(6))
+    assert [event["seq"] for event in reader.poll()] == [6]
+    file.unlink()
+    assert list(reader.poll()) == []
+
+
+def test_a_long_log_is_read_whole_through_all_its_damage(tmp_path):
+    number = 100_000
+    lines = [line(seq, loss=0.5, rate=[1, 2], message="é") for seq in range(1, number + 1)]
+    for place in range(0, number, 1000):
+        lines[place] += lines[place] + b"half a li\n" + b"\xff\n"
+    (tmp_path / "events.jsonl").write_bytes(b"".join(lines))
+    reader = EventReader(tmp_path / "events.jsonl")
+    assert [event["seq"] for event in reader.poll()] == list(range(1, number + 1))
+    assert reader.broken == 200
+
+
+STEP = {
+    "step": 1, "epoch": 1, "epoch_step": 1, "epoch_steps": 2, "epochs": 1, "loss": None, "learning_rate": 1.0, "rate": 2
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"kind": "step", **STEP}, [{"loss": "x"}, {"step": None}, {"epoch": 1.5}, {"rate": True}]),
+        (
+            {"kind": "epoch", "epoch": 1, "epochs": 2, "train": {"loss": 1.0}},
+            [{"train": None}, {"val": 3}, {"val": {"loss": "x"}}],
+        ),
+        ({"kind": "phase", "phase": "data"}, [{"phase": None}, {"t": -1}, {"t": 1e300}, {"t": "1"}, {"kind": []}]),
+        ({"kind": "of the future"}, [{"t": float("nan")}]),
+    ],
+)  # fmt: skip
+def test_an_event_that_a_viewer_may_use_as_it_is(good, bad):
+    event = {"v": 1, "seq": 1, "t": 1.0, **good}
+    assert well_formed(event)
+    for changes in bad:
+        assert not well_formed({**event, **changes}), changes

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from deeptune.errors import CheckpointError
-from deeptune.runs.files import read_json, replacing, write_json, write_text
+from deeptune.runs.files import fits, read_json, replacing, write_json, write_text
 
 
 def test_write_and_replace(tmp_path):
@@ -62,6 +62,24 @@ def test_a_path_that_is_no_text_becomes_an_escape(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["argv"] == ["\udcff.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "good", "bad"),
+    [
+        (int, [0, -3], [True, 1.0, "1", None, []]),
+        (float, [0, 1.5, None], [True, float("nan"), float("inf"), "1", {}]),
+        (str, ["", "x"], [None, 1]),
+        (
+            {"a": int, "b": {"c": float}},
+            [{"a": 1, "b": {}, "d": 1}],
+            [{}, {"a": 1, "b": None}, {"a": 1, "b": {"c": ""}}, {"a": 1, "b": {"c": float("inf")}}, 1],
+        ),
+    ],
+)  # fmt: skip
+def test_what_has_the_shape_that_a_reader_needs(shape, good, bad):
+    assert all(fits(shape, value) for value in good)
+    assert not any(fits(shape, value) for value in bad)
+
+
 def test_a_full_disk_keeps_the_old_file(tmp_path):
     """A limit on a file's size is met at the same call as a full disk."""
     file = tmp_path / "predictions"
@@ -91,7 +109,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_missing_or_damaged_file(tmp_path):
     with pytest.raises(CheckpointError, match=r"result\.json is missing"):
         read_json(tmp_path / "result.json")
-    for content in (b'{"a": ', b"\xff\xfe"):
+    for content in (b'{"a": ', b"\xff\xfe", b"[" * 100_000):
         (tmp_path / "result.json").write_bytes(content)
         with pytest.raises(CheckpointError, match=r"result\.json cannot be read"):
             read_json(tmp_path / "result.json")

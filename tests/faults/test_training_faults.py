@@ -1,0 +1,613 @@
+"""Faults while a run trains: memory that runs out, numbers that blow up, disks that fill, clocks that jump."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from faults.killing import finish, kill, same_outcome, small_sample, start, wait
+
+from deeptune.checkpoint import load_checkpoint, previous
+from deeptune.data.source import Source
+from deeptune.engine import loop, train
+from deeptune.engine.loop import fit
+from deeptune.engine.memory import RowLimit
+from deeptune.engine.prepare import make_criterion, prepare, split_loader
+from deeptune.engine.train import execute
+from deeptune.errors import DataError, SpecError, TrainingError, WeightsError
+from deeptune.runs import RunDirectory, new_run_directory, read_events, run_state, write_text
+from deeptune.spec import dump_spec, load_spec
+from deeptune.spec.toml import validate
+
+
+@pytest.fixture(scope="module")
+def spec_of(tmp_path_factory):
+    """`spec_of("lora", epochs=4)`: a small run on real pictures, by default of every weight."""
+    data = small_sample("openclipart7", tmp_path_factory.mktemp("data") / "images.parquet")
+
+    def make(method="full", **settings):
+        return validate(
+            {
+                "data": {"path": str(data), "split": {"train": 0.6, "val": 0.2, "test": 0.2}},
+                "backbone": {"name": "timm:test_resnet", "weights": "random", "image_size": 32},
+                "tuning": {"method": method},
+                "train": {"epochs": 2, "batch_size": 16, "device": "cpu", "workers": 0, **settings},
+            }
+        )
+
+    return make
+
+
+def new_run(root, spec):
+    run = new_run_directory(root, "test")
+    write_text(run.spec, dump_spec(spec))
+    return run
+
+
+def warnings_of(run):
+    return [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+
+
+def steps_of(run):
+    return [event for event in read_events(run.events) if event["kind"] == "step"]
+
+
+# Memory.
+OUT_OF_MEMORY = """
+import json, resource, sys, torch
+torch.set_num_threads(1)
+from deeptune.data.loader import Batch
+from deeptune.engine import train
+from deeptune.errors import DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.spec import load_spec
+from pathlib import Path
+
+run = RunDirectory(Path(sys.argv[1]))
+room = int(sys.argv[2])
+fit = train.fit
+
+def with_little_room(*arguments, **options):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+    return fit(*arguments, **options)
+
+train.fit = with_little_room
+try:
+    train.execute(load_spec(run.spec), run)
+except DeepTuneError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def run_with_little_room(run: RunDirectory, room: int, environment) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY, str(run.path), str(room)],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_training_step_that_does_not_fit_is_done_in_parts(tmp_path, environment, spec_of):
+    """The process may really have no more memory than the limit; the allocator refuses, the run goes on."""
+    spec = spec_of(batch_size=96, epochs=1)
+    spec = spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"image_size": 192})})
+    run = new_run(tmp_path, spec)
+    code, said = run_with_little_room(run, 400 << 20, environment)
+    assert code == 0, said
+    told = [warning for warning in warnings_of(run) if warning.startswith("out of memory while training on")]
+    assert told, warnings_of(run)
+    assert "96 rows at once: going on with 48" in told[0]
+    assert "effective batch size" in told[0]
+    result = json.loads(run.result.read_text())
+    assert result["state"] == "done"
+    assert result["steps"] == 1  # of a batch of 96, as without the want of memory
+    assert result["test"]["n"] == len(pq.read_table(run.predictions))
+
+
+def test_memory_for_not_even_one_row_ends_with_advice(tmp_path, environment, spec_of):
+    run = new_run(tmp_path, spec_of(epochs=1))
+    code, said = run_with_little_room(run, 1 << 20, environment)
+    assert code == 5, said
+    assert "out of memory" in said
+    assert "Traceback" not in said
+    assert json.loads(run.result.read_text())["state"] == "failed"
+
+
+class RunsOut:
+    """A model that has no memory for more than some rows, as the allocator would say."""
+
+    def __init__(self, model, most):
+        self.forward, self.embed, self.most, self.seen = model.forward, model.embed, most, []
+
+    def __call__(self, call):
+        def limited(inputs):
+            count = len(next(iter(inputs.values())))
+            self.seen.append(count)
+            if count > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return call(inputs)
+
+        return limited
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(review_bert):
+    """Without dropout and batch normalisation the weights end where those of whole batches do."""
+    states = []
+    for most in (1000, 5):
+        spec = validate(
+            {
+                "data": {"path": "sample:movie_snippets", "split": {"train": 0.05, "val": 0.0, "test": 0.95}},
+                "backbone": {"name": f"hf:{review_bert}", "max_length": 24},
+                "tuning": {"method": "full"},
+                "train": {"epochs": 1, "batch_size": 24, "optimizer": "sgd", "learning_rate": 0.01, "device": "cpu"},
+            }
+        )
+        ready = prepare(spec)
+        for module in ready.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        runs_out = RunsOut(ready.model, most)
+        ready.model.forward = runs_out(runs_out.forward)
+        told = []
+        hooks = loop.Hooks(warn=told.append)
+        history = fit(
+            ready.model, ready.spec.train, split_loader(ready, "train", shuffle=True), make_criterion(ready),
+            ready.compute, None, hooks,
+        )  # fmt: skip
+        states.append({name: value.clone() for name, value in ready.model.tuned_state().items()})
+        assert bool(told) == (most < 24)
+        assert history.rows_at_once == (3 if most < 24 else None)
+        assert max(runs_out.seen[-5:]) <= most
+    assert all(torch.allclose(states[0][name], states[1][name], atol=1e-6) for name in states[0])
+
+
+def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
+    alone = new_run(tmp_path, spec_of(epochs=1))
+    execute(load_spec(alone.spec), alone)
+    run = new_run(tmp_path, spec_of(epochs=1))
+    rebuild = train.rebuild_model
+
+    def with_little_memory(*arguments, **options):
+        model, manifest = rebuild(*arguments, **options)
+        model.embed = RunsOut(model, 9)(model.embed)
+        return model, manifest
+
+    monkeypatch.setattr(train, "rebuild_model", with_little_memory)
+    execute(load_spec(run.spec), run)
+    assert [w for w in warnings_of(run) if w == "out of memory while passing 16 rows at once: going on with 8"]
+    for name in ("predictions.parquet", "embeddings/train.parquet"):
+        left, right = (pq.read_table(r.path / name).to_pydict() for r in (alone, run))
+        assert left["row"] == right["row"]
+        key = "probabilities" if name.startswith("p") else "embedding"
+        assert torch.allclose(torch.tensor(left[key]), torch.tensor(right[key]), atol=1e-5)
+
+
+def test_a_limit_of_one_row_can_not_be_halved():
+    limit = RowLimit(rows=1)
+    with pytest.raises(TrainingError, match="1 row at once, which is the fewest"):
+        limit.halve(1, "passing")
+
+
+# Numbers.
+def images_with_targets(path, targets):
+    table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, len(targets))
+    pq.write_table(pa.table({"images": table["images"], "labels": targets}), path)
+    return str(path)
+
+
+def poisoned(monkeypatch, rows):
+    """A model whose loss is not a number for batches that hold one of `rows`."""
+    targets = loop._targets
+
+    def wrapped(batch):
+        found = targets(batch)
+        if set(batch.rows.tolist()) & set(rows):
+            return found.float() * torch.nan
+        return found
+
+    monkeypatch.setattr(loop, "_targets", wrapped)
+
+
+def regression_spec(tmp_path, spec_of, **settings):
+    path = images_with_targets(tmp_path / "numbers.parquet", [float(row % 13) for row in range(160)])
+    spec = spec_of("partial", **settings).model_dump()
+    spec |= {"task": "regression", "data": {"path": path, "split": {"train": 0.6, "val": 0.2, "test": 0.2}}}
+    spec["train"] |= {"loss": "mse", "early_stopping": {"metric": "auto", "patience": 0}}
+    return validate(spec)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch, spec_of):
+    run = new_run(tmp_path, regression_spec(tmp_path, spec_of, epochs=3))
+    ready = prepare(load_spec(run.spec))
+    row = int(ready.plan.splits["train"].rows[5])
+    poisoned(monkeypatch, {row})
+    result = execute(load_spec(run.spec), run)
+    assert result["state"] == "done"
+    assert result["skipped_steps"] == 3  # one batch of each epoch holds the row
+    epochs = [event for event in read_events(run.events) if event["kind"] == "epoch"]
+    assert [epoch["skipped_steps"] for epoch in epochs] == [1, 1, 1]
+    assert all(isinstance(epoch["train"]["loss"], float) for epoch in epochs)
+    told = [warning for warning in warnings_of(run) if "the step was skipped" in warning]
+    assert len(told) == 3
+    assert "the loss is nan at step" in told[0]
+    state = load_checkpoint(run.best).state
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize("method", ["partial", "full"])
+def test_a_skipped_step_changes_nothing(tmp_path, spec_of, method):
+    """Not the weights, not the optimizer, not the running statistics, which the forward pass itself moves."""
+    spec = spec_of(method, epochs=1)
+    ready = prepare(spec)
+    loader = split_loader(ready, "train", shuffle=True)
+    before = {name: value.clone() for name, value in ready.model.state_dict().items()}
+
+    class Broken(loop.Criterion):
+        def sum(self, outputs, targets):
+            return super().sum(outputs, targets) * torch.nan
+
+    with pytest.raises(TrainingError, match="every step of an epoch"):
+        fit(ready.model, ready.spec.train, loader, Broken("cross_entropy"), ready.compute, None)
+    assert all(torch.equal(before[name], value) for name, value in ready.model.state_dict().items())
+
+
+def test_too_many_steps_in_a_row_end_the_run_with_step_rate_rows_and_advice(tmp_path, monkeypatch, spec_of):
+    run = new_run(tmp_path, regression_spec(tmp_path, spec_of, epochs=4, batch_size=4))
+    ready = prepare(load_spec(run.spec))
+    rows = split_loader(ready, "train", shuffle=True).order(1)[20:]  # from the sixth step of the second epoch on
+    first = split_loader(ready, "train", shuffle=True).order(1)[:20]
+    poisoned(monkeypatch, set(rows.tolist()) - set(first.tolist()))
+    monkeypatch.setattr(loop, "MOST_SKIPPED", 4)
+    with pytest.raises(TrainingError) as caught:
+        execute(load_spec(run.spec), run)
+    for part in ("the loss is nan at step", "learning rate", "rows ", "4 steps in a row"):
+        assert part in caught.value.message
+    assert "train.learning_rate" in caught.value.hint
+    assert json.loads(run.result.read_text())["error"]["hint"] == caught.value.hint
+
+
+def test_weights_that_blow_up_never_become_a_checkpoint(tmp_path, spec_of):
+    """A rate so high that weights overflow: what was stored before stays, and is finite."""
+    spec = spec_of(epochs=30, optimizer="sgd", learning_rate=1e38, head_learning_rate=1e38, clip_norm=0.0, warmup=0.6)
+    run = new_run(tmp_path, spec)
+    with pytest.raises(TrainingError, match=r"finite|nan|inf"):
+        execute(load_spec(run.spec), run)
+    for folder in (run.best, run.last, previous(run.best), previous(run.last)):
+        if folder.exists():
+            checkpoint = load_checkpoint(folder)
+            assert all(torch.isfinite(value).all() for value in checkpoint.state.values() if value.is_floating_point())
+
+
+# Disks.
+def limit_file_size(pid: int, size: int) -> None:
+    """A limit on the size of a file is refused at the same call as a full disk; it can be lifted from outside."""
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def until(condition, timeout=60.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.05)
+
+
+def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone, tmp_path, spec_of):
+    run = new_run(tmp_path, spec_of(**LONG))
+    process = start(run)
+    try:
+        until(lambda: steps_of(run) and run.last.exists())
+        limit_file_size(process.pid, 100_000)
+        until(lambda: run_state(run).word == "paused")
+        before = load_checkpoint(run.last).manifest["training"]["history"]["steps"]
+        assert "cannot write" in run_state(run).status["message"]
+        time.sleep(1)
+        assert run_state(run).alive
+        assert load_checkpoint(run.last).manifest["training"]["history"]["steps"] == before > 0
+        limit_file_size(process.pid, resource.RLIM_INFINITY)
+        assert wait(process) == 0
+    finally:
+        process.kill()
+    told = [event["message"] for event in read_events(run.events) if event["kind"] in ("warning", "message")]
+    assert any("the run waits until there is room" in message for message in told)
+    assert any("there is room on the disk again" in message for message in told)
+    same_outcome(left_alone, run)
+
+
+TMPFS = """
+set -e
+mount -t tmpfs -o size={size} none {folder}
+cd {folder}
+{python} -c "
+import os, sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from deeptune.engine import journal
+journal.LOOK_AGAIN, journal.WAIT_FOR_ROOM = 0.2, {patience}
+from deeptune.engine.runner import do_run
+from deeptune.errors import DeepTuneError
+from deeptune.runs import new_run_directory, write_text, run_state
+from deeptune.checkpoint import load_checkpoint
+run = new_run_directory(Path('runs'), 'test')
+write_text(run.spec, Path('{spec}').read_text())
+{before}
+try:
+    do_run(run)
+except DeepTuneError as error:
+    print('ended:', error.exit_code, error)
+print('state:', run_state(run).word)
+{after}
+"
+"""
+
+
+def in_a_namespace(script: str, environment) -> str:
+    """What a script printed that may mount things nobody else sees."""
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, environment, spec_of):
+    """A real file system of 6 MB that another program fills while the run goes on."""
+    spec = tmp_path / "spec.toml"
+    spec.write_text(dump_spec(spec_of(epochs=400, checkpoint_every="1 steps", early_stopping={"patience": 0})))
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    fill = """
+import threading, time
+def fill():
+    while not (run.last / 'manifest.json').exists():
+        time.sleep(0.05)
+    with open('other', 'wb', buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError:
+            pass
+threading.Thread(target=fill, daemon=True).start()
+"""
+    after = """
+print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
+os.unlink('other')
+from deeptune.engine import loop
+loop.MOST = 0
+import dataclasses
+from deeptune.spec import load_spec
+(run.control / 'stop.json').unlink(missing_ok=True)
+import threading, time
+from deeptune.runs.control import request_stop
+def stop():
+    from deeptune.runs import read_events
+    while not any(event['kind'] == 'resume' for event in read_events(run.events)):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    request_stop(run)
+threading.Thread(target=stop, daemon=True).start()
+try:
+    do_run(run)
+except DeepTuneError as error:
+    print('resumed:', error.exit_code, error.message)
+"""
+    said = in_a_namespace(
+        TMPFS.format(
+            size="6m", folder=folder, python=sys.executable, spec=spec, patience=1.0, before=fill, after=after
+        ),
+        environment,
+    )
+    assert "ended: 6 cannot write" in said, said
+    assert "No space left on device" in said
+    assert "state: failed" in said or "state: crashed" in said
+    assert "kept: True" in said
+    assert "resumed: 130 the run was stopped" in said
+
+
+def test_a_file_system_that_turns_read_only_ends_the_run(tmp_path, environment, spec_of):
+    spec = tmp_path / "spec.toml"
+    spec.write_text(dump_spec(spec_of(epochs=400, checkpoint_every="1 steps", early_stopping={"patience": 0})))
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    before = f"""
+import subprocess, threading, time
+def close():
+    while not (run.last / 'manifest.json').exists():
+        time.sleep(0.05)
+    # With a file open for writing only a new mount over the old one can be read-only.
+    subprocess.check_call(['mount', '--bind', '{folder}', '{folder}'])
+    subprocess.check_call(['mount', '-o', 'remount,bind,ro', '{folder}'])
+threading.Thread(target=close, daemon=True).start()
+"""
+    after = """
+print('detail:', run_state(run).detail)
+print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
+"""
+    said = in_a_namespace(
+        TMPFS.format(
+            size="60m", folder=folder, python=sys.executable, spec=spec, patience=1, before=before, after=after
+        ),
+        environment,
+    )
+    assert "ended: 6 cannot write" in said, said
+    assert "Read-only file system" in said
+    assert "detail: the file system of its folder became read-only" in said
+    assert "kept: True" in said
+
+
+def test_what_replaces_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch, spec_of):
+    """The order that a power cut asks for: data, its folder, the rename, the folder of the rename."""
+    calls = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def name_of(handle):
+        return os.readlink(f"/proc/self/fd/{handle}")
+
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append(("sync", name_of(handle))), fsync(handle))[1])
+    for name, call in (("rename", rename), ("replace", replace)):
+        monkeypatch.setattr(os, name, lambda a, b, call=call: (calls.append(("rename", str(a), str(b))), call(a, b))[1])
+    run = new_run(tmp_path, spec_of("partial", epochs=1))
+    execute(load_spec(run.spec), run)
+    moves = [(at, call) for at, call in enumerate(calls) if call[0] == "rename" and "status.json" not in call[2]]
+    assert {Path(call[2]).name for _, call in moves} >= {"last", "best", "metrics.json", "predictions.parquet"}
+    for at, (_, source, target) in moves:
+        if target.endswith((".gone", ".previous")) or source.endswith((".previous",)):
+            continue
+        synced = [call[1] for call in calls[:at] if call[0] == "sync"]
+        assert any(path == source or path.startswith(f"{source}/") for path in synced), (source, target)
+        if source.endswith(".new"):
+            assert {Path(path).name for path in synced if path.startswith(f"{source}/")} >= {"head.safetensors"}
+            assert source in synced
+        after = [call[1] for call in calls[at + 1 :] if call[0] == "sync"]
+        assert str(Path(target).parent) in after, target
+
+
+# Clocks.
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch, jump, spec_of):
+    run = new_run(tmp_path, spec_of("partial", epochs=6, early_stopping={"patience": 0}))
+    clock, moved = time.time, []
+    store = train._save
+
+    def save_and_jump(*arguments, **options):
+        moved.append(1)
+        return store(*arguments, **options)
+
+    monkeypatch.setattr(train, "_save", save_and_jump)
+    monkeypatch.setattr(time, "time", lambda: clock() + (jump if moved else 0.0))
+    started = time.monotonic()
+    result = execute(load_spec(run.spec), run)
+    assert result["state"] == "done"
+    assert 0 < result["seconds"] <= time.monotonic() - started + 1
+    assert run_state(run).word == "done"
+
+
+# Checkpoints and logs that are damaged.
+def stopped_run(root, spec, *, after=2):
+    """A run that was killed after some checkpoints."""
+    run = new_run(root, spec)
+    process = start(run)
+    kinds = lambda: [e for e in read_events(run.events) if e["kind"] == "checkpoint" and e["which"] == "last"]  # noqa: E731
+    until(lambda: len(kinds()) >= after)
+    kill(process)
+    return run
+
+
+def damage(file: Path, how: str) -> None:
+    content = bytearray(file.read_bytes())
+    if how == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+
+
+LONG = {"epochs": 8, "checkpoint_every": "4 steps", "early_stopping": {"patience": 0}}
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory, spec_of):
+    return finish(new_run(tmp_path_factory.mktemp("alone"), spec_of(**LONG)))
+
+
+@pytest.mark.parametrize(
+    ("file", "how"), [("training.safetensors", "cut"), ("model.safetensors", "flipped"), ("manifest.json", "cut")]
+)
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(left_alone, tmp_path, file, how, spec_of):
+    run = stopped_run(tmp_path, spec_of(**LONG))
+    damage(run.last / file, how)
+    finish(run)
+    (told,) = [warning for warning in warnings_of(run) if "going on from the checkpoint before it" in warning]
+    assert file in told
+    same_outcome(left_alone, run)
+
+
+def test_with_no_whole_checkpoint_left_training_starts_again_and_says_so(left_alone, tmp_path, spec_of):
+    run = stopped_run(tmp_path, spec_of(**LONG))
+    for folder in (run.last, previous(run.last)):
+        damage(folder / "training.safetensors", "flipped")
+    finish(run)
+    assert any("training starts again from its first step" in warning for warning in warnings_of(run))
+    same_outcome(left_alone, run)
+
+
+def test_a_damaged_best_checkpoint_is_never_reported(left_alone, tmp_path, spec_of):
+    run = stopped_run(tmp_path, spec_of(**LONG))
+    damage((run.best if run.best.exists() else previous(run.best)) / "model.safetensors", "flipped")
+    finish(run)
+    same_outcome(left_alone, run)
+
+
+def test_a_damaged_event_log_costs_the_damaged_lines_only(left_alone, tmp_path, spec_of):
+    run = stopped_run(tmp_path, spec_of(**LONG))
+    lines = run.events.read_bytes().split(b"\n")
+    lines[3] = b'{"v":1,"seq":\xff\xfe broken'
+    lines[5] = b"\x00" * 400
+    run.events.write_bytes(b"\n".join(lines)[:-30])
+    finish(run)
+    same_outcome(left_alone, run)
+    sequence = [event["seq"] for event in read_events(run.events)]
+    assert sequence == sorted(set(sequence))
+    assert read_events(run.events)[-1]["state"] == "done"
+
+
+# What changed since.
+def test_a_changed_run_is_refused_with_the_difference(tmp_path, spec_of):
+    spec = spec_of(**LONG).model_dump()
+    table, data = pq.read_table(spec["data"]["path"]), tmp_path / "data.parquet"
+    pq.write_table(table, data)
+    spec["data"]["path"] = str(data)
+    run = stopped_run(tmp_path, validate(spec))
+    kept = run.spec.read_text()
+
+    run.spec.write_text(kept.replace("epochs = 8", "epochs = 9"))
+    with pytest.raises(SpecError) as caught:
+        execute(load_spec(run.spec), run)
+    assert "train.epochs: 8 when it started, 9 now" in caught.value.message
+    assert "--force" in caught.value.hint
+    run.spec.write_text(kept)
+
+    record = json.loads(run.run.read_text())
+    changed = {**record, "fingerprints": {**record["fingerprints"], "backbone": "sha256:" + "0" * 64}}
+    run.run.write_text(json.dumps(changed))
+    with pytest.raises(WeightsError, match="backbone: this is not the run that was started: the weights changed"):
+        execute(load_spec(run.spec), run)
+    run.run.write_text(json.dumps(record))
+
+    pq.write_table(table.slice(0, table.num_rows - 1), data)
+    with pytest.raises(DataError, match="data: this is not the run that was started: the contents of its files"):
+        execute(load_spec(run.spec), run)
+    assert run.last.exists()
+
+    result = execute(load_spec(run.spec), run, force=True)
+    assert result["state"] == "done"
+    attempt = json.loads(run.run.read_text())["attempts"][-1]
+    assert len(attempt["overridden"]) == 1
+    assert "the contents of its files changed" in attempt["overridden"][0]
+    assert any(warning.startswith("resumed with --force: data") for warning in warnings_of(run))
+
+
+def test_data_that_vanished_is_told_and_nothing_is_lost(left_alone, tmp_path, spec_of):
+    spec = spec_of(**LONG).model_dump()
+    data, away = tmp_path / "data.parquet", tmp_path / "away"
+    data.write_bytes(Path(spec["data"]["path"]).read_bytes())
+    spec["data"]["path"] = str(data)
+    run = stopped_run(tmp_path, validate(spec))
+    data.rename(away)
+    with pytest.raises(DataError, match=r"data\.path: there is no file or folder"):
+        execute(load_spec(run.spec), run)
+    away.rename(data)
+    finish(run)
+    same_outcome(left_alone, run)
