@@ -26,6 +26,7 @@ class Journal:
         self.events = EventWriter(run.events)
         self.status = StatusWriter(run.status, pid=os.getpid())
         self.stop = stop or StopFlag()
+        self.events.write("run", id=run.id, started=round(time.time(), 3), pid=os.getpid())
         # A resumed run meets the same data again, and would warn of it again.
         self._warned = {str(event.get("message")) for event in self.events.earlier if event["kind"] == "warning"}
 
@@ -67,7 +68,7 @@ class Journal:
                 self._sleep(LOOK_AGAIN)
         if full_since is not None:
             self.message("there is room on the disk again: the run goes on")
-            self.status.update(state="running", message=None, force=True)
+            self.status.update(state="stopping" if self.stop.reason else "running", message=None, force=True)
 
     def _sleep(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

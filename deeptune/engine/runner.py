@@ -1,4 +1,4 @@
-"""The process that does a run: `python -m deeptune.engine.runner DIRECTORY`.
+"""The process that does a run: `python -m deeptune.engine.runner DIRECTORY [--force] [-- WHAT THE PERSON TYPED]`.
 
 It holds the run's lock for life, lets hang-ups pass, and makes of every other signal a stop at the next step. It
 answers to nobody: what happens is in the run directory.
@@ -70,9 +70,10 @@ def _signals(stop: StopFlag) -> Iterator[None]:
 
 
 def main() -> int:
+    asked = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv
     run = RunDirectory(Path(sys.argv[1]))
     try:
-        do_run(run, force="--force" in sys.argv[2:], argv=sys.argv)
+        do_run(run, force="--force" in sys.argv[2:3], argv=asked)
     except DeepTuneError as error:
         print(f"{error.title}: {error}", file=sys.stderr)
         return error.exit_code

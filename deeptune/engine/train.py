@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import platform
 import sys
 import time
@@ -63,7 +62,6 @@ def execute(
     journal = journal or Journal(run)
     clock = Clock(earlier_seconds(journal.events.earlier))
     try:
-        journal.events.write("run", id=run.id, started=clock.started, pid=os.getpid())
         result = _execute(spec, run, journal, clock, force, argv or sys.argv)
     except BaseException as error:
         told = _told(error)
@@ -239,6 +237,8 @@ def _fit(
     spec, plan = ready.spec, ready.plan
     started = told = time.monotonic()
     first_step = resume.values["history"]["steps"] if resume else 0
+    if resume and (best := resume.values["history"]["best"])["epoch"]:
+        journal.status.update(best={name: best[name] for name in ("epoch", "metric", "value")})
     verified = False
 
     def on_step(report: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from deeptune.errors import CheckpointError
 
-# What the system says when a disk, a quota or a file's limit is full: waiting may help.
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# What the system says when a disk or a quota is full: waiting may help.
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def is_full(error: BaseException) -> bool:

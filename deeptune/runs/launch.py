@@ -30,7 +30,8 @@ def start_runner(run: RunDirectory, *, force: bool = False) -> subprocess.Popen[
     # searched, unless it holds DeepTune itself.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
     module = ["-m", "deeptune.engine.runner", str(run.path)]
-    command = [sys.executable, *safe, *module, *(["--force"] if force else [])]
+    asked = ["--", "deeptune", *sys.argv[1:]]
+    command = [sys.executable, *safe, *module, *(["--force"] if force else []), *asked]
     earlier = read_status(run.status)
     with storage_errors(run.console):
         log = os.open(run.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

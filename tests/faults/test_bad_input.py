@@ -128,7 +128,7 @@ def damaged_inside(file: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "parts"),
     [
-        (None, ["data.path: there is no file or folder data.parquet", "Did you mean 'dat.parquet'?"]),
+        (None, ["data.path: there is no file or folder", "data.parquet. Did you mean 'dat.parquet'?"]),
         (not_parquet, ["data.path: ", "data.parquet is not a Parquet file", "to_parquet"]),
         (truncated, ["data.path: ", "data.parquet is cut off"]),
         (damaged_inside, ["data.path: column 'images' of", "data.parquet cannot be read"]),

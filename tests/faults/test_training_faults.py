@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from faults.killing import finish, kill, same_outcome, small_sample, start, wait
+from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.source import Source
@@ -290,39 +290,11 @@ def test_weights_that_blow_up_never_become_a_checkpoint(tmp_path, spec_of):
 
 
 # Disks.
-def limit_file_size(pid: int, size: int) -> None:
-    """A limit on the size of a file is refused at the same call as a full disk; it can be lifted from outside."""
-    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
-
-
 def until(condition, timeout=60.0):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.05)
-
-
-def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone, tmp_path, spec_of):
-    run = new_run(tmp_path, spec_of(**LONG))
-    process = start(run)
-    try:
-        until(lambda: steps_of(run) and run.last.exists())
-        limit_file_size(process.pid, 100_000)
-        until(lambda: run_state(run).word == "paused")
-        before = load_checkpoint(run.last).manifest["training"]["history"]["steps"]
-        assert "cannot write" in run_state(run).status["message"]
-        time.sleep(1)
-        assert run_state(run).alive
-        assert load_checkpoint(run.last).manifest["training"]["history"]["steps"] == before > 0
-        limit_file_size(process.pid, resource.RLIM_INFINITY)
-        assert wait(process) == 0
-    finally:
-        process.kill()
-    told = [event["message"] for event in read_events(run.events) if event["kind"] in ("warning", "message")]
-    assert any("the run waits until there is room" in message for message in told)
-    assert any("there is room on the disk again" in message for message in told)
-    same_outcome(left_alone, run)
 
 
 TMPFS = """
@@ -362,39 +334,82 @@ def in_a_namespace(script: str, environment) -> str:
     return done.stdout
 
 
+FILL = """
+import shutil, threading, time
+from deeptune.runs import read_events
+def until(condition):
+    while not condition():
+        time.sleep(0.02)
+def fill():
+    until((run.last / 'manifest.json').exists)
+    with open('other', 'wb', buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+"""
+OUTCOME = """
+import hashlib
+for file in (run.best / 'model.safetensors', run.last / 'training.safetensors', run.metrics, run.predictions):
+    print(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+"""
+
+
+def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone, tmp_path, environment):
+    """A real file system of a few MB that another program fills and then gives back."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    before = (
+        FILL
+        + """
+def fill_and_free():
+    fill()
+    until(lambda: run_state(run).status.get('state') == 'paused' or any(
+        event['kind'] == 'warning' and 'waits' in event['message'] for event in read_events(run.events)))
+    time.sleep(1)
+    print('alive:', run_state(run).alive)
+    print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
+    os.unlink('other')
+threading.Thread(target=fill_and_free, daemon=True).start()
+"""
+    )
+    after = """
+told = [event['message'] for event in read_events(run.events) if event['kind'] in ('warning', 'message')]
+print(*told, sep=chr(10))
+"""
+    said = in_a_namespace(
+        TMPFS.format(
+            size="40m", folder=folder, python=sys.executable, spec=left_alone.spec, patience=60, before=before,
+            after=after + OUTCOME,
+        ),
+        environment,
+    )  # fmt: skip
+    for part in ("alive: True", "kept: True", "state: done", "the run waits until there is room", "the run goes on"):
+        assert part in said, said
+    for file in (left_alone.best / "model.safetensors", left_alone.last / "training.safetensors", left_alone.metrics):
+        assert f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" in said, said
+
+
 def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, environment, spec_of):
     """A real file system of 6 MB that another program fills while the run goes on."""
     spec = tmp_path / "spec.toml"
     spec.write_text(dump_spec(spec_of(epochs=400, checkpoint_every="1 steps", early_stopping={"patience": 0})))
     folder = tmp_path / "disk"
     folder.mkdir()
-    fill = """
-import threading, time
-def fill():
-    while not (run.last / 'manifest.json').exists():
-        time.sleep(0.05)
-    with open('other', 'wb', buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-        except OSError:
-            pass
+    before = (
+        FILL
+        + """
 threading.Thread(target=fill, daemon=True).start()
 """
+    )
     after = """
 print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
 os.unlink('other')
-from deeptune.engine import loop
-loop.MOST = 0
-import dataclasses
-from deeptune.spec import load_spec
-(run.control / 'stop.json').unlink(missing_ok=True)
 import threading, time
 from deeptune.runs.control import request_stop
 def stop():
-    from deeptune.runs import read_events
-    while not any(event['kind'] == 'resume' for event in read_events(run.events)):
-        time.sleep(0.05)
+    until(lambda: any(event['kind'] == 'resume' for event in read_events(run.events)))
     time.sleep(0.5)
     request_stop(run)
 threading.Thread(target=stop, daemon=True).start()
@@ -405,7 +420,7 @@ except DeepTuneError as error:
 """
     said = in_a_namespace(
         TMPFS.format(
-            size="6m", folder=folder, python=sys.executable, spec=spec, patience=1.0, before=fill, after=after
+            size="6m", folder=folder, python=sys.executable, spec=spec, patience=1.0, before=before, after=after
         ),
         environment,
     )
