@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +20,15 @@ from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.source import Source
-from deeptune.engine import loop, train
+from deeptune.engine import loop, sampler, train
+from deeptune.engine.journal import Journal
 from deeptune.engine.loop import fit
 from deeptune.engine.memory import RowLimit
 from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.engine.train import execute
-from deeptune.errors import DataError, SpecError, TrainingError, WeightsError
+from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError
 from deeptune.runs import RunDirectory, new_run_directory, read_events, run_state, write_text
+from deeptune.runs.control import request_stop
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
@@ -626,3 +630,73 @@ def test_data_that_vanished_is_told_and_nothing_is_lost(left_alone, tmp_path, sp
     away.rename(data)
     finish(run)
     same_outcome(left_alone, run)
+
+
+# Signals.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_runner_stores_training_at_the_next_step(left_alone, tmp_path, spec_of, number):
+    run = new_run(tmp_path, spec_of(**LONG))
+    process = start(run)
+    until(lambda: steps_of(run))
+    os.kill(process.pid, signal.SIGHUP)  # nobody's business
+    os.kill(process.pid, number)
+    process.join()
+    state = run_state(run)
+    assert state.word == "stopped"
+    assert (
+        f"the run was stopped (by {'SIGTERM' if number == signal.SIGTERM else 'Ctrl+C or SIGINT'}) at step"
+        in state.detail
+    )
+    history = load_checkpoint(run.last).manifest["training"]["history"]
+    assert f"at step {history['steps']} of 48" in state.detail
+    same_outcome(left_alone, finish(run))
+
+
+def test_a_second_interrupt_ends_the_runner_at_once(tmp_path, spec_of):
+    run = new_run(tmp_path, spec_of(**{**LONG, "epochs": 1000}))
+    process = start(run)
+    until(lambda: steps_of(run))
+    os.kill(process.pid, signal.SIGSTOP)  # so that both are there before the next step
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.001)
+    process.join(60)
+    assert process.exitcode is not None
+    assert run_state(run).word == "stopped"
+
+
+def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch, spec_of):
+    readings = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(used=3 << 30, total=80 << 30),
+        "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=90 + gpu),
+        "nvmlDeviceGetTemperature": lambda gpu, kind: 55,
+        "NVML_TEMPERATURE_GPU": 0,
+        "NVMLError": OSError,
+    }
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**readings))
+    monkeypatch.setattr(sampler, "SAMPLE_INTERVAL", 0.2)
+    monkeypatch.setattr(sampler, "LOOK_INTERVAL", 0.05)
+    run = new_run(tmp_path, spec_of())
+    journal = Journal(run)
+    beside = sampler.Sampler(run, journal)
+    beside.start()
+    try:
+        until(lambda: any(event["kind"] == "sample" for event in read_events(run.events)))
+        request_stop(run)
+        until(lambda: journal.stop.reason is not None)
+        until(lambda: json.loads(run.status.read_text())["state"] == "stopping")
+    finally:
+        beside.stop()
+    sample = next(event for event in read_events(run.events) if event["kind"] == "sample")
+    assert 0.01 < sample["process_gib"] < 100
+    assert [gpu["utilisation"] for gpu in sample["gpus"]] == [90, 91]
+    assert sample["gpus"][0] | {"utilisation": 0} == {
+        "utilisation": 0, "temperature": 55, "memory_gib": 3.0, "total_gib": 80.0
+    }  # fmt: skip
+    assert not run.stop_request.exists()
+    with pytest.raises(RunStopped):
+        journal.stop.check()
