@@ -67,7 +67,6 @@ class View:
     began: float | None = None  # the attempt in progress
     before: float = 0.0  # seconds that the attempts before it took
     last: float = 0.0  # time of the last event
-    worked: float = 0.0  # and of the last that is no sample: those begin before an attempt has said that it does
 
     def take(self, event: dict[str, Any]) -> bool:
         """Take in an event; False for one that is not as an event of its kind is, which is passed over."""
@@ -75,7 +74,7 @@ class View:
             return False
         kind = event["kind"]
         if kind == "run":
-            self.before = self.elapsed(self.worked)
+            self.before = self.elapsed(self.last)
             self.began, self.phase, self.step = event["t"], "starting", {}
             self.seen.clear()
         elif kind == "phase":
@@ -95,8 +94,6 @@ class View:
         if (text := _message(event)) is not None:
             self.messages.append((event["t"], "warning" if kind == "warning" else "message", text))
         self.last = event["t"]
-        if kind != "sample":
-            self.worked = event["t"]
         return True
 
     def look(self) -> None:

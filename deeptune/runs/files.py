@@ -60,6 +60,13 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed within `replacing` left anywhere below a folder."""
+    with storage_errors(folder):
+        for file in folder.rglob(".*.tmp"):
+            file.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)

@@ -124,7 +124,9 @@ def same_outcome(one: RunDirectory, other: RunDirectory) -> None:
     for table in ("predictions.parquet", *(f"embeddings/{split}.parquet" for split in ("train", "val", "test"))):
         assert pq.read_table(one.path / table).equals(pq.read_table(other.path / table)), table
     for run in (one, other):
-        hidden = [path.name for path in run.path.rglob("*") if path.name.startswith(".") and path.suffix == ".new"]
+        hidden = [
+            path.name for path in run.path.rglob("*") if path.name.startswith(".") and path.suffix in (".new", ".tmp")
+        ]
         assert not hidden
 
 
