@@ -55,6 +55,13 @@ class TrainingError(DeepTuneError):
     title = "training failed"
 
 
+class RunCrashed(DeepTuneError):
+    """The process of a run ended without a word."""
+
+    exit_code = 5
+    title = "run crashed"
+
+
 class CheckpointError(DeepTuneError):
     """A checkpoint or another output could not be written, read or trusted."""
 

@@ -18,7 +18,7 @@ EXIT_CODES = (
     (2, "the arguments or the run spec are not valid"),
     (3, "the data cannot be read or does not fit the task"),
     (4, "a backbone or its weights cannot be found, loaded or adapted"),
-    (5, "training started and could not go on"),
+    (5, "training started and could not go on, or the run crashed"),
     (6, "a checkpoint or another output could not be written, read or trusted"),
     (130, "stopped, and can be resumed; or Ctrl+C ended the command itself"),
 )

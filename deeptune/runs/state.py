@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, error_from
+from deeptune.errors import CheckpointError, DeepTuneError, RunCrashed, RunStopped, error_from
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.lock import lock_owner, runner_alive
@@ -101,11 +101,8 @@ def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
         message = str(error.get("message") or state.detail)
         return error_from(str(error.get("title")), message, "\n".join(str(hint) for hint in hints if hint) or None)
     last = last_words(run)
-    return CheckpointError(
-        f"the run {'is ' if state.word == 'stale' else ''}{state.word}: {state.detail}"
-        + (f"\nIts last words: {last}" if last else ""),
-        hint=resume,
-    )
+    guess = "" if state.word == "crashed" else f"{state.word}, "
+    return RunCrashed(guess + state.detail + (f"\nIts last words: {last}" if last else ""), hint=resume)
 
 
 def last_words(run: RunDirectory) -> str:

@@ -184,9 +184,9 @@ def test_a_run_that_ends_while_the_question_stands(at_work, attached):
 
 def test_a_run_that_crashes_is_told_as_crashed(at_work, attached):
     os.kill(lock_owner(at_work).pid, signal.SIGKILL)
-    assert attached.ends() == 6
+    assert attached.ends() == 5
     shown = attached.read()
-    assert "the run crashed: process" in " ".join(shown.split())
+    assert "run crashed: process" in " ".join(shown.split())
     assert f"deeptune resume {at_work.id}" in shown
 
 

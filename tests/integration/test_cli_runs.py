@@ -187,7 +187,7 @@ def test_the_kill_takes_the_whole_group_of_a_runner(make, cli):
     with run_lock(run):
         pass
     run.lock.write_text(json.dumps({**json.loads(run.lock.read_text()), "process_started": 1.0}))
-    assert cli("stop", run.id, "--grace", "0").code == 6
+    assert cli("stop", run.id, "--grace", "0").code == 5
 
 
 def test_a_run_on_another_machine_is_only_asked(make, command):

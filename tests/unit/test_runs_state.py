@@ -10,7 +10,7 @@ import time
 import pytest
 from runners import holding
 
-from deeptune.errors import CheckpointError, DataError, DeepTuneError, RunStopped
+from deeptune.errors import DataError, DeepTuneError, RunCrashed, RunStopped
 from deeptune.runs import new_run_directory, run_state, write_json, write_text
 from deeptune.runs.lock import run_lock
 from deeptune.runs.state import SYMBOLS, ending
@@ -91,7 +91,7 @@ def test_a_run_that_was_killed(run):
     assert f"process {pid} ended without a word" in state.detail
     write_text(run.console, "Traceback\nKilled: \x1b[31mwhy\n\n")
     error = ending(run, state)
-    assert isinstance(error, CheckpointError)
+    assert isinstance(error, RunCrashed)
     assert "Its last words: Killed: \x1b[31mwhy" in error.message
     assert error.hint == f"Go on with: deeptune resume {run.id}"
 
