@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, catalog, run, runs, spec
+from deeptune.cli import apply, cache, catalog, run, runs, spec
 from deeptune.cli.console import fail, forget, say
 from deeptune.errors import CheckpointError, DeepTuneError
 
@@ -40,6 +40,7 @@ app.command("embed")(apply.embed)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)
 app.add_typer(spec.app, name="spec")
+app.add_typer(cache.app, name="cache")
 
 
 def _version(value: bool) -> None:

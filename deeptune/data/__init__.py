@@ -1,4 +1,4 @@
 """From Parquet files to batches.
 
-`source`, `labels`, `splits`, `inputs`, `decode` and `plan` import no torch; `images`, `text` and `loader` do.
+`source`, `labels`, `splits`, `inputs`, `decode`, `plan` and `cache` import no torch; `images`, `text` and `loader` do.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,9 @@ from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, decode_image, resize_crop, to_tensor
 from deeptune.data.inputs import input_column, modality_of
+from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share
 from deeptune.data.source import Source
-from deeptune.data.text import collate, tokenise
+from deeptune.data.text import Tokens, collate, padded_width, tokenise
 from deeptune.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -59,21 +59,48 @@ class Batch:
         return Batch(inputs, None if self.targets is None else self.targets.pin_memory(), self.rows)
 
 
-def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order (int64 permutation of n) in which a shuffled epoch goes through the rows."""
-    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]
-    return torch.randperm(n, generator=torch.Generator().manual_seed(int(mixed) >> 1))
+@dataclass(frozen=True)
+class TokenisedRows:
+    """Token ids of some rows of a source (`rows`: int64, ascending), for any number of loaders to share."""
+
+    rows: np.ndarray
+    tokens: Tokens
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where the texts of `rows` are in `tokens` (int64). Raises ValueError for a row that is not there."""
+        places = np.searchsorted(self.rows, rows)
+        if len(rows) and not np.array_equal(self.rows.take(places, mode="clip"), rows):
+            raise ValueError("some rows were not tokenised")
+        return places
 
 
-def batch_slices(n: int, batch_size: int, *, training: bool) -> list[slice]:
-    """Which places of an epoch's order each batch holds. The last, shorter batch is kept.
+def tokenise_rows(
+    source: Source,
+    input: str,
+    rows: np.ndarray,
+    preprocessing: TextPreprocessing,
+    *,
+    blank: AbstractSet[int] = frozenset(),
+) -> TokenisedRows:
+    """Tokenise `rows` (int64 indices in `source`) in bulk; those in `blank` are empty texts.
 
-    In training a last batch of one row goes with the batch before it: batch normalisation has no variance of one.
+    Raises DataError for a text that is null.
     """
-    starts = list(range(0, n, batch_size))
-    if training and len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
-    return [slice(start, end) for start, end in itertools.pairwise([*starts, n])]
+    rows = np.unique(rows)
+    column = input_column(source, input)
+
+    def texts() -> Iterator[list[str]]:
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):
+            some = rows[start : start + _TEXTS_AT_ONCE]
+            found = column.take(pa.array(some)).to_pylist()
+            for at, row in enumerate(some.tolist()):
+                if row in blank:
+                    found[at] = ""
+                elif found[at] is None:
+                    raise _bad(source, row, "is null")
+            yield found
+
+    return TokenisedRows(rows, tokenise(texts(), preprocessing.tokenizer, preprocessing.max_length))
 
 
 def make_loader(
@@ -92,13 +119,18 @@ def make_loader(
     blank: AbstractSet[int] = frozenset(),
     pin_memory: bool = False,
     by_length: bool = False,
+    pad_multiple: int = 1,
+    tokenised: TokenisedRows | None = None,
 ) -> Loader:
     """A loader over `rows` (int64 indices in `source`).
 
     `targets`, one per row, are passed on: integers as int64, floats as float32 (standardise them first).
     `blank` holds the rows to replace by a white image or an empty text. `flip` allows mirrored images; by
-    default where the targets are classes. `by_length` goes through unshuffled texts from short to long, so that a
-    batch holds little padding. `workers` processes decode images; texts are tokenised here, at once.
+    default where the targets are classes. `workers` processes decode images.
+
+    Texts are tokenised here, at once, unless `tokenised` holds their ids. With `by_length` a batch holds texts of like
+    length and so little padding: from short to long, or, when shuffled, in the order of `bucketed_order`. Batches are
+    padded to a multiple of `pad_multiple` tokens.
     """
     rows = np.asarray(rows, np.int64)
     column = input_column(source, input)
@@ -112,7 +144,8 @@ def make_loader(
             augment = Augmentation(augmentation, image_size=size, interpolation=mode, flip=flip, seed=seed)
         dataset = _Images(source, column, rows, targets, blank, preprocessing, augment)  # type: ignore[arg-type]
     else:
-        dataset = _Texts(source, column, rows, targets, blank, preprocessing)  # type: ignore[arg-type]
+        tokenised = tokenised or tokenise_rows(source, input, rows, preprocessing, blank=blank)  # type: ignore[arg-type]
+        dataset = _Texts(source, column, rows, targets, blank, preprocessing, tokenised, pad_multiple)  # type: ignore[arg-type]
         workers = 0  # only padding is left to do
     return Loader(
         dataset,
@@ -149,9 +182,8 @@ class Loader:
         self.rows = dataset.rows
         self.lengths: np.ndarray | None = getattr(dataset, "lengths", None)
         self.truncated: int = getattr(dataset, "truncated", 0)
-        self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed)
-        if by_length and self.lengths is not None:
-            self._sampler.unshuffled = torch.from_numpy(np.argsort(self.lengths, kind="stable"))
+        lengths = torch.from_numpy(self.lengths) if by_length and self.lengths is not None else None
+        self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed, lengths)
         self.on_restart: Callable[[str], None] | None = None
         self._epoch = self._skip = 0
         self._dataset, self._workers, self._pin_memory = dataset, workers, pin_memory
@@ -181,6 +213,13 @@ class Loader:
     def order(self, epoch: int) -> np.ndarray:
         """The rows (int64) in the order in which an epoch goes through them."""
         return self.rows[self._sampler.order(epoch).numpy()]
+
+    def padded_share(self, epoch: int = 0) -> float:
+        """How many of all tokens in an epoch's batches are padding; 0 for images."""
+        if not isinstance(self._dataset, _Texts):
+            return 0.0
+        lengths = self._dataset.lengths[self._sampler.order(epoch).numpy()]
+        return padded_share(lengths, self._sampler.slices, self._dataset.width)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, skip = self._epoch, self._skip
@@ -255,14 +294,18 @@ class _Ended:
 class _EpochSampler(Sampler[list[_Key]]):
     """Batches of (epoch, position): workers that live on learn the epoch with each batch."""
 
-    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int) -> None:
-        self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
-        self.unshuffled = torch.arange(n)
+    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, lengths: Tensor | None) -> None:
+        self.n, self.batch_size, self.shuffle, self.seed, self.lengths = n, batch_size, shuffle, seed, lengths
+        self.unshuffled = torch.arange(n) if lengths is None else lengths.argsort(stable=True)
         self.epoch = self.first = 0
         self.slices = batch_slices(n, batch_size, training=shuffle)
 
     def order(self, epoch: int) -> Tensor:
-        return epoch_order(self.n, self.seed, epoch) if self.shuffle else self.unshuffled
+        if not self.shuffle:
+            return self.unshuffled
+        if self.lengths is None:
+            return epoch_order(self.n, self.seed, epoch)
+        return bucketed_order(self.lengths, self.batch_size, self.seed, epoch)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -307,12 +350,6 @@ class _Rows(Dataset[Batch], ABC):
             inputs, None if self.targets is None else self.targets[positions], torch.from_numpy(self.rows)[positions]
         )
 
-    def bad(self, row: int, reason: str) -> DataError:
-        return DataError(
-            f"{self.source.key}: {self.source.where(row)} {reason}",
-            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
-        )
-
 
 class _Images(_Rows):
     def __init__(
@@ -339,7 +376,7 @@ class _Images(_Rows):
         try:
             image = decode_image(self.column[row].as_py())
         except DataError as error:
-            raise self.bad(row, error.message) from None
+            raise _bad(self.source, row, error.message) from None
         if self.augmentation is None:
             return to_tensor(
                 resize_crop(image, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
@@ -356,25 +393,27 @@ class _Texts(_Rows):
         targets: np.ndarray | None,
         blank: AbstractSet[int],
         preprocessing: TextPreprocessing,
+        tokenised: TokenisedRows,
+        pad_multiple: int,
     ) -> None:
         super().__init__(source, column, rows, targets, blank)
-        self.pad_id = preprocessing.pad_id
-        self.ids, self.truncated = tokenise(self.texts(), preprocessing.tokenizer, preprocessing.max_length)
-        self.lengths = np.array([len(one) for one in self.ids], np.int64)
-
-    def texts(self) -> Iterator[list[str]]:
-        for start in range(0, len(self.rows), _TEXTS_AT_ONCE):
-            some = self.rows[start : start + _TEXTS_AT_ONCE]
-            texts = self.column.take(pa.array(some)).to_pylist()
-            for at, row in enumerate(some.tolist()):
-                if row in self.blank:
-                    texts[at] = ""
-                elif texts[at] is None:
-                    raise self.bad(row, "is null")
-            yield texts
+        self.preprocessing, self.pad_multiple = preprocessing, pad_multiple
+        self.tokens, self.places = tokenised.tokens, tokenised.places(rows)
+        self.lengths = self.tokens.lengths[self.places]
+        self.truncated = int(self.tokens.cut[self.places].sum())
 
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
-        return collate([self.ids[position] for _, position in keys], self.pad_id)
+        ids = [self.tokens[self.places[position]] for _, position in keys]
+        return collate(ids, self.preprocessing.pad_id, self.width)
+
+    def width(self, longest: int) -> int:
+        return padded_width(longest, self.pad_multiple, self.preprocessing.max_length)
+
+
+def _bad(source: Source, row: int, reason: str) -> DataError:
+    return DataError(
+        f"{source.key}: {source.where(row)} {reason}", hint='Repair it, or set on_bad_sample to "skip" or "blank".'
+    )
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +16,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def tokenise(
-    texts: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> tuple[list[np.ndarray], int]:
-    """Token ids (int32) of each text, special tokens included as the tokenizer adds them, and how many were cut.
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of N texts end to end, 4 bytes each: those of text i are `ids[offsets[i] : offsets[i + 1]]`.
+
+    ids: int32; offsets: int64 (N + 1,); cut: bool (N,), which texts lost some.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    cut: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text (int64), as kept."""
+        return np.diff(self.offsets)
+
+
+def tokenise(texts: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokens:
+    """Token ids of each text, special tokens included as the tokenizer adds them.
 
     `texts` comes in lists, each of which the fast tokenizer works on in parallel. A text is cut to `max_length`
     tokens in the tokenizer's own way, so that closing special tokens stay.
@@ -25,7 +48,8 @@ def tokenise(
     # Said outright, as older versions of tokenizers otherwise warn when a process forks later on.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     ids: list[np.ndarray] = []
-    truncated = 0
+    lengths: list[int] = []
+    cut: list[bool] = []
     for some in texts:
         if not some:
             continue
@@ -37,20 +61,32 @@ def tokenise(
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        ids += [np.array(one, np.int32) for one in encoded["input_ids"]]
-        truncated += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
-    return ids, truncated
+        found = encoded["input_ids"]
+        lengths += map(len, found)
+        ids.append(np.fromiter(itertools.chain.from_iterable(found), np.int32, sum(map(len, found))))
+        cut += (bool(encoding.overflowing) for encoding in encoded.encodings or ())
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+    return Tokens(flat, offsets, np.array(cut or [False] * len(lengths), bool))
 
 
-def collate(ids: list[np.ndarray], pad_id: int) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask`, int64 (B, T), padded on the right to the longest of the batch.
+def padded_width(longest: int, multiple: int = 1, most: int | None = None) -> int:
+    """Tokens that a batch is wide: its longest text, rounded up to a multiple, but not beyond `most`, as a model may
+    have no more places; never 0."""
+    longest = max(1, longest)
+    rounded = -(-longest // multiple) * multiple
+    return rounded if most is None else max(longest, min(rounded, most))
+
+
+def collate(ids: list[np.ndarray], pad_id: int, width: Callable[[int], int] = padded_width) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask`, int64 (B, T), padded on the right to `width` of the longest.
 
     A text without any token becomes one padding token that is attended to, so that no row is all padding.
     """
-    longest = max(1, *map(len, ids))
-    input_ids = np.full((len(ids), longest), pad_id, np.int64)
-    mask = np.zeros((len(ids), longest), np.int64)
-    for row, one in enumerate(ids):
-        input_ids[row, : len(one)] = one
-        mask[row, : max(1, len(one))] = 1
-    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
+    lengths = np.array([len(one) for one in ids])
+    inside = np.arange(width(int(lengths.max()))) < lengths[:, None]
+    input_ids = np.full(inside.shape, pad_id, np.int64)
+    input_ids[inside] = np.concatenate(ids)
+    inside[:, 0] = True
+    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(inside.astype(np.int64))}

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.base import Backbone, ImagePreprocessing
+from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.loader import Loader, batch_slices, make_loader
+from deeptune.data.loader import Loader, TokenisedRows, batch_slices, make_loader, tokenise_rows
 from deeptune.data.plan import DataPlan, SplitData, open_sources, plan_data, sources_fingerprint
+from deeptune.data.source import Source
 from deeptune.engine.device import Compute, choose_compute, seed_everything
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import steps_per_epoch
@@ -41,6 +42,7 @@ class Prepared:
     model: TunedModel
     compute: Compute
     steps: int
+    tokenised: dict[Source, TokenisedRows] = field(default_factory=dict)  # of a text source, once for all loaders
 
 
 def prepare(
@@ -112,19 +114,20 @@ def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute
 
 
 def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:
-    """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments."""
-    spec, plan = ready.spec, ready.plan
+    """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments.
+
+    Texts come in batches of like length, but with `partial` a shuffled epoch is plain: the head then learns from the
+    same batches whether their features were stored or not.
+    """
+    spec, plan, cuda = ready.spec, ready.plan, ready.compute.device.type == "cuda"
     data = data or plan.splits[split]
     assert ready.backbone.preprocessing is not None
-    targets: np.ndarray = data.targets
-    if isinstance(plan.labels, NumberLabels):
-        targets = plan.labels.standardise(targets).astype(np.float32)
     return make_loader(
         data.source,
         plan.input,
         data.rows,
         ready.backbone.preprocessing,
-        targets=targets,
+        targets=split_targets(ready, data),
         batch_size=int(spec.train.batch_size),
         shuffle=shuffle,
         seed=spec.train.seed,
@@ -132,9 +135,31 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         flip=spec.task == "classification",
         workers=int(spec.train.workers),
         blank=plan.blank_rows(split),
-        pin_memory=ready.compute.device.type == "cuda",
-        by_length=not shuffle,
+        pin_memory=cuda,
+        by_length=not shuffle or spec.tuning.method != "partial",
+        pad_multiple=8 if cuda else 1,  # the width that tensor cores are fastest at; a CPU would only compute more
+        tokenised=_tokenised(ready, data.source) if plan.modality == "text" else None,
     )
+
+
+def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
+    """What the loss compares with: class indices (int64), or standardised numbers (float32)."""
+    labels = ready.plan.labels
+    if isinstance(labels, NumberLabels):
+        return labels.standardise(data.targets).astype(np.float32)
+    return data.targets
+
+
+def _tokenised(ready: Prepared, source: Source) -> TokenisedRows:
+    """Token ids of all rows that the run uses of a source."""
+    plan, preprocessing = ready.plan, ready.backbone.preprocessing
+    if source not in ready.tokenised:
+        assert isinstance(preprocessing, TextPreprocessing)
+        splits = [split for split in SPLITS if plan.splits[split].source is source]
+        rows = np.concatenate([plan.splits[split].rows for split in splits])
+        blank = frozenset[int]().union(*(plan.blank_rows(split) for split in splits))
+        ready.tokenised[source] = tokenise_rows(source, plan.input, rows, preprocessing, blank=blank)
+    return ready.tokenised[source]
 
 
 def make_criterion(ready: Prepared) -> Criterion:

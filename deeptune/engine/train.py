@@ -18,16 +18,17 @@ import torch
 
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint, drop_previous, load_checkpoint, read_manifest, save_checkpoint
+from deeptune.data.cache import FeatureCache, Table
 from deeptune.data.loader import Loader
 from deeptune.data.plan import DataPlan, SplitData
 from deeptune.engine import evaluate
 from deeptune.engine.device import memory_in_use, seed_everything
-from deeptune.engine.features import FeatureLoader, can_store, compute_features
+from deeptune.engine.features import FeatureLoader, Stored, pooled, store_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
 from deeptune.engine.memory import RowLimit, is_out_of_memory
 from deeptune.engine.optim import Criterion
-from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader
+from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
 from deeptune.engine.restore import rebuild_model
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
 from deeptune.engine.snapshot import generators_left_alone
@@ -62,7 +63,8 @@ def execute(
     journal = journal or Journal(run)
     clock = Clock(earlier_seconds(journal.events.earlier))
     try:
-        result = _execute(spec, run, journal, clock, force, argv or sys.argv)
+        with FeatureCache(journal.message, journal.stop.check) as cache:
+            result = _execute(spec, run, journal, clock, force, argv or sys.argv, cache)
     except BaseException as error:
         told = _told(error)
         _record_end(run, journal, told, clock)
@@ -110,7 +112,13 @@ def _record_end(run: RunDirectory, journal: Journal, error: BaseException, clock
 
 
 def _execute(
-    spec: RunSpec, run: RunDirectory, journal: Journal, clock: Clock, force: bool, argv: list[str]
+    spec: RunSpec,
+    run: RunDirectory,
+    journal: Journal,
+    clock: Clock,
+    force: bool,
+    argv: list[str],
+    cache: FeatureCache,
 ) -> dict[str, Any]:
     torch.use_deterministic_algorithms(spec.train.device == "cpu" or not torch.cuda.is_available(), warn_only=True)
     earlier = Earlier.read(run, journal, force=force)
@@ -153,34 +161,22 @@ def _execute(
     limit = RowLimit(journal.warn)
 
     scored: dict[Any, Any] = dict(loaders)
-    tables: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+    stored = store_features(ready, cache, journal, limit)
+    batch_size = int(spec.train.batch_size)
+    for split, table in stored.splits.items():
+        scored[split] = _feature_loader(ready, split, [table], batch_size=max(batch_size, 512))
     train_batches: Batches
-    if can_store(spec, sum(len(plan.splits[split].rows) for split in SPLITS), ready.backbone.width):
-        journal.phase("features")
-        batch_size, seed = int(spec.train.batch_size), spec.train.seed
-        passed, total_rows = 0, sum(len(loaders[split].rows) for split in SPLITS)
-        for split in SPLITS:
-            tables[split] = compute_features(
-                ready.backbone,
-                loaders[split],
-                compute,
-                limit=limit,
-                progress=journal.progress,
-                before=passed,
-                total=total_rows,
-            )
-            passed += len(loaders[split].rows)
-            scored[split] = FeatureLoader(*tables[split], batch_size=max(batch_size, 512), shuffle=False, seed=seed)
-        train_batches = FeatureLoader(*tables["train"], batch_size=batch_size, shuffle=True, seed=seed)
-        journal.message("the frozen backbone was passed once; the head trains on its stored features")
+    if stored.views:
+        train_batches = _feature_loader(ready, "train", stored.views, batch_size=batch_size, shuffle=True)
     else:
         train_batches = _loader(ready, "train", journal, shuffle=True)
+    _tell_lengths(loaders["train"], train_batches, ready, journal)
 
     journal.phase("train")
     if checkpoint is not None:
         model.load_tuned_state(checkpoint.state)
     elif spec.head.standardise:
-        model.head.standardise(_sampled_features(ready, tables["train"][0] if tables else None))
+        model.head.standardise(_sampled_features(ready, stored))
     with generators_left_alone():
         probe = _probe(ready)
     resume = snapshot_of(checkpoint) if checkpoint else None
@@ -299,16 +295,23 @@ def _fit(
     )
 
 
-def _sampled_features(ready: Prepared, stored: torch.Tensor | None) -> torch.Tensor:
+def _feature_loader(
+    ready: Prepared, split: Split, tables: list[Table], *, batch_size: int, shuffle: bool = False
+) -> FeatureLoader:
+    data = ready.plan.splits[split]
+    targets, seed = split_targets(ready, data), ready.spec.train.seed
+    return FeatureLoader(tables, targets, data.rows, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def _sampled_features(ready: Prepared, stored: Stored) -> torch.Tensor:
     """Pooled features (n, width) of evenly spaced training rows, before training: the scale that the head starts in."""
     data = ready.plan.splits["train"]
     picked = np.unique(np.linspace(0, len(data.rows) - 1, min(len(data.rows), SCALE_ROWS)).round().astype(np.int64))
-    if stored is not None:
-        return stored[torch.from_numpy(picked)].to(ready.compute.device)
+    if (table := stored.splits.get("train")) is not None:
+        return torch.from_numpy(table.take(data.rows[picked])).to(ready.compute.device)
     part = SplitData(data.source, data.rows[picked], data.targets[picked])
-    features, _, _ = compute_features(
-        ready.backbone, split_loader(ready, "train", shuffle=False, data=part), ready.compute
-    )
+    loader = split_loader(ready, "train", shuffle=False, data=part)
+    features = torch.cat(list(pooled(ready.backbone, loader, ready.compute, RowLimit())))
     return features.to(ready.compute.device)
 
 
@@ -474,6 +477,20 @@ def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Jou
                 f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
                 f"{ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
             )
+
+
+def _tell_lengths(loader: Loader, batches: Batches, ready: Prepared, journal: Journal) -> None:
+    """How long the training texts are, and how much of their batches is padding."""
+    if loader.lengths is None:
+        return
+    middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
+    padding = ""
+    if isinstance(batches, Loader):  # stored features have no tokens
+        padding = f", and {batches.padded_share():.1%} of the tokens in training batches are padding"
+    journal.message(
+        f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
+        f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
+    )
 
 
 def _write_inputs(

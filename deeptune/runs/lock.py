@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
@@ -31,6 +32,18 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
+def open_lock(path: Path) -> int:
+    """Open a file to lock it, without a right to write it where it is there; forks let go of it."""
+    handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    _held.add(handle)
+    return handle
+
+
+def close_lock(handle: int) -> None:
+    _held.discard(handle)
+    os.close(handle)
+
+
 @contextmanager
 def run_lock(run: RunDirectory) -> Iterator[None]:
     """Hold the run's lock, with this process's identity in it. Raises CheckpointError when another runner has it."""
@@ -45,8 +58,7 @@ def run_lock(run: RunDirectory) -> Iterator[None]:
             os.ftruncate(handle, len(owner))
         yield
     finally:
-        _held.discard(handle)
-        os.close(handle)
+        close_lock(handle)
 
 
 def _take(run: RunDirectory, handle: int) -> None:

@@ -215,6 +215,11 @@ class TrainSpec(_Part):
     augmentation: Literal["none", "light", "randaugment"] = Field(
         "none", description="Random changes to training images."
     )
+    views: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0,
+        description="K augmented views of each training row are cached for a frozen backbone; 0 draws new ones each "
+        "epoch.",
+    )
     early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")

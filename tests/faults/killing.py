@@ -30,10 +30,10 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def small_sample(name: str, file: Path) -> Path:
-    """160 rows of a sample, evenly spread, in a file of their own."""
+def small_sample(name: str, file: Path, rows: int = 160) -> Path:
+    """Some rows of a sample, evenly spread, in a file of their own."""
     table = pq.read_table(Source.open(f"sample:{name}").files[0])
-    pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // 160))[:160]), file)
+    pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // rows))[:rows]), file)
     return file
 
 
@@ -60,12 +60,22 @@ def kill(process: ForkServerProcess) -> None:
     process.join()
 
 
-def killed_after(seconds: float, run: RunDirectory) -> bool:
-    """Do the run and kill its process after a while; whether it was still at work then."""
+def killed_after(events: int, seconds: float, run: RunDirectory) -> bool:
+    """Do the run and kill its process some seconds after its `events`-th event; whether it was still at work then.
+
+    Events, not the clock alone: a machine is not always equally fast.
+    """
+    until = log_lines(run) + events
     process = start(run)
+    while log_lines(run) < until and process.is_alive():
+        time.sleep(0.001)
     time.sleep(seconds)
     process.kill()
     return wait(process) == -signal.SIGKILL
+
+
+def log_lines(run: RunDirectory) -> int:
+    return run.events.read_bytes().count(b"\n") if run.events.exists() else 0
 
 
 def killed_at_write(number: int, run: RunDirectory) -> bool:
@@ -74,6 +84,12 @@ def killed_at_write(number: int, run: RunDirectory) -> bool:
     Whether it came to that.
     """
     return wait(_started(_go_and_die, run, number)) == -signal.SIGKILL
+
+
+def killed_at_block(number: int, run: RunDirectory, cache: Path) -> bool:
+    """Do the run with a cache of its own, and die at the `number`-th block of features that it stores: within the
+    writing of it, or when it is on the disk and not yet in the record. Whether it came to that."""
+    return wait(_started(_go_and_die_at_block, run, cache, number)) == -signal.SIGKILL
 
 
 def _started(work: Callable[..., None], *arguments: object) -> ForkServerProcess:
@@ -106,6 +122,30 @@ def _go_and_die(run: RunDirectory, number: int) -> None:
 
     for module, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
         setattr(module, name, dying(getattr(module, name)))
+    _go(run)
+
+
+def _go_and_die_at_block(run: RunDirectory, cache: Path, number: int) -> None:
+    from deeptune.data import cache as cache_module
+
+    os.environ["DEEPTUNE_CACHE"] = str(cache)
+    cache_module.FLUSH_EVERY = 0.0
+    left, pwrite, fsync = number, os.pwrite, os.fsync
+
+    def dying_write(handle: int, content: memoryview, place: int) -> int:
+        nonlocal left
+        left -= len(content) >= 4096  # a block: the lock's file is written in this way too, and is small
+        if left == 0 and number % 2:
+            pwrite(handle, content[: len(content) // 2], place)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pwrite(handle, content, place)
+
+    def dying_sync(handle: int) -> None:
+        fsync(handle)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.pwrite, os.fsync = dying_write, dying_sync
     _go(run)
 
 

@@ -8,8 +8,21 @@ import random
 import time
 
 import pytest
-from faults.killing import copy_of, finish, kill, killed_after, killed_at_write, same_outcome, small_sample, start
+import torch
+from faults.killing import (
+    copy_of,
+    finish,
+    kill,
+    killed_after,
+    killed_at_block,
+    killed_at_write,
+    log_lines,
+    same_outcome,
+    small_sample,
+    start,
+)
 
+from deeptune.engine.features import rows_at_once
 from deeptune.runs import new_run_directory, read_events, run_state, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
@@ -58,16 +71,12 @@ def new_run(root, spec):
 
 @pytest.fixture(scope="module")
 def left_alone(tmp_path_factory, spec_of):
-    """The run of (modality, method) that nobody disturbed, and when training began and ended, in seconds."""
+    """The run of (modality, method) that nobody disturbed."""
     made = {}
 
     def get(modality, method):
         if (modality, method) not in made:
-            run = new_run(tmp_path_factory.mktemp("alone"), spec_of(modality, method))
-            started = time.time()
-            finish(run)
-            at = {event["phase"]: event["t"] - started for event in read_events(run.events) if event["kind"] == "phase"}
-            made[modality, method] = run, at["train"], at["verify"], time.time() - started
+            made[modality, method] = finish(new_run(tmp_path_factory.mktemp("alone"), spec_of(modality, method)))
         return made[modality, method]
 
     return get
@@ -75,29 +84,52 @@ def left_alone(tmp_path_factory, spec_of):
 
 @pytest.mark.parametrize(("modality", "method"), CASES)
 def test_killed_again_and_again_at_random_moments(left_alone, tmp_path, spec_of, modality, method):
-    alone, begin, end, whole = left_alone(modality, method)
+    alone = left_alone(modality, method)
     chance = random.Random(f"{modality}{method}{RANDOM_KILLS}")
     kills = RANDOM_KILLS // len(CASES) + (CASES.index((modality, method)) < RANDOM_KILLS % len(CASES))
-    while kills > 0:
+    for first in range(0, kills, 2):
         run = new_run(tmp_path, spec_of(modality, method))
-        # Twice in one run, then to its end: also a resumed run is killed.
-        for _ in range(min(2, kills)):
-            moment = chance.uniform(0.02, whole) if chance.random() < 0.25 else chance.uniform(begin, end)
-            kills -= killed_after(moment, run)
-        finish(run)
-        same_outcome(alone, run)
+        # Twice in one run, then to its end: also a resumed run is killed. One that comes too late is tried again.
+        for most in (log_lines(alone), log_lines(alone) // 3)[: kills - first]:
+            while not killed_after(chance.randint(0, most - 2), chance.uniform(0, 0.05), run):
+                run = new_run(tmp_path, spec_of(modality, method))
+        same_outcome(alone, finish(run))
 
 
 @pytest.mark.parametrize(("modality", "method"), [("image", "full"), ("text", "lora"), ("image", "partial")])
 def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of, modality, method):
     """At the renames and removals around checkpoints: inside `last`, inside `best`, and between the two."""
-    alone, *_ = left_alone(modality, method)
+    alone = left_alone(modality, method)
     run = new_run(tmp_path, spec_of(modality, method))
     number = 3
     while killed_at_write(number, run):
         number += 1  # a few more than the life before: it gets on, and each dies at another place
         assert number < 40, "it does not get on"
     assert number > 6
+    same_outcome(alone, run)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality):
+    """Each life goes on at the block that the one before died at, in a resumed run as in a new one."""
+    block = rows_at_once(torch.device("cpu"))
+    rows = 7 * block
+    sample = {"image": "openclipart7", "text": "movie_snippets"}[modality]
+    spec = spec_of(modality, "partial")
+    data = {"path": str(small_sample(sample, tmp_path / "rows.parquet", rows))}
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update=data)})
+    alone = new_run(tmp_path / "alone", spec)
+    assert not killed_at_block(10**6, alone, tmp_path / "cache of one")
+    run, lives = new_run(tmp_path, spec), 0
+    while killed_at_block(2 + lives % 2, run, tmp_path / "cache"):
+        lives += 1
+        assert lives < 7, "it does not get on"
+    assert lives == 4
+    told = [event["message"] for event in read_events(run.events) if "were in the cache" in event.get("message", "")]
+    assert told == [  # lives gained one block or two in turn
+        f"{block} rows passed the frozen backbone once ({rows - block} more were in the cache); "
+        "the head trains on their features"
+    ]
     same_outcome(alone, run)
 
 

@@ -24,6 +24,7 @@ from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
 
 CPU = torch.device("cpu")
+SPLITS = ("train", "val", "test")
 
 
 def image_spec(method: str = "partial", task: str = "classification", **train) -> dict:
@@ -56,6 +57,10 @@ def run(spec: dict, root) -> RunDirectory:
     directory = new_run_directory(root, "test")
     execute(validate(spec), directory)
     return directory
+
+
+def messages(run: RunDirectory) -> str:
+    return "\n".join(str(event["message"]) for event in read_events(run.events) if "message" in event)
 
 
 @pytest.fixture(scope="module")
@@ -210,16 +215,19 @@ def test_another_seed_gives_another_run(tmp_path, finished):
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path, task, monkeypatch):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
     stored = run(image_spec(task=task, epochs=4), tmp_path)
-    monkeypatch.setattr("deeptune.engine.train.can_store", lambda *arguments: False)
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "none"))
+    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")
+    monkeypatch.setattr("deeptune.engine.features.MEMORY_SHARE", 0.0)
     recomputed = run(image_spec(task=task, epochs=4), tmp_path)
     losses = [
-        [event["val"]["loss"] for event in read_events(r.events) if event["kind"] == "epoch"]
+        [event[split]["loss"] for event in read_events(r.events) if event["kind"] == "epoch" for split in SPLITS[:2]]
         for r in (stored, recomputed)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert "features" in {event.get("phase") for event in read_events(stored.events)}
-    assert "features" not in {event.get("phase") for event in read_events(recomputed.events)}
+    assert "the head trains on their features" in messages(stored)
+    assert "the frozen backbone passes each epoch, because" in messages(recomputed)
 
 
 def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import multiprocessing
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data.images import decode_image, resize_crop, to_tensor
-from deeptune.data.loader import batch_slices, epoch_order, make_loader
+from deeptune.data.loader import Loader, batch_slices, epoch_order, make_loader, tokenise_rows
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 
@@ -229,6 +230,72 @@ def test_texts_of_some_rows_in_more_than_one_bulk(tokenizer):
     texts = snippets.column("text").to_pylist()
     assert seen == tokenizer([texts[row] for row in rows])["input_ids"]
     assert loader.truncated == 0
+
+
+def test_batches_are_padded_to_a_multiple(tmp_path, tokenizer):
+    texts = source(tmp_path, text=["a", "a good film", "bad " * 9, "a film " * 20])
+    preprocessing = TextPreprocessing(tokenizer, max_length=20, pad_id=0)
+
+    def widths(**options) -> list[int]:
+        loader = make_loader(texts, "text", np.arange(4), preprocessing, batch_size=1, **options)
+        assert loader.padded_share() == pytest.approx(1 - 39 / sum(b.inputs["input_ids"].shape[1] for b in loader))
+        return [batch.inputs["input_ids"].shape[1] for batch in loader]
+
+    assert widths() == [3, 5, 11, 20]
+    assert widths(pad_multiple=8) == [8, 8, 16, 20]
+
+
+def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
+    texts = source(tmp_path, text=["a good film", "bad", None, "a bad bad bad film", "film"])
+    made = tokenise_rows(texts, "text", np.array([4, 3, 1, 2]), tokens, blank={2})
+    monkeypatch.setattr("deeptune.data.loader.tokenise", None)  # nobody does it again
+    rows = np.array([1, 3, 4])
+    loader = make_loader(texts, "text", rows, tokens, targets=rows, batch_size=2, shuffle=True, tokenised=made)
+    seen = {
+        int(row): ids[mask.bool()].tolist()
+        for b in loader
+        for row, ids, mask in zip(b.rows, *b.inputs.values(), strict=True)
+    }
+    assert seen == {1: [2, 6, 3], 3: [2, 4, 6, 6, 3], 4: [2, 7, 3]}
+    assert (loader.truncated, loader.lengths.tolist()) == (1, [3, 5, 3])
+    empty = make_loader(texts, "text", np.array([2]), tokens, batch_size=1, tokenised=made)
+    assert next(iter(empty)).inputs["input_ids"].tolist() == [[2, 3]]
+    with pytest.raises(ValueError, match="not tokenised"):
+        make_loader(texts, "text", np.array([0, 1]), tokens, batch_size=1, tokenised=made)
+
+
+@pytest.mark.parametrize("n", [40, 41, 46])
+def test_a_resumed_epoch_of_like_lengths_skips_what_it_has_seen(tokenizer, n):
+    snippets = Source.open("sample:movie_snippets")
+    preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
+
+    def loader() -> Loader:
+        return make_loader(
+            snippets, "text", np.arange(n), preprocessing, batch_size=8, shuffle=True, seed=1, by_length=True
+        )
+
+    whole = loader()
+    for epoch in (0, 3):
+        whole.set_epoch(epoch)
+        batches = [batch.rows.tolist() for batch in whole]
+        assert [len(rows) for rows in batches] == {40: [8] * 5, 41: [8] * 4 + [9], 46: [8] * 5 + [6]}[n]
+        assert list(itertools.chain(*batches)) == whole.order(epoch).tolist()
+        again = loader()
+        again.set_epoch(epoch, skip=2)
+        assert [batch.rows.tolist() for batch in again] == batches[2:]
+    assert sorted(itertools.chain(*batches)) == list(range(n))
+
+
+def test_images_and_texts_by_choice_keep_the_plain_order(tokenizer):
+    """The order of stored features, which have no lengths."""
+    snippets = Source.open("sample:movie_snippets")
+    preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
+    options = {"batch_size": 8, "shuffle": True, "seed": 1}
+    images = make_loader(DIGITS, "images", np.arange(30), PIXELS, by_length=True, **options)
+    texts = make_loader(snippets, "text", np.arange(30), preprocessing, **options)
+    assert images.order(2).tolist() == texts.order(2).tolist() == epoch_order(30, 1, 2).tolist()
+    assert images.padded_share() == 0
+    assert texts.padded_share() > 0
 
 
 def test_to_moves_what_the_model_needs():

@@ -10,20 +10,32 @@ import numpy as np
 import pytest
 import torch
 
-from deeptune.data.text import collate, tokenise
+from deeptune.data.text import collate, padded_width, tokenise
 
 
 def test_ids_with_special_tokens_and_cut_texts(tokenizer):
-    ids, truncated = tokenise([["a good film", "a bad bad bad film"], [], ["oh", ""]], tokenizer, 5)
-    assert [one.tolist() for one in ids] == [[2, 4, 5, 7, 3], [2, 4, 6, 6, 3], [2, 1, 3], [2, 3]]
-    assert {one.dtype for one in ids} == {np.dtype(np.int32)}
-    assert truncated == 1
+    tokens = tokenise([["a good film", "a bad bad bad film"], [], ["oh", ""]], tokenizer, 5)
+    assert [tokens[i].tolist() for i in range(len(tokens))] == [[2, 4, 5, 7, 3], [2, 4, 6, 6, 3], [2, 1, 3], [2, 3]]
+    assert tokens.lengths.tolist() == [5, 5, 3, 2]
+    assert tokens.cut.tolist() == [False, True, False, False]
+
+
+def test_ids_take_four_bytes_a_token(tokenizer):
+    tokens = tokenise([["a good film"] * 1000] * 3, tokenizer, 8)
+    assert (tokens.ids.dtype, tokens.ids.nbytes) == (np.int32, 4 * 5 * 3000)
+    assert tokens.offsets.dtype == np.int64
+    assert tokens[2999].base is not None  # a view, not a copy
+
+
+def test_no_texts_at_all(tokenizer):
+    tokens = tokenise([], tokenizer, 8)
+    assert (len(tokens), tokens.lengths.tolist(), len(tokens.ids)) == (0, [], 0)
 
 
 def test_a_tokenizer_without_special_tokens(bare_tokenizer):
-    ids, truncated = tokenise([["a good film", ""]], bare_tokenizer, 2)
-    assert [one.tolist() for one in ids] == [[4, 5], []]
-    assert truncated == 1
+    tokens = tokenise([["a good film", ""]], bare_tokenizer, 2)
+    assert [tokens[0].tolist(), tokens[1].tolist()] == [[4, 5], []]
+    assert tokens.cut.tolist() == [True, False]
 
 
 def test_padding_is_on_the_right_and_to_the_longest():
@@ -41,11 +53,19 @@ def test_a_text_without_tokens_is_attended_to_somewhere():
     assert collate([nothing], pad_id=7)["input_ids"].tolist() == [[7]]
 
 
+@pytest.mark.parametrize(
+    ("longest", "multiple", "most", "width"),
+    [(0, 1, None, 1), (5, 1, 512, 5), (1, 8, 512, 8), (8, 8, 512, 8), (9, 8, 512, 16), (9, 8, 12, 12), (12, 8, 12, 12)],
+)
+def test_a_batch_is_rounded_up_but_not_beyond_what_the_model_takes(longest, multiple, most, width):
+    assert padded_width(longest, multiple, most) == width
+
+
 def test_the_same_as_the_tokenizers_own_padding(tokenizer):
     texts = ["a good film", "bad", "a a a a a a a a", "film good"]
-    ids, _ = tokenise([texts], tokenizer, 6)
+    tokens = tokenise([texts], tokenizer, 6)
     theirs = tokenizer(texts, padding=True, truncation=True, max_length=6, return_tensors="pt", padding_side="right")
-    ours = collate(ids, 0)
+    ours = collate([tokens[i] for i in range(4)], 0)
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
     assert torch.equal(ours["attention_mask"], theirs["attention_mask"])
 

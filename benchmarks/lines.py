@@ -1,0 +1,117 @@
+"""The lines of the table: a registry that the modules of this package add to, and how the table is drawn."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`quick` does few steps, to see that everything works; `device` is where models are."""
+
+    quick: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A ratio, and in a few words what it was made from."""
+
+    ratio: float
+    how: str
+
+
+class NotMeasured(Exception):
+    """Why a line has no number on this machine: a package or a device that is not there."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One claim: `ratio` against `target`, where more is better or less is."""
+
+    name: str
+    what: str
+    target: float
+    at_least: bool
+    measure: Callable[[Settings], Measured]
+    percent: bool = False
+
+    def met(self, ratio: float) -> bool:
+        return ratio >= self.target if self.at_least else ratio <= self.target
+
+    @property
+    def goal(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.shown(self.target)}"
+
+    def shown(self, value: float) -> str:
+        """`0.042` as `4.2%` or `0.04`, `31.2` as `31`."""
+        if self.percent:
+            return f"{100 * value:.3g}%"
+        return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+LINES: dict[str, Line] = {}
+
+
+def line(
+    name: str, what: str, *, at_least: float | None = None, at_most: float | None = None, percent: bool = False
+) -> Callable[[Callable[[Settings], Measured]], Callable[[Settings], Measured]]:
+    """Add the decorated function to the table. One of `at_least` and `at_most` is the target."""
+    target = at_least if at_least is not None else at_most
+    if target is None or (at_least is not None and at_most is not None):
+        raise ValueError(f"{name}: one target is needed")
+    if name in LINES:
+        raise ValueError(f"{name}: there is such a line already")
+
+    def add(measure: Callable[[Settings], Measured]) -> Callable[[Settings], Measured]:
+        LINES[name] = Line(name, what, target, at_least is not None, measure, percent)
+        return measure
+
+    return add
+
+
+def table(results: Iterable[tuple[Line, Measured | NotMeasured]]) -> str:
+    """The results as a Markdown table."""
+    rows = [("line", "what", "measured", "target", "met", "from")]
+    for one, found in results:
+        if isinstance(found, NotMeasured):
+            rows.append((one.name, one.what, "–", one.goal, "–", f"not measured: {found}"))
+        else:
+            met = "yes" if one.met(found.ratio) else "no"
+            rows.append((one.name, one.what, one.shown(found.ratio), one.goal, met, found.how))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    drawn = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    drawn.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(drawn)
+
+
+def machine(device: str = "cpu") -> str:
+    """The machine in a line: processor, cores that this process may use, threads that compute, versions, GPU."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [
+        _processor(),
+        f"{cores} cores",
+        f"{torch.get_num_threads()} threads",
+        f"{platform.system()} {platform.machine()}",
+        f"Python {platform.python_version()}",
+        f"torch {torch.__version__}",
+    ]
+    if device.startswith("cuda"):
+        parts.append(torch.cuda.get_device_name(device))
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
+        return found[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,236 @@
+"""A frozen backbone: DeepTune's whole run beside one raw forward pass, and beside a loop that passes it every epoch."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lines import Measured, Settings, line
+from benchmarks.text import minilm
+
+EPOCHS = 10
+
+
+@dataclass
+class Seconds:
+    """Seconds that each way took with the same rows. `epoch` is one of the plain loop, validation included."""
+
+    rows: int
+    forward: float
+    first: float
+    second: float
+    epoch: float
+
+
+@functools.cache
+def images(settings: Settings) -> Seconds:
+    """openclipart7, several times over, at 96 pixels through ResNet-18 (random weights take as long as others)."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        # A file, as random weights of a spec would follow its seed.
+        torch.save(torchvision.models.resnet18().state_dict(), f"{folder}/resnet18.pth")
+        backbone = {"name": "resnet18", "weights": f"{folder}/resnet18.pth", "image_size": 96}
+        return _measure("openclipart7", 1 if settings.quick else 4, backbone, settings)
+
+
+@functools.cache
+def texts(settings: Settings) -> Seconds:
+    """Movie snippets through MiniLM."""
+    return _measure("movie_snippets", 1, {"name": f"hf:{minilm()}"}, settings, most=600 if settings.quick else 4000)
+
+
+def _measure(sample: str, times: int, backbone: dict[str, Any], settings: Settings, most: int | None = None) -> Seconds:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from deeptune.data.source import Source
+    from deeptune.spec.toml import validate
+
+    table = pq.read_table(Source.open(f"sample:{sample}").files[0])
+    table = pa.concat_tables([table] * times).slice(0, most)
+    with _scratch() as folder:
+        pq.write_table(table, folder / "data.parquet")
+        spec = validate(
+            {
+                "data": {"path": str(folder / "data.parquet"), "split": {"train": 0.7, "val": 0.1, "test": 0.2}},
+                "backbone": backbone,
+                "train": {
+                    "epochs": EPOCHS, "early_stopping": {"patience": 0}, "device": settings.device, "workers": 0
+                },
+            }
+        )  # fmt: skip
+        forward = _raw_forward(spec)  # warms up what the others use too
+        first = _run(spec, folder)
+        again = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 7, "learning_rate": 3e-3})})
+        second = _run(again, folder)
+        forward = min(forward, _raw_forward(spec))  # before and after: a machine is not always equally fast
+        return Seconds(table.num_rows, forward, first, second, _plain_epoch(spec))
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for data and runs, with a cache of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        before = os.environ.get("DEEPTUNE_CACHE")
+        os.environ["DEEPTUNE_CACHE"] = f"{name}/cache"
+        try:
+            yield Path(name)
+        finally:
+            if before is None:
+                del os.environ["DEEPTUNE_CACHE"]
+            else:
+                os.environ["DEEPTUNE_CACHE"] = before
+
+
+def _run(spec: Any, folder: Path) -> float:
+    """A whole run, from reading the data to test metrics and embeddings of all rows; the report's pictures apart."""
+    from deeptune.engine.train import execute
+    from deeptune.runs import new_run_directory, read_events
+
+    run = new_run_directory(folder / "runs", "benchmark")
+    execute(spec, run)
+    at = {event.get("phase", event["kind"]): event["t"] for event in read_events(run.events)}
+    return at["report"] - at["data"]
+
+
+def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
+    from deeptune.data.loader import make_loader
+    from deeptune.engine.features import rows_at_once
+
+    source = ready.plan.splits["train"].source
+    size = rows_at_once(ready.compute.device)
+    loader = make_loader(source, ready.plan.input, rows, ready.backbone.preprocessing, batch_size=size, by_length=True)
+    return [batch.to(ready.compute.device).inputs for batch in loader]
+
+
+def _raw_forward(spec: Any) -> float:
+    """The backbone alone over inputs that are ready: the limit."""
+    import torch
+
+    from deeptune.engine.prepare import prepare
+
+    ready = prepare(spec)
+    backbone = ready.backbone.to(ready.compute.device).eval()
+    batches = _batches(ready, np.arange(ready.plan.splits["train"].source.num_rows))
+    with torch.inference_mode(), ready.compute.autocast():
+        backbone(batches[0])
+        started = time.perf_counter()
+        for inputs in batches:
+            pooled = backbone(inputs)
+        pooled.sum().item()  # a GPU has done it by then
+    return time.perf_counter() - started
+
+
+def _plain_epoch(spec: Any) -> float:
+    """What people write: freeze the backbone, and pass train and val through it in every epoch."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from deeptune.engine.prepare import prepare
+
+    ready = prepare(spec)
+    device, plan = ready.compute.device, ready.plan
+    backbone = ready.backbone.to(device).eval()
+    head = torch.nn.Linear(backbone.width, plan.outputs).to(device)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3)
+    column = plan.splits["train"].source.column(plan.input)
+    collate = _image_batch(spec) if plan.modality == "image" else _text_batch(minilm())
+
+    def loader(split: str, shuffle: bool) -> Any:
+        data = plan.splits[split]
+        examples = [(column[int(row)].as_py(), int(y)) for row, y in zip(data.rows, data.targets, strict=True)]
+        return DataLoader(
+            examples,  # type: ignore[arg-type]
+            batch_size=int(ready.spec.train.batch_size),
+            shuffle=shuffle,
+            collate_fn=collate,
+        )
+
+    train, val = loader("train", True), loader("val", False)
+    started = time.perf_counter()
+    for inputs, targets in train:
+        with torch.no_grad():
+            features = backbone({name: value.to(device) for name, value in inputs.items()})
+        loss = torch.nn.functional.cross_entropy(head(features), targets.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        for inputs, _ in val:
+            head(backbone({name: value.to(device) for name, value in inputs.items()})).argmax(1).tolist()
+    return time.perf_counter() - started
+
+
+def _image_batch(spec: Any) -> Callable[[list[Any]], Any]:
+    import torch
+    from PIL import Image
+    from torchvision.transforms import functional as F
+
+    size = spec.backbone.image_size
+
+    def collate(examples: list[Any]) -> Any:
+        decoded = (Image.open(io.BytesIO(content)).convert("RGB") for content, _ in examples)
+        resized = [F.pil_to_tensor(F.center_crop(F.resize(image, [size * 8 // 7]), [size])) for image in decoded]
+        return {"images": torch.stack(resized)}, torch.tensor([target for _, target in examples])
+
+    return collate
+
+
+def _text_batch(folder: Path) -> Callable[[list[Any]], Any]:
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def collate(examples: list[Any]) -> Any:
+        encoded = tokenizer([text for text, _ in examples], padding=True, truncation=True, return_tensors="pt")
+        inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+        return inputs, torch.tensor([target for _, target in examples])
+
+    return collate
+
+
+KINDS: tuple[tuple[str, str, Callable[[Settings], Seconds]], ...] = (
+    ("images", "ResNet-18 at 96 px, openclipart7", images),
+    ("texts", "MiniLM, movie snippets", texts),
+)
+
+
+def _add(kind: str, what: str, measure: Callable[[Settings], Seconds]) -> None:
+    @line(f"partial-{kind}", f"partial, {EPOCHS} epochs, {what}: whole run over one raw forward pass", at_most=1.25)
+    def over_forward(settings: Settings) -> Measured:
+        found = measure(settings)
+        return Measured(
+            found.first / found.forward, f"{found.first:.1f} s against {found.forward:.1f} s, {found.rows} rows"
+        )
+
+    @line(f"partial-{kind}-loop", "the plain loop that passes the backbone each epoch, over that run", at_least=8)
+    def loop_over_run(settings: Settings) -> Measured:
+        found = measure(settings)
+        whole = EPOCHS * found.epoch
+        return Measured(
+            whole / found.first, f"{whole:.0f} s ({EPOCHS} × one measured epoch) against {found.first:.1f} s"
+        )
+
+    @line(f"partial-{kind}-warm", "a second run, of another seed and learning rate, over the first", at_most=0.15)
+    def second_over_first(settings: Settings) -> Measured:
+        found = measure(settings)
+        return Measured(found.second / found.first, f"{found.second:.2f} s against {found.first:.1f} s")
+
+
+for kind, what, measure in KINDS:
+    _add(kind, what, measure)

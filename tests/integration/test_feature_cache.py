@@ -1,0 +1,481 @@
+"""Runs with a frozen backbone: which rows pass it, when, and that nothing of the result depends on that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deeptune.backbones.base import Backbone
+from deeptune.data.cache import entries, key_of
+from deeptune.data.source import Source
+from deeptune.engine import features
+from deeptune.engine.prepare import SPLITS, prepare
+from deeptune.engine.train import PROBE_ROWS, execute
+from deeptune.errors import RunStopped
+from deeptune.runs import RunDirectory, new_run_directory, read_events
+from deeptune.spec.toml import validate
+
+ROWS = 150  # five blocks, the last one short
+BLOCK = features.rows_at_once(torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path, monkeypatch):
+    """An empty cache for each test; `cache_folder("name")` goes over to another one."""
+
+    def use(name: str) -> Path:
+        monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / name))
+        return tmp_path / name
+
+    use("cache")
+    return use
+
+
+@pytest.fixture(scope="module")
+def image_data(tmp_path_factory):
+    """150 clip arts, and weights of a small backbone for them."""
+    folder = tmp_path_factory.mktemp("images")
+    table = pq.read_table(Source.open("sample:openclipart7").files[0])
+    pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // ROWS))[:ROWS]), folder / "images.parquet")
+    for name, seed in (("weights", 1), ("other", 2)):
+        spec = validate({"data": {"path": "x"}, "backbone": {"name": "timm:test_resnet", "weights": "random"}})
+        from deeptune.backbones import load_backbone
+
+        net = load_backbone(spec.backbone, seed=seed).net
+        save_file(net.state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    table = pq.read_table(Source.open("sample:movie_snippets").files[0])
+    pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // ROWS))[:ROWS]), folder / "texts.parquet")
+    return folder
+
+
+@pytest.fixture
+def image_spec(image_data):
+    return lambda **parts: merged(
+        {
+            "data": {"path": str(image_data / "images.parquet"), "split": {"train": 0.5, "val": 0.25, "test": 0.25}},
+            "backbone": {
+                "name": "timm:test_resnet",
+                "weights": str(image_data / "weights.safetensors"),
+                "image_size": 32,
+            },
+            "train": {"epochs": 3, "batch_size": 16, "device": "cpu", "workers": 0},
+        },
+        parts,
+    )
+
+
+@pytest.fixture
+def text_spec(text_data, review_bert):
+    return lambda **parts: merged(
+        {
+            "data": {"path": str(text_data / "texts.parquet"), "split": {"train": 0.5, "val": 0.25, "test": 0.25}},
+            "backbone": {"name": f"hf:{review_bert}", "max_length": 32},
+            "train": {"epochs": 3, "batch_size": 16, "device": "cpu"},
+        },
+        parts,
+    )
+
+
+def merged(spec, parts):
+    return validate({key: {**spec.get(key, {}), **parts.get(key, {})} for key in {**spec, **parts}})
+
+
+@pytest.fixture
+def passed(monkeypatch):
+    """How many rows passed the backbone, but for the few by which a stored model is checked."""
+    counts = []
+    forward = Backbone.forward
+
+    def counting(self, inputs):
+        rows = len(next(iter(inputs.values())))
+        if rows > PROBE_ROWS:
+            counts.append(rows)
+        return forward(self, inputs)
+
+    monkeypatch.setattr(Backbone, "forward", counting)
+
+    def since_the_last_time():
+        found = sum(counts)
+        counts.clear()
+        return found
+
+    return since_the_last_time
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("deeptune.engine.train.write_report", lambda path: None)  # half of the time of so small a run
+
+    def do(spec) -> RunDirectory:
+        directory = new_run_directory(tmp_path / "runs", "test")
+        execute(spec, directory)
+        return directory
+
+    return do
+
+
+def log(run: RunDirectory) -> str:
+    return "\n".join(str(event["message"]) for event in read_events(run.events) if "message" in event)
+
+
+def losses(run: RunDirectory) -> list[float]:
+    epochs = [event for event in read_events(run.events) if event["kind"] == "epoch"]
+    return [epoch[split]["loss"] for epoch in epochs for split in ("train", "val")]
+
+
+def same_bits(one: RunDirectory, other: RunDirectory) -> None:
+    assert losses(one) == losses(other)
+    assert json.loads(one.metrics.read_text()) == json.loads(other.metrics.read_text())
+    for name in ("predictions.parquet", *(f"embeddings/{split}.parquet" for split in SPLITS)):
+        assert pq.read_table(one.path / name).equals(pq.read_table(other.path / name)), name
+    for left, right in zip(*(load_file(run.best / "head.safetensors").values() for run in (one, other)), strict=True):
+        assert torch.equal(left, right)
+
+
+# What passes.
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_second_run_passes_no_row_and_gives_the_same_bits(request, run, passed, modality):
+    spec = request.getfixturevalue(f"{modality}_spec")()
+    cold = run(spec)
+    assert passed() == ROWS
+    assert f"{ROWS} rows passed the frozen backbone once; the head trains on their features" in log(cold)
+    warm = run(spec)
+    assert passed() == 0
+    assert f"the features of all {ROWS} rows were in the cache: no row passes the frozen backbone" in log(warm)
+    same_bits(cold, warm)
+
+
+OTHERS = [
+    {"train": {"seed": 7}},
+    {"train": {"batch_size": 5}},
+    {"train": {"learning_rate": 0.5}},
+    {"train": {"epochs": 1, "weight_decay": 0.0}},
+    {"head": {"layers": 2, "embedding_size": 8, "dropout": 0.5}},
+    {"embed": {"splits": []}},
+]
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_another_head_seed_batch_size_or_learning_rate_needs_no_pass(request, run, passed, modality):
+    spec = request.getfixturevalue(f"{modality}_spec")
+    run(spec())
+    assert passed() == ROWS
+    for other in OTHERS:
+        assert "no row passes" in log(run(spec(**other))), other
+        assert passed() == 0, other
+    for split in ({"train": 0.4, "val": 0.2, "test": 0.4}, {"train": 0.8, "val": 0.2, "test": 0.0}):
+        run(spec(data={"path": spec().data.path, "split": split}))
+        assert passed() == 0
+
+
+def test_the_bits_do_not_depend_on_the_run_that_filled_the_cache(run, image_spec, cache_folder):
+    alone = run(image_spec())
+    cache_folder("other")
+    run(image_spec(train={"batch_size": 7, "seed": 3, "epochs": 1}))
+    after = run(image_spec())
+    assert "no row passes" in log(after)
+    same_bits(alone, after)
+
+
+def keys(spec) -> set[str]:
+    """The names of the entries that a run of this spec would read."""
+    ready = prepare(spec)
+    sources = {data.source for data in ready.plan.splits.values()}
+    return {key_of(features._pass_of(ready, source, list(SPLITS)).ingredients()) for source in sources}
+
+
+def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, image_data, tmp_path, monkeypatch):
+    spec, backbone = image_spec(), image_spec().backbone.model_dump()
+    first = keys(spec)
+    table = pq.read_table(image_data / "images.parquet")
+    pq.write_table(table.slice(0, ROWS - 1), tmp_path / "fewer.parquet")
+    pq.write_table(table.append_column("scans", table["images"]), tmp_path / "two.parquet")
+    two = image_spec(data={"path": str(tmp_path / "two.parquet")})
+    others = [
+        image_spec(backbone={**backbone, "image_size": 64}),
+        image_spec(backbone={**backbone, "pooling": "max"}),
+        image_spec(backbone={**backbone, "weights": str(image_data / "other.safetensors")}),
+        image_spec(backbone={**backbone, "weights": "random"}),
+        image_spec(train={"precision": "bf16"}),
+        image_spec(data={"path": str(tmp_path / "fewer.parquet")}),
+        two,
+        image_spec(data={"path": str(tmp_path / "two.parquet"), "input": "scans", "modality": "image"}),
+    ]
+    found = [first, *map(keys, others)]
+    assert len(set.union(*found)) == len(found)
+    assert keys(image_spec(train={"seed": 5, "batch_size": 3}, head={"layers": 2})) == first
+    monkeypatch.setattr(features, "version", lambda name: "0.0.1")
+    assert keys(spec).isdisjoint(first)
+
+
+def test_whatever_changes_the_features_of_texts_changes_the_key(text_spec, review_bert, tmp_path):
+    import shutil
+
+    backbone = text_spec().backbone.model_dump()
+    first = keys(text_spec())
+
+    def changed(name, edit):
+        folder = shutil.copytree(review_bert, tmp_path / name)
+        edit(folder)
+        return text_spec(backbone={**backbone, "name": f"hf:{folder}"})
+
+    def words(folder):
+        content = json.loads((folder / "tokenizer.json").read_text())
+        vocabulary = content["model"]["vocab"]
+        one, two = [word for word in vocabulary if word.isalpha()][:2]
+        vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+
+    def architecture(folder):
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**content, "num_attention_heads": 4}))
+
+    def weights(folder):
+        state = load_file(folder / "model.safetensors")
+        next(iter(state.values())).view(-1)[0] += 1
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+    others = [
+        text_spec(backbone={**backbone, "max_length": 16}),
+        text_spec(backbone={**backbone, "pooling": "cls"}),
+        changed("words", words),
+        changed("architecture", architecture),
+        changed("weights", weights),
+    ]
+    found = [first, *map(keys, others)]
+    assert len(set.union(*found)) == len(found)
+    assert keys(changed("elsewhere", lambda folder: None)) == first
+    used = prepare(text_spec())
+    used.backbone.preprocessing.tokenizer(["a text"], truncation=True, max_length=5, padding=True)
+    assert {key_of(features._pass_of(used, used.plan.splits["train"].source, list(SPLITS)).ingredients())} == first
+
+
+@pytest.fixture
+def spoiled(image_data, tmp_path):
+    """The clip arts, of which rows 3 and 70 are no images."""
+    table = pq.read_table(image_data / "images.parquet")
+    images = table["images"].to_pylist()
+    for row in (3, 70):
+        images[row] = b"no image"
+    column = pa.array(images, table["images"].type)
+    file = tmp_path / "spoiled.parquet"
+    pq.write_table(table.set_column(table.column_names.index("images"), table.schema.field("images"), column), file)
+    return str(file)
+
+
+def test_bad_samples_left_out_or_replaced_share_their_features(run, image_spec, spoiled, passed):
+    run(image_spec(data={"path": spoiled, "on_bad_sample": "skip"}))
+    assert passed() == ROWS
+    blank = run(image_spec(data={"path": spoiled, "on_bad_sample": "blank"}))
+    assert passed() == 0
+    vectors = {}
+    for split in SPLITS:
+        for row in pq.read_table(blank.embeddings(split)).to_pylist():
+            vectors[row["row"]] = row["embedding"]
+    assert vectors[3] == vectors[70]
+    assert vectors[3] != vectors[4]
+
+
+def test_many_rows_without_a_label_do_not_pass(run, image_spec, image_data, passed, tmp_path):
+    table = pq.read_table(image_data / "images.parquet")
+    labels = [label if row % 2 else None for row, label in enumerate(table["labels"].to_pylist())]
+    table = table.set_column(table.column_names.index("labels"), "labels", pa.array(labels, table["labels"].type))
+    pq.write_table(table, tmp_path / "half.parquet")
+    run(image_spec(data={"path": str(tmp_path / "half.parquet"), "on_bad_sample": "skip"}))
+    assert passed() == ROWS // 2
+
+
+def test_files_apart_have_an_entry_each(run, image_spec, image_data, passed, tmp_path):
+    table = pq.read_table(image_data / "images.parquet")
+    for name, part in (("train", table.slice(0, 90)), ("test", table.slice(90))):
+        pq.write_table(part, tmp_path / f"{name}.parquet")
+    data = {"path": None, "train": str(tmp_path / "train.parquet"), "test": str(tmp_path / "test.parquet")}
+    first, second = (run(image_spec(data=data)) for _ in range(2))
+    assert passed() == ROWS
+    assert sorted(entry.rows for entry in entries()) == [60, 90]
+    same_bits(first, second)
+
+
+# Equal to the run that stores nothing.
+
+
+def online(monkeypatch, cache_folder):
+    cache_folder("none")
+    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")
+    monkeypatch.setattr(features, "MEMORY_SHARE", 0.0)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_each_epoch_has_the_loss_of_the_run_that_stores_nothing(
+    request, run, monkeypatch, cache_folder, passed, modality
+):
+    spec = request.getfixturevalue(f"{modality}_spec")()
+    stored = run(spec)
+    passed()
+    online(monkeypatch, cache_folder)
+    recomputed = run(spec)
+    assert passed() > 2 * ROWS
+    assert "features are not stored, and the frozen backbone passes each epoch, because" in log(recomputed)
+    assert losses(stored) == pytest.approx(losses(recomputed), abs=1e-5)
+
+
+def test_views_are_the_augmentations_of_the_first_epochs(run, image_spec, monkeypatch, passed):
+    spec = image_spec(train={"epochs": 4, "augmentation": "light", "views": 2})
+    train = len(prepare(spec).plan.splits["train"].rows)
+    two = run(spec)
+    assert passed() == ROWS + 2 * train
+    assert "epochs take turns with 2 augmented views of the training rows (train.views)" in log(two)
+    again = run(spec)
+    assert passed() == 0
+    same_bits(two, again)
+    three = run(image_spec(train={"epochs": 4, "augmentation": "light", "views": 3}))
+    assert passed() == train  # the first two are there
+    drawn = run(image_spec(train={"epochs": 4, "augmentation": "light"}))
+    assert "each epoch passes the training rows through the frozen backbone" in log(drawn)
+    assert passed() >= 4 * train
+    plain = losses(run(image_spec(train={"epochs": 4})))
+    per_epoch = 2
+    assert losses(two)[: 2 * per_epoch] == pytest.approx(losses(drawn)[: 2 * per_epoch], abs=1e-5)
+    assert losses(three)[: 3 * per_epoch] == pytest.approx(losses(drawn)[: 3 * per_epoch], abs=1e-5)
+    assert losses(two)[4] != pytest.approx(losses(drawn)[4], abs=1e-5)
+    assert plain[0] != pytest.approx(losses(two)[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("other", [{"seed": 4}, {"augmentation": "randaugment"}])
+def test_views_of_another_seed_or_augmentation_are_others(run, image_spec, passed, other):
+    spec = {"epochs": 1, "augmentation": "light", "views": 1}
+    run(image_spec(train=spec))
+    passed()
+    run(image_spec(train={**spec, **other}))
+    assert 0 < passed() < ROWS
+
+
+# When something is in the way.
+
+
+def test_a_cache_that_cannot_be_written_costs_memory_and_no_run(run, image_spec, tmp_path, monkeypatch, passed):
+    usual = run(image_spec())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "file"))
+    passed()
+    hindered = run(image_spec())
+    assert passed() == ROWS
+    assert "features are kept in memory, and not for later runs, because" in log(hindered)
+    assert "Not a directory" in log(hindered)
+    same_bits(usual, hindered)
+
+
+def test_a_disk_that_fills_up_midway_costs_no_row_twice(run, image_spec, cache_folder, monkeypatch, passed):
+    usual = run(image_spec())
+    folder = cache_folder("other")
+    pwrite, left = os.pwrite, [1]
+
+    def filling_up(handle, content, place):
+        if len(content) >= 4096:  # a block
+            if not left:
+                raise OSError(28, "No space left on device")
+            left.pop()
+        return pwrite(handle, content, place)
+
+    monkeypatch.setattr(os, "pwrite", filling_up)
+    passed()
+    hindered = run(image_spec())
+    assert passed() <= ROWS + BLOCK  # but the block that found it full
+    assert "No space left on device" in log(hindered)
+    assert not any((folder / "features").iterdir())
+    same_bits(usual, hindered)
+
+
+def test_a_limit_that_is_no_size_is_said_and_costs_no_run(run, image_spec, monkeypatch):
+    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "much")
+    assert "DEEPTUNE_CACHE_LIMIT is 'much'" in log(run(image_spec()))
+
+
+def test_a_damaged_entry_is_computed_again_and_that_is_said(run, image_spec, passed):
+    usual = run(image_spec())
+    (entry,) = entries()
+    stored = bytearray((entry.folder / "features.bin").read_bytes())
+    stored[-3] ^= 4
+    (entry.folder / "features.bin").write_bytes(stored)
+    passed()
+    repaired = run(image_spec())
+    assert passed() == ROWS % BLOCK
+    assert "1 of 5 blocks of the stored features" in log(repaired)
+    assert f"{ROWS % BLOCK} rows passed the frozen backbone once ({4 * BLOCK} more were in the cache)" in log(repaired)
+    same_bits(usual, repaired)
+
+
+def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, monkeypatch, tmp_path):
+    spec = image_spec()
+    usual_put = features.DiskTable.put
+    directory = new_run_directory(tmp_path / "runs", "stopped")
+
+    def put(self, block, values):
+        usual_put(self, block, values)
+        if block == 1:
+            raise RunStopped("stopped by a test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features.DiskTable, "put", put)
+        with pytest.raises(RunStopped):
+            execute(spec, directory)
+    assert passed() == 2 * BLOCK
+    execute(spec, directory)
+    assert passed() == ROWS - 2 * BLOCK
+    same_bits(directory, run(spec))
+
+
+# The commands.
+
+
+def test_the_commands_list_and_clear(run, image_spec, command, monkeypatch, tmp_path):
+    empty = command("cache", "list")
+    assert empty.code == 0
+    assert "is empty" in empty.stdout
+    run(image_spec())
+    run(image_spec(backbone={**image_spec().backbone.model_dump(), "image_size": 64}))
+    listed = json.loads(command("cache", "list", "--json").stdout)
+    assert [(entry["rows"], entry["width"], entry["complete"]) for entry in listed["entries"]] == [(ROWS, 96, True)] * 2
+    assert listed["bytes"] == sum(entry["bytes"] for entry in listed["entries"])
+    assert listed["limit"] == 20 * 10**9
+    first, second = (entry["key"] for entry in listed["entries"])
+    shown = command("cache", "list").stdout
+    assert first[:12] in shown
+    assert "test_resnet, 64 px" in shown
+    assert "of at most 20.0 GB" in shown
+    assert command("cache", "clear", "nokey").code == 2
+    assert "removed 0 entries" in command("cache", "clear", "--older-than", "1").stdout
+    assert "removed 1 entry" in command("cache", "clear", second[:8]).stdout
+    assert [entry.key for entry in entries()] == [first]
+    os.utime(entries()[0].folder / "entry.json", (1e9, 1e9))
+    assert "removed 1 entry" in command("cache", "clear", "--older-than", "1").stdout
+    assert entries() == []
+
+
+def test_the_commands_load_no_pytorch(environment):
+    code = (
+        "import sys\nfrom deeptune.cli.app import run_command\n"
+        "for command in ('list', 'clear'):\n"
+        "    sys.argv = ['deeptune', 'cache', command]\n    assert run_command() == 0\n"
+        "heavy = {'torch', 'pandas', 'pyarrow', 'transformers'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "DEEPTUNE_CACHE": os.environ["DEEPTUNE_CACHE"]}, check=True
+    )
