@@ -43,9 +43,9 @@ class Earlier:
     def require_spec(self, spec: RunSpec) -> None:
         then, now = _flat(self.record["spec"]), _flat(spec.model_dump(mode="json"))
         changed = [
-            f"{key}: {then.get(key)!r} when it started, {now.get(key)!r} now"
-            for key in sorted(then.keys() | now.keys())
-            if then.get(key) != now.get(key)
+            f"{key}: {then[key]!r} when it started, {now.get(key)!r} now"
+            for key in sorted(then)  # a key that a later version added has no former value
+            if then[key] != now.get(key)
         ]
         if changed:
             self._refuse(SpecError, f"{self.run.spec} was changed:\n  " + "\n  ".join(changed), "spec.toml")

@@ -95,10 +95,13 @@ except DeepTuneError as error:
 
 
 def run_with_little_room(run: RunDirectory, room: int, environment) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", OUT_OF_MEMORY, str(run.path), str(room)],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", OUT_OF_MEMORY, str(run.path), str(room)],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        if done.returncode >= 0:  # a library may itself crash when it gets not even a few bytes
+            break
     return done.returncode, done.stdout + done.stderr
 
 
@@ -396,7 +399,7 @@ print(*told, sep=chr(10))
 
 
 def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, environment, spec_of):
-    """A real file system of 6 MB that another program fills while the run goes on."""
+    """A real file system of a few MB that another program fills while the run goes on."""
     spec = tmp_path / "spec.toml"
     spec.write_text(dump_spec(spec_of(epochs=400, checkpoint_every="1 steps", early_stopping={"patience": 0})))
     folder = tmp_path / "disk"
@@ -414,7 +417,6 @@ import threading, time
 from deeptune.runs.control import request_stop
 def stop():
     until(lambda: any(event['kind'] == 'resume' for event in read_events(run.events)))
-    time.sleep(0.5)
     request_stop(run)
 threading.Thread(target=stop, daemon=True).start()
 try:
@@ -424,7 +426,7 @@ except DeepTuneError as error:
 """
     said = in_a_namespace(
         TMPFS.format(
-            size="6m", folder=folder, python=sys.executable, spec=spec, patience=1.0, before=before, after=after
+            size="40m", folder=folder, python=sys.executable, spec=spec, patience=1.0, before=before, after=after
         ),
         environment,
     )
