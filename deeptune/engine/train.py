@@ -265,7 +265,8 @@ def _fit(
         journal.keep(lambda: _save(ready, run.last, model, history.best, taken))
         drop_previous(run.best)  # the best one is now known to the last one
         journal.events.write("checkpoint", which="last", epoch=history.epoch, step=history.steps)
-        journal.status.update(checkpoint={"step": history.steps, "at": round(time.time(), 3)})
+        # Also the step: a stop may come between two reports, and is told by what was stored.
+        journal.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 
     def validate() -> dict[str, Any]:
         outputs = evaluate.run(

@@ -209,7 +209,7 @@ def test_waiting_for_a_stop_can_be_left(at_work, tmp_path, environment):
     until(lambda: run_state(at_work).word == "stopped")
 
 
-@pytest.mark.parametrize(("word", "code"), [("done", 0), ("stopped", 0), ("failed", 3), (None, 6)])
+@pytest.mark.parametrize(("word", "code"), [("done", 0), ("stopped", 0), ("failed", 3), (None, 5)])
 def test_a_run_that_is_over_has_nothing_to_stop(make, command, word, code):
     error = {"title": "data error", "message": "row 3 is bad", "hint": None}
     run = make("over", result=word and {"state": word, "message": "a word", "error": error})
