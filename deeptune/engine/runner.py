@@ -17,7 +17,7 @@ from deeptune.engine.journal import Journal
 from deeptune.engine.sampler import Sampler
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
-from deeptune.runs.control import StopFlag, forget_stop_request
+from deeptune.runs.control import StopFlag, take_stop_request
 from deeptune.runs.files import remove_unfinished
 from deeptune.runs.lock import run_lock
 from deeptune.spec import load_spec
@@ -30,7 +30,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
     """
     stop = StopFlag()
     with _signals(stop), run_lock(run):
-        forget_stop_request(run)  # before anyone can know that this runner is at work
+        take_stop_request(run)  # one to an earlier runner, before anyone can know that this runner is at work
         spec = load_spec(run.spec)
         remove_unfinished(run.path)
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word

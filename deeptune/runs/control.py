@@ -55,9 +55,3 @@ def take_stop_request(run: RunDirectory) -> bool:
     except OSError:
         return False
     return True
-
-
-def forget_stop_request(run: RunDirectory) -> None:
-    """A request to an earlier runner is not one to this one."""
-    with suppress(OSError):
-        run.stop_request.unlink()
