@@ -56,7 +56,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         return
     from rich.table import Table
 
-    from deeptune.cli.viewer import ago
+    from deeptune.show.words import ago
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("key", "what", "rows × width", "size", "last used"):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptune.report.tables import visible
+from deeptune.report.tables import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 160
 TERMINAL_GONE = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})  # how a closed terminal and a closed pipe say so
-
-
-def safe(text: object) -> str:
-    """`text` with control and formatting characters shown as escapes, so that no terminal acts on them."""
-    return "\n".join(visible(line) for line in str(text).split("\n"))
 
 
 def short_path(path: Path) -> str:

@@ -45,8 +45,8 @@ def runs(
     from rich.table import Table
     from rich.text import Text
 
-    from deeptune.cli.viewer import ago
     from deeptune.runs.state import SYMBOLS
+    from deeptune.show.words import STYLES, ago, best_text, progress_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("run", "state", "progress", "best", "age"):
@@ -58,16 +58,11 @@ def runs(
     console().print(table)
 
 
-STYLES = {
-    "running": "blue", "starting": "blue", "stopping": "yellow", "paused": "yellow", "done": "green",
-    "stopped": "yellow", "failed": "red", "crashed": "red", "stale": "yellow", "presumed dead": "red",
-}  # fmt: skip
-
-
 def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
     """All that is known of a run without reading its log, for scripts."""
     from deeptune.runs.files import finite
     from deeptune.runs.lock import lock_owner
+    from deeptune.show.words import best_of
 
     owner = lock_owner(run)
     return finite(
@@ -88,38 +83,6 @@ def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
     )
 
 
-def best_of(state: RunState) -> dict[str, Any] | None:
-    from deeptune.runs.files import fits
-
-    shape = {"epoch": int, "metric": str, "value": float}
-    for best in (state.result.get("best"), state.status.get("best")):
-        if fits(shape, best):
-            return best
-    return None
-
-
-def best_text(state: RunState) -> str:
-    from deeptune.report.tables import value_text
-
-    if (best := best_of(state)) is None:
-        return ""
-    return f"{best['metric']} {value_text(best['metric'].removeprefix('val/'), best['value'])} (epoch {best['epoch']})"
-
-
-def progress_text(state: RunState) -> str:
-    """`epoch 3/10  41%`, or what it does before and after training."""
-    status = state.status
-    epoch, epochs, step, steps = (status.get(key) for key in ("epoch", "epochs", "step", "steps"))
-    if state.word == "done" and isinstance(count := state.result.get("epochs"), int):
-        return f"{count} epoch{'s' if count != 1 else ''}"
-    place = f"epoch {epoch}/{epochs}" if epoch and epochs else ""
-    share = f"{100 * min(step, steps) // steps}%" if step is not None and steps else ""
-    if status.get("phase") == "train" or (state.over and place):
-        return f"{place}  {share}".strip()
-    phase, progress = str(status.get("phase") or ""), status.get("progress")
-    return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
-
-
 def status(
     run: RunArgument,
     root: RootOption = Path("runs"),
@@ -138,10 +101,11 @@ def status(
 
 
 def _status_lines(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]:
-    from deeptune.cli.viewer import PHASE_WORDS, ago, duration
     from deeptune.report.tables import value_text
     from deeptune.runs.lock import lock_owner
     from deeptune.runs.state import SYMBOLS, last_words
+    from deeptune.show.view import PHASE_WORDS
+    from deeptune.show.words import ago, best_text, duration, progress_text
 
     now, known, owner = time.time(), state.status, lock_owner(run)
     yield "run", run.id
@@ -228,8 +192,9 @@ def logs(
 
 
 def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
-    from deeptune.cli.viewer import View, plain_line
+    from deeptune.cli.viewer import plain_line
     from deeptune.runs.events import EventReader
+    from deeptune.show.view import View
 
     view, reader = View(run), EventReader(run.events)
     told = 0
@@ -251,7 +216,7 @@ def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
 
 def _rest(event: dict[str, Any]) -> str:
     """An event that a viewer has no line for, as its keys and values."""
-    from deeptune.cli.viewer import step_text
+    from deeptune.show.view import step_text
 
     if event["kind"] == "step":
         return step_text(event)

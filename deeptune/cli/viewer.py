@@ -8,17 +8,29 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deeptune.cli.console import TERMINAL_GONE, can_write, forget, is_gone, safe
-from deeptune.report.tables import share_text, value_text
-from deeptune.runs import RunDirectory, RunState, run_state
-from deeptune.runs.events import EventReader, well_formed
+from deeptune.cli.console import TERMINAL_GONE, can_write, forget, is_gone
+from deeptune.report.tables import safe, value_text
+from deeptune.runs import RunDirectory, RunState
+from deeptune.runs.events import EventReader
 from deeptune.runs.state import SYMBOLS
+from deeptune.show.view import (
+    PHASE_WORDS,
+    PHASES,
+    SILENT,
+    View,
+    chosen_metric,
+    epoch_text,
+    gpu_texts,
+    memory_text,
+    message_of,
+    start_facts,
+    step_text,
+)
+from deeptune.show.words import duration, is_number, sparkline
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -27,107 +39,11 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.25  # seconds between looks at the files
 PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
-SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
-PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")
-PHASE_WORDS = {
-    "starting": "loading PyTorch",
-    "data": "reading and checking the data",
-    "backbone": "loading the backbone",
-    "features": "computing features",
-    "train": "training",
-    "verify": "checking that the stored model is the trained one",
-    "test": "scoring",
-    "embed": "embedding",
-    "report": "writing the report",
-}
-GPU_KEYS = ("utilisation", "temperature", "memory_gib", "total_gib")
 PHASES_WIDTH = 73  # columns that all phases take in the panel
-SPARKS = "▁▂▃▄▅▆▇█"
 
 
 class TerminalClosed(Exception):
     """What was drawn on has gone away: there is nobody left to show anything to."""
-
-
-@dataclass
-class View:
-    """What a viewer knows of a run, built from its events and its present state."""
-
-    directory: RunDirectory
-    state: RunState = field(default_factory=lambda: RunState("starting"))
-    phase: str = "starting"
-    start: dict[str, Any] = field(default_factory=dict)
-    step: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    stored: dict[str, Any] = field(default_factory=dict)
-    sample: dict[str, Any] = field(default_factory=dict)
-    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
-    messages: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=4))
-    seen: list[str] = field(default_factory=list)
-    began: float | None = None  # the attempt in progress
-    before: float = 0.0  # seconds that the attempts before it took
-    last: float = 0.0  # time of the last event
-
-    def take(self, event: dict[str, Any]) -> bool:
-        """Take in an event; False for one that is not as an event of its kind is, which is passed over."""
-        if not well_formed(event):
-            return False
-        kind = event["kind"]
-        if kind == "run":
-            self.before = self.elapsed(self.last)
-            self.began, self.phase, self.step = event["t"], "starting", {}
-            self.seen.clear()
-        elif kind == "phase":
-            self.phase = event["phase"]
-            self.seen.append(self.phase)
-        elif kind in ("start", "step", "sample"):
-            setattr(self, kind, event)
-        elif kind == "epoch":
-            self.epochs[event["epoch"]] = event  # one that is trained again takes the place of its former self
-        elif kind == "checkpoint":
-            setattr(self, "best" if event["which"] == "best" else "stored", event)
-        elif kind == "resume":
-            # The epoch that training goes on in, and those after it, are trained again.
-            self.epochs = {number: epoch for number, epoch in self.epochs.items() if number < event["epoch"]}
-            if event["step"] == 0:
-                self.best, self.stored = {}, {}
-        if (text := _message(event)) is not None:
-            self.messages.append((event["t"], "warning" if kind == "warning" else "message", text))
-        self.last = event["t"]
-        return True
-
-    def look(self) -> None:
-        self.state = run_state(self.directory)
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return self.state.status
-
-    @property
-    def epoch(self) -> dict[str, Any]:
-        """The last epoch that is complete; empty before the first."""
-        return self.epochs[max(self.epochs)] if self.epochs else {}
-
-    def losses(self, split: str) -> list[float]:
-        """The loss of each complete epoch, in order; one that is undefined is left out."""
-        found = ((self.epochs[number].get(split) or {}).get("loss") for number in sorted(self.epochs))
-        return [loss for loss in found if loss is not None]
-
-    def elapsed(self, now: float) -> float:
-        """Seconds that the run has taken at a time, those between its attempts left out."""
-        return self.before + (max(0.0, now - self.began) if self.began is not None else 0.0)
-
-
-def _message(event: dict[str, Any]) -> str | None:
-    """The text of an event that has one for people."""
-    kind = event["kind"]
-    if kind in ("warning", "message"):
-        return str(event["message"])
-    if kind == "resume":
-        return f"resumed after step {event['step']:,}, in epoch {event['epoch']}" if event["step"] else "started again"
-    if kind == "stopping":
-        return f"stopping after this step ({event['reason']})"
-    return None
 
 
 class Viewer:
@@ -266,49 +182,9 @@ def plain_line(view: View, event: dict[str, Any], *, stamp: str = "%H:%M:%S") ->
     elif kind == "step" and event["epoch_step"] < event["epoch_steps"]:
         text = step_text(event)
     else:
-        text = _message(event)
+        text = message_of(event)
         text = f"warning: {text}" if kind == "warning" else text
     return None if text is None else f"{time.strftime(stamp, time.localtime(event['t']))} {text}"
-
-
-def step_text(event: dict[str, Any]) -> str:
-    place = f"epoch {event['epoch']}/{event['epochs']}  step {event['epoch_step']}/{event['epoch_steps']}"
-    return f"{place}  loss {value_text('loss', event['loss'])}  {event['rate'] or 0:.1f} rows/s"
-
-
-def start_facts(event: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is trained, on what and where, by name."""
-    parameters, rows = event["parameters"], event["rows"]
-    share = share_text(parameters["trainable"], parameters["total"])
-    return [
-        ("model", f"{event['backbone']} ({event['weights']} weights)"),
-        (
-            "method",
-            f"{event['method']}: {parameters['trainable']:,} of {parameters['total']:,} parameters learn ({share})",
-        ),
-        ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
-        ("device", f"{event['device']} ({event['device_reason']})"),
-    ]
-
-
-def epoch_text(view: View, event: dict[str, Any]) -> str:
-    parts = [f"train loss {value_text('loss', event['train']['loss'])}"]
-    if val := event.get("val"):
-        parts.append(f"val loss {value_text('loss', val.get('loss'))}")
-        name = chosen_metric(view)
-        if name != "loss":
-            parts.append(f"{name} {value_text(name, val.get(name))}")
-        if "accuracy" in val and name != "accuracy":
-            parts.append(f"accuracy {value_text('accuracy', val['accuracy'])}")
-        if "r2" in val and name != "r2":
-            parts.append(f"r2 {value_text('r2', val['r2'])}")
-    if event.get("best"):
-        parts.append("best so far")
-    return "  ".join(parts)
-
-
-def chosen_metric(view: View) -> str:
-    return str(view.start.get("metric", "val/loss")).removeprefix("val/")
 
 
 def dashboard(view: View, width: int) -> RenderableType:
@@ -419,7 +295,7 @@ def _facts(view: View, width: int) -> list[tuple[str, str]]:
     room = max(10, min(60, width - 50))
     name = chosen_metric(view)
     best = view.best.get("value")
-    best_text = "" if not _is_number(best) else f"best {value_text(name, best)} in epoch {view.best.get('epoch')}"
+    best_text = "" if not is_number(best) else f"best {value_text(name, best)} in epoch {view.best.get('epoch')}"
     if losses := view.losses("train"):
         facts.append(("train loss", f"{value_text('loss', losses[-1])}  {sparkline(losses, room)}"))
     elif view.step:
@@ -448,47 +324,3 @@ def _facts(view: View, width: int) -> list[tuple[str, str]]:
         age = f", {duration(time.time() - view.stored['t'])} ago" if not view.state.over else ""
         facts.append(("checkpoint", f"step {view.stored.get('step')}{age}"))
     return facts
-
-
-def memory_text(view: View) -> str:
-    """The memory of the run's processes and what is free, by the last sample, or else by the last step."""
-    if view.sample:
-        return f"{view.sample['process_gib'] or 0:.1f} GiB, {view.sample['free_gib'] or 0:.1f} GiB free"
-    used = (view.step.get("memory") or {}).get("process_gib") if isinstance(view.step.get("memory"), dict) else None
-    return f"{used:.1f} GiB" if _is_number(used) else ""
-
-
-def gpu_texts(sample: dict[str, Any]) -> list[str]:
-    """What each GPU does, by a sample."""
-    texts = []
-    for gpu in sample.get("gpus") or []:
-        if isinstance(gpu, dict) and all(_is_number(gpu.get(key)) for key in GPU_KEYS):
-            use, heat, used, total = (gpu[key] for key in GPU_KEYS)
-            texts.append(f"{use:.0f}%  {heat:.0f} °C  {used:.1f} of {total:.1f} GiB")
-    return texts
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def sparkline(values: list[float], width: int) -> str:
-    """A row of blocks, the last `width` values between their lowest and highest."""
-    shown = values[-width:]
-    low, high = min(shown), max(shown)
-    return "".join(SPARKS[round((value - low) / ((high - low) or 1) * (len(SPARKS) - 1))] for value in shown)
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def ago(seconds: float) -> str:
-    """An age in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
-    seconds = max(0, int(seconds))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

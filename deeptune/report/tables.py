@@ -38,6 +38,11 @@ def visible(text: object) -> str:
     )
 
 
+def safe(text: object) -> str:
+    """`text` with control and formatting characters shown as escapes, so that no terminal acts on them."""
+    return "\n".join(visible(line) for line in str(text).split("\n"))
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

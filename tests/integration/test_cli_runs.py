@@ -401,8 +401,9 @@ def test_a_dashboard_of_a_log_with_everything_in_it(make):
     """Two attempts, GPUs, damage and markup; drawn wide and narrow."""
     from rich.console import Console
 
-    from deeptune.cli.viewer import View, dashboard
+    from deeptune.cli.viewer import dashboard
     from deeptune.runs.events import EventReader
+    from deeptune.show.view import View
 
     run = make("one")
     log = write_log(run)

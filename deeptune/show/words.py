@@ -1,0 +1,69 @@
+"""Words, numbers and ages as every viewer writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deeptune.report.tables import value_text
+from deeptune.runs import RunState
+from deeptune.runs.files import fits
+
+SPARKS = "▁▂▃▄▅▆▇█"
+STYLES = {
+    "running": "blue", "starting": "blue", "stopping": "yellow", "paused": "yellow", "done": "green",
+    "stopped": "yellow", "failed": "red", "crashed": "red", "stale": "yellow", "presumed dead": "red",
+}  # fmt: skip
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def best_of(state: RunState) -> dict[str, Any] | None:
+    shape = {"epoch": int, "metric": str, "value": float}
+    for best in (state.result.get("best"), state.status.get("best")):
+        if fits(shape, best):
+            return best
+    return None
+
+
+def best_text(state: RunState) -> str:
+    if (best := best_of(state)) is None:
+        return ""
+    return f"{best['metric']} {value_text(best['metric'].removeprefix('val/'), best['value'])} (epoch {best['epoch']})"
+
+
+def progress_text(state: RunState) -> str:
+    """`epoch 3/10  41%`, or what it does before and after training."""
+    status = state.status
+    epoch, epochs, step, steps = (status.get(key) for key in ("epoch", "epochs", "step", "steps"))
+    if state.word == "done" and isinstance(count := state.result.get("epochs"), int):
+        return f"{count} epoch{'s' if count != 1 else ''}"
+    place = f"epoch {epoch}/{epochs}" if epoch and epochs else ""
+    share = f"{100 * min(step, steps) // steps}%" if step is not None and steps else ""
+    if status.get("phase") == "train" or (state.over and place):
+        return f"{place}  {share}".strip()
+    phase, progress = str(status.get("phase") or ""), status.get("progress")
+    return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """A row of blocks, the last `width` values between their lowest and highest."""
+    shown = values[-width:]
+    low, high = min(shown), max(shown)
+    return "".join(SPARKS[round((value - low) / ((high - low) or 1) * (len(SPARKS) - 1))] for value in shown)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def ago(seconds: float) -> str:
+    """An age in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
+    seconds = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
