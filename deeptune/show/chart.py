@@ -1,0 +1,369 @@
+"""Line charts in a terminal: braille dots, two to four a cell, and an ASCII twin of the same layout.
+
+A chart is drawn as plain rows of (text, style name), which Rich, Textual or anything else can colour. Each column of
+dots shows the lowest and the highest value that fall in it, so that no spike is lost however many points there are.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from deeptune.report.tables import value_text
+from deeptune.show.scale import axis_range, log_ticks, nice_ticks, tick_labels, time_labels, time_ticks
+
+Row = list[tuple[str, str]]
+
+BRAILLE = 0x2800
+_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a cell's left and right column, top to bottom
+_RUNS = [[[sum(bits[a : b + 1]) for b in range(4)] for a in range(4)] for bits in _BITS]
+_ASCII = {(False, False): " ", (True, False): "'", (False, True): ".", (True, True): ":"}  # upper dots, lower dots
+SIGN_EVERY = 6  # cells between two signs of a series, where colour does not tell which one it is
+NAN = math.nan
+
+
+def column(values: Iterable[float | None]) -> array[float]:
+    """Numbers as a chart takes them; None is a gap, as NaN is."""
+    return array("d", (NAN if value is None else value for value in values))
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line through points of ascending `x`. A `y` that is not finite (or, on a log axis, not positive) is a gap.
+
+    `style` is a name that the viewer gives a colour; `sign` is its letter where there are no colours. `mark` is the
+    index of a point to be marked. A `quiet` series is drawn beneath the others and is not in the legend.
+    """
+
+    name: str
+    x: array[float]
+    y: array[float]
+    style: str
+    sign: str = ""
+    mark: int | None = None
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`."""
+
+    series: Sequence[Series]
+    unit: str = "step"
+    log: bool = False
+    title: str = ""
+
+
+class Span(NamedTuple):
+    """What falls in one column of dots: the indices of its first and last point, its lowest and highest value."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+
+@dataclass
+class Drawing:
+    """Rows of a chart, each as wide as was asked for. The plot is `cells` wide, after `left` cells of labels."""
+
+    rows: list[Row]
+    left: int = 0
+    cells: int = 0
+    x_range: tuple[float, float] = (0.0, 1.0)
+
+    def x_at(self, cell: int) -> float:
+        """The x at the middle of a plot cell, counted from 0."""
+        low, high = self.x_range
+        return low + (high - low) * min(max((2 * cell + 0.5) / max(2 * self.cells - 1, 1), 0.0), 1.0)
+
+    def cell_at(self, x: float) -> int:
+        low, high = self.x_range
+        return min(max(round((x - low) / (high - low) * (2 * self.cells - 1)) // 2, 0), self.cells - 1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How charts are drawn: with characters of ASCII only; `mono` where colours do not tell series apart."""
+
+    ascii: bool = False
+    mono: bool = False
+
+
+PLAIN = Look()
+
+
+def smooth(values: Sequence[float], weight: float) -> array[float]:
+    """Exponential moving average with the bias of its start corrected (Kingma and Ba 2014, section 3), gaps kept.
+
+    `weight` in [0, 1) is that of the past: 0 changes nothing.
+    """
+    mean, total, smoothed = 0.0, 0.0, array("d")
+    fresh = 1 - weight
+    for value in values:
+        if value - value == 0:  # finite
+            mean += fresh * (value - mean)
+            total += fresh * (1 - total)
+            smoothed.append(mean / total)
+        else:
+            smoothed.append(NAN)
+    return smoothed
+
+
+def gaps_in(y: Sequence[float], *, log: bool) -> list[int]:
+    """The indices of the values that can't be drawn, ascending."""
+    if len(y) and math.isfinite(sum(y)) and not (log and min(y) <= 0):
+        return []  # the usual case, at the speed of C
+    if log:
+        return [index for index, value in enumerate(y) if value - value != 0 or value <= 0]
+    return [index for index, value in enumerate(y) if value - value != 0]
+
+
+def decimate(series: Series, x_range: tuple[float, float], columns: int, *, log: bool = False) -> list[Span | None]:
+    """What is in each of so many columns of dots over an x range; None where nothing is."""
+    x, y, (left, right) = series.x, series.y, x_range
+    width = (right - left) / max(columns - 1, 1)
+    gaps = gaps_in(y, log=log)
+    spans: list[Span | None] = []
+    start, gap = bisect_left(x, left - width / 2), 0
+    for place in range(columns):
+        edge = left + (place + 0.5) * width
+        end = bisect_left(x, edge, start) if place < columns - 1 else bisect_left(x, right + width / 2, start)
+        gap_end = bisect_left(gaps, end, gap)
+        if gap_end == gap:
+            part = y[start:end]
+            spans.append(Span(start, end - 1, min(part), max(part)) if part else None)
+        else:
+            holes = set(gaps[gap:gap_end])
+            there = [index for index in range(start, end) if index not in holes]
+            part = array("d", (y[index] for index in there))
+            spans.append(Span(there[0], there[-1], min(part), max(part)) if there else None)
+        start, gap = end, gap_end
+    return spans
+
+
+class _Canvas:
+    """Dots, and to which series each cell belongs: the last that was drawn in it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.dots = [[0] * width for _ in range(height)]
+        self.owner: list[list[Series | None]] = [[None] * width for _ in range(height)]
+
+    def fill(self, column: int, top: float, bottom: float, series: Series) -> None:
+        """A vertical run of dots, ends included, in rows of dots counted from the top."""
+        a, b = sorted((round(top), round(bottom)))
+        a, b = max(a, 0), min(b, 4 * self.height - 1)
+        cell, side = divmod(column, 2)
+        runs = _RUNS[side]
+        for row in range(a >> 2, (b >> 2) + 1):
+            self.dots[row][cell] |= runs[max(a - 4 * row, 0)][min(b - 4 * row, 3)]
+            self.owner[row][cell] = series
+
+    def line(self, series: Series, spans: list[Span | None], place: _Scale) -> None:
+        """The spans, joined where no gap is between them."""
+        y, before, at = series.y, None, 0
+        for here, span in enumerate(spans):
+            if span is None:
+                continue
+            if before is not None and span.first == before.last + 1:
+                self._join(at, place(y[before.last]), here, place(y[span.first]), series)
+            self.fill(here, place(span.high), place(span.low), series)
+            before, at = span, here
+
+    def _join(self, start: int, y0: float, end: int, y1: float, series: Series) -> None:
+        slope = (y1 - y0) / (end - start)
+        for column in range(start, end + 1):
+            a, b = max(column - 0.5, start), min(column + 0.5, end)
+            self.fill(column, y0 + slope * (a - start), y0 + slope * (b - start), series)
+
+
+class _Scale:
+    """From a value to its row of dots, from the top; without a difference that could overflow."""
+
+    def __init__(self, low: float, high: float, rows: int, *, log: bool) -> None:
+        self._log, self._rows = log, rows - 1
+        low, high = (math.log10(low), math.log10(high)) if log else (low, high)
+        self._high, self._half = high / 2, high / 2 - low / 2
+
+    def __call__(self, value: float) -> float:
+        value = math.log10(value) if self._log else value
+        return (self._high - value / 2) / self._half * self._rows
+
+
+def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: float | None = None) -> Drawing:
+    """A chart of `height` rows of `width` cells: a legend, the plot, its axes. At `cursor`, an x, values are read."""
+    lines = [series for series in chart.series if len(series.x)]
+    legend = fitted(_legend(chart, lines, look, cursor), width)
+    plot_height = height - (3 if height > 5 else 2)
+    x_range = axis_range(min((line.x[0] for line in lines), default=0), max((line.x[-1] for line in lines), default=1))
+    y_range = _y_range(lines, chart.log)
+    if plot_height < 1 or width < 16 or y_range is None:
+        nothing = "" if lines and y_range is not None else "nothing to draw yet"
+        return Drawing([legend, *blank(nothing, width, height - 1)][:height])
+    most = max(2, plot_height // 3)
+    ticks = log_ticks(*y_range, most) if chart.log else nice_ticks(*y_range, most)
+    labels = tick_labels(ticks)
+    left = max(map(len, labels), default=0) + 1
+    drawing = Drawing([], left, max(width - left, 1), x_range)
+    scale = _Scale(*y_range, 4 * plot_height, log=chart.log)
+    canvas = _Canvas(drawing.cells, plot_height)
+    for line in lines:
+        canvas.line(line, decimate(line, x_range, 2 * drawing.cells, log=chart.log), scale)
+    cells = _cells(canvas, lines, look)
+    for line in lines:
+        _mark(cells, line, drawing, scale, look, log=chart.log)
+    if cursor is not None and x_range[0] <= cursor <= x_range[1]:
+        at, bar = drawing.cell_at(cursor), "|" if look.ascii else "│"
+        for row in cells:
+            row[at] = (bar if row[at][0] == " " else row[at][0], "cursor")
+    beside = {round(scale(tick)) // 4: label for tick, label in zip(ticks, labels, strict=True)}
+    edge, notch = ("|", "+") if look.ascii else ("│", "┤")
+    for number, row in enumerate(cells):
+        label = (f"{beside.get(number, ''):>{left - 1}}", "label")
+        drawing.rows.append(joined([label, (notch if number in beside else edge, "axis"), *row]))
+    below = _x_axis(chart.unit, drawing, width, look)
+    drawing.rows = [legend, *drawing.rows, *(below if height > 5 else below[1:])]
+    return drawing
+
+
+def _y_range(lines: Sequence[Series], log: bool) -> tuple[float, float] | None:
+    low, high = math.inf, -math.inf
+    for line in lines:
+        gaps = set(gaps_in(line.y, log=log))
+        there = [value for index, value in enumerate(line.y) if index not in gaps] if gaps else line.y
+        if len(there):
+            low, high = min(low, min(there)), max(high, max(there))
+    return axis_range(low, high, log=log) if low <= high else None
+
+
+def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | None) -> Row:
+    """The title, then each series with its last value, or with the one nearest to the cursor."""
+    row: Row = [(chart.title, "title")] if chart.title else []
+    if cursor is not None:
+        row.append((f" at {x_text(cursor, chart.unit)}", "cursor"))
+    loud = [line for line in lines if not line.quiet]
+    for number, line in enumerate(loud):
+        at = len(line.x) - 1 if cursor is None else nearest(line.x, cursor)
+        text = value_text("loss", line.y[at])
+        dash = "-" if look.ascii else "━"
+        sign = line.sign if number and line.sign and (look.ascii or look.mono) else dash
+        row += [("  " if row else "", ""), (sign, line.style), (f" {line.name} ", "label"), (text, "value")]
+    marked = next((line for line in loud if line.mark is not None), None)
+    if marked is not None and marked.mark is not None and cursor is None:
+        where = x_text(marked.x[marked.mark], chart.unit)
+        row += [
+            ("  ", ""),
+            (_star(look), "mark"),
+            (" best ", "label"),
+            (value_text("loss", marked.y[marked.mark]), "value"),
+        ]
+        row.append((f" at {where}", "label"))
+    return row
+
+
+def nearest(x: Sequence[float], value: float) -> int:
+    """The index of the number nearest to a value, in an ascending sequence that is not empty."""
+    after = min(bisect_left(x, value), len(x) - 1)
+    return after - 1 if after and value - x[after - 1] < x[after] - value else after
+
+
+def x_text(x: float, unit: str) -> str:
+    return time_labels([x])[0] if unit == "time" else f"{unit} {x:,.0f}"
+
+
+def _star(look: Look) -> str:
+    return "*" if look.ascii else "★"
+
+
+def _cells(canvas: _Canvas, lines: Sequence[Series], look: Look) -> list[Row]:
+    """Each cell's character and style. Without colours, all series but the first are told by their sign."""
+    loud = [line for line in lines if not line.quiet]
+    signs = {id(line): line.sign for line in loud[1:]} if look.ascii or look.mono else {}
+    return [
+        [_cell(bits, owner, signs, cell, look) for cell, (bits, owner) in enumerate(zip(dots, owners, strict=True))]
+        for dots, owners in zip(canvas.dots, canvas.owner, strict=True)
+    ]
+
+
+def _cell(bits: int, owner: Series | None, signs: dict[int, str], cell: int, look: Look) -> tuple[str, str]:
+    if owner is None:
+        return " ", ""
+    sign = signs.get(id(owner), "")
+    if look.ascii:
+        return sign or _ASCII[bool(bits & 0x1B), bool(bits & 0xE4)], owner.style
+    return sign if sign and cell % SIGN_EVERY == 0 else chr(BRAILLE | bits), owner.style
+
+
+def _mark(cells: list[Row], line: Series, drawing: Drawing, scale: _Scale, look: Look, *, log: bool) -> None:
+    if line.mark is None:
+        return
+    value = line.y[line.mark]
+    if math.isfinite(value) and not (log and value <= 0):
+        row = min(max(round(scale(value)) // 4, 0), len(cells) - 1)
+        cells[row][drawing.cell_at(line.x[line.mark])] = (_star(look), "mark")
+
+
+def _x_axis(unit: str, drawing: Drawing, width: int, look: Look) -> list[Row]:
+    """The line with its notches, and the labels below it, with the unit at the right end."""
+    low, high = drawing.x_range
+    most = max(2, drawing.cells // 10)
+    ticks = time_ticks(low, high, most) if unit == "time" else nice_ticks(low, high, most, whole=True)
+    labels = time_labels(ticks) if unit == "time" else tick_labels(ticks)
+    corner, dash, notch = ("+", "-", "+") if look.ascii else ("└", "─", "┴")
+    axis, text = [dash] * drawing.cells, [" "] * width
+    text[width - len(unit) :] = unit
+    end = 0  # of the label before
+    for tick, label in zip(ticks, labels, strict=True):
+        cell = drawing.cell_at(tick)
+        start = min(max(drawing.left + cell - len(label) // 2, end), width - len(label))
+        if start < end or start + len(label) >= width - len(unit):
+            continue
+        axis[cell] = notch
+        text[start : start + len(label)] = label
+        end = start + len(label) + 1
+    return [
+        [(" " * (drawing.left - 1), ""), (corner + "".join(axis), "axis")],
+        [("".join(text), "label")],
+    ]
+
+
+def joined(row: Row) -> Row:
+    """The same cells in as few pieces as their styles allow."""
+    return [("".join(text for text, _ in run), style) for style, run in groupby(row, key=lambda piece: piece[1])]
+
+
+def fitted(row: Row, width: int) -> Row:
+    """A row that is `width` cells wide: cut or filled with blanks. Its text has only characters of one cell."""
+    kept: Row = []
+    for text, style in row:
+        if text := text[:width]:
+            kept.append((text, style))
+            width -= len(text)
+    return joined([*kept, (" " * width, "")] if width else kept)
+
+
+def blank(text: str, width: int, height: int) -> list[Row]:
+    """Rows with nothing but a word in their middle."""
+    rows = [fitted([], width) for _ in range(height)]
+    if text and height > 0:
+        rows[height // 2] = fitted([(text[:width].center(width), "label")], width)
+    return rows
+
+
+SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+
+
+def spark(values: Sequence[float], width: int, low: float, high: float, look: Look = PLAIN) -> str:
+    """The last `width` values, a cell each, by their heights between `low` and `high`; a gap is blank."""
+    levels = ASCII_SPARKS if look.ascii else SPARKS
+    span = (high - low) or 1.0
+    shown = values[-width:] if width > 0 else []
+    return "".join(
+        levels[min(max(round((value - low) / span * 7), 0), 7)] if math.isfinite(value) else " " for value in shown
+    )
