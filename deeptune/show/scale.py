@@ -86,7 +86,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if step >= unit / 2 and largest >= 10 * unit:
             return [f"{tick / unit:g}{letter}" if tick else "0" for tick in ticks]
-    if len(ticks) > 2 and 0 < ticks[0] and all(b > 1.9 * a for a, b in pairwise(ticks)):
+    if len(ticks) > 2 and ticks[0] > 0 and all(b > 1.9 * a for a, b in pairwise(ticks)):
         # A log axis: each as short as it can be.
         return [f"{tick:g}" for tick in ticks]
     decimals = next((count for count in range(10) if all(_is_whole(tick * 10**count) for tick in ticks)), 9)
