@@ -29,7 +29,7 @@ def reference() -> str:
     import typer
 
     from deeptune.cli.app import app
-    from deeptune.cli.spec import field_rows
+    from deeptune.spec.fields import field_rows
 
     parts = [
         "# The command line",

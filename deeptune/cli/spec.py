@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -47,6 +47,8 @@ def fields() -> None:
     from rich.padding import Padding
     from rich.text import Text
 
+    from deeptune.spec.fields import field_rows
+
     out = console()
     width = min(out.width, 100)
     for key, default, meaning in field_rows():
@@ -65,26 +67,3 @@ def check(
 
     load_spec(find_spec_file(spec), overrides or [])
     say(f"{spec}: every key and value is valid")
-
-
-def field_rows() -> list[tuple[str, str, str]]:
-    """(dotted key, default as TOML, what it accepts and means) for every key of a run spec."""
-    from pydantic_core import PydanticUndefined
-
-    from deeptune.spec.model import RunSpec
-    from deeptune.spec.toml import describe, expected
-
-    rows: list[tuple[str, str, str]] = []
-
-    def walk(model: Any, prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            below = field.annotation
-            if isinstance(below, type) and hasattr(below, "model_fields"):
-                walk(below, f"{prefix}{name}.")
-                continue
-            default = field.get_default(call_default_factory=True)
-            shown = "(required)" if default is PydanticUndefined else "" if default is None else json.dumps(default)
-            rows.append((prefix + name, shown, f"{describe(field)} Accepts {expected(field)}."))
-
-    walk(RunSpec, "")
-    return rows

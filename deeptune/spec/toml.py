@@ -40,7 +40,7 @@ def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | N
         except UnicodeDecodeError as error:
             raise SpecError(f"{path} is not a text file: {error.reason} at byte {error.start}") from error
         try:
-            values = _parse(text)
+            values = parse_toml(text)
         except ValueError as error:
             raise SpecError(f"{path} is not valid TOML: {error}") from error
     overrides = list(overrides)
@@ -97,7 +97,7 @@ def apply_override(values: dict[str, Any], override: str) -> str:
             f"--set {shown(override)} is not of the form section.key=value", hint="For example: --set train.epochs=5"
         )
     try:
-        parsed = _parse(f"value = {text}")
+        parsed = parse_toml(f"value = {text}")
         if len(parsed) > 1:
             raise ValueError("it goes on after the value")
         value = parsed["value"]
@@ -134,7 +134,7 @@ _DEEP_KEY = re.compile(r"(?<![\w.-])(?:[\w-]++\.){16}")
 _LONG_NUMBER = re.compile(r"(?<![\w-])\d\w{1000}")
 
 
-def _parse(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     """TOML as plain values. Raises ValueError for what is not TOML, and for what would take Python for ever: `tomllib`
     takes the square of a key's parts, and the interpreter refuses to print a number of thousands of digits."""
     bare = _QUOTED.sub(lambda match: "" if match[0].startswith("#") else "s", text)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from deeptune.catalog import CATALOG, find
-from deeptune.cli.spec import field_rows, schema_text
+from deeptune.cli.spec import schema_text
 from deeptune.data.source import sample_names
 from deeptune.errors import SpecError
 from deeptune.spec import load_spec
+from deeptune.spec.fields import field_rows
 from deeptune.spec.presets import find_spec_file, preset_files, presets_folder, summary
 
 SCHEMA = json.loads(schema_text())

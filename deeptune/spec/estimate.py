@@ -1,0 +1,138 @@
+"""What a run will cost, told before anything is built: parameters, steps and memory, from the spec and the catalog."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from deeptune.catalog import CNN_FAMILIES, BackboneInfo
+from deeptune.spec.defaults import Recipe, recipe
+from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
+
+# Bytes of state that an optimizer keeps for each parameter that learns, in fp32.
+_STATE_BYTES = {"adamw": 8, "adam": 8, "radam": 8, "nadam": 8, "rmsprop": 4, "sgd": 4, "adafactor": 0}
+_TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
+_FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
+_FROZEN_BATCH = {"cpu": 32, "gpu": 256}  # rows that a frozen backbone is given at once
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters; None where only the built model can tell."""
+
+    trainable: int | None
+    total: int | None
+
+
+def head_parameters(head: HeadSpec, width: int, outputs: int) -> int:
+    """Parameters of a head on features of `width` with `outputs` logits."""
+    if head.layers == 1:
+        return (width + 1) * outputs
+    return (width + 1) * head.embedding_size + (head.embedding_size + 1) * outputs
+
+
+def adapter_parameters(tuning: TuningSpec, info: BackboneInfo) -> int | None:
+    """Parameters of the low-rank adapters; None for other targets than the catalog's."""
+    lora = tuning.lora
+    if info.lora_per_rank is None or info.lora_outputs is None or lora.targets != "auto":
+        return None
+    rank = info.lora_rank if lora.rank == "auto" else lora.rank
+    return rank * info.lora_per_rank + (info.lora_outputs if lora.variant == "dora" else 0)
+
+
+def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
+    """What learns and what there is, as the built model counts it.
+
+    `outputs` is the number of classes, or 1. Unknown are models beyond the catalog, VGG and BERT with another pooling
+    than their own, and other LoRA targets.
+    """
+    backbone = _backbone_parameters(spec, info)
+    if backbone is None or info.width is None:
+        return Counts(None, None)
+    head = head_parameters(spec.head, info.width, outputs)
+    if spec.tuning.method == "full":
+        return Counts(backbone + head, backbone + head)
+    if spec.tuning.method == "partial":
+        return Counts(head, backbone + head)
+    adapters = adapter_parameters(spec.tuning, info)
+    if adapters is None:
+        return Counts(None, None)
+    return Counts(adapters + head, backbone + adapters + head)
+
+
+def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
+    """The catalog's number; a ViT has a position for each patch, which depends on the image size."""
+    pooling, size = spec.backbone.pooling, spec.backbone.image_size
+    if pooling not in ("auto", info.pooling) and (info.family == "vgg" or pooling == "pooler"):
+        return None  # these layers come or go with the pooling
+    if info.parameters is None or info.family != "vit" or size == "auto":
+        return info.parameters
+    assert info.width is not None
+    assert info.input_size is not None
+    patch = int(info.name.rpartition("_")[2])
+    return info.parameters + info.width * ((size // patch) ** 2 - (info.input_size // patch) ** 2)
+
+
+def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
+    """What `"auto"` stands for in `train`; None when the built model decides which kind of backbone it is."""
+    if info.parameters is None and spec.tuning.method != "partial":
+        return None
+    return recipe(spec, cnn=info.family in CNN_FAMILIES)
+
+
+def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
+    """Optimizer steps of all epochs over `rows` training rows, unless training stops early; None if unknown."""
+    auto = known_recipe(spec, info)
+    epochs, size = spec.train.epochs, spec.train.batch_size
+    if auto is not None:
+        epochs, size = auto.epochs if epochs == "auto" else epochs, auto.batch_size if size == "auto" else size
+    if epochs == "auto" or size == "auto":
+        return None
+    # A last batch of one row goes with the one before it.
+    batches = max(1, math.ceil(rows / size) - (rows > size and (rows - 1) % size == 0))
+    return math.ceil(batches / spec.train.accumulation) * epochs
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device while training: `exact` is weights, gradients and optimizer states in fp32, and
+    `activations` is a guess."""
+
+    exact: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.exact + self.activations
+
+
+def estimate_memory(
+    spec: RunSpec, info: BackboneInfo, outputs: int, *, on_gpu: bool, tokens: int = 512
+) -> Memory | None:
+    """What training will take; None where it can't be told. `tokens` is the length of the longest text.
+
+    Activations of images are those that PyTorch keeps at the catalog's input size, in proportion to the pixels; of
+    texts those of a transformer's layers (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, without attention
+    scores). A frozen backbone keeps none, and is passed in batches of its own.
+    """
+    counts, auto = count_parameters(spec, info, outputs), known_recipe(spec, info)
+    if counts.trainable is None or counts.total is None or auto is None:
+        return None
+    exact = 4 * counts.total + (4 + _STATE_BYTES[spec.train.optimizer]) * counts.trainable
+    batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
+    share = 1.0
+    if spec.tuning.method == "partial" and spec.train.augmentation == "none":
+        batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
+    half = on_gpu and spec.train.precision != "fp32"
+    each = _activations(spec, info, tokens) * share * (0.5 if half else 1.0)
+    return Memory(exact, int(batch * each))
+
+
+def _activations(spec: RunSpec, info: BackboneInfo, tokens: int) -> float:
+    """Bytes that one sample keeps for the backward pass, in fp32."""
+    if info.activation_mb is not None and info.input_size is not None:
+        size = info.input_size if spec.backbone.image_size == "auto" else spec.backbone.image_size
+        return info.activation_mb * 1e6 * (size / info.input_size) ** 2
+    assert info.lora_outputs is not None  # nine widths in each layer of BERT and GPT-2
+    length = min(tokens, 512) if spec.backbone.max_length == "auto" else min(tokens, spec.backbone.max_length)
+    return 2 * _TRANSFORMER_BYTES * length * info.lora_outputs / 9
