@@ -63,10 +63,11 @@ def main() -> None:
     sys.exit(run_command())
 
 
-def run_command() -> int:
+def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
+    """Do what the arguments of this process say; returns the exit code."""
     command = typer.main.get_command(app)
     try:
-        result = command.main(prog_name="deeptune", standalone_mode=False)
+        result = command.main(prog_name=name, standalone_mode=False)
         if result == STOPPED:  # what Typer makes of Ctrl+C
             say("stopped", stderr=True)
         return result if isinstance(result, int) else 0

@@ -1,0 +1,64 @@
+"""Real runs for the terminal interface to show, made once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pictures import png
+
+from deeptune.runs import RunDirectory, new_run_directory, write_text
+
+NOW = 1_790_000_000.0  # where tests freeze the clock
+
+
+@pytest.fixture(autouse=True)
+def _a_home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No draft, no keys and no terminal of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TERM_PROGRAM", "KITTY_WINDOW_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def pictures_parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 pictures of three colours, one of whose names looks like markup."""
+    colours = {"red": (200, 30, 30), "[b]green[/b]": (30, 160, 60), "blue": (40, 60, 210)}
+    names = [list(colours)[row % 3] for row in range(48)]
+    shades = [tuple(min(255, part + 3 * (row % 7)) for part in colours[name]) for row, name in enumerate(names)]
+    path = tmp_path_factory.mktemp("data") / "pictures.parquet"
+    pq.write_table(pa.table({"images": [png(24, 16, shade) for shade in shades], "labels": names}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, pictures_parquet: Path) -> RunDirectory:
+    """A run from start to end: a random ResNet-18 at 32 px, three epochs. Copy it before you change it."""
+    from deeptune.engine.train import execute
+    from deeptune.spec import dump_spec
+    from deeptune.spec.toml import validate
+
+    spec = validate(
+        {
+            "name": "pictures",
+            "data": {"path": str(pictures_parquet)},
+            "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+            "train": {"epochs": 3, "batch_size": 8, "device": "cpu", "workers": 0},
+        }
+    )
+    run = new_run_directory(tmp_path_factory.mktemp("runs"), "pictures")
+    write_text(run.spec, dump_spec(spec))
+    execute(spec, run)
+    return run
+
+
+@pytest.fixture
+def finished_run(trained: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A copy of a finished run with an id that is always the same, in a folder of its own: `tmp_path/runs`."""
+    copy = tmp_path / "runs" / "pictures-20260921-101500-abc123"
+    shutil.copytree(trained.path, copy)
+    return RunDirectory(copy)

@@ -1,0 +1,182 @@
+"""The shell of the terminal interface: what starts it, what it loads, the list of runs, questions, keys, ASCII."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driving import drive, picture, shows
+from textual.widgets import DataTable, Input
+
+from deeptune.errors import SpecError
+from deeptune.runs import RunDirectory
+from tui.app import DeepTuneApp
+from tui.ascii import to_ascii
+from tui.keymap import all_bindings, load_keymap
+from tui.options import Options
+
+HEAVY = ("torch", "transformers", "timm", "pandas", "numpy", "pyarrow", "matplotlib", "PIL", "sklearn", "scipy")
+
+
+def test_nothing_heavy_is_imported_for_the_first_picture(tmp_path):
+    script = (
+        "import asyncio, sys\nfrom pathlib import Path\nimport deeptune.cli, tui.main\n"
+        "from tui.app import DeepTuneApp\nfrom tui.options import Options\n"
+        "async def go():\n"
+        f"    async with DeepTuneApp(Options(root=Path({str(tmp_path)!r}))).run_test() as pilot:\n"
+        "        await pilot.pause(0.2)\n"
+        "asyncio.run(go())\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_runs_of_a_folder_are_listed_filtered_and_sorted(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+
+    async def steps(pilot):
+        table = app.screen.query_one(DataTable)
+        assert table.row_count == 1
+        assert "✓" in picture(app)
+        assert "pictures-2026" in picture(app)
+        await pilot.press("slash", *"nothing-like-it")
+        assert "No run has 'nothing-like-it'" in picture(app)
+        await pilot.press("escape")
+        assert app.screen.query_one(Input).value == ""
+        assert table.row_count == 1
+        await pilot.press("o")
+        assert "by name" in picture(app)
+
+    drive(app, steps)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    app = DeepTuneApp(Options(root=tmp_path / "none"))
+
+    async def steps(pilot):
+        assert "There are no runs in" in picture(app)
+        assert "deeptune run quickstart" in picture(app)
+
+    drive(app, steps)
+
+
+def test_deleting_asks_and_then_removes_the_whole_folder(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+
+    async def steps(pilot):
+        await pilot.press("d")
+        await shows(pilot, "is removed:")
+        await pilot.press("enter")  # the first choice keeps it
+        await pilot.pause()
+        assert finished_run.path.is_dir()
+        await pilot.press("d")
+        await shows(pilot, "is removed:")
+        await pilot.press("right", "enter")
+        await shows(pilot, "There are no runs")
+        assert not list(finished_run.path.parent.iterdir())
+
+    drive(app, steps)
+
+
+def test_a_session_that_may_only_look_changes_nothing(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent, read_only=True))
+
+    async def steps(pilot):
+        assert "read-only" in picture(app)
+        await pilot.press("d", "n", "r", "w")
+        await pilot.pause()
+        assert len(app.screen_stack) == 2
+        assert finished_run.path.is_dir()
+
+    drive(app, steps)
+
+
+def test_help_lists_the_keys_that_work_here_and_jump_goes_where_its_letter_says(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+
+    async def steps(pilot):
+        await pilot.press("f1")
+        await pilot.pause()
+        for words in ("runs.compare", "Stop at the next step", "app.jump"):
+            assert words in picture(app), words
+        await pilot.press("escape")
+        await pilot.press("slash", "ctrl+o")
+        await pilot.pause()
+        await pilot.press("s")
+        assert isinstance(app.focused, DataTable)
+
+    drive(app, steps, size=(100, 40))
+
+
+def test_keys_of_the_users_own_take_effect_and_mistakes_are_told(tmp_path, finished_run):
+    file = tmp_path / "keys.toml"
+    file.write_text('"runs.sort" = "f5"\n')
+    app = DeepTuneApp(Options(root=finished_run.path.parent), keymap=load_keymap(file))
+
+    async def steps(pilot):
+        await pilot.press("o")
+        assert "by age" in picture(app)
+        await pilot.press("f5")
+        assert "by name" in picture(app)
+
+    drive(app, steps)
+    file.write_text('"runs.sotr" = "x"\n"runs.stop" = 3\n')
+    with pytest.raises(SpecError) as told:
+        load_keymap(file)
+    assert "did you mean 'runs.sort'" in str(told.value).lower()
+    assert "runs.stop: expected a key" in str(told.value)
+
+
+def test_every_binding_has_an_id_of_its_own_and_a_tooltip():
+    found = list(all_bindings())
+    assert len(found) > 15
+    for _, binding in found:
+        assert binding.tooltip, binding.id
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (160, 45)])
+def test_ascii_draws_nothing_but_ascii(finished_run, size):
+    app = DeepTuneApp(Options(root=finished_run.path.parent, ascii=True))
+
+    async def steps(pilot):
+        assert app.export_screenshot()
+        for key in ("f1", "escape", "d"):
+            await pilot.press(key)
+            await pilot.pause()
+            assert picture(app).isascii()
+
+    drive(app, steps, size=size)
+
+
+def test_a_character_becomes_as_many_columns_of_ascii():
+    assert to_ascii("│ ✓ ─ é Ł 漢 … █") == "| + - e ? ?? . #"
+
+
+def test_text_of_runs_is_never_markup_nor_an_escape(finished_run):
+    odd = finished_run.path.with_name("[red]x[-red]\x1b[31m")
+    finished_run.path.rename(odd)
+    app = DeepTuneApp(Options(root=odd.parent))
+
+    async def steps(pilot):
+        assert "[red]x[-red]\\x1b[31m" in picture(app)
+        await pilot.press("d")
+        await shows(pilot, "Delete [red]x[-red]\\x1b[31m?")
+
+    drive(app, steps, size=(120, 34))
+
+
+def test_what_is_no_run_and_no_spec_is_told(tmp_path, monkeypatch, capsys):
+    from deeptune.cli.app import run_command
+    from tui.main import app
+
+    monkeypatch.setattr(sys, "argv", ["deeptune-tui", "quickstrat", "--output", str(tmp_path)])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert run_command(app, "deeptune-tui") == 2
+    told = capsys.readouterr().err
+    assert "quickstart" in told
+    assert Path("quickstrat").name in told
+    assert RunDirectory(tmp_path).path.exists()

@@ -1,0 +1,265 @@
+"""The app: what every screen shares, and the way from one to another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.filter import LineFilter
+from textual.screen import Screen
+from textual.widgets import Input, TextArea
+
+from deeptune.errors import DeepTuneError
+from deeptune.runs import RunDirectory
+from tui.options import Options
+from tui.screens.ask import AskScreen, Choice
+from tui.screens.runs import RunsScreen
+from tui.themes import THEMES
+
+Severity = Literal["information", "warning", "error"]
+
+
+class DeepTuneApp(App[None]):
+    """`opens` is what to show first beside the list of runs: ("run", its folder) or ("spec", a file).
+
+    `clock` gives the present in seconds since 1970; tests freeze it.
+    """
+
+    TITLE = "DeepTune"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (120, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (24, "-medium"), (34, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help", id="app.help", tooltip="What every key does here"),
+        Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Jump to anything on the screen by a letter"),
+        Binding("ctrl+t", "change_theme", "Theme", show=False, id="app.theme", tooltip="Choose the colours"),
+        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit", tooltip="Leave; every run goes on"),
+        Binding("ctrl+c", "quit_hint", show=False, id="app.interrupt", tooltip="Copy, or say how to leave"),
+    ]
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        opens: tuple[str, Path] | None = None,
+        keymap: dict[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        super().__init__()
+        self._opens = opens
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = options.theme
+        self.set_keymap(keymap or {})
+        self.animation_level = "none"
+        if options.ascii:
+            from tui.ascii import AsciiFilter
+
+            self._ascii: LineFilter | None = AsciiFilter()
+        else:
+            self._ascii = None
+
+    def get_driver_class(self) -> type[Driver]:
+        from tui.driver import PatientDriver
+
+        return PatientDriver
+
+    def get_line_filters(self) -> list[LineFilter]:
+        filters = list(super().get_line_filters())
+        return [*filters, self._ascii] if self._ascii else filters
+
+    def on_mount(self) -> None:
+        self.push_screen(RunsScreen())
+        if self._opens is not None:
+            kind, path = self._opens
+            self.call_later(self.open_monitor if kind == "run" else self.open_wizard, _run(path, kind))
+
+    # From one screen to another. Modules of screens are imported when they are first needed.
+
+    def open_monitor(self, run: RunDirectory) -> None:
+        from tui.screens.monitor import MonitorScreen
+
+        self.push_screen(MonitorScreen(run))
+
+    def open_wizard(self, start: Path | None = None) -> None:
+        """A new run: from a spec file (of a run or a preset), or from the draft or nothing."""
+        if self.refused("start a run"):
+            return
+        from tui.draft import Draft
+        from tui.screens.wizard import WizardScreen
+
+        self.push_screen(WizardScreen(Draft.from_file(start) if start is not None else None))
+
+    def open_embeddings(self, run: RunDirectory) -> None:
+        from tui.screens.embeddings import EmbeddingsScreen
+
+        self.push_screen(EmbeddingsScreen(run))
+
+    def open_compare(self, runs: list[RunDirectory]) -> None:
+        from tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(runs))
+
+    # Talking to the person.
+
+    def tell(self, text: str, severity: Severity = "information") -> None:
+        """A word in the corner; the text is never markup."""
+        self.notify(text, severity=severity, markup=False)
+
+    def tell_error(self, error: BaseException) -> None:
+        """What went wrong and what to do, until it is put away."""
+        if isinstance(error, DeepTuneError):
+            text = error.message + (f"\n\n{error.hint}" if error.hint else "")
+            self.push_screen(AskScreen(error.title, text, [Choice("close", "Close")]))
+        else:
+            self.push_screen(AskScreen("error", f"{type(error).__name__}: {error}", [Choice("close", "Close")]))
+
+    async def ask(self, title: str, text: str, choices: list[Choice]) -> str | None:
+        """The id of the choice that is taken, or None. For workers, as it waits."""
+        return await self.push_screen_wait(AskScreen(title, text, choices))
+
+    def copy(self, text: str) -> None:
+        """To the clipboard of the terminal (OSC 52), and shown, as not every terminal has one."""
+        from tui.screens.copied import CopiedScreen
+
+        self.copy_to_clipboard(text)
+        self.push_screen(CopiedScreen(text))
+
+    def refused(self, what: str) -> bool:
+        """Whether this session may only look; says so."""
+        if self.options.read_only:
+            self.tell(f"--read-only: this session can't {what}", "warning")
+        return self.options.read_only
+
+    # Doing something about a run.
+
+    @work(group="act")
+    async def stop_run(self, run: RunDirectory) -> None:
+        """Ask, then request that the run stops at its next step."""
+        if self.refused("stop a run"):
+            return
+        from deeptune.runs.control import request_stop
+
+        question = "It stops at its next step and stores a checkpoint: it can be resumed exactly there."
+        if await self.ask(f"Stop {run.id}?", question, [Choice("stop", "Stop"), Choice("no", "Leave it")]) != "stop":
+            return
+        await self._do(request_stop, run, done="asked the run to stop at its next step")
+
+    @work(group="act")
+    async def resume_run(self, run: RunDirectory) -> None:
+        if not self.refused("resume a run"):
+            await self._do(_resume, run, done=f"{run.id} goes on")
+
+    @work(group="act")
+    async def delete_run(self, run: RunDirectory) -> None:
+        """Ask, then delete the folder of a run that is over."""
+        if self.refused("delete a run"):
+            return
+        text = f"All of {run.path} is removed: model, metrics, embeddings and report. This can't be undone."
+        choices = [Choice("no", "Keep it"), Choice("delete", "Delete", dangerous=True)]
+        if await self.ask(f"Delete {run.id}?", text, choices) == "delete":
+            await self._do(_delete, run, done=f"deleted {run.id}")
+
+    async def _do(self, work: Callable[[RunDirectory], object], run: RunDirectory, *, done: str) -> None:
+        try:
+            await asyncio.to_thread(work, run)
+        except (DeepTuneError, OSError) as error:
+            self.tell_error(error)
+        else:
+            self.tell(done)
+        for screen in self.screen_stack:
+            if isinstance(screen, RunsScreen):
+                screen.look()
+
+    # Keys and commands.
+
+    def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_jump(self) -> None:
+        from tui.screens.jump import JumpScreen, targets
+
+        if found := targets(self.screen):
+            self.push_screen(JumpScreen(found))
+
+    def action_quit_hint(self) -> None:
+        """Ctrl+C copies what is selected, as people expect, and else says how to leave."""
+        if selected := self.screen.get_selected_text():
+            self.copy(selected)
+        else:
+            self.tell("ctrl+q leaves; every run goes on")
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every action that a key has here, the presets, and the themes."""
+        from tui.commands import commands
+
+        yield from commands(self, screen)
+
+    def save_now(self) -> None:
+        """Save what was typed. Called from signal handlers too: files only, no waiting."""
+        for screen in self.screen_stack:
+            save = getattr(screen, "save_now", None)
+            if save is not None:
+                save()
+
+    async def action_quit(self) -> None:
+        self.save_now()
+        from tui.lifeline import end_at_latest
+
+        if not self.is_headless:
+            end_at_latest(0)  # a terminal that nobody reads can't hold it up
+        self.exit()
+
+    def on_descendant_focus(self, event: Any) -> None:
+        widget = event.widget
+        if isinstance(widget, (Input, TextArea)):
+            widget.cursor_blink = False  # each blink is bytes over the line
+
+
+def _run(path: Path, kind: str) -> Any:
+    return RunDirectory(path) if kind == "run" else path
+
+
+def _resume(run: RunDirectory) -> None:
+    from deeptune.errors import CheckpointError
+    from deeptune.runs import run_state
+    from deeptune.runs.launch import start_runner
+    from deeptune.runs.lock import in_progress
+    from deeptune.spec import load_spec
+
+    state = run_state(run)
+    if state.alive or state.word == "starting":
+        raise in_progress(run)
+    if not state.resumable:
+        raise CheckpointError(f"the run {run.id} is {state.word}: there is nothing to go on with")
+    load_spec(run.spec)  # one that was edited wrongly is known before a process is started
+    start_runner(run)
+
+
+def _delete(run: RunDirectory) -> None:
+    import shutil
+
+    from deeptune.runs import run_state
+    from deeptune.runs.directory import is_run
+    from deeptune.runs.lock import in_progress
+
+    if not run_state(run).over:
+        raise in_progress(run)
+    if not is_run(run.path) or run.path.is_symlink():
+        raise OSError(f"{run.path} is not a run directory")
+    hidden = run.path.with_name(f".deleted-{run.id}")  # at once no run any more, even if the removal is cut short
+    run.path.rename(hidden)
+    shutil.rmtree(hidden)

@@ -1,0 +1,46 @@
+"""Ends the interface in time, whatever has become of its terminal; what was typed is saved first.
+
+A terminal that went away sends SIGHUP. One that nobody reads blocks whoever writes to it, and with it the loop that
+would end the interface in order: so a thread ends the process when that takes too long. Runs are processes of their own
+and notice nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.app import DeepTuneApp
+
+GRACE = 1.5  # seconds for an end in order
+
+
+@contextmanager
+def lifeline(app: DeepTuneApp) -> Iterator[None]:
+    """Handle SIGHUP and SIGTERM while the block runs the app, and let no end of the app take longer than GRACE."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        with suppress(Exception):  # nothing may keep the process from its end
+            app.save_now()
+        end_at_latest(128 + number)
+        app.exit(return_code=128 + number)
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def end_at_latest(code: int) -> None:
+    """End this process with `code` in GRACE seconds if it is still there."""
+    timer = threading.Timer(GRACE, os._exit, (code,))
+    timer.daemon = True
+    timer.start()

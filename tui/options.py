@@ -1,0 +1,46 @@
+"""What the person who starts the interface decides, and what the environment says of the terminal."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+GRAPHICS = ("auto", "blocks", "sixel", "kitty")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the interface looks and what it may do.
+
+    `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
+    False where NO_COLOR is set. `graphics` is how images are drawn: one of GRAPHICS.
+    """
+
+    root: Path = Path("runs")
+    ascii: bool = False
+    mouse: bool = True
+    read_only: bool = False
+    ssh: bool = False
+    color: bool = True
+    graphics: str = "auto"
+    theme: str = "deeptune-dark"
+
+
+def over_ssh() -> bool:
+    return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"))
+
+
+def speaks_utf8() -> bool:
+    """Whether the locale says that the terminal takes UTF-8."""
+    named = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")
+    return named not in ("C", "POSIX") and (not named or "utf" in named.lower())
+
+
+def state_folder() -> Path:
+    """Where the interface keeps what it remembers, such as a draft (the XDG base directory specification)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "deeptune"
+
+
+def config_folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "deeptune"

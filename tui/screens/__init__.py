@@ -1,0 +1,1 @@
+"""One file a screen; each has its styles beside it."""

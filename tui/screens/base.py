@@ -1,0 +1,93 @@
+"""What every full screen shares: a line that says where one is, the keys, and timers that rest while it is covered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from deeptune.report.tables import safe
+
+if TYPE_CHECKING:
+    from tui.app import DeepTuneApp
+
+
+class TitleBar(Static):
+    """One line: the program, where one is, and what is special about this session."""
+
+    DEFAULT_CSS = "TitleBar { dock: top; height: 1; background: $panel; padding: 0 1; text-wrap: nowrap; }"
+
+    def say(self, where: str, note: str = "") -> None:
+        self.update(
+            Content.assemble(
+                ("DeepTune", "bold $primary"),
+                "  ",
+                (f"{note}  " if note else "", "$warning"),
+                (safe(where), "$foreground"),
+            )
+        )
+
+
+class DeepTuneScreen(Screen[None]):
+    """A screen with `where` in its title, `body()` below it, and the keys at the foot."""
+
+    where = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "back", "Back", id="screen.back", tooltip="To the screen before this one"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resting: list[Timer] = []
+        self.visible_now = False
+
+    @property
+    def deeptune(self) -> DeepTuneApp:
+        return cast("DeepTuneApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield TitleBar(markup=False)
+        yield from self.body()
+        yield Footer(show_command_palette=False, compact=True)
+
+    def body(self) -> Iterable[Widget]:
+        return ()
+
+    def retitle(self, where: str) -> None:
+        self.where = where
+        options = self.deeptune.options
+        self.query_one(TitleBar).say(where, "read-only" if options.read_only else "")
+
+    def every(self, seconds: float, callback: Callable[[], Any]) -> Timer:
+        """Call back in this interval while the screen is the one that is seen, and once each time that it comes up."""
+        timer = self.set_interval(seconds, callback, pause=not self.visible_now)
+        self._resting.append(timer)
+        return timer
+
+    def on_mount(self) -> None:
+        self.retitle(self.where)
+
+    def on_screen_suspend(self) -> None:
+        self.visible_now = False
+        for timer in self._resting:
+            timer.pause()
+
+    def on_screen_resume(self) -> None:
+        self.visible_now = True
+        for timer in self._resting:
+            timer.resume()
+        self.look()
+
+    def look(self) -> None:
+        """Read anew what is shown; called when the screen comes up."""
+
+    def action_back(self) -> None:
+        if len(self.app.screen_stack) > 2:  # Textual's own empty screen is the lowest
+            self.dismiss()

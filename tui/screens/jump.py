@@ -1,0 +1,47 @@
+"""Jump mode: a letter on everything that can have the focus; that letter goes there."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
+from textual.widgets import Label
+
+LETTERS = "asdfghjklqwertyuiopzxcvbnm"
+
+
+def targets(screen: Screen[Any]) -> dict[str, Widget]:
+    """What can have the focus and is in sight, by letter, from the top left."""
+    seen = [widget for widget in screen.focus_chain if screen.can_view_partial(widget) and widget.size.area]
+    seen.sort(key=lambda widget: (widget.region.y, widget.region.x))
+    return dict(zip(LETTERS, seen, strict=False))
+
+
+class JumpScreen(ModalScreen[None]):
+    CSS_PATH = "jump.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", id="jump.close", tooltip="Stay where you are"),
+    ]
+
+    def __init__(self, found: dict[str, Widget]) -> None:
+        super().__init__()
+        self._found = found
+
+    def compose(self) -> ComposeResult:
+        for letter, widget in self._found.items():
+            label = Label(f" {letter} ", classes="jump", markup=False)
+            label.styles.offset = widget.region.x, widget.region.y
+            yield label
+
+    def on_key(self, event: events.Key) -> None:
+        widget = self._found.get(event.key)
+        if event.key == "escape":
+            return
+        event.stop()
+        self.dismiss()
+        if widget is not None and widget.screen is not None:
+            widget.screen.set_focus(widget)

@@ -1,0 +1,332 @@
+"""Home: every run of a folder, what it is doing, and what to do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static
+
+from deeptune.errors import DeepTuneError
+from deeptune.report.tables import safe
+from deeptune.runs import RunDirectory, RunState, run_state, runs_in
+from deeptune.runs.state import SYMBOLS
+from deeptune.show.words import STYLES, ago, best_of, best_text, progress_text
+from tui.screens.base import DeepTuneScreen
+
+MOST_COMPARED = 4
+SORTS = ("age", "name", "state", "best")
+COLUMNS = {  # by the breakpoint class of the screen
+    "-narrow": ("", "run", "progress", "age"),
+    "-normal": ("", "state", "run", "progress", "best", "age"),
+    "-wide": ("", "state", "run", "progress", "best", "backbone", "method", "age"),
+}
+RUN_WIDTH = {"-narrow": 34, "-normal": 30, "-wide": 44}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as it was at the last look."""
+
+    run: RunDirectory
+    state: RunState
+    made: float
+
+    @property
+    def backbone(self) -> str:
+        return str(self.state.status.get("backbone") or self.state.result.get("backbone") or "")
+
+    @property
+    def method(self) -> str:
+        return str(self.state.status.get("method") or "")
+
+    def matches(self, text: str) -> bool:
+        words = f"{self.run.id} {self.state.word} {self.backbone} {self.method}".lower()
+        return all(part in words for part in text.lower().split())
+
+
+class RunsTable(DataTable[Any]):
+    """The list; a run is marked for comparison by Space."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "Open", id="runs.open", tooltip="Watch the run"),
+    ]
+
+
+class RunsScreen(DeepTuneScreen):
+    """The runs under `options.root`, read again every two seconds while this screen is the one that is seen."""
+
+    where = "Runs"
+    CSS_PATH = "runs.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "New run", id="runs.new", tooltip="Make a spec in the wizard"),
+        Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
+        Binding("s", "stop", "Stop", id="runs.stop", tooltip="Stop at the next step, with a checkpoint"),
+        Binding("r", "resume", "Resume", id="runs.resume", tooltip="Go on from the last checkpoint"),
+        Binding("d", "delete", "Delete", id="runs.delete", tooltip="Remove the run's folder"),
+        Binding("space", "mark", "Mark", id="runs.mark", tooltip="Mark the run to compare it"),
+        Binding("c", "compare", "Compare", id="runs.compare", tooltip="Compare the two to four marked runs"),
+        Binding("e", "embeddings", "Embeddings", id="runs.embeddings", tooltip="Scatter of its embeddings"),
+        Binding("o", "sort", "Sort", id="runs.sort", tooltip="By age, name, state, best"),
+        Binding("slash", "filter", "Filter", key_display="/", id="runs.filter", tooltip="Only runs with these words"),
+        Binding("escape,q", "leave", "Leave", id="runs.leave", tooltip="Clear the filter, or leave; runs go on"),
+    ]
+
+    class Found(Message):
+        def __init__(self, rows: list[Row], problem: str = "") -> None:
+            super().__init__()
+            self.rows, self.problem = rows, problem
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[Row] = []
+        self._shown: dict[str, Row] = {}
+        self._marked: set[Path] = set()
+        self._sort = SORTS[0]
+        self._drawn: Any = None
+        self._known: dict[Path, tuple[Any, Row]] = {}
+
+    def body(self) -> list[Widget]:
+        table = RunsTable(id="runs", cursor_type="row", zebra_stripes=False)
+        return [
+            Input(placeholder="words of the id, state, backbone or method", id="filter", compact=True),
+            table,
+            Static(id="nothing", markup=False),
+        ]
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one("#filter").display = False
+        self.query_one(RunsTable).focus()
+        self.every(2.0, self.look)
+
+    # Reading.
+
+    def look(self) -> None:
+        if self.is_mounted:
+            self._read()
+
+    @work(thread=True, exclusive=True, group="runs")
+    def _read(self) -> None:
+        root = self.deeptune.options.root
+        try:
+            found = [self._row(run) for run in runs_in(root)]
+            self.post_message(self.Found(found))
+        except DeepTuneError as error:
+            self.post_message(self.Found([], error.message))
+
+    def _row(self, run: RunDirectory) -> Row:
+        """A run that is over is read again only when its result has changed."""
+        try:
+            seen: Any = run.result.stat().st_mtime_ns, run.lock.stat().st_mtime_ns
+        except OSError:
+            seen = None
+        known = self._known.get(run.path)
+        if seen is not None and known is not None and known[0] == seen and known[1].state.over:
+            return known[1]
+        row = Row(run, run_state(run), run.made)
+        self._known[run.path] = (seen, row)
+        return row
+
+    @on(Found)
+    def _take(self, message: Found) -> None:
+        self._rows = message.rows
+        if message.problem:
+            self.deeptune.tell(message.problem, "error")
+        self._draw()
+
+    # Drawing.
+
+    def on_resize(self) -> None:
+        self._drawn = None
+        self._draw()
+
+    def _draw(self) -> None:
+        text = self.query_one("#filter", Input).value
+        rows = sorted((row for row in self._rows if row.matches(text)), key=self._order)
+        width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
+        cells = [self._cells(row, width) for row in rows]
+        self.retitle_for(len(rows))
+        nothing = self.query_one("#nothing", Static)
+        nothing.display = not rows
+        table = self.query_one(RunsTable)
+        table.display = bool(rows)
+        if not rows:
+            nothing.update(self._why_nothing(text))
+        drawn = (width, [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
+        if drawn == self._drawn:
+            return
+        before, self._drawn = self._drawn, drawn
+        self._shown = {str(row.run.path): row for row in rows}
+        if before is None or before[:2] != drawn[:2]:
+            self._rebuild(table, width, rows, cells)
+            return
+        for row, line, old in zip(rows, cells, before[2], strict=True):
+            for name, cell, was in zip(COLUMNS[width], line, old, strict=True):
+                if str(cell) != was:
+                    table.update_cell(str(row.run.path), name, cell)
+
+    def _rebuild(self, table: RunsTable, width: str, rows: list[Row], cells: list[list[Text]]) -> None:
+        at = self._current()
+        table.clear(columns=True)
+        for name in COLUMNS[width]:
+            table.add_column(name, key=name, width={"": 1, "run": RUN_WIDTH[width]}.get(name))
+        for row, line in zip(rows, cells, strict=True):
+            table.add_row(*line, key=str(row.run.path))
+        if at is not None and str(at.run.path) in self._shown:
+            table.move_cursor(row=list(self._shown).index(str(at.run.path)))
+
+    def _cells(self, row: Row, width: str) -> list[Text]:
+        state = row.state
+        style = STYLES.get(state.word, "")
+        marked = "◆" if row.run.path in self._marked else ""
+        name = safe(row.run.id)
+        room = RUN_WIDTH[width]
+        texts = {
+            "": Text(marked or SYMBOLS[state.word], style="bold" if marked else style),
+            "state": Text(state.word, style=style),
+            "run": Text(name if len(name) <= room else name[: room - 1] + "…"),
+            "progress": Text(safe(progress_text(state))),
+            "best": Text(safe(best_text(state))),
+            "backbone": Text(safe(row.backbone)),
+            "method": Text(safe(row.method)),
+            "age": Text(ago(self._coarse(self.deeptune.clock() - row.made)), justify="right"),
+        }
+        return [texts[name] for name in COLUMNS[width]]
+
+    @staticmethod
+    def _coarse(seconds: float) -> float:
+        """Ages under a minute in steps of ten seconds: what changes is drawn."""
+        return seconds if seconds >= 60 else seconds // 10 * 10
+
+    def _order(self, row: Row) -> Any:
+        best = best_of(row.state)
+        return {
+            "age": (-row.made, row.run.id),
+            "name": (row.run.id,),
+            "state": (list(SYMBOLS).index(row.state.word), -row.made),
+            "best": (*_rank(best), -row.made),
+        }[self._sort]
+
+    def retitle_for(self, shown: int) -> None:
+        total = len(self._rows)
+        count = f"{total:,}" if shown == total else f"{shown:,} of {total:,}"
+        where = f"Runs · {count} · by {self._sort} · {self.deeptune.options.root}"
+        if where != self.where:
+            self.retitle(where)
+
+    def _why_nothing(self, text: str) -> str:
+        if self._rows:
+            return f"No run has {text!r} in its id, state, backbone or method. Escape clears the filter."
+        return (
+            f"There are no runs in {self.deeptune.options.root} yet.\n\n"
+            "n       make one in the wizard: your Parquet file, a backbone, go\n"
+            "ctrl+p  every command, the presets among them\n"
+            "F1      all keys\n\n"
+            "Or in a shell: deeptune run quickstart"
+        )
+
+    # Doing.
+
+    def _current(self) -> Row | None:
+        table = self.query_one(RunsTable)
+        if not self._shown or not table.row_count or not table.is_valid_row_index(table.cursor_row):
+            return None
+        key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+        return self._shown.get(str(key))
+
+    @on(DataTable.RowSelected)
+    def open(self) -> None:
+        if row := self._current():
+            self.deeptune.open_monitor(row.run)
+
+    def action_new(self) -> None:
+        self.deeptune.open_wizard()
+
+    def action_again(self) -> None:
+        if row := self._current():
+            self.deeptune.open_wizard(row.run.spec)
+
+    def action_stop(self) -> None:
+        if row := self._current():
+            if row.state.over:
+                self.deeptune.tell(f"nothing to stop: the run is {row.state.word}")
+            else:
+                self.deeptune.stop_run(row.run)
+
+    def action_resume(self) -> None:
+        if row := self._current():
+            self.deeptune.resume_run(row.run)
+
+    def action_delete(self) -> None:
+        if row := self._current():
+            if row.state.over:
+                self.deeptune.delete_run(row.run)
+            else:
+                self.deeptune.tell(f"the run is {row.state.word}: stop it first", "warning")
+
+    def action_embeddings(self) -> None:
+        if row := self._current():
+            self.deeptune.open_embeddings(row.run)
+
+    def action_mark(self) -> None:
+        if (row := self._current()) is None:
+            return
+        if row.run.path in self._marked:
+            self._marked.remove(row.run.path)
+        elif len(self._marked) == MOST_COMPARED:
+            self.deeptune.tell(f"at most {MOST_COMPARED} runs are compared", "warning")
+            return
+        else:
+            self._marked.add(row.run.path)
+        self.query_one(RunsTable).action_cursor_down()
+        self._draw()
+
+    def action_compare(self) -> None:
+        marked = [row.run for row in self._rows if row.run.path in self._marked]
+        if len(marked) >= 2:
+            self.deeptune.open_compare(marked)
+        else:
+            self.deeptune.tell("mark two to four runs with Space, then compare them")
+
+    def action_sort(self) -> None:
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self._draw()
+
+    def action_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter(self) -> None:
+        self._draw()
+
+    @on(Input.Submitted, "#filter")
+    def _filtered(self) -> None:
+        self.query_one(RunsTable).focus()
+
+    def action_leave(self) -> None:
+        box = self.query_one("#filter", Input)
+        if box.display:
+            box.value = ""
+            box.display = False
+            self.query_one(RunsTable).focus()
+        else:
+            self.run_worker(self.app.action_quit())
+
+
+def _rank(best: dict[str, Any] | None) -> tuple[Any, ...]:
+    """Runs with the same metric stand together, the better first; runs with none are last."""
+    from deeptune.spec.model import LOWER_IS_BETTER
+
+    if best is None:
+        return (1, "", 0.0)
+    name = best["metric"].removeprefix("val/")
+    return (0, name, best["value"] if name in LOWER_IS_BETTER else -best["value"])

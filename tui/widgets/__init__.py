@@ -1,0 +1,1 @@
+"""One file a widget, or a folder for those of one screen."""
