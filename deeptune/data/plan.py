@@ -171,12 +171,17 @@ def sources_fingerprint(sources: Mapping[str, Source]) -> str:
 
 
 def plan_data(
-    spec: RunSpec, *, sources: Mapping[str, Source] | None = None, progress: Progress | None = None
+    spec: RunSpec,
+    *,
+    sources: Mapping[str, Source] | None = None,
+    progress: Progress | None = None,
+    samples: bool = True,
 ) -> DataPlan:
     """Check every row of the files, and assign the splits. Decodes every image once, as the full check.
 
     `sources` are those of `open_sources(spec)`, opened here when left out. `progress(done, total)` counts checked
-    samples. Raises DataError with what is wrong, where, and what to do.
+    samples. Without `samples` only labels and groups are read: the plan is the run's if every sample can be used.
+    Raises DataError with what is wrong, where, and what to do.
     """
     data = spec.data
     sources = open_sources(spec) if sources is None else sources
@@ -190,7 +195,8 @@ def plan_data(
     classes = _encode_labels(spec, parts)
     if data.group is not None:
         _encode_groups(data.group, parts)
-    _check_inputs(parts, input, modality, data.on_bad_sample, progress)
+    if samples:
+        _check_inputs(parts, input, modality, data.on_bad_sample, progress)
 
     warnings: list[str] = []
     splits = _draw(spec, parts, warnings)

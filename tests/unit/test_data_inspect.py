@@ -1,0 +1,168 @@
+"""What the wizard is told of data is what a run would make of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pictures import png
+
+from deeptune.data.inspect import overview, preview, serve, survey
+from deeptune.data.plan import plan_data
+from deeptune.errors import DataError
+from deeptune.spec.toml import validate
+
+
+def spec_of(path: Path | str, **sections: Any):
+    data = {"path": str(path), **sections.pop("data", {})}
+    return validate({"data": data, "backbone": {"name": "resnet18"}, **sections})
+
+
+def write(path: Path, rows_in_group: int = 1_000_000, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path, row_group_size=rows_in_group)
+    return path
+
+
+def test_the_footers_are_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", 4, text=["x"] * 10, labels=["u", "v"] * 5)
+    found = overview(str(tmp_path))
+    assert [Path(file).name for file in found.files] == ["a.parquet", "b.parquet"]
+    assert found.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert (found.rows, found.row_groups) == (20, 6)
+    assert [(c.name, c.type, c.modality) for c in found.columns] == [
+        ("text", "string", "text"),
+        ("labels", "string", "text"),
+    ]
+    assert found.guesses == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "guesses"),
+    [
+        ({"text": ["a b"] * 6, "labels": [1, 2] * 3}, {}),
+        ({"text": ["a b"] * 6, "labels": [0.5, 1.5] * 3}, {"task": "regression"}),
+        ({"text": ["a b"] * 6, "Class": ["x", "y"] * 3}, {"data.label": "Class"}),
+        (
+            {"scan": [b"x"] * 6, "note": ["long text"] * 6, "label": ["u", "v"] * 3},
+            {"data.input": "scan", "data.label": "label"},
+        ),
+        (
+            {"id": list("abcdef"), "review": ["a rather long text"] * 6, "stars": [1, 2, 3] * 2},
+            {"data.input": "review", "data.label": "stars"},
+        ),
+        ({"images": [b"x"] * 6, "text": ["t"] * 6, "labels": [1, 2] * 3}, {"data.modality": "image"}),
+    ],
+)
+def test_columns_are_guessed_where_the_defaults_do_not_fit(tmp_path, columns, guesses) -> None:
+    assert overview(str(write(tmp_path / "d.parquet", **columns))).guesses == guesses
+
+
+def test_units_whose_rows_belong_together_are_found(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "d.parquet",
+        text=["t"] * 6, labels=[1, 2] * 3, site=["s", "t", "u"] * 2, patient_id=[1, 1, 2, 2, 3, 3], user=list(range(6)),
+    )  # fmt: skip
+    assert overview(str(file)).groups == ["patient_id", "site"]
+
+
+@pytest.mark.parametrize("sample", ["openclipart7", "movie_snippets"])
+def test_classes_are_counted_as_the_run_splits_them(sample: str) -> None:
+    spec = spec_of(f"sample:{sample}")
+    plan, told = plan_data(spec), survey(spec)
+    assert told.rows == {split: len(data) for split, data in plan.splits.items()}
+    assert [name for name, *_ in told.classes] == [plan.labels.display(i) for i in range(plan.outputs)]
+    for column, data in enumerate(plan.splits.values()):
+        assert [row[1 + column] for row in told.classes] == [
+            int((data.targets == i).sum()) for i in range(plan.outputs)
+        ]
+    assert (told.lengths is None) == (sample == "openclipart7")
+
+
+def test_numbers_have_a_histogram_of_all_rows() -> None:
+    told = survey(spec_of("sample:digits_rotation", task="regression"))
+    assert not told.classes
+    assert sum(rows for _, _, rows in told.histogram) == sum(told.rows.values()) == 500
+
+
+@pytest.mark.parametrize(
+    ("labels", "sections", "message"),
+    [
+        (["a", None] * 12, {}, "12 of 24 labels in column 'labels' are missing"),
+        (["a"] * 24, {}, "only one class"),
+        ([0.5] * 24, {}, "classes are integers, strings or booleans"),
+        (["a", "b"] * 12, {"task": "regression"}, "regression needs numbers"),
+        (["a", "b"] * 12, {"data": {"label": "lables"}}, "Did you mean 'labels'?"),
+        (["a", "b"] * 12, {"data": {"group": "text"}}, "groups"),
+    ],
+)
+def test_problems_are_those_of_the_run_with_their_fix(tmp_path, labels, sections, message) -> None:
+    spec = spec_of(write(tmp_path / "d.parquet", text=["same"] * 24, labels=labels), **sections)
+    with pytest.raises(DataError) as run:
+        plan_data(spec)
+    with pytest.raises(DataError, match=r"data\.") as told:
+        survey(spec)
+    assert (told.value.message, told.value.hint) == (run.value.message, run.value.hint)
+    assert message in str(told.value)
+
+
+def test_a_preview_starts_at_any_row_of_several_files(tmp_path: Path) -> None:
+    for name, first in (("a", 0), ("b", 100)):
+        write(tmp_path / f"{name}.parquet", 7, text=[f"text {first + i}" for i in range(100)], labels=list(range(100)))
+    for start in (0, 6, 7, 95, 99, 100, 130, 197):
+        rows = preview(str(tmp_path), "text", "labels", start=start, count=8)
+        assert [sample.row for sample in rows] == list(range(start, min(start + 8, 200)))
+        assert [sample.text for sample in rows] == [f"text {sample.row}" for sample in rows]
+        assert [sample.label for sample in rows] == [str(sample.row % 100) for sample in rows]
+    assert preview(str(tmp_path), "text", None, start=200, count=8) == []
+
+
+def test_a_preview_shows_pictures_and_what_is_none(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": png()}, {"bytes": None}, None], pa.struct([("bytes", pa.binary())]))
+    rows = preview(str(write(tmp_path / "d.parquet", images=images, y=[1, 2, 3])), "images", "y", start=0, count=9)
+    assert [row.image for row in rows] == [png(), None, None]
+    assert [row.reason for row in rows] == [None, "is null", "is null"]
+
+
+def test_questions_are_answered_one_a_line(tmp_path: Path, environment: dict[str, str]) -> None:
+    """In a process of its own, which neither loads torch nor ends over a question that fails."""
+    file = write(tmp_path / "d.parquet", images=[png(), b"\xff"], labels=["\x1b[31mred", "[b]"])
+    questions = [
+        {"ask": "overview", "paths": str(tmp_path / "none.parquet")},
+        {"ask": "preview", "paths": str(file), "input": "images", "label": "labels", "start": 0, "count": 2},
+        {"ask": "survey", "spec": {"data": {"path": str(file)}, "backbone": {"name": "resnet18"}, "train": 5}},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "deeptune.data.inspect"],
+        input="".join(json.dumps(question) + "\n" for question in questions),
+        capture_output=True, text=True, env=environment, check=True, timeout=60,
+    )  # fmt: skip
+    missing, rows, invalid = map(json.loads, done.stdout.splitlines())
+    assert "there is no file" in missing["error"]
+    assert [row["label"] for row in rows["answer"]] == ["\x1b[31mred", "[b]"]
+    assert "train" in invalid["error"]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "transformers", "timm", "pandas", "sklearn"}
+
+
+def test_a_damaged_file_is_told_and_the_next_question_answered(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.parquet", text=["some text"] * 2000, labels=["a", "b"] * 1000)
+    content = bytearray(file.read_bytes())
+    content[8:200] = b"\xff" * 192
+    file.write_bytes(bytes(content))
+    questions = [
+        {"ask": "preview", "paths": str(file), "input": "text", "label": "labels", "start": 0, "count": 2},
+        {"ask": "overview", "paths": "sample:movie_snippets"},
+    ]
+    answers = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(question) + "\n" for question in questions)), answers)
+    damaged, whole = map(json.loads, answers.getvalue().splitlines())
+    assert "cannot be read" in damaged["error"]
+    assert whole["answer"]["rows"] == 2000
