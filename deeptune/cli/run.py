@@ -60,13 +60,9 @@ def run(
         _dry_run(values, as_json)
         return
 
-    from deeptune.runs import new_run_directory, write_text
-    from deeptune.spec import dump_spec
-    from deeptune.spec.defaults import absolute, run_name
+    from deeptune.runs.launch import make_run
 
-    whole = absolute(values)  # a mistyped backbone is known at once, and leaves no run behind
-    directory = new_run_directory(output, run_name(values))
-    write_text(directory.spec, dump_spec(whole))
+    directory = make_run(values, output)  # a mistyped backbone is known at once, and leaves no run behind
     do(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
 
 

@@ -6,20 +6,38 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import deeptune
 from deeptune.errors import CheckpointError
-from deeptune.runs.directory import RunDirectory
-from deeptune.runs.files import storage_errors
+from deeptune.runs.directory import RunDirectory, new_run_directory
+from deeptune.runs.files import storage_errors, write_text
 from deeptune.runs.lock import in_progress, runner_alive
 from deeptune.runs.status import read_status
+from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import absolute, run_name
 
 PATIENCE = 60.0  # seconds for a Python to start on a busy machine
 
 
-def start_runner(run: RunDirectory, *, force: bool = False) -> subprocess.Popen[bytes]:
+def make_run(spec: RunSpec, root: Path) -> RunDirectory:
+    """A run directory in `root` with the spec in it, ready for a runner.
+
+    Raises WeightsError for an unknown backbone, before anything is made, and CheckpointError.
+    """
+    whole = absolute(spec)
+    run = new_run_directory(root, run_name(spec))
+    write_text(run.spec, dump_spec(whole))
+    return run
+
+
+def start_runner(
+    run: RunDirectory, *, force: bool = False, asked: Sequence[str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a runner for `run`, which has its spec, and return when it is at work.
+
+    `asked` is the command that is recorded as the person's own; by default that of this process.
 
     It is the leader of a session of its own and has no pipe to anyone: no hang-up, no closed terminal and no reader
     that went away can reach it. Raises CheckpointError when it did not get to work, or another one is at it.
@@ -30,8 +48,8 @@ def start_runner(run: RunDirectory, *, force: bool = False) -> subprocess.Popen[
     # searched, unless it holds DeepTune itself.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
     module = ["-m", "deeptune.engine.runner", str(run.path)]
-    asked = ["--", "deeptune", *sys.argv[1:]]
-    command = [sys.executable, *safe, *module, *(["--force"] if force else []), *asked]
+    recorded = ["--", *(["deeptune", *sys.argv[1:]] if asked is None else asked)]
+    command = [sys.executable, *safe, *module, *(["--force"] if force else []), *recorded]
     earlier = read_status(run.status)
     with storage_errors(run.console):
         log = os.open(run.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
