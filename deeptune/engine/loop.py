@@ -235,8 +235,10 @@ class _Training:
         history, train = self.history, self.train
         self.model.train()
         self.batches.set_epoch(history.epoch - 1, skip=history.batches)
-        rows, started = 0, time.monotonic()
+        rows, waited, started = 0, 0.0, time.monotonic()
+        asked = started
         for group in groups_of(self.batches, train.accumulation):
+            waited += time.monotonic() - asked
             rate = self._rate()
             loss, norm = self._step(group)
             rows += sum(len(batch.rows) for batch in group)
@@ -254,11 +256,13 @@ class _Training:
                         "learning_rate": rate,
                         "gradient_norm": norm,
                         "rate": round(rows / max(now - started, 1e-9), 2),
+                        "waiting": round(waited / max(now - started, 1e-9), 3),  # share of the epoch's time
                     }
                 )
             if self.cadence.due(history.steps):
                 self._store()
             self.hooks.check()
+            asked = time.monotonic()
 
     def _rate(self) -> float:
         return float(self.schedule.get_last_lr()[-1])

@@ -9,6 +9,7 @@ from typing import Any
 from deeptune.report.tables import share_text, value_text
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.events import well_formed
+from deeptune.show.history import GPU_VALUES, History
 from deeptune.show.words import is_number
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
@@ -24,7 +25,6 @@ PHASE_WORDS = {
     "embed": "embedding",
     "report": "writing the report",
 }
-GPU_KEYS = ("utilisation", "temperature", "memory_gib", "total_gib")
 
 
 @dataclass
@@ -41,6 +41,7 @@ class View:
     sample: dict[str, Any] = field(default_factory=dict)
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     messages: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=4))
+    history: History = field(default_factory=History)
     seen: list[str] = field(default_factory=list)
     began: float | None = None  # the attempt in progress
     before: float = 0.0  # seconds that the attempts before it took
@@ -71,6 +72,7 @@ class View:
                 self.best, self.stored = {}, {}
         if (text := message_of(event)) is not None:
             self.messages.append((event["t"], "warning" if kind == "warning" else "message", text))
+        self.history.take(event, self.elapsed(event["t"]), text)
         self.last = event["t"]
         return True
 
@@ -160,7 +162,7 @@ def gpu_texts(sample: dict[str, Any]) -> list[str]:
     """What each GPU does, by a sample."""
     texts = []
     for gpu in sample.get("gpus") or []:
-        if isinstance(gpu, dict) and all(is_number(gpu.get(key)) for key in GPU_KEYS):
-            use, heat, used, total = (gpu[key] for key in GPU_KEYS)
+        if isinstance(gpu, dict) and all(is_number(gpu.get(key)) for key in GPU_VALUES):
+            use, heat, used, total = (gpu[key] for key in GPU_VALUES)
             texts.append(f"{use:.0f}%  {heat:.0f} °C  {used:.1f} of {total:.1f} GiB")
     return texts

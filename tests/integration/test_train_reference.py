@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -199,3 +200,33 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch():
         states.append(ready.model.tuned_state())
     for name, value in states[0].items():
         assert torch.allclose(value, states[1][name], atol=1e-6), name
+
+
+def test_each_report_has_the_share_of_time_spent_waiting_for_data(monkeypatch):
+    """By a clock that goes on by 3 in the loader and by 1 in the model."""
+    now = [100.0]
+    monkeypatch.setattr("deeptune.engine.loop.time", SimpleNamespace(monotonic=lambda: now[0]))
+    spec = {
+        "data": {"path": "sample:openclipart7", "split": {"train": 0.11, "val": 0.0, "test": 0.89}},
+        "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+        "train": {"epochs": 1, "batch_size": 8, "device": "cpu"},
+    }
+    ready = prepare(validate(spec))
+    loader = split_loader(ready, "train", shuffle=True)
+    ready.model.register_forward_pre_hook(lambda *_: now.__setitem__(0, now[0] + 1))
+
+    class Slow:
+        set_epoch = loader.set_epoch
+
+        def __len__(self):
+            return len(loader)
+
+        def __iter__(self):
+            for batch in loader:
+                now[0] += 3
+                yield batch
+
+    reports = []
+    fit(ready.model, ready.spec.train, Slow(), make_criterion(ready), ready.compute, None, Hooks(step=reports.append))
+    assert len(reports) == len(loader)
+    assert [report["waiting"] for report in reports] == pytest.approx([0.75] * len(reports))

@@ -1,0 +1,186 @@
+"""The numbers of a run over its time, as columns for charts; and what they warn of."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deeptune.show.words import is_number
+
+NAN = math.nan
+STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "rate", "waiting")
+GPU_VALUES = ("utilisation", "temperature", "memory_gib", "total_gib")
+MOST_NOTES = 10_000
+PLATEAU_EPOCHS, PLATEAU_GAIN = 5, 0.001
+OVERFIT_EPOCHS, OVERFIT_RISE = 3, 0.05
+RECENT = 40  # step events whose pace tells how sure the time to go is
+
+
+@dataclass
+class Track:
+    """Points of ascending step. A value that an event does not have, or that is not a number, is NaN.
+
+    `step`, `epoch` (with its part that is done) and `time` (seconds that the run took) are columns to draw over.
+    """
+
+    step: array[float] = field(default_factory=lambda: array("d"))
+    epoch: array[float] = field(default_factory=lambda: array("d"))
+    time: array[float] = field(default_factory=lambda: array("d"))
+    values: dict[str, array[float]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def x(self, unit: str) -> array[float]:
+        columns = {"step": self.step, "epoch": self.epoch, "time": self.time}
+        return columns[unit]
+
+    def add(self, step: float, epoch: float, time: float, values: dict[str, Any]) -> None:
+        """Add a point; those that are not before it are of training that was done again, and go."""
+        if self.step and step <= self.step[-1]:
+            self.cut(step)
+        for name in values.keys() - self.values.keys():
+            self.values[name] = array("d", [NAN]) * len(self)
+        for name, column in self.values.items():
+            column.append(_number(values.get(name)))
+        self.step.append(step)
+        self.epoch.append(max(epoch, self.epoch[-1]) if self.epoch else epoch)
+        self.time.append(max(time, self.time[-1]) if self.time else time)
+
+    def cut(self, step: float) -> None:
+        """Drop the points from `step` on."""
+        kept = bisect_left(self.step, step)
+        for column in (self.step, self.epoch, self.time, *self.values.values()):
+            del column[kept:]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that was said: `kind` is `message`, `warning`, or `alert` for what the numbers warn of."""
+
+    time: float
+    kind: str
+    step: int | None
+    text: str
+
+
+@dataclass
+class History:
+    """`steps`: the values of STEP_VALUES. `epochs`: `train/loss` and `val/...`, at the end of each epoch. `samples`:
+    memory, processor and `gpu0/...` over time; their step is a count of samples."""
+
+    steps: Track = field(default_factory=Track)
+    epochs: Track = field(default_factory=Track)
+    samples: Track = field(default_factory=Track)
+    notes: deque[Note] = field(default_factory=lambda: deque(maxlen=MOST_NOTES))
+    alert: Note | None = None  # what the last epochs warn of
+    _attempt: float = 0.0  # the step that the attempt in progress began after
+
+    def take(self, event: dict[str, Any], elapsed: float, text: str | None) -> None:
+        """Take in a well-formed event at `elapsed` seconds of the run; `text` is what it says to people, or None."""
+        kind = event["kind"]
+        if kind == "step":
+            place = event["epoch"] - 1 + event["epoch_step"] / max(event["epoch_steps"], 1)
+            self.steps.add(event["step"], place, elapsed, {name: event.get(name) for name in STEP_VALUES})
+        elif kind == "epoch":
+            self._epoch(event, elapsed)
+        elif kind == "sample":
+            self.samples.add(len(self.samples) + 1, 0.0, elapsed, _sample(event))
+        elif kind == "resume":
+            self._attempt = event["step"]
+            self.steps.cut(event["step"] + 0.5)
+            self.epochs.cut(event["step"] + 0.5)
+            self.alert = None
+        if text is not None:
+            self._note(event["t"], "warning" if kind == "warning" else "message", text)
+
+    def _note(self, time: float, kind: str, text: str) -> Note:
+        note = Note(time, kind, int(self.steps.step[-1]) if len(self.steps) else None, text)
+        self.notes.append(note)
+        return note
+
+    def _epoch(self, event: dict[str, Any], elapsed: float) -> None:
+        step = self.steps.step[-1] if len(self.steps) else float(event["epoch"])
+        values = {"train/loss": event["train"]["loss"]}
+        values |= {f"val/{name}": value for name, value in (event.get("val") or {}).items()}
+        self.epochs.add(step, event["epoch"], elapsed, values)
+        if (event.get("val") or {}).get("loss", 0) is None:
+            self._note(event["t"], "warning", f"the val loss of epoch {event['epoch']} is not finite")
+        words = self._warning()
+        if words is None:
+            self.alert = None
+        elif self.alert is None or self.alert.text.split(":")[0] != words.split(":")[0]:
+            self.alert = self._note(event["t"], "alert", words)
+
+    def _warning(self) -> str | None:
+        val, train = (self.epochs.values.get(f"{split}/loss", array("d")) for split in ("val", "train"))
+        if overfitting(train, val):
+            return (
+                f"overfitting: for {OVERFIT_EPOCHS} epochs val loss is over {OVERFIT_RISE:.0%} above its lowest, "
+                "and train loss still falls"
+            )
+        if plateau(val):
+            return f"plateau: no val loss of the last {PLATEAU_EPOCHS} epochs is {PLATEAU_GAIN:.1%} lower than before"
+        return None
+
+    def best(self, name: str, *, lower: bool) -> int | None:
+        """The index of the epoch with the lowest (or highest) value of that name; the first of equals."""
+        column = self.epochs.values.get(name, array("d"))
+        there = [index for index, value in enumerate(column) if math.isfinite(value)]
+        return (min if lower else max)(there, key=lambda index: column[index]) if there else None
+
+    def pace_spread(self) -> tuple[float, float] | None:
+        """The 10th and the 90th percentile of the time that recent steps took, over their median.
+
+        None as long as there are too few of them.
+        """
+        steps, time = self.steps.step[-RECENT:], self.steps.time[-RECENT:]
+        first = bisect_left(steps, self._attempt + 0.5)
+        paces = sorted((time[i] - time[i - 1]) / (steps[i] - steps[i - 1]) for i in range(first + 1, len(steps)))
+        if len(paces) < 5 or paces[len(paces) // 2] <= 0:
+            return None
+        low, middle, high = (paces[round(part * (len(paces) - 1))] for part in (0.1, 0.5, 0.9))
+        return low / middle, high / middle
+
+
+def _number(value: Any) -> float:
+    return value if is_number(value) else NAN
+
+
+def _sample(event: dict[str, Any]) -> dict[str, Any]:
+    values = {name: event.get(name) for name in ("process_gib", "free_gib", "cpu_percent")}
+    gpus = event.get("gpus")
+    for number, gpu in enumerate(gpus if isinstance(gpus, list) else []):
+        if isinstance(gpu, dict):
+            values |= {f"gpu{number}/{name}": gpu.get(name) for name in GPU_VALUES}
+    return values
+
+
+def plateau(val: Sequence[float]) -> bool:
+    """Whether the last PLATEAU_EPOCHS epochs have no val loss that is lower by PLATEAU_GAIN than all before them."""
+    before, recent = _finite(val[:-PLATEAU_EPOCHS]), _finite(val[-PLATEAU_EPOCHS:])
+    if not before or len(recent) < PLATEAU_EPOCHS:
+        return False
+    return min(recent) > min(before) - PLATEAU_GAIN * abs(min(before))
+
+
+def overfitting(train: Sequence[float], val: Sequence[float]) -> bool:
+    """Whether in each of the last OVERFIT_EPOCHS epochs val loss was above its lowest by OVERFIT_RISE, and train loss
+    below its value in the epoch of that lowest."""
+    there = [index for index, value in enumerate(val) if math.isfinite(value)]
+    if len(there) <= OVERFIT_EPOCHS or len(train) != len(val):
+        return False
+    lowest = min(there, key=lambda index: val[index])
+    limit = val[lowest] + OVERFIT_RISE * abs(val[lowest])
+    return all(
+        index > lowest and val[index] > limit and train[index] < train[lowest] for index in there[-OVERFIT_EPOCHS:]
+    )
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

@@ -1,0 +1,132 @@
+"""The numbers of a run over its time, and what they warn of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deeptune.runs import RunDirectory
+from deeptune.show.history import History, Track, overfitting, plateau
+from deeptune.show.view import View
+
+START = 1_790_000_000.0
+
+
+def step(number: int, *, per_epoch: int = 10, **values: Any) -> dict[str, Any]:
+    epoch, place = divmod(number - 1, per_epoch)
+    event = {"kind": "step", "t": START + number, "step": number, "epoch": epoch + 1, "epoch_step": place + 1}
+    numbers = {"loss": 1 / number, "learning_rate": 1e-3, "rate": 10.0}
+    return {**event, "epoch_steps": per_epoch, "epochs": 100, **numbers, **values}
+
+
+def epoch(number: int, train: float, val: float | None, *, per_epoch: int = 10, **scores: float) -> dict[str, Any]:
+    event = {"kind": "epoch", "t": START + per_epoch * number, "epoch": number, "epochs": 100}
+    return {**event, "train": {"loss": train}, "val": {"loss": val, **scores}}
+
+
+def test_columns_are_as_long_as_their_steps_whatever_an_event_lacks() -> None:
+    track = Track()
+    track.add(1, 0.1, 5.0, {"loss": 2.0})
+    track.add(2, 0.2, 4.0, {"loss": None, "rate": 7.0})  # the clock was put back
+    track.add(3, 0.3, 6.0, {"rate": True, "other": "text"})
+    assert list(track.step) == [1, 2, 3]
+    assert list(track.time) == [5, 5, 6]
+    assert [str(value) for value in track.values["loss"]] == ["2.0", "nan", "nan"]
+    assert [str(value) for value in track.values["rate"]] == ["nan", "7.0", "nan"]
+
+
+def test_what_is_trained_again_takes_the_place_of_what_was() -> None:
+    view = View(RunDirectory(Path("nowhere")))
+    view.take({"kind": "run", "t": START})
+    for number in range(1, 26):
+        view.take(step(number))
+        if number % 10 == 0:
+            view.take(epoch(number // 10, 1.0, 1.0))
+    view.take({"kind": "run", "t": START + 1000})
+    view.take({"kind": "resume", "t": START + 1001, "step": 20, "epoch": 3})
+    assert list(view.history.steps.step) == list(range(1, 21))
+    assert list(view.history.epochs.epoch) == [1, 2]
+    view.take(step(21, t=START + 1003))
+    # 25 s of the first attempt and 3 of the second; what lies between was no time of the run's.
+    assert view.history.steps.time[-1] == pytest.approx(28)
+    view.take(step(5, loss=9.0))  # as from a log that was put together from two
+    assert list(view.history.steps.step) == [1, 2, 3, 4, 5]
+    assert view.history.steps.values["loss"][-1] == 9.0
+
+
+def test_samples_of_devices_become_columns() -> None:
+    history = History()
+    gpu = {"utilisation": 90, "temperature": 60, "memory_gib": 3.5, "total_gib": 24}
+    for gpus in ([gpu, gpu], "nonsense", [None, {**gpu, "utilisation": "hot"}]):
+        history.take({"kind": "sample", "t": START, "process_gib": 1.0, "free_gib": 2.0, "gpus": gpus}, 1.0, None)
+    assert history.samples.values["gpu0/utilisation"][0] == 90
+    assert [math.isnan(value) for value in history.samples.values["gpu1/utilisation"]] == [False, True, True]
+    assert list(history.samples.values["process_gib"]) == [1.0, 1.0, 1.0]
+
+
+def test_a_plateau_is_told_once_at_its_step_and_again_after_it_was_left() -> None:
+    history = History()
+    losses = [1.0, 0.5, 0.4, *[0.41] * 5, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    alerts = []
+    for number, loss in enumerate(losses, start=1):
+        history.take(step(number * 10), number * 10.0, None)
+        history.take(epoch(number, loss, loss), number * 10.0, None)
+        alerts.append(history.alert.text.split(":")[0] if history.alert else "")
+    assert alerts == [""] * 7 + ["plateau"] + [""] * 5 + ["plateau"]
+    told = [(note.kind, note.step) for note in history.notes]
+    assert told == [("alert", 80), ("alert", 140)]
+
+
+def test_overfitting_needs_val_to_rise_and_train_to_fall_for_some_epochs() -> None:
+    train = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3]
+    assert overfitting(train, [1.0, 0.9, 0.8, 0.85, 0.86, 0.9])
+    assert not overfitting(train, [1.0, 0.9, 0.8, 0.83, 0.86, 0.9])  # 0.83 is within 5% of 0.8
+    assert not overfitting([1.0, 0.8, 0.2, 0.5, 0.4, 0.3], [1.0, 0.9, 0.8, 0.85, 0.86, 0.9])  # train has risen too
+    assert not overfitting(train[:5], [1.0, 0.9, 0.8, 0.85, 0.86])
+    assert not overfitting(train, [math.nan] * 6)
+    assert overfitting(train, [-0.2, -0.9, -1.0, -0.9, -0.9, -0.9])
+
+
+def test_small_steps_down_are_no_plateau() -> None:
+    assert not plateau([1 - 0.002 * number for number in range(20)])
+    assert plateau([1 - 0.0001 * number for number in range(20)])
+    assert not plateau([1.0] * 5)
+    assert plateau([1.0] * 6)
+    assert not plateau([math.nan] * 20)
+
+
+def test_a_loss_that_is_not_finite_is_noted() -> None:
+    view = View(RunDirectory(Path("nowhere")))
+    view.take(step(10))
+    view.take(epoch(1, 1.0, None))
+    view.take({"kind": "warning", "t": START, "message": "the loss is nan at step 11"})
+    assert [(note.kind, note.step) for note in view.history.notes] == [("warning", 10), ("warning", 10)]
+    assert "epoch 1 is not finite" in view.history.notes[0].text
+    assert math.isnan(view.history.epochs.values["val/loss"][0])
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_never_an_undefined_one() -> None:
+    history = History()
+    for number, (loss, accuracy) in enumerate([(1.0, 0.5), (None, 0.9), (0.5, 0.9), (0.5, 0.2)], start=1):
+        history.take(epoch(number, 1.0, loss, accuracy=accuracy), 1.0 * number, None)
+    assert history.best("val/loss", lower=True) == 2
+    assert history.best("val/accuracy", lower=False) == 1
+    assert history.best("val/r2", lower=False) is None
+
+
+def test_the_spread_of_the_pace_is_that_of_recent_steps() -> None:
+    history = History()
+    time = 0.0
+    for number in range(1, 41):
+        time += 2.0 if number % 5 == 0 else 1.0
+        history.take(step(number), time, None)
+    assert history.pace_spread() == (1.0, 2.0)
+    history.take({"kind": "resume", "t": START, "step": 40, "epoch": 5}, time, None)
+    assert history.pace_spread() is None  # nothing of the attempt in progress yet
+    for number in range(41, 47):
+        time += 3.0
+        history.take(step(number), time, None)
+    assert history.pace_spread() == (1.0, 1.0)
