@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +18,8 @@ from deeptune.runs import RunDirectory, RunState, run_state, runs_in
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.words import STYLES, ago, best_of, best_text, progress_text
 from tui.screens.base import DeepTuneScreen
+from tui.widgets.run_facts import RunFacts
+from tui.widgets.run_row import Row
 
 MOST_COMPARED = 4
 SORTS = ("age", "name", "state", "best")
@@ -27,28 +28,7 @@ COLUMNS = {  # by the breakpoint class of the screen
     "-normal": ("", "state", "run", "progress", "best", "age"),
     "-wide": ("", "state", "run", "progress", "best", "backbone", "method", "age"),
 }
-RUN_WIDTH = {"-narrow": 34, "-normal": 30, "-wide": 44}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run as it was at the last look."""
-
-    run: RunDirectory
-    state: RunState
-    made: float
-
-    @property
-    def backbone(self) -> str:
-        return str(self.state.status.get("backbone") or self.state.result.get("backbone") or "")
-
-    @property
-    def method(self) -> str:
-        return str(self.state.status.get("method") or "")
-
-    def matches(self, text: str) -> bool:
-        words = f"{self.run.id} {self.state.word} {self.backbone} {self.method}".lower()
-        return all(part in words for part in text.lower().split())
+ID_WIDTH = 16  # columns that an id has at least, however narrow the terminal
 
 
 class RunsTable(DataTable[Any]):
@@ -98,6 +78,7 @@ class RunsScreen(DeepTuneScreen):
             Input(placeholder="words of the id, state, backbone or method", id="filter", compact=True),
             table,
             Static(id="nothing", markup=False),
+            RunFacts(id="facts", markup=False),
         ]
 
     def on_mount(self) -> None:
@@ -152,6 +133,7 @@ class RunsScreen(DeepTuneScreen):
         rows = sorted((row for row in self._rows if row.matches(text)), key=self._order)
         width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
         cells = [self._cells(row, width) for row in rows]
+        room = self._fit(cells, COLUMNS[width])
         self.retitle_for(len(rows))
         nothing = self.query_one("#nothing", Static)
         nothing.display = not rows
@@ -159,46 +141,62 @@ class RunsScreen(DeepTuneScreen):
         table.display = bool(rows)
         if not rows:
             nothing.update(self._why_nothing(text))
-        drawn = (width, [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
+        drawn = ((width, room), [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
         if drawn == self._drawn:
             return
         before, self._drawn = self._drawn, drawn
         self._shown = {str(row.run.path): row for row in rows}
         if before is None or before[:2] != drawn[:2]:
-            self._rebuild(table, width, rows, cells)
+            self._rebuild(table, width, room, rows, cells)
             return
         for row, line, old in zip(rows, cells, before[2], strict=True):
             for name, cell, was in zip(COLUMNS[width], line, old, strict=True):
                 if str(cell) != was:
                     table.update_cell(str(row.run.path), name, cell)
+        self._show_facts()
 
-    def _rebuild(self, table: RunsTable, width: str, rows: list[Row], cells: list[list[Text]]) -> None:
+    def _rebuild(self, table: RunsTable, width: str, room: int, rows: list[Row], cells: list[list[Text]]) -> None:
         at = self._current()
         table.clear(columns=True)
         for name in COLUMNS[width]:
-            table.add_column(name, key=name, width={"": 1, "run": RUN_WIDTH[width]}.get(name))
+            table.add_column(name, key=name, width={"": 1, "run": room}.get(name))
         for row, line in zip(rows, cells, strict=True):
             table.add_row(*line, key=str(row.run.path))
         if at is not None and str(at.run.path) in self._shown:
             table.move_cursor(row=list(self._shown).index(str(at.run.path)))
+        self._show_facts()
 
     def _cells(self, row: Row, width: str) -> list[Text]:
         state = row.state
         style = STYLES.get(state.word, "")
         marked = "◆" if row.run.path in self._marked else ""
-        name = safe(row.run.id)
-        room = RUN_WIDTH[width]
         texts = {
             "": Text(marked or SYMBOLS[state.word], style="bold" if marked else style),
             "state": Text(state.word, style=style),
-            "run": Text(name if len(name) <= room else name[: room - 1] + "…"),
+            "run": Text(safe(row.run.id)),
             "progress": Text(safe(progress_text(state))),
-            "best": Text(safe(best_text(state))),
+            "best": Text(safe(best_text(state) if width == "-wide" else short_best(state))),
             "backbone": Text(safe(row.backbone)),
             "method": Text(safe(row.method)),
             "age": Text(ago(self._coarse(self.deeptune.clock() - row.made)), justify="right"),
         }
         return [texts[name] for name in COLUMNS[width]]
+
+    def _fit(self, cells: list[list[Text]], columns: tuple[str, ...]) -> int:
+        """Cut ids in their middle to the room that the other columns leave; returns it."""
+        at = columns.index("run")
+        others = sum(
+            max([len(name), *(line[place].cell_len for line in cells)]) + 2
+            for place, name in enumerate(columns)
+            if place != at
+        )
+        longest = max((line[at].cell_len for line in cells), default=ID_WIDTH)
+        room = min(longest, max(ID_WIDTH, self.size.width - others - 5))
+        for line in cells:
+            name = line[at].plain
+            if len(name) > room:
+                line[at] = Text(name[: room - 8] + "…" + name[-7:])
+        return room
 
     @staticmethod
     def _coarse(seconds: float) -> float:
@@ -240,6 +238,13 @@ class RunsScreen(DeepTuneScreen):
             return None
         key = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
         return self._shown.get(str(key))
+
+    @on(DataTable.RowHighlighted)
+    def _highlight(self) -> None:
+        self._show_facts()
+
+    def _show_facts(self) -> None:
+        self.query_one(RunFacts).show(self._current())
 
     @on(DataTable.RowSelected)
     def open(self) -> None:
@@ -320,6 +325,11 @@ class RunsScreen(DeepTuneScreen):
             self.query_one(RunsTable).focus()
         else:
             self.run_worker(self.app.action_quit())
+
+
+def short_best(state: RunState) -> str:
+    """`loss 0.331`, without the epoch."""
+    return best_text(state).partition(" (")[0].removeprefix("val/")
 
 
 def _rank(best: dict[str, Any] | None) -> tuple[Any, ...]:

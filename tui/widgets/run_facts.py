@@ -1,0 +1,52 @@
+"""What is known of the run under the cursor, below the list where there is room."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from deeptune.report.tables import TITLES, safe, value_text
+from deeptune.runs.state import SYMBOLS
+from deeptune.show.words import best_text, duration, is_number
+from tui.widgets.run_row import Row
+
+MOST_METRICS = 6
+
+
+class RunFacts(Static):
+    """State, model, best epoch, test metrics and place, one a line; drawn again only when one of them has changed."""
+
+    _said: tuple[tuple[str, str], ...] | None = None
+
+    def show(self, row: Row | None) -> None:
+        facts = tuple(facts_of(row)) if row is not None else ()
+        if facts != self._said:
+            self._said = facts
+            lines = [Content.assemble((f"{name:10}", "$text-muted"), safe(text)) for name, text in facts]
+            self.update(Content("\n").join(lines))
+
+
+def facts_of(row: Row) -> list[tuple[str, str]]:
+    """(name, text) of all that status and result say of a run."""
+    state = row.state
+    result, status = state.result, state.status
+    model = " · ".join(text for text in (row.backbone, row.method, str(status.get("task") or "")) if text)
+    facts = [
+        ("run", row.run.id),
+        ("state", f"{SYMBOLS[state.word]} {state.word}" + (f": {state.detail}" if state.detail else "")),
+    ]
+    if model:
+        facts.append(("model", model))
+    if best := best_text(state):
+        facts.append(("best", best))
+    test = result.get("test")
+    if isinstance(test, dict):
+        named = [(name, value) for name, value in test.items() if name in TITLES and is_number(value)]
+        facts.append(
+            ("test", "  ".join(f"{TITLES[name]} {value_text(name, value)}" for name, value in named[:MOST_METRICS]))
+        )
+    seconds = result.get("seconds")
+    if isinstance(seconds, (int, float)):
+        facts.append(("took", duration(seconds)))
+    facts.append(("folder", str(row.run.path)))
+    return facts
