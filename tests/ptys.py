@@ -23,13 +23,21 @@ class Terminal:
     """`Terminal(["attach", "latest"], folder, environment)` runs `deeptune attach latest` there, in front of a person.
 
     `hangs_up` False leaves the command out of the terminal's session: it is not sent SIGHUP when that closes.
+    `module` may be another program than `deeptune`; `size` is columns and rows.
     """
 
     def __init__(
-        self, arguments: list[str], folder: Path, environment: dict[str, str], *, hangs_up: bool = True
+        self,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        *,
+        hangs_up: bool = True,
+        module: str = "deeptune",
+        size: tuple[int, int] = (110, 40),
     ) -> None:
         self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 110, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.drawn = ""
 
         def take_terminal() -> None:
@@ -38,7 +46,7 @@ class Terminal:
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deeptune", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=folder,
             env={**environment, "TERM": "xterm-256color"},
             stdin=theirs,

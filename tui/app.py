@@ -110,6 +110,11 @@ class DeepTuneApp(App[None]):
 
         self.push_screen(CompareScreen(runs))
 
+    def colour(self, plain: str) -> str:
+        """The theme's own for one of the plain colours of `show.words.STYLES`, for Rich texts."""
+        name = {"blue": "primary", "green": "success", "yellow": "warning", "red": "error"}.get(plain)
+        return plain if name is None or self.current_theme.ansi else self.theme_variables[name]
+
     # Talking to the person.
 
     def tell(self, text: str, severity: Severity = "information") -> None:

@@ -168,7 +168,7 @@ class RunsScreen(DeepTuneScreen):
 
     def _cells(self, row: Row, width: str) -> list[Text]:
         state = row.state
-        style = STYLES.get(state.word, "")
+        style = self.deeptune.colour(STYLES.get(state.word, ""))
         marked = "◆" if row.run.path in self._marked else ""
         texts = {
             "": Text(marked or SYMBOLS[state.word], style="bold" if marked else style),

@@ -48,5 +48,5 @@ def facts_of(row: Row) -> list[tuple[str, str]]:
     seconds = result.get("seconds")
     if isinstance(seconds, (int, float)):
         facts.append(("took", duration(seconds)))
-    facts.append(("folder", str(row.run.path)))
+    facts.append(("shell", f"deeptune attach {row.run.reference}"))
     return facts
