@@ -1,13 +1,21 @@
-"""How long the command line takes to answer."""
+"""How long the command line and the terminal interface take to answer."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
 import statistics
+import struct
 import subprocess
 import sys
+import tempfile
+import termios
 import time
+from pathlib import Path
 
-from benchmarks.lines import Measured, Settings, line
+from benchmarks.lines import Measured, NotMeasured, Settings, line
 
 
 @line("help", "`deeptune --help` over `python -c pass`", at_most=10)
@@ -23,3 +31,51 @@ def help_over_nothing(settings: Settings) -> Measured:
                 seconds[name].append(time.perf_counter() - started)
     ours, theirs = (statistics.median(seconds[name]) for name in commands)
     return Measured(ours / theirs, f"{1000 * ours:.0f} ms against {1000 * theirs:.0f} ms, medians of {turn}")
+
+
+@line("tui", "`deeptune-tui`: seconds from its start to the first picture with the list of runs", at_most=1.0)
+def first_picture(settings: Settings) -> Measured:
+    """Median over starts on a pseudo-terminal of 80x24, beside 20 runs that are over."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        _make_runs(Path(folder), 20)
+        for turn in range(2 if settings.quick else 8):
+            took = _until_drawn(["-m", "tui", "--output", folder], b"run-019")
+            if turn:
+                seconds.append(took)
+    return Measured(statistics.median(seconds), f"median of {turn}, {min(seconds):.2f} to {max(seconds):.2f}")
+
+
+def _make_runs(root: Path, count: int) -> None:
+    from deeptune.runs import RunDirectory, write_json, write_text
+
+    for number in range(count):
+        run = RunDirectory(root / f"run-{number:03}")
+        run.control.mkdir(parents=True)
+        write_text(run.spec, '[data]\npath = "a.parquet"\n[backbone]\nname = "resnet18"\n')
+        write_json(run.run, {"started": 1.7e9 + number})
+        write_json(run.status, {"state": "done", "backbone": "resnet18", "method": "partial"})
+        write_json(run.result, {"state": "done", "epochs": 10})
+
+
+def _until_drawn(arguments: list[str], words: bytes) -> float:
+    """Seconds from the start of a Python on a terminal to these words on it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    variables = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=variables, start_new_session=True
+    )
+    os.close(theirs)
+    drawn = b""
+    try:
+        while words not in drawn:
+            if not select.select([ours], [], [], 30)[0]:
+                raise NotMeasured("nothing was drawn within 30 s")
+            drawn += os.read(ours, 65536)
+        return time.perf_counter() - started
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)

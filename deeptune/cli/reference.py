@@ -37,13 +37,13 @@ def reference() -> str:
         "Every command answers `--help`. Errors go to stderr as one message: what is wrong, where, and what to do.",
     ]
     for path, command in _commands("deeptune", typer.main.get_command(app)):
-        parts += _command(path, command)
-    parts += ["## Exit codes", _table(("code", "meaning"), [(f"{code}", meaning) for code, meaning in EXIT_CODES])]
+        parts += command_parts(path, command)
+    parts += ["## Exit codes", table_text(("code", "meaning"), [(f"{code}", meaning) for code, meaning in EXIT_CODES])]
     parts += [
         "## Keys of a run spec",
         "In a TOML file as `[section]` and `key = value`, on the command line as `--set section.key=value`. "
         "`deeptune spec schema` writes the same as a JSON Schema.",
-        _table(
+        table_text(
             ("key", "default", "meaning"),
             [(f"`{key}`", _default(default), meaning) for key, default, meaning in field_rows()],
         ),
@@ -59,7 +59,7 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-def _command(path: str, command: Any) -> list[str]:
+def command_parts(path: str, command: Any) -> list[str]:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     words = [_name(argument) if argument.required else f"[{_name(argument)}]" for argument in arguments]
@@ -70,7 +70,7 @@ def _command(path: str, command: Any) -> list[str]:
         names = ", ".join(sorted(option.opts, key=len, reverse=True))
         default = "required" if option.required else "" if option.is_flag else _default(option.default)
         rows.append((f"`{names}{value}`", default, option.help or ""))
-    return [*parts, _table(("", "default", "meaning"), rows)]
+    return [*parts, table_text(("", "default", "meaning"), rows)]
 
 
 def _name(argument: Any) -> str:
@@ -81,7 +81,7 @@ def _default(value: Any) -> str:
     return "" if value in (None, "") else f"`{value}`" if value != "(required)" else "required"
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table_text(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

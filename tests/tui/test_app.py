@@ -180,3 +180,11 @@ def test_what_is_no_run_and_no_spec_is_told(tmp_path, monkeypatch, capsys):
     assert "quickstart" in told
     assert Path("quickstrat").name in told
     assert RunDirectory(tmp_path).path.exists()
+
+
+def test_the_reference_of_keys_is_that_of_the_bindings():
+    """`python -m tui.reference docs/tui-keys.md` makes it again."""
+    from tui.reference import reference
+
+    written = Path(__file__).parents[2] / "docs" / "tui-keys.md"
+    assert written.read_text(encoding="utf-8") == reference()
