@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import platform
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from deeptune import __version__
-from deeptune.checkpoint import Checkpoint, drop_previous, load_checkpoint, read_manifest, save_checkpoint
+from deeptune.checkpoint import drop_previous, read_manifest
 from deeptune.data.cache import FeatureCache, Table
 from deeptune.data.loader import Loader
-from deeptune.data.plan import DataPlan, SplitData
+from deeptune.data.plan import SplitData
 from deeptune.engine import evaluate
 from deeptune.engine.device import memory_in_use, seed_everything
 from deeptune.engine.features import FeatureLoader, Stored, pooled, store_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
-from deeptune.engine.memory import RowLimit, is_out_of_memory
+from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
+from deeptune.engine.outputs import embed_splits, score_splits, split_truth, write_predictions
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
-from deeptune.engine.restore import rebuild_model
+from deeptune.engine.record import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
 from deeptune.engine.snapshot import generators_left_alone
-from deeptune.engine.tables import embedding_table, prediction_table, write_table
-from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
+from deeptune.engine.verify import probe_inputs, save_model, verified_best, verify
 from deeptune.model.build import TunedModel
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
-from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.model import Split
 
-PROBE_ROWS = 8
 SCALE_ROWS = 2048  # rows that the scale of the features is estimated from
 
 
@@ -66,8 +58,8 @@ def execute(
         with FeatureCache(journal.message, journal.stop.check) as cache:
             result = _execute(spec, run, journal, clock, force, argv or sys.argv, cache)
     except BaseException as error:
-        told = _told(error)
-        _record_end(run, journal, told, clock)
+        told = told_error(error)
+        record_end(run, journal, told, clock)
         if told is error:
             raise
         raise told from error
@@ -75,40 +67,6 @@ def execute(
         if own:
             journal.events.close()
     return result
-
-
-class Clock:
-    """When this attempt started, and how long the run has taken with those before it; the system's clock may jump."""
-
-    def __init__(self, before: float = 0.0) -> None:
-        self.started = time.time()
-        self._began, self._before = time.monotonic(), before
-
-    @property
-    def seconds(self) -> float:
-        return round(self._before + time.monotonic() - self._began, 3)
-
-
-def _told(error: BaseException) -> BaseException:
-    """The error to tell: want of memory, wherever it struck, is nothing that a traceback helps with."""
-    if not is_out_of_memory(error):
-        return error
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return TrainingError(
-        f"out of memory: {first}",
-        hint="Free some memory, or choose a smaller train.batch_size, backbone or backbone.image_size.",
-    )
-
-
-def _record_end(run: RunDirectory, journal: Journal, error: BaseException, clock: Clock) -> None:
-    state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
-    message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
-    if isinstance(error, DeepTuneError):
-        message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
-    with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
-        journal.events.write("end", state=state, message=message)
-        journal.status.update(state=state, message=message, force=True)
-        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
 
 
 def _execute(
@@ -124,7 +82,7 @@ def _execute(
     earlier = Earlier.read(run, journal, force=force)
     if earlier is None:
         write_text(run.spec, dump_spec(spec))
-        write_json(run.run, _provenance(argv, clock))
+        write_json(run.run, provenance(argv, clock))
 
     ready = prepare(spec, journal=journal, earlier=earlier)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
@@ -133,7 +91,7 @@ def _execute(
     for warning in plan.warnings:
         journal.warn(warning)
     checkpoint = find_checkpoint(run, journal) if earlier else None
-    _write_inputs(run, ready, argv, clock, earlier, checkpoint)
+    write_inputs(run, ready, argv, clock, earlier, checkpoint)
     journal.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
     journal.events.write(
         "start",
@@ -178,7 +136,7 @@ def _execute(
     elif spec.head.standardise:
         model.head.standardise(_sampled_features(ready, stored))
     with generators_left_alone():
-        probe = _probe(ready)
+        probe = probe_inputs(ready)
     resume = snapshot_of(checkpoint) if checkpoint else None
     history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe, limit, resume)
     if history.stopped_early:
@@ -189,16 +147,14 @@ def _execute(
     history.best = replace(history.best, **read_manifest(run.best)["best"])
 
     journal.phase("test")
-    metrics, outputs = _score_splits(ready, model, scored, criterion, journal, limit)
+    metrics, outputs = score_splits(ready, model, scored, criterion, journal, limit)
     journal.keep(lambda: write_json(run.metrics, metrics))
-    predictions = _split_predictions(ready, outputs["test"], "test")
-    journal.keep(lambda: write_table(predictions, run.predictions))
-
+    write_predictions(ready, run, outputs["test"], journal)
     if spec.embed.splits:
         journal.phase("embed")
-        _embed_splits(ready, run, model, scored, outputs, journal, limit)
+        embed_splits(ready, run, model, scored, outputs, journal, limit)
 
-    result = _result(ready, run, history, metrics, model, clock, journal)
+    result = run_result(ready, run, history, metrics, model, clock, journal)
     journal.keep(lambda: write_json(run.result, result))
     for folder in (run.best, run.last):
         drop_previous(folder)
@@ -207,7 +163,7 @@ def _execute(
         write_report(run.path)
     except Exception as error:  # every result is on the disk by now: a picture of them must not cost the run
         journal.warn(f"report.html could not be written: {type(error).__name__}: {error}")
-    journal.events.write("end", state="done", test=_headline(metrics.get("test", {})))
+    journal.events.write("end", state="done", test=headline(metrics.get("test", {})))
     journal.status.update(state="done", phase="done", force=True)
     return result
 
@@ -254,15 +210,15 @@ def _fit(
 
     def on_best(best: Best) -> None:
         nonlocal verified
-        journal.keep(lambda: _save(ready, run.best, model, best))
+        journal.keep(lambda: save_model(ready, run.best, model, best))
         if not verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
-            _verify(ready, run, model, probe)
+            verify(ready, run, model, probe)
             verified = True
         journal.events.write("checkpoint", which="best", epoch=best.epoch, metric=best.metric, value=best.value)
         journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
 
     def store(taken: Snapshot, history: History) -> None:
-        journal.keep(lambda: _save(ready, run.last, model, history.best, taken))
+        journal.keep(lambda: save_model(ready, run.last, model, history.best, taken))
         drop_previous(run.best)  # the best one is now known to the last one
         journal.events.write("checkpoint", which="last", epoch=history.epoch, step=history.steps)
         # Also the step: a stop may come between two reports, and is told by what was stored.
@@ -281,7 +237,7 @@ def _fit(
             broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
             journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
             return {"loss": math.nan}
-        scores = evaluate.score(outputs, _truth(plan, "val", outputs.rows), plan.labels)
+        scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels)
         return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
 
     return fit(
@@ -316,161 +272,6 @@ def _sampled_features(ready: Prepared, stored: Stored) -> torch.Tensor:
     return features.to(ready.compute.device)
 
 
-def _truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:
-    data = plan.splits[split]
-    return data.targets[np.searchsorted(data.rows, rows)]
-
-
-def _probe(ready: Prepared) -> dict[str, torch.Tensor]:
-    """Inputs of a few training rows, through the whole preprocessing, on the device."""
-    batch = next(iter(split_loader(ready, "train", shuffle=False)))
-    return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
-
-
-def _save(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: Snapshot | None = None) -> None:
-    """Store the model as it is; with a snapshot, so that training can go on from it."""
-    spec = ready.spec
-    manifest = {
-        "deeptune": __version__,
-        "task": spec.task,
-        "outputs": ready.plan.outputs,
-        "backbone": {
-            **spec.backbone.model_dump(),
-            "fingerprint": ready.backbone.fingerprint,
-            **({"seed": spec.train.seed} if spec.backbone.weights == "random" else {}),
-        },
-        "head": spec.head.model_dump(),
-        "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
-        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
-        **({"training": taken.values} if taken else {}),
-    }
-    save_checkpoint(
-        folder,
-        model.tuned_state(),
-        manifest,
-        method=spec.tuning.method,
-        training=taken.tensors if taken else None,
-        # The best one of the time of `last` is kept until `last` knows the new one.
-        keep="newest" if taken else "oldest",
-    )
-
-
-def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), ready.compute.autocast():
-        logits = model(probe)
-    model.train(was_training)
-    return logits
-
-
-def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
-    model, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=ready.compute.device)
-    return model
-
-
-def _verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]) -> TunedModel:
-    """Load `best` into a model built from nothing and compare logits with the one in memory, bit by bit."""
-    with generators_left_alone():
-        stored = _rebuild(ready, run)
-        expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
-    if not torch.equal(expected, found):
-        difference = (expected.float() - found.float()).abs().max().item()
-        raise CheckpointError(
-            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows "
-            f"differ by up to {difference:.3g}",
-            hint="The run is stopped rather than reported with weights that are not its own.",
-        )
-    return stored
-
-
-def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]) -> TunedModel:
-    """The model that is scored, embedded and handed over: `best` as it is on disk.
-
-    The model in memory is set to the same tensors first, so that the comparison is with what was trained.
-    """
-    ready.model.load_tuned_state(load_checkpoint(run.best).state)
-    return _verify(ready, run, ready.model, probe)
-
-
-def _score_splits(
-    ready: Prepared,
-    model: TunedModel,
-    scored: dict[str, Any],
-    criterion: Criterion,
-    journal: Journal,
-    limit: RowLimit,
-) -> tuple[dict[str, Any], dict[str, evaluate.Outputs]]:
-    """Metrics of val and test, and the outputs of every split that was passed (embeddings with them)."""
-    metrics: dict[str, Any] = {}
-    outputs: dict[str, evaluate.Outputs] = {}
-    for split in ("val", "test"):
-        rows = ready.plan.splits[split].rows
-        embed = split in ready.spec.embed.splits
-        outputs[split] = evaluate.run(
-            model,
-            scored[split],
-            ready.compute,
-            criterion=criterion,
-            embed=embed,
-            limit=limit,
-            total=len(rows),
-            progress=journal.progress,
-        )
-        if len(rows):
-            metrics[split] = evaluate.score(
-                outputs[split], _truth(ready.plan, split, outputs[split].rows), ready.plan.labels
-            )
-            journal.events.write("metrics", split=split, metrics=_headline(metrics[split]))
-    return metrics, outputs
-
-
-def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
-
-
-def _split_predictions(ready: Prepared, outputs: evaluate.Outputs, split: Split) -> Any:
-    plan = ready.plan
-    return prediction_table(
-        plan.all_rows(split), outputs, plan.labels, truth=plan.truth(split), errors=plan.errors(split)
-    )
-
-
-def _embed_splits(
-    ready: Prepared,
-    run: RunDirectory,
-    model: TunedModel,
-    scored: dict[str, Any],
-    outputs: dict[str, evaluate.Outputs],
-    journal: Journal,
-    limit: RowLimit,
-) -> None:
-    plan = ready.plan
-    for split in ready.spec.embed.splits:
-        data = plan.splits[split]
-        if not len(data.rows):
-            continue
-        if split not in outputs or outputs[split].embeddings is None:
-            outputs[split] = evaluate.run(
-                model,
-                scored[split],
-                ready.compute,
-                embed=True,
-                limit=limit,
-                total=len(data.rows),
-                progress=journal.progress,
-            )
-        table = embedding_table(
-            plan.all_rows(split),
-            outputs[split],
-            data.source,
-            label=plan.label,
-            leave_out={plan.input},
-            errors=plan.errors(split),
-        )
-        journal.keep(functools.partial(write_table, table, run.embeddings(split)))
-
-
 def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Journal) -> None:
     for split, loader in loaders.items():
         if loader.truncated:
@@ -492,80 +293,3 @@ def _tell_lengths(loader: Loader, batches: Batches, ready: Prepared, journal: Jo
         f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
         f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
     )
-
-
-def _write_inputs(
-    run: RunDirectory,
-    ready: Prepared,
-    argv: list[str],
-    clock: Clock,
-    earlier: Earlier | None,
-    checkpoint: Checkpoint | None,
-) -> None:
-    """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
-    spec = ready.spec
-    write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
-    write_json(run.labels, ready.plan.labels.to_json())
-    write_table(ready.plan.splits_table(), run.splits)
-    ready.backbone.save_config(run.backbone)
-    provenance = _provenance(argv, clock)
-    provenance["device"] = {
-        "name": str(ready.compute.device),
-        "reason": ready.compute.reason,
-        "precision": ready.compute.precision,
-    }
-    provenance["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
-    provenance["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
-    if earlier is not None:
-        earlier.warn_of_versions(provenance["versions"])
-        step = checkpoint.manifest["training"]["history"]["steps"] if checkpoint else 0
-        provenance["attempts"] = [*earlier.record.get("attempts", []), earlier.attempt(provenance, step)]
-        provenance["started"] = earlier.record["started"]
-    write_json(run.run, provenance)
-
-
-def _provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
-    packages = ("torch", "torchvision", "transformers", "timm", "peft", "pyarrow", "numpy", "scikit-learn")
-    return {
-        **ProcessIdentity.here().to_json(),
-        "started": clock.started,
-        "argv": argv,
-        "versions": {"deeptune": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in packages},
-    }
-
-
-def _result(
-    ready: Prepared,
-    run: RunDirectory,
-    history: History,
-    metrics: dict[str, Any],
-    model: TunedModel,
-    clock: Clock,
-    journal: Journal,
-) -> dict[str, Any]:
-    trainable, total = model.counts()
-    plan = ready.plan
-    artefacts = {
-        "checkpoint": run.best,
-        "predictions": run.predictions,
-        "metrics": run.metrics,
-        "report": run.report,
-        **{f"embeddings_{split}": run.embeddings(split) for split in SPLITS if run.embeddings(split).exists()},
-    }
-    return {
-        "state": "done",
-        "best": {"epoch": history.best.epoch, "metric": history.best.metric, "value": history.best.value},
-        "epochs": len(history.epochs),
-        "stopped_early": history.stopped_early,
-        "steps": history.steps,
-        "skipped_steps": history.skipped,
-        "test": _headline(metrics.get("test", {})),
-        "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
-        "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
-        "on_bad_sample": ready.spec.data.on_bad_sample,
-        "parameters": {"trainable": trainable, "total": total},
-        "warnings": journal.warnings,
-        "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
-        "seconds": clock.seconds,
-    }

@@ -500,13 +500,13 @@ def test_what_replaces_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monk
 def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch, jump, spec_of):
     run = new_run(tmp_path, spec_of("partial", epochs=6, early_stopping={"patience": 0}))
     clock, moved = time.time, []
-    store = train._save
+    store = train.save_model
 
     def save_and_jump(*arguments, **options):
         moved.append(1)
         return store(*arguments, **options)
 
-    monkeypatch.setattr(train, "_save", save_and_jump)
+    monkeypatch.setattr(train, "save_model", save_and_jump)
     monkeypatch.setattr(time, "time", lambda: clock() + (jump if moved else 0.0))
     started = time.monotonic()
     result = execute(load_spec(run.spec), run)

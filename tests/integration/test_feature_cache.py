@@ -19,7 +19,8 @@ from deeptune.data.cache import entries, key_of
 from deeptune.data.source import Source
 from deeptune.engine import features
 from deeptune.engine.prepare import SPLITS, prepare
-from deeptune.engine.train import PROBE_ROWS, execute
+from deeptune.engine.train import execute
+from deeptune.engine.verify import PROBE_ROWS
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, new_run_directory, read_events
 from deeptune.spec.toml import validate

@@ -1,0 +1,138 @@
+"""What a run writes of itself: what it is made of, how it ended, what came out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+from deeptune import __version__
+from deeptune.checkpoint import Checkpoint
+from deeptune.engine.journal import Journal
+from deeptune.engine.loop import History
+from deeptune.engine.memory import is_out_of_memory
+from deeptune.engine.prepare import SPLITS, Prepared
+from deeptune.engine.resume import Earlier
+from deeptune.engine.tables import write_table
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
+from deeptune.model.build import TunedModel
+from deeptune.runs import RunDirectory, write_json, write_text
+from deeptune.runs.process import ProcessIdentity
+from deeptune.spec import dump_spec
+
+
+class Clock:
+    """When this attempt started, and how long the run has taken with those before it; the system's clock may jump."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.started = time.time()
+        self._began, self._before = time.monotonic(), before
+
+    @property
+    def seconds(self) -> float:
+        return round(self._before + time.monotonic() - self._began, 3)
+
+
+def told_error(error: BaseException) -> BaseException:
+    """The error to tell: want of memory, wherever it struck, is nothing that a traceback helps with."""
+    if not is_out_of_memory(error):
+        return error
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return TrainingError(
+        f"out of memory: {first}",
+        hint="Free some memory, or choose a smaller train.batch_size, backbone or backbone.image_size.",
+    )
+
+
+def record_end(run: RunDirectory, journal: Journal, error: BaseException, clock: Clock) -> None:
+    state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
+    message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
+    if isinstance(error, DeepTuneError):
+        message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
+    with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
+        journal.events.write("end", state=state, message=message)
+        journal.status.update(state=state, message=message, force=True)
+        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
+
+
+def write_inputs(
+    run: RunDirectory,
+    ready: Prepared,
+    argv: list[str],
+    clock: Clock,
+    earlier: Earlier | None,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
+    spec = ready.spec
+    write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
+    write_json(run.labels, ready.plan.labels.to_json())
+    write_table(ready.plan.splits_table(), run.splits)
+    ready.backbone.save_config(run.backbone)
+    made = provenance(argv, clock)
+    made["device"] = {
+        "name": str(ready.compute.device),
+        "reason": ready.compute.reason,
+        "precision": ready.compute.precision,
+    }
+    made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    made["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
+    if earlier is not None:
+        earlier.warn_of_versions(made["versions"])
+        step = checkpoint.manifest["training"]["history"]["steps"] if checkpoint else 0
+        made["attempts"] = [*earlier.record.get("attempts", []), earlier.attempt(made, step)]
+        made["started"] = earlier.record["started"]
+    write_json(run.run, made)
+
+
+def provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
+    packages = ("torch", "torchvision", "transformers", "timm", "peft", "pyarrow", "numpy", "scikit-learn")
+    return {
+        **ProcessIdentity.here().to_json(),
+        "started": clock.started,
+        "argv": argv,
+        "versions": {"deeptune": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in packages},
+    }
+
+
+def run_result(
+    ready: Prepared,
+    run: RunDirectory,
+    history: History,
+    metrics: dict[str, Any],
+    model: TunedModel,
+    clock: Clock,
+    journal: Journal,
+) -> dict[str, Any]:
+    trainable, total = model.counts()
+    plan = ready.plan
+    artefacts = {
+        "checkpoint": run.best,
+        "predictions": run.predictions,
+        "metrics": run.metrics,
+        "report": run.report,
+        **{f"embeddings_{split}": run.embeddings(split) for split in SPLITS if run.embeddings(split).exists()},
+    }
+    return {
+        "state": "done",
+        "best": {"epoch": history.best.epoch, "metric": history.best.metric, "value": history.best.value},
+        "epochs": len(history.epochs),
+        "stopped_early": history.stopped_early,
+        "steps": history.steps,
+        "skipped_steps": history.skipped,
+        "test": headline(metrics.get("test", {})),
+        "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
+        "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
+        "on_bad_sample": ready.spec.data.on_bad_sample,
+        "parameters": {"trainable": trainable, "total": total},
+        "warnings": journal.warnings,
+        "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
+        "seconds": clock.seconds,
+    }
+
+
+def headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}

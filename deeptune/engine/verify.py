@@ -1,0 +1,91 @@
+"""The stored model, and the proof that it is the one that was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from deeptune import __version__
+from deeptune.checkpoint import load_checkpoint, save_checkpoint
+from deeptune.engine.loop import Best, Snapshot
+from deeptune.engine.prepare import Prepared, split_loader
+from deeptune.engine.restore import rebuild_model
+from deeptune.engine.snapshot import generators_left_alone
+from deeptune.errors import CheckpointError
+from deeptune.model.build import TunedModel
+from deeptune.runs import RunDirectory
+
+PROBE_ROWS = 8
+
+
+def probe_inputs(ready: Prepared) -> dict[str, torch.Tensor]:
+    """Inputs of a few training rows, through the whole preprocessing, on the device."""
+    batch = next(iter(split_loader(ready, "train", shuffle=False)))
+    return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
+
+
+def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: Snapshot | None = None) -> None:
+    """Store the model as it is; with a snapshot, so that training can go on from it."""
+    spec = ready.spec
+    manifest = {
+        "deeptune": __version__,
+        "task": spec.task,
+        "outputs": ready.plan.outputs,
+        "backbone": {
+            **spec.backbone.model_dump(),
+            "fingerprint": ready.backbone.fingerprint,
+            **({"seed": spec.train.seed} if spec.backbone.weights == "random" else {}),
+        },
+        "head": spec.head.model_dump(),
+        "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
+        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
+        **({"training": taken.values} if taken else {}),
+    }
+    save_checkpoint(
+        folder,
+        model.tuned_state(),
+        manifest,
+        method=spec.tuning.method,
+        training=taken.tensors if taken else None,
+        # The best one of the time of `last` is kept until `last` knows the new one.
+        keep="newest" if taken else "oldest",
+    )
+
+
+def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), ready.compute.autocast():
+        logits = model(probe)
+    model.train(was_training)
+    return logits
+
+
+def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
+    model, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=ready.compute.device)
+    return model
+
+
+def verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]) -> TunedModel:
+    """Load `best` into a model built from nothing and compare logits with the one in memory, bit by bit."""
+    with generators_left_alone():
+        stored = _rebuild(ready, run)
+        expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
+    if not torch.equal(expected, found):
+        difference = (expected.float() - found.float()).abs().max().item()
+        raise CheckpointError(
+            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows "
+            f"differ by up to {difference:.3g}",
+            hint="The run is stopped rather than reported with weights that are not its own.",
+        )
+    return stored
+
+
+def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]) -> TunedModel:
+    """The model that is scored, embedded and handed over: `best` as it is on disk.
+
+    The model in memory is set to the same tensors first, so that the comparison is with what was trained.
+    """
+    ready.model.load_tuned_state(load_checkpoint(run.best).state)
+    return verify(ready, run, ready.model, probe)
