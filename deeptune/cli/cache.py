@@ -11,7 +11,7 @@ from deeptune.cli.console import console, safe, say, say_json, short_path
 from deeptune.errors import SpecError
 
 if TYPE_CHECKING:
-    from deeptune.data.cache import EntryInfo
+    from deeptune.data.entries import EntryInfo
 
 KEY_SHOWN = 12
 
@@ -27,7 +27,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
     It is in `$DEEPTUNE_CACHE`, else in `$XDG_CACHE_HOME/deeptune`, else in `~/.cache/deeptune`, and takes at most
     `$DEEPTUNE_CACHE_LIMIT` (20 GB): beyond that, what was not used for longest goes.
     """
-    from deeptune.data.cache import CacheRefused, cache_folder, cache_limit, entries, size_text
+    from deeptune.data.entries import CacheRefused, cache_folder, cache_limit, entries, size_text
 
     try:
         limit = cache_limit()
@@ -85,7 +85,7 @@ def clear(
 
     What a run in progress uses stays.
     """
-    from deeptune.data.cache import entries, remove_leftovers, size_text
+    from deeptune.data.entries import entries, remove_leftovers, size_text
 
     there = entries()
     for key in keys or ():

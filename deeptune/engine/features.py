@@ -17,7 +17,8 @@ from torch import Tensor
 
 from deeptune import __version__
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
-from deeptune.data.cache import CacheRefused, DiskTable, FeatureCache, Table, key_of, size_text
+from deeptune.data.cache import DiskTable, FeatureCache, Table
+from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.loader import Batch, Loader, TokenisedRows, batch_slices, epoch_order, make_loader, tokenise_rows
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute

@@ -126,10 +126,10 @@ def _go_and_die(run: RunDirectory, number: int) -> None:
 
 
 def _go_and_die_at_block(run: RunDirectory, cache: Path, number: int) -> None:
-    from deeptune.data import cache as cache_module
+    from deeptune.data import entries
 
     os.environ["DEEPTUNE_CACHE"] = str(cache)
-    cache_module.FLUSH_EVERY = 0.0
+    entries.FLUSH_EVERY = 0.0
     left, pwrite, fsync = number, os.pwrite, os.fsync
 
     def dying_write(handle: int, content: memoryview, place: int) -> int:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deeptune.backbones.base import Backbone
-from deeptune.data.cache import entries, key_of
+from deeptune.data.entries import entries, key_of
 from deeptune.data.source import Source
 from deeptune.engine import features
 from deeptune.engine.prepare import SPLITS, prepare

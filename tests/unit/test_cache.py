@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 
 from deeptune.data import cache as cache_module
-from deeptune.data.cache import (
+from deeptune.data import entries as entries_module
+from deeptune.data.cache import DiskTable, FeatureCache, Table
+from deeptune.data.entries import (
     CacheRefused,
-    DiskTable,
-    FeatureCache,
-    Table,
     cache_folder,
     cache_limit,
     entries,
@@ -92,8 +91,8 @@ def test_memory_and_disk_hold_the_same():
 def test_what_was_flushed_outlives_the_process_and_the_rest_is_missing():
     code = f"""
 import os, signal, numpy as np
-from deeptune.data import cache
-cache.FLUSH_EVERY = 1e9
+from deeptune.data import cache, entries
+entries.FLUSH_EVERY = 1e9
 table = cache.FeatureCache().open({KEY!r}, np.arange(0, 20, 2), 3, 4, lambda: np.array({ORDER.tolist()}), {{}})
 table.put(0, np.array({content(0).tolist()}))
 table.flush()
@@ -127,7 +126,7 @@ def test_data_are_on_the_disk_before_they_are_recorded(monkeypatch, folder):
 
 
 def test_blocks_are_recorded_now_and_then_without_being_asked(monkeypatch):
-    monkeypatch.setattr(cache_module, "FLUSH_EVERY", 0.0)
+    monkeypatch.setattr(entries_module, "FLUSH_EVERY", 0.0)
     with FeatureCache() as cache:
         table = open_entry(cache)
         fill(table, [0])
@@ -274,7 +273,7 @@ def test_a_run_waits_for_another_that_computes_the_same(other_run):
 
 def test_a_run_that_waits_goes_on_where_the_other_was_killed(other_run, monkeypatch):
     process, _ = other_run(False)
-    monkeypatch.setattr(cache_module, "LOOK", 0.01)
+    monkeypatch.setattr(entries_module, "LOOK", 0.01)
     with FeatureCache(lambda text: process.kill()) as cache:
         assert open_entry(cache).missing() == [0, 1, 2]
 
