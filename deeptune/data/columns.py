@@ -18,6 +18,7 @@ import pyarrow.types as pt
 
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536
+_BUFFER = 2**20
 
 
 class TooLarge(Exception):
@@ -33,19 +34,24 @@ def read_column(file: Path, name: str) -> list[pa.Array]:
     """A column in chunks. Raises TooLarge when its values take more memory than is free, and what Arrow raises."""
     free, size = room(), 0
     chunks: list[pa.Array] = []
-    with pq.ParquetFile(file) as parquet:
+    for chunk in iterate_column(file, name):
+        size += _decoded_size(chunk)
+        if size > free:
+            raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
+        chunks.append(chunk)
+    return chunks
+
+
+def iterate_column(file: Path, name: str, *, at_once: int = _ROWS) -> Iterator[pa.Array]:
+    """A column in chunks of at most `at_once` rows, one after the other. Raises what Arrow raises."""
+    with pq.ParquetFile(file, buffer_size=_BUFFER) as parquet:  # else a row group's pages are all read at its start
         longest = max(_dictionary_values(file, parquet, name), default=0)
-        rows = max(1, min(_ROWS, PIECE // max(1, longest)))
+        rows = max(1, min(at_once, PIECE // max(1, longest)))
         for batch in parquet.iter_batches(batch_size=rows, columns=[name], use_threads=False):
             chunk = batch.column(name)
-            chunk.validate(
-                full=True
-            )  # text that is no UTF-8, or an index out of its dictionary, would fail or crash later
-            size += _decoded_size(chunk)
-            if size > free:
-                raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
-            chunks.append(chunk)
-    return chunks
+            # Text that is no UTF-8, or an index out of its dictionary, would fail or crash later
+            chunk.validate(full=True)
+            yield chunk
 
 
 def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterator[int]:

@@ -18,7 +18,7 @@ from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, decode_image, resize_crop, to_tensor
 from deeptune.data.inputs import input_column, modality_of
-from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share
+from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.source import Source
 from deeptune.data.text import Tokens, collate, padded_width, tokenise
 from deeptune.errors import DataError, TrainingError
@@ -129,7 +129,7 @@ def make_loader(
     default where the targets are classes. `workers` processes decode images.
 
     Texts are tokenised here, at once, unless `tokenised` holds their ids. With `by_length` a batch holds texts of like
-    length and so little padding: from short to long, or, when shuffled, in the order of `bucketed_order`. Batches are
+    length and so little padding: in the order of `windowed_order` or, when shuffled, of `bucketed_order`. Batches are
     padded to a multiple of `pad_multiple` tokens.
     """
     rows = np.asarray(rows, np.int64)
@@ -296,7 +296,7 @@ class _EpochSampler(Sampler[list[_Key]]):
 
     def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, lengths: Tensor | None) -> None:
         self.n, self.batch_size, self.shuffle, self.seed, self.lengths = n, batch_size, shuffle, seed, lengths
-        self.unshuffled = torch.arange(n) if lengths is None else lengths.argsort(stable=True)
+        self.unshuffled = torch.arange(n) if lengths is None else windowed_order(lengths)
         self.epoch = self.first = 0
         self.slices = batch_slices(n, batch_size, training=shuffle)
 

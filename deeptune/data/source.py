@@ -6,22 +6,22 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeptune.data.columns import TooLarge, read_column, room
+from deeptune.data.columns import TooLarge, iterate_column, read_column, room
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
 _MAGIC = b"PAR1"
 _ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
-_T = TypeVar("_T")
+_ROWS_AT_ONCE = 4096
 _Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
 
@@ -76,20 +76,35 @@ class Source:
         if name not in self._columns:
             chunks: list[pa.Array] = []
             for file in self.files:
-                chunks += self._read(file, f"column {name!r}", lambda path: read_column(path, name))
+                with self._reading(file, f"column {name!r}"):
+                    chunks += read_column(file, name)
             column = pa.chunked_array(chunks, type=self.schema.field(name).type)
-            if len(column) != self.num_rows:
-                raise DataError(
-                    f"{self.key}: column {name!r} of {self.describe()} has {len(column):,} rows, and the end of the "
-                    f"file says {self.num_rows:,}",
-                    hint="The file is damaged: write it again.",
-                )
-            # Arrow cannot take rows of a view type yet, nor of more than 2 GiB that are counted in 32 bits
-            plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(column.type)
+            self._require_all(name, len(column))
+            kind = _takeable(column.type)
             if column.nbytes >= 2**31:
-                plain = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(column.type, plain)
-            self._columns[name] = column if plain is None else column.cast(plain)
+                kind = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(kind, kind)
+            self._columns[name] = column if kind == column.type else column.cast(kind)
         return self._columns[name]
+
+    def chunks(self, name: str) -> Iterator[pa.Array]:
+        """A column in pieces of some thousand rows, in the order of the rows, none of which is kept. Raises as
+        `column` does."""
+        self.require(name)
+        kind, rows = _takeable(self.schema.field(name).type), 0
+        for file in self.files:
+            with self._reading(file, f"column {name!r}"):
+                for chunk in iterate_column(file, name, at_once=_ROWS_AT_ONCE):
+                    rows += len(chunk)
+                    yield chunk if kind == chunk.type else chunk.cast(kind)
+        self._require_all(name, rows)
+
+    def _require_all(self, name: str, rows: int) -> None:
+        if rows != self.num_rows:
+            raise DataError(
+                f"{self.key}: column {name!r} of {self.describe()} has {rows:,} rows, and the end of the "
+                f"file says {self.num_rows:,}",
+                hint="The file is damaged: write it again.",
+            )
 
     def require(self, name: str, *, key: str | None = None) -> None:
         """Raise DataError, with the nearest names, when there is no such column; `key` is the setting that named it."""
@@ -154,16 +169,20 @@ class Source:
     def fingerprint(self) -> str:
         """`sha256:` of the files' contents, in order; read once. Raises DataError as `column` does."""
         if self._fingerprint is None:
-            digests = [self._read(file, "the content", _digest) for file in self.files]
+            digests = []
+            for file in self.files:
+                with self._reading(file, "the content"):
+                    digests.append(_digest(file))
             whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
             self._fingerprint = f"sha256:{whole}"
         return self._fingerprint
 
-    def _read(self, file: Path, what: str, read: Callable[[Path], _T]) -> _T:
-        """What `read` gives of a file that was the one that was opened, before and after."""
+    @contextmanager
+    def _reading(self, file: Path, what: str) -> Iterator[None]:
+        """Read a file that is the one that was opened, before and after."""
         self._require_unchanged(file)
         try:
-            found = read(file)
+            yield
         except (TooLarge, MemoryError) as error:
             raise DataError(
                 f"{self.key}: {what} of {file} does not fit in memory: {_first_line(error)}",
@@ -176,7 +195,6 @@ class Source:
                 hint="The file is damaged or was cut off: write it again.",
             ) from error
         self._require_unchanged(file)
-        return found
 
     def _require_unchanged(self, file: Path) -> None:
         try:
@@ -191,6 +209,12 @@ class Source:
             "and rows of two files must not be mixed",
             hint=f"Put the former file back, then {'`deeptune resume` the run' if run else 'start again'}.",
         )
+
+
+def _takeable(kind: pa.DataType) -> pa.DataType:
+    """The type to read a column in: Arrow cannot take rows of a view type yet (nor of more than 2 GiB that are counted
+    in 32 bits)."""
+    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(kind, kind)
 
 
 def _identity(found: os.stat_result) -> _Identity:

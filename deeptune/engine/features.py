@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +19,9 @@ from deeptune import __version__
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
+from deeptune.data.inputs import Progress
 from deeptune.data.loader import Batch, Loader, TokenisedRows, batch_slices, epoch_order, make_loader, tokenise_rows
+from deeptune.data.order import WINDOW
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
@@ -86,20 +88,51 @@ class Stored:
     views: list[Table]
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen backbone on its device, and how the samples of a column come to it.
+
+    `seed` and `flip` are those of `augmentation`; `tokenised` are the texts whose token ids are known.
+    """
+
+    backbone: Backbone
+    compute: Compute
+    input: str
+    workers: int = 0
+    augmentation: str = "none"
+    seed: int = 0
+    flip: bool = False
+    tokenised: Mapping[Source, TokenisedRows] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ready: Prepared) -> Frozen:
+        train = ready.spec.train
+        return cls(
+            ready.backbone,
+            ready.compute,
+            ready.plan.input,
+            int(train.workers),
+            train.augmentation,
+            train.seed,
+            ready.spec.task == "classification",
+            ready.tokenised,
+        )
+
+
 class _Pass:
-    """One passage of rows of a source through the backbone of a run: what decides its bits, and the doing of it.
+    """One passage of rows of a source through a frozen backbone: what decides its bits, and the doing of it.
 
     `blank` rows pass as an empty sample. `view` is the epoch whose augmentation the images get, or None for none.
     """
 
     def __init__(
-        self, ready: Prepared, source: Source, rows: np.ndarray, blank: frozenset[int], view: int | None = None
+        self, frozen: Frozen, source: Source, rows: np.ndarray, blank: frozenset[int], view: int | None = None
     ) -> None:
-        self.ready, self.source, self.rows, self.blank, self.view = ready, source, rows, blank, view
-        self.block = rows_at_once(ready.compute.device)
-        self.width = ready.backbone.width
+        self.frozen, self.source, self.rows, self.blank, self.view = frozen, source, rows, blank, view
+        self.block = rows_at_once(frozen.compute.device)
+        self.width = frozen.backbone.width
         self._own: TokenisedRows | None = None
-        self.pad_multiple = 8 if ready.compute.device.type == "cuda" else 1
+        self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
 
     @property
     def bytes(self) -> int:
@@ -107,45 +140,45 @@ class _Pass:
 
     def ingredients(self) -> dict[str, Any]:
         """All that decides the bits of the table."""
-        ready, train = self.ready, self.ready.spec.train
+        frozen = self.frozen
         augmentation = {
-            "name": train.augmentation,
-            "seed": train.seed,
-            "flip": ready.spec.task == "classification",
+            "name": frozen.augmentation,
+            "seed": frozen.seed,
+            "flip": frozen.flip,
             "epoch": self.view,
         }
         return {
-            "backbone": _backbone(ready.backbone),
-            "preprocessing": _preprocessing(ready.backbone.preprocessing),
+            "backbone": _backbone(frozen.backbone),
+            "preprocessing": _preprocessing(frozen.backbone.preprocessing),
             "augmentation": None if self.view is None else augmentation,
-            "device": ready.compute.device.type,
-            "precision": ready.compute.precision,
+            "device": frozen.compute.device.type,
+            "precision": frozen.compute.precision,
             "data": self.source.fingerprint(),
-            "input": ready.plan.input,
+            "input": frozen.input,
             "rows": hashlib.sha256(self.rows.tobytes()).hexdigest(),
             "blank": hashlib.sha256(repr(sorted(self.blank)).encode()).hexdigest(),
-            "block": [self.block, self.pad_multiple],
-            "versions": _versions(ready.backbone),
+            "block": [self.block, self.pad_multiple, WINDOW],
+            "versions": _versions(frozen.backbone),
         }
 
     def what(self) -> dict[str, Any]:
         """For a person who looks at the cache."""
-        backbone, preprocessing = self.ready.backbone, self.ready.backbone.preprocessing
+        backbone, preprocessing = self.frozen.backbone, self.frozen.backbone.preprocessing
         if isinstance(preprocessing, ImagePreprocessing):
             size = f"{preprocessing.image_size} px"
         else:
             assert preprocessing is not None
             size = f"{preprocessing.max_length} tokens"
-        view = "" if self.view is None else f", {self.ready.spec.train.augmentation} view {self.view}"
+        view = "" if self.view is None else f", {self.frozen.augmentation} view {self.view}"
         name = backbone.info.name.rstrip("/").rpartition("/")[2].removeprefix("hf:")
         return {
-            "what": f"{name}, {size}, {backbone.pooling}{view}: {self.source.files[0].name} ({self.ready.plan.input})",
+            "what": f"{name}, {size}, {backbone.pooling}{view}: {self.source.files[0].name} ({self.frozen.input})",
             "data": self.source.describe(),
             "ingredients": self.ingredients(),
         }
 
     def order(self) -> np.ndarray:
-        """Which of the rows stands at each place: texts go from short to long, so that a block holds little padding."""
+        """Which of the rows stands at each place: texts of like length together, so that blocks hold little padding."""
         return np.searchsorted(self.rows, self._loader(self.rows, by_length=True).order(0))
 
     def features(self, table: Table, blocks: list[int], limit: RowLimit) -> Iterator[Tensor]:
@@ -153,36 +186,36 @@ class _Pass:
         loader = self._loader(table.rows_of(blocks))
         loader.on_restart = limit.tell
         loader.set_epoch(self.view or 0)
-        return pooled(self.ready.backbone, loader, self.ready.compute, limit)
+        return pooled(self.frozen.backbone, loader, self.frozen.compute, limit)
 
     def _loader(self, rows: np.ndarray, *, by_length: bool = False) -> Loader:
-        ready, preprocessing = self.ready, self.ready.backbone.preprocessing
+        frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
         assert preprocessing is not None
         return make_loader(
             self.source,
-            ready.plan.input,
+            frozen.input,
             rows,
             preprocessing,
             batch_size=self.block,
-            seed=ready.spec.train.seed,
-            augmentation="none" if self.view is None else ready.spec.train.augmentation,
-            flip=ready.spec.task == "classification",
-            workers=int(ready.spec.train.workers),
+            seed=frozen.seed,
+            augmentation="none" if self.view is None else frozen.augmentation,
+            flip=frozen.flip,
+            workers=frozen.workers,
             blank=self.blank,
-            pin_memory=ready.compute.device.type == "cuda",
+            pin_memory=frozen.compute.device.type == "cuda",
             by_length=by_length,
             pad_multiple=self.pad_multiple,
             tokenised=self._tokens(),
         )
 
     def _tokens(self) -> TokenisedRows | None:
-        """Token ids of all its texts: those that the run has, unless rows that it leaves out take part."""
-        preprocessing, known = self.ready.backbone.preprocessing, self.ready.tokenised.get(self.source)
+        """Token ids of all its texts: those that are known, unless rows that are not among them take part."""
+        preprocessing, known = self.frozen.backbone.preprocessing, self.frozen.tokenised.get(self.source)
         if not isinstance(preprocessing, TextPreprocessing):
             return None
         if known is None or len(np.setdiff1d(self.rows, known.rows)):
             self._own = self._own or tokenise_rows(
-                self.source, self.ready.plan.input, self.rows, preprocessing, blank=self.blank
+                self.source, self.frozen.input, self.rows, preprocessing, blank=self.blank
             )
             return self._own
         return known
@@ -222,15 +255,15 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
             passes[id(source)] = _pass_of(ready, source, needed)
     data = plan.splits["train"]
     views = [
-        _Pass(ready, data.source, data.rows, plan.blank_rows("train"), view)
+        _Pass(Frozen.of(ready), data.source, data.rows, plan.blank_rows("train"), view)
         for view in range(spec.train.views if augmented else 0)
     ]
     if any(len(one.rows) for one in (*passes.values(), *views)):
         journal.phase("features")
-    filling = _Filling(ready, cache, journal, limit, sum(len(one.rows) for one in (*passes.values(), *views)))
+    filling = _Filling(cache, journal.progress, limit, sum(len(one.rows) for one in (*passes.values(), *views)))
     tables = {source: filling.table(one) for source, one in passes.items()}
     kept = [filling.table(one) for one in views]
-    filling.tell()
+    filling.tell(journal)
     stored = {split: table for split in needed if (table := tables[id(plan.splits[split].source)]) is not None}
     if not augmented:
         return Stored(stored, [stored["train"]] if "train" in stored else [])
@@ -245,6 +278,29 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     return Stored(stored, [])
 
 
+def stored_for_later(
+    frozen: Frozen,
+    source: Source,
+    blank: frozenset[int],
+    cache: FeatureCache,
+    progress: Progress,
+    limit: RowLimit,
+) -> Table | None:
+    """Features of all rows of a file, for a command that reads them once, and whoever comes after it: those of the
+    cache, or of one pass that is stored there. `blank` are the rows that can't be used.
+
+    None where the cache does not take them; `cache.tell` gets the reason.
+    """
+    one = _Pass(frozen, source, np.arange(source.num_rows), blank)
+    filling = _Filling(cache, progress, limit, len(one.rows), again=False)
+    table = filling.table(one)
+    if table is None:
+        cache.tell(f"features are not stored for next time, because {filling.reasons[0]}")
+    elif len(one.rows) and not filling.passed:
+        cache.tell(f"the features of all {filling.found:,} rows were in the cache: no row passes the frozen backbone")
+    return table
+
+
 def _pass_of(ready: Prepared, source: Source, needed: list[Split]) -> _Pass:
     """All rows of a source, with an empty sample for those that the run leaves out; or, where these are many, only
     the rows that it uses."""
@@ -253,15 +309,20 @@ def _pass_of(ready: Prepared, source: Source, needed: list[Split]) -> _Pass:
     blank = frozenset[int]().union(*(ready.plan.blank_rows(split) for split in splits))
     unused = np.setdiff1d(np.arange(source.num_rows), used)
     if len(unused) > MOST_UNUSED * source.num_rows:
-        return _Pass(ready, source, used, blank)
-    return _Pass(ready, source, np.arange(source.num_rows), blank.union(unused.tolist()))
+        return _Pass(Frozen.of(ready), source, used, blank)
+    return _Pass(Frozen.of(ready), source, np.arange(source.num_rows), blank.union(unused.tolist()))
 
 
 class _Filling:
-    """Makes the tables of a run one after the other, and keeps account of where their rows came from."""
+    """Makes tables one after the other, and keeps account of where their rows came from.
 
-    def __init__(self, ready: Prepared, cache: FeatureCache, journal: Journal, limit: RowLimit, total: int) -> None:
-        self.ready, self.cache, self.journal, self.limit, self.total = ready, cache, journal, limit, total
+    `again` says whether they are read more than once: else memory is no place for what the disk does not take.
+    """
+
+    def __init__(
+        self, cache: FeatureCache, progress: Progress, limit: RowLimit, total: int, *, again: bool = True
+    ) -> None:
+        self.cache, self.progress, self.limit, self.total, self.again = cache, progress, limit, total, again
         self.done = self.passed = self.found = 0
         self.reasons: list[str] = []
         self.places: set[str] = set()
@@ -270,7 +331,7 @@ class _Filling:
         """The filled table of a pass; None when neither disk nor memory has room for it."""
         if len(one.rows) == 0:
             return Table(one.rows, one.width, one.block, np.arange(0))
-        table: Table | None = None
+        table: DiskTable | None = None
         try:
             table = self.cache.open(key_of(one.ingredients()), one.rows, one.width, one.block, one.order, one.what())
             self._fill(table, one)
@@ -279,8 +340,8 @@ class _Filling:
             return table
         except CacheRefused as refused:
             self.reasons.append(str(refused))
-        memory = self._in_memory(one, table)
-        if isinstance(table, DiskTable):
+        memory = self._in_memory(one, table) if self.again else None
+        if table is not None:
             self.cache.discard(table)
         return memory
 
@@ -309,7 +370,7 @@ class _Filling:
                 table.put(block, values.numpy())
                 self.done += len(values)
                 self.passed += len(values)
-                self.journal.progress(self.done, self.total)
+                self.progress(self.done, self.total)
         except CacheRefused:
             raise
         except BaseException:  # a request to stop, most often: what is there is kept for the resumed run
@@ -317,20 +378,20 @@ class _Filling:
                 table.flush()
             raise
 
-    def tell(self) -> None:
+    def tell(self, journal: Journal) -> None:
         """Say which way was taken, and why it was not the usual one."""
         because = "; ".join(dict.fromkeys(self.reasons))
         if "online" in self.places:
-            self.journal.warn(f"features are not stored, and the frozen backbone passes each epoch, because {because}")
+            journal.warn(f"features are not stored, and the frozen backbone passes each epoch, because {because}")
         elif "memory" in self.places:
-            self.journal.message(f"features are kept in memory, and not for later runs, because {because}")
+            journal.message(f"features are kept in memory, and not for later runs, because {because}")
         if self.passed:
             before = f" ({self.found:,} more were in the cache)" if self.found else ""
-            self.journal.message(
+            journal.message(
                 f"{self.passed:,} rows passed the frozen backbone once{before}; the head trains on their features"
             )
         elif self.found:
-            self.journal.message(
+            journal.message(
                 f"the features of all {self.found:,} rows were in the cache: no row passes the frozen backbone"
             )
 

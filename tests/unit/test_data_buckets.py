@@ -9,7 +9,7 @@ from scipy import stats
 
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.loader import make_loader, tokenise_rows
-from deeptune.data.order import POOL, batch_slices, bucketed_order, epoch_order, padded_share
+from deeptune.data.order import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.source import Source
 
 BATCH = 16
@@ -142,3 +142,17 @@ def test_texts_of_one_length_are_shuffled_as_ever():
     lengths = torch.full((3200,), 7)
     neighbours = [set(batches_of(bucketed_order(lengths, BATCH, 0, epoch))[0].tolist()) for epoch in range(20)]
     assert max(len(one & other) for i, one in enumerate(neighbours) for other in neighbours[:i]) <= 4
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, WINDOW, WINDOW + 1, 3 * WINDOW - 5])
+def test_an_unshuffled_order_is_sorted_within_windows_alone(n):
+    lengths = log_normal(n)
+    order = windowed_order(lengths)
+    assert sorted(order.tolist()) == list(range(n))
+    for start in range(0, n, WINDOW):
+        some = order[start : start + WINDOW]
+        assert set((some // WINDOW).tolist()) == {start // WINDOW}
+        assert (lengths[some].diff() >= 0).all()
+        assert (some.diff()[lengths[some].diff() == 0] > 0).all()  # equals stay in their order
+    if n > WINDOW:
+        assert padded_share(lengths[order].numpy(), batch_slices(n, 32, training=False)) < 0.03

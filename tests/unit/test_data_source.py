@@ -224,6 +224,24 @@ def test_a_file_that_changed_after_it_was_opened_is_not_read(tmp_path, change, w
     assert source.column("n").to_pylist() == [1, 2]  # what was read is kept
 
 
+def test_a_column_comes_in_pieces_that_are_not_kept(tmp_path, monkeypatch):
+    words = [None if n % 7 == 0 else f"word {n % 3}" for n in range(10_000)]
+    write(tmp_path / "a.parquet", n=range(10_000), word=pa.array(words).dictionary_encode())
+    write(tmp_path / "b.parquet", n=range(10_000, 10_005), word=pa.array(["x"] * 5).dictionary_encode())
+    source = Source.open(str(tmp_path))
+    for name in ("n", "word"):
+        pieces = list(source.chunks(name))
+        assert max(map(len, pieces)) <= 4096
+        assert [value for piece in pieces for value in piece.to_pylist()] == source.column(name).to_pylist()
+    with pytest.raises(DataError, match="there is no column 'N'"):
+        next(source.chunks("N"))
+    pieces = source.chunks("n")
+    next(pieces)
+    write(tmp_path / "a.parquet", n=range(1, 10_001), word=pa.array(words).dictionary_encode())
+    with pytest.raises(DataError, match="has changed since the run opened it"):
+        list(pieces)
+
+
 def test_a_changed_file_is_told_to_a_command_that_is_no_run(tmp_path):
     source, _ = after_opening(tmp_path, Path.unlink, key="--data")
     with pytest.raises(DataError, match="since it was opened") as caught:
