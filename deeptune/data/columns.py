@@ -1,4 +1,4 @@
-"""A column of a Parquet file, read in pieces for as long as there is memory for it.
+"""A column of a Parquet file, read in pieces: one after the other, or all for as long as there is memory for it.
 
 A file of a few kilobytes may honestly hold gigabytes: one long value in a dictionary and a million references to it,
 or zeros that compress to nothing. What a footer says of sizes is a claim like any other, so what counts is what has
@@ -18,7 +18,7 @@ import pyarrow.types as pt
 
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536
-_BUFFER = 2**20
+_BUFFER = 2**20  # bytes that are read of a file at once; Arrow would read a whole row group otherwise
 
 
 class TooLarge(Exception):
@@ -34,7 +34,7 @@ def read_column(file: Path, name: str) -> list[pa.Array]:
     """A column in chunks. Raises TooLarge when its values take more memory than is free, and what Arrow raises."""
     free, size = room(), 0
     chunks: list[pa.Array] = []
-    for chunk in iterate_column(file, name):
+    for chunk in stream_column(file, name):
         size += _decoded_size(chunk)
         if size > free:
             raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
@@ -42,16 +42,27 @@ def read_column(file: Path, name: str) -> list[pa.Array]:
     return chunks
 
 
-def iterate_column(file: Path, name: str, *, at_once: int = _ROWS) -> Iterator[pa.Array]:
-    """A column in chunks of at most `at_once` rows, one after the other. Raises what Arrow raises."""
-    with pq.ParquetFile(file, buffer_size=_BUFFER) as parquet:  # else a row group's pages are all read at its start
+def stream_column(file: Path, name: str, *, rows: int = _ROWS, start: int = 0) -> Iterator[pa.Array]:
+    """A column from the row `start` on, in chunks of at most `rows` rows that are read one after the other.
+
+    Memory holds a chunk, and a page of the file: also where all rows are one row group, as pandas writes them.
+    """
+    with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as parquet:
         longest = max(_dictionary_values(file, parquet, name), default=0)
-        rows = max(1, min(at_once, PIECE // max(1, longest)))
-        for batch in parquet.iter_batches(batch_size=rows, columns=[name], use_threads=False):
-            chunk = batch.column(name)
-            # Text that is no UTF-8, or an index out of its dictionary, would fail or crash later
-            chunk.validate(full=True)
-            yield chunk
+        rows = max(1, min(rows, PIECE // max(1, longest)))
+        for group in range(parquet.num_row_groups):
+            count = parquet.metadata.row_group(group).num_rows
+            if start >= count > 0:
+                start -= count
+                continue
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=[name], use_threads=False):
+                passed = min(start, len(batch))
+                start -= passed
+                if passed < len(batch):
+                    chunk = batch.column(name)
+                    # text that is no UTF-8, or an index out of its dictionary, would fail or crash later
+                    chunk.validate(full=True)
+                    yield chunk.slice(passed)
 
 
 def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterator[int]:

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeptune.data.columns import TooLarge, iterate_column, read_column, room
+from deeptune.data.columns import TooLarge, read_column, room, stream_column
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
+SMALL = 64 * 2**20  # bytes of a source, as its files state them, that may simply be held in memory
 _MAGIC = b"PAR1"
 _ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
-_ROWS_AT_ONCE = 4096
 _Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
 
@@ -35,8 +35,8 @@ class Source:
     """One Parquet file or several with the same columns, read as one table.
 
     Files are put in the order of their paths, whatever order they were named in, so a row's number
-    depends on the files alone. Columns are read when asked for, and kept; a file that is no longer the one that was
-    opened is not read, as rows of two files would be mixed.
+    depends on the files alone. Whole columns (`column`) are read when asked for, and kept; large ones pass (`stream`).
+    A file that is no longer the one that was opened is not read, as rows of two files would be mixed.
     """
 
     def __init__(self, files: tuple[Path, ...], *, key: str = "data.path") -> None:
@@ -45,10 +45,12 @@ class Source:
         self._schemas: list[pa.Schema] = []
         self._identities: dict[Path, _Identity] = {}
         counts = []
+        self.claimed_bytes = 0  # of all columns, decoded, by the files' own account
         for file in files:
-            schema, rows, self._identities[file] = _read_footer(file, key)
+            schema, rows, size, self._identities[file] = _read_footer(file, key)
             self._schemas.append(schema)
             counts.append(rows)
+            self.claimed_bytes += size
         for file, schema in zip(files[1:], self._schemas[1:], strict=True):
             _require_same_columns(files[0], self._schemas[0], file, schema, key)
         self.schema = self._schemas[0]
@@ -79,32 +81,45 @@ class Source:
                 with self._reading(file, f"column {name!r}"):
                     chunks += read_column(file, name)
             column = pa.chunked_array(chunks, type=self.schema.field(name).type)
-            self._require_all(name, len(column))
+            if len(column) != self.num_rows:
+                raise self._miscounted(name, len(column))
             kind = _takeable(column.type)
             if column.nbytes >= 2**31:
                 kind = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(kind, kind)
             self._columns[name] = column if kind == column.type else column.cast(kind)
         return self._columns[name]
 
-    def chunks(self, name: str) -> Iterator[pa.Array]:
-        """A column in pieces of some thousand rows, in the order of the rows, none of which is kept. Raises as
-        `column` does."""
+    def stream(self, name: str, *, start: int = 0, rows: int = 4096) -> Iterator[tuple[int, pa.Array]]:
+        """A column from the row `start` on, as (first row, values), of at most `rows` rows and not much more than 64 MiB
+        by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
+        """
         self.require(name)
-        kind, rows = _takeable(self.schema.field(name).type), 0
-        for file in self.files:
+        kind = _takeable(self.schema.field(name).type)
+        rows = max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
+        for file, end, before in zip(self.files, self._ends.tolist(), [0, *self._ends.tolist()], strict=False):
+            row = max(start, before)
+            if row >= end:
+                continue
             with self._reading(file, f"column {name!r}"):
-                for chunk in iterate_column(file, name, at_once=_ROWS_AT_ONCE):
-                    rows += len(chunk)
-                    yield chunk if kind == chunk.type else chunk.cast(kind)
-        self._require_all(name, rows)
+                for values in stream_column(file, name, rows=rows, start=row - before):
+                    self._require_unchanged(file)  # or what was read may be another file's
+                    if row + len(values) > end:
+                        break
+                    yield row, values if kind == values.type else values.cast(kind)
+                    row += len(values)
+            if row != end:
+                raise self._miscounted(name, row)
 
-    def _require_all(self, name: str, rows: int) -> None:
-        if rows != self.num_rows:
-            raise DataError(
-                f"{self.key}: column {name!r} of {self.describe()} has {rows:,} rows, and the end of the "
-                f"file says {self.num_rows:,}",
-                hint="The file is damaged: write it again.",
-            )
+    def chunks(self, name: str) -> Iterator[pa.Array]:
+        """A column in the pieces of `stream`."""
+        return (values for _, values in self.stream(name))
+
+    def _miscounted(self, name: str, found: int) -> DataError:
+        return DataError(
+            f"{self.key}: column {name!r} of {self.describe()} has {found:,} rows, and the end of the "
+            f"file says {self.num_rows:,}",
+            hint="The file is damaged: write it again.",
+        )
 
     def require(self, name: str, *, key: str | None = None) -> None:
         """Raise DataError, with the nearest names, when there is no such column; `key` is the setting that named it."""
@@ -121,8 +136,16 @@ class Source:
         )
 
     def take(self, name: str, rows: np.ndarray) -> pa.ChunkedArray:
-        """A column's values at `rows` (int64), in that order."""
-        return self.column(name).take(pa.array(rows, pa.int64()))
+        """A column's values at `rows` (int64), in that order: the whole column passes where it is large."""
+        if name in self._columns or self.claimed_bytes <= SMALL:
+            return self.column(name).take(pa.array(rows, pa.int64()))
+        wanted, place = np.unique(rows, return_inverse=True)
+        parts = [pa.array([], _takeable(self.schema.field(name).type))]
+        for start, values in self.stream(name):
+            first, last = np.searchsorted(wanted, [start, start + len(values)])
+            if first < last:
+                parts.append(values.take(pa.array(wanted[first:last] - start)))
+        return pa.chunked_array([pa.concat_arrays(parts)]).take(pa.array(place))
 
     def locate(self, row: int) -> tuple[Path, int]:
         """The file that holds a row, and the row's number in that file."""
@@ -179,7 +202,7 @@ class Source:
 
     @contextmanager
     def _reading(self, file: Path, what: str) -> Iterator[None]:
-        """Read a file that is the one that was opened, before and after."""
+        """Read a file that was the one that was opened, before and after."""
         self._require_unchanged(file)
         try:
             yield
@@ -273,7 +296,7 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
     return files
 
 
-def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, _Identity]:
+def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, int, _Identity]:
     try:
         if not file.is_file():  # reading a pipe or a device may never end
             raise DataError(f"{key}: {file} is not a regular file", hint="Name a Parquet file or a folder of them.")
@@ -296,12 +319,14 @@ def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, _Identity]:
             )
         with pq.ParquetFile(file) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+            groups = (parquet.metadata.row_group(number) for number in range(parquet.num_row_groups))
+            claimed = sum(max(0, group.total_byte_size) for group in groups)
         if not 0 <= rows * _ROW_BYTES <= room():
             raise DataError(
                 f"{key}: {file} claims {rows:,} rows, which do not fit in memory",
                 hint="Split the file, or write it again.",
             )
-        return schema, rows, identity
+        return schema, rows, claimed, identity
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
         raise DataError(
