@@ -90,8 +90,8 @@ class Source:
         return self._columns[name]
 
     def stream(self, name: str, *, start: int = 0, rows: int = 4096) -> Iterator[tuple[int, pa.Array]]:
-        """A column from the row `start` on, as (first row, values), of at most `rows` rows and not much more than 64 MiB
-        by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
+        """A column from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
+        bytes by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
         """
         self.require(name)
         kind = _takeable(self.schema.field(name).type)

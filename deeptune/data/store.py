@@ -17,6 +17,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,18 @@ class Store(ABC):
         return np.diff(self._records["end"][: self.count], prepend=0)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return int(self._records["end"][self.count - 1]) if self.count else 0
 
-    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray) -> None:
-        """The next rows, their bytes end to end. Raises TooLarge or CacheRefused where there is no room for them."""
-        ends = np.cumsum(lengths)
+    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray) -> slice:
+        """The next rows, their bytes end to end; returns which they are. Raises TooLarge or CacheRefused where there is
+        no room for them."""
         added = slice(self.count, self.count + len(lengths))
-        self._write(data)
-        self._records["end"][added] = self.bytes + ends
+        self._append(data)
+        self._records["end"][added] = self.size + np.cumsum(lengths)
         self._records["flag"][added] = flags
-        self._note(data, ends, added)
         self.count = added.stop
+        return added
 
     def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
         """A copy of a row's bytes (uint8), in `into` where that is given, which must have its size. Raises Damaged."""
@@ -75,14 +76,12 @@ class Store(ABC):
         self._read(row, start, found)
         return found
 
+    @abstractmethod
     def settle(self) -> None:
         """Nothing more is added."""
 
     @abstractmethod
-    def _write(self, data: bytes) -> None: ...
-
-    def _note(self, data: bytes, ends: np.ndarray, added: slice) -> None:
-        """What is to be known of rows that were added."""
+    def _append(self, data: bytes) -> None: ...
 
     @abstractmethod
     def _read(self, row: int, start: int, into: np.ndarray) -> None: ...
@@ -97,11 +96,14 @@ class MemoryStore(Store):
         self._parts: list[np.ndarray] = []
         self._starts: list[int] = []
 
-    def _write(self, data: bytes) -> None:
-        if self.bytes + len(data) > self.room:
+    def _append(self, data: bytes) -> None:
+        if self.size + len(data) > self.room:
             raise TooLarge(f"they take more than {size_text(self.room)}")
-        self._starts.append(self.bytes)
+        self._starts.append(self.size)
         self._parts.append(np.frombuffer(data, np.uint8))
+
+    def settle(self) -> None:
+        """There is nothing to do."""
 
     def _read(self, row: int, start: int, into: np.ndarray) -> None:
         # The last part that starts here: those before it are empty.
@@ -116,10 +118,10 @@ class DiskStore(Store, CacheEntry):
     A row's checksum is compared when it is read for the first time.
     """
 
-    def __init__(self, folder: Path, rows: int, size: int) -> None:
+    def __init__(self, folder: Path, rows: int, expected: int) -> None:
         Store.__init__(self, rows)
         CacheEntry.__init__(self, folder)
-        self.size = size  # that it is thought to get
+        self.expected = expected  # bytes, in the end
         self._file = os.open(folder / "data.bin", os.O_RDONLY)
         self._writing = -1
         self._recorded = 0
@@ -127,38 +129,35 @@ class DiskStore(Store, CacheEntry):
 
     def load(self) -> None:
         """Take over the rows that are there."""
-        with (self.folder / "index.bin").open("rb") as file:
-            there = np.frombuffer(file.read(self.rows * INDEX_BYTES), RECORD, count=-1) if self.rows else []
-        if not len(there):
-            return
+        content = (self.folder / "index.bin").read_bytes()
+        there: np.ndarray = np.frombuffer(content, RECORD, min(len(content) // INDEX_BYTES, self.rows))
         # What follows a record that can't be is of no use.
         whole = (np.diff(there["end"], prepend=0) >= 0) & (there["end"] <= os.fstat(self._file).st_size)
         self.count = self._recorded = len(there) if whole.all() else int(np.argmin(whole))
         self._records[: self.count] = there[: self.count]
 
-    def go_on(self) -> None:
-        """Cut off what is not recorded, to add to it."""
-        os.truncate(self.folder / "data.bin", self.bytes)
-        os.truncate(self.folder / "index.bin", self.count * INDEX_BYTES)
-
     def lacks(self) -> int:
-        return 0 if self.count == self.rows else max(1, self.size - self.bytes)
+        return 0 if self.count == self.rows else max(1, self.expected - self.size)
 
-    def _write(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         with refusing(self.folder):
             if self._writing < 0:
-                self._writing = os.open(self.folder / "data.bin", os.O_WRONLY | os.O_APPEND)
+                # Over what is not recorded; what a run that has it open reads stays as it is, as the same bytes come.
+                os.truncate(self.folder / "index.bin", self.count * INDEX_BYTES)
+                self._writing = os.open(self.folder / "data.bin", os.O_WRONLY)
+                os.lseek(self._writing, self.size, os.SEEK_SET)
             left = memoryview(data)
             while left:
                 left = left[os.write(self._writing, left) :]
 
-    def _note(self, data: bytes, ends: np.ndarray, added: slice) -> None:
+    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray) -> slice:
+        added = super().add(data, lengths, flags)
         view, start = memoryview(data), 0
-        for row, end in zip(range(added.start, added.stop), ends.tolist(), strict=True):
-            self._records["checksum"][row] = _checksum(row, int(self._records["flag"][row]), view[start:end])
-            start = end
-        self.count = added.stop
+        for row, length, flag in zip(range(added.start, added.stop), lengths.tolist(), flags.tolist(), strict=True):
+            self._records["checksum"][row] = _checksum(row, flag, view[start : start + length])
+            start += length
         self.flush_now_and_then()
+        return added
 
     def flush(self) -> None:
         if self.count == self._recorded:
@@ -172,13 +171,15 @@ class DiskStore(Store, CacheEntry):
         self._recorded = self.count
 
     def _read(self, row: int, start: int, into: np.ndarray) -> None:
-        if os.preadv(self._file, [into], start) != len(into):
+        short = os.preadv(self._file, [into.data], start) != len(into)
+        if not short and self._seen[row]:
+            return
+        record = self._records[row]
+        if short or _checksum(row, int(record["flag"]), into.data) != int(record["checksum"]):
+            with suppress(OSError):  # the next run makes it again from here on
+                os.truncate(self.folder / "index.bin", row * INDEX_BYTES)
             raise Damaged
-        if not self._seen[row]:
-            record = self._records[row]
-            if _checksum(row, int(record["flag"]), into) != int(record["checksum"]):
-                raise Damaged
-            self._seen[row] = True
+        self._seen[row] = True
 
     def settle(self) -> None:
         try:
@@ -194,7 +195,7 @@ class DiskStore(Store, CacheEntry):
         self._file = -1
 
 
-def _checksum(row: int, flag: int, data: Any) -> int:
+def _checksum(row: int, flag: int, data: memoryview) -> int:
     """Row and flag in it, so that a record can't vouch for another one."""
     return zlib.crc32(data, (row * 31 + flag) & 0xFFFFFFFF)
 
@@ -220,8 +221,6 @@ def open_store(cache: Cache, key: str, rows: int, size: int, what: dict[str, Any
                 if writing:
                     cache.tell(f"the stored samples in {folder} were damaged ({error}): they are made again")
                 return None
-            if writing:
-                store.go_on()
             return store
 
     def create(folder: Path) -> DiskStore:
@@ -230,8 +229,9 @@ def open_store(cache: Cache, key: str, rows: int, size: int, what: dict[str, Any
             for name in ("data.bin", "index.bin"):
                 (folder / name).write_bytes(b"")
                 sync(folder / name)
-            write_json(folder / "entry.json", {**what, "format": FORMAT, "rows": rows, "created": round(time.time(), 3)})
+            write_json(
+                folder / "entry.json", {**what, "format": FORMAT, "rows": rows, "created": round(time.time(), 3)}
+            )
             return DiskStore(folder, rows, size)
 
     return cache.enter("samples", key, size, read, create)
-
