@@ -34,7 +34,7 @@ def features(run: RunDirectory, *splits: str) -> tuple[np.ndarray, np.ndarray]:
 
 def compare(run: RunDirectory) -> dict[str, object]:
     spec = load_spec(run.spec)
-    if spec.tuning.method != "partial" or spec.head.layers != 1:
+    if not spec.tuning.frozen or spec.head.layers != 1:
         raise SystemExit(f"{run.id}: only a partial run with a head of one layer holds the frozen features")
     x, y = features(run, "train", "val")
     test_x, test_y = features(run, "test")

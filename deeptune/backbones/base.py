@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from deeptune.backbones.cut import ChainCut, Cut
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
 
@@ -86,6 +87,33 @@ class Backbone(nn.Module, ABC):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.pool(self.features(inputs), inputs).float()
 
+    @abstractmethod
+    def blocks(self) -> list[str]:
+        """Names in `net` of the modules at which its blocks begin, in the order in which they compute."""
+
+    @abstractmethod
+    def cut_at(self, blocks: list[str], place: int) -> Cut:
+        """The backbone in two, before `blocks[place]`."""
+
+    @abstractmethod
+    def sample(self) -> dict[str, Tensor]:
+        """Inputs of no meaning, always the same, to try the forward pass with."""
+
+    def last_blocks(self, count: int) -> Cut:
+        """The last `count` blocks and what comes after them. Raises SpecError when there are not so many."""
+        blocks = self.blocks()
+        if not blocks:
+            raise SpecError(
+                f"tuning.unfreeze: where the blocks of {self.info.name} begin is not known.",
+                hint="Set tuning.method = 'full' or 'lora' instead.",
+            )
+        if count > len(blocks):
+            raise SpecError(
+                f"tuning.unfreeze: {self.info.name} has {len(blocks)} blocks, and {count} were to learn.",
+                hint=f"Set it to {len(blocks)} or less, or tuning.method = 'full' to train every weight.",
+            )
+        return self.cut_at(blocks, len(blocks) - count)
+
     def save_config(self, folder: Path) -> None:
         """Write what `load_backbone(config_dir=folder)` needs besides the spec: nothing for images."""
 
@@ -103,6 +131,15 @@ class ImageBackbone(Backbone):
         # Not persistent: they belong to the preprocessing, not to the weights.
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+
+    def cut_at(self, blocks: list[str], place: int) -> Cut:
+        return ChainCut(self, blocks[place])
+
+    def sample(self) -> dict[str, Tensor]:
+        assert isinstance(self.preprocessing, ImagePreprocessing)
+        size = self.preprocessing.image_size
+        numbers = torch.Generator().manual_seed(0)
+        return {"images": torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=numbers)}
 
     def normalised(self, inputs: dict[str, Tensor]) -> Tensor:
         return (inputs["images"].float() / 255 - self.mean) / self.std

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ class TimmBackbone(ImageBackbone):
 
     def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         return _pool(self.net, features, self.pooling)
+
+    def blocks(self) -> list[str]:
+        """The blocks by which timm groups the model's weights (`group_matcher`), as it does for rates by layer."""
+        matcher = self.net.group_matcher(coarse=False) if hasattr(self.net, "group_matcher") else None
+        if not isinstance(matcher, dict):
+            return []
+        groups = matcher["blocks"]
+        # Groups of a fixed number are no blocks: they go with the block before, or behind the last.
+        patterns = [groups] if isinstance(groups, str) else [pattern for pattern, fixed in groups if fixed is None]
+        names = [name for name, _ in self.net.named_modules() if any(re.fullmatch(p, name) for p in patterns)]
+        return [name for name in names if not any(name.startswith(f"{outer}.") for outer in names)]
 
 
 def _pool(net: Any, features: Tensor, how: str) -> Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.swin_transformer import SwinTransformerBlock
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
@@ -40,7 +40,7 @@ class TorchvisionBackbone(ImageBackbone):
                 x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
                 return net.layer4(net.layer3(net.layer2(net.layer1(x))))
             case "densenet":
-                return F.relu(net.features(x), inplace=True)
+                return net.relu(net.features(x))
             case "swin":
                 return net.permute(net.norm(net.features(x)))
             case "vit":
@@ -48,6 +48,33 @@ class TorchvisionBackbone(ImageBackbone):
                 return net.encoder(torch.cat([net.class_token.expand(len(x), -1, -1), x], dim=1))
             case _:
                 return net.features(x)
+
+    def blocks(self) -> list[str]:
+        """Residual blocks of a ResNet, dense blocks and transitions, layers of Swin and ViT, stages of EfficientNet, and
+        what VGG has between two poolings."""
+        net = self.net
+        match self.info.family:
+            case "resnet":
+                return [
+                    f"layer{stage}.{i}"
+                    for stage in (1, 2, 3, 4)
+                    for i in range(len(net.get_submodule(f"layer{stage}")))
+                ]
+            case "densenet":
+                return [
+                    f"features.{name}"
+                    for name, _ in net.features.named_children()
+                    if "block" in name or "trans" in name
+                ]
+            case "swin":
+                return [name for name, module in net.named_modules() if isinstance(module, SwinTransformerBlock)]
+            case "efficientnet":
+                return [f"features.{i}" for i in range(1, len(net.features) - 1)]
+            case "vgg":
+                ends = [i for i, layer in enumerate(net.features) if isinstance(layer, nn.MaxPool2d)]
+                return [f"features.{start}" for start in (0, *(end + 1 for end in ends[:-1]))]
+            case _:
+                return [f"encoder.layers.{name}" for name, _ in net.encoder.layers.named_children()]
 
     def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         if self.pooling == "fc":
@@ -121,6 +148,8 @@ def _remove_classifier(info: BackboneInfo, net: Any, pooling: str) -> int:
         net.classifier = classifier[:-1]  # the two pretrained layers stay
         return classifier[-1].in_features
     setattr(net, name, nn.Identity())
+    if info.family == "densenet":
+        net.relu = nn.ReLU(inplace=True)  # which torchvision's forward calls as a function
     first = next(module for module in classifier.modules() if isinstance(module, nn.Linear))
     return 512 if info.family == "vgg" else first.in_features
 

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from deeptune.backbones.base import Backbone, TextPreprocessing, resolve_pooling
+from deeptune.backbones.cut import Cut, LayersCut
 from deeptune.backbones.hub import has_tokenizer, hub_folder
 from deeptune.backbones.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.backbones.weights import WEIGHT_FILES, check_fit, read_state, seeded
@@ -59,6 +60,28 @@ class TransformersBackbone(Backbone):
         if self.pooling == "pooler":
             return self.net.pooler(features)
         return pool_tokens(features, self.pooling, _mask(inputs))
+
+    def blocks(self) -> list[str]:
+        """The model's layers: of the lists of as many as the configuration tells, the one that holds most weights."""
+        config = getattr(self.net, "config", self.config)
+        lists = [
+            (sum(parameter.numel() for parameter in module.parameters()), name, len(module))
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.ModuleList) and len(module) == getattr(config, "num_hidden_layers", None)
+        ]
+        _, name, count = max(lists, default=(0, "", 0))
+        return [f"{name}.{i}" for i in range(count)]
+
+    def cut_at(self, blocks: list[str], place: int) -> Cut:
+        return LayersCut(self, blocks[place], [self.net.get_submodule(name) for name in blocks[:place]])
+
+    def sample(self) -> dict[str, Tensor]:
+        length = min(8, self.preprocessing.max_length) if isinstance(self.preprocessing, TextPreprocessing) else 8
+        words = self.net.get_input_embeddings().num_embeddings
+        ids = torch.randint(0, words, (2, length), generator=torch.Generator().manual_seed(0))
+        mask = torch.ones_like(ids)
+        mask[1, length // 2 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}
 
     def save_config(self, folder: Path) -> None:
         """Write the configuration and the tokenizer, in the library's own files."""

@@ -1,7 +1,8 @@
-"""A checkpoint is a folder: one safetensors file per part (`model`, or `head` and `adapter`) and a manifest.
+"""A checkpoint is a folder: one safetensors file per part and a manifest.
 
-The manifest names each file with its SHA-256, and says what the tensors belong to. No pickle. A checkpoint from which
-training goes on has a third part, `training`: optimizer, generators and whatever else decides the next step.
+The parts are `model`, or `head` alone, with `adapter`, or with the `blocks` that learned. The manifest names each file
+with its SHA-256, and says what the tensors belong to. No pickle. A checkpoint from which training goes on has one part
+more, `training`: optimizer, generators and whatever else decides the next step.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ def _parts(state: dict[str, torch.Tensor], method: str) -> dict[str, dict[str, t
         # Tensors that share memory (tied weights) are stored one by one: safetensors refuses aliases.
         return {"model": {name: value.clone() for name, value in tensors.items()}}
     head = {name: value for name, value in tensors.items() if name.startswith("head.")}
-    adapter = {name: value for name, value in tensors.items() if name not in head}
-    return {"head": head, "adapter": adapter} if adapter else {"head": head}
+    rest = {name: value for name, value in tensors.items() if name not in head}
+    return {"head": head, "adapter" if method == "lora" else "blocks": rest} if rest else {"head": head}
 
 
 def _refusal(error: SafetensorError, file: Path) -> OSError:

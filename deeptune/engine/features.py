@@ -245,7 +245,7 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     augmented = spec.train.augmentation != "none"
     if spec.train.views and (spec.tuning.method != "partial" or not augmented):
         journal.warn("train.views has no effect: it is for tuning.method = 'partial' with a train.augmentation")
-    if spec.tuning.method != "partial":
+    if not spec.tuning.frozen:
         return Stored({}, [])
     needed: list[Split] = [split for split in SPLITS if split != "train" or not augmented or split in spec.embed.splits]
     passes: dict[int, _Pass] = {}  # by the source that it is of

@@ -116,8 +116,8 @@ def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute
 def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:
     """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments.
 
-    Texts come in batches of like length, but with `partial` a shuffled epoch is plain: the head then learns from the
-    same batches whether their features were stored or not.
+    Texts come in batches of like length, but where the head alone learns a shuffled epoch is plain: it then learns from
+    the same batches whether their features were stored or not.
     """
     spec, plan, cuda = ready.spec, ready.plan, ready.compute.device.type == "cuda"
     data = data or plan.splits[split]
@@ -136,7 +136,7 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         workers=int(spec.train.workers),
         blank=plan.blank_rows(split),
         pin_memory=cuda,
-        by_length=not shuffle or spec.tuning.method != "partial",
+        by_length=not shuffle or not spec.tuning.frozen,
         pad_multiple=8 if cuda else 1,  # the width that tensor cores are fastest at; a CPU would only compute more
         tokenised=_tokenised(ready, data.source) if plan.modality == "text" else None,
     )

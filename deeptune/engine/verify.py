@@ -39,6 +39,7 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
         },
         "head": spec.head.model_dump(),
         "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
+        "unfreeze": spec.tuning.unfreeze,
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
         **({"training": taken.values} if taken else {}),
     }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from deeptune.backbones.base import Backbone
+from deeptune.backbones.cut import Cut
 from deeptune.backbones.weights import seeded
 from deeptune.errors import CheckpointError, listed
 from deeptune.model.head import Head, ScaledLinear
@@ -17,17 +18,19 @@ from deeptune.spec.model import Method, RunSpec
 
 
 class TunedModel(nn.Module):
-    """A backbone and a head, of which `method` says what learns.
+    """A backbone and a head, of which `method` says what learns; with `partial` also the backbone's part behind `cut`.
 
     Inputs are those of the backbone, or {"features": float32 (B, width)}, already pooled: then the backbone
-    is not run. Logits are (B, outputs).
+    is not run; or {"boundary": what `cut.prefix` gives, with a text's own inputs}: then its frozen part is not run.
+    Logits are (B, outputs).
     """
 
-    def __init__(self, backbone: Backbone, head: Head, method: Method) -> None:
+    def __init__(self, backbone: Backbone, head: Head, method: Method, cut: Cut | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.method: Method = method
+        self.cut = cut
         self.train(self.training)
 
     @property
@@ -36,22 +39,33 @@ class TunedModel(nn.Module):
 
     def embed(self, inputs: dict[str, Tensor]) -> Tensor:
         """(B, E): exactly what the last layer consumes in eval mode."""
-        return self.head.embed(self._pooled(inputs))
+        return self.head.embed(self.pooled(inputs))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.head(self._pooled(inputs))
+        return self.head(self.pooled(inputs))
 
-    def _pooled(self, inputs: dict[str, Tensor]) -> Tensor:
+    def pooled(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, width): what the head consumes."""
         if "features" in inputs:
             return inputs["features"]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.method != "partial"):
+        if "boundary" in inputs:
+            assert self.cut is not None
+            return self.backbone.pool(self.cut.suffix(inputs["boundary"], inputs), inputs).float()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.backbone(inputs)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone learns."""
+        return self.method == "partial" and self.cut is None
+
     def train(self, mode: bool = True) -> TunedModel:
-        """Train mode for what learns: a frozen backbone stays in eval mode, and so do its running statistics."""
+        """Train mode for what learns: what is frozen stays in eval mode, and so do its running statistics."""
         super().train(mode)
         if self.method == "partial":
             self.backbone.eval()
+            for module in self.cut.modules if self.cut else ():
+                module.training = mode
         elif self.method == "lora":
             for module in self.backbone.modules():
                 if isinstance(module, _NormBase) or hasattr(module, "running_var"):
@@ -59,7 +73,8 @@ class TunedModel(nn.Module):
         return self
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: all of it for `full`, the head for `partial`, head and adapters for `lora`."""
+        """What a checkpoint holds: all of it for `full`, the head for `partial` with the part of the backbone that
+        learns, head and adapters for `lora`."""
         return {name: tensor for name, tensor in self.state_dict().items() if self._is_tuned(name)}
 
     def load_tuned_state(self, state: Mapping[str, Tensor]) -> None:
@@ -110,20 +125,27 @@ class TunedModel(nn.Module):
         return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 
     def _is_tuned(self, name: str) -> bool:
-        return self.method == "full" or name.startswith("head.") or (self.method == "lora" and is_adapter_key(name))
+        if self.method == "full" or name.startswith("head."):
+            return True
+        if self.method == "lora":
+            return is_adapter_key(name)
+        return self.cut is not None and name.removeprefix("backbone.net.") in self.cut.keys
 
 
 def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
     """Put a head on a backbone and set what learns.
 
     `spec.train.seed` governs the initial values of the head and then of the adapters. Raises SpecError if
-    the LoRA targets match nothing.
+    the LoRA targets match nothing, or if the backbone has not as many blocks as are to learn.
     """
     method = spec.tuning.method
+    cut = backbone.last_blocks(spec.tuning.unfreeze) if spec.tuning.unfreeze else None
     backbone.requires_grad_(method == "full")
+    if cut is not None:
+        for name, parameter in backbone.net.named_parameters():
+            parameter.requires_grad_(name in cut.keys)
     with seeded(spec.train.seed):
         head = Head(spec.head, backbone.width, outputs)
         if method == "lora":
             inject_lora(backbone, spec.tuning.lora)
-    parameter = next(backbone.net.parameters())
-    return TunedModel(backbone, head.to(parameter.device), method)
+    return TunedModel(backbone, head.to(next(backbone.net.parameters()).device), method, cut)

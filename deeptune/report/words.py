@@ -131,7 +131,10 @@ def _sentences(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] 
     version = versions.get("deeptune", __version__)
     yield f"We trained a {spec.backbone.name} backbone {weights} to {goal} (DeepTune {version}{torch})."
     parameters = f" ({_parameters(run)})" if _parameters(run) else ""
-    if spec.tuning.method == "partial":
+    if spec.tuning.unfreeze:
+        but = f"but for its last {_blocks(run)}, fine-tuned together with {_head(run)}"
+        yield f"The backbone was frozen {but}{parameters}."
+    elif spec.tuning.method == "partial":
         yield f"The backbone was frozen and {_head(run)} was trained on its pooled features{parameters}."
     elif spec.tuning.method == "full":
         yield f"All weights were fine-tuned together with {_head(run)}{parameters}."
@@ -205,7 +208,14 @@ def _input_size(run: FinishedRun) -> str:
 
 def _method(run: FinishedRun) -> str:
     method = run.spec.tuning.method
+    if run.spec.tuning.unfreeze:
+        return f"partial: the head and the backbone's last {_blocks(run)}"
     return {"partial": "partial: the head only", "full": "full: every weight", "lora": f"lora: {_lora(run)}"}[method]
+
+
+def _blocks(run: FinishedRun) -> str:
+    count = run.spec.tuning.unfreeze
+    return f"{count} blocks" if count > 1 else "block"
 
 
 def _lora(run: FinishedRun) -> str:
@@ -261,7 +271,7 @@ def _epochs(run: FinishedRun) -> str:
 def _learning_rate(run: FinishedRun) -> str:
     train = run.spec.train
     rate = _number(train.learning_rate)
-    if run.spec.tuning.method != "partial" and train.head_learning_rate not in ("auto", train.learning_rate):
+    if not run.spec.tuning.frozen and train.head_learning_rate not in ("auto", train.learning_rate):
         rate += f", head {_number(train.head_learning_rate)}"
     warmup = f" after {train.warmup:.0%} warmup" if train.warmup else ""
     return f"{rate}, {train.schedule} schedule{warmup}"

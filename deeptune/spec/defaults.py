@@ -38,21 +38,24 @@ _RECIPES: dict[tuple[str, str], Recipe] = {
 
 
 def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
-    method = spec.tuning.method
-    return _RECIPES[method, "any" if method == "partial" else "cnn" if cnn else "transformer"]
+    """Blocks that learn beside the head are trained as `full` trains them all."""
+    if spec.tuning.frozen:
+        return _RECIPES["partial", "any"]
+    method = "full" if spec.tuning.unfreeze else spec.tuning.method
+    return _RECIPES[method, "cnn" if cnn else "transformer"]
 
 
 def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     """A head on frozen features is a linear model: its penalty is fixed in the sum of the losses, as the C of logistic
     regression is, so that its share in their mean falls with the number of training rows."""
-    if spec.tuning.method != "partial":
+    if not spec.tuning.frozen:
         return chosen.weight_decay
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
 
 
 def default_metric(spec: RunSpec) -> str:
     """A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better."""
-    return "val/macro_f1" if spec.task == "classification" and spec.tuning.method != "partial" else "val/loss"
+    return "val/macro_f1" if spec.task == "classification" and not spec.tuning.frozen else "val/loss"
 
 
 def run_name(spec: RunSpec) -> str:
@@ -75,7 +78,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
     stopping = train.early_stopping
     learning_rate = chosen.learning_rate if train.learning_rate == "auto" else train.learning_rate
     # With a frozen backbone the head is what learns: one learning rate, whichever key it was set by.
-    head_default = learning_rate if spec.tuning.method == "partial" else chosen.head_learning_rate
+    head_default = learning_rate if spec.tuning.frozen else chosen.head_learning_rate
     updates = {
         "name": run_name(spec),
         "train": train.model_copy(

@@ -44,7 +44,7 @@ def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
     """What learns and what there is, as the built model counts it.
 
     `outputs` is the number of classes, or 1. Unknown are models beyond the catalog, VGG and BERT with another pooling
-    than their own, and other LoRA targets.
+    than their own, and other LoRA targets; of blocks that learn beside the head only the total is known.
     """
     backbone = _backbone_parameters(spec, info)
     if backbone is None or info.width is None:
@@ -52,8 +52,10 @@ def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
     head = head_parameters(spec.head, info.width, outputs)
     if spec.tuning.method == "full":
         return Counts(backbone + head, backbone + head)
-    if spec.tuning.method == "partial":
+    if spec.tuning.frozen:
         return Counts(head, backbone + head)
+    if spec.tuning.unfreeze:
+        return Counts(None, backbone + head)
     adapters = adapter_parameters(spec.tuning, info)
     if adapters is None:
         return Counts(None, None)
@@ -75,7 +77,7 @@ def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
 
 def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
     """What `"auto"` stands for in `train`; None when the built model decides which kind of backbone it is."""
-    if info.parameters is None and spec.tuning.method != "partial":
+    if info.parameters is None and not spec.tuning.frozen:
         return None
     return recipe(spec, cnn=info.family in CNN_FAMILIES)
 
@@ -121,7 +123,7 @@ def estimate_memory(
     exact = 4 * counts.total + (4 + _STATE_BYTES[spec.train.optimizer]) * counts.trainable
     batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
     share = 1.0
-    if spec.tuning.method == "partial" and spec.train.augmentation == "none":
+    if spec.tuning.frozen and spec.train.augmentation == "none":
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
     half = on_gpu and spec.train.precision != "fp32"
     each = _activations(spec, info, tokens) * share * (0.5 if half else 1.0)

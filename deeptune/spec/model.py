@@ -160,7 +160,24 @@ class TuningSpec(_Part):
     method: Method = Field(
         "partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head."
     )
+    unfreeze: Annotated[int, Field(ge=0)] = Field(
+        0, description="Blocks at the backbone's end that learn with the head, when method is `partial`."
+    )
     lora: LoraSpec = Field(default_factory=LoraSpec, description="Adapter settings, used when method is `lora`.")  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _blocks_of_a_frozen_backbone(self) -> TuningSpec:
+        if self.unfreeze and self.method != "partial":
+            trained = "trains every block already" if self.method == "full" else "trains adapters in every block"
+            raise ValueError(
+                f"unfreeze = {self.unfreeze} is for method = 'partial', and '{self.method}' {trained}: leave it out"
+            )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone learns."""
+        return self.method == "partial" and not self.unfreeze
 
 
 class EarlyStoppingSpec(_Part):

@@ -89,11 +89,12 @@ def head_and_body(before, body_prefix):
     return head, body
 
 
-def test_images_end_with_the_loss_of_a_plain_loop(tmp_path):
+@pytest.mark.parametrize("tuning", [{"method": "full"}, {"method": "partial", "unfreeze": 3}], ids=["full", "unfreeze"])
+def test_images_end_with_the_loss_of_a_plain_loop(tuning):
     spec = {
         "data": {"path": "sample:openclipart7", "split": {"train": 0.28, "val": 0.0, "test": 0.72}},
         "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
-        "tuning": {"method": "full"},
+        "tuning": tuning,
         "train": {"epochs": 1, "batch_size": 8, "learning_rate": 1e-4, "head_learning_rate": 1e-3, "weight_decay": 0.05,
                   "device": "cpu", "workers": 0},
     }  # fmt: skip
@@ -119,6 +120,11 @@ def test_images_end_with_the_loss_of_a_plain_loop(tmp_path):
     ]
     head = net.fc
     body = nn.ModuleList(module for name, module in net.named_children() if name != "fc")
+    if "unfreeze" in tuning:
+        frozen = [net.conv1, net.bn1, net.layer1, net.layer2, net.layer3[0]]
+        for module in frozen:
+            module.requires_grad_(False).eval()
+        body = nn.ModuleList([net.layer3[1], net.layer4])
     reference = plain_loop(net, batches, decayed_groups([(body, 1e-4), (head, 1e-3)], 0.05), len(batches), clip=1.0)
     assert len(losses) == len(reference) >= STEPS
     assert losses[:STEPS] == pytest.approx(reference[:STEPS], abs=1e-5)

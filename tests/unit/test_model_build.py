@@ -18,12 +18,12 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
-def run_spec(method: str, *, seed: int = 42, **head: object) -> RunSpec:
+def run_spec(method: str, *, seed: int = 42, unfreeze: int = 0, **head: object) -> RunSpec:
     return RunSpec(
         data=DataSpec(path="x"),
         backbone=BackboneSpec(name="resnet18", weights="random", image_size=32),
         head=HeadSpec(**head),  # type: ignore[arg-type]
-        tuning=TuningSpec(method=method),  # type: ignore[arg-type]
+        tuning=TuningSpec(method=method, unfreeze=unfreeze),  # type: ignore[arg-type]
         train=TrainSpec(seed=seed),  # type: ignore[call-arg]
     )
 
@@ -81,9 +81,33 @@ def test_full_changes_every_weight_and_the_running_statistics() -> None:
     assert changed(before, state(model)) == before.keys()
 
 
+def test_of_a_partly_frozen_backbone_the_last_blocks_alone_learn_statistics_included() -> None:
+    model = make("partial", unfreeze=2)
+    before = state(model)
+    steps(model, IMAGES, TARGETS)
+    assert {name.split(".")[2] for name in before.keys() - changed(before, state(model)) if "net" in name} == {
+        "conv1", "bn1", "layer1", "layer2", "layer3"
+    }  # fmt: skip
+    assert changed(before, state(model)) == set(model.tuned_state())
+    assert "backbone.net.layer4.0.bn1.running_mean" in model.tuned_state()
+    learning = [name for name, module in model.backbone.net.named_modules() if module.training]
+    assert learning
+    assert all(name.startswith(("layer4.", "avgpool", "fc")) for name in learning)
+    assert not any(module.training for module in model.eval().modules())
+
+
+def test_the_boundary_stands_in_for_the_frozen_blocks() -> None:
+    model = make("partial", unfreeze=3).eval()
+    assert model.cut is not None
+    with torch.no_grad():
+        boundary = {"boundary": model.cut.prefix(IMAGES)}
+        assert torch.equal(model(boundary), model(IMAGES))
+        assert torch.equal(model.embed(boundary), model.embed(IMAGES))
+
+
 def test_partial_builds_no_graph_through_the_backbone() -> None:
     model = make("partial")
-    assert not model._pooled(IMAGES).requires_grad
+    assert not model.pooled(IMAGES).requires_grad
     assert model(IMAGES).requires_grad
 
 
@@ -122,14 +146,22 @@ def test_counts_are_of_trainable_and_all_parameters(method: str) -> None:
     assert model.counts() == (trainable, head + backbone + (adapters if method == "lora" else 0))
 
 
-@pytest.mark.parametrize("method", ["partial", "full", "lora"])
-def test_what_is_stored_makes_the_same_model(method: str) -> None:
-    model = make(method)
+def test_counts_include_the_blocks_that_learn() -> None:
+    layer4 = 8_393_728  # torchvision.models.resnet18().layer4
+    assert make("partial", unfreeze=2).counts() == (layer4 + 512 * 3 + 3, 11_176_512 + 512 * 3 + 3)
+    spec = run_spec("partial", unfreeze=2)
+    unbuilt = build_model(spec, load_backbone(spec.backbone, device="meta"), 3)
+    assert unbuilt.counts() == make("partial", unfreeze=2).counts()
+
+
+@pytest.mark.parametrize(("method", "unfreeze"), [("partial", 0), ("partial", 3), ("full", 0), ("lora", 0)])
+def test_what_is_stored_makes_the_same_model(method: str, unfreeze: int) -> None:
+    model = make(method, unfreeze=unfreeze)
     steps(model, IMAGES, TARGETS)
     stored = {name: tensor.clone() for name, tensor in model.tuned_state().items()}
-    if method == "partial":
+    if method == "partial" and not unfreeze:
         assert stored.keys() == {"head.last_layer.weight", "head.last_layer.bias"}
-    again = make(method, seed=7)
+    again = make(method, seed=7, unfreeze=unfreeze)
     again.load_tuned_state(stored)
     with torch.no_grad():
         assert torch.equal(again.eval()(IMAGES), model.eval()(IMAGES))

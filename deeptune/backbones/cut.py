@@ -1,0 +1,248 @@
+"""A backbone cut in two at one of its blocks: what stays frozen before it, and what learns from there on."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from deeptune.backbones.base import Backbone
+
+
+class CannotCut(Exception):
+    """Why what learns can't be computed from the boundary alone, in words that go on after "because"."""
+
+
+class _Reached(Exception):
+    """Ends a forward pass at the boundary."""
+
+    def __init__(self, boundary: Tensor) -> None:
+        self.boundary = boundary
+
+
+class Cut(ABC):
+    """The part of a backbone from the block `name` on, and the two halves of its forward pass.
+
+    `prefix` gives the boundary, which is the input of that block; `suffix` makes unpooled features of it. What was
+    built before that block, in the order in which the network lists its modules, belongs to the prefix; whatever
+    comes after (the blocks that follow, a final norm, a convolution before the pooling) to the suffix.
+
+    `modules` are those of the suffix, `keys` the names in the net's state dict of its weights and statistics.
+    """
+
+    def __init__(self, backbone: Backbone, name: str) -> None:
+        net = backbone.net
+        named = list(net.named_modules())
+        start = [module_name for module_name, _ in named].index(name)
+        self.backbone, self.name, self.first = backbone, name, net.get_submodule(name)
+        self.modules = [module for _, module in named[start:]]
+        inside = {module_name for module_name, _ in named[start:]}
+        self.keys = {key for key in net.state_dict() if key.rpartition(".")[0] in inside}
+
+    def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
+
+        def stop(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            raise _Reached(_hidden(given, named))
+
+        handle = self.first.register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self.backbone.features(inputs)
+        except _Reached as reached:
+            return reached.boundary
+        finally:
+            handle.remove()
+        raise AssertionError(f"the forward pass went past {self.name}")
+
+    @abstractmethod
+    def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """What `features` gives, from the boundary of the same inputs. Raises CannotCut where `check` would."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise CannotCut unless `suffix` gives what the whole pass gives, on a small input."""
+
+    @contextlib.contextmanager
+    def _small_pass(self) -> Iterator[dict[str, Tensor]]:
+        """Inputs for a pass in eval mode without gradients, whose modules are afterwards as they were."""
+        modes = [(module, module.training) for module in self.backbone.modules()]
+        device = next(self.backbone.parameters()).device
+        self.backbone.eval()
+        try:
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                yield {name: value.to(device) for name, value in self.backbone.sample().items()}
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def _require_equal(self, found: Tensor, expected: Tensor) -> None:
+        scale = float(expected.abs().max()) or 1.0
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-5 * scale):
+            raise CannotCut(f"{self.backbone.info.name} computes more than its blocks one after the other")
+
+
+class ChainCut(Cut):
+    """Of a network whose modules feed one another. Which these are is found by watching one pass."""
+
+    def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        for module in self._chain:
+            boundary = module(boundary)
+        return boundary
+
+    def check(self) -> None:
+        assert self._chain
+
+    @cached_property
+    def _chain(self) -> list[nn.Module]:
+        with self._small_pass() as inputs:
+            calls, features = self._watch(inputs)
+            boundary = current = next(call.given for call in calls if call.module is self.first)
+            chain: list[nn.Module] = []
+            at: int | None = 0
+            while at is not None and isinstance(current, Tensor):
+                # The call that started first among those that were given this very tensor is the outermost.
+                at = next((i for i in range(at, len(calls)) if calls[i].given is current), None)
+                if at is not None:
+                    chain.append(calls[at].module)
+                    at, current = calls[at].end, calls[at].gave
+            if current is not features or boundary is None:
+                raise CannotCut(f"{self.backbone.info.name} does more than to pass on what its modules give")
+            for module in chain:
+                boundary = module(boundary)
+            self._require_equal(boundary, features)
+        return chain
+
+    def _watch(self, inputs: dict[str, Tensor]) -> tuple[list[_Call], Tensor]:
+        """Every call of a module from the first of the suffix on, in the order in which they started."""
+        calls: list[_Call] = []
+        running: list[_Call] = []
+
+        def before(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            alone = len(given) == 1 and not any(value is not None for value in named.values())
+            call = _Call(module, given[0] if alone and isinstance(given[0], Tensor) else None)
+            running.append(call)
+            calls.append(call)
+
+        def after(module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+            call = running.pop()
+            call.end, call.gave = len(calls), gave
+
+        handles = [
+            handle
+            for module in self.modules
+            for handle in (
+                module.register_forward_pre_hook(before, with_kwargs=True),
+                module.register_forward_hook(after),
+            )
+        ]
+        try:
+            features = self.backbone.features(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return calls, features
+
+
+class _Call:
+    """A module that was called: the one tensor it was given (None: something else), what it gave, and how many calls
+    had started when it ended."""
+
+    def __init__(self, module: nn.Module, given: Tensor | None) -> None:
+        self.module, self.given = module, given
+        self.end, self.gave = 0, None  # type: int, Any
+
+
+class LayersCut(Cut):
+    """Of a text model: masks and positions are made by the model itself, from the inputs, while its frozen layers hand
+    on what they get and the boundary takes the place of what they would have given."""
+
+    def __init__(self, backbone: Backbone, name: str, before: list[nn.Module]) -> None:
+        super().__init__(backbone, name)
+        self.before = before
+        self._checked = False
+        self._beside: tuple[None, ...] | None = None  # what a layer gives with the hidden states, where that is a tuple
+        if not next(backbone.parameters()).is_meta:
+            self.keys -= self._read_before()
+
+    def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        self.check()
+        return self._suffix(boundary, inputs)
+
+    def _suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        def put(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+            return ((boundary, *given[1:]), named) if given else (given, {**named, "hidden_states": boundary})
+
+        def hand_on(*given: Any, **named: Any) -> Any:
+            hidden = _hidden(given, named)
+            return hidden if self._beside is None else (hidden, *self._beside)
+
+        handle = self.first.register_forward_pre_hook(put, with_kwargs=True)
+        for layer in self.before:
+            layer.forward = hand_on  # in the place of the class's
+        try:
+            return self.backbone.features(inputs)
+        finally:
+            handle.remove()
+            for layer in self.before:
+                del layer.forward
+
+    def check(self) -> None:
+        if self._checked:
+            return
+        gave: list[Any] = []
+        handles = [
+            layer.register_forward_hook(lambda module, given, found: gave.append(found)) for layer in self.before
+        ]
+        with self._small_pass() as inputs:
+            features = self.backbone.features(inputs)
+            for handle in handles:
+                handle.remove()
+            if gave and isinstance(gave[-1], tuple):
+                self._beside = gave[-1][1:]
+            if any(value is not None for value in self._beside or ()):
+                raise CannotCut(f"the layers of {self.backbone.info.name} pass on more than hidden states")
+            self._require_equal(self._suffix(self.prefix(inputs), inputs), features)
+        self._checked = True
+
+    def _read_before(self) -> set[str]:
+        """Weights that the model lists after its layers and reads in the frozen ones, as DeBERTa does with its relative
+        positions: those stay frozen."""
+        names = {id(parameter): name for name, parameter in self.backbone.net.named_parameters()}
+        learning = [(parameter, parameter.requires_grad) for parameter in self.backbone.net.parameters()]
+        for parameter, _ in learning:
+            parameter.requires_grad_(names[id(parameter)] in self.keys)
+        try:
+            with self._small_pass() as inputs, torch.enable_grad():
+                boundary = self.prefix(inputs)
+            return {names[id(leaf)] for leaf in _leaves(boundary)}
+        except CannotCut:
+            return set()
+        finally:
+            for parameter, before in learning:
+                parameter.requires_grad_(before)
+
+
+def _hidden(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    hidden = given[0] if given else named.get("hidden_states")
+    if not isinstance(hidden, Tensor):
+        raise CannotCut("its blocks are given something else than one tensor")
+    return hidden
+
+
+def _leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """The parameters that a tensor was computed from and that require gradients."""
+    waiting, seen = [tensor.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            yield leaf
+        waiting += (following for following, _ in node.next_functions)
