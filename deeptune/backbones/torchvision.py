@@ -50,8 +50,8 @@ class TorchvisionBackbone(ImageBackbone):
                 return net.features(x)
 
     def blocks(self) -> list[str]:
-        """Residual blocks of a ResNet, dense blocks and transitions, layers of Swin and ViT, stages of EfficientNet, and
-        what VGG has between two poolings."""
+        """Residual blocks of a ResNet, dense blocks and transitions, layers of Swin and ViT, stages of EfficientNet,
+        and what VGG has between two poolings."""
         net = self.net
         match self.info.family:
             case "resnet":

@@ -286,3 +286,15 @@ def test_the_penalty_of_a_frozen_head_is_fixed_in_the_sum_of_the_losses(method: 
     assert resolve(validate(values), find("resnet18"), cnn=True, rows=rows).train.weight_decay == decay
     given = validate({**values, "train": {"weight_decay": 0.2}})
     assert resolve(given, find("resnet18"), cnn=True, rows=rows).train.weight_decay == 0.2
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_blocks_learn_apart_only_in_a_frozen_backbone(method):
+    with pytest.raises(SpecError, match=rf"unfreeze = 2 is for method = 'partial', and '{method}' trains"):
+        validate(
+            {
+                "data": {"path": "x"},
+                "backbone": {"name": "resnet18"},
+                "tuning": {"method": method, "unfreeze": 2},
+            }
+        )
