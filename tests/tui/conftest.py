@@ -12,8 +12,6 @@ from pictures import png
 
 from deeptune.runs import RunDirectory, new_run_directory, write_text
 
-NOW = 1_790_000_000.0  # where tests freeze the clock
-
 
 @pytest.fixture(autouse=True)
 def _a_home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

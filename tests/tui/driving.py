@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 
 from tui.app import DeepTuneApp
 
+NOW = 1_790_000_000.0  # where tests freeze the clock
 PATIENCE = 30.0  # seconds that anything may take on a busy machine
 
 

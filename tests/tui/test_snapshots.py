@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import NOW
+from driving import NOW
 from runners import holding
 
 from deeptune.runs import RunDirectory, write_json, write_text
