@@ -12,6 +12,7 @@ from markupsafe import Markup
 from deeptune.data.labels import ClassLabels
 from deeptune.report import intervals as spread
 from deeptune.report import plots, tables, words
+from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
 from deeptune.runs.files import write_text
 
@@ -89,7 +90,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "notes": [tables.visible(note) for note in [*run.warnings, *metrics.get("notes", [])]],
         "skipped": skipped[:MOST_LINES],
         "skipped_more": max(0, len(skipped) - MOST_LINES),
-        "commands": words.commands(run),
+        "commands": next_commands(run.files.path),
         "methods": words.methods_paragraph(run, intervals, baseline),
         "paste": [
             (f"{title}, {kind}", write(header, body))

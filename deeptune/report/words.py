@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,19 +96,6 @@ def provenance(run: FinishedRun) -> Facts:
     facts = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
     facts += _fingerprints(run.run)
     return [(visible(term), visible(text)) for term, text in facts]
-
-
-def commands(run: FinishedRun) -> list[tuple[str, str]]:
-    """(what for, command) of what a person does next with this run."""
-    path = Path(os.path.abspath(run.files.path))
-    here = Path.cwd()
-    place = shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) and path != here else path))
-    return [
-        ("Predict new rows, labelled or not", f"deeptune predict {place} --data FILE.parquet --output OUT.parquet"),
-        ("Score it on other labelled data", f"deeptune evaluate {place} --data FILE.parquet"),
-        ("Write embeddings of any rows", f"deeptune embed {place} --data FILE.parquet --output OUT.parquet"),
-        ("Train it again", f"deeptune run {place}/spec.toml"),
-    ]
 
 
 def methods_paragraph(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> str:

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from deeptune.report.tables import value_text
-from deeptune.show.scale import axis_range, log_ticks, nice_ticks, tick_labels, time_labels, time_ticks
+from deeptune.show.scale import axis_range, log_ticks, nice_ticks, roomy_range, tick_labels, time_labels, time_ticks
 
 Row = list[tuple[str, str]]
 
@@ -51,12 +51,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`."""
+    """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`.
+
+    While points are still to come, `growing` keeps the axes from moving with each of them.
+    """
 
     series: Sequence[Series]
     unit: str = "step"
     log: bool = False
     title: str = ""
+    growing: bool = False
 
 
 class Span(NamedTuple):
@@ -203,6 +207,9 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     plot_height = height - (3 if height > 5 else 2)
     x_range = axis_range(min((line.x[0] for line in lines), default=0), max((line.x[-1] for line in lines), default=1))
     y_range = _y_range(lines, chart.log)
+    if chart.growing and y_range is not None:
+        x_range = x_range[0], roomy_range(*x_range)[1]
+        y_range = roomy_range(*y_range, log=chart.log)
     if plot_height < 1 or width < 16 or y_range is None:
         nothing = "" if lines and y_range is not None else "nothing to draw yet"
         return Drawing([legend, *blank(nothing, width, height - 1)][:height])

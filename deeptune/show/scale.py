@@ -22,6 +22,18 @@ def axis_range(low: float, high: float, *, log: bool = False) -> tuple[float, fl
     return low - around, high + around
 
 
+def roomy_range(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
+    """A wider range whose ends move in leaps, so that an axis stays as it is while its data slowly grow."""
+    low, high = axis_range(low, high, log=log)
+    if log:
+        below, above = math.floor(math.log10(low) * 5) / 5, math.ceil(math.log10(high) * 5) / 5
+        return 10.0**below if low > 1e-300 else low, 10.0**above if high < 1e300 else high
+    if not math.isfinite(high - low):
+        return low, high
+    leap = 10.0 ** math.floor(math.log10(high - low)) / 4
+    return math.floor(low / leap) * leap, math.ceil(high / leap) * leap
+
+
 def nice_ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
     """At most `most` multiples of 1, 2 or 5 times a power of ten within [low, high]; of integers when `whole`."""
     raw = (high / 2 - low / 2) / max(most, 1) * 2

@@ -95,25 +95,27 @@ def test_a_gap_is_left_open_and_the_points_beside_it_are_not_joined() -> None:
     st.integers(1, 90),
     st.integers(1, 30),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([Look(), Look(ascii=True), Look(mono=True)]),
     st.sampled_from(["step", "epoch", "time"]),
     st.one_of(st.none(), st.floats(-10, 50)),
 )
-@example([1.7e308, -1.7e308], [], 80, 20, False, Look(), "step", None)
-@example([5e-324, 0.0], [], 80, 20, True, Look(), "step", 0.0)
-@example([1e300], [None], 80, 20, True, Look(), "time", 0.0)
+@example([1.7e308, -1.7e308], [], 80, 20, False, True, Look(), "step", None)
+@example([5e-324, 0.0], [], 80, 20, True, True, Look(), "step", 0.0)
+@example([1e300], [None], 80, 20, True, True, Look(), "time", 0.0)
 def test_any_values_give_rows_of_the_size_that_was_asked_for(
     first: list[float | None],
     second: list[float | None],
     width: int,
     height: int,
     log: bool,
+    growing: bool,
     look: Look,
     unit: str,
     cursor: float | None,
 ) -> None:
     both = [series(first), series(second, sign="o", mark=len(second) - 1 if second else None)]
-    drawing = draw(Chart(both, unit=unit, log=log, title="loss"), width, height, look, cursor=cursor)
+    drawing = draw(Chart(both, unit=unit, log=log, title="loss", growing=growing), width, height, look, cursor=cursor)
     assert len(drawing.rows) == height
     for row in drawing.rows:
         text = "".join(text for text, _ in row)
@@ -176,6 +178,19 @@ def test_labels() -> None:
     assert time_labels([0, 45, 150, 3600, 12_600, 172_800]) == ["0s", "45s", "2:30", "1h", "3h30", "2d"]
     assert time_ticks(0, 100, 5) == [0, 30, 60, 90]
     assert time_ticks(0, 90_000, 5) == [0, 21600, 43200, 64800, 86400]
+
+
+def test_a_growing_chart_mostly_stays_as_it_is_when_a_point_comes() -> None:
+    y: list[float | None] = [2 - 0.003 * at + 0.1 * (at % 3) for at in range(300)]
+    moved = {True: 0, False: 0}
+    for growing in moved:
+        before: list[str] = []
+        for count in range(200, 300):
+            rows = plot(draw(Chart([series(y[:count])], growing=growing), 78, 16))
+            pairs = zip("".join(rows), "".join(before), strict=False)
+            moved[growing] += sum(new != old for new, old in pairs)
+            before = rows
+    assert moved[True] < moved[False] / 4
 
 
 def test_smoothing_is_corrected_for_its_start_and_keeps_gaps() -> None:

@@ -1,0 +1,64 @@
+"""A line chart as a widget: left and right move a cursor at which the values are read."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from deeptune.show import chart
+from tui.widgets.lines import Lines
+
+
+class Chart(Lines, can_focus=True):
+    """Draws what `plot` was given last, in its own size; nothing while it is not displayed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Cursor left", show=False, id="chart.left", tooltip="Read values further left"),
+        Binding("right", "move(1)", "Cursor right", show=False, id="chart.right", tooltip="Read values further right"),
+        Binding("shift+left", "move(-10)", show=False, id="chart.far_left", tooltip="Ten columns to the left"),
+        Binding("shift+right", "move(10)", show=False, id="chart.far_right", tooltip="Ten columns to the right"),
+    ]
+    DEFAULT_CSS = """
+    Chart { height: 1fr; min-height: 5; }
+    Chart:focus > .line--title { color: $primary; text-style: bold; }
+    """
+
+    class Moved(Message):
+        """The cursor was moved to an x, or away (None)."""
+
+        def __init__(self, x: float | None) -> None:
+            super().__init__()
+            self.x = x
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._chart = chart.Chart([])
+        self._drawing = chart.Drawing([])
+        self.look = chart.PLAIN
+        self.cursor: float | None = None
+
+    def plot(self, shown: chart.Chart, cursor: float | None = None) -> None:
+        """Draw this chart, with the cursor at an x."""
+        self._chart, self.cursor = shown, cursor
+        if self.size.area:
+            self._drawing = chart.draw(shown, *self.size, self.look, cursor=cursor)
+            self.show(self._drawing.rows)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.plot(self._chart, self.cursor)
+
+    def action_move(self, cells: int) -> None:
+        drawing = self._drawing
+        if not drawing.cells:
+            return
+        at = drawing.cells - 1 if self.cursor is None else drawing.cell_at(self.cursor) + cells
+        if 0 <= at < drawing.cells:
+            self.post_message(self.Moved(drawing.x_at(at)))
+
+    def on_click(self, event: events.Click) -> None:
+        cell = event.x - self._drawing.left
+        if 0 <= cell < self._drawing.cells and event.y:
+            self.post_message(self.Moved(self._drawing.x_at(cell)))
