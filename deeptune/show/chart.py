@@ -53,7 +53,8 @@ class Series:
 class Chart:
     """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`.
 
-    While points are still to come, `growing` keeps the axes from moving with each of them.
+    While points are still to come, `growing` keeps the axes from moving with each of them. `from_zero` has 0 on the y
+    axis, whatever the values.
     """
 
     series: Sequence[Series]
@@ -61,6 +62,7 @@ class Chart:
     log: bool = False
     title: str = ""
     growing: bool = False
+    from_zero: bool = False
 
 
 class Span(NamedTuple):
@@ -207,13 +209,15 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     plot_height = height - (3 if height > 5 else 2)
     x_range = axis_range(min((line.x[0] for line in lines), default=0), max((line.x[-1] for line in lines), default=1))
     y_range = _y_range(lines, chart.log)
+    if chart.from_zero and y_range is not None and not chart.log:
+        y_range = axis_range(min(y_range[0], 0.0), max(y_range[1], 0.0))
     if chart.growing and y_range is not None:
         x_range = x_range[0], roomy_range(*x_range)[1]
         y_range = roomy_range(*y_range, log=chart.log)
     if plot_height < 1 or width < 16 or y_range is None:
         nothing = "" if lines and y_range is not None else "nothing to draw yet"
         return Drawing([legend, *blank(nothing, width, height - 1)][:height])
-    most = max(2, plot_height // 3)
+    most = max(3, plot_height // 3)
     ticks = log_ticks(*y_range, most) if chart.log else nice_ticks(*y_range, most)
     labels = tick_labels(ticks)
     left = max(map(len, labels), default=0) + 1
@@ -260,7 +264,12 @@ def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | N
         text = value_text("loss", line.y[at])
         dash = "-" if look.ascii else "━"
         sign = line.sign if number and line.sign and (look.ascii or look.mono) else dash
-        row += [("  " if row else "", ""), (sign, line.style), (f" {line.name} ", "label"), (text, "value")]
+        row += [
+            ("  " if row else "", ""),
+            (sign, line.style),
+            (f" {line.name} " if line.name else " ", "label"),
+            (text, "value"),
+        ]
     marked = next((line for line in loud if line.mark is not None), None)
     if marked is not None and marked.mark is not None and cursor is None:
         where = x_text(marked.x[marked.mark], chart.unit)
@@ -345,8 +354,11 @@ def joined(row: Row) -> Row:
     return [("".join(text for text, _ in run), style) for style, run in groupby(row, key=lambda piece: piece[1])]
 
 
-def fitted(row: Row, width: int) -> Row:
-    """A row that is `width` cells wide: cut or filled with blanks. Its text has only characters of one cell."""
+def fitted(row: Row, width: int, end: str = "") -> Row:
+    """A row of `width` cells: filled with blanks, or cut, with `end` as its last character. Characters of its text are
+    taken to be one cell wide."""
+    if end and sum(len(text) for text, _ in row) > width > 0:
+        return [*fitted(row, width - 1), (end, row[-1][1])]
     kept: Row = []
     for text, style in row:
         if text := text[:width]:

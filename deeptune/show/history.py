@@ -128,12 +128,6 @@ class History:
             return f"plateau: no val loss of the last {PLATEAU_EPOCHS} epochs is {PLATEAU_GAIN:.1%} lower than before"
         return None
 
-    def best(self, name: str, *, lower: bool) -> int | None:
-        """The index of the epoch with the lowest (or highest) value of that name; the first of equals."""
-        column = self.epochs.values.get(name, array("d"))
-        there = [index for index, value in enumerate(column) if math.isfinite(value)]
-        return (min if lower else max)(there, key=lambda index: column[index]) if there else None
-
     def pace_spread(self) -> tuple[float, float] | None:
         """The 10th and the 90th percentile of the time that recent steps took, over their median.
 

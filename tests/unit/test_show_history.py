@@ -108,15 +108,6 @@ def test_a_loss_that_is_not_finite_is_noted() -> None:
     assert math.isnan(view.history.epochs.values["val/loss"][0])
 
 
-def test_the_best_epoch_is_the_first_of_equals_and_never_an_undefined_one() -> None:
-    history = History()
-    for number, (loss, accuracy) in enumerate([(1.0, 0.5), (None, 0.9), (0.5, 0.9), (0.5, 0.2)], start=1):
-        history.take(epoch(number, 1.0, loss, accuracy=accuracy), 1.0 * number, None)
-    assert history.best("val/loss", lower=True) == 2
-    assert history.best("val/accuracy", lower=False) == 1
-    assert history.best("val/r2", lower=False) is None
-
-
 def test_the_spread_of_the_pace_is_that_of_recent_steps() -> None:
     history = History()
     time = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
@@ -13,7 +14,7 @@ from tui.widgets.lines import Lines
 
 
 class Chart(Lines, can_focus=True):
-    """Draws what `plot` was given last, in its own size; nothing while it is not displayed."""
+    """Draws what `plot` was given last, in its own size; while it is not displayed, nothing is even made."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Cursor left", show=False, id="chart.left", tooltip="Read values further left"),
@@ -22,7 +23,7 @@ class Chart(Lines, can_focus=True):
         Binding("shift+right", "move(10)", show=False, id="chart.far_right", tooltip="Ten columns to the right"),
     ]
     DEFAULT_CSS = """
-    Chart { height: 1fr; min-height: 5; }
+    Chart { height: 1fr; min-height: 4; }
     Chart:focus > .line--title { color: $primary; text-style: bold; }
     """
 
@@ -35,20 +36,20 @@ class Chart(Lines, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._chart = chart.Chart([])
+        self._make: Callable[[], chart.Chart] = lambda: chart.Chart([])
         self._drawing = chart.Drawing([])
-        self.look = chart.PLAIN
+        self.glyphs = chart.PLAIN
         self.cursor: float | None = None
 
-    def plot(self, shown: chart.Chart, cursor: float | None = None) -> None:
-        """Draw this chart, with the cursor at an x."""
-        self._chart, self.cursor = shown, cursor
+    def plot(self, make: Callable[[], chart.Chart], cursor: float | None = None) -> None:
+        """Draw the chart that `make` gives, with the cursor at an x."""
+        self._make, self.cursor = make, cursor
         if self.size.area:
-            self._drawing = chart.draw(shown, *self.size, self.look, cursor=cursor)
+            self._drawing = chart.draw(make(), *self.size, self.glyphs, cursor=cursor)
             self.show(self._drawing.rows)
 
     def on_resize(self, event: events.Resize) -> None:
-        self.plot(self._chart, self.cursor)
+        self.plot(self._make, self.cursor)
 
     def action_move(self, cells: int) -> None:
         drawing = self._drawing

@@ -68,11 +68,11 @@ class Lines(Widget):
     def render_line(self, y: int) -> Strip:
         row = self._rows[y] if y < len(self._rows) else []
         ground = self.rich_style
-        segments = [Segment(text, ground + self._style(style) if style else ground) for text, style in row]
+        segments = [Segment(text, self._style(style) if style else ground) for text, style in row]
         return Strip(segments).adjust_cell_length(self.size.width, ground)
 
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"line--{name}", partial=True)
+        return self.get_component_rich_style(f"line--{name}")
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._rows)

@@ -1,0 +1,390 @@
+"""One run, live or past: what it is doing, its curves, its machine, what it said, and what came of it.
+
+A thread reads the run's files and posts what is new; the view is built from that here, in the app's own loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Input
+from textual.worker import get_current_worker
+
+from deeptune.errors import DataError, DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.show import chart
+from deeptune.show.chart import Look
+from deeptune.show.view import View
+from tui.compositor import FrugalCompositor
+from tui.screens.base import DeepTuneScreen
+from tui.widgets.chart import Chart
+from tui.widgets.monitor import curves
+from tui.widgets.monitor.examples import Example, Examples, read_input
+from tui.widgets.monitor.follow import Follower, News
+from tui.widgets.monitor.heading import Heading
+from tui.widgets.monitor.log import Journal, Line, LogView
+from tui.widgets.monitor.machine import Machine, devices
+from tui.widgets.monitor.results import Outcome, Results
+from tui.widgets.monitor.tabs import Tabs
+
+PAGES = {"curves": "Curves", "optimizer": "Optimizer", "machine": "Machine", "log": "Log", "results": "Results",
+         "examples": "Examples"}  # fmt: skip
+WANTS = {"results": "outcome", "examples": "examples"}  # what a page needs read
+STEP_CHARTS = {  # by the widget: the value, its title, its style
+    "rate-now": ("learning_rate", "learning rate", "rate"),
+    "norm-now": ("gradient_norm", "gradient norm", "norm"),
+    "speed-now": ("rate", "rows/s", "val"),
+    "learning-rate": ("learning_rate", "learning rate", "rate"),
+    "gradient-norm": ("gradient_norm", "gradient norm", "norm"),
+    "waiting": ("waiting", "share of time waiting for data", "val"),
+}
+LOOK, LOOK_OVER_SSH = 0.5, 2.0  # seconds
+LINES_BESIDE = 200  # of the log, on the dashboard
+
+
+class MonitorScreen(DeepTuneScreen):
+    """Pages of a run, below what is always in sight of it."""
+
+    CSS_PATH = "monitor.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(number), f"page('{page}')", title, show=False, id=f"monitor.{page}", tooltip=f"Page {title}")
+            for number, (page, title) in enumerate(PAGES.items(), start=1)
+        ),
+        Binding("s", "stop", "Stop", id="monitor.stop", tooltip="Stop at the next step, with a checkpoint; asks"),
+        Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Go on from the last checkpoint"),
+        Binding("m", "metric", "Metric", id="monitor.metric", tooltip="The next metric of val"),
+        Binding("x", "unit", "Axis", id="monitor.axis", tooltip="Over steps, epochs or time"),
+        Binding("l", "log_y", "Log y", id="monitor.log_y", tooltip="Logarithmic y axis, and back"),
+        Binding("a", "smooth", "Average", id="monitor.smooth", tooltip="How much curves are smoothed"),
+        Binding("slash", "filter", "Filter", key_display="/", id="monitor.filter", tooltip="Log lines with a word"),
+        Binding("w", "warnings", "Warnings", id="monitor.warnings", tooltip="Only warnings in the log, and back"),
+        Binding("c", "console", "Console", id="monitor.console", tooltip="What libraries printed, and back"),
+        Binding("e", "embeddings", "Embeddings", show=False, id="monitor.embeddings", tooltip="Scatter of embeddings"),
+        Binding("n", "again", "As new", show=False, id="monitor.again", tooltip="A new run from this run's spec"),
+        Binding("y", "copy", "Copy", show=False, id="monitor.copy", tooltip="Copy the path of the run"),
+        Binding("escape,q", "back", "Back", id="monitor.back", tooltip="Leave the run, which goes on"),
+    ]
+
+    class Read(Message):
+        def __init__(self, news: News) -> None:
+            super().__init__()
+            self.news = news
+
+    class Seen(Message):
+        """What was read of an example."""
+
+        def __init__(self, example: Example, found: bytes | str | DeepTuneError) -> None:
+            super().__init__()
+            self.example, self.found = example, found
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__()
+        self._compositor = FrugalCompositor()
+        self.run = run
+        self.where = run.id
+        self.view = View(run)
+        self.page = "curves"
+        self.setting = curves.Setting()
+        self._follower = Follower(run)
+        self._said = Journal()
+        self._reading = self._caught_up = False
+        self._problem = ""
+        self._at: float | None = None  # the x of the cursor in the page's charts
+        self._glyphs = Look()
+        self._printed: list[Line] | None = None  # of console.log, while that is shown
+        self._warnings_only = False
+        self._outcome = Outcome()
+        self._worst: list[Example] = []
+
+    def body(self) -> Iterable[Widget]:
+        yield Heading(id="heading")
+        yield Tabs(PAGES, id="tabs")
+        with ContentSwitcher(id="pages", initial="curves"):
+            with Vertical(id="curves"):
+                with Horizontal(classes="top row"):
+                    yield Chart(id="first")
+                    yield Chart(id="second")
+                with Horizontal(classes="middle row"):
+                    yield Chart(id="rate-now")
+                    yield Chart(id="norm-now", classes="other")
+                    yield Chart(id="speed-now", classes="other")
+                with Horizontal(classes="bottom row"):
+                    yield Machine(id="machine-now")
+                    yield LogView(id="log-now")
+            with Vertical(id="optimizer"):
+                yield Chart(id="learning-rate")
+                yield Chart(id="gradient-norm")
+                yield Chart(id="waiting")
+            with Vertical(id="machine"):
+                yield Machine(id="devices")
+                yield Chart(id="memory")
+                yield Chart(id="use")
+            with Vertical(id="log"):
+                yield Input(placeholder="words of a line", id="log-filter", compact=True)
+                yield LogView(id="lines")
+            yield Results(self.run, id="results")
+            yield Examples(id="examples")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        options = self.deeptune.options
+        self._glyphs = Look(ascii=options.ascii, mono=not options.color)
+        for widget in self.query(Chart):
+            widget.glyphs = self._glyphs
+        self.query_one("#log-filter").display = False
+        self.query_one("#first").focus()
+        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
+
+    # Reading.
+
+    def look(self) -> None:
+        """Read what is new, unless that is being done; ages are told anew in any case."""
+        if self.is_mounted:
+            if self._caught_up:
+                self._draw_heading()
+            if not self._reading:
+                self._reading = True
+                self._read()
+
+    @work(thread=True, group="follow")
+    def _read(self) -> None:
+        try:
+            for news in self._follower.news():
+                if get_current_worker().is_cancelled:
+                    return
+                self.post_message(self.Read(news))
+        finally:
+            self._reading = False
+
+    @on(Read)
+    def _take(self, message: Read) -> None:
+        news, view, over = message.news, self.view, self.view.state.over
+        for event in news.events:
+            if view.take(event):
+                self._said.take(view, event)
+        if news.state is None:
+            return  # there is more to come
+        view.state, self._problem, self._caught_up = news.state, news.problem, True
+        if self._printed is not None and news.console is not None:
+            self._printed = news.console
+        self._outcome = self._outcome if news.outcome is None else news.outcome
+        self._worst = self._worst if news.examples is None else news.examples
+        if view.state.over != over:
+            self.refresh_bindings()
+        self._draw()
+
+    # Drawing.
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        """The heading, and of the pages the one that is open."""
+        if self._caught_up:
+            self._draw_heading()
+            self.query_one(Tabs).tell(self.page, *self._notes())
+            getattr(self, f"_draw_{self.page}")()
+
+    def _draw_heading(self) -> None:
+        heading = self.query_one(Heading)
+        heading.tell(self.view, self.deeptune.clock(), self._glyphs, self._problem)
+
+    def _notes(self) -> tuple[str, ...]:
+        """How the open page is set, at length and in short."""
+        setting = self.setting
+        if self.page in ("curves", "optimizer"):
+            averaged, log = setting.smoothing, setting.log
+            long = f"by {setting.unit}{' · log y' if log else ''}{f' · averaged {averaged:g}' if averaged else ''}"
+            return long, f"{setting.unit}{' log' if log else ''}{f' ~{averaged:g}' if averaged else ''}"
+        if self.page == "log":
+            return ("console.log",) if self._printed is not None else ("only warnings",) * self._warnings_only
+        return ()
+
+    def _plot(self, id: str, make: Callable[[], chart.Chart]) -> None:
+        self.query_one(f"#{id}", Chart).plot(make, self._at)
+
+    def _plot_steps(self, *ids: str) -> None:
+        for id in ids:
+            self._plot(id, partial(curves.step_chart, self.view, *STEP_CHARTS[id], self.setting))
+
+    def _draw_curves(self) -> None:
+        view, setting = self.view, self.setting
+        names = ["loss", *curves.metrics(view)]
+        chosen = names[setting.metric % len(names)]
+        both = self.has_class("-wide")
+        other = chosen if chosen != "loss" else names[1 % len(names)]
+        self._plot("first", partial(curves.chart_of, view, "loss" if both else chosen, setting))
+        self._plot("second", partial(curves.chart_of, view, other, setting))
+        self._plot_steps("rate-now", "norm-now", "speed-now")
+        self.query_one("#machine-now", Machine).tell(view, self._glyphs)
+        self.query_one("#log-now", LogView).show(list(self._said.lines)[-LINES_BESIDE:])
+
+    def _draw_optimizer(self) -> None:
+        self._plot_steps("learning-rate", "gradient-norm", "waiting")
+
+    def _draw_machine(self) -> None:
+        view = self.view
+        self.query_one("#devices", Machine).tell(view, self._glyphs)
+        gpus = {f"gpu{number}/memory_gib": f"GPU {number}" for number in devices(view)}
+        memory = {"process_gib": "of this run", "free_gib": "free"} if not gpus else {"process_gib": "host", **gpus}
+        use = {f"gpu{number}/utilisation": f"GPU {number}" for number in devices(view)} or {"cpu_percent": "processor"}
+        self._plot("memory", partial(curves.sample_chart, view, memory, "memory, GiB"))
+        self._plot("use", partial(curves.sample_chart, view, use, "use, percent"))
+
+    def _draw_log(self) -> None:
+        words = self.query_one("#log-filter", Input).value.lower().split()
+        lines = self._printed if self._printed is not None else list(self._said.lines)
+        if self._warnings_only and self._printed is None:
+            lines = [line for line in lines if line.serious]
+        shown = [line for line in lines if all(word in line.text.lower() for word in words)] if words else lines
+        self.query_one("#lines", LogView).show(shown)
+
+    def _draw_results(self) -> None:
+        self.query_one(Results).tell(self._outcome, self.view.state)
+
+    def _draw_examples(self) -> None:
+        over = self.view.state.word == "done"
+        nothing = "no test row was predicted wrongly" if over else "predictions come when the run has ended"
+        self.query_one(Examples).tell(self._worst, nothing)
+
+    # Pages and settings.
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what makes sense now is offered."""
+        state = self.view.state
+        if action in ("metric", "unit", "log_y", "smooth"):
+            return self.page in ("curves", "optimizer")
+        if action in ("filter", "warnings", "console"):
+            return self.page == "log"
+        if action == "stop":
+            return not state.over
+        return state.resumable if action == "resume" else True
+
+    def action_page(self, page: str) -> None:
+        self.page, self._at = page, None
+        self.query_one(ContentSwitcher).current = page
+        self._want()
+        opened = self.query_one(f"#{page}")
+        first = next((widget for widget in opened.query("*") if widget.focusable and widget.display), None)
+        self.set_focus(first)
+        self.refresh_bindings()
+        self.call_after_refresh(self._draw)
+        self.look()
+
+    def _want(self) -> None:
+        wanted = {WANTS.get(self.page, ""), "console" if self._printed is not None else ""}
+        self._follower.wanted = wanted - {""}
+
+    @on(Tabs.Opened)
+    def _open(self, message: Tabs.Opened) -> None:
+        self.action_page(message.page)
+
+    def _set(self, **changes: object) -> None:
+        self.setting = replace(self.setting, **changes)  # type: ignore[arg-type]
+        self._draw()
+
+    def action_metric(self) -> None:
+        self._set(metric=self.setting.metric + 1)
+
+    def action_unit(self) -> None:
+        self._at = None
+        self._set(unit=curves.after(self.setting.unit, curves.UNITS))
+
+    def action_log_y(self) -> None:
+        self._set(log=not self.setting.log)
+
+    def action_smooth(self) -> None:
+        self._set(smoothing=curves.after(self.setting.smoothing, curves.SMOOTHING))
+
+    @on(Chart.Moved)
+    def _move_cursor(self, message: Chart.Moved) -> None:
+        self._at = message.x
+        self._draw()
+
+    def action_filter(self) -> None:
+        box = self.query_one("#log-filter", Input)
+        box.display = True
+        box.focus()
+
+    @on(Input.Changed, "#log-filter")
+    def _filter(self) -> None:
+        self._draw_log()
+
+    @on(Input.Submitted, "#log-filter")
+    def _filtered(self) -> None:
+        self.query_one("#lines").focus()
+
+    def action_warnings(self) -> None:
+        self._warnings_only = not self._warnings_only
+        self._draw()
+
+    def action_console(self) -> None:
+        self._printed = [] if self._printed is None else None
+        self._follower.forget_console()
+        self._want()
+        self._draw()
+        self.look()
+
+    # Acting.
+
+    def action_stop(self) -> None:
+        self.deeptune.stop_run(self.run)
+
+    def action_resume(self) -> None:
+        self.deeptune.resume_run(self.run)
+
+    def action_embeddings(self) -> None:
+        self.deeptune.open_embeddings(self.run)
+
+    def action_again(self) -> None:
+        self.deeptune.open_wizard(self.run.spec)
+
+    def action_copy(self) -> None:
+        self.deeptune.copy(str(self.run.path))
+
+    @on(Results.Chosen)
+    def _copy(self, message: Results.Chosen) -> None:
+        self.deeptune.copy(message.text)
+
+    @on(Examples.Looked)
+    def _look_at(self, message: Examples.Looked) -> None:
+        self._see(message.example)
+
+    @work(thread=True, exclusive=True, group="example")
+    def _see(self, example: Example) -> None:
+        found: bytes | str | DeepTuneError
+        try:
+            found = read_input(self.run, example.row)
+        except DeepTuneError as error:
+            found = error
+        except Exception as error:  # the data may have been changed in any way since the run
+            found = DataError(f"row {example.row} can't be read: {error}")
+        self.post_message(self.Seen(example, found))
+
+    @on(Seen)
+    def _seen(self, message: Seen) -> None:
+        self.query_one(Examples).draw(message.example, message.found)
+
+    def action_back(self) -> None:
+        """First put away the cursor or the filter, then the screen; the run goes on."""
+        box = self.query_one("#log-filter", Input)
+        if self._at is not None:
+            self._at = None
+            self._draw()
+        elif self.page == "log" and box.display:
+            box.value = ""
+            box.display = False
+            self.query_one("#lines").focus()
+        else:
+            if not self.view.state.over and self._caught_up:
+                self.deeptune.tell(f"the run goes on; in a shell: deeptune attach {self.run.reference}")
+            super().action_back()

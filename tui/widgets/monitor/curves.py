@@ -1,0 +1,105 @@
+"""The charts of a run, from its history."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from deeptune.report.tables import TITLES, safe
+from deeptune.show.chart import Chart, Series, smooth
+from deeptune.show.history import Track
+from deeptune.show.view import View, chosen_metric
+
+T = TypeVar("T")
+UNITS = ("step", "epoch", "time")
+SMOOTHING = (0.0, 0.6, 0.9, 0.98)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How curves are drawn: over what, on which y axis, how smooth, and which metric (by its place in `metrics`)."""
+
+    unit: str = "step"
+    log: bool = False
+    smoothing: float = 0.6
+    metric: int = 0
+
+
+def after(value: T, choices: Sequence[T]) -> T:
+    """The choice that follows, round and round."""
+    return choices[(choices.index(value) + 1) % len(choices)]
+
+
+def metrics(view: View) -> list[str]:
+    """The metrics of val that there are curves of: the one that chooses the best epoch, then the others."""
+    names = [name.removeprefix("val/") for name in view.history.epochs.values if name.startswith("val/")]
+    chosen = chosen_metric(view)
+    return sorted((name for name in names if name != "loss"), key=lambda name: name != chosen)
+
+
+def loss_chart(view: View, setting: Setting) -> Chart:
+    """The loss of each step (as it is beneath, and smoothed), and of val after each epoch."""
+    history = view.history
+    series = _smoothed(history.steps, "loss", "train", "train", setting)
+    if (val := history.epochs.values.get("val/loss")) is not None:
+        x = history.epochs.x(setting.unit)
+        series.append(Series("val", x, val, "val", "o", mark=_best(view)))
+    return _chart(view, "loss", series, setting)
+
+
+def metric_chart(view: View, name: str, setting: Setting) -> Chart:
+    """A metric of val after each epoch."""
+    epochs = view.history.epochs
+    series = [Series("val", epochs.x(setting.unit), epochs.values[f"val/{name}"], "val", "o", mark=_best(view))]
+    return _chart(view, TITLES.get(name, safe(name)), series, setting)
+
+
+def chart_of(view: View, name: str, setting: Setting) -> Chart:
+    """The chart of `loss`, or of a metric of val."""
+    return loss_chart(view, setting) if name == "loss" else metric_chart(view, name, setting)
+
+
+def step_chart(view: View, name: str, title: str, style: str, setting: Setting) -> Chart:
+    """A value that each report of a step has; what is smooth by itself is drawn as it is."""
+    setting = setting if name == "gradient_norm" else replace(setting, smoothing=0.0)
+    chart = _chart(view, title, _smoothed(view.history.steps, name, "", style, setting), setting)
+    return replace(chart, from_zero=name == "waiting")
+
+
+def sample_chart(view: View, names: dict[str, str], title: str) -> Chart:
+    """Samples of memory, processor or devices over time; `names` gives each a word for the legend."""
+    samples = view.history.samples
+    styles = ("first", "second", "third", "fourth")
+    signs = "oxv#"
+    series = [
+        Series(word, samples.time, samples.values[name], styles[number % 4], signs[number % 4])
+        for number, (name, word) in enumerate(names.items())
+        if name in samples.values
+    ]
+    return Chart(series, "time", title=title, growing=not view.state.over, from_zero=True)
+
+
+def _smoothed(track: Track, name: str, word: str, style: str, setting: Setting) -> list[Series]:
+    x, y = track.x(setting.unit), track.values.get(name)
+    if y is None:
+        return []
+    if not setting.smoothing:
+        return [Series(word, x, y, style)]
+    raw = Series(word, x, y, "train-raw", quiet=True)
+    return [raw, Series(word, x, smooth(y, setting.smoothing), style)]
+
+
+def _best(view: View) -> int | None:
+    """The place of the epoch that is kept as the best."""
+    best = view.best.get("epoch") or (view.status.get("best") or {}).get("epoch")
+    numbers = view.history.epochs.epoch
+    if best is None or not numbers:
+        return None
+    place = bisect_left(numbers, best)
+    return place if place < len(numbers) and numbers[place] == best else None
+
+
+def _chart(view: View, title: str, series: list[Series], setting: Setting) -> Chart:
+    return Chart(series, setting.unit, setting.log, title, growing=not view.state.over)

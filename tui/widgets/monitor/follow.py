@@ -1,0 +1,92 @@
+"""Reading a run's files as they change, in a thread: nothing of this touches the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deeptune.runs import RunDirectory, RunState, run_state
+from deeptune.runs.events import EventReader
+from tui.widgets.monitor.examples import Example, worst_examples
+from tui.widgets.monitor.log import Line, console_lines
+from tui.widgets.monitor.results import Outcome, read_outcome
+
+BATCH = 500  # events handed over at once: they are taken in within a few milliseconds
+
+
+@dataclass
+class News:
+    """What is new. `state` is None while there is more to come at once; the last three are None where nothing is."""
+
+    events: list[dict[str, Any]]
+    state: RunState | None = None
+    problem: str = ""
+    console: list[Line] | None = None
+    outcome: Outcome | None = None
+    examples: list[Example] | None = None
+
+
+class Follower:
+    """Knows what was read of a run. `wanted` names what else than events and state is read: `console`, `outcome`,
+    `examples`."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._reader = EventReader(run.events)
+        self._told: tuple[RunState, str] | None = None
+        self._stamps: dict[Path, Any] = {}
+        self.wanted: set[str] = set()
+
+    def news(self) -> Iterator[News]:
+        """All that is new, in parts; nothing at all when nothing is."""
+        run = self._run
+        state = run_state(run)  # before the events: after it is over nothing more is written
+        events: list[dict[str, Any]] = []
+        for event in self._reader.poll():
+            events.append(event)
+            if len(events) == BATCH:
+                yield News(events)
+                events = []
+        news = News(events, state, self._problem())
+        wanted = set(self.wanted)
+        if "console" in wanted and self._changed(run.console):
+            news.console = console_lines(run.console)
+        if "outcome" in wanted and self._changed(run.metrics, run.result, run.report):
+            news.outcome = read_outcome(run)
+        if "examples" in wanted and self._changed(run.predictions):
+            news.examples = worst_examples(run)
+        told, self._told = self._told, (state, news.problem)
+        if (
+            events
+            or told != self._told
+            or any(part is not None for part in (news.console, news.outcome, news.examples))
+        ):
+            yield news
+
+    def forget_console(self) -> None:
+        """Read console.log at the next look, whether it has changed or not."""
+        self._stamps.pop(self._run.console, None)
+
+    def _problem(self) -> str:
+        if not self._run.path.is_dir():
+            return "its folder is gone"
+        if count := self._reader.broken:
+            return f"{count:,} damaged line{'s' if count > 1 else ''} in events.jsonl"
+        return ""
+
+    def _changed(self, *paths: Path) -> bool:
+        """Whether any of these is another file than at the last call."""
+        stamps = {path: _stamp(path) for path in paths}
+        changed = any(path not in self._stamps or self._stamps[path] != stamp for path, stamp in stamps.items())
+        self._stamps.update(stamps)
+        return changed
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    except OSError:
+        return None

@@ -1,0 +1,186 @@
+"""What is always in sight of a run: its state, how far it is, how long it will take, and what is wrong."""
+
+from __future__ import annotations
+
+import time
+
+from deeptune.report.tables import TITLES, safe, value_text
+from deeptune.runs.state import SYMBOLS
+from deeptune.show.chart import Look, Row, fitted
+from deeptune.show.view import PHASE_WORDS, PHASES, View, chosen_metric, start_facts
+from deeptune.show.words import ago, best_text, duration, is_number
+from tui.widgets.lines import Lines
+
+STATE_STYLES = {
+    "running": "busy", "starting": "busy", "stopping": "warn", "paused": "warn", "done": "good", "stopped": "warn",
+    "failed": "bad", "crashed": "bad", "stale": "warn", "presumed dead": "bad",
+}  # fmt: skip
+BAR = (10, 60)  # cells, least and most
+HEADLINES = ("accuracy", "macro_f1", "roc_auc", "mae", "rmse", "r2")
+
+
+class Heading(Lines):
+    """Three to five lines, by the room that there is."""
+
+    def tell(self, view: View, now: float, look: Look, problem: str = "") -> None:
+        width, lines = self.size
+        rows = [_state(view, now, width, problem), *_progress(view, now, width, look)]
+        warning = _warning(view)
+        if lines >= 4 or warning is not None:
+            rows.append(warning if warning is not None else _scores(view))
+        if lines >= 5:
+            rows.append(_scores(view) if warning is not None else _model(view))
+        self.show([fitted(row, width, "…") for row in rows])
+
+
+def coarse(seconds: float) -> str:
+    """An age in steps that are as coarse as they may be: what changes is drawn, and sent over the line."""
+    if seconds < 10:
+        return "just now"
+    return f"{ago(seconds // 10 * 10 if seconds < 60 else seconds)} ago"
+
+
+def beside(left: Row, width: int, *rights: Row) -> Row:
+    """A row with the first of `rights` for which there is room at its right end."""
+    room = width - _length(left)
+    right = next((row for row in rights if _length(row) + 2 <= room), [])
+    return [*left, (" " * (room - _length(right)), ""), *right]
+
+
+def _length(row: Row) -> int:
+    return sum(len(text) for text, _ in row)
+
+
+def _state(view: View, now: float, width: int, problem: str) -> Row:
+    word = view.state.word
+    left: Row = [(f"{SYMBOLS[word]} {word}", STATE_STYLES[word])]
+    if problem:
+        return [*left, ("  ", ""), (problem, "bad")]
+    if view.state.over:
+        return beside(left, width, [(f"ended {coarse(now - view.last)}", "label")] if view.last else [])
+    epochs = f" · epoch {view.step['epoch']} of {view.step['epochs']}" if view.phase == "train" and view.step else ""
+    left.append((f"  {safe(PHASE_WORDS.get(view.phase, view.phase))}{epochs}", "value"))
+    if view.state.detail:
+        return [*left, ("  ", ""), (safe(view.state.detail), "warn")]
+    return beside(left, width, [(f"last event {coarse(now - view.last)}", "label")] if view.last else [])
+
+
+def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
+    if view.state.over:
+        return _ending(view, width)
+    elapsed = [(f"{duration(view.elapsed(now))} so far", "label")]
+    if view.phase == "train" and view.step:
+        step, total = view.step["step"], view.start.get("steps", 0)
+        room = width - 55 if width >= 70 else width - 26
+        run = _bar("run", step, total, room, look)
+        epoch = _bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
+        stored = _stored(view, now)
+        return [beside(run, width, *_to_go(view)), beside(epoch, width, stored + elapsed, elapsed)]
+    progress = view.status.get("progress")
+    phases = _phases(view, width)
+    if progress and progress["total"] > 0:
+        bar = _bar(safe(view.phase), progress["done"], progress["total"], width - 44, look)
+        return [phases, beside(bar, width, elapsed)]
+    return [phases, elapsed]
+
+
+def _bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+    width = min(max(room, BAR[0]), BAR[1])
+    share = min(max(done / total, 0), 1) if total > 0 else 0
+    full, empty = ("#", "-") if look.ascii else ("━", "─")
+    count = f"{done:,}/{total:,}" if total > 0 else f"{done:,}"
+    return [
+        (f"{name:<6}", "label"),
+        (full * round(share * width), "busy"),
+        (empty * (width - round(share * width)), "axis"),
+        (f" {share:4.0%} ", "value"),
+        (count, "label"),
+    ]
+
+
+def _to_go(view: View) -> list[Row]:
+    """The time to go, at most, as training may stop early; with the spread of recent steps, and without."""
+    eta = view.status.get("eta")
+    if eta is None or not is_number(eta):
+        return []
+    left = f"≤ {duration(eta)} to go"
+    if (spread := view.history.pace_spread()) is None:
+        return [[(left, "value")]]
+    between = f" ({duration(eta * spread[0])}–{duration(eta * spread[1])})"
+    return [[(left, "value"), (between, "label")], [(left, "value")]]
+
+
+def _stored(view: View, now: float) -> Row:
+    if not view.stored:
+        return []
+    return [(f"checkpoint {coarse(now - view.stored['t'])} · ", "label")]
+
+
+def _phases(view: View, width: int) -> Row:
+    known = [
+        phase for phase in PHASES if phase != "features" or phase in view.seen or view.phase in ("data", "backbone")
+    ]
+    row: Row = []
+    for phase in known:
+        if phase == view.phase:
+            row.append((f"● {phase}  ", "busy"))
+        elif phase in view.seen:
+            row.append((f"✓ {phase}  ", "good"))
+        else:
+            row.append((f"○ {phase}  ", "label"))
+    if sum(len(text) for text, _ in row) <= width:
+        return row
+    at = f" ({PHASES.index(view.phase) + 1} of {len(PHASES)})" if view.phase in PHASES else ""
+    return [(f"● {safe(view.phase)}{at}", "busy")]
+
+
+def _ending(view: View, width: int) -> list[Row]:
+    took = f"{duration(view.elapsed(view.last))} for {len(view.epochs)} epoch{'s' if len(view.epochs) != 1 else ''}"
+    best = best_text(view.state)
+    first: Row = [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
+    if view.state.word == "done":
+        return [first, test_row(view)]
+    why = safe(view.state.detail.split("\n")[0]) or view.state.word
+    resume: Row = [("  r", "key"), (" resumes it", "label")] if view.state.resumable else []
+    return [beside(first, width, resume), [(why, "bad" if view.state.word != "stopped" else "value")]]
+
+
+def test_row(view: View) -> Row:
+    """The test metrics that are quoted first."""
+    test = view.state.result.get("test")
+    if not isinstance(test, dict):
+        return []
+    row: Row = [("test ", "label")]
+    for name in HEADLINES:
+        if is_number(test.get(name)):
+            row += [(f" {TITLES[name]} ", "label"), (value_text(name, test[name]), "value"), (" ", "")]
+    return row
+
+
+def _warning(view: View) -> Row | None:
+    """What the last epochs warn of, or else the last warning that was given."""
+    note = view.history.alert or next((note for note in reversed(view.history.notes) if note.kind == "warning"), None)
+    if note is None:
+        return None
+    stamp = f"step {note.step:,}" if note.step is not None else time.strftime("%H:%M:%S", time.localtime(note.time))
+    return [(f"! {stamp}: ", "warn"), (safe(note.text).replace("\n", " "), "warn")]
+
+
+def _scores(view: View) -> Row:
+    row: Row = []
+    if view.step:
+        row += [("loss ", "label"), (value_text("loss", view.step["loss"]), "value")]
+    val = view.epoch.get("val") or {}
+    for name in dict.fromkeys(("loss", chosen_metric(view), "accuracy", "r2")):
+        if name in val:
+            row += [(f"  val {safe(name)} ", "label"), (value_text(name, val[name]), "value")]
+    if (best := best_text(view.state)) and not view.state.over:
+        row += [("  best ", "label"), (safe(best), "value")]
+    return row
+
+
+def _model(view: View) -> Row:
+    if not view.start:
+        return []
+    facts = dict(start_facts(view.start))
+    return [(safe(f"{facts['model']} · {facts['method']} · {facts['device']}"), "label")]
