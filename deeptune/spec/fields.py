@@ -24,6 +24,12 @@ _BARE = re.compile(rf"[^\s\"'\[{{{_UNSHOWN}](?:[^{_UNSHOWN}]*[^\s{_UNSHOWN}])?")
 _ITEM = re.compile(r"[\w.*/-]+", re.ASCII)
 
 
+def quoted(value: str | list[str]) -> str:
+    """A string or a list of strings as TOML in one line: JSON's escapes are TOML's too."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(rf"[{_UNSHOWN}]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 @dataclass(frozen=True)
 class SpecField:
     """One key of a spec.
@@ -58,16 +64,16 @@ class SpecField:
         if isinstance(value, float):
             return repr(value).removesuffix(".0")
         if isinstance(value, str):
-            return value if _BARE.fullmatch(value) else _toml(value)
+            return value if _BARE.fullmatch(value) else quoted(value)
         if isinstance(value, list):
             # one path alone, or a list that reads like a word, must stay a list
             plain = self.kind == "several" or (self.kind == "list" and value[:1] not in [[word] for word in self.words])
             if value and plain and all(_ITEM.fullmatch(item) for item in value):
                 return ", ".join(value)
-            return _toml(value)
+            return quoted(value)
         if isinstance(value, dict):
             pairs = (
-                f"{k if _ITEM.fullmatch(k) and k.isidentifier() else _toml(k)} = {self.show(v)}"
+                f"{k if _ITEM.fullmatch(k) and k.isidentifier() else quoted(k)} = {self.show(v)}"
                 for k, v in value.items()
             )
             return ", ".join(pairs) or "{}"
@@ -98,12 +104,6 @@ class SpecField:
         if self.kind in ("list", "several"):
             return [item for part in text.split(",") if (item := part.strip())]
         return text
-
-
-def _toml(value: str | list[str]) -> str:
-    """A string or a list of strings as TOML in one line: JSON's escapes are TOML's too."""
-    text = json.dumps(value, ensure_ascii=False)
-    return re.sub(rf"[{_UNSHOWN}]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[SpecField]:

@@ -88,6 +88,15 @@ def validate(
         ) from error
 
 
+def problems_in(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """(dotted key, message) of every problem that `validate` would raise; none for a valid spec."""
+    try:
+        RunSpec.model_validate(values)
+    except ValidationError as error:
+        return _problems(error)
+    return []
+
+
 def apply_override(values: dict[str, Any], override: str) -> str:
     """Set `section.key=value` in `values`; the value is TOML, or a bare word for a string. Returns the dotted key."""
     key, equals, text = override.partition("=")

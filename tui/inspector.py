@@ -1,0 +1,86 @@
+"""Asks a process of its own what Parquet files hold, so that nothing in them can hold up the screen or end it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import deeptune
+from deeptune.errors import DataError
+
+
+class Dropped(Exception):
+    """The question was dropped for another one."""
+
+
+class Inspector:
+    """One question at a time. `ask` waits and is for threads; `drop` ends a question that another thread waits for."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    def ask(self, **question: Any) -> Any:
+        """The answer of `deeptune.data.inspect`. Raises DataError, or Dropped."""
+        with self._lock:
+            process = self._process = self._process or self._start()
+            self._waiting += 1
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except (OSError, ValueError):  # its pipes are closed
+            line = ""
+        with self._lock:
+            self._waiting -= 1
+            dropped = process is not self._process
+            if not line and not dropped:
+                self._process = None
+        if dropped:
+            raise Dropped
+        if not line:
+            code = process.wait()
+            why = "the system ended it, as it does when memory runs out" if code < 0 else f"it ended with code {code}"
+            raise DataError(
+                f"the process that reads the data is gone: {why}", hint="Split the file, or write it again."
+            )
+        told = json.loads(line)
+        if "error" in told:
+            raise DataError(told["error"], hint=told["hint"])
+        return told["answer"]
+
+    def drop(self) -> None:
+        """End the question that is being answered, if there is one."""
+        with self._lock:
+            if self._waiting:
+                self._end()
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(OSError):
+                process.kill()
+            threading.Thread(target=process.wait, daemon=True).start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
+        return subprocess.Popen(
+            [sys.executable, *safe, "-m", "deeptune.data.inspect"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )

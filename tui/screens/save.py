@@ -1,0 +1,44 @@
+"""Ask for the file that a spec is saved in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from tui.widgets.line import Line
+from tui.widgets.wizard.field import Entry
+
+
+class SaveScreen(ModalScreen[Path | None]):
+    """Ends with a path whose name ends in .toml, or None."""
+
+    CSS_PATH = "save.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Leave it", id="save.leave", tooltip="Close without saving"),
+    ]
+
+    def __init__(self, proposed: str) -> None:
+        super().__init__()
+        self._proposed = proposed
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="save-box"):
+            yield Line("Save the spec as", id="save-title")
+            yield Entry(self._proposed, "a file, such as my-run.toml", id="save-path")
+            yield Line("`deeptune run FILE` and `deeptune-tui FILE` start from it. Enter saves.", id="save-help")
+
+    @on(Input.Submitted)
+    def _save(self, event: Input.Submitted) -> None:
+        if text := event.value.strip():
+            path = Path(text).expanduser()
+            self.dismiss(path if path.suffix == ".toml" else path.with_name(f"{path.name}.toml"))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

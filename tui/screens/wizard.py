@@ -1,0 +1,442 @@
+"""The wizard: a run spec in six steps, with what follows from it told while it is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events, on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Button
+
+from deeptune.catalog import CATALOG, weights_on_this_machine
+from deeptune.errors import DeepTuneError
+from deeptune.report.tables import safe
+from deeptune.runs import RunDirectory
+from deeptune.show.devices import Device, devices
+from deeptune.show.words import ago
+from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import run_name
+from tui.draft import Draft, draft_file
+from tui.screens.ask import Choice as Answer
+from tui.screens.base import DeepTuneScreen
+from tui.widgets.line import Line
+from tui.widgets.wizard.backbones import BackboneTable
+from tui.widgets.wizard.data import DataView
+from tui.widgets.wizard.facts import Facts, work_out
+from tui.widgets.wizard.field import FieldRow
+from tui.widgets.wizard.form import Fold, Form, step_of
+from tui.widgets.wizard.preview import ROWS, Preview
+from tui.widgets.wizard.rail import STEPS, Rail
+from tui.widgets.wizard.reader import Reader
+from tui.widgets.wizard.review import ReviewActions, SpecView
+from tui.widgets.wizard.words import counts_content, facts_text, training_content
+
+PAUSE = 0.4  # seconds without a key before the draft is saved, and its data looked at
+UNFOUND = {"image": "resnet50", "text": "bert-base-multilingual-cased"}  # when no weights are on this machine
+
+
+class Pane(VerticalScroll, can_focus=False):
+    """One step: its fields, and beside or below them what is known."""
+
+    def __init__(self, step: str, draft: Draft) -> None:
+        self.form = Form(draft, step)
+        details: dict[str, list[Widget]] = {
+            "Data": [DataView(), Preview()],
+            "Backbone": [BackboneTable()],
+            "Review": [SpecView()],
+        }
+        below = [ReviewActions()] if step == "Review" else []
+        super().__init__(
+            Container(self.form, *below, classes="left"),
+            Container(*details.get(step, [Line(classes="costs")]), classes="details"),
+            id=f"step-{step.lower()}",
+            classes="pane",
+        )
+
+
+class WizardScreen(DeepTuneScreen):
+    """From nothing, from the draft of the last time, or from `start`."""
+
+    where = "New run"
+    CSS_PATH = "wizard.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+n", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
+        Binding("ctrl+b", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
+        Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
+        Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
+        Binding(
+            "ctrl+s", "save", "Save", show=False, id="wizard.save", tooltip="Save the spec as a preset of your own"
+        ),
+        Binding("ctrl+y", "copy", "Copy", show=False, id="wizard.copy", tooltip="Copy the equivalent `deeptune run`"),
+        Binding("down", "app.focus_next", show=False, id="wizard.down", tooltip="The next field"),
+        Binding("up", "app.focus_previous", show=False, id="wizard.up", tooltip="The field before"),
+        *(
+            Binding(
+                f"{number},alt+{number}",
+                f"go('{step}')",
+                step,
+                show=False,
+                id=f"wizard.{step.lower()}",
+                tooltip=f"To the step {step}",
+            )
+            for number, step in enumerate(STEPS, start=1)
+        ),
+    ]
+
+    class Machine(Message):
+        """What this machine has: devices, and weights by backbone."""
+
+        def __init__(self, found: list[Device], here: dict[str, bool]) -> None:
+            super().__init__()
+            self.found, self.here = found, here
+
+    class Launched(Message):
+        def __init__(self, run: RunDirectory | None, error: DeepTuneError | None = None) -> None:
+            super().__init__()
+            self.run, self.error = run, error
+
+    def __init__(self, start: Draft | None = None) -> None:
+        super().__init__()
+        self.draft = start or Draft()
+        self._fresh = start is None
+        self.step = STEPS[0]
+        self.facts = Facts()
+        self.reader = Reader()
+        self._devices: list[Device] = []
+        self._here: dict[str, bool] = {}
+        self._visited: set[str] = set()
+        self._pauses: dict[str, Timer] = {}
+        self._launching = False
+
+    def body(self) -> Iterable[Widget]:
+        return [Rail(), Container(id="panes"), Line(id="facts"), Line(id="help"), self.reader]
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._learn_machine()
+        saved = Draft.load() if self._fresh else None
+        if saved is not None:
+            self._offer(saved)
+        else:
+            self.call_after_refresh(self._begin)
+
+    @work(group="offer")
+    async def _offer(self, saved: Draft) -> None:
+        age = ""
+        with suppress(OSError):
+            age = f"\nlast changed {ago(self.deeptune.clock() - draft_file().stat().st_mtime)} ago"
+        choices = [Answer("on", "Go on with it"), Answer("new", "Start anew")]
+        text = f"{saved.text('data.path') or 'no data yet'} · {saved.text('backbone.name') or 'no backbone yet'}{age}"
+        if await self.deeptune.ask("There is a draft", text, choices) != "new":
+            self.draft = saved
+        await self._begin()
+
+    async def _begin(self) -> None:
+        await self.action_go(self.draft.step if self.draft.step in STEPS else STEPS[0])
+        self.reader.read(self.draft)
+
+    # Steps.
+
+    async def action_go(self, step: str) -> None:
+        """Show a step; its parts are made when it is first seen."""
+        if self.step in self._visited and self.step != step:
+            self.query_one(f"#step-{self.step.lower()}").display = False
+        self.step = self.draft.step = step
+        if step not in self._visited:
+            self._visited.add(step)
+            await self.query_one("#panes").mount(Pane(step, self.draft))
+        pane = self.query_one(f"#step-{step.lower()}", Pane)
+        pane.display = True
+        self.refresh_facts()
+        self._focus_first(pane)
+
+    async def action_turn(self, by: int) -> None:
+        at = STEPS.index(self.step) + by
+        if 0 <= at < len(STEPS):
+            await self.action_go(STEPS[at])
+
+    def _focus_first(self, pane: Pane) -> None:
+        if self.step == "Review":
+            pane.query_one(ReviewActions).focus_first()
+            return
+        row = next((row for row in pane.form.rows.values() if row.display), None)
+        if row is not None:
+            row.input.focus()
+
+    async def go_to_field(self, key: str) -> None:
+        step = step_of(key)
+        await self.action_go(step)
+        form = self.query_one(f"#step-{step.lower()}", Pane).form
+        if form.field_row(key) is None:
+            form.unfold()
+            form.show(self.draft, self.facts)
+        row = form.rows.get(key)
+        if row is not None:
+            self.call_after_refresh(row.input.focus)
+
+    @on(Rail.Chosen)
+    async def _rail(self, event: Rail.Chosen) -> None:
+        await self.action_go(event.step)
+
+    @on(ReviewActions.Go)
+    async def _problem(self, event: ReviewActions.Go) -> None:
+        await self.go_to_field(event.key)
+
+    # What follows from the draft.
+
+    def refresh_facts(self) -> None:
+        """Work out what the draft means, and show it where it is seen."""
+        if self.step not in self._visited:
+            return
+        data = self.reader.data
+        self.facts = facts = work_out(self.draft, data, self._devices)
+        pane = self.query_one(f"#step-{self.step.lower()}", Pane)
+        pane.form.show(self.draft, facts)
+        if self.step == "Data":
+            pane.query_one(DataView).show(data, self.draft.text("data.label"))
+            pane.query_one(Preview).display = self.reader.input_column(self.draft) is not None
+        elif self.step == "Backbone":
+            self._show_backbones(pane)
+        elif self.step == "Review":
+            actions = pane.query_one(ReviewActions)
+            actions.show(facts, data.reading)
+            pane.query_one(SpecView).show(facts)
+            if self.focused is None or not self.focused.focusable:
+                actions.focus_first()
+        else:
+            wide = self.size.width // 2
+            costs = training_content(facts) if self.step == "Training" else counts_content(facts, wide)
+            pane.query_one(".costs", Line).say(costs)
+        self.query_one(Rail).show(self.step, {step: self._mark(step) for step in STEPS})
+        self.query_one("#facts", Line).say(data.reading or facts_text(facts, self.size.width - 4))
+        self._help()
+
+    def _mark(self, step: str) -> str:
+        if self.draft.given and any(step_of(problem.key) == step for problem in self.facts.problems):
+            return "!"
+        return "●" if step == self.step else "✓" if step in self._visited else "○"
+
+    def _show_backbones(self, pane: Pane) -> None:
+        typed, chosen = self.draft.given.get("backbone.name", ""), self.facts.info.name if self.facts.info else ""
+        found = typed in CATALOG or ":" in typed or bool(chosen)
+        pane.query_one(BackboneTable).show(
+            words="" if found else typed,
+            chosen=chosen,
+            modality=self.reader.data.modality,
+            here=self._here,
+            narrow=self.size.width < 80 or 120 <= self.size.width < 150,
+        )
+
+    def _help(self) -> None:
+        """One line on the field in hand: what it is, what it takes, what it is by default."""
+        row = (
+            next((part for part in self.focused.ancestors_with_self if isinstance(part, FieldRow)), None)
+            if (self.focused is not None)
+            else None
+        )
+        if row is None:
+            self.query_one("#help", Line).say("")
+            return
+        field = row.field
+        default = "needed" if field.required else field.show(field.default) or "unset"
+        here = f", here {self.facts.hints[field.key]}" if field.key in self.facts.hints else ""
+        accepts = "" if field.kind == "choice" else f" Takes {safe(field.accepts)}."
+        self.query_one("#help", Line).say(
+            Content.assemble(
+                (field.key, "bold $primary"),
+                f"  {safe(field.help)}",
+                (f"{accepts} Default: {safe(default)}{safe(here)}.", "dim"),
+            )
+        )
+
+    @on(events.DescendantFocus)
+    def _focus_moved(self) -> None:
+        self._help()
+
+    # Changes.
+
+    @on(FieldRow.Changed)
+    def _changed(self, event: FieldRow.Changed) -> None:
+        key = event.key
+        if key == "backbone.name" and event.done:
+            self._take_best()
+        else:
+            self.draft.set(key, event.text)
+        if key.startswith("data.") or key in ("task", "train.seed"):
+            if not event.done:
+                self._later("read", lambda: self.reader.read(self.draft))
+            elif key in ("data.path", "data.train"):
+                self._no_longer("read")
+                self.reader.read(self.draft, again=True)
+        self._later("save", self.save_now)
+        self.refresh_facts()
+
+    def _take_best(self) -> None:
+        """Enter in the backbone's field takes the row of the table that the words lead to."""
+        table = self.query_one(BackboneTable)
+        if self.facts.info is None and table.current is not None:
+            self.draft.set("backbone.name", table.current.name)
+
+    @on(BackboneTable.Taken)
+    def _taken(self, event: BackboneTable.Taken) -> None:
+        self.draft.set("backbone.name", event.name)
+        self._later("save", self.save_now)
+        self.refresh_facts()
+
+    @on(Fold.Toggled)
+    def _folded(self) -> None:
+        self.refresh_facts()
+
+    def _later(self, what: str, do: Callable[[], None]) -> None:
+        """Do it once no key was pressed for a moment."""
+        self._no_longer(what)
+        self._pauses[what] = self.set_timer(PAUSE, do)
+
+    def _no_longer(self, what: str) -> None:
+        if (former := self._pauses.pop(what, None)) is not None:
+            former.stop()
+
+    def save_now(self) -> None:
+        """Save the draft. Called when the terminal hangs up, too."""
+        if self.draft.given and not self._launching:
+            with suppress(DeepTuneError):  # a full disk is no reason to lose what is on the screen
+                self.draft.save()
+
+    # Data and machine.
+
+    @on(Reader.Opened)
+    def _opened(self) -> None:
+        overview = self.reader.data.overview
+        assert overview is not None
+        self.draft.guessed = dict(overview["guesses"])
+        self._guess_backbone()
+        self.reader.survey(self.draft)
+        self.reader.preview(self.draft, 0, ROWS)
+        for preview in self.query(Preview):
+            preview.reset(overview["rows"])
+
+    @on(Reader.Changed)
+    def _known(self) -> None:
+        self._guess_backbone()
+        self.refresh_facts()
+
+    @on(Reader.Previewed)
+    def _previewed(self, event: Reader.Previewed) -> None:
+        for preview in self.query(Preview):
+            if preview.start == event.start:
+                preview.show(event.samples)
+
+    @on(Preview.Wanted)
+    def _turned(self, event: Preview.Wanted) -> None:
+        self.reader.preview(self.draft, event.start, ROWS)
+
+    def _guess_backbone(self) -> None:
+        """The first of the catalog that fits the data and whose weights are on this machine."""
+        overview = self.reader.data.overview
+        column = self.reader.input_column(self.draft)
+        if overview is None or column is None or not self._here:
+            return
+        modality = next(one["modality"] for one in overview["columns"] if one["name"] == column)
+        if modality is not None:
+            fits = [row.name for row in CATALOG.values() if row.modality == modality and self._here[row.name]]
+            self.draft.guessed["backbone.name"] = fits[0] if fits else UNFOUND[modality]
+
+    @work(thread=True, group="machine")
+    def _learn_machine(self) -> None:
+        here = {row.name: weights_on_this_machine(row) is not None for row in CATALOG.values()}
+        self.post_message(self.Machine(devices(), here))
+
+    @on(Machine)
+    def _learned(self, event: Machine) -> None:
+        self._devices, self._here = event.found, event.here
+        self._guess_backbone()
+        self.refresh_facts()
+
+    # Doing something with it.
+
+    @work(group="find")
+    async def action_find(self) -> None:
+        from tui.screens.pick import PickScreen
+
+        typed = Path(self.draft.text("data.path") or ".").expanduser()
+        start = next(folder for folder in (typed, *typed.absolute().parents) if folder.is_dir())
+        picked = await self.app.push_screen_wait(PickScreen(start.absolute()))
+        if picked is not None:
+            await self.action_go("Data")
+            self.draft.set("data.path", self.draft.fields["data.path"].show(str(picked)))
+            self.reader.read(self.draft, again=True)
+            self.save_now()
+            self.refresh_facts()
+
+    @work(group="save")
+    async def action_save(self) -> None:
+        from deeptune.runs import write_text
+        from tui.screens.save import SaveScreen
+
+        if self.facts.spec is None:
+            self.deeptune.tell("there is something to put right first", "warning")
+            return
+        path = await self.app.push_screen_wait(SaveScreen(f"{run_name(self.facts.spec)}.toml"))
+        if path is None:
+            return
+        choices = [Answer("no", "Keep it"), Answer("yes", "Replace", dangerous=True)]
+        if path.exists() and await self.deeptune.ask(f"Replace {path}?", "There is such a file.", choices) != "yes":
+            return
+        try:
+            write_text(path, dump_spec(self.facts.spec))
+        except DeepTuneError as error:
+            self.deeptune.tell_error(error)
+        else:
+            self.deeptune.tell(f"saved: deeptune run {path}")
+
+    def action_copy(self) -> None:
+        if self.facts.spec is None:
+            self.deeptune.tell("there is something to put right first", "warning")
+        else:
+            self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
+
+    async def action_launch(self) -> None:
+        """To the review; from there, start the run."""
+        if self.step != "Review":
+            await self.action_go("Review")
+        elif self.facts.spec is None or self.facts.problems:
+            self.deeptune.tell("there is something to put right first", "warning")
+        elif not self._launching and not self.deeptune.refused("start a run"):
+            self._launching = True
+            self._launch(self.facts.spec)
+
+    @work(thread=True, group="launch")
+    def _launch(self, spec: RunSpec) -> None:
+        from deeptune.runs.launch import make_run, start_runner
+
+        root = self.deeptune.options.root
+        try:
+            run = make_run(spec, root)
+            start_runner(run, asked=self.draft.command(root))
+        except DeepTuneError as error:
+            self.post_message(self.Launched(None, error))
+        else:
+            self.post_message(self.Launched(run))
+
+    @on(Launched)
+    def _launched(self, event: Launched) -> None:
+        if event.run is None:
+            self._launching = False
+            assert event.error is not None
+            self.deeptune.tell_error(event.error)
+            return
+        draft_file().unlink(missing_ok=True)
+        self.deeptune.pop_screen()
+        self.deeptune.open_monitor(event.run)
+
+    @on(Button.Pressed)
+    async def _pressed(self, event: Button.Pressed) -> None:
+        await self.run_action({"launch": "launch", "save": "save", "copy": "copy"}[str(event.button.id)])

@@ -1,0 +1,125 @@
+"""What the files hold: their shape, what each column is for, the balance of the labels, and some rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+
+from deeptune.report.tables import safe
+from deeptune.show.words import sparkline
+from tui.widgets.line import Line
+from tui.widgets.wizard.facts import Data
+from tui.widgets.wizard.words import bar, size_text
+
+MOST_COLUMNS = 12
+MOST_CLASSES = 12
+LONGEST_NAME = 22
+
+
+class DataView(Vertical):
+    """Shown beside or below the fields of the data."""
+
+    DEFAULT_CSS = """
+    DataView { height: auto; }
+    DataView Line { height: auto; margin-bottom: 1; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield Line(id="data-files")
+        yield Line(id="data-columns")
+        yield Line(id="data-balance")
+        yield Line(id="data-warnings")
+
+    def show(self, data: Data, label: str) -> None:
+        width = max(30, self.size.width or self.app.size.width - 4)
+        self._say("#data-files", files_content(data))
+        self._say("#data-columns", columns_content(data, label))
+        self._say("#data-balance", balance_content(data.survey, width) if data.survey else Content())
+        self._say("#data-warnings", warnings_content(data.survey) if data.survey else Content())
+
+    def _say(self, where: str, content: Content) -> None:
+        line = self.query_one(where, Line)
+        line.display = bool(content)
+        line.say(content)
+
+
+def files_content(data: Data) -> Content:
+    if data.overview is None:
+        text = data.reading or "Type or paste the path of a Parquet file, a glob or a folder; ctrl+f looks for one."
+        return Content.styled(text, "dim")
+    found = data.overview
+    files = f"{len(found['files']):,} files, " if len(found["files"]) > 1 else ""
+    groups = f"{found['row_groups']:,} row group{'s' if found['row_groups'] != 1 else ''}"
+    parts = [(f"{found['rows']:,} rows", "bold"), (f"  {files}{size_text(found['bytes'])}, {groups}", "dim")]
+    if data.survey is not None:
+        rows = data.survey["rows"]
+        split = " · ".join(f"{name} {rows[name]:,}" for name in ("train", "val", "test"))
+        parts.append((f"\n{split}", ""))
+        if lengths := data.survey["lengths"]:
+            parts.append((f"\ntexts of {lengths[0]:,} characters (median), {lengths[2]:,} at most", "dim"))
+    if data.reading:
+        parts.append((f"\n{data.reading}", "dim"))
+    return Content.assemble(*parts)
+
+
+def columns_content(data: Data, label: str) -> Content:
+    if data.overview is None:
+        return Content()
+    used = {label: "label"}
+    if data.survey is not None:
+        used[data.survey["input"]] = "input"
+    parts: list[tuple[str, str]] = []
+    columns: list[dict[str, Any]] = data.overview["columns"]
+    width = min(LONGEST_NAME, max((len(safe(column["name"])) for column in columns), default=0))
+    for column in columns[:MOST_COLUMNS]:
+        role = used.get(column["name"], "")
+        parts += [
+            (f"{cut(column['name'], width):<{width}}  ", "bold" if role else ""),
+            (f"{cut(column['type'], 24):<24}", "dim"),
+            (f"  {role}", "$primary"),
+            ("\n", ""),
+        ]
+    if len(columns) > MOST_COLUMNS:
+        parts.append((f"and {len(columns) - MOST_COLUMNS:,} more columns\n", "dim"))
+    return Content.assemble(*parts[:-1], parts[-1] if parts and parts[-1][0] != "\n" else ("", ""))
+
+
+def balance_content(survey: dict[str, Any], width: int) -> Content:
+    """A bar for each class; for numbers how often which are met."""
+    if not survey["classes"]:
+        histogram = survey["histogram"]
+        shape = sparkline([rows for _, _, rows in histogram], len(histogram))
+        low, high = histogram[0][0], histogram[-1][1]
+        return Content.assemble((f"{low:g} ", "dim"), (shape, "$primary"), (f" {high:g}", "dim"))
+    counts = [(name, sum(rows)) for name, *rows in survey["classes"]]
+    total, most = sum(count for _, count in counts), max(count for _, count in counts)
+    least = min(count for _, count in counts)
+    name_width = min(LONGEST_NAME, max(len(safe(name)) for name, _ in counts))
+    room = max(8, min(40, width - name_width - 20))
+    shown = counts if len(counts) <= MOST_CLASSES else sorted(counts, key=lambda c: -c[1])[: MOST_CLASSES - 1]
+    parts: list[tuple[str, str]] = []
+    for name, count in shown:
+        parts += [
+            (f"{cut(name, name_width):<{name_width}} ", ""),
+            (bar(count / most, room), "$primary"),
+            (f" {count:>8,} {count / total:>6.1%}\n", "dim"),
+        ]
+    if len(shown) < len(counts):
+        parts.append((f"and {len(counts) - len(shown):,} more classes\n", "dim"))
+    ratio = f"; the largest is {most / least:.1f} times the smallest" if most > least and least else ""
+    parts.append((f"{len(counts):,} classes{ratio}", "$warning" if least and most / least >= 10 else "dim"))
+    return Content.assemble(*parts)
+
+
+def warnings_content(survey: dict[str, Any]) -> Content:
+    parts = [part for text in survey["warnings"] for part in (("! ", "bold $warning"), (f"{safe(text)}\n", "$warning"))]
+    return Content.assemble(*parts)
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` characters, inert."""
+    text = safe(text).replace("\n", " ")
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

@@ -1,0 +1,157 @@
+"""What follows from a draft: the run it would make, its size and its problems. Nothing here reads data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from deeptune.catalog import CATALOG, CNN_FAMILIES, BackboneInfo, find
+from deeptune.errors import DeepTuneError
+from deeptune.show.devices import Device
+from deeptune.spec import RunSpec
+from deeptune.spec.defaults import absolute, resolve, run_name
+from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
+from tui.draft import Draft, Problem
+
+CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
+
+
+@dataclass
+class Data:
+    """What the inspector said of the files so far: `overview` and `survey` as `deeptune.data.inspect` gives them."""
+
+    overview: dict[str, Any] | None = None
+    survey: dict[str, Any] | None = None
+    problem: Problem | None = None
+    reading: str = ""
+
+    @property
+    def modality(self) -> str | None:
+        return self.survey["modality"] if self.survey else None
+
+    @property
+    def outputs(self) -> int | None:
+        """Logits: one per class, or 1."""
+        return (len(self.survey["classes"]) or 1) if self.survey else None
+
+    @property
+    def train_rows(self) -> int | None:
+        return self.survey["rows"]["train"] if self.survey else None
+
+
+@dataclass
+class Facts:
+    spec: RunSpec | None = None
+    resolved: RunSpec | None = None
+    info: BackboneInfo | None = None
+    outputs: int | None = None
+    rows: int | None = None
+    counts: Counts | None = None
+    steps: int | None = None
+    memory: Memory | None = None
+    device: Device | None = None
+    problems: list[Problem] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)  # what `"auto"` stands for, by key
+    standing: dict[str, str] = field(default_factory=dict)  # what other keys stand for while they are left out
+
+    def problem_of(self, key: str) -> Problem | None:
+        return next((problem for problem in self.problems if problem.key == key), None)
+
+
+def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
+    """All that can be told of a draft now."""
+    facts = Facts(problems=draft.problems(), outputs=data.outputs, rows=data.train_rows)
+    if data.problem is not None:
+        facts.problems.append(Problem(draft.field_of(data.problem.key), data.problem.message, data.problem.hint))
+    facts.standing = _standing(data)
+    if name := draft.text("backbone.name"):
+        try:
+            facts.info = find(name)
+        except DeepTuneError as error:
+            facts.problems.append(Problem.of(error.message, error.hint, key="backbone.name"))
+    info = facts.info
+    if info is not None and data.modality is not None and info.modality != data.modality:
+        facts.problems.append(
+            Problem(
+                "backbone.name",
+                f"{info.name} is a backbone for {info.modality}, but the data is {data.modality}",
+                "Choose one of the table.",
+            )
+        )
+    if info is None or draft.problems():
+        return facts
+    facts.spec = draft.spec()
+    facts.resolved = _resolved(facts.spec, info, facts.rows)
+    facts.standing["name"] = run_name(facts.spec)
+    facts.hints = _hints(draft, facts.resolved)
+    facts.device = _device(facts.spec, devices)
+    if facts.outputs is not None:
+        facts.counts = count_parameters(facts.spec, info, facts.outputs)
+        on_gpu = facts.device is not None and facts.device.name != "cpu"
+        facts.memory = estimate_memory(facts.spec, info, facts.outputs, on_gpu=on_gpu, tokens=_longest(data))
+    if facts.rows:
+        facts.steps = count_steps(facts.spec, info, facts.rows)
+    return facts
+
+
+def _standing(data: Data) -> dict[str, str]:
+    """What the data say of columns that were not named."""
+    standing = {}
+    if data.survey is not None:
+        standing["data.input"] = data.survey["input"]
+    if data.overview is not None and data.overview["groups"]:
+        standing["data.group"] = f"unset; {data.overview['groups'][0]} may be one"
+    return standing
+
+
+def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
+    """The spec with what the catalog and the recipes know of its `"auto"`s; the run fills in the rest."""
+    if info.name not in CATALOG:
+        return absolute(spec, info)
+    resolved = resolve(spec, info, cnn=info.family in CNN_FAMILIES, rows=rows or 1)
+    if rows is None and spec.train.weight_decay == "auto":  # it depends on them
+        resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"weight_decay": "auto"})})
+    backbone, tuning = resolved.backbone, resolved.tuning
+    updates: dict[str, Any] = {}
+    if backbone.pooling == "auto":
+        updates["pooling"] = info.pooling
+    if backbone.image_size == "auto" and info.modality == "image":
+        updates["image_size"] = info.input_size
+    lora = tuning.lora
+    if tuning.method == "lora":
+        rank = info.lora_rank if lora.rank == "auto" else lora.rank
+        alpha = 2.0 * rank if lora.alpha == "auto" else lora.alpha
+        lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
+    return resolved.model_copy(
+        update={
+            "backbone": backbone.model_copy(update=updates),
+            "tuning": tuning.model_copy(update={"lora": lora}),
+        }
+    )
+
+
+def _hints(draft: Draft, resolved: RunSpec) -> dict[str, str]:
+    """What `"auto"` stands for, by key."""
+    hints = {}
+    for key, one in draft.fields.items():
+        if draft.value(key) != "auto":
+            continue
+        value: Any = resolved
+        for part in key.split("."):
+            value = getattr(value, part, "auto")
+        if value != "auto":
+            hints[key] = one.show(value)
+    return hints
+
+
+def _device(spec: RunSpec, devices: list[Device]) -> Device | None:
+    """The device that the run would take: the first GPU for `auto`."""
+    wanted = spec.train.device
+    if wanted == "auto":
+        return devices[0] if devices else None
+    return next((device for device in devices if device.name == wanted or device.name == f"{wanted}:0"), None)
+
+
+def _longest(data: Data) -> int:
+    lengths = (data.survey or {}).get("lengths")
+    return max(2, lengths[2] // CHARACTERS_PER_TOKEN) if lengths else 512

@@ -1,0 +1,128 @@
+"""A form's row: one key of the spec, made from what its model says of it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from deeptune.report.tables import safe
+from deeptune.spec.fields import SpecField
+from tui.draft import Draft, Problem
+from tui.widgets.line import Line
+from tui.widgets.wizard.choice import Choice, Several
+
+UNSET = "unset"
+
+
+class Entry(Input):
+    """A line of text. What stands while it is empty is shown in its place."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", show=False, id="entry.done", tooltip="On to the next field"),
+        Binding("ctrl+u", "delete_left_all", show=False, id="entry.clear", tooltip="Clear the line to its start"),
+    ]
+
+    def __init__(self, text: str, standing: str, **options: Any) -> None:
+        super().__init__(text, placeholder=safe(standing), compact=True, **options)
+        self.cursor_blink = False
+
+
+class FieldRow(Container):
+    """Label and control of one field; below them what is wrong.
+
+    `to_spec` and `from_spec` are in texts, as a draft holds them: an empty one for what was not given.
+    """
+
+    class Changed(Message):
+        """The person changed the field; `done` when they are through with it."""
+
+        def __init__(self, row: FieldRow, text: str, *, done: bool = False) -> None:
+            super().__init__()
+            self.row, self.key, self.text, self.done = row, row.field.key, text, done
+
+    def __init__(self, field: SpecField, draft: Draft, *, standing: str = "") -> None:
+        super().__init__(classes="field")
+        self.field = field
+        self._label = Line(self._named(field), classes="field-label")
+        self._problem = Line(classes="field-problem")
+        self._problem.display = False
+        self._note = Line(classes="field-note")
+        self._note.display = False
+        self.input = self.make_control(draft, standing)
+
+    @staticmethod
+    def _named(field: SpecField) -> str:
+        return field.name.replace("_", " ")
+
+    def make_control(self, draft: Draft, standing: str) -> Widget:
+        text = draft.text(self.field.key)
+        if self.field.kind == "choice":
+            words = [self.field.show(word) for word in self.field.words]
+            return Choice(([UNSET] if self.field.optional else []) + words, text or UNSET)
+        if self.field.kind == "several":
+            return Several([self.field.show(word) for word in self.field.words], text)
+        return Entry(draft.given.get(self.field.key, ""), standing or self._standing(draft))
+
+    def _standing(self, draft: Draft) -> str:
+        text = draft.guessed.get(self.field.key) or self.field.show(self.field.default)
+        return text or ("needed" if self.field.required else UNSET)
+
+    def compose(self) -> ComposeResult:
+        yield self._label
+        yield self.input
+        yield self._note
+        yield self._problem
+
+    def from_spec(self, draft: Draft, standing: str = "") -> None:
+        """Show what the draft holds. `standing` is what an empty entry stands for, in words."""
+        if isinstance(self.input, Choice):
+            self.input.text = draft.text(self.field.key) or UNSET
+            return
+        assert isinstance(self.input, Input)
+        given, standing = draft.given.get(self.field.key, ""), safe(standing or self._standing(draft))
+        if self.input.value.strip() != given.strip():
+            with self.input.prevent(Input.Changed):
+                self.input.value = given
+        if self.input.placeholder != standing:
+            self.input.placeholder = standing
+
+    def to_spec(self) -> str:
+        if isinstance(self.input, Choice):
+            return "" if self.input.text == UNSET else self.input.text
+        assert isinstance(self.input, Input)
+        return self.input.value
+
+    def show_problem(self, problem: Problem | None) -> None:
+        self._problem.display = problem is not None
+        if problem is not None:
+            text = problem.message + (f"\n{problem.hint}" if problem.hint else "")
+            self._problem.say(Content.assemble(("! ", "bold $error"), (safe(text), "$error")))
+
+    def show_note(self, note: str | Content) -> None:
+        """A line below the control that is no problem."""
+        self._note.display = bool(note)
+        self._note.say(note)
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Changed(self, self.to_spec()))
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.post_message(self.Changed(self, self.to_spec(), done=True))
+        self.screen.focus_next()
+
+    @on(Choice.Changed)
+    def _chosen(self, event: Choice.Changed) -> None:
+        event.stop()
+        self.post_message(self.Changed(self, self.to_spec()))

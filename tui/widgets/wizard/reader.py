@@ -1,0 +1,135 @@
+"""Has the files of a draft looked at, and tells the screen what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual import on, work
+from textual.message import Message
+from textual.widget import Widget
+
+from deeptune.errors import DataError
+from tui.draft import Draft, Problem
+from tui.inspector import Dropped, Inspector
+from tui.widgets.wizard.facts import Data
+
+OPENING = "opening the files…"
+READING = "reading the labels…"
+DEFAULT_INPUTS = ("images", "text")
+
+
+class Reader(Widget):
+    """Never seen. `data` is what is known now; a newer question takes the place of an older one."""
+
+    DEFAULT_CSS = "Reader { display: none; }"
+
+    class Opened(Message):
+        """The files are open: there are guesses, and the labels may be asked for."""
+
+    class Changed(Message):
+        """`data` has changed."""
+
+    class Previewed(Message):
+        def __init__(self, start: int, samples: list[dict[str, Any]]) -> None:
+            super().__init__()
+            self.start, self.samples = start, samples
+
+    class Answered(Message):
+        """An answer, or a problem, to the question of a number."""
+
+        def __init__(self, number: int, ask: str, answer: dict[str, Any] | None, problem: Problem | None) -> None:
+            super().__init__()
+            self.number, self.ask, self.answer, self.problem = number, ask, answer, problem
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = Data()
+        self._paths: Any = None
+        self._number = 0
+        self._inspector, self._previewer = Inspector(), Inspector()
+
+    def on_unmount(self) -> None:
+        self._inspector.close()
+        self._previewer.close()
+
+    def read(self, draft: Draft, *, again: bool = False) -> None:
+        """Look at what the draft names: its files if they are others (or `again`), and then its labels."""
+        key = "data.path" if draft.value("data.path") else "data.train"
+        paths = draft.value(key)
+        if paths == self._paths and self.data.overview is not None and not again:
+            self.survey(draft)
+            return
+        self._paths = paths
+        self._next_question()
+        if not paths:
+            self.data = Data()
+        else:
+            self.data = Data(reading=OPENING)
+            self._ask(self._number, "overview", {"paths": paths, "key": key}, key)
+        self.post_message(self.Changed())
+
+    def survey(self, draft: Draft) -> None:
+        """Ask for labels and splits, unless the spec's own checks find fault with what they depend on."""
+        self._next_question()
+        self.data.survey, self.data.problem, self.data.reading = None, None, ""
+        bad = [problem for problem in draft.problems() if problem.key == "task" or problem.key.startswith("data.")]
+        if not bad:
+            values = draft.values()
+            spec: dict[str, Any] = {key: values[key] for key in ("task", "data") if key in values}
+            spec |= {"backbone": {"name": "resnet18"}}  # which has no part in it
+            if (seed := draft.value("train.seed")) != draft.fields["train.seed"].default and isinstance(seed, int):
+                spec["train"] = {"seed": seed}
+            self.data.reading = READING
+            self._ask(self._number, "survey", {"spec": spec}, "data.label")
+        self.post_message(self.Changed())
+
+    def _next_question(self) -> None:
+        self._number += 1
+        self._inspector.drop()
+
+    @work(thread=True, exclusive=True, group="ask")
+    def _ask(self, number: int, ask: str, question: dict[str, Any], key: str) -> None:
+        try:
+            self.post_message(self.Answered(number, ask, self._inspector.ask(ask=ask, **question), None))
+        except DataError as error:
+            self.post_message(self.Answered(number, ask, None, Problem.of(error.message, error.hint, key=key)))
+        except Dropped:
+            pass
+
+    @on(Answered)
+    def _answered(self, message: Answered) -> None:
+        message.stop()
+        if message.number != self._number:
+            return
+        self.data.reading, self.data.problem = "", message.problem
+        if message.ask == "survey":
+            self.data.survey = message.answer
+        else:
+            self.data.overview = message.answer
+            if message.answer is not None:
+                self.post_message(self.Opened())
+        self.post_message(self.Changed())
+
+    # Rows.
+
+    def input_column(self, draft: Draft) -> str | None:
+        """The column that a preview shows, also before the labels are in order."""
+        if self.data.overview is None:
+            return None
+        names = [column["name"] for column in self.data.overview["columns"]]
+        return next((name for name in (draft.value("data.input"), *DEFAULT_INPUTS) if name in names), None)
+
+    def preview(self, draft: Draft, start: int, count: int) -> None:
+        if (input := self.input_column(draft)) is not None and self._paths:
+            self._previewer.drop()
+            label = draft.value("data.label")
+            question = {"paths": self._paths, "input": input, "label": label, "start": start, "count": count}
+            self._preview(question)
+
+    @work(thread=True, exclusive=True, group="preview")
+    def _preview(self, question: dict[str, Any]) -> None:
+        try:
+            samples = self._previewer.ask(ask="preview", **question)
+        except (DataError, Dropped):
+            return  # the survey tells what is wrong with the file
+        self.post_message(self.Previewed(question["start"], samples))

@@ -1,0 +1,101 @@
+"""Numbers and bars of the wizard, as text."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from deeptune.report.tables import safe
+from tui.widgets.wizard.facts import Facts
+
+
+def size_text(count: float) -> str:
+    """Bytes in the unit that leaves one to three digits: `4.8 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def count_text(count: int | None) -> str:
+    """Parameters: whole up to a million, then `11.2 M`."""
+    if count is None:
+        return "?"
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1e6:,.1f} M"
+
+
+def bar(share: float, width: int, track: str = " ") -> str:
+    """A bar of a share of `width` cells, with at least one cell for what is more than nothing."""
+    full = min(width, max(round(share * width), 1 if share > 0 else 0))
+    return "━" * full + track * (width - full)
+
+
+def facts_text(facts: Facts, width: int) -> str:
+    """The run in one line, with less said where there is less room."""
+    parts: list[str] = []
+    whole: tuple[int, str] | None = None
+    if facts.rows is not None:
+        parts.append(f"{facts.rows:,} rows")
+    if facts.outputs is not None and facts.outputs > 1:
+        parts.append(f"{facts.outputs} classes")
+    if facts.info is not None:
+        parts.append(safe(facts.info.name))
+    if facts.counts is not None and facts.counts.trainable is not None:
+        parts.append(f"learns {count_text(facts.counts.trainable)}")
+        whole = len(parts) - 1, f" of {count_text(facts.counts.total)}"
+    if facts.steps is not None:
+        parts.append(f"≤ {facts.steps:,} steps")
+    text = " · ".join(parts)
+    if whole is not None and len(text) + len(whole[1]) <= width:
+        parts[whole[0]] += whole[1]
+        text = " · ".join(parts)
+    return text
+
+
+def counts_content(facts: Facts, width: int) -> Content:
+    """Trainable against all parameters, with a bar."""
+    if facts.outputs is None:
+        return Content.styled("Parameters are counted once the labels are read.", "dim")
+    if facts.counts is None or facts.counts.trainable is None or facts.counts.total is None:
+        return Content.styled("Parameters of this model are counted when the run starts.", "dim")
+    share = facts.counts.trainable / facts.counts.total
+    return Content.assemble(
+        ("learns   ", "dim"),
+        (f"{facts.counts.trainable:>13,}", "bold"),
+        (f"  {share:.2%}\n", "dim"),
+        ("in all   ", "dim"),
+        f"{facts.counts.total:>13,}\n",
+        (bar(share, max(10, min(48, width - 2)), "·"), "$primary"),
+    )
+
+
+def training_content(facts: Facts) -> Content:
+    """Steps, and memory beside what is free."""
+    parts: list[tuple[str, str]] = []
+    if facts.resolved is not None and facts.steps is not None:
+        train = facts.resolved.train
+        effective = int(train.batch_size) * train.accumulation if train.batch_size != "auto" else None
+        parts += [("steps    ", "dim"), (f"≤ {facts.steps:,}", "bold")]
+        parts += [(f"  {train.epochs} epochs, batches of {effective}, fewer if it stops early\n", "dim")]
+    else:
+        parts += [("Steps are counted once the rows are known.\n", "dim")]
+    if facts.memory is not None:
+        parts += [
+            ("memory   ", "dim"),
+            (f"≈ {size_text(facts.memory.total)}", "bold"),
+            (f"  {size_text(facts.memory.exact)} weights and optimizer, activations guessed\n", "dim"),
+        ]
+    if facts.device is not None:
+        short = facts.memory is not None and facts.memory.total > facts.device.free
+        parts += [
+            ("device   ", "dim"),
+            (facts.device.name, "bold"),
+            (
+                f"  {safe(facts.device.words)}, {size_text(facts.device.free)} free",
+                "$error" if short else "dim",
+            ),
+            ("\n! this may not fit: a smaller batch_size needs less" if short else "", "$error"),
+        ]
+    elif facts.spec is not None:
+        parts += [("device   ", "dim"), (f"{safe(facts.spec.train.device)} is not on this machine", "$warning")]
+    return Content.assemble(*parts)
