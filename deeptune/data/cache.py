@@ -1,10 +1,11 @@
-"""Pooled features of frozen backbones, on disk, for every later run that would compute the same bits.
+"""Features of frozen backbones, on disk, for every later run that would compute the same bits.
 
 An entry (`entries.py`) has beside its locks
 
     entry.json      what it is, for people; written last
     order.bin       int64 (N,): which of the N rows stands at each place of the table
-    features.bin    float32 (N, width): the table, in blocks of the rows that passed the backbone together
+    features.bin    float32 (V, width): the table, in blocks of the rows that passed the backbone together; V is N, or
+                    the number of all tokens where each token of a text has a vector
     blocks.txt      `BLOCK CHECKSUM` for each block that is whole, written after the block is on the disk
 """
 
@@ -35,28 +36,42 @@ _LINE = re.compile(r"(\d{1,12}) ([0-9a-f]{8})")
 
 
 class Table:
-    """Features of some rows of a source, in memory: float32 (N, width).
+    """Features of some rows of a source, in memory: float32 (V, width), one vector for each row, or `lengths` (int64).
 
     `rows` (int64, ascending) are the source's; place p of the table holds row `rows[order[p]]`. It is filled in blocks
     of `block` places, whole or not at all.
     """
 
-    def __init__(self, rows: np.ndarray, width: int, block: int, order: np.ndarray) -> None:
+    def __init__(
+        self, rows: np.ndarray, width: int, block: int, order: np.ndarray, lengths: np.ndarray | None = None
+    ) -> None:
         self.rows, self.order, self.width, self.block = rows, order, width, block
+        self.vectors = len(rows) if lengths is None else int(lengths.sum())
+        self._ends = None if lengths is None else np.cumsum(lengths[order])
         self.done = np.zeros(-(-len(rows) // block), bool)
         self._place = np.empty(len(rows), np.int64)
         self._place[order] = np.arange(len(rows))
         self.values = self._make_values()
 
     def _make_values(self) -> np.ndarray:
-        return np.empty((len(self.rows), self.width), np.float32)
+        return np.empty((self.vectors, self.width), np.float32)
 
     @property
     def bytes(self) -> int:
-        return len(self.rows) * self.width * 4
+        return self.vectors * self.width * 4
 
-    def slice(self, block: int) -> slice:
+    def places_of(self, block: int) -> slice:
+        """The places of a block."""
         return slice(block * self.block, min((block + 1) * self.block, len(self.rows)))
+
+    def span(self, places: slice) -> slice:
+        """Where the vectors of some places are in `values`."""
+        if self._ends is None:
+            return places
+        return slice(int(self._ends[places.start - 1]) if places.start else 0, int(self._ends[places.stop - 1]))
+
+    def vectors_of(self, block: int) -> np.ndarray:
+        return self.values[self.span(self.places_of(block))]
 
     def missing(self) -> list[int]:
         """The blocks that are still to be computed."""
@@ -64,7 +79,7 @@ class Table:
 
     def rows_of(self, blocks: list[int]) -> np.ndarray:
         """The source's rows of some blocks, in the table's order."""
-        places = [np.arange(part.start, part.stop) for part in map(self.slice, blocks)]
+        places = [np.arange(part.start, part.stop) for part in map(self.places_of, blocks)]
         return self.rows[self.order[np.concatenate(places)]]
 
     def places(self, rows: np.ndarray) -> np.ndarray:
@@ -72,16 +87,18 @@ class Table:
         return self._place[np.searchsorted(self.rows, rows)]
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """A copy of the features of some of the source's rows, float32 (n, width)."""
+        """A copy of the features of some of the source's rows, float32 (n, width), or as many as they have."""
         return self.at(self.places(rows))
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        """A copy of what stands at some places, float32 (n, width)."""
-        return self.values[places]
+        """A copy of what stands at some places, float32 (n, width), or as many as they have."""
+        if self._ends is None:
+            return self.values[places]
+        return np.concatenate([self.values[self.span(slice(place, place + 1))] for place in places.tolist()])
 
     def put(self, block: int, values: np.ndarray) -> None:
         """Fill in a block. Raises CacheRefused where the disk does not take it."""
-        self.values[self.slice(block)] = values
+        self.values[self.span(self.places_of(block))] = values
         self.done[block] = True
 
     def flush(self) -> None:
@@ -90,28 +107,36 @@ class Table:
     def adopt(self, other: Table) -> None:
         """Take over the blocks of a table of the same rows."""
         for block in np.flatnonzero(other.done).tolist():
-            self.put(block, other.values[other.slice(block)])
+            self.put(block, other.vectors_of(block))
 
 
 class DiskTable(Table, CacheEntry):
     """A table in an entry's folder: read through a memory map, written beside it, as writing to a map on a full disk
     kills the process."""
 
-    def __init__(self, folder: Path, rows: np.ndarray, width: int, block: int, order: np.ndarray) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: np.ndarray,
+        width: int,
+        block: int,
+        order: np.ndarray,
+        lengths: np.ndarray | None = None,
+    ) -> None:
         CacheEntry.__init__(self, folder)
         self._file = -1  # open while the table is written
         self._pending: list[str] = []
         self._touched = 0
-        Table.__init__(self, rows, width, block, order)
+        Table.__init__(self, rows, width, block, order, lengths)
 
     def _make_values(self) -> np.ndarray:
         with (self.folder / "features.bin").open("rb") as file:
             self._mapped = mmap.mmap(file.fileno(), self.bytes, prot=mmap.PROT_READ)
-        return np.frombuffer(self._mapped, np.float32).reshape(len(self.rows), self.width)
+        return np.frombuffer(self._mapped, np.float32).reshape(self.vectors, self.width)
 
     def at(self, places: np.ndarray) -> np.ndarray:
-        found = self.values[places]
-        self._touch(len(places) * max(self.width * 4, _PAGES))
+        found = super().at(places)
+        self._touch(max(found.nbytes, len(places) * _PAGES))
         return found
 
     def _touch(self, size: int) -> None:
@@ -129,8 +154,9 @@ class DiskTable(Table, CacheEntry):
                 if (found := _LINE.fullmatch(line)) and int(found[1]) < len(self.done):
                     said[int(found[1])] = found[2]
         for block, checksum in said.items():
-            self.done[block] = _checksum(block, self.values[self.slice(block)]) == checksum
-            self._touch(self.block * self.width * 4)
+            vectors = self.vectors_of(block)
+            self.done[block] = _checksum(block, vectors) == checksum
+            self._touch(vectors.nbytes)
         return [block for block in said if not self.done[block]]
 
     def put(self, block: int, values: np.ndarray) -> None:
@@ -138,7 +164,7 @@ class DiskTable(Table, CacheEntry):
         with refusing(self.folder):
             if self._file < 0:
                 self._file = os.open(self.folder / "features.bin", os.O_WRONLY)
-            content, place = memoryview(values.tobytes()), self.slice(block).start * self.width * 4
+            content, place = memoryview(values.tobytes()), self.span(self.places_of(block)).start * self.width * 4
             while content:
                 written = os.pwrite(self._file, content, place)
                 content, place = content[written:], place + written
@@ -147,7 +173,7 @@ class DiskTable(Table, CacheEntry):
         self.flush_now_and_then()
 
     def lacks(self) -> int:
-        return int((~self.done).sum()) * self.block * self.width * 4
+        return sum(self.vectors_of(block).nbytes for block in self.missing())
 
     def flush(self) -> None:
         if not self._pending:
@@ -184,6 +210,7 @@ class FeatureCache(Cache):
         block: int,
         order: Callable[[], np.ndarray],
         what: dict[str, Any],
+        lengths: np.ndarray | None = None,
     ) -> DiskTable:
         """The table of an entry, which is made when there is none; `order()` is asked for then, `what` describes it.
 
@@ -192,13 +219,20 @@ class FeatureCache(Cache):
         return self.enter(
             "features",
             key,
-            len(rows) * width * 4,
-            lambda folder, writing: self._read(folder, rows, width, block, writing=writing),
-            lambda folder: _create(folder, rows, width, block, order(), what),
+            _bytes(rows, width, lengths),
+            lambda folder, writing: self._read(folder, rows, width, block, lengths, writing=writing),
+            lambda folder: _create(folder, rows, width, block, order(), lengths, what),
         )
 
     def _read(
-        self, folder: Path, rows: np.ndarray, width: int, block: int, *, writing: bool = False
+        self,
+        folder: Path,
+        rows: np.ndarray,
+        width: int,
+        block: int,
+        lengths: np.ndarray | None,
+        *,
+        writing: bool = False,
     ) -> DiskTable | None:
         """The entry as it is; None where there is none, or none to go on with. With `writing` what is damaged is told,
         and its record is put right."""
@@ -207,7 +241,7 @@ class FeatureCache(Cache):
             try:
                 found = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
                 order = np.fromfile(folder / "order.bin", np.int64)
-                layout = _layout(len(rows), width, block, order)
+                layout = _layout(len(rows), width, block, order, lengths)
                 if {name: found.get(name) for name in layout} != layout:
                     problem = "entry.json and order.bin do not belong together"
             except FileNotFoundError as error:
@@ -221,12 +255,12 @@ class FeatureCache(Cache):
                 self.tell(f"the stored features in {folder} were damaged ({problem}): they are computed again")
             return None
         with refusing(folder):
-            short = file_size(folder / "features.bin") < len(rows) * width * 4
-            if short and not writing:
-                return None
-            if short:
-                _grow(folder, len(rows) * width * 4)
-            table = DiskTable(folder, rows, width, block, order)
+            size = _bytes(rows, width, lengths)
+            if file_size(folder / "features.bin") < size:
+                if not writing:
+                    return None
+                _grow(folder, size)
+            table = DiskTable(folder, rows, width, block, order, lengths)
             damaged = table.check()
             if writing and damaged:
                 self.tell(
@@ -235,19 +269,30 @@ class FeatureCache(Cache):
                 )
         if writing:
             whole = np.flatnonzero(table.done).tolist()
-            lines = [f"{one} {_checksum(one, table.values[table.slice(one)])}\n" for one in whole]
+            lines = [f"{one} {_checksum(one, table.vectors_of(one))}\n" for one in whole]
             with refusing(folder):
                 write_text(folder / "blocks.txt", "".join(lines))
         return table
 
 
-def _layout(rows: int, width: int, block: int, order: np.ndarray) -> dict[str, int]:
+def _bytes(rows: np.ndarray, width: int, lengths: np.ndarray | None) -> int:
+    return (len(rows) if lengths is None else int(lengths.sum())) * width * 4
+
+
+def _layout(rows: int, width: int, block: int, order: np.ndarray, lengths: np.ndarray | None) -> dict[str, int]:
     checksum = zlib.crc32(order.tobytes())
-    return {"format": FORMAT, "rows": rows, "width": width, "block": block, "order": checksum}
+    layout = {"format": FORMAT, "rows": rows, "width": width, "block": block, "order": checksum}
+    return layout if lengths is None else {**layout, "lengths": zlib.crc32(lengths.tobytes())}
 
 
 def _create(
-    folder: Path, rows: np.ndarray, width: int, block: int, order: np.ndarray, what: dict[str, Any]
+    folder: Path,
+    rows: np.ndarray,
+    width: int,
+    block: int,
+    order: np.ndarray,
+    lengths: np.ndarray | None,
+    what: dict[str, Any],
 ) -> DiskTable:
     order = np.ascontiguousarray(order, np.int64)
     with refusing(folder):
@@ -255,10 +300,10 @@ def _create(
             (folder / name).unlink(missing_ok=True)
         order.tofile(folder / "order.bin")
         sync(folder / "order.bin")
-        _grow(folder, len(rows) * width * 4)
-        layout = _layout(len(rows), width, block, order)
+        _grow(folder, _bytes(rows, width, lengths))
+        layout = _layout(len(rows), width, block, order, lengths)
         write_json(folder / "entry.json", {**what, **layout, "created": round(time.time(), 3)})
-        return DiskTable(folder, rows, width, block, order)
+        return DiskTable(folder, rows, width, block, order, lengths)
 
 
 def _grow(folder: Path, size: int) -> None:

@@ -1,12 +1,13 @@
-"""Pooled features of a frozen backbone: each row passes once, and the head trains on what is stored."""
+"""What a frozen backbone, or its frozen blocks, make of each row: it passes once, and training reads what is stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from deeptune import __version__
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.cut import CannotCut
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.inputs import Progress
 from deeptune.data.loader import Batch, Loader, TokenisedRows, batch_slices, epoch_order, make_loader, tokenise_rows
 from deeptune.data.order import WINDOW
 from deeptune.data.source import Source
+from deeptune.engine.boundary import Boundary
 from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
 from deeptune.engine.memory import RowLimit, each_piece
@@ -40,7 +43,7 @@ def rows_at_once(device: torch.device) -> int:
 
 
 class FeatureLoader:
-    """Yields batches of stored features in the very order that a `Loader` of the same rows would.
+    """Yields batches of stored features, or of images' boundaries, in the order that a `Loader` of the same rows would.
 
     `targets` belong to `rows` (int64, ascending). With several tables, epoch e reads the e-th, from the first again
     after the last.
@@ -55,7 +58,9 @@ class FeatureLoader:
         batch_size: int,
         shuffle: bool,
         seed: int,
+        boundary: Boundary | None = None,
     ) -> None:
+        self.boundary = boundary
         self.tables, self.rows = tables, torch.from_numpy(np.asarray(rows, np.int64))
         whole = np.issubdtype(targets.dtype, np.integer)
         self.targets = torch.from_numpy(targets.astype(np.int64 if whole else np.float32))
@@ -75,22 +80,28 @@ class FeatureLoader:
         table, places = self.tables[view], self._places[view]
         order = epoch_order(count, self.seed, self.epoch) if self.shuffle else torch.arange(count)
         for picked in (order[part] for part in self._slices[self.skip :]):
-            features = torch.from_numpy(table.at(places[picked.numpy()]))
-            yield Batch({"features": features}, self.targets[picked], self.rows[picked])
+            found = table.at(places[picked.numpy()])
+            if self.boundary is None:
+                inputs = {"features": torch.from_numpy(found)}
+            else:
+                inputs = {"boundary": self.boundary.maps(found)}
+            yield Batch(inputs, self.targets[picked], self.rows[picked])
 
 
 @dataclass(frozen=True)
 class Stored:
     """The tables of a run. `splits` has none for a split whose rows pass the backbone each time that they are needed;
-    `views` are those that training reads, one for each augmentation of the training rows, or none."""
+    `views` are those that training reads, one for each augmentation of the training rows, or none. They hold pooled
+    features, or what stands at `boundary`."""
 
     splits: Mapping[Split, Table]
     views: list[Table]
+    boundary: Boundary | None = None
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A frozen backbone on its device, and how the samples of a column come to it.
+    """A frozen backbone on its device, or its part before `boundary`, and how the samples of a column come to it.
 
     `seed` and `flip` are those of `augmentation`; `tokenised` are the texts whose token ids are known.
     """
@@ -103,9 +114,10 @@ class Frozen:
     seed: int = 0
     flip: bool = False
     tokenised: Mapping[Source, TokenisedRows] = field(default_factory=dict)
+    boundary: Boundary | None = None
 
     @classmethod
-    def of(cls, ready: Prepared) -> Frozen:
+    def of(cls, ready: Prepared, boundary: Boundary | None = None) -> Frozen:
         train = ready.spec.train
         return cls(
             ready.backbone,
@@ -116,6 +128,7 @@ class Frozen:
             train.seed,
             ready.spec.task == "classification",
             ready.tokenised,
+            boundary,
         )
 
 
@@ -130,13 +143,22 @@ class _Pass:
     ) -> None:
         self.frozen, self.source, self.rows, self.blank, self.view = frozen, source, rows, blank, view
         self.block = rows_at_once(frozen.compute.device)
-        self.width = frozen.backbone.width
+        self.width = frozen.boundary.width if frozen.boundary else frozen.backbone.width
         self._own: TokenisedRows | None = None
         self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
 
     @property
     def bytes(self) -> int:
-        return len(self.rows) * self.width * 4
+        return (len(self.rows) if self.lengths is None else int(self.lengths.sum())) * self.width * 4
+
+    @cached_property
+    def lengths(self) -> np.ndarray | None:
+        """Vectors (int64) of each row, where they are of tokens; a text without any has one."""
+        if self.frozen.boundary is None or not self.frozen.boundary.of_tokens:
+            return None
+        lengths = self._loader(self.rows).lengths
+        assert lengths is not None
+        return np.maximum(lengths, 1)
 
     def ingredients(self) -> dict[str, Any]:
         """All that decides the bits of the table."""
@@ -147,8 +169,10 @@ class _Pass:
             "flip": frozen.flip,
             "epoch": self.view,
         }
+        boundary = {} if frozen.boundary is None else {"boundary": frozen.boundary.cut.name}
         return {
-            "backbone": _backbone(frozen.backbone),
+            "backbone": {**_backbone(frozen.backbone), **({"pooling": None} if boundary else {})},
+            **boundary,
             "preprocessing": _preprocessing(frozen.backbone.preprocessing),
             "augmentation": None if self.view is None else augmentation,
             "device": frozen.compute.device.type,
@@ -171,8 +195,10 @@ class _Pass:
             size = f"{preprocessing.max_length} tokens"
         view = "" if self.view is None else f", {self.frozen.augmentation} view {self.view}"
         name = backbone.info.name.rstrip("/").rpartition("/")[2].removeprefix("hf:")
+        boundary = self.frozen.boundary
+        kind = backbone.pooling if boundary is None else f"before {boundary.cut.name}"
         return {
-            "what": f"{name}, {size}, {backbone.pooling}{view}: {self.source.files[0].name} ({self.frozen.input})",
+            "what": f"{name}, {size}, {kind}{view}: {self.source.files[0].name} ({self.frozen.input})",
             "data": self.source.describe(),
             "ingredients": self.ingredients(),
         }
@@ -182,11 +208,12 @@ class _Pass:
         return np.searchsorted(self.rows, self._loader(self.rows, by_length=True).order(0))
 
     def features(self, table: Table, blocks: list[int], limit: RowLimit) -> Iterator[Tensor]:
-        """Pooled features, float32 (B, width) on the CPU, of some blocks of a table."""
+        """Vectors, float32 (n, width) on the CPU, of each of some blocks of a table."""
         loader = self._loader(table.rows_of(blocks))
         loader.on_restart = limit.tell
         loader.set_epoch(self.view or 0)
-        return pooled(self.frozen.backbone, loader, self.frozen.compute, limit)
+        forward = self.frozen.boundary.flat if self.frozen.boundary else self.frozen.backbone
+        return passed(self.frozen.backbone, forward, loader, self.frozen.compute, limit)
 
     def _loader(self, rows: np.ndarray, *, by_length: bool = False) -> Loader:
         frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
@@ -221,23 +248,29 @@ class _Pass:
         return known
 
 
-def pooled(backbone: Backbone, batches: Iterable[Batch], compute: Compute, limit: RowLimit) -> Iterator[Tensor]:
-    """Pooled features of each batch, float32 (B, width) on the CPU."""
+def passed(
+    backbone: Backbone,
+    forward: Callable[[dict[str, Tensor]], Tensor],
+    batches: Iterable[Batch],
+    compute: Compute,
+    limit: RowLimit,
+) -> Iterator[Tensor]:
+    """What `forward` gives of each batch with the backbone in eval mode, float32 on the CPU."""
     backbone.eval()
 
-    def pool(batch: Batch) -> Tensor:
+    def give(batch: Batch) -> Tensor:
         moved = batch.to(compute.device, non_blocking=True)
         with compute.autocast():
-            return backbone(moved.inputs).float().cpu()
+            return forward(moved.inputs).float().cpu()
 
     for batch in batches:
         with torch.inference_mode():
-            parts = [found for _, found in each_piece([batch], pool, limit)]
+            parts = [found for _, found in each_piece([batch], give, limit)]
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
 
 
 def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit: RowLimit) -> Stored:
-    """Pass each row of a run with a frozen backbone once, or read what an earlier run stored; says which.
+    """Pass each row of a run once through what is frozen, or read what an earlier run stored; says which.
 
     Where the cache can't be used, tables are kept in memory while they fit, and what does not fit is passed online.
     """
@@ -245,17 +278,23 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     augmented = spec.train.augmentation != "none"
     if spec.train.views and (spec.tuning.method != "partial" or not augmented):
         journal.warn("train.views has no effect: it is for tuning.method = 'partial' with a train.augmentation")
-    if not spec.tuning.frozen:
+    cut, boundary = ready.model.cut, None
+    if cut is not None:
+        try:
+            boundary = Boundary.of(cut, ready.compute)
+        except CannotCut as cannot:
+            journal.warn(f"the frozen blocks pass each epoch, as their outputs can't be stored, because {cannot}")
+    if not spec.tuning.frozen and boundary is None:
         return Stored({}, [])
     needed: list[Split] = [split for split in SPLITS if split != "train" or not augmented or split in spec.embed.splits]
     passes: dict[int, _Pass] = {}  # by the source that it is of
     for split in needed:
         source = plan.splits[split].source
         if id(source) not in passes:
-            passes[id(source)] = _pass_of(ready, source, needed)
+            passes[id(source)] = _pass_of(ready, source, needed, boundary)
     data = plan.splits["train"]
     views = [
-        _Pass(Frozen.of(ready), data.source, data.rows, plan.blank_rows("train"), view)
+        _Pass(Frozen.of(ready, boundary), data.source, data.rows, plan.blank_rows("train"), view)
         for view in range(spec.train.views if augmented else 0)
     ]
     if any(len(one.rows) for one in (*passes.values(), *views)):
@@ -263,19 +302,23 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     filling = _Filling(cache, journal.progress, limit, sum(len(one.rows) for one in (*passes.values(), *views)))
     tables = {source: filling.table(one) for source, one in passes.items()}
     kept = [filling.table(one) for one in views]
-    filling.tell(journal)
+    filling.tell(journal, boundary)
     stored = {split: table for split in needed if (table := tables[id(plan.splits[split].source)]) is not None}
     if not augmented:
-        return Stored(stored, [stored["train"]] if "train" in stored else [])
+        return Stored(stored, [stored["train"]] if "train" in stored else [], boundary)
     if spec.train.views and None not in kept:
         journal.message(f"epochs take turns with {spec.train.views} augmented views of the training rows (train.views)")
-        return Stored(stored, [table for table in kept if table is not None])
+        return Stored(stored, [table for table in kept if table is not None], boundary)
     if not spec.train.views:
         journal.message(
-            "each epoch passes the training rows through the frozen backbone, as train.augmentation draws new images: "
-            "train.views = 4 would keep 4 of each"
+            f"each epoch passes the training rows through the frozen {_frozen_part(boundary)}, as train.augmentation "
+            "draws new images: train.views = 4 would keep 4 of each"
         )
-    return Stored(stored, [])
+    return Stored(stored, [], boundary)
+
+
+def _frozen_part(boundary: Boundary | None) -> str:
+    return "backbone" if boundary is None else "blocks"
 
 
 def stored_for_later(
@@ -301,16 +344,17 @@ def stored_for_later(
     return table
 
 
-def _pass_of(ready: Prepared, source: Source, needed: list[Split]) -> _Pass:
+def _pass_of(ready: Prepared, source: Source, needed: list[Split], boundary: Boundary | None = None) -> _Pass:
     """All rows of a source, with an empty sample for those that the run leaves out; or, where these are many, only
     the rows that it uses."""
     splits = [split for split in needed if ready.plan.splits[split].source is source]
     used = np.unique(np.concatenate([ready.plan.splits[split].rows for split in splits]))
     blank = frozenset[int]().union(*(ready.plan.blank_rows(split) for split in splits))
     unused = np.setdiff1d(np.arange(source.num_rows), used)
+    frozen = Frozen.of(ready, boundary)
     if len(unused) > MOST_UNUSED * source.num_rows:
-        return _Pass(Frozen.of(ready), source, used, blank)
-    return _Pass(Frozen.of(ready), source, np.arange(source.num_rows), blank.union(unused.tolist()))
+        return _Pass(frozen, source, used, blank)
+    return _Pass(frozen, source, np.arange(source.num_rows), blank.union(unused.tolist()))
 
 
 class _Filling:
@@ -333,7 +377,8 @@ class _Filling:
             return Table(one.rows, one.width, one.block, np.arange(0))
         table: DiskTable | None = None
         try:
-            table = self.cache.open(key_of(one.ingredients()), one.rows, one.width, one.block, one.order, one.what())
+            key, what = key_of(one.ingredients()), one.what()
+            table = self.cache.open(key, one.rows, one.width, one.block, one.order, what, one.lengths)
             self._fill(table, one)
             table.settle()
             self.places.add("disk")
@@ -350,7 +395,7 @@ class _Filling:
             self.reasons.append(f"{size_text(one.bytes)} of features do not fit in the memory that is free")
             self.places.add("online")
             return None
-        table = Table(one.rows, one.width, one.block, begun.order if begun else one.order())
+        table = Table(one.rows, one.width, one.block, begun.order if begun else one.order(), one.lengths)
         if begun is not None:
             table.adopt(begun)
         self._fill(table, one)
@@ -360,7 +405,7 @@ class _Filling:
     def _fill(self, table: Table, one: _Pass) -> None:
         """Compute the blocks that are missing. What was computed stays when something ends it midway."""
         blocks = table.missing()
-        rows = sum(table.slice(block).stop - table.slice(block).start for block in blocks)
+        rows = sum(table.places_of(block).stop - table.places_of(block).start for block in blocks)
         self.found += len(table.rows) - rows
         self.done += len(table.rows) - rows
         if not blocks:
@@ -368,8 +413,9 @@ class _Filling:
         try:
             for block, values in zip(blocks, one.features(table, blocks, self.limit), strict=True):
                 table.put(block, values.numpy())
-                self.done += len(values)
-                self.passed += len(values)
+                rows = len(table.rows_of([block]))
+                self.done += rows
+                self.passed += rows
                 self.progress(self.done, self.total)
         except CacheRefused:
             raise
@@ -378,21 +424,23 @@ class _Filling:
                 table.flush()
             raise
 
-    def tell(self, journal: Journal) -> None:
+    def tell(self, journal: Journal, boundary: Boundary | None) -> None:
         """Say which way was taken, and why it was not the usual one."""
+        frozen = _frozen_part(boundary)
+        what = "features are" if boundary is None else f"what the frozen blocks give (before {boundary.cut.name}) is"
+        goes = "passes" if boundary is None else "pass"
         because = "; ".join(dict.fromkeys(self.reasons))
         if "online" in self.places:
-            journal.warn(f"features are not stored, and the frozen backbone passes each epoch, because {because}")
+            journal.warn(f"{what} not stored, and the frozen {frozen} {goes} each epoch, because {because}")
         elif "memory" in self.places:
-            journal.message(f"features are kept in memory, and not for later runs, because {because}")
+            journal.message(f"{what} kept in memory, and not for later runs, because {because}")
         if self.passed:
             before = f" ({self.found:,} more were in the cache)" if self.found else ""
-            journal.message(
-                f"{self.passed:,} rows passed the frozen backbone once{before}; the head trains on their features"
-            )
+            trains = "the head trains on their features" if boundary is None else "the others train on what these gave"
+            journal.message(f"{self.passed:,} rows passed the frozen {frozen} once{before}; {trains}")
         elif self.found:
             journal.message(
-                f"the features of all {self.found:,} rows were in the cache: no row passes the frozen backbone"
+                f"the features of all {self.found:,} rows were in the cache: no row passes the frozen {frozen}"
             )
 
 

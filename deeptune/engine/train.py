@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 
 from deeptune.checkpoint import drop_previous, read_manifest
 from deeptune.data.cache import FeatureCache, Table
-from deeptune.data.loader import Loader
+from deeptune.data.loader import Batch, Loader
 from deeptune.data.plan import SplitData
 from deeptune.engine import evaluate
+from deeptune.engine.boundary import TextBoundaryLoader
 from deeptune.engine.device import memory_in_use, seed_everything
-from deeptune.engine.features import FeatureLoader, Stored, pooled, store_features
+from deeptune.engine.features import FeatureLoader, Stored, passed, store_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
 from deeptune.engine.memory import RowLimit
@@ -120,12 +122,11 @@ def _execute(
 
     scored: dict[Any, Any] = dict(loaders)
     stored = store_features(ready, cache, journal, limit)
-    batch_size = int(spec.train.batch_size)
     for split, table in stored.splits.items():
-        scored[split] = _feature_loader(ready, split, [table], batch_size=max(batch_size, 512))
-    train_batches: Batches
+        scored[split] = _stored_loader(ready, stored, split, [table])
+    train_batches: Loader | FeatureLoader | TextBoundaryLoader
     if stored.views:
-        train_batches = _feature_loader(ready, "train", stored.views, batch_size=batch_size, shuffle=True)
+        train_batches = _stored_loader(ready, stored, "train", stored.views, shuffle=True)
     else:
         train_batches = _loader(ready, "train", journal, shuffle=True)
     _tell_lengths(loaders["train"], train_batches, ready, journal)
@@ -252,23 +253,47 @@ def _fit(
     )
 
 
-def _feature_loader(
-    ready: Prepared, split: Split, tables: list[Table], *, batch_size: int, shuffle: bool = False
-) -> FeatureLoader:
-    data = ready.plan.splits[split]
-    targets, seed = split_targets(ready, data), ready.spec.train.seed
-    return FeatureLoader(tables, targets, data.rows, batch_size=batch_size, shuffle=shuffle, seed=seed)
+def _stored_loader(
+    ready: Prepared,
+    stored: Stored,
+    split: Split,
+    tables: list[Table],
+    *,
+    shuffle: bool = False,
+    data: SplitData | None = None,
+) -> FeatureLoader | TextBoundaryLoader:
+    """The batches of a split, or of some of its rows (`data`), from what is stored of them."""
+    data, boundary = data or ready.plan.splits[split], stored.boundary
+    if boundary is not None and boundary.of_tokens:
+        return TextBoundaryLoader(split_loader(ready, split, shuffle=shuffle, data=data), tables[0], boundary)
+    batch_size, seed = int(ready.spec.train.batch_size), ready.spec.train.seed
+    if boundary is None and not shuffle:  # the head alone is passed
+        batch_size = max(batch_size, 512)
+    return FeatureLoader(
+        tables,
+        split_targets(ready, data),
+        data.rows,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        boundary=boundary,
+    )
 
 
 def _sampled_features(ready: Prepared, stored: Stored) -> torch.Tensor:
     """Pooled features (n, width) of evenly spaced training rows, before training: the scale that the head starts in."""
     data = ready.plan.splits["train"]
     picked = np.unique(np.linspace(0, len(data.rows) - 1, min(len(data.rows), SCALE_ROWS)).round().astype(np.int64))
-    if (table := stored.splits.get("train")) is not None:
+    table = stored.splits.get("train")
+    if table is not None and stored.boundary is None:
         return torch.from_numpy(table.take(data.rows[picked])).to(ready.compute.device)
     part = SplitData(data.source, data.rows[picked], data.targets[picked])
-    loader = split_loader(ready, "train", shuffle=False, data=part)
-    features = torch.cat(list(pooled(ready.backbone, loader, ready.compute, RowLimit())))
+    batches: Iterable[Batch]
+    if table is None:
+        batches = split_loader(ready, "train", shuffle=False, data=part)
+    else:
+        batches = _stored_loader(ready, stored, "train", [table], data=part)
+    features = torch.cat(list(passed(ready.backbone, ready.model.pooled, batches, ready.compute, RowLimit())))
     return features.to(ready.compute.device)
 
 
@@ -281,13 +306,15 @@ def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Jou
             )
 
 
-def _tell_lengths(loader: Loader, batches: Batches, ready: Prepared, journal: Journal) -> None:
+def _tell_lengths(
+    loader: Loader, batches: Loader | FeatureLoader | TextBoundaryLoader, ready: Prepared, journal: Journal
+) -> None:
     """How long the training texts are, and how much of their batches is padding."""
     if loader.lengths is None:
         return
     middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
     padding = ""
-    if isinstance(batches, Loader):  # stored features have no tokens
+    if not isinstance(batches, FeatureLoader):  # which has no tokens
         padding = f", and {batches.padded_share():.1%} of the tokens in training batches are padding"
     journal.message(
         f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
