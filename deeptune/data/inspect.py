@@ -8,6 +8,7 @@ a viewer that asks it is neither held up nor ended by whatever a file does, and 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from deeptune.data.decode import decode_image
 from deeptune.data.inputs import modality_of, resolve_columns
 from deeptune.data.labels import ClassLabels, plain
 from deeptune.data.plan import plan_data
@@ -36,7 +38,7 @@ from deeptune.spec.toml import validate
 FIRST_ROWS = 500  # that guesses are made from
 TEXT_ROWS = 5_000  # that the lengths of texts are taken from
 LONGEST_TEXT = 4_000  # characters of a text in a preview
-LARGEST_IMAGE = 16_000_000  # encoded bytes of an image in a preview
+PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
 BINS = 24  # of the histogram of numbers
 
 _LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
@@ -88,7 +90,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a preview: `text`, or the encoded `image`; or the `reason` why there is neither."""
+    """One row of a preview: `text`, or an encoded `image` of at most PREVIEW_PIXELS; or the `reason` why neither."""
 
     row: int
     label: str
@@ -160,11 +162,23 @@ def _sample(row: int, label: str, value: Any) -> Sample:
         value = value.get("bytes")
     if value is None:
         return Sample(row, label, reason="is null")
-    if isinstance(value, bytes):
-        if len(value) > LARGEST_IMAGE:
-            return Sample(row, label, reason=f"has {len(value):,} bytes: too many for a preview")
-        return Sample(row, label, image=value)
-    return Sample(row, label, text=str(value)[:LONGEST_TEXT])
+    if not isinstance(value, bytes):
+        return Sample(row, label, text=str(value)[:LONGEST_TEXT])
+    try:
+        return Sample(row, label, image=_small(value))
+    except DataError as error:
+        return Sample(row, label, reason=error.message)
+
+
+def _small(encoded: bytes) -> bytes:
+    """An image that is decoded as a run does it, no larger than a preview. Raises DataError as `decode_image` does."""
+    image = decode_image(encoded)
+    if max(image.size) <= PREVIEW_PIXELS:
+        return encoded
+    image.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _batches(file: Path, names: list[str], *, start: int = 0, rows: int = 64) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png
 
+from deeptune.data.decode import decode_image
 from deeptune.data.inspect import overview, preview, serve, survey
 from deeptune.data.plan import plan_data
 from deeptune.errors import DataError
@@ -129,6 +130,17 @@ def test_a_preview_shows_pictures_and_what_is_none(tmp_path: Path) -> None:
     rows = preview(str(write(tmp_path / "d.parquet", images=images, y=[1, 2, 3])), "images", "y", start=0, count=9)
     assert [row.image for row in rows] == [png(), None, None]
     assert [row.reason for row in rows] == [None, "is null", "is null"]
+
+
+def test_a_large_picture_is_made_small_and_a_damaged_one_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.parquet", images=[png(2000, 1000), png()[:40]], y=[1, 2])
+    large, damaged = preview(str(file), "images", "y", start=0, count=2)
+    assert large.image is not None
+    assert decode_image(large.image).size == (320, 160)
+    assert damaged.image is None
+    with pytest.raises(DataError) as error:
+        decode_image(png()[:40])
+    assert damaged.reason == error.value.message
 
 
 def test_questions_are_answered_one_a_line(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on, work
@@ -12,25 +11,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Button
 
 from deeptune.catalog import CATALOG, weights_on_this_machine
-from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
-from deeptune.runs import RunDirectory
 from deeptune.show.devices import Device, devices
 from deeptune.show.words import ago
-from deeptune.spec import RunSpec, dump_spec
-from deeptune.spec.defaults import run_name
 from tui.draft import Draft, draft_file
 from tui.screens.ask import Choice as Answer
-from tui.screens.base import DeepTuneScreen
+from tui.screens.drafting import DraftScreen
 from tui.widgets.line import Line
 from tui.widgets.wizard.backbones import BackboneTable
 from tui.widgets.wizard.data import DataView
-from tui.widgets.wizard.facts import Facts, work_out
+from tui.widgets.wizard.facts import work_out
 from tui.widgets.wizard.field import FieldRow
 from tui.widgets.wizard.form import Fold, Form, step_of
 from tui.widgets.wizard.preview import ROWS, Preview
@@ -39,7 +32,6 @@ from tui.widgets.wizard.reader import Reader
 from tui.widgets.wizard.review import ReviewActions, SpecView
 from tui.widgets.wizard.words import counts_content, facts_text, training_content
 
-PAUSE = 0.4  # seconds without a key before the draft is saved, and its data looked at
 UNFOUND = {"image": "resnet50", "text": "bert-base-multilingual-cased"}  # when no weights are on this machine
 
 
@@ -62,7 +54,7 @@ class Pane(VerticalScroll, can_focus=False):
         )
 
 
-class WizardScreen(DeepTuneScreen):
+class WizardScreen(DraftScreen):
     """From nothing, from the draft of the last time, or from `start`."""
 
     where = "New run"
@@ -70,12 +62,6 @@ class WizardScreen(DeepTuneScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+n", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
         Binding("ctrl+b", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
-        Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
-        Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
-        Binding(
-            "ctrl+s", "save", "Save", show=False, id="wizard.save", tooltip="Save the spec as a preset of your own"
-        ),
-        Binding("ctrl+y", "copy", "Copy", show=False, id="wizard.copy", tooltip="Copy the equivalent `deeptune run`"),
         Binding("down", "app.focus_next", show=False, id="wizard.down", tooltip="The next field"),
         Binding("up", "app.focus_previous", show=False, id="wizard.up", tooltip="The field before"),
         *(
@@ -98,23 +84,13 @@ class WizardScreen(DeepTuneScreen):
             super().__init__()
             self.found, self.here = found, here
 
-    class Launched(Message):
-        def __init__(self, run: RunDirectory | None, error: DeepTuneError | None = None) -> None:
-            super().__init__()
-            self.run, self.error = run, error
-
     def __init__(self, start: Draft | None = None) -> None:
-        super().__init__()
-        self.draft = start or Draft()
+        super().__init__(start or Draft())
         self._fresh = start is None
         self.step = STEPS[0]
-        self.facts = Facts()
-        self.reader = Reader()
         self._devices: list[Device] = []
         self._here: dict[str, bool] = {}
         self._visited: set[str] = set()
-        self._pauses: dict[str, Timer] = {}
-        self._launching = False
 
     def body(self) -> Iterable[Widget]:
         return [Rail(), Container(id="panes"), Line(id="facts"), Line(id="help"), self.reader]
@@ -144,6 +120,10 @@ class WizardScreen(DeepTuneScreen):
         self.reader.read(self.draft)
 
     # Steps.
+
+    @property
+    def reviewing(self) -> bool:
+        return self.step == "Review"
 
     async def action_go(self, step: str) -> None:
         """Show a step; its parts are made when it is first seen."""
@@ -202,7 +182,9 @@ class WizardScreen(DeepTuneScreen):
         pane.form.show(self.draft, facts)
         if self.step == "Data":
             pane.query_one(DataView).show(data, self.draft.text("data.label"))
-            pane.query_one(Preview).display = self.reader.input_column(self.draft) is not None
+            preview = pane.query_one(Preview)
+            preview.display = bool(self.reader.samples)
+            preview.show(self.reader.samples, data)
         elif self.step == "Backbone":
             self._show_backbones(pane)
         elif self.step == "Review":
@@ -222,7 +204,8 @@ class WizardScreen(DeepTuneScreen):
     def _mark(self, step: str) -> str:
         if self.draft.given and any(step_of(problem.key) == step for problem in self.facts.problems):
             return "!"
-        return "●" if step == self.step else "✓" if step in self._visited else "○"
+        furthest = max(map(STEPS.index, self._visited))
+        return "●" if step == self.step else "✓" if STEPS.index(step) <= furthest else "○"
 
     def _show_backbones(self, pane: Pane) -> None:
         typed, chosen = self.draft.given.get("backbone.name", ""), self.facts.info.name if self.facts.info else ""
@@ -243,7 +226,10 @@ class WizardScreen(DeepTuneScreen):
             else None
         )
         if row is None:
-            self.query_one("#help", Line).say("")
+            table = isinstance(self.focused, BackboneTable)
+            self.query_one("#help", Line).say(
+                "Enter takes a backbone. Words in `name` search the table." if table else ""
+            )
             return
         field = row.field
         default = "needed" if field.required else field.show(field.default) or "unset"
@@ -295,21 +281,6 @@ class WizardScreen(DeepTuneScreen):
     def _folded(self) -> None:
         self.refresh_facts()
 
-    def _later(self, what: str, do: Callable[[], None]) -> None:
-        """Do it once no key was pressed for a moment."""
-        self._no_longer(what)
-        self._pauses[what] = self.set_timer(PAUSE, do)
-
-    def _no_longer(self, what: str) -> None:
-        if (former := self._pauses.pop(what, None)) is not None:
-            former.stop()
-
-    def save_now(self) -> None:
-        """Save the draft. Called when the terminal hangs up, too."""
-        if self.draft.given and not self._launching:
-            with suppress(DeepTuneError):  # a full disk is no reason to lose what is on the screen
-                self.draft.save()
-
     # Data and machine.
 
     @on(Reader.Opened)
@@ -320,19 +291,11 @@ class WizardScreen(DeepTuneScreen):
         self._guess_backbone()
         self.reader.survey(self.draft)
         self.reader.preview(self.draft, 0, ROWS)
-        for preview in self.query(Preview):
-            preview.reset(overview["rows"])
 
     @on(Reader.Changed)
     def _known(self) -> None:
         self._guess_backbone()
         self.refresh_facts()
-
-    @on(Reader.Previewed)
-    def _previewed(self, event: Reader.Previewed) -> None:
-        for preview in self.query(Preview):
-            if preview.start == event.start:
-                preview.show(event.samples)
 
     @on(Preview.Wanted)
     def _turned(self, event: Preview.Wanted) -> None:
@@ -359,84 +322,3 @@ class WizardScreen(DeepTuneScreen):
         self._devices, self._here = event.found, event.here
         self._guess_backbone()
         self.refresh_facts()
-
-    # Doing something with it.
-
-    @work(group="find")
-    async def action_find(self) -> None:
-        from tui.screens.pick import PickScreen
-
-        typed = Path(self.draft.text("data.path") or ".").expanduser()
-        start = next(folder for folder in (typed, *typed.absolute().parents) if folder.is_dir())
-        picked = await self.app.push_screen_wait(PickScreen(start.absolute()))
-        if picked is not None:
-            await self.action_go("Data")
-            self.draft.set("data.path", self.draft.fields["data.path"].show(str(picked)))
-            self.reader.read(self.draft, again=True)
-            self.save_now()
-            self.refresh_facts()
-
-    @work(group="save")
-    async def action_save(self) -> None:
-        from deeptune.runs import write_text
-        from tui.screens.save import SaveScreen
-
-        if self.facts.spec is None:
-            self.deeptune.tell("there is something to put right first", "warning")
-            return
-        path = await self.app.push_screen_wait(SaveScreen(f"{run_name(self.facts.spec)}.toml"))
-        if path is None:
-            return
-        choices = [Answer("no", "Keep it"), Answer("yes", "Replace", dangerous=True)]
-        if path.exists() and await self.deeptune.ask(f"Replace {path}?", "There is such a file.", choices) != "yes":
-            return
-        try:
-            write_text(path, dump_spec(self.facts.spec))
-        except DeepTuneError as error:
-            self.deeptune.tell_error(error)
-        else:
-            self.deeptune.tell(f"saved: deeptune run {path}")
-
-    def action_copy(self) -> None:
-        if self.facts.spec is None:
-            self.deeptune.tell("there is something to put right first", "warning")
-        else:
-            self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
-
-    async def action_launch(self) -> None:
-        """To the review; from there, start the run."""
-        if self.step != "Review":
-            await self.action_go("Review")
-        elif self.facts.spec is None or self.facts.problems:
-            self.deeptune.tell("there is something to put right first", "warning")
-        elif not self._launching and not self.deeptune.refused("start a run"):
-            self._launching = True
-            self._launch(self.facts.spec)
-
-    @work(thread=True, group="launch")
-    def _launch(self, spec: RunSpec) -> None:
-        from deeptune.runs.launch import make_run, start_runner
-
-        root = self.deeptune.options.root
-        try:
-            run = make_run(spec, root)
-            start_runner(run, asked=self.draft.command(root))
-        except DeepTuneError as error:
-            self.post_message(self.Launched(None, error))
-        else:
-            self.post_message(self.Launched(run))
-
-    @on(Launched)
-    def _launched(self, event: Launched) -> None:
-        if event.run is None:
-            self._launching = False
-            assert event.error is not None
-            self.deeptune.tell_error(event.error)
-            return
-        draft_file().unlink(missing_ok=True)
-        self.deeptune.pop_screen()
-        self.deeptune.open_monitor(event.run)
-
-    @on(Button.Pressed)
-    async def _pressed(self, event: Button.Pressed) -> None:
-        await self.run_action({"launch": "launch", "save": "save", "copy": "copy"}[str(event.button.id)])

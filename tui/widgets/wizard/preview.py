@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 
 from deeptune.report.tables import safe
 from tui.widgets.line import Line
+from tui.widgets.picture import Picture
 from tui.widgets.wizard.data import cut
-from tui.widgets.wizard.words import size_text
+from tui.widgets.wizard.facts import Data
 
 ROWS = 4
+PICTURE_ROWS = 10
+LABEL_WIDTH = 28
+
+
+class Sample(Vertical):
+    """One row: its number and label above its picture or text."""
+
+    DEFAULT_CSS = """
+    Sample { height: auto; width: 1fr; margin-right: 2; }
+    Sample Line { height: auto; }
+    Preview.-texts Sample { width: 100%; margin-bottom: 1; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield Line(classes="caption")
+        yield Picture(rows=PICTURE_ROWS)
+
+    def show(self, sample: dict[str, Any]) -> None:
+        self.query_one(Line).say(caption(sample))
+        self.query_one(Picture).show(sample["image"])
 
 
 class Preview(Vertical, can_focus=True):
@@ -24,8 +44,9 @@ class Preview(Vertical, can_focus=True):
 
     DEFAULT_CSS = """
     Preview { height: auto; }
-    Preview:focus > .preview-title { text-style: bold reverse; }
-    Preview .preview-row { height: auto; margin-bottom: 1; }
+    Preview:focus > .title { text-style: bold reverse; }
+    Preview > Horizontal { height: auto; margin-top: 1; }
+    Preview.-texts > Horizontal { layout: vertical; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,n,pagedown", "turn(1)", "Next rows", id="preview.next", tooltip="The rows after these"),
@@ -44,35 +65,37 @@ class Preview(Vertical, can_focus=True):
         self.total = 0
 
     def compose(self) -> ComposeResult:
-        yield Line(classes="preview-title")
-        for _ in range(ROWS):
-            yield Line(classes="preview-row")
+        yield Line(classes="title")
+        with Horizontal():
+            for _ in range(ROWS):
+                yield Sample()
 
-    def reset(self, total: int) -> None:
-        self.start, self.total = 0, total
-
-    def show(self, samples: list[dict[str, Any]]) -> None:
+    def show(self, samples: list[dict[str, Any]], data: Data) -> None:
+        """Some rows; their labels have the names that the survey knows."""
+        if not samples or data.overview is None:
+            return
+        self.start, self.total = samples[0]["row"], data.overview["rows"]
+        classes = [name for name, *_ in (data.survey or {}).get("classes", [])]
+        names = {name.partition(" (")[0]: name for name in classes}
+        self.set_class(any(sample["text"] is not None for sample in samples), "-texts")
         last = self.start + len(samples) - 1
-        self.query_one(".preview-title", Line).say(
-            Content.styled(f"Rows {self.start:,} to {last:,} of {self.total:,}", "dim")
-        )
-        lines = list(self.query(".preview-row").results(Line))
-        for line, sample in zip(lines, [*samples, *[None] * ROWS], strict=False):
-            line.display = sample is not None
+        self.query_one(".title", Line).say(Content.styled(f"Rows {self.start:,} to {last:,} of {self.total:,}", "dim"))
+        for place, sample in zip(self.query(Sample), [*samples, *[None] * ROWS], strict=False):
+            place.visible = sample is not None
             if sample is not None:
-                line.say(sample_content(sample))
+                place.show({**sample, "label": names.get(sample["label"], sample["label"])})
 
     def action_turn(self, by: int) -> None:
         start = self.start + by * ROWS if by else 0
         if 0 <= start < max(1, self.total) and start != self.start:
-            self.start = start
             self.post_message(self.Wanted(start))
 
 
-def sample_content(sample: dict[str, Any]) -> Content:
-    head = (f"{sample['row']:>6,} ", "dim"), (f"{cut(sample['label'], 28)}  ", "bold $primary")
+def caption(sample: dict[str, Any]) -> Content:
+    """The number and the label of a row, and its text or why there is no picture."""
+    head = (f"{sample['row']:,} ", "dim"), (cut(sample["label"], LABEL_WIDTH), "bold $primary")
     if sample["reason"]:
-        return Content.assemble(*head, (f"! {safe(sample['reason'])}", "$warning"))
-    if sample["image"] is not None:
-        return Content.assemble(*head, (size_text(len(base64.b64decode(sample["image"]))), "dim"))
-    return Content.assemble(*head, cut(sample["text"], 400))
+        return Content.assemble(*head, (f"\n! {safe(sample['reason'])}", "$warning"))
+    if sample["text"] is not None:
+        return Content.assemble(*head, "  ", cut(sample["text"], 400))
+    return Content.assemble(*head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from textual import on, work
@@ -30,9 +31,9 @@ class Reader(Widget):
         """`data` has changed."""
 
     class Previewed(Message):
-        def __init__(self, start: int, samples: list[dict[str, Any]]) -> None:
+        def __init__(self, question: dict[str, Any], samples: list[dict[str, Any]]) -> None:
             super().__init__()
-            self.start, self.samples = start, samples
+            self.question, self.samples = question, samples
 
     class Answered(Message):
         """An answer, or a problem, to the question of a number."""
@@ -44,6 +45,7 @@ class Reader(Widget):
     def __init__(self) -> None:
         super().__init__()
         self.data = Data()
+        self.samples: list[dict[str, Any]] = []  # rows of the preview, their images decoded from base64
         self._paths: Any = None
         self._number = 0
         self._inspector, self._previewer = Inspector(), Inspector()
@@ -59,7 +61,7 @@ class Reader(Widget):
         if paths == self._paths and self.data.overview is not None and not again:
             self.survey(draft)
             return
-        self._paths = paths
+        self._paths, self.samples = paths, []
         self._next_question()
         if not paths:
             self.data = Data()
@@ -132,4 +134,13 @@ class Reader(Widget):
             samples = self._previewer.ask(ask="preview", **question)
         except (DataError, Dropped):
             return  # the survey tells what is wrong with the file
-        self.post_message(self.Previewed(question["start"], samples))
+        for sample in samples:
+            sample["image"] = sample["image"] and base64.b64decode(sample["image"])
+        self.post_message(self.Previewed(question, samples))
+
+    @on(Previewed)
+    def _previewed(self, message: Previewed) -> None:
+        message.stop()
+        if message.question["paths"] == self._paths:
+            self.samples = message.samples
+            self.post_message(self.Changed())

@@ -121,7 +121,7 @@ def toml_content(text: str) -> Content:
 def _problem_content(problem: Problem) -> Content:
     hint = f"  {safe(problem.hint)}" if problem.hint else ""
     return Content.assemble(
-        (f"{problem.key}  ", "bold $error"),
+        (f"{problem.key}  ", "bold"),
         safe(problem.message).replace("\n", " "),
         (hint.replace("\n", " "), "dim"),
     )

@@ -1,0 +1,159 @@
+"""What is done with a draft, whatever it looks like: find its data, save it, copy its command, launch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import Button
+
+from deeptune.errors import DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import run_name
+from tui.draft import Draft, draft_file
+from tui.screens.ask import Choice as Answer
+from tui.screens.base import DeepTuneScreen
+from tui.widgets.wizard.facts import Facts
+from tui.widgets.wizard.reader import Reader
+
+PAUSE = 0.4  # seconds without a key before the draft is saved, and its data looked at
+
+
+class DraftScreen(DeepTuneScreen):
+    """Holds a draft, what follows from it, and who reads its data."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
+        Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
+        Binding(
+            "ctrl+s", "save", "Save", show=False, id="wizard.save", tooltip="Save the spec as a preset of your own"
+        ),
+        Binding("ctrl+y", "copy", "Copy", show=False, id="wizard.copy", tooltip="Copy the equivalent `deeptune run`"),
+    ]
+
+    class Launched(Message):
+        def __init__(self, run: RunDirectory | None, error: DeepTuneError | None = None) -> None:
+            super().__init__()
+            self.run, self.error = run, error
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__()
+        self.draft = draft
+        self.facts = Facts()
+        self.reader = Reader()
+        self._pauses: dict[str, Timer] = {}
+        self._launching = False
+
+    async def action_go(self, step: str) -> None:
+        """Show a step."""
+        raise NotImplementedError
+
+    def refresh_facts(self) -> None:
+        """Work out what the draft means, and show it where it is seen."""
+        raise NotImplementedError
+
+    @property
+    def reviewing(self) -> bool:
+        """Whether the person sees what would be launched."""
+        raise NotImplementedError
+
+    def _later(self, what: str, do: Callable[[], None]) -> None:
+        """Do it once no key was pressed for a moment."""
+        self._no_longer(what)
+        self._pauses[what] = self.set_timer(PAUSE, do)
+
+    def _no_longer(self, what: str) -> None:
+        if (former := self._pauses.pop(what, None)) is not None:
+            former.stop()
+
+    def save_now(self) -> None:
+        """Save the draft. Called when the terminal hangs up, too."""
+        if self.draft.given and not self._launching:
+            with suppress(DeepTuneError):  # a full disk is no reason to lose what is on the screen
+                self.draft.save()
+
+    @work(group="find")
+    async def action_find(self) -> None:
+        from tui.screens.pick import PickScreen
+
+        typed = Path(self.draft.text("data.path") or ".").expanduser()
+        start = next(folder for folder in (typed, *typed.absolute().parents) if folder.is_dir())
+        picked = await self.app.push_screen_wait(PickScreen(start.absolute()))
+        if picked is not None:
+            await self.action_go("Data")
+            self.draft.set("data.path", self.draft.fields["data.path"].show(str(picked)))
+            self.reader.read(self.draft, again=True)
+            self.save_now()
+            self.refresh_facts()
+
+    @work(group="save")
+    async def action_save(self) -> None:
+        from deeptune.runs import write_text
+        from tui.screens.save import SaveScreen
+
+        if self.facts.spec is None:
+            self.deeptune.tell("there is something to put right first", "warning")
+            return
+        path = await self.app.push_screen_wait(SaveScreen(f"{run_name(self.facts.spec)}.toml"))
+        if path is None:
+            return
+        choices = [Answer("no", "Keep it"), Answer("yes", "Replace", dangerous=True)]
+        if path.exists() and await self.deeptune.ask(f"Replace {path}?", "There is such a file.", choices) != "yes":
+            return
+        try:
+            write_text(path, dump_spec(self.facts.spec))
+        except DeepTuneError as error:
+            self.deeptune.tell_error(error)
+        else:
+            self.deeptune.tell(f"saved: deeptune run {path}")
+
+    def action_copy(self) -> None:
+        if self.facts.spec is None:
+            self.deeptune.tell("there is something to put right first", "warning")
+        else:
+            self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
+
+    async def action_launch(self) -> None:
+        """To the review; from there, start the run."""
+        if not self.reviewing:
+            await self.action_go("Review")
+        elif self.facts.spec is None or self.facts.problems:
+            self.deeptune.tell("there is something to put right first", "warning")
+        elif not self._launching and not self.deeptune.refused("start a run"):
+            self._launching = True
+            self._launch(self.facts.spec)
+
+    @work(thread=True, group="launch")
+    def _launch(self, spec: RunSpec) -> None:
+        from deeptune.runs.launch import make_run, start_runner
+
+        root = self.deeptune.options.root
+        try:
+            run = make_run(spec, root)
+            start_runner(run, asked=self.draft.command(root))
+        except DeepTuneError as error:
+            self.post_message(self.Launched(None, error))
+        else:
+            self.post_message(self.Launched(run))
+
+    @on(Launched)
+    def _launched(self, event: Launched) -> None:
+        if event.run is None:
+            self._launching = False
+            assert event.error is not None
+            self.deeptune.tell_error(event.error)
+            return
+        draft_file().unlink(missing_ok=True)
+        self.deeptune.pop_screen()
+        self.deeptune.open_monitor(event.run)
+
+    @on(Button.Pressed)
+    async def _pressed(self, event: Button.Pressed) -> None:
+        await self.run_action({"launch": "launch", "save": "save", "copy": "copy"}[str(event.button.id)])
