@@ -27,8 +27,8 @@ from deeptune.runs import new_run_directory, read_events, run_state, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 
-CASES = list(itertools.product(("image", "text"), ("partial", "full", "lora")))
-RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "18"))  # 50 in the long version
+CASES = list(itertools.product(("image", "text"), ("partial", "unfreeze", "full", "lora")))
+RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "24"))  # 50 in the long version
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def make_spec(folder, text_backbone, modality, method, **train):
     if modality == "image":
         data, backbone = "images", {"name": "timm:test_resnet", "weights": "random", "image_size": 64}
         split = {"train": 0.6, "val": 0.2, "test": 0.2}
-        if method != "partial":
+        if method in ("full", "lora"):
             settings |= {"augmentation": "light", "workers": int(method == "lora")}
     else:
         data, backbone = "texts", {"name": f"hf:{text_backbone}", "max_length": 24}
@@ -57,7 +57,7 @@ def make_spec(folder, text_backbone, modality, method, **train):
             "data": {"path": str(folder / f"{data}.parquet"), "split": split},
             "backbone": backbone,
             "head": head,
-            "tuning": {"method": method},
+            "tuning": {"method": "partial", "unfreeze": 1} if method == "unfreeze" else {"method": method},
             "train": settings,
         }
     )
@@ -96,7 +96,9 @@ def test_killed_again_and_again_at_random_moments(left_alone, tmp_path, spec_of,
         same_outcome(alone, finish(run))
 
 
-@pytest.mark.parametrize(("modality", "method"), [("image", "full"), ("text", "lora"), ("image", "partial")])
+@pytest.mark.parametrize(
+    ("modality", "method"), [("image", "full"), ("text", "lora"), ("image", "partial"), ("text", "unfreeze")]
+)
 def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of, modality, method):
     """At the renames and removals around checkpoints: inside `last`, inside `best`, and between the two."""
     alone = left_alone(modality, method)
@@ -109,13 +111,15 @@ def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of,
     same_outcome(alone, run)
 
 
-@pytest.mark.parametrize("modality", ["image", "text"])
-def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality):
+@pytest.mark.parametrize(
+    ("modality", "method"), [("image", "partial"), ("text", "partial"), ("image", "unfreeze"), ("text", "unfreeze")]
+)
+def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, method):
     """Each life goes on at the block that the one before died at, in a resumed run as in a new one."""
     block = rows_at_once(torch.device("cpu"))
     rows = 7 * block
     sample = {"image": "openclipart7", "text": "movie_snippets"}[modality]
-    spec = spec_of(modality, "partial")
+    spec = spec_of(modality, method)
     data = {"path": str(small_sample(sample, tmp_path / "rows.parquet", rows))}
     spec = spec.model_copy(update={"data": spec.data.model_copy(update=data)})
     alone = new_run(tmp_path / "alone", spec)
@@ -126,9 +130,12 @@ def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality):
         assert lives < 7, "it does not get on"
     assert lives == 4
     told = [event["message"] for event in read_events(run.events) if "were in the cache" in event.get("message", "")]
+    frozen, trains = {
+        "partial": ("backbone", "the head trains on their features"),
+        "unfreeze": ("blocks", "the others train on what these gave"),
+    }[method]
     assert told == [  # lives gained one block or two in turn
-        f"{block} rows passed the frozen backbone once ({rows - block} more were in the cache); "
-        "the head trains on their features"
+        f"{block} rows passed the frozen {frozen} once ({rows - block} more were in the cache); {trains}"
     ]
     same_outcome(alone, run)
 
