@@ -1,4 +1,7 @@
-"""Decoded images to the square uint8 pixels that a backbone takes, changed at random while training."""
+"""Decoded images to the square uint8 pixels that a backbone takes, changed at random while training.
+
+torchvision takes seconds to import, and runs on texts do without it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from deeptune.data.decode import MAX_PIXELS, decode_image
 
@@ -22,12 +23,15 @@ def resize_crop(image: Image.Image, *, resize: int, image_size: int, interpolati
 
     The same pixels as torchvision's `ImageClassification` preset on a PIL image, before it scales to floats.
     """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
     short, long = sorted(image.size)
     if long > _MOST_ELONGATED * short:
         # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
         reach = _MOST_ELONGATED * short
         image = F.center_crop(image, [min(image.height, reach), min(image.width, reach)])
-    mode = v2.InterpolationMode(interpolation)
+    mode = InterpolationMode(interpolation)
     return F.center_crop(F.resize(image, [resize], interpolation=mode, antialias=True), [image_size])
 
 
@@ -54,6 +58,8 @@ class Augmentation:
     ) -> None:
         if name not in AUGMENTATIONS[1:]:
             raise ValueError(f"unknown augmentation {name!r}")
+        from torchvision.transforms import v2
+
         mode = v2.InterpolationMode(interpolation)
         light = name == "light"
         steps: list[torch.nn.Module] = [

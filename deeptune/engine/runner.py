@@ -6,8 +6,10 @@ answers to nobody: what happens is in the run directory.
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,9 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         try:
             from deeptune.engine.train import execute  # takes seconds, in which the run already shows as starting
 
+            # What torch imports on the first use of an optimizer, while the data is read. torchvision needs it too, so
+            # that processes which decode images never fork amid this import.
+            threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
             return execute(spec, run, journal=journal, force=force, argv=argv)
         finally:
             sampler.stop()

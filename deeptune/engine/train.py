@@ -80,7 +80,9 @@ def _execute(
     argv: list[str],
     cache: FeatureCache,
 ) -> dict[str, Any]:
-    torch.use_deterministic_algorithms(spec.train.device == "cpu" or not torch.cuda.is_available(), warn_only=True)
+    # As use_deterministic_algorithms does, which also imports the compiler, for seconds.
+    deterministic = spec.train.device == "cpu" or not torch.cuda.is_available()
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     earlier = Earlier.read(run, journal, force=force)
     if earlier is None:
         write_text(run.spec, dump_spec(spec))

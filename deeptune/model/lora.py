@@ -7,18 +7,19 @@ Hu et al. 2021 (https://arxiv.org/abs/2106.09685); rank-stabilised scale: Kalajd
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from deeptune.backbones.base import Backbone
 from deeptune.errors import SpecError, listed
-from deeptune.model.unfuse import unfuse_attention
 from deeptune.spec.model import LoraSpec
+
+if TYPE_CHECKING:
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
 # A transformer's adapters stay under this share of its parameters, a CNN's under the second.
 LARGEST_SHARE = {"linear": 0.05, "convolution": 0.10}
@@ -30,6 +31,10 @@ def inject_lora(backbone: Backbone, spec: LoraSpec) -> list[str]:
     Fused attention is rewritten first, so that adapters on its projections act. The adapters' initial
     values come from torch's CPU generator. Raises SpecError if the targets match nothing that can be adapted.
     """
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds: only runs with adapters wait for it
+
+    from deeptune.model.unfuse import unfuse_attention
+
     unfuse_attention(backbone.net)
     names = find_targets(backbone, spec.targets)
     rank, alpha = resolve_rank(backbone, spec)
@@ -107,6 +112,8 @@ def main_kind(backbone: Backbone) -> str:
 
 def adapters(net: nn.Module) -> Iterable[tuple[str, BaseTunerLayer]]:
     """Name and layer of every adapted layer."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     return [(name, module) for name, module in net.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
@@ -127,11 +134,14 @@ def _adaptable(net: nn.Module) -> dict[str, nn.Module]:
     fused = {
         id(child) for module in net.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
     }
+    # GPT-2's own linear layer: whoever built one has imported its module.
+    transformers = sys.modules.get("transformers.pytorch_utils")
+    linear = (nn.Linear, transformers.Conv1D) if transformers else (nn.Linear,)
     return {
         name: module
         for name, module in net.named_modules()
         if id(module) not in fused
-        and (isinstance(module, (nn.Linear, Conv1D)) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+        and (isinstance(module, linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
     }
 
 

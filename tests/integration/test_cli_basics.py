@@ -27,6 +27,14 @@ def modules_after(code: str, environment) -> set[str]:
     return set(done.stdout.rpartition("@")[2].split())
 
 
+def test_a_run_imports_no_library_before_it_needs_it(environment):
+    """A run on images needs no transformers, one on texts no torchvision, and neither needs PEFT without adapters."""
+    later = {"torchvision", "transformers", "timm", "peft", "scipy", "sklearn", "matplotlib", "pandas"}
+    found = modules_after("import deeptune.engine.train", environment)
+    assert "torch" in found
+    assert not found & later
+
+
 def test_the_command_line_imports_nothing_heavy(environment):
     assert "torch" in modules_after("import torch", environment)  # the probe can tell
     rooms = [

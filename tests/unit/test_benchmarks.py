@@ -1,4 +1,4 @@
-"""The table of the benchmarks: every line has a name, a target and a place in it. Nothing is timed here."""
+"""The table of the benchmarks: every line has a name and a place in it. Nothing is timed here."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_command_measures_the_lines_it_is_told(monkeypatch, capsys):
     assert "choose from" in capsys.readouterr().err
 
 
-def test_every_group_adds_lines_with_a_target(capsys):
+def test_every_group_adds_lines(capsys):
     assert command.main(["--list"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == len(lines.LINES) >= 5
@@ -85,7 +85,13 @@ def test_every_group_adds_lines_with_a_target(capsys):
     with pytest.raises(ValueError, match="already"):
         lines.line("help", "again", at_most=1)
     with pytest.raises(ValueError, match="one target"):
-        lines.line("new", "none")
+        lines.line("new", "two", at_most=1, at_least=1)
+
+
+def test_a_line_without_a_target_is_neither_met_nor_missed():
+    known = lines.Line("known", "a number to know", None, False, lambda settings: lines.Measured(1.5, ""))
+    table = lines.table([(known, lines.Measured(1.5, "both"))])
+    assert table.splitlines()[-1] == "| known | a number to know | 1.50     | –      | –   | both |"
 
 
 def test_batches_are_picked_from_the_narrowest_to_the_widest():
