@@ -6,13 +6,12 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeptune.show.words import is_number
-
 NAN = math.nan
+_NUMBERS = (float, int)
 STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "rate", "waiting")
 GPU_VALUES = ("utilisation", "temperature", "memory_gib", "total_gib")
 MOST_NOTES = 10_000
@@ -40,17 +39,24 @@ class Track:
         columns = {"step": self.step, "epoch": self.epoch, "time": self.time}
         return columns[unit]
 
+    def know(self, names: Iterable[str]) -> None:
+        """Keep values of these names as well; NaN in the points so far."""
+        for name in names:
+            if name not in self.values:
+                self.values[name] = array("d", [NAN]) * len(self)
+
     def add(self, step: float, epoch: float, time: float, values: dict[str, Any]) -> None:
-        """Add a point; those that are not before it are of training that was done again, and go."""
+        """Add a point with the values of known names. Points that are not before it were trained again, and go."""
         if self.step and step <= self.step[-1]:
             self.cut(step)
-        for name in values.keys() - self.values.keys():
-            self.values[name] = array("d", [NAN]) * len(self)
         for name, column in self.values.items():
-            column.append(_number(values.get(name)))
+            value: Any = values.get(name)
+            column.append(value if type(value) in _NUMBERS else NAN)  # no call of its own: logs are long
+        if self.step:
+            epoch, time = max(epoch, self.epoch[-1]), max(time, self.time[-1])
         self.step.append(step)
-        self.epoch.append(max(epoch, self.epoch[-1]) if self.epoch else epoch)
-        self.time.append(max(time, self.time[-1]) if self.time else time)
+        self.epoch.append(epoch)
+        self.time.append(time)
 
     def cut(self, step: float) -> None:
         """Drop the points from `step` on."""
@@ -74,7 +80,7 @@ class History:
     """`steps`: the values of STEP_VALUES. `epochs`: `train/loss` and `val/...`, at the end of each epoch. `samples`:
     memory, processor and `gpu0/...` over time; their step is a count of samples."""
 
-    steps: Track = field(default_factory=Track)
+    steps: Track = field(default_factory=lambda: _track(STEP_VALUES))
     epochs: Track = field(default_factory=Track)
     samples: Track = field(default_factory=Track)
     notes: deque[Note] = field(default_factory=lambda: deque(maxlen=MOST_NOTES))
@@ -86,11 +92,13 @@ class History:
         kind = event["kind"]
         if kind == "step":
             place = event["epoch"] - 1 + event["epoch_step"] / max(event["epoch_steps"], 1)
-            self.steps.add(event["step"], place, elapsed, {name: event.get(name) for name in STEP_VALUES})
+            self.steps.add(event["step"], place, elapsed, event)
         elif kind == "epoch":
             self._epoch(event, elapsed)
         elif kind == "sample":
-            self.samples.add(len(self.samples) + 1, 0.0, elapsed, _sample(event))
+            values = _sample(event)
+            self.samples.know(values)
+            self.samples.add(len(self.samples) + 1, 0.0, elapsed, values)
         elif kind == "resume":
             self._attempt = event["step"]
             self.steps.cut(event["step"] + 0.5)
@@ -108,6 +116,7 @@ class History:
         step = self.steps.step[-1] if len(self.steps) else float(event["epoch"])
         values = {"train/loss": event["train"]["loss"]}
         values |= {f"val/{name}": value for name, value in (event.get("val") or {}).items()}
+        self.epochs.know(values)
         self.epochs.add(step, event["epoch"], elapsed, values)
         if (event.get("val") or {}).get("loss", 0) is None:
             self._note(event["t"], "warning", f"the val loss of epoch {event['epoch']} is not finite")
@@ -142,8 +151,10 @@ class History:
         return low / middle, high / middle
 
 
-def _number(value: Any) -> float:
-    return value if is_number(value) else NAN
+def _track(names: Iterable[str]) -> Track:
+    track = Track()
+    track.know(names)
+    return track
 
 
 def _sample(event: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def epoch(number: int, train: float, val: float | None, *, per_epoch: int = 10, 
 
 def test_columns_are_as_long_as_their_steps_whatever_an_event_lacks() -> None:
     track = Track()
+    track.know(["loss"])
     track.add(1, 0.1, 5.0, {"loss": 2.0})
+    track.know(["loss", "rate"])
     track.add(2, 0.2, 4.0, {"loss": None, "rate": 7.0})  # the clock was put back
     track.add(3, 0.3, 6.0, {"rate": True, "other": "text"})
     assert list(track.step) == [1, 2, 3]

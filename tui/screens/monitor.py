@@ -5,6 +5,7 @@ A thread reads the run's files and posts what is new; the view is built from tha
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -157,12 +158,15 @@ class MonitorScreen(DeepTuneScreen):
 
     @work(thread=True, group="follow")
     def _read(self) -> None:
+        if not self._caught_up:
+            gc.disable()  # a long log becomes many objects that all live: to look for garbage among them costs as much
         try:
             for news in self._follower.news():
                 if get_current_worker().is_cancelled:
                     return
                 self.post_message(self.Read(news))
         finally:
+            gc.enable()
             self._reading = False
 
     @on(Read)

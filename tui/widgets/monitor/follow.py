@@ -13,7 +13,7 @@ from tui.widgets.monitor.examples import Example, worst_examples
 from tui.widgets.monitor.log import Line, console_lines
 from tui.widgets.monitor.results import Outcome, read_outcome
 
-BATCH = 500  # events handed over at once: they are taken in within a few milliseconds
+BATCH = 1000  # events handed over at once: they are taken in within some ten milliseconds
 
 
 @dataclass
