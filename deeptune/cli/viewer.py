@@ -17,6 +17,8 @@ from deeptune.report.tables import safe, value_text
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.events import EventReader
 from deeptune.runs.state import SYMBOLS
+from deeptune.show.chart import Look, draw, spark
+from deeptune.show.curves import Setting, loss_chart
 from deeptune.show.view import (
     PHASE_WORDS,
     PHASES,
@@ -30,7 +32,7 @@ from deeptune.show.view import (
     start_facts,
     step_text,
 )
-from deeptune.show.words import duration, is_number, sparkline
+from deeptune.show.words import duration, is_number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -40,6 +42,13 @@ if TYPE_CHECKING:
 INTERVAL = 0.25  # seconds between looks at the files
 PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
 PHASES_WIDTH = 73  # columns that all phases take in the panel
+WIDEST = 120  # columns of the panel
+LEAST_CHART, MOST_CHART = 8, 16  # rows of the chart of losses
+OTHER_LINES = 24  # of the panel, at most, when there is a chart
+CHART_STYLES = {
+    "label": "dim", "axis": "dim", "title": "bold", "train": "blue", "train-raw": "bright_black", "val": "yellow",
+    "mark": "bold yellow",
+}  # fmt: skip
 
 
 class TerminalClosed(Exception):
@@ -78,7 +87,7 @@ class Viewer:
                 self._lines.tell(self.reader)
             elif events or view.state != before or time.monotonic() - self._drawn >= 1:
                 self._drawn = time.monotonic()
-                self._live.update(dashboard(view, self.out.width), refresh=True)
+                self._live.update(dashboard(view, *self.out.size, utf8=speaks_utf8(self.out)), refresh=True)
         return view.state
 
     def note(self, text: str) -> None:
@@ -187,8 +196,12 @@ def plain_line(view: View, event: dict[str, Any], *, stamp: str = "%H:%M:%S") ->
     return None if text is None else f"{time.strftime(stamp, time.localtime(event['t']))} {text}"
 
 
-def dashboard(view: View, width: int) -> RenderableType:
-    """The picture of a run at this moment."""
+def speaks_utf8(out: Console) -> bool:
+    return out.encoding.lower().replace("-", "") == "utf8"
+
+
+def dashboard(view: View, width: int, height: int = 24, *, utf8: bool = True) -> RenderableType:
+    """The picture of a run at this moment, for a terminal of that size; with a chart of its losses in a tall one."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
@@ -196,7 +209,9 @@ def dashboard(view: View, width: int) -> RenderableType:
 
     lines: list[RenderableType] = [_phases(view, width)]
     start = start_facts(view.start) if view.start else []
-    facts = _facts(view, width)
+    look = Look(ascii=not utf8)
+    curves = _curves(view, min(width, WIDEST) - 4, height - OTHER_LINES, look)
+    facts = _facts(view, width, look, sparks=not curves)
     bars = _bars(view)
     names = max(10, *(len(name) for name, *_ in (*start, *facts)), *(len(name) for name, *_ in bars))
     if start:
@@ -208,6 +223,7 @@ def dashboard(view: View, width: int) -> RenderableType:
     for name, done, total in bars:
         table.add_row(Text(safe(name)), _bar(done, total), f"{done:,}/{total:,}")
     lines.append(table if bars else Text(safe(PHASE_WORDS.get(view.phase, view.phase)) + " …"))
+    lines += curves
     lines.append(_table(facts, names))
     for at, kind, message in view.messages:
         stamp = time.strftime("%H:%M:%S", time.localtime(at))
@@ -227,7 +243,7 @@ def dashboard(view: View, width: int) -> RenderableType:
         subtitle=Text(_state_text(view)),
         subtitle_align="left",
         border_style="blue",
-        width=min(width, 120),
+        width=min(width, WIDEST),
     )
 
 
@@ -290,19 +306,34 @@ def _bar(done: int, total: int) -> Any:
     return ProgressBar(total=max(total, 1), completed=min(done, max(total, 1)))
 
 
-def _facts(view: View, width: int) -> list[tuple[str, str]]:
+def _curves(view: View, width: int, height: int, look: Look) -> list[RenderableType]:
+    """The rows of the chart of losses, where there is room and something to draw."""
+    from rich.text import Text
+
+    if height < LEAST_CHART or len(view.history.steps) < 2:
+        return []
+    drawing = draw(loss_chart(view, Setting()), width, min(height, MOST_CHART), look)
+    return [Text.assemble(*((text, CHART_STYLES.get(style, "")) for text, style in row)) for row in drawing.rows]
+
+
+def _losses(losses: list[float], room: int, look: Look) -> str:
+    """The last loss, and a sparkline of all where there is no chart (room is 0 where there is)."""
+    return f"{value_text('loss', losses[-1])}  {spark(losses, room, min(losses), max(losses), look)}".rstrip()
+
+
+def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[str, str]]:
     facts = []
-    room = max(10, min(60, width - 50))
+    room = max(10, min(60, width - 50)) if sparks else 0
     name = chosen_metric(view)
     best = view.best.get("value")
     best_text = "" if not is_number(best) else f"best {value_text(name, best)} in epoch {view.best.get('epoch')}"
     if losses := view.losses("train"):
-        facts.append(("train loss", f"{value_text('loss', losses[-1])}  {sparkline(losses, room)}"))
+        facts.append(("train loss", _losses(losses, room, look)))
     elif view.step:
         facts.append(("train loss", value_text("loss", view.step["loss"])))
     if losses := view.losses("val"):
         shown = f"  {best_text}" if name == "loss" and best_text else ""
-        facts.append(("val loss", f"{value_text('loss', losses[-1])}  {sparkline(losses, room)}{shown}"))
+        facts.append(("val loss", f"{_losses(losses, room, look)}{shown}"))
     if val := view.epoch.get("val"):
         if name != "loss":
             facts.append((name, f"{value_text(name, val.get(name))}  {best_text}".rstrip()))

@@ -8,7 +8,6 @@ from deeptune.report.tables import value_text
 from deeptune.runs import RunState
 from deeptune.runs.files import fits
 
-SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {
     "running": "blue", "starting": "blue", "stopping": "yellow", "paused": "yellow", "done": "green",
     "stopped": "yellow", "failed": "red", "crashed": "red", "stale": "yellow", "presumed dead": "red",
@@ -45,13 +44,6 @@ def progress_text(state: RunState) -> str:
         return f"{place}  {share}".strip()
     phase, progress = str(status.get("phase") or ""), status.get("progress")
     return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
-
-
-def sparkline(values: list[float], width: int) -> str:
-    """A row of blocks, the last `width` values between their lowest and highest."""
-    shown = values[-width:]
-    low, high = min(shown), max(shown)
-    return "".join(SPARKS[round((value - low) / ((high - low) or 1) * (len(SPARKS) - 1))] for value in shown)
 
 
 def duration(seconds: float) -> str:

@@ -397,6 +397,33 @@ def test_what_files_say_is_inert_in_every_command(make, command, monkeypatch):
         assert "owned" in shown or "three" in arguments, arguments
 
 
+def test_a_tall_dashboard_has_a_chart_of_the_losses_and_fits(make):
+    from rich.console import Console
+
+    from deeptune.cli.viewer import dashboard
+    from deeptune.runs.events import EventReader
+    from deeptune.show.view import View
+
+    run = make("one")
+    log = write_log(run)
+    for number in range(1, 31):
+        log.write("step", **{**STEP, "step": number, "loss": 1 / number})
+        if number % 10 == 0:
+            log.write("epoch", epoch=number // 10, epochs=10, train={"loss": 1 / number}, val={"loss": 2 / number})
+    view = View(run)
+    for event in EventReader(run.events).poll():
+        view.take(event)
+    for height, utf8 in ((24, True), (40, True), (40, False)):
+        out = Console(width=80, force_terminal=True, color_system=None, record=True, file=io.StringIO())
+        out.print(dashboard(view, 80, height, utf8=utf8))
+        shown = out.export_text()
+        assert shown.count("\n") <= height
+        assert ("val 0.06667" in shown) == (height > 24)
+        assert ("┤" in shown) == (height > 24 and utf8)
+        assert ("█" in shown) == (height == 24)  # a sparkline where there is no chart
+        assert any(0x2800 < ord(character) <= 0x28FF for character in shown) == (height > 24 and utf8)
+
+
 def test_a_dashboard_of_a_log_with_everything_in_it(make):
     """Two attempts, GPUs, damage and markup; drawn wide and narrow."""
     from rich.console import Console

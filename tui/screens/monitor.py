@@ -21,13 +21,12 @@ from textual.worker import get_current_worker
 
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.runs import RunDirectory
-from deeptune.show import chart
+from deeptune.show import chart, curves
 from deeptune.show.chart import Look
 from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
-from tui.widgets.monitor import curves
 from tui.widgets.monitor.examples import Example, Examples, read_input
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading

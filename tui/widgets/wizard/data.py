@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from deeptune.report.tables import safe
-from deeptune.show.words import sparkline
+from deeptune.show.chart import spark
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
 from tui.widgets.wizard.words import bar, size_text
@@ -91,7 +91,8 @@ def balance_content(survey: dict[str, Any], width: int) -> Content:
     """A bar for each class; for numbers how often which are met."""
     if not survey["classes"]:
         histogram = survey["histogram"]
-        shape = sparkline([rows for _, _, rows in histogram], len(histogram))
+        heights = [rows for _, _, rows in histogram]
+        shape = spark(heights, len(heights), min(heights), max(heights))
         low, high = histogram[0][0], histogram[-1][1]
         return Content.assemble((f"{low:g} ", "dim"), (shape, "$primary"), (f" {high:g}", "dim"))
     counts = [(name, sum(rows)) for name, *rows in survey["classes"]]
