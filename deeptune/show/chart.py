@@ -290,7 +290,10 @@ def nearest(x: Sequence[float], value: float) -> int:
 
 
 def x_text(x: float, unit: str) -> str:
-    return time_labels([x])[0] if unit == "time" else f"{unit} {x:,.0f}"
+    """A place on the x axis: `step 1,200`, `epoch 2.5`, `3:20`."""
+    if unit == "time":
+        return time_labels([x])[0]
+    return f"{unit} {x:,.0f}" if unit == "step" else f"{unit} {x:.1f}".removesuffix(".0")
 
 
 def _star(look: Look) -> str:

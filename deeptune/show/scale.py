@@ -93,7 +93,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
         return []
     largest = max(abs(tick) for tick in ticks)
     step = min((b - a for a, b in pairwise(ticks)), default=largest) or 1.0
-    if largest >= 1e9 or (0 < largest < 1e-3):
+    if largest >= 1e9 or (0 < largest < 1e-4):
         return [f"{tick:.{_digits(ticks)}e}" if tick else "0" for tick in ticks]
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if step >= unit / 2 and largest >= 10 * unit:

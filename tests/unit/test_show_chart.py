@@ -173,6 +173,7 @@ def test_labels() -> None:
     assert tick_labels([0, 20_000, 40_000]) == ["0", "20k", "40k"]
     assert tick_labels([0, 2_500_000, 5_000_000, 1e7]) == ["0", "2.5M", "5M", "10M"]
     assert tick_labels([0, 1e-5, 2e-5]) == ["0", "1e-05", "2e-05"]
+    assert tick_labels([0, 5e-4]) == ["0.0000", "0.0005"]
     assert tick_labels([0.01, 0.1, 1, 10]) == ["0.01", "0.1", "1", "10"]
     assert tick_labels([]) == []
     assert time_labels([0, 45, 150, 3600, 12_600, 172_800]) == ["0s", "45s", "2:30", "1h", "3h30", "2d"]
@@ -210,7 +211,7 @@ def test_the_legend_has_the_last_values_the_best_one_and_what_is_at_the_cursor()
     legend = "".join(text for text, _ in draw(chart, 80, 12).rows[0]).rstrip()
     assert legend == "loss  ━ loss 1.000  ━ val 3.000  ★ best 2.250 at epoch 2"
     legend = "".join(text for text, _ in draw(chart, 80, 12, ASCII, cursor=1.2).rows[0]).rstrip()
-    assert legend == "loss at epoch 1  - loss 3.000  o val 2.500"
+    assert legend == "loss at epoch 1.2  - loss 3.000  o val 2.500"
 
 
 def test_the_cursor_and_the_best_epoch_are_where_they_belong() -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input
@@ -124,7 +124,7 @@ class MonitorScreen(DeepTuneScreen):
                 yield Chart(id="learning-rate")
                 yield Chart(id="gradient-norm")
                 yield Chart(id="waiting")
-            with Vertical(id="machine"):
+            with VerticalScroll(id="machine"):
                 yield Machine(id="devices")
                 yield Chart(id="memory")
                 yield Chart(id="use")

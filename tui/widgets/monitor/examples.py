@@ -14,9 +14,11 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from deeptune.errors import DeepTuneError
+from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.report.tables import safe, significant
 from deeptune.runs import RunDirectory
+from deeptune.runs.files import read_json
+from tui.widgets.picture import Picture
 
 MOST = 100  # examples
 LONG = 4000  # characters of a text that are shown
@@ -40,12 +42,21 @@ def worst_examples(run: RunDirectory) -> list[Example]:
     """The wrong predictions by confidence, or the numbers by their error; the worst first. None where there is no such
     file, or a damaged one. For a thread."""
     try:
-        return _worst(run.predictions)
+        return _worst(run.predictions, _names(run))
     except (OSError, ValueError, KeyError, NotImplementedError):  # Arrow's errors are among these
         return []
 
 
-def _worst(predictions: Path) -> list[Example]:
+def _names(run: RunDirectory) -> dict[Any, str]:
+    """What a class is called, by its value, where classes have names."""
+    try:
+        labels = read_json(run.labels)
+        return dict(zip(labels["values"], labels["names"] or (), strict=False))
+    except (CheckpointError, KeyError, TypeError):
+        return {}
+
+
+def _worst(predictions: Path, names: dict[Any, str]) -> list[Example]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -61,8 +72,8 @@ def _worst(predictions: Path) -> list[Example]:
     return [
         Example(
             found["row"],
-            _value(found["truth"]),
-            _value(found["prediction"]),
+            _value(names.get(found["truth"], found["truth"])),
+            _value(names.get(found["prediction"], found["prediction"])),
             f"{found['by']:.0%} sure" if order == "confidence" else f"off by {significant(found['by'])}",
         )
         for found in worst
@@ -119,13 +130,16 @@ class Examples(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield OptionList(id="worst", markup=False, compact=True)
-        with VerticalScroll(id="seen"):
+        with VerticalScroll(id="seen", can_focus=False):
             yield Static(id="said", markup=False)
+            yield Picture(id="drawn")
 
     def tell(self, examples: list[Example], nothing: str) -> None:
         """Show these, or why there are none."""
         options = self.query_one(OptionList)
-        options.display = bool(examples)
+        hidden, options.display = not options.display, bool(examples)
+        if examples and hidden:
+            options.focus()
         if examples != self._examples:
             self._examples = examples
             options.clear_options()
@@ -133,6 +147,7 @@ class Examples(Horizontal):
             if examples:
                 options.highlighted = 0
         if not examples:
+            self.query_one(Picture).show(None)
             self.query_one("#said", Static).update(nothing)
 
     @on(OptionList.OptionHighlighted)
@@ -146,10 +161,6 @@ class Examples(Horizontal):
         """Show what was read of an example, unless another one is looked at by now."""
         if example is not self._looked:
             return
-        said = self.query_one("#said", Static)
-        if isinstance(found, str):
-            said.update(safe(found[:LONG]))
-        elif isinstance(found, bytes):
-            said.update(f"an image of {len(found):,} bytes")
-        else:
-            said.update(safe(found.message))
+        self.query_one(Picture).show(found if isinstance(found, bytes) else None)
+        text = found if isinstance(found, str) else "" if isinstance(found, bytes) else found.message
+        self.query_one("#said", Static).update(f"{example.line}\n\n{safe(text[:LONG])}")

@@ -104,9 +104,10 @@ def _to_go(view: View) -> list[Row]:
     if eta is None or not is_number(eta):
         return []
     left = f"≤ {duration(eta)} to go"
-    if (spread := view.history.pace_spread()) is None:
+    low, high = (duration(eta * part) for part in view.history.pace_spread() or (1, 1))
+    if low == high:
         return [[(left, "value")]]
-    between = f" ({duration(eta * spread[0])}–{duration(eta * spread[1])})"
+    between = f" ({low}–{high})"
     return [[(left, "value"), (between, "label")], [(left, "value")]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +84,7 @@ class Results(Vertical):
         at = offers.highlighted
         offers.clear_options()
         offers.add_options(
-            Option(Text.assemble((f"{name:<9} ", "dim"), safe(text), no_wrap=True, overflow="ellipsis"))
+            Option(Text.assemble((f"{name:<9} ", "dim"), safe(_near(text)), no_wrap=True, overflow="ellipsis"))
             for name, text in self._offered
         )
         offers.highlighted = at if at is not None and at < len(self._offered) else 0
@@ -136,6 +137,11 @@ def score_rows(metrics: dict[str, dict[str, Any]]) -> list[Row]:
             )
     notes = [str(note) for note in first.get("notes") or []]
     return rows + [[(safe(note), "label")] for note in notes]
+
+
+def _near(text: str) -> str:
+    """A path as seen from here, where that is shorter; a command as it is."""
+    return min(os.path.relpath(text), text, key=len) if os.path.isabs(text) else text
 
 
 def _short(title: str) -> str:
