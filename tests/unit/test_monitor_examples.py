@@ -1,0 +1,63 @@
+"""The rows that a run got most wrong, from its predictions, and what it saw of them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deeptune.errors import DataError
+from deeptune.runs import RunDirectory, write_json, write_text
+from tui.widgets.monitor.examples import read_input, worst_examples
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """A text run on two files of several row groups."""
+    for name, start in (("a", 0), ("b", 10)):
+        texts = [f"text {row}" for row in range(start, start + 10)]
+        pq.write_table(pa.table({"text": texts, "labels": [0] * 10}), tmp_path / f"{name}.parquet", row_group_size=3)
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    spec = f'[data]\npath = "{tmp_path}/*.parquet"\n[backbone]\nname = "bert-base-cased"\n'
+    write_text(run.spec, spec)
+    return run
+
+
+@pytest.mark.parametrize("row", [0, 2, 3, 9, 10, 19])
+def test_a_text_is_read_from_its_file_and_row_group(run, row):
+    assert read_input(run, row) == f"text {row}"
+
+
+def test_data_that_has_gone_is_an_error_of_ours(run):
+    for file in run.path.parent.glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(DataError, match="no file"):
+        read_input(run, 0)
+
+
+def test_wrong_classes_are_sorted_by_confidence_and_named(run):
+    write_json(run.labels, {"task": "classification", "values": [0, 1], "names": ["no", "yes\x1b[2J"]})
+    columns = {"row": [3, 5, 8, 9], "truth": [0, 1, 0, None], "prediction": [1, 0, 0, 1]}
+    pq.write_table(pa.table({**columns, "confidence": [0.6, 0.9, 0.99, 0.99]}), run.predictions)
+    assert [example.line for example in worst_examples(run)] == [
+        "90% sure  yes\\x1b[2J → no  row 5",
+        "60% sure  no → yes\\x1b[2J  row 3",
+    ]
+
+
+def test_numbers_are_sorted_by_their_error(run):
+    columns = {"row": [3, 5, 8], "truth": [1.0, 2.0, 3.0], "prediction": [1.5, -2.0, None]}
+    pq.write_table(pa.table(columns), run.predictions)
+    assert [(example.row, example.how) for example in worst_examples(run)] == [
+        (5, "off by 4.000"),
+        (3, "off by 0.5000"),
+    ]
+
+
+def test_no_predictions_or_damaged_ones_are_no_examples(run):
+    assert worst_examples(run) == []
+    run.predictions.write_bytes(b"PAR1")
+    assert worst_examples(run) == []
+    pq.write_table(pa.table({"row": [1]}), run.predictions)
+    assert worst_examples(run) == []
