@@ -134,7 +134,7 @@ _SHAPES: dict[str, Any] = {
     },
     "step": {
         "step": int, "epoch": int, "epoch_step": int, "epoch_steps": int, "epochs": int, "loss": float,
-        "learning_rate": float, "rate": float,
+        "learning_rate": float, "gradient_norm": float, "rate": float, "waiting": float,
     },
     "epoch": {"epoch": int, "epochs": int, "train": {"loss": float}},
     "checkpoint": {"which": str, "epoch": int},

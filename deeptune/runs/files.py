@@ -7,12 +7,16 @@ import json
 import math
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deeptune.errors import CheckpointError
+
+_LARGEST = sys.float_info.max  # of the numbers that can be reckoned with
+_OTHERS = (str, dict, list)
 
 # What the system says when a disk or a quota is full: waiting may help.
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -112,13 +116,14 @@ def read_json(path: Path) -> Any:
 
 def fits(shape: Any, value: Any) -> bool:
     """Whether a JSON value is of a shape: `int`, `str`, `float` (a finite number, or null for one that was not), `dict`
-    or `list`, or a dictionary of the shapes that it must have by name. A damaged file must not bring a viewer down."""
+    or `list`, or a dictionary of the shapes that it must have by name. Numbers are no larger than floats go. A damaged
+    file must not bring a viewer down."""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return False
         for key, below in shape.items():
             item: Any = value.get(key)
-            if type(item) is below and (below is not float or abs(item) < math.inf):
+            if type(item) is below and (below in _OTHERS or -_LARGEST <= item <= _LARGEST):
                 continue  # without a call of its own: logs are long
             if not fits(below, item):
                 return False
@@ -126,5 +131,5 @@ def fits(shape: Any, value: Any) -> bool:
     if isinstance(value, bool):
         return False
     if shape is float:
-        return value is None or (isinstance(value, (int, float)) and abs(value) < math.inf)
-    return isinstance(value, shape)
+        return value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST)
+    return isinstance(value, shape) and (shape is not int or abs(value) <= _LARGEST)

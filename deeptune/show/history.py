@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deeptune.runs.files import fits
+
 NAN = math.nan
-_NUMBERS = (float, int)
 STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "rate", "waiting")
 GPU_VALUES = ("utilisation", "temperature", "memory_gib", "total_gib")
 MOST_NOTES = 10_000
@@ -50,8 +51,8 @@ class Track:
         if self.step and step <= self.step[-1]:
             self.cut(step)
         for name, column in self.values.items():
-            value: Any = values.get(name)
-            column.append(value if type(value) in _NUMBERS else NAN)  # no call of its own: logs are long
+            value: Any = values.get(name)  # below without a call of its own: logs are long
+            column.append(value if type(value) is float or type(value) is int else NAN)
         if self.step:
             epoch, time = max(epoch, self.epoch[-1]), max(time, self.time[-1])
         self.step.append(step)
@@ -163,7 +164,7 @@ def _sample(event: dict[str, Any]) -> dict[str, Any]:
     for number, gpu in enumerate(gpus if isinstance(gpus, list) else []):
         if isinstance(gpu, dict):
             values |= {f"gpu{number}/{name}": gpu.get(name) for name in GPU_VALUES}
-    return values
+    return {name: value for name, value in values.items() if fits(float, value)}
 
 
 def plateau(val: Sequence[float]) -> bool:

@@ -59,6 +59,18 @@ def test_what_is_trained_again_takes_the_place_of_what_was() -> None:
     assert view.history.steps.values["loss"][-1] == 9.0
 
 
+@pytest.mark.parametrize(
+    "damage", [{"step": 10**400}, {"epoch": -(10**400)}, {"loss": 10**400}, {"gradient_norm": 10**400}]
+)
+def test_numbers_that_nobody_can_reckon_with_are_passed_over(damage: dict[str, Any]) -> None:
+    view = View(RunDirectory(Path("nowhere")))
+    assert not view.take(step(1, **damage))
+    assert view.take(step(1, gradient_norm=10**300))
+    assert len(view.history.steps) == 1
+    assert view.take({"kind": "sample", "t": START, "process_gib": 1.0, "free_gib": 2.0, "cpu_percent": 10**400})
+    assert "cpu_percent" not in view.history.samples.values
+
+
 def test_samples_of_devices_become_columns() -> None:
     history = History()
     gpu = {"utilisation": 90, "temperature": 60, "memory_gib": 3.5, "total_gib": 24}

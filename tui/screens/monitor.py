@@ -142,7 +142,11 @@ class MonitorScreen(DeepTuneScreen):
             widget.glyphs = self._glyphs
         self.query_one("#log-filter").display = False
         self.query_one("#first").focus()
+        gc.disable()  # until the log is read: it becomes many objects, and looking for garbage among them costs as much
         self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
+
+    def on_unmount(self) -> None:
+        gc.enable()
 
     # Reading.
 
@@ -157,15 +161,12 @@ class MonitorScreen(DeepTuneScreen):
 
     @work(thread=True, group="follow")
     def _read(self) -> None:
-        if not self._caught_up:
-            gc.disable()  # a long log becomes many objects that all live: to look for garbage among them costs as much
         try:
             for news in self._follower.news():
                 if get_current_worker().is_cancelled:
                     return
                 self.post_message(self.Read(news))
         finally:
-            gc.enable()
             self._reading = False
 
     @on(Read)
@@ -176,6 +177,7 @@ class MonitorScreen(DeepTuneScreen):
                 self._said.take(view, event)
         if news.state is None:
             return  # there is more to come
+        gc.enable()
         view.state, self._problem, self._caught_up = news.state, news.problem, True
         if self._printed is not None and news.console is not None:
             self._printed = news.console
