@@ -72,6 +72,8 @@ def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterat
     """
     leaves = (parquet.schema.column(index) for index in range(len(parquet.schema)))
     paths = [leaf.path for leaf in leaves if leaf.path == name or leaf.path.startswith(f"{name}.")]
+    if all(pt.is_primitive(column.type) for column in parquet.schema_arrow if column.name == name):
+        return  # numbers are all of one length
     for group in range(parquet.num_row_groups):
         claimed = parquet.metadata.row_group(group)
         if claimed.num_rows * claimed.total_byte_size <= PIECE:

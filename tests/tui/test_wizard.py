@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,12 +20,14 @@ from pydantic import Field
 from textual import events
 from textual.widgets import Button, Input
 
+from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, run_state
 from deeptune.spec import RunSpec, load_spec
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.model import HeadSpec
 from tui.app import DeepTuneApp
 from tui.draft import Draft, draft_file
+from tui.inspector import Dropped, Inspector
 from tui.options import Options
 from tui.screens.wizard import WizardScreen
 from tui.widgets.wizard.choice import Choice
@@ -141,6 +145,78 @@ def test_a_pasted_path_becomes_a_run_in_few_keys(app, opened, pictures_parquet, 
     spec = load_spec(opened[0].spec)
     assert spec.data.path == str(pictures_parquet)
     assert spec.backbone.name == "efficientnet_lite0"  # whose weights are on this machine
+
+
+def test_a_launch_that_fails_says_why_and_keeps_the_draft(app, opened, pictures_parquet, monkeypatch):
+    from deeptune.errors import CheckpointError
+    from deeptune.runs import launch
+
+    def refuse(run, **options):
+        raise CheckpointError("the runner ended at once", hint="Look into console.log.")
+
+    monkeypatch.setattr(launch, "start_runner", refuse)
+
+    async def steps(pilot):
+        screen = await read(pilot, pictures_parquet)
+        await pilot.press("ctrl+r")
+        await shows(pilot, "✓ ready")
+        await pilot.press("ctrl+r")
+        await shows(pilot, "the runner ended at once")
+        await shows(pilot, "Look into console.log.")
+        await pilot.press("enter")
+        assert app.screen is screen
+        screen.save_now()
+        assert Draft.load() is not None
+
+    drive(app, steps)
+    assert not opened
+
+
+def test_a_newer_question_ends_the_one_that_is_being_answered(monkeypatch):
+    """Without waiting for it: here for a file that never ends."""
+    monkeypatch.setattr("tui.inspector.Inspector._start", sleeping(Inspector._start))
+    inspector = Inspector()
+    ended = []
+
+    def ask() -> None:
+        try:
+            inspector.ask(ask="overview", paths="sample:openclipart7")
+        except Dropped:
+            ended.append(True)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not inspector._waiting:
+        time.sleep(0.01)
+    inspector.drop()
+    thread.join(PATIENCE)
+    assert ended == [True]
+    assert inspector.ask(ask="overview", paths="sample:openclipart7")["rows"] == 560
+    inspector.close()
+
+
+def sleeping(start):
+    """The first process that is started never answers."""
+    calls = []
+
+    def first_sleeps(self):
+        calls.append(self)
+        if len(calls) > 1:
+            return start(self)
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    return first_sleeps
+
+
+def test_a_process_that_dies_is_told_and_replaced():
+    inspector = Inspector()
+    assert inspector.ask(ask="overview", paths="sample:openclipart7")["rows"] == 560
+    inspector._process.kill()
+    with pytest.raises(DataError, match="the process that reads the data is gone"):
+        inspector.ask(ask="overview", paths="sample:openclipart7")
+    assert inspector.ask(ask="overview", paths="sample:openclipart7")["rows"] == 560
+    inspector.close()
 
 
 def test_read_only_launches_nothing(tmp_path, pictures_parquet):
@@ -441,8 +517,6 @@ def test_names_labels_and_texts_are_inert(app, tmp_path):
 
 def test_nothing_heavy_is_loaded_to_read_data(tmp_path, environment):
     """Parquet is read by a process of its own."""
-    import subprocess
-
     script = (
         "import asyncio, sys\nfrom pathlib import Path\nsys.path.insert(0, 'tests/tui')\n"
         "from tui.app import DeepTuneApp\nfrom tui.options import Options\nfrom tui.draft import Draft\n"

@@ -43,7 +43,7 @@ def at(step: str, given: dict[str, str] = PICTURES):
         await until(pilot, lambda: screen.reader.data.survey or screen.reader.data.problem)
         await until(pilot, lambda: screen.reader.samples)
         await screen.action_go(step)
-        await pilot.app.workers.wait_for_complete()
+        await until(pilot, lambda: not any(worker.is_running for worker in pilot.app.workers))
         await pilot.pause()
 
     return before

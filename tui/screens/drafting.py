@@ -51,6 +51,9 @@ class DraftScreen(DeepTuneScreen):
         self._pauses: dict[str, Timer] = {}
         self._launching = False
 
+    def on_unmount(self) -> None:
+        self.save_now()
+
     async def action_go(self, step: str) -> None:
         """Show a step."""
         raise NotImplementedError

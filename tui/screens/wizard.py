@@ -60,8 +60,8 @@ class WizardScreen(DraftScreen):
     where = "New run"
     CSS_PATH = "wizard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+n", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
-        Binding("ctrl+b", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
+        Binding("ctrl+n,f3", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
+        Binding("f2", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
         Binding("down", "app.focus_next", show=False, id="wizard.down", tooltip="The next field"),
         Binding("up", "app.focus_previous", show=False, id="wizard.up", tooltip="The field before"),
         *(
@@ -174,7 +174,7 @@ class WizardScreen(DraftScreen):
 
     def refresh_facts(self) -> None:
         """Work out what the draft means, and show it where it is seen."""
-        if self.step not in self._visited:
+        if self.step not in self._visited or not self.query(Rail):  # not yet, or on the way out
             return
         data = self.reader.data
         self.facts = facts = work_out(self.draft, data, self._devices)
@@ -215,7 +215,7 @@ class WizardScreen(DraftScreen):
             chosen=chosen,
             modality=self.reader.data.modality,
             here=self._here,
-            narrow=self.size.width < 80 or 120 <= self.size.width < 150,
+            width=self.size.width // 2 if self.has_class("-wide") else self.size.width,
         )
 
     def _help(self) -> None:

@@ -38,21 +38,21 @@ class BackboneTable(DataTable[Any]):
     def current(self) -> BackboneInfo | None:
         return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
 
-    def show(self, *, words: str, chosen: str, modality: str | None, here: dict[str, bool], narrow: bool) -> None:
+    def show(self, *, words: str, chosen: str, modality: str | None, here: dict[str, bool], width: int) -> None:
         parts = words.lower().split()
         rows = [
             row
             for row in sorted(CATALOG.values(), key=lambda row: FAMILIES.index(row.family))
             if modality in (None, row.modality) and all(part in f"{row.name} {row.family}" for part in parts)
         ]
-        drawn = ([row.name for row in rows], chosen, here, narrow)
+        left_out = () if width >= 74 else ("family",) if width >= 60 else ("family", "embedding")
+        drawn = ([row.name for row in rows], chosen, here, left_out)
         if drawn == self._drawn:
             return
         before, self._drawn, self._rows = self._drawn, drawn, rows
         same = before is not None and before[0] == drawn[0]
         at = self.cursor_row
         self.clear(columns=True)
-        left_out = ("family", "embedding") if narrow else ()
         columns = [column for column in COLUMNS if column not in left_out]
         for column in columns:
             right = column in ("params", "embedding", "input")

@@ -57,7 +57,9 @@ def counts_content(facts: Facts, width: int) -> Content:
     if facts.outputs is None:
         return Content.styled("Parameters are counted once the labels are read.", "dim")
     if facts.counts is None or facts.counts.trainable is None or facts.counts.total is None:
-        return Content.styled("Parameters of this model are counted when the run starts.", "dim")
+        total = facts.counts.total if facts.counts is not None else None
+        of = f" of the {total:,} parameters" if total is not None else " parameters"
+        return Content.styled(f"How many{of} learn is counted when the run starts.", "dim")
     share = facts.counts.trainable / facts.counts.total
     return Content.assemble(
         ("learns   ", "dim"),
