@@ -10,6 +10,7 @@ from textual import events, on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widget import Widget
 
@@ -131,8 +132,8 @@ class WizardScreen(DraftScreen):
             self.query_one(f"#step-{self.step.lower()}").display = False
         self.step = self.draft.step = step
         if step not in self._visited:
-            self._visited.add(step)
             await self.query_one("#panes").mount(Pane(step, self.draft))
+            self._visited.add(step)  # only now: what is found out meanwhile has nowhere to be shown
         pane = self.query_one(f"#step-{step.lower()}", Pane)
         pane.display = True
         self.refresh_facts()
@@ -174,7 +175,7 @@ class WizardScreen(DraftScreen):
 
     def refresh_facts(self) -> None:
         """Work out what the draft means, and show it where it is seen."""
-        if self.step not in self._visited or not self.query(Rail):  # not yet, or on the way out
+        if self.step not in self._visited:
             return
         data = self.reader.data
         self.facts = facts = work_out(self.draft, data, self._devices)
@@ -295,7 +296,8 @@ class WizardScreen(DraftScreen):
     @on(Reader.Changed)
     def _known(self) -> None:
         self._guess_backbone()
-        self.refresh_facts()
+        with suppress(NoMatches):  # the screen is on its way out
+            self.refresh_facts()
 
     @on(Preview.Wanted)
     def _turned(self, event: Preview.Wanted) -> None:
@@ -320,5 +322,4 @@ class WizardScreen(DraftScreen):
     @on(Machine)
     def _learned(self, event: Machine) -> None:
         self._devices, self._here = event.found, event.here
-        self._guess_backbone()
-        self.refresh_facts()
+        self._known()
