@@ -21,7 +21,7 @@ from deeptune.runs import RunDirectory
 from tui.options import Options
 from tui.screens.ask import AskScreen, Choice
 from tui.screens.runs import RunsScreen
-from tui.themes import THEMES
+from tui.themes import THEMES, inks
 
 Severity = Literal["information", "warning", "error"]
 
@@ -77,6 +77,9 @@ class DeepTuneApp(App[None]):
     def get_line_filters(self) -> list[LineFilter]:
         filters = list(super().get_line_filters())
         return [*filters, self._ascii] if self._ascii else filters
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return inks(self.current_theme)
 
     def on_mount(self) -> None:
         self.push_screen(RunsScreen())

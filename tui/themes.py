@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from textual.color import Color
 from textual.theme import BUILTIN_THEMES, Theme
+
+from deeptune.show.scatter import INKS, SHADES
 
 DARK = Theme(
     name="deeptune-dark",
@@ -37,8 +40,25 @@ LIGHT = Theme(
     variables={"footer-key-foreground": "#0b6bb8", "border": "#b9c6d3", "border-blurred": "#d3dce5"},
 )
 TERMINAL = replace(BUILTIN_THEMES["ansi-dark"], name="terminal")
+# Of classes: told apart also by those who see no red or no green (after Okabe and Ito, https://jfly.uni-koeln.de/color).
+ON_DARK = ("#56b4e9", "#e69f00", "#2fbf93", "#f0743e", "#d98cc0", "#f0e442", "#7f8ff0", "#b8c0c8")
+ON_LIGHT = ("#0072b2", "#b86e00", "#00805c", "#c24a00", "#a8477f", "#7a7000", "#4052c0", "#5a6570")
+OF_TERMINAL = ("blue", "yellow", "green", "red", "magenta", "cyan", "bright_blue", "bright_black")
 THEMES = (DARK, LIGHT, TERMINAL)
 
 
 def theme_names() -> list[str]:
     return [theme.name for theme in THEMES] + sorted(BUILTIN_THEMES)
+
+
+def inks(theme: Theme) -> dict[str, str]:
+    """The variables `class-1` and on for classes, and `value-1` and on for numbers from low to high."""
+    if theme.ansi:
+        classes = values = tuple(f"ansi_{name}" for name in OF_TERMINAL)
+    else:
+        classes = ON_DARK if theme.dark else ON_LIGHT
+        low, high = Color.parse(classes[0]), Color.parse(classes[3])
+        values = tuple(low.blend(high, shade / (SHADES - 1)).hex for shade in range(SHADES))
+    return {f"class-{number + 1}": classes[number] for number in range(INKS)} | {
+        f"value-{number + 1}": values[number] for number in range(SHADES)
+    }

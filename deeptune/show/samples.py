@@ -1,0 +1,72 @@
+"""What a run's model saw of a row, read again from the data that its spec names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from deeptune.errors import CheckpointError, DataError, DeepTuneError
+from deeptune.runs import RunDirectory
+from deeptune.runs.files import read_json
+
+if TYPE_CHECKING:
+    from deeptune.data.source import Source
+    from deeptune.spec import RunSpec
+
+Sample = bytes | str | None
+
+
+class Samples:
+    """The inputs of a run's rows. For threads: files are opened when a row is first asked for, and again after an
+    error."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+
+    @cached_property
+    def _spec(self) -> RunSpec:
+        from deeptune.spec.toml import load_spec
+
+        return load_spec(self.run.spec)
+
+    @cached_property
+    def _sources(self) -> dict[str, Source]:
+        from deeptune.data.plan import open_sources
+
+        return open_sources(self._spec)
+
+    def read(self, split: str, row: int) -> Sample:
+        """Encoded image bytes, a text, or None for a null. Raises DeepTuneError when the data has gone or changed."""
+        try:
+            return self._read(split, row)
+        except DeepTuneError:
+            self.__dict__.pop("_sources", None)  # the former file may be put back
+            raise
+        except Exception as error:  # the data may have been changed in any way since the run
+            self.__dict__.pop("_sources", None)
+            raise DataError(f"row {row:,} can't be read: {error}") from error
+
+    def _read(self, split: str, row: int) -> Sample:
+        from deeptune.data.inputs import resolve_columns
+
+        data, sources = self._spec.data, self._sources
+        source = sources.get(split, sources["train"])
+        _, name = resolve_columns(source, data.modality, data.input)
+        found: Any = next((values for _, values in source.stream(name, start=row, rows=1)), None)
+        if found is None:
+            raise DataError(f"{source.describe()} has no row {row:,}: it is not the file that the run was made from")
+        value = found[0].as_py()
+        return value["bytes"] if isinstance(value, dict) else value
+
+    def changed(self) -> str:
+        """What is other than it was for the run, or nothing. All of the data is read."""
+        from deeptune.data.plan import sources_fingerprint
+
+        try:
+            began = read_json(self.run.run)["fingerprints"]["data"]
+            same = sources_fingerprint(self._sources) == began
+        except (CheckpointError, KeyError, TypeError):
+            return ""  # the run does not say
+        except DeepTuneError as error:
+            return error.message
+        return "" if same else "the data has changed since the run: its rows may be others"
