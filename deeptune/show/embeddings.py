@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,7 @@ def _ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if not len(known):
         return np.zeros(len(values), np.int64), [UNLABELLED]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)))
-    names = [f"{significant(a, 3)} to {significant(b, 3)}" for a, b in zip(edges, edges[1:], strict=False)]
+    names = [f"{significant(a, 3)} to {significant(b, 3)}" for a, b in pairwise(edges.tolist())]
     names = names or [significant(float(edges[0]), 3)]
     group = np.searchsorted(edges[1:-1], values, side="right")
     if len(known) < len(values):

@@ -79,13 +79,13 @@ class EmbeddingsScreen(DeepTuneScreen):
             with Vertical(id="beside"):
                 yield OptionList(id="classes", markup=False, compact=True)
                 yield Line(id="row")
-                yield SampleView(id="input", rows=30)
+                yield SampleView(id="input")
 
     def on_mount(self) -> None:
         super().on_mount()
         options = self.deeptune.options
         scatter = self.query_one(Scatter)
-        scatter.letters = options.ascii or not options.color
+        scatter.letters = True if options.ascii or not options.color else None
         scatter.focus()
         self._open(next(iter(splits_of(self.run)), ""))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
 from deeptune.errors import DeepTuneError
@@ -16,22 +14,33 @@ from tui.widgets.picture import Picture
 LONG = 4000  # characters of a text that are shown
 
 
-class SampleView(VerticalScroll):
-    """An image takes the width that there is, and at most `rows` rows."""
+class SampleView(Vertical):
+    """An image takes all of the room; a text can be scrolled."""
 
-    DEFAULT_CSS = "SampleView { height: 1fr; } SampleView Line { height: auto; }"
-
-    def __init__(self, *, rows: int = 20, **options: Any) -> None:
-        super().__init__(**options)
-        self._rows = rows
+    DEFAULT_CSS = """
+    SampleView {
+        height: 1fr;
+        & > Picture { height: 1fr; }
+        & > VerticalScroll { height: 1fr; }
+        & Line { height: auto; }
+    }
+    """
 
     def compose(self) -> ComposeResult:
-        yield Picture(rows=self._rows)
-        yield Line()
+        yield Picture()
+        with VerticalScroll():
+            yield Line()
+
+    def on_mount(self) -> None:
+        self.show(None)
 
     def show(self, found: bytes | str | DeepTuneError | None) -> None:
         """An encoded image, a text, why there is neither, or nothing at all."""
-        self.query_one(Picture).show(found if isinstance(found, bytes) else None)
+        drawn, said = self.query_one(Picture), self.query_one(VerticalScroll)
+        drawn.display = isinstance(found, bytes)
+        said.display = not drawn.display
+        said.can_focus = isinstance(found, str)
+        drawn.show(found if isinstance(found, bytes) else None)
         self.query_one(Line).say(_words(found))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deeptune.show.embeddings import Points
 
 ZOOM, STEP = 1.5, 0.25
+FEW = 300  # points that are letters of their classes at first: single dots are hard to see
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
 
 
@@ -62,13 +63,14 @@ class Scatter(Lines, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.scene: Scene | None = None
-        self.letters = False
+        self.letters: bool | None = None  # as chosen, or None for letters where there are few points
         self._all: Window | None = None
 
     def plot(self, points: Points) -> None:
         """Draw these points from now on, all in sight."""
         self._all = whole(points.xy)
-        self.scene = Scene(points.xy, points.group, self._all, letters=self.letters, ordered=points.ordered)
+        letters = len(points.xy) <= FEW if self.letters is None else self.letters
+        self.scene = Scene(points.xy, points.group, self._all, letters=letters, ordered=points.ordered)
         self._draw()
 
     @property
@@ -148,8 +150,9 @@ class Scatter(Lines, can_focus=True):
         self.set(window=self._all)
 
     def action_letters(self) -> None:
-        self.letters = not self.letters
-        self.set(letters=self.letters)
+        if self.scene is not None:
+            self.letters = not self.scene.letters
+            self.set(letters=self.letters)
 
     def on_click(self, event: events.Click) -> None:
         scene = self.scene
