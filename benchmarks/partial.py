@@ -113,7 +113,7 @@ def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
 
     source = ready.plan.splits["train"].source
     size = rows_at_once(ready.compute.device)
-    loader = make_loader(source, ready.plan.input, rows, ready.backbone.preprocessing, batch_size=size, by_length=True)
+    loader = make_loader(ready.samples[source], rows, batch_size=size, by_length=True)
     return [batch.to(ready.compute.device).inputs for batch in loader]
 
 

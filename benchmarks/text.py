@@ -112,7 +112,7 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
     ready.model.to(ready.compute.device)
     loader = split_loader(ready, "train", shuffle=True)
     data = ready.plan.splits["train"]
-    tokenised = ready.tokenised[data.source]
+    samples = ready.samples[data.source]
 
     steps, wide_steps = (6, 1) if settings.quick else (30, 3)
     picked = pick(loader, steps)
@@ -120,8 +120,8 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
     rows = np.random.default_rng(0).permutation(rows)
     labels = data.targets[np.searchsorted(data.rows, rows)].tolist()
     examples = [
-        {"input_ids": tokenised.tokens[place].tolist(), "labels": label}
-        for place, label in zip(tokenised.places(rows).tolist(), labels, strict=True)
+        {"input_ids": samples.ids(row).tolist(), "labels": label}
+        for row, label in zip(rows.tolist(), labels, strict=True)
     ]
     random = [batch_of(examples[start : start + BATCH]) for start in range(0, len(examples), BATCH)]
     wide = [batch_of(examples[start : start + BATCH], 512) for start in range(0, wide_steps * BATCH, BATCH)]

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ _EXPECTED = {
     "image": "encoded image bytes: binary, or a struct with a field 'bytes'",
     "text": "strings",
 }
-_AT_ONCE = 256  # rows handed to the threads between two reports of progress
+AT_ONCE = 64  # rows that are decoded between two reports of progress
+MOST_THREADS = 16
 
 Progress = Callable[[int, int], None]
 
@@ -89,14 +91,18 @@ def resolve_columns(source: Source, modality: str | None = None, input: str | No
     return found, input
 
 
-def input_column(source: Source, input: str) -> pa.ChunkedArray:
-    """The input column as bytes or strings: a struct gives its `bytes`, a dictionary its values."""
-    column = source.column(input)
-    if pt.is_struct(column.type):
-        return pa.chunked_array(
-            [pc.struct_field(chunk, "bytes") for chunk in column.chunks], type=column.type.field("bytes").type
-        )
-    return column.cast(pa.large_string()) if pt.is_dictionary(column.type) else column
+def stream_input(source: Source, input: str, *, start: int = 0, rows: int = AT_ONCE) -> Iterator[tuple[int, pa.Array]]:
+    """The input column in pieces, as `Source.stream` gives it, as bytes or strings: a struct gives its `bytes`, a
+    dictionary its values."""
+    for first, values in source.stream(input, start=start, rows=rows):
+        yield first, input_values(values)
+
+
+def input_values(values: pa.Array) -> pa.Array:
+    """A piece of an input column as bytes or strings."""
+    if pt.is_struct(values.type):
+        return pc.struct_field(values, "bytes")
+    return values.cast(pa.large_string()) if pt.is_dictionary(values.type) else values
 
 
 def check_samples(
@@ -105,42 +111,62 @@ def check_samples(
     """The samples among `rows` (all by default) that cannot be used, in the order given.
 
     Images are decoded, JPEG at an eighth of its size; a text must not be null or blank.
-    `progress(done, total)` is called now and then.
+    `progress(done, total)` counts the rows of the source.
     """
-    rows = np.arange(source.num_rows) if rows is None else rows
-    reasons = _image_reasons if modality == "image" else _text_reasons
-    bad: list[BadSample] = []
+    wanted = np.ones(source.num_rows, bool) if rows is None else np.isin(np.arange(source.num_rows), rows)
+    reasons: dict[int, str] = {}
+    with fitting(source, input), decoding_threads() as threads:
+        for first, values in stream_input(source, input):
+            picked = np.flatnonzero(wanted[first : first + len(values)])
+            some = values.take(pa.array(picked))
+            found = image_reasons(some, threads) if modality == "image" else text_reasons(some)
+            reasons.update((first + at, reason) for at, reason in zip(picked.tolist(), found, strict=True) if reason)
+            if progress:
+                progress(first + len(values), source.num_rows)
+    return [
+        BadSample(None, row, reasons[row]) for row in (reasons if rows is None else rows.tolist()) if row in reasons
+    ]
+
+
+@contextmanager
+def fitting(source: Source, input: str) -> Iterator[None]:
+    """Samples that are too large for memory are the data's fault."""
     try:
-        for done, reason in enumerate(reasons(input_column(source, input), rows), start=1):
-            if reason:
-                bad.append(BadSample(None, int(rows[done - 1]), reason))
-            if progress and (done % _AT_ONCE == 0 or done == len(rows)):
-                progress(done, len(rows))
+        yield
     except MemoryError as error:
         raise DataError(
             f"{source.key}: the samples of column {input!r} do not fit in memory: {error}",
             hint="Shorten them, or split the file.",
         ) from error
-    return bad
 
 
-def _image_reasons(column: pa.ChunkedArray, rows: np.ndarray) -> Iterator[str | None]:
-    def reason(row: int) -> str | None:
+@contextmanager
+def decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode: PIL does so without the interpreter's lock. What it warns of is not shown."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(MOST_THREADS, cores())) as threads:
+        warnings.simplefilter("ignore")
+        yield threads
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def image_reasons(values: pa.Array, threads: ThreadPoolExecutor) -> list[str | None]:
+    """Why each of some encoded images can't be used, or None; JPEG is decoded at an eighth of its size."""
+
+    def reason(value: pa.Scalar) -> str | None:
         try:
-            decode_quietly(column[int(row)].as_py(), draft=True)
+            decode_quietly(value.as_py(), draft=True)
         except DataError as error:
             return error.message
         return None
 
-    # PIL decodes without the interpreter's lock, so threads share the work
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")
-        for start in range(0, len(rows), _AT_ONCE):
-            yield from pool.map(reason, rows[start : start + _AT_ONCE])
+    return list(threads.map(reason, values))
 
 
-def _text_reasons(column: pa.ChunkedArray, rows: np.ndarray) -> Iterator[str | None]:
-    # Chunk by chunk: to take rows of them all, Arrow would first make one array of the whole column.
-    blank = [pc.equal(pc.utf8_trim_whitespace(chunk), "") for chunk in column.chunks]
-    for value in pa.chunked_array(blank, pa.bool_()).take(pa.array(rows, pa.int64())).to_pylist():
-        yield "is null" if value is None else "is blank" if value else None
+def text_reasons(values: pa.Array) -> list[str | None]:
+    """Why each of some texts can't be used, or None."""
+    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+    return ["is null" if value is None else "is blank" if value else None for value in blank.to_pylist()]

@@ -28,7 +28,7 @@ import pyarrow.types as pt
 from deeptune.data.decode import decode_image
 from deeptune.data.inputs import modality_of, resolve_columns
 from deeptune.data.labels import ClassLabels, plain
-from deeptune.data.plan import plan_data
+from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError, DeepTuneError
@@ -124,7 +124,7 @@ def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
 
 def survey(spec: RunSpec) -> Survey:
     """Labels, groups and splits as a run has them. Raises DataError where the run would stop, but for bad samples."""
-    plan = plan_data(spec, samples=False)
+    plan = draft_plan(spec).finish(lambda source, rows: [])
     rows = {split: len(plan.splits[split]) for split in SPLITS}
     targets = {split: plan.splits[split].targets for split in SPLITS}
     lengths = _text_lengths(plan.splits["train"].source, plan.input) if plan.modality == "text" else None

@@ -1,4 +1,4 @@
-"""Rows of a source, in batches of tensors."""
+"""Samples of a source, in batches of tensors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils import signal_handling
 
-from deeptune.data.images import Augmentation, blank_image, decode_image, resize_crop, to_tensor
-from deeptune.data.inputs import input_column, modality_of
+from deeptune.data.images import Augmentation, blank_image, to_tensor
 from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
-from deeptune.data.source import Source
-from deeptune.data.text import Tokens, collate, padded_width, tokenise
+from deeptune.data.samples import Images, Texts
+from deeptune.data.text import collate, padded_width
 from deeptune.errors import DataError, TrainingError
 
-if TYPE_CHECKING:
-    from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
-
 RESTARTS = 3  # times that one iteration starts new worker processes for some that died
-_TEXTS_AT_ONCE = 2048
 _Key = tuple[int, int]  # epoch, position among the loader's rows
 
 
@@ -59,55 +53,9 @@ class Batch:
         return Batch(inputs, None if self.targets is None else self.targets.pin_memory(), self.rows)
 
 
-@dataclass(frozen=True)
-class TokenisedRows:
-    """Token ids of some rows of a source (`rows`: int64, ascending), for any number of loaders to share."""
-
-    rows: np.ndarray
-    tokens: Tokens
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        """Where the texts of `rows` are in `tokens` (int64). Raises ValueError for a row that is not there."""
-        places = np.searchsorted(self.rows, rows)
-        if len(rows) and not np.array_equal(self.rows.take(places, mode="clip"), rows):
-            raise ValueError("some rows were not tokenised")
-        return places
-
-
-def tokenise_rows(
-    source: Source,
-    input: str,
-    rows: np.ndarray,
-    preprocessing: TextPreprocessing,
-    *,
-    blank: AbstractSet[int] = frozenset(),
-) -> TokenisedRows:
-    """Tokenise `rows` (int64 indices in `source`) in bulk; those in `blank` are empty texts.
-
-    Raises DataError for a text that is null.
-    """
-    rows = np.unique(rows)
-    column = input_column(source, input)
-
-    def texts() -> Iterator[list[str]]:
-        for start in range(0, len(rows), _TEXTS_AT_ONCE):
-            some = rows[start : start + _TEXTS_AT_ONCE]
-            found = column.take(pa.array(some)).to_pylist()
-            for at, row in enumerate(some.tolist()):
-                if row in blank:
-                    found[at] = ""
-                elif found[at] is None:
-                    raise _bad(source, row, "is null")
-            yield found
-
-    return TokenisedRows(rows, tokenise(texts(), preprocessing.tokenizer, preprocessing.max_length))
-
-
 def make_loader(
-    source: Source,
-    input: str,
+    samples: Images | Texts,
     rows: np.ndarray,
-    preprocessing: ImagePreprocessing | TextPreprocessing,
     *,
     targets: np.ndarray | None = None,
     batch_size: int,
@@ -120,33 +68,29 @@ def make_loader(
     pin_memory: bool = False,
     by_length: bool = False,
     pad_multiple: int = 1,
-    tokenised: TokenisedRows | None = None,
 ) -> Loader:
-    """A loader over `rows` (int64 indices in `source`).
+    """A loader over `rows` (int64 indices in the samples' source).
 
     `targets`, one per row, are passed on: integers as int64, floats as float32 (standardise them first).
     `blank` holds the rows to replace by a white image or an empty text. `flip` allows mirrored images; by
-    default where the targets are classes. `workers` processes decode images.
+    default where the targets are classes. `workers` processes decode images, where there is something to decode.
 
-    Texts are tokenised here, at once, unless `tokenised` holds their ids. With `by_length` a batch holds texts of like
-    length and so little padding: in the order of `windowed_order` or, when shuffled, of `bucketed_order`. Batches are
-    padded to a multiple of `pad_multiple` tokens.
+    With `by_length` a batch holds texts of like length and so little padding: in the order of `windowed_order` or, when
+    shuffled, of `bucketed_order`. Batches are padded to a multiple of `pad_multiple` tokens.
     """
     rows = np.asarray(rows, np.int64)
-    column = input_column(source, input)
     dataset: _Images | _Texts
-    if modality_of(column.type) == "image":
-        if augmentation == "none":
-            augment = None
-        else:
-            flip = targets is not None and np.issubdtype(targets.dtype, np.integer) if flip is None else flip
-            size, mode = preprocessing.image_size, preprocessing.interpolation  # type: ignore[union-attr]
-            augment = Augmentation(augmentation, image_size=size, interpolation=mode, flip=flip, seed=seed)
-        dataset = _Images(source, column, rows, targets, blank, preprocessing, augment)  # type: ignore[arg-type]
+    if isinstance(samples, Texts):
+        dataset = _Texts(samples, rows, targets, blank, pad_multiple)
     else:
-        tokenised = tokenised or tokenise_rows(source, input, rows, preprocessing, blank=blank)  # type: ignore[arg-type]
-        dataset = _Texts(source, column, rows, targets, blank, preprocessing, tokenised, pad_multiple)  # type: ignore[arg-type]
-        workers = 0  # only padding is left to do
+        augment = None
+        if augmentation != "none":
+            flip = targets is not None and np.issubdtype(targets.dtype, np.integer) if flip is None else flip
+            size, mode = samples.preprocessing.image_size, samples.preprocessing.interpolation
+            augment = Augmentation(augmentation, image_size=size, interpolation=mode, flip=flip, seed=seed)
+        dataset = _Images(samples, rows, targets, blank, augment)
+    if not samples.decodes:
+        workers = 0  # reading is all that is left to do
     return Loader(
         dataset,
         batch_size=batch_size,
@@ -197,7 +141,7 @@ class Loader:
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             persistent_workers=self._workers > 0,
-            # a fork shares the Parquet columns with its parent, where a fresh process would copy them
+            # a fork shares what is in memory with its parent, where a fresh process would copy it
             multiprocessing_context="fork" if self._workers and sys.platform == "linux" else None,
             generator=torch.Generator(),  # torch's own would draw from the generator that dropout uses
         )
@@ -320,15 +264,8 @@ class _Rows(Dataset[Batch], ABC):
     """What images and texts share: whole batches are fetched, and an error is a value, as one raised in a worker
     process would come back wrapped in that process's traceback."""
 
-    def __init__(
-        self,
-        source: Source,
-        column: pa.ChunkedArray,
-        rows: np.ndarray,
-        targets: np.ndarray | None,
-        blank: AbstractSet[int],
-    ) -> None:
-        self.source, self.column, self.rows, self.blank = source, column, rows, frozenset(blank)
+    def __init__(self, rows: np.ndarray, targets: np.ndarray | None, blank: AbstractSet[int]) -> None:
+        self.rows, self.blank = rows, frozenset(blank)
         self.targets: Tensor | None = None
         if targets is not None:
             if len(targets) != len(rows):
@@ -354,66 +291,50 @@ class _Rows(Dataset[Batch], ABC):
 class _Images(_Rows):
     def __init__(
         self,
-        source: Source,
-        column: pa.ChunkedArray,
+        samples: Images,
         rows: np.ndarray,
         targets: np.ndarray | None,
         blank: AbstractSet[int],
-        preprocessing: ImagePreprocessing,
         augmentation: Augmentation | None,
     ) -> None:
-        super().__init__(source, column, rows, targets, blank)
-        self.preprocessing, self.augmentation = preprocessing, augmentation
+        super().__init__(rows, targets, blank)
+        self.samples, self.augmentation = samples, augmentation
+        self.size = samples.preprocessing.image_size
 
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
-        return {"images": torch.stack([self.image(epoch, int(self.rows[position])) for epoch, position in keys])}
-
-    def image(self, epoch: int, row: int) -> Tensor:
-        """uint8 (3, S, S)"""
-        p = self.preprocessing
-        if row in self.blank:
-            return blank_image(p.image_size)
-        try:
-            image = decode_image(self.column[row].as_py())
-        except DataError as error:
-            raise _bad(self.source, row, error.message) from None
-        if self.augmentation is None:
-            return to_tensor(
-                resize_crop(image, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
-            )
-        return to_tensor(self.augmentation(image, epoch=epoch, row=row))
+        images = torch.empty(len(keys), 3, self.size, self.size, dtype=torch.uint8)
+        for image, (epoch, position) in zip(images, keys, strict=True):
+            row = int(self.rows[position])
+            if row in self.blank:
+                image.copy_(blank_image(self.size))
+            elif self.augmentation is None:
+                self.samples.pixels(row, image.numpy())
+            else:
+                image.copy_(to_tensor(self.augmentation(self.samples.picture(row), epoch=epoch, row=row)))
+        return {"images": images}
 
 
 class _Texts(_Rows):
     def __init__(
         self,
-        source: Source,
-        column: pa.ChunkedArray,
+        samples: Texts,
         rows: np.ndarray,
         targets: np.ndarray | None,
         blank: AbstractSet[int],
-        preprocessing: TextPreprocessing,
-        tokenised: TokenisedRows,
         pad_multiple: int,
     ) -> None:
-        super().__init__(source, column, rows, targets, blank)
-        self.preprocessing, self.pad_multiple = preprocessing, pad_multiple
-        self.tokens, self.places = tokenised.tokens, tokenised.places(rows)
-        self.lengths = self.tokens.lengths[self.places]
-        self.truncated = int(self.tokens.cut[self.places].sum())
+        super().__init__(rows, targets, blank)
+        samples.require_texts(np.setdiff1d(rows, list(self.blank)))
+        self.samples, self.preprocessing, self.pad_multiple = samples, samples.preprocessing, pad_multiple
+        self.lengths = samples.lengths(rows, self.blank)
+        self.truncated = samples.cut(rows, self.blank)
 
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
-        ids = [self.tokens[self.places[position]] for _, position in keys]
+        ids = [self.samples.ids(int(self.rows[position]), self.blank) for _, position in keys]
         return collate(ids, self.preprocessing.pad_id, self.width)
 
     def width(self, longest: int) -> int:
         return padded_width(longest, self.pad_multiple, self.preprocessing.max_length)
-
-
-def _bad(source: Source, row: int, reason: str) -> DataError:
-    return DataError(
-        f"{source.key}: {source.where(row)} {reason}", hint='Repair it, or set on_bad_sample to "skip" or "blank".'
-    )
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.inputs import BadSample, check_samples, input_column, resolve_columns
+from deeptune.data.inputs import BadSample, Progress, check_samples, resolve_columns
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers, plain
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, assign_splits
@@ -22,17 +22,16 @@ from deeptune.spec.model import RunSpec, SplitSpec
 __all__ = [
     "BadSample",
     "DataPlan",
+    "PlanDraft",
     "SplitData",
     "check_samples",
-    "input_column",
+    "draft_plan",
     "open_sources",
     "plan_data",
     "read_targets",
     "resolve_columns",
     "sources_fingerprint",
 ]
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -171,18 +170,20 @@ def sources_fingerprint(sources: Mapping[str, Source]) -> str:
 
 
 def plan_data(
-    spec: RunSpec,
-    *,
-    sources: Mapping[str, Source] | None = None,
-    progress: Progress | None = None,
-    samples: bool = True,
+    spec: RunSpec, *, sources: Mapping[str, Source] | None = None, progress: Progress | None = None
 ) -> DataPlan:
     """Check every row of the files, and assign the splits. Decodes every image once, as the full check.
 
     `sources` are those of `open_sources(spec)`, opened here when left out. `progress(done, total)` counts checked
-    samples. Without `samples` only labels and groups are read: the plan is the run's if every sample can be used.
-    Raises DataError with what is wrong, where, and what to do.
+    samples. Raises DataError with what is wrong, where, and what to do.
     """
+    draft = draft_plan(spec, sources=sources)
+    steps = dict(draft.sources(progress))
+    return draft.finish(lambda source, rows: check_samples(source, draft.input, draft.modality, rows, steps[source]))
+
+
+def draft_plan(spec: RunSpec, *, sources: Mapping[str, Source] | None = None) -> PlanDraft:
+    """What the columns of labels and groups say. Raises as `plan_data` does, but for samples."""
     data = spec.data
     sources = open_sources(spec) if sources is None else sources
     parts = {
@@ -195,26 +196,49 @@ def plan_data(
     classes = _encode_labels(spec, parts)
     if data.group is not None:
         _encode_groups(data.group, parts)
-    if samples:
-        _check_inputs(parts, input, modality, data.on_bad_sample, progress)
+    return PlanDraft(spec, parts, modality, input, classes)
 
-    warnings: list[str] = []
-    splits = _draw(spec, parts, warnings)
-    labels: Labels
-    if classes is not None:
-        labels, splits = _forget_unseen(classes, splits, data.label)
-        warnings += _class_warnings(labels, splits)
-    else:
-        labels = NumberLabels.fit(splits["train"].targets, name=data.label)
 
-    bad = [_with_split(sample, part, splits) for part in parts.values() for sample in part.bad]
-    blank = frozenset((s.split, s.row) for s in bad if s.split and _holds(splits[s.split].rows, s.row))
-    if bad:
-        counts = {"left out": len(bad) - len(blank), "replaced by an empty sample": len(blank)}
-        total = sum(part.source.num_rows for part in parts.values())
-        done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
-    return DataPlan(spec.task, modality, input, data.label, data.group, labels, splits, bad, warnings, blank)
+@dataclass(frozen=True)
+class PlanDraft:
+    """A plan for which no sample was looked at yet."""
+
+    spec: RunSpec
+    parts: Mapping[str, _Part]
+    modality: str
+    input: str
+    classes: ClassLabels | None
+
+    def sources(self, progress: Progress | None) -> Iterator[tuple[Source, Progress | None]]:
+        """Each source whose samples are needed, with a progress of its own that `progress` gets as one over all."""
+        total, before = sum(part.source.num_rows for part in self.parts.values()), 0
+        for part in self.parts.values():
+            yield part.source, progress and _shifted(progress, before, total)
+            before += part.source.num_rows
+
+    def finish(self, unusable: Callable[[Source, np.ndarray], list[BadSample]]) -> DataPlan:
+        """`unusable(source, rows)` says which of some rows have a sample that can't be used."""
+        spec, parts, data = self.spec, self.parts, self.spec.data
+        _check_inputs(parts, self.input, data.on_bad_sample, unusable)
+        warnings: list[str] = []
+        splits = _draw(spec, parts, warnings)
+        labels: Labels
+        if self.classes is not None:
+            labels, splits = _forget_unseen(self.classes, splits, data.label)
+            warnings += _class_warnings(labels, splits)
+        else:
+            labels = NumberLabels.fit(splits["train"].targets, name=data.label)
+
+        bad = [_with_split(sample, part, splits) for part in parts.values() for sample in part.bad]
+        blank = frozenset((s.split, s.row) for s in bad if s.split and _holds(splits[s.split].rows, s.row))
+        if bad:
+            counts = {"left out": len(bad) - len(blank), "replaced by an empty sample": len(blank)}
+            total = sum(part.source.num_rows for part in parts.values())
+            done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+            warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
+        return DataPlan(
+            spec.task, self.modality, self.input, data.label, data.group, labels, splits, bad, warnings, blank
+        )
 
 
 @dataclass
@@ -331,14 +355,13 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
 
 
 def _check_inputs(
-    parts: Mapping[str, _Part], input: str, modality: str, policy: str, progress: Progress | None
+    parts: Mapping[str, _Part],
+    input: str,
+    policy: str,
+    unusable: Callable[[Source, np.ndarray], list[BadSample]],
 ) -> None:
-    total, done = sum(len(part.rows) for part in parts.values()), 0
-    found: dict[str, list[BadSample]] = {}
-    for split, part in parts.items():
-        step = None if progress is None else _shifted(progress, done, total)
-        found[split] = check_samples(part.source, input, modality, part.rows, step)
-        done += len(part.rows)
+    total = sum(len(part.rows) for part in parts.values())
+    found = {split: unusable(part.source, part.rows) for split, part in parts.items()}
     if policy == "error" and any(found.values()):
         raise _bad_samples_error(parts, found, input, total)
     for split, part in parts.items():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from deeptune.data.entries import CacheRefused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,6 +73,20 @@ def tokenise(texts: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, max
     np.cumsum(lengths, out=offsets[1:])
     flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
     return Tokens(flat, offsets, np.array(cut or [False] * len(lengths), bool))
+
+
+def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What decides the ids that it gives. Raises CacheRefused for one that can't be told from another of its kind."""
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise CacheRefused(f"a {type(tokenizer).__name__} can't be told from another of its kind")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding"):  # what the last call set
+        content.pop(name, None)
+    return {
+        "tokenizer": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "kind": type(tokenizer).__name__,
+        "sides": [tokenizer.truncation_side, tokenizer.padding_side],
+    }
 
 
 def padded_width(longest: int, multiple: int = 1, most: int | None = None) -> int:

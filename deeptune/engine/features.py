@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -22,9 +22,11 @@ from deeptune.backbones.cut import CannotCut
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.inputs import Progress
-from deeptune.data.loader import Batch, Loader, TokenisedRows, batch_slices, epoch_order, make_loader, tokenise_rows
+from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order, make_loader
 from deeptune.data.order import WINDOW
+from deeptune.data.samples import Images, Texts
 from deeptune.data.source import Source
+from deeptune.data.text import tokenizer_identity
 from deeptune.engine.boundary import Boundary
 from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
@@ -103,17 +105,17 @@ class Stored:
 class Frozen:
     """A frozen backbone on its device, or its part before `boundary`, and how the samples of a column come to it.
 
-    `seed` and `flip` are those of `augmentation`; `tokenised` are the texts whose token ids are known.
+    `samples` are those of each source that passes; `seed` and `flip` are those of `augmentation`.
     """
 
     backbone: Backbone
     compute: Compute
     input: str
+    samples: Mapping[Source, Images | Texts]
     workers: int = 0
     augmentation: str = "none"
     seed: int = 0
     flip: bool = False
-    tokenised: Mapping[Source, TokenisedRows] = field(default_factory=dict)
     boundary: Boundary | None = None
 
     @classmethod
@@ -123,11 +125,11 @@ class Frozen:
             ready.backbone,
             ready.compute,
             ready.plan.input,
+            ready.samples,
             int(train.workers),
             train.augmentation,
             train.seed,
             ready.spec.task == "classification",
-            ready.tokenised,
             boundary,
         )
 
@@ -144,7 +146,6 @@ class _Pass:
         self.frozen, self.source, self.rows, self.blank, self.view = frozen, source, rows, blank, view
         self.block = rows_at_once(frozen.compute.device)
         self.width = frozen.boundary.width if frozen.boundary else frozen.backbone.width
-        self._own: TokenisedRows | None = None
         self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
 
     @property
@@ -216,13 +217,10 @@ class _Pass:
         return passed(self.frozen.backbone, forward, loader, self.frozen.compute, limit)
 
     def _loader(self, rows: np.ndarray, *, by_length: bool = False) -> Loader:
-        frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
-        assert preprocessing is not None
+        frozen = self.frozen
         return make_loader(
-            self.source,
-            frozen.input,
+            frozen.samples[self.source],
             rows,
-            preprocessing,
             batch_size=self.block,
             seed=frozen.seed,
             augmentation="none" if self.view is None else frozen.augmentation,
@@ -232,20 +230,7 @@ class _Pass:
             pin_memory=frozen.compute.device.type == "cuda",
             by_length=by_length,
             pad_multiple=self.pad_multiple,
-            tokenised=self._tokens(),
         )
-
-    def _tokens(self) -> TokenisedRows | None:
-        """Token ids of all its texts: those that are known, unless rows that are not among them take part."""
-        preprocessing, known = self.frozen.backbone.preprocessing, self.frozen.tokenised.get(self.source)
-        if not isinstance(preprocessing, TextPreprocessing):
-            return None
-        if known is None or len(np.setdiff1d(self.rows, known.rows)):
-            self._own = self._own or tokenise_rows(
-                self.source, self.frozen.input, self.rows, preprocessing, blank=self.blank
-            )
-            return self._own
-        return known
 
 
 def passed(
@@ -469,16 +454,8 @@ def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None)
     if isinstance(preprocessing, ImagePreprocessing):
         return asdict(preprocessing)
     assert preprocessing is not None
-    tokenizer = preprocessing.tokenizer
-    if not hasattr(tokenizer, "backend_tokenizer"):
-        raise CacheRefused(f"a {type(tokenizer).__name__} can't be told from another of its kind")
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    for name in ("truncation", "padding"):  # what the last call set
-        content.pop(name, None)
     return {
-        "tokenizer": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-        "kind": type(tokenizer).__name__,
-        "sides": [tokenizer.truncation_side, tokenizer.padding_side],
+        **tokenizer_identity(preprocessing.tokenizer),
         "max_length": preprocessing.max_length,
         "pad": preprocessing.pad_id,
     }

@@ -14,9 +14,11 @@ from torch import nn
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
+from deeptune.data.entries import Cache
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
-from deeptune.data.plan import BadSample, check_samples, read_targets, resolve_columns
+from deeptune.data.plan import BadSample, read_targets, resolve_columns
+from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.engine import evaluate
 from deeptune.engine.device import Compute, choose_compute
@@ -95,36 +97,36 @@ def apply(
     can't be used when `on_bad_sample` is `error`.
     """
     rows = np.arange(source.num_rows, dtype=np.int64)
-    bad = check_samples(source, input, modality, rows, progress=progress)
-    if bad and on_bad_sample == "error":
-        raise DataError(
-            _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
-        )
-    errors = {sample.row: sample.reason for sample in bad}
-    good = rows[~np.isin(rows, list(errors))] if errors else rows
     assert backbone.preprocessing is not None
-    loader = make_loader(
-        source,
-        input,
-        good,
-        backbone.preprocessing,
-        targets=None if targets is None else targets[good],
-        batch_size=batch_size,
-        shuffle=False,
-        seed=0,
-        pin_memory=compute.device.type == "cuda",
-        by_length=True,
-    )
-    outputs = evaluate.run(
-        model,
-        loader,
-        compute,
-        criterion=criterion,
-        embed=embed,
-        limit=RowLimit(tell),
-        total=len(good),
-        progress=progress,
-    )
+    with Cache(tell) as cache:
+        samples = open_samples(source, input, backbone.preprocessing, cache=cache, progress=progress)
+        bad = samples.bad(rows)
+        if bad and on_bad_sample == "error":
+            raise DataError(
+                _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
+            )
+        errors = {sample.row: sample.reason for sample in bad}
+        good = rows[~np.isin(rows, list(errors))] if errors else rows
+        loader = make_loader(
+            samples,
+            good,
+            targets=None if targets is None else targets[good],
+            batch_size=batch_size,
+            shuffle=False,
+            seed=0,
+            pin_memory=compute.device.type == "cuda",
+            by_length=True,
+        )
+        outputs = evaluate.run(
+            model,
+            loader,
+            compute,
+            criterion=criterion,
+            embed=embed,
+            limit=RowLimit(tell),
+            total=len(good),
+            progress=progress,
+        )
     return Applied(source, input, outputs, errors)
 
 

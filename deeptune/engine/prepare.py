@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.base import Backbone, ImagePreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
+from deeptune.data.entries import Cache
 from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.loader import Loader, TokenisedRows, batch_slices, make_loader, tokenise_rows
-from deeptune.data.plan import DataPlan, SplitData, open_sources, plan_data, sources_fingerprint
+from deeptune.data.loader import Loader, batch_slices, make_loader
+from deeptune.data.plan import DataPlan, PlanDraft, SplitData, draft_plan, open_sources, plan_data, sources_fingerprint
+from deeptune.data.samples import Images, Texts, decoding_workers, open_samples
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute, choose_compute, seed_everything
 from deeptune.engine.journal import Journal
@@ -42,16 +44,21 @@ class Prepared:
     model: TunedModel
     compute: Compute
     steps: int
-    tokenised: dict[Source, TokenisedRows] = field(default_factory=dict)  # of a text source, once for all loaders
+    samples: Mapping[Source, Images | Texts]  # none where only sizes are asked for
 
 
 def prepare(
-    spec: RunSpec, *, meta: bool = False, journal: Journal | None = None, earlier: Earlier | None = None
+    spec: RunSpec,
+    *,
+    meta: bool = False,
+    journal: Journal | None = None,
+    earlier: Earlier | None = None,
+    cache: Cache | None = None,
 ) -> Prepared:
     """Resolve a spec against its data and backbone. With `meta`, no weights are loaded: sizes only.
 
-    With `earlier`, what a run is made of must be what it was then. Raises DataError, WeightsError or SpecError with
-    what has to change.
+    With `earlier`, what a run is made of must be what it was then. Samples are kept in `cache`. Raises DataError,
+    WeightsError or SpecError with what has to change.
     """
     info = find(spec.backbone.name)
     if spec.backbone.weights not in ("pretrained", "random"):
@@ -62,28 +69,57 @@ def prepare(
     sources = open_sources(spec)
     if earlier:
         earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
-    plan = plan_data(spec, sources=sources, progress=journal.progress if journal else None)
-    if info.modality != plan.modality:
+    draft = draft_plan(spec, sources=sources)
+    if info.modality != draft.modality:
         raise SpecError(
-            f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is {plan.modality} "
-            f"(column {plan.input!r})",
-            hint=f"`deeptune backbones --modality {plan.modality}` lists those that fit.",
+            f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is "
+            f"{draft.modality} (column {draft.input!r})",
+            hint=f"`deeptune backbones --modality {draft.modality}` lists those that fit.",
         )
-    if journal:
-        journal.phase("backbone")
-    seed_everything(spec.train.seed)
-    backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta" if meta else "cpu")
-    resolved = _resolve(spec, backbone, plan, compute)
+    if meta:
+        plan, samples = plan_data(spec, sources=sources), {}
+        backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta")
+    else:
+        if journal:
+            journal.phase("backbone")
+        seed_everything(spec.train.seed)
+        backbone = load_backbone(spec.backbone, seed=spec.train.seed)
+        if earlier:
+            earlier.require_backbone(backbone.fingerprint)
+        if journal:
+            journal.phase("data")  # what a sample becomes is known now
+        samples = _open_samples(spec, draft, backbone, cache, journal)
+        plan = draft.finish(lambda source, rows: samples[source].bad(rows))
+    resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
-        earlier.require_backbone(backbone.fingerprint)
         earlier.require_spec(resolved)
     model = build_model(resolved, backbone, plan.outputs)
     batches = len(batch_slices(len(plan.splits["train"].rows), int(resolved.train.batch_size), training=True))
     steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)
-    return Prepared(resolved, plan, backbone, model, compute, steps)
+    return Prepared(resolved, plan, backbone, model, compute, steps, samples)
 
 
-def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute) -> RunSpec:
+def _open_samples(
+    spec: RunSpec, draft: PlanDraft, backbone: Backbone, cache: Cache | None, journal: Journal | None
+) -> dict[Source, Images | Texts]:
+    """Every sample of a run's sources, decoded or tokenised once."""
+    assert backbone.preprocessing is not None
+    return {
+        source: open_samples(
+            source,
+            draft.input,
+            backbone.preprocessing,
+            cache=cache,
+            augmented=spec.train.augmentation != "none",
+            progress=step,
+        )
+        for source, step in draft.sources(journal.progress if journal else None)
+    }
+
+
+def _resolve(
+    spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute, samples: Mapping[Source, Images | Texts]
+) -> RunSpec:
     info = backbone.info
     cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
     resolved = resolve(spec, info, cnn=cnn, rows=len(plan.splits["train"].rows))
@@ -99,8 +135,8 @@ def _resolve(spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute
     workers = resolved.train.workers
     if workers == "auto":
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(8, cores) if plan.modality == "image" and compute.device.type != "cpu" else 0
+        decoding = [one for one in samples.values() if one.decodes]
+        workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
     return resolved.model_copy(
         update={
             "data": resolved.data.model_copy(update={"modality": plan.modality, "input": plan.input}),
@@ -121,12 +157,9 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
     """
     spec, plan, cuda = ready.spec, ready.plan, ready.compute.device.type == "cuda"
     data = data or plan.splits[split]
-    assert ready.backbone.preprocessing is not None
     return make_loader(
-        data.source,
-        plan.input,
+        ready.samples[data.source],
         data.rows,
-        ready.backbone.preprocessing,
         targets=split_targets(ready, data),
         batch_size=int(spec.train.batch_size),
         shuffle=shuffle,
@@ -138,7 +171,6 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         pin_memory=cuda,
         by_length=not shuffle or not spec.tuning.frozen,
         pad_multiple=8 if cuda else 1,  # the width that tensor cores are fastest at; a CPU would only compute more
-        tokenised=_tokenised(ready, data.source) if plan.modality == "text" else None,
     )
 
 
@@ -148,18 +180,6 @@ def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
     if isinstance(labels, NumberLabels):
         return labels.standardise(data.targets).astype(np.float32)
     return data.targets
-
-
-def _tokenised(ready: Prepared, source: Source) -> TokenisedRows:
-    """Token ids of all rows that the run uses of a source."""
-    plan, preprocessing = ready.plan, ready.backbone.preprocessing
-    if source not in ready.tokenised:
-        assert isinstance(preprocessing, TextPreprocessing)
-        splits = [split for split in SPLITS if plan.splits[split].source is source]
-        rows = np.concatenate([plan.splits[split].rows for split in splits])
-        blank = frozenset[int]().union(*(plan.blank_rows(split) for split in splits))
-        ready.tokenised[source] = tokenise_rows(source, plan.input, rows, preprocessing, blank=blank)
-    return ready.tokenised[source]
 
 
 def make_criterion(ready: Prepared) -> Criterion:

@@ -88,7 +88,7 @@ def _execute(
         write_text(run.spec, dump_spec(spec))
         write_json(run.run, provenance(argv, clock))
 
-    ready = prepare(spec, journal=journal, earlier=earlier)
+    ready = prepare(spec, journal=journal, earlier=earlier, cache=cache)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
     model = ready.model.to(compute.device)
     trainable, total = model.counts()

@@ -24,6 +24,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.data.loader import RESTARTS, make_loader
 from deeptune.data.plan import open_sources, plan_data, sources_fingerprint
+from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.engine.journal import Journal
 from deeptune.engine.train import execute
@@ -38,9 +39,9 @@ ROWS = np.arange(200)
 
 
 def augmented(workers: int):
-    source = Source.open("sample:digits_rotation")
+    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
     return make_loader(
-        source, "images", ROWS, PIXELS, targets=ROWS * 1.0, batch_size=5, shuffle=True, seed=3,
+        samples, ROWS, targets=ROWS * 1.0, batch_size=5, shuffle=True, seed=3,
         augmentation="light", workers=workers,
     )  # fmt: skip
 
@@ -194,7 +195,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
 
 def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, soon):
     """The same batch takes down every worker that it is given to, such as an image that crashes its decoder."""
-    from deeptune.data import loader as module
+    from deeptune.data import samples as module
 
     decode = module.decode_image
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from deeptune.data import loader as loader_module
+from deeptune.data import samples as samples_module
 from deeptune.data.loader import epoch_order
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.train import execute
@@ -28,15 +28,16 @@ def text_spec(folder, method, **backbone):
 
 def test_a_run_tokenises_each_text_once_and_tells_their_lengths(tmp_path, review_bert, monkeypatch):
     told = []
-    tokenise = loader_module.tokenise
+    tokenise = samples_module.tokenise
 
     def counting(texts, *arguments):
         lists = list(texts)
-        told.extend(text for some in lists for text in some)
+        told.extend(text for some in lists for text in some if text)
         return tokenise(lists, *arguments)
 
-    monkeypatch.setattr(loader_module, "tokenise", counting)
+    monkeypatch.setattr(samples_module, "tokenise", counting)
     run = new_run_directory(tmp_path, "test")
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
     execute(text_spec(review_bert, "full", max_length=60), run)
     assert len(told) == 2000  # train (shuffled, unshuffled, a few rows), val, test and the embeddings of all
     (sentence,) = (
@@ -47,6 +48,8 @@ def test_a_run_tokenises_each_text_once_and_tells_their_lengths(tmp_path, review
         r"cut at 60, and (\d+\.\d)% of the tokens in training batches are padding",
         sentence,
     )
+    execute(text_spec(review_bert, "lora", max_length=60), new_run_directory(tmp_path, "again"))
+    assert len(told) == 2000  # a later run reads what this one kept
     middle, high, longest, cut = map(int, found.groups()[:4])
     assert 20 < middle < high <= longest == 60
     assert 0 < cut < 200

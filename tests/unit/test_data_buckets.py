@@ -8,8 +8,9 @@ import torch
 from scipy import stats
 
 from deeptune.backbones.base import TextPreprocessing
-from deeptune.data.loader import make_loader, tokenise_rows
+from deeptune.data.loader import make_loader
 from deeptune.data.order import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
+from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 
 BATCH = 16
@@ -68,14 +69,11 @@ def test_less_than_a_twentieth_of_the_movie_snippets_is_padding(review_bert, bat
     tokens = TextPreprocessing(AutoTokenizer.from_pretrained(review_bert), max_length=512, pad_id=0)
     source = Source.open("sample:movie_snippets")
     rows = np.arange(source.num_rows)
-    tokenised = tokenise_rows(source, "text", rows, tokens)
+    samples = open_samples(source, "text", tokens)
     bucketed, plain = (
-        make_loader(
-            source, "text", rows, tokens, batch_size=batch_size, shuffle=True, seed=3, by_length=by_length,
-            tokenised=tokenised,
-        )
+        make_loader(samples, rows, batch_size=batch_size, shuffle=True, seed=3, by_length=by_length)
         for by_length in (True, False)
-    )  # fmt: skip
+    )
     for epoch in range(3):
         bucketed.set_epoch(epoch)
         masks = [batch.inputs["attention_mask"] for batch in bucketed]

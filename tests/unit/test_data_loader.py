@@ -15,12 +15,17 @@ from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data.images import decode_image, resize_crop, to_tensor
-from deeptune.data.loader import Loader, batch_slices, epoch_order, make_loader, tokenise_rows
+from deeptune.data.loader import Loader, batch_slices, epoch_order, make_loader
+from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 DIGITS = Source.open("sample:digits_rotation")
+
+
+def loader_of(source: Source, input: str, rows: np.ndarray, preprocessing, **options) -> Loader:
+    return make_loader(open_samples(source, input, preprocessing), rows, **options)
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def png(value: int) -> bytes:
 
 def test_images_in_the_datas_order():
     rows = np.arange(3, 40)
-    loader = make_loader(DIGITS, "images", rows, PIXELS, batch_size=8)
+    loader = loader_of(DIGITS, "images", rows, PIXELS, batch_size=8)
     batches = list(loader)
     assert len(loader) == len(batches) == 5
     assert [len(batch) for batch in batches] == [8, 8, 8, 8, 5]
@@ -56,23 +61,23 @@ def test_images_in_the_datas_order():
 
 def test_targets_keep_their_rows_and_kinds():
     rows = np.array([5, 9, 11, 30])
-    loader = make_loader(DIGITS, "images", rows, PIXELS, targets=np.array([2, 0, 1, 0]), batch_size=3, shuffle=True)
+    loader = loader_of(DIGITS, "images", rows, PIXELS, targets=np.array([2, 0, 1, 0]), batch_size=3, shuffle=True)
     for epoch in range(3):
         loader.set_epoch(epoch)
         seen = {int(r): int(t) for batch in loader for r, t in zip(batch.rows, batch.targets, strict=True)}
         assert seen == {5: 2, 9: 0, 11: 1, 30: 0}
     assert next(iter(loader)).targets.dtype == torch.int64
-    floats = make_loader(DIGITS, "images", rows, PIXELS, targets=np.array([0.1, 0.2, 0.3, 0.4]), batch_size=4)
+    floats = loader_of(DIGITS, "images", rows, PIXELS, targets=np.array([0.1, 0.2, 0.3, 0.4]), batch_size=4)
     targets = next(iter(floats)).targets
     assert targets.dtype == torch.float32
     assert torch.equal(targets, torch.tensor([0.1, 0.2, 0.3, 0.4]))
     with pytest.raises(ValueError, match="3 targets for 4 rows"):
-        make_loader(DIGITS, "images", rows, PIXELS, targets=np.zeros(3), batch_size=2)
+        loader_of(DIGITS, "images", rows, PIXELS, targets=np.zeros(3), batch_size=2)
 
 
 def test_the_order_is_a_permutation_by_seed_and_epoch():
     rows = np.arange(100, 150)
-    loader = make_loader(DIGITS, "images", rows, PIXELS, batch_size=16, shuffle=True, seed=5)
+    loader = loader_of(DIGITS, "images", rows, PIXELS, batch_size=16, shuffle=True, seed=5)
     orders = []
     for epoch in (0, 1, 0):
         loader.set_epoch(epoch)
@@ -86,7 +91,7 @@ def test_the_order_is_a_permutation_by_seed_and_epoch():
 
 
 def test_a_resumed_epoch_skips_what_it_has_seen():
-    loader = make_loader(DIGITS, "images", np.arange(20), PIXELS, batch_size=6, shuffle=True, seed=1)
+    loader = loader_of(DIGITS, "images", np.arange(20), PIXELS, batch_size=6, shuffle=True, seed=1)
     loader.set_epoch(3)
     whole = [batch.rows.tolist() for batch in loader]
     loader.set_epoch(3, skip=2)
@@ -99,7 +104,7 @@ def test_a_resumed_epoch_skips_what_it_has_seen():
 def test_workers_change_nothing(augmentation):
     made = []
     for workers in (0, 2):
-        loader = make_loader(
+        loader = loader_of(
             DIGITS, "images", np.arange(30), PIXELS, targets=np.arange(30.0), batch_size=7, shuffle=True, seed=2,
             augmentation=augmentation, workers=workers,
         )  # fmt: skip
@@ -116,7 +121,7 @@ def test_workers_change_nothing(augmentation):
 
 def test_augmentation_changes_with_the_epoch_and_not_with_the_order():
     def epoch_of(epoch: int, shuffle: bool) -> torch.Tensor:
-        loader = make_loader(
+        loader = loader_of(
             DIGITS, "images", np.arange(12), PIXELS, batch_size=5, shuffle=shuffle, seed=2, augmentation="light"
         )
         loader.set_epoch(epoch)
@@ -138,7 +143,7 @@ def test_only_classes_are_mirrored_by_default(tmp_path):
     same = source(tmp_path, images=[out.getvalue()] * 40)
 
     def mirrored(targets: np.ndarray | None, **options) -> int:
-        loader = make_loader(
+        loader = loader_of(
             same, "images", np.arange(40), PIXELS, targets=targets, batch_size=40, augmentation="light", **options
         )
         images = next(iter(loader)).inputs["images"].float()
@@ -154,14 +159,14 @@ def test_iterating_leaves_the_global_generator_alone():
     expected = torch.rand(2)
     torch.manual_seed(0)
     for workers in (0, 1):
-        list(make_loader(DIGITS, "images", np.arange(4), PIXELS, batch_size=2, shuffle=True, workers=workers))
+        list(loader_of(DIGITS, "images", np.arange(4), PIXELS, batch_size=2, shuffle=True, workers=workers))
     assert torch.equal(torch.rand(2), expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_image_is_an_error_with_its_row(tmp_path, workers):
     write = [png(10), png(20), b"no image", png(40)]
-    loader = make_loader(source(tmp_path, images=write), "images", np.arange(4), PIXELS, batch_size=2, workers=workers)
+    loader = loader_of(source(tmp_path, images=write), "images", np.arange(4), PIXELS, batch_size=2, workers=workers)
     with pytest.raises(DataError) as caught:
         list(loader)
     assert caught.value.message == (
@@ -175,19 +180,19 @@ def test_the_file_is_named_when_there_are_several(tmp_path):
     source(tmp_path, "a.parquet", images=[png(1)])
     source(tmp_path, "b.parquet", images=[png(2), None])
     with pytest.raises(DataError, match=r"row 2 \(file b\.parquet, row 1\) is null"):
-        list(make_loader(Source.open(str(tmp_path)), "images", np.arange(3), PIXELS, batch_size=3))
+        list(loader_of(Source.open(str(tmp_path)), "images", np.arange(3), PIXELS, batch_size=3))
 
 
 def test_blank_rows_are_white_images_and_empty_texts(tmp_path, tokens):
     bad = source(tmp_path, images=[png(10), b"no image", png(30)], text=["a film", None, "good"])
-    images = next(iter(make_loader(bad, "images", np.arange(3), PIXELS, batch_size=3, blank={1}))).inputs["images"]
+    images = next(iter(loader_of(bad, "images", np.arange(3), PIXELS, batch_size=3, blank={1}))).inputs["images"]
     assert images[1].unique().tolist() == [255]
     assert images[2, 0].unique().tolist() == [30]
-    texts = next(iter(make_loader(bad, "text", np.arange(3), tokens, batch_size=3, blank={1}))).inputs
+    texts = next(iter(loader_of(bad, "text", np.arange(3), tokens, batch_size=3, blank={1}))).inputs
     assert texts["input_ids"].tolist() == [[2, 4, 7, 3], [2, 3, 0, 0], [2, 5, 3, 0]]
     assert texts["attention_mask"][1].tolist() == [1, 1, 0, 0]
     with pytest.raises(DataError, match=r"data\.path: row 1 is null"):
-        make_loader(bad, "text", np.arange(3), tokens, batch_size=3)
+        loader_of(bad, "text", np.arange(3), tokens, batch_size=3)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ def test_every_image_column_type(tmp_path, kind):
         assert len({len(image) for image in images}) == 1
         kind = pa.binary(len(images[0]))
     values = [{"bytes": image, "path": "x.png"} for image in images] if pa.types.is_struct(kind) else images
-    loader = make_loader(source(tmp_path, images=pa.array(values, kind)), "images", np.arange(2), PIXELS, batch_size=2)
+    loader = loader_of(source(tmp_path, images=pa.array(values, kind)), "images", np.arange(2), PIXELS, batch_size=2)
     assert next(iter(loader)).inputs["images"][:, 0].flatten(1).unique(dim=1).tolist() == [[10], [20]]
 
 
@@ -210,7 +215,7 @@ def test_every_image_column_type(tmp_path, kind):
 )
 def test_every_text_column_type(tmp_path, tokens, kind):
     texts = pa.array(["a good film", "bad", "a bad bad bad film"]).cast(kind)
-    loader = make_loader(
+    loader = loader_of(
         source(tmp_path, text=texts), "text", np.arange(3), tokens, targets=np.array([1, 0, 0]), batch_size=2, workers=2
     )
     first, second = loader
@@ -225,7 +230,7 @@ def test_texts_of_some_rows_in_more_than_one_bulk(tokenizer):
     rows = np.random.default_rng(0).choice(2000, 1500, replace=False)
     rows = np.sort(np.concatenate([rows, rows]))  # 3,000: more than are tokenised at once
     preprocessing = TextPreprocessing(tokenizer, max_length=512, pad_id=0)
-    loader = make_loader(snippets, "text", rows, preprocessing, batch_size=500)
+    loader = loader_of(snippets, "text", rows, preprocessing, batch_size=500)
     seen = [ids[mask.bool()].tolist() for b in loader for ids, mask in zip(*b.inputs.values(), strict=True)]
     texts = snippets.column("text").to_pylist()
     assert seen == tokenizer([texts[row] for row in rows])["input_ids"]
@@ -237,7 +242,7 @@ def test_batches_are_padded_to_a_multiple(tmp_path, tokenizer):
     preprocessing = TextPreprocessing(tokenizer, max_length=20, pad_id=0)
 
     def widths(**options) -> list[int]:
-        loader = make_loader(texts, "text", np.arange(4), preprocessing, batch_size=1, **options)
+        loader = loader_of(texts, "text", np.arange(4), preprocessing, batch_size=1, **options)
         assert loader.padded_share() == pytest.approx(1 - 39 / sum(b.inputs["input_ids"].shape[1] for b in loader))
         return [batch.inputs["input_ids"].shape[1] for batch in loader]
 
@@ -247,10 +252,10 @@ def test_batches_are_padded_to_a_multiple(tmp_path, tokenizer):
 
 def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
     texts = source(tmp_path, text=["a good film", "bad", None, "a bad bad bad film", "film"])
-    made = tokenise_rows(texts, "text", np.array([4, 3, 1, 2]), tokens, blank={2})
-    monkeypatch.setattr("deeptune.data.loader.tokenise", None)  # nobody does it again
+    made = open_samples(texts, "text", tokens)
+    monkeypatch.setattr("deeptune.data.samples.tokenise", None)  # nobody does it again
     rows = np.array([1, 3, 4])
-    loader = make_loader(texts, "text", rows, tokens, targets=rows, batch_size=2, shuffle=True, tokenised=made)
+    loader = make_loader(made, rows, targets=rows, batch_size=2, shuffle=True)
     seen = {
         int(row): ids[mask.bool()].tolist()
         for b in loader
@@ -258,10 +263,9 @@ def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
     }
     assert seen == {1: [2, 6, 3], 3: [2, 4, 6, 6, 3], 4: [2, 7, 3]}
     assert (loader.truncated, loader.lengths.tolist()) == (1, [3, 5, 3])
-    empty = make_loader(texts, "text", np.array([2]), tokens, batch_size=1, tokenised=made)
-    assert next(iter(empty)).inputs["input_ids"].tolist() == [[2, 3]]
-    with pytest.raises(ValueError, match="not tokenised"):
-        make_loader(texts, "text", np.array([0, 1]), tokens, batch_size=1, tokenised=made)
+    empty = make_loader(made, np.array([2, 3]), batch_size=1, blank={2, 3})
+    assert [batch.inputs["input_ids"].tolist() for batch in empty] == [[[2, 3]]] * 2
+    assert (empty.truncated, empty.lengths.tolist()) == (0, [2, 2])
 
 
 @pytest.mark.parametrize("n", [40, 41, 46])
@@ -270,7 +274,7 @@ def test_a_resumed_epoch_of_like_lengths_skips_what_it_has_seen(tokenizer, n):
     preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
 
     def loader() -> Loader:
-        return make_loader(
+        return loader_of(
             snippets, "text", np.arange(n), preprocessing, batch_size=8, shuffle=True, seed=1, by_length=True
         )
 
@@ -291,15 +295,15 @@ def test_images_and_texts_by_choice_keep_the_plain_order(tokenizer):
     snippets = Source.open("sample:movie_snippets")
     preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
     options = {"batch_size": 8, "shuffle": True, "seed": 1}
-    images = make_loader(DIGITS, "images", np.arange(30), PIXELS, by_length=True, **options)
-    texts = make_loader(snippets, "text", np.arange(30), preprocessing, **options)
+    images = loader_of(DIGITS, "images", np.arange(30), PIXELS, by_length=True, **options)
+    texts = loader_of(snippets, "text", np.arange(30), preprocessing, **options)
     assert images.order(2).tolist() == texts.order(2).tolist() == epoch_order(30, 1, 2).tolist()
     assert images.padded_share() == 0
     assert texts.padded_share() > 0
 
 
 def test_to_moves_what_the_model_needs():
-    batch = next(iter(make_loader(DIGITS, "images", np.arange(2), PIXELS, targets=np.arange(2), batch_size=2)))
+    batch = next(iter(loader_of(DIGITS, "images", np.arange(2), PIXELS, targets=np.arange(2), batch_size=2)))
     moved = batch.to("meta")
     assert (moved.inputs["images"].device.type, moved.targets.device.type, moved.rows.device.type) == (
         "meta",
@@ -309,7 +313,7 @@ def test_to_moves_what_the_model_needs():
 
 
 def test_an_epoch_that_was_left_early_does_not_leak_into_the_next():
-    loader = make_loader(DIGITS, "images", np.arange(40), PIXELS, batch_size=4, shuffle=True, workers=2)
+    loader = loader_of(DIGITS, "images", np.arange(40), PIXELS, batch_size=4, shuffle=True, workers=2)
     next(iter(loader))
     loader.set_epoch(1)
     assert torch.cat([batch.rows for batch in loader]).tolist() == loader.order(1).tolist()
@@ -317,7 +321,7 @@ def test_an_epoch_that_was_left_early_does_not_leak_into_the_next():
 
 def test_workers_stop_at_once_after_an_error(tmp_path):
     bad = source(tmp_path, images=[png(10), b"no image"] * 20)
-    loader = make_loader(bad, "images", np.arange(40), PIXELS, batch_size=2, workers=2)
+    loader = loader_of(bad, "images", np.arange(40), PIXELS, batch_size=2, workers=2)
     before = set(multiprocessing.active_children())
     with pytest.raises(DataError) as caught:
         list(loader)

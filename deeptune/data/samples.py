@@ -1,0 +1,371 @@
+"""The samples of a source as a backbone takes them: decoded or tokenised once, in one passage of the file, and kept.
+
+    pixels     images after resizing and cropping, uint8 (3, S, S): nothing is decoded after this passage
+    encoded    images as they are in the file, where the pixels would take too much room, or training changes each image
+    tokens     token ids, int32
+
+What is kept is on disk, for later runs too (`store.py`), or in memory where that has no room. With each row goes what
+was found when it was checked, so that what is on the disk needs no check.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from deeptune import __version__
+from deeptune.data.columns import TooLarge, room
+from deeptune.data.decode import decode_image, decode_quietly
+from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size_text
+from deeptune.data.images import resize_crop, to_tensor
+from deeptune.data.inputs import (
+    AT_ONCE,
+    BadSample,
+    Progress,
+    cores,
+    decoding_threads,
+    fitting,
+    image_reasons,
+    input_values,
+    modality_of,
+    stream_input,
+    text_reasons,
+)
+from deeptune.data.source import SMALL, Source
+from deeptune.data.store import Damaged, DiskStore, MemoryStore, Store, open_store
+from deeptune.data.text import tokenise, tokenizer_identity
+from deeptune.errors import DataError
+
+if TYPE_CHECKING:
+    from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+
+PIXELS_SHARE = 0.5  # of the cache's limit: what the pixels of one source may take
+MEMORY_SHARE = 0.5  # of the memory that is free: what samples may take that the disk does not
+TEXTS_AT_ONCE = 2048
+RATE = 2000  # images a second that a GPU is thought to take
+MOST_WORKERS = 8
+_BAD, _BLANK, _CUT = 1, 2, 4  # flags of a row
+
+
+class Samples(ABC):
+    """All rows of an input column. `reasons` says, by row, why some can't be used."""
+
+    decodes = False  # whether there is work left for each reading
+    at_once = AT_ONCE  # rows that are made between two reports of progress
+
+    def __init__(self, source: Source, input: str) -> None:
+        self.source, self.input = source, input
+        self.store: Store
+        self.reasons: dict[int, str] = {}
+
+    @abstractmethod
+    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        """What is kept of some values of the column: bytes end to end, the length of each, its flags."""
+
+    @abstractmethod
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides what is kept, but for the data. Raises CacheRefused where it can't be told."""
+
+    @abstractmethod
+    def about(self) -> str:
+        """What is kept, for a person who looks at the cache."""
+
+    @property
+    @abstractmethod
+    def expected_bytes(self) -> int: ...
+
+    def bad(self, rows: np.ndarray) -> list[BadSample]:
+        """Those of some rows that can't be used, in the order given."""
+        return [BadSample(None, row, self.reasons[row]) for row in rows.tolist() if row in self.reasons]
+
+    def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
+        """What is kept of a row (uint8). What was damaged since is made again."""
+        try:
+            return self.store.read(row, into)
+        except Damaged:
+            value = input_values(self.source.take(self.input, np.array([row])).combine_chunks())
+            with decoding_threads() as threads:
+                found = np.frombuffer(self.make(value, threads)[0], np.uint8)
+            if into is None:
+                return found.copy()
+            into.reshape(-1)[:] = found
+            return into
+
+    def unusable(self, row: int) -> DataError:
+        return DataError(
+            f"{self.source.key}: {self.source.where(row)} {self.reasons[row]}",
+            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
+        )
+
+
+class Images(Samples):
+    """Encoded images."""
+
+    decodes = True
+
+    def __init__(self, source: Source, input: str, preprocessing: ImagePreprocessing) -> None:
+        super().__init__(source, input)
+        self.preprocessing = preprocessing
+
+    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        found = [
+            value.as_py() if reason is None else reason
+            for value, reason in zip(values, image_reasons(values, threads), strict=True)
+        ]
+        return _joined(found)
+
+    def ingredients(self) -> dict[str, Any]:
+        return {"samples": "encoded", "versions": _versions("pillow")}
+
+    def about(self) -> str:
+        return "encoded images"
+
+    @property
+    def expected_bytes(self) -> int:
+        return self.source.claimed_bytes
+
+    def picture(self, row: int) -> Image.Image:
+        """The image in full. Raises DataError with where it is and why it can't be used."""
+        if row in self.reasons:
+            raise self.unusable(row)
+        try:
+            return decode_image(self.read(row).tobytes())
+        except DataError as error:
+            self.reasons[row] = error.message
+            raise self.unusable(row) from None
+
+    def pixels(self, row: int, into: np.ndarray) -> None:
+        """What the backbone takes, uint8 (3, S, S). Raises as `picture` does."""
+        into[:] = _prepared(self.picture(row), self.preprocessing)
+
+
+class Pixels(Images):
+    """Images after their preprocessing."""
+
+    decodes = False
+
+    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        def pixels(value: pa.Scalar) -> bytes | str:
+            try:
+                return _prepared(decode_quietly(value.as_py()), self.preprocessing).tobytes()
+            except DataError as error:
+                return error.message
+
+        return _joined(list(threads.map(pixels, values)))
+
+    def ingredients(self) -> dict[str, Any]:
+        p = self.preprocessing
+        what = {"size": p.image_size, "resize": p.resize, "interpolation": p.interpolation}
+        return {"samples": "pixels", **what, "versions": _versions("pillow", "torchvision")}
+
+    def about(self) -> str:
+        return f"decoded images, {self.preprocessing.image_size} px"
+
+    @property
+    def expected_bytes(self) -> int:
+        return self.source.num_rows * 3 * self.preprocessing.image_size**2
+
+    def pixels(self, row: int, into: np.ndarray) -> None:
+        if row in self.reasons:
+            raise self.unusable(row)
+        self.read(row, into)
+
+
+class Texts(Samples):
+    """Token ids."""
+
+    at_once = TEXTS_AT_ONCE
+
+    def __init__(self, source: Source, input: str, preprocessing: TextPreprocessing) -> None:
+        super().__init__(source, input)
+        self.preprocessing = preprocessing
+        self.empty = tokenise([[""]], preprocessing.tokenizer, preprocessing.max_length).ids  # int32
+
+    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        reasons = text_reasons(values)
+        texts = [text or "" for text in values.to_pylist()]
+        tokens = tokenise([texts], self.preprocessing.tokenizer, self.preprocessing.max_length)
+        marks = {"is null": _BAD, "is blank": _BLANK, None: 0}
+        flags = np.array([marks[reason] for reason in reasons], np.uint32) | np.where(tokens.cut, _CUT, 0)
+        return tokens.ids.tobytes(), tokens.lengths * 4, flags.astype(np.uint32)
+
+    def ingredients(self) -> dict[str, Any]:
+        p = self.preprocessing
+        what = {"tokenizer": tokenizer_identity(p.tokenizer), "max_length": p.max_length}
+        return {"samples": "tokens", **what, "versions": _versions("transformers", "tokenizers")}
+
+    def about(self) -> str:
+        kind = type(self.preprocessing.tokenizer).__name__
+        return f"token ids, {kind}, {self.preprocessing.max_length} tokens"
+
+    @property
+    def expected_bytes(self) -> int:
+        return self.source.claimed_bytes  # a token of 4 bytes stands for about 4 letters
+
+    def require_texts(self, rows: np.ndarray) -> None:
+        """Raise DataError for the first of some rows whose text is null."""
+        null = rows[self.store.flags[rows] & _BAD != 0]
+        if len(null):
+            raise self.unusable(int(null[0]))
+
+    def ids(self, row: int, blank: AbstractSet[int] = frozenset()) -> np.ndarray:
+        """int32; those of no text for rows in `blank`."""
+        return self.empty if row in blank else self.read(row).view(np.int32)
+
+    def lengths(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> np.ndarray:
+        """Tokens of each of some rows, as kept (int64)."""
+        empty = np.isin(rows, list(blank))
+        return np.where(empty, len(self.empty), self.store.lengths[rows] // 4)
+
+    def cut(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> int:
+        """How many of some rows lost tokens to the greatest length."""
+        return int(((self.store.flags[rows] & _CUT != 0) & ~np.isin(rows, list(blank))).sum())
+
+
+def open_samples(
+    source: Source,
+    input: str,
+    preprocessing: ImagePreprocessing | TextPreprocessing,
+    *,
+    cache: Cache | None = None,
+    augmented: bool = False,
+    progress: Progress | None = None,
+) -> Images | Texts:
+    """Decode or tokenise an input column, or find what an earlier run kept of it.
+
+    With a `cache` what is made is kept there: token ids, and pixels where these take at most half of the cache's
+    limit; larger images as they are encoded. `augmented` asks for the images in full. What the disk does not take is
+    kept in memory if it fits. `progress(done, total)` counts rows. Raises DataError where neither has room.
+    """
+    samples: Images | Texts
+    if modality_of(source.schema.field(input).type) == "text":
+        samples = Texts(source, input, preprocessing)  # type: ignore[arg-type]
+        return _filled(samples, cache, progress)
+    pixels = Pixels(source, input, preprocessing)  # type: ignore[arg-type]
+    if cache is not None and not augmented:
+        with suppress(CacheRefused):
+            if pixels.expected_bytes <= PIXELS_SHARE * cache_limit():
+                return _stored(pixels, cache, progress)
+    samples = Images(source, input, preprocessing)  # type: ignore[arg-type]
+    return _filled(samples, cache if source.claimed_bytes > SMALL else None, progress)
+
+
+def decoding_workers(samples: Images | Texts) -> int:
+    """Processes that decode `RATE` images a second, as a few of the images say; 0 where one process does so anyway,
+    and never more than cores to spare."""
+    rows = np.unique(np.linspace(0, samples.source.num_rows - 1, 32).astype(int)).tolist()
+    usable = [row for row in rows if row not in samples.reasons]
+    if not usable or not isinstance(samples, Images):
+        return 0
+    into = np.empty((3, samples.preprocessing.image_size, samples.preprocessing.image_size), np.uint8)
+    started = time.perf_counter()
+    for row in usable:
+        samples.pixels(row, into)
+    needed = RATE * (time.perf_counter() - started) / len(usable)
+    return min(0 if needed < 0.5 else math.ceil(needed), MOST_WORKERS, cores() - 1)
+
+
+def _filled(samples: Images | Texts, cache: Cache | None, progress: Progress | None) -> Images | Texts:
+    """On disk, or in memory where there is no cache or it has no room."""
+    refused = None
+    if cache is not None:
+        try:
+            return _stored(samples, cache, progress)
+        except CacheRefused as error:
+            refused = error
+    source = samples.source
+    most = MEMORY_SHARE * room()
+    try:
+        _fill(samples, MemoryStore(source.num_rows, most), progress)
+    except TooLarge as error:
+        because = f", and the cache can't be used, because {refused}" if refused else ""
+        raise DataError(
+            f"{source.key}: the samples of column {samples.input!r} do not fit in memory: {error}, half of what is "
+            f"free{because}",
+            hint="Give the cache room: DEEPTUNE_CACHE names its folder, DEEPTUNE_CACHE_LIMIT its size.",
+        ) from error
+    return samples
+
+
+def _stored(samples: Images | Texts, cache: Cache, progress: Progress | None) -> Images | Texts:
+    """On disk. Raises CacheRefused."""
+    source, ingredients = samples.source, samples.ingredients()
+    ingredients |= {"data": source.fingerprint(), "input": samples.input}
+    what = {
+        "what": f"{samples.about()}: {source.files[0].name} ({samples.input})",
+        "data": source.describe(),
+        "ingredients": ingredients,
+    }
+    store = open_store(cache, key_of(ingredients), source.num_rows, samples.expected_bytes, what)
+    found = store.count
+    try:
+        _fill(samples, store, progress)
+    except CacheRefused:
+        cache.discard(store)
+        raise
+    done = "tokenised" if isinstance(samples, Texts) else "decoded" if isinstance(samples, Pixels) else "checked"
+    if found == store.rows:
+        cache.tell(f"all {found:,} samples were in the cache: none is {done} again ({samples.about()})")
+    else:
+        before = f" ({found:,} more were in the cache)" if found else ""
+        cache.tell(
+            f"{store.rows - found:,} samples were {done} once{before} and are kept: {samples.about()}, "
+            f"{size_text(store.size)}"
+        )
+    return samples
+
+
+def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
+    """Add the rows that are missing. What was added stays when something ends it midway."""
+    source, input = samples.source, samples.input
+    samples.store = store
+    try:
+        with fitting(source, input), decoding_threads() as threads:
+            for _, values in stream_input(source, input, start=store.count, rows=samples.at_once):
+                store.add(*samples.make(values, threads))
+                if progress:
+                    progress(store.count, store.rows)
+    except BaseException:
+        if isinstance(store, DiskStore):
+            with suppress(CacheRefused):
+                store.flush()
+        raise
+    store.settle()
+    for row in np.flatnonzero(store.flags & (_BAD | _BLANK)).tolist():
+        samples.reasons[row] = _reason(samples, row)
+
+
+def _reason(samples: Samples, row: int) -> str:
+    if isinstance(samples, Texts):
+        return "is null" if samples.store.flags[row] & _BAD else "is blank"
+    return samples.read(row).tobytes().decode()
+
+
+def _joined(found: Sequence[bytes | str]) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """What is kept of images: their bytes, or in a flagged row the reason why there are none."""
+    parts = [one.encode() if isinstance(one, str) else one for one in found]
+    flags = np.array([_BAD if isinstance(one, str) else 0 for one in found], np.uint32)
+    return b"".join(parts), np.array([len(part) for part in parts], np.int64), flags
+
+
+def _prepared(image: Image.Image, preprocessing: ImagePreprocessing) -> np.ndarray:
+    """uint8 (3, S, S)"""
+    p = preprocessing
+    cropped = resize_crop(image, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
+    return to_tensor(cropped).numpy()
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Of what decodes and tokenises: another version may do it otherwise."""
+    return {"deeptune": __version__} | {name: version(name) for name in packages}
