@@ -1,4 +1,4 @@
-"""`deeptune cache`: the features of frozen backbones that runs keep for later runs."""
+"""`deeptune cache`: decoded and tokenised samples, and features of frozen backbones, that runs keep for later runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 KEY_SHOWN = 12
 
 app = typer.Typer(
-    help="List and remove the features that runs keep for later runs.", no_args_is_help=True, rich_markup_mode=None
+    help="List and remove the samples and features that runs keep for later runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -64,7 +66,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         table.add_column(name, overflow="fold", justify="right" if right else "left", no_wrap=name != "what")
     for entry in found:
         what = entry.what if entry.complete or entry.rows is None else f"{entry.what} (not complete)"
-        shape = "" if entry.rows is None else f"{entry.rows:,} × {entry.width:,}"
+        shape = " × ".join(f"{size:,}" for size in (entry.rows, entry.width) if size is not None)
         used = f"{ago(time.time() - entry.used)} ago"
         table.add_row(entry.key[:KEY_SHOWN], safe(what), shape, size_text(entry.bytes), used)
     out = console()
@@ -81,7 +83,7 @@ def clear(
         float | None, typer.Option(min=0, metavar="DAYS", help="Only what was not used for so many days.")
     ] = None,
 ) -> None:
-    """Remove cached features; runs that need them compute them again.
+    """Remove what is cached; runs that need it make it again.
 
     What a run in progress uses stays.
     """

@@ -397,11 +397,14 @@ def zeros(file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [long_values, lambda file: long_values(file, stored=True), zeros], ids=["plain", "dictionary", "zeros"]
+    ("write", "said"),
+    [(long_values, "works"), (lambda file: long_values(file, stored=True), "works"), (zeros, "in memory")],
+    ids=["plain", "dictionary", "zeros"],
 )
-def test_a_file_that_grows_a_millionfold(write):
+def test_a_file_that_grows_a_millionfold(write, said):
+    """It passes in pieces, unless one value alone takes too much."""
     write("bomb.parquet")
-    assert "in memory" in in_bounds(PLAN, "bomb.parquet")
+    assert said in in_bounds(PLAN, "bomb.parquet")
 
 
 def test_a_column_is_read_for_as_long_as_there_is_memory(monkeypatch):

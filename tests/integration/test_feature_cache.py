@@ -16,7 +16,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from deeptune.backbones.base import Backbone
-from deeptune.data.entries import entries, key_of
+from deeptune.data import entries as entries_module
+from deeptune.data.entries import EntryInfo, key_of
 from deeptune.data.source import Source
 from deeptune.engine import features
 from deeptune.engine.boundary import Boundary
@@ -30,6 +31,11 @@ from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
 BLOCK = features.rows_at_once(torch.device("cpu"))
+
+
+def entries() -> list[EntryInfo]:
+    """Those of features: samples are kept in the same cache."""
+    return [entry for entry in entries_module.entries() if entry.width is not None]
 
 
 @pytest.fixture(autouse=True)
@@ -456,13 +462,15 @@ def test_the_commands_list_and_clear(run, image_spec, command, monkeypatch, tmp_
     run(image_spec())
     run(image_spec(backbone={**image_spec().backbone.model_dump(), "image_size": 64}))
     listed = json.loads(command("cache", "list", "--json").stdout)
-    assert [(entry["rows"], entry["width"], entry["complete"]) for entry in listed["entries"]] == [(ROWS, 96, True)] * 2
+    kinds = sorted((entry["rows"], entry["width"] or 0, entry["complete"]) for entry in listed["entries"])
+    assert kinds == [(ROWS, 0, True)] * 2 + [(ROWS, 96, True)] * 2  # samples, features
     assert listed["bytes"] == sum(entry["bytes"] for entry in listed["entries"])
     assert listed["limit"] == 20 * 10**9
-    first, second = (entry["key"] for entry in listed["entries"])
+    first, second = (entry["key"] for entry in listed["entries"] if entry["width"])
     shown = command("cache", "list").stdout
     assert first[:12] in shown
     assert "test_resnet, 64 px" in shown
+    assert "decoded images, 64 px: images.parquet (images)" in shown
     assert "of at most 20.0 GB" in shown
     assert command("cache", "clear", "nokey").code == 2
     assert "removed 0 entries" in command("cache", "clear", "--older-than", "1").stdout
