@@ -129,7 +129,7 @@ def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, me
         lives += 1
         assert lives < 7, "it does not get on"
     assert lives == 4
-    told = [event["message"] for event in read_events(run.events) if "were in the cache" in event.get("message", "")]
+    told = [event["message"] for event in read_events(run.events) if " passed the frozen " in event.get("message", "")]
     frozen, trains = {
         "partial": ("backbone", "the head trains on their features"),
         "unfreeze": ("blocks", "the others train on what these gave"),
