@@ -79,6 +79,11 @@ def _best_dtype(device: torch.device) -> tuple[torch.dtype | None, str]:
     return None, "fp32"
 
 
+def has_bf16_units() -> bool:
+    """Whether the CPU multiplies bf16 itself: without, it is slower than fp32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def memory_in_use(device: torch.device) -> dict[str, float]:
     """GiB in use: of this process, and of the device when it is a GPU."""
     used = {"process_gib": psutil.Process().memory_info().rss / 2**30}

@@ -142,6 +142,8 @@ class _Training:
     ) -> None:
         self.model, self.train, self.batches, self.criterion = model, train, batches, criterion
         self.compute, self.validate, self.hooks = compute, validate, hooks
+        # Of the same parameters; what is scored, stored and compared bit for bit is the model itself.
+        self.forward: Callable[[dict[str, Tensor]], Tensor] = torch.compile(model) if train.compile else model
         self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(model, train)
         self.per_epoch = steps_per_epoch(len(batches), train.accumulation)
@@ -337,7 +339,7 @@ class _Training:
         for batch in group:
             for piece in self.limit.pieces(batch):
                 with self.compute.autocast():
-                    outputs = _forward(self.model, piece)
+                    outputs = _forward(self.forward, piece)
                 # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
                 loss = self.criterion.sum(outputs, _targets(piece))
                 self.scaler.scale(loss / count).backward()
@@ -432,7 +434,7 @@ def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
         other.copy_(tensor)
 
 
-def _forward(model: TunedModel, batch: Batch) -> Tensor:
+def _forward(model: Callable[[dict[str, Tensor]], Tensor], batch: Batch) -> Tensor:
     try:
         return model(batch.inputs)
     except ValueError as error:

@@ -45,6 +45,7 @@ class Prepared:
     compute: Compute
     steps: int
     samples: Mapping[Source, Images | Texts]  # none where only sizes are asked for
+    tuning: dict[str, Any] | None = None  # what was measured (`engine/tuning.py`)
 
 
 def prepare(
@@ -94,9 +95,13 @@ def prepare(
     if earlier:
         earlier.require_spec(resolved)
     model = build_model(resolved, backbone, plan.outputs)
-    batches = len(batch_slices(len(plan.splits["train"].rows), int(resolved.train.batch_size), training=True))
-    steps = steps_per_epoch(batches, resolved.train.accumulation) * int(resolved.train.epochs)
-    return Prepared(resolved, plan, backbone, model, compute, steps, samples)
+    return Prepared(resolved, plan, backbone, model, compute, count_steps(resolved, plan), samples)
+
+
+def count_steps(spec: RunSpec, plan: DataPlan) -> int:
+    """Optimizer steps of all epochs of a resolved spec."""
+    batches = len(batch_slices(len(plan.splits["train"].rows), int(spec.train.batch_size), training=True))
+    return steps_per_epoch(batches, spec.train.accumulation) * int(spec.train.epochs)
 
 
 def _open_samples(

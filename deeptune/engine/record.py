@@ -78,6 +78,9 @@ def write_inputs(
         "precision": ready.compute.precision,
     }
     made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
+    if tuning is not None:
+        made["tuning"] = tuning
     made["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
     if earlier is not None:
         earlier.warn_of_versions(made["versions"])

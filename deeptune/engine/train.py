@@ -29,6 +29,7 @@ from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, s
 from deeptune.engine.record import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
 from deeptune.engine.snapshot import generators_left_alone
+from deeptune.engine.tuning import tune
 from deeptune.engine.verify import probe_inputs, save_model, verified_best, verify
 from deeptune.model.build import TunedModel
 from deeptune.report import write_report
@@ -89,8 +90,10 @@ def _execute(
         write_json(run.run, provenance(argv, clock))
 
     ready = prepare(spec, journal=journal, earlier=earlier, cache=cache)
+    model = ready.model.to(ready.compute.device)
+    if earlier is None:  # a resumed run has the choice in its spec
+        ready = tune(ready, spec, journal)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
-    model = ready.model.to(compute.device)
     trainable, total = model.counts()
     for warning in plan.warnings:
         journal.warn(warning)

@@ -199,7 +199,10 @@ class TrainSpec(_Part):
     epochs: PositiveInt | Auto = Field(
         "auto", description="Passes over the training split; `auto` is chosen per method."
     )
-    batch_size: PositiveInt | Auto = Field("auto", description="Rows that the loader yields at once.")
+    batch_size: PositiveInt | Auto = Field(
+        "auto",
+        description="Rows that pass at once; `auto` is the recipe's, or a part of it where memory or speed ask for it.",
+    )
     accumulation: PositiveInt = Field(
         1, description="Batches per optimizer step; effective batch size = batch_size × accumulation."
     )
@@ -239,6 +242,10 @@ class TrainSpec(_Part):
     )
     early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
+    compile: bool = Field(False, description="Compile the training pass with `torch.compile`.")
+    tune: bool = Field(
+        False, description="Measure a few steps and take the fastest precision, compiled or not, and rows at once."
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
     checkpoint_every: str = Field(

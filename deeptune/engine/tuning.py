@@ -1,0 +1,355 @@
+"""What suits the machine, found by real optimizer steps on real rows: rows at once, precision, compiling.
+
+The effective batch size, and so the learning rate, stay what the recipe says: what is found is in how many parts a step
+passes. Model and generators are afterwards as if nothing had been measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from deeptune.data.loader import Batch, batch_slices
+from deeptune.data.plan import SplitData
+from deeptune.engine.device import Compute, choose_compute, has_bf16_units
+from deeptune.engine.journal import Journal
+from deeptune.engine.loop import Hooks, fit
+from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
+from deeptune.engine.snapshot import generators_left_alone
+from deeptune.errors import RunStopped, TrainingError
+from deeptune.spec.model import RunSpec, TrainSpec
+
+HEADROOM = 0.1  # share of the free memory that is left alone
+NEAR = 0.05  # rates this close are equal: the larger batch is taken
+# bf16 rounds at 2^-8. Cross entropy moves by at most twice the largest error of a logit, and logits are of the order of
+# one, so that a few roundings on the way make 0.02; what is beyond is another computation.
+TOLERANCE = 0.02
+STEPS = 5  # of a trial that is timed; the first is not, as it allocates and compiles
+STEPS_TO_FIT = 2  # the second is the first one that has the optimizer's state beside it
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One way to do a step of `rows × pieces`, and what it took."""
+
+    rows: int  # at once
+    pieces: int
+    precision: str
+    compile: bool
+    fits: bool = False
+    seconds: float = math.inf  # of a step, median
+    extra: float = 0.0  # seconds that the first step took longer, compiling
+    peak: int = 0  # bytes, of the GPU or of the process
+    loss: float = math.nan  # after the steps, of the same rows, in fp32 without dropout
+    samples: float = 0.0  # a second
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision}{' compiled' if self.compile else ''}, {self.rows} × {self.pieces}"
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "accumulation": self.pieces,
+            "precision": self.precision,
+            "compile": self.compile,
+            "fits": self.fits,
+            "samples_per_second": round(self.samples, 2),
+            "compile_seconds": round(self.extra, 2) if self.compile else 0.0,
+            "peak_gib": round(self.peak / 2**30, 3),
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "problem": self.problem or None,
+        }
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.name}: {self.problem}"
+        rate = f"{self.samples:.3g} samples/s" if self.samples else "not timed"
+        return f"{self.name}: {rate}, peak {self.peak / 2**30:.2f} GiB" + ("" if self.fits else ", too much")
+
+
+def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
+    """`ready` with what was measured in its spec; `asked` is the spec before it was resolved, whose `"auto"` are free.
+
+    Raises TrainingError when not even the fewest rows fit into memory.
+    """
+    train = asked.train
+    sizes, ways = train.batch_size == "auto", train.tune
+    if ready.spec.tuning.method == "partial":  # what is frozen passes once, in batches of its own
+        if ways:
+            journal.message("train.tune: nothing to measure, as the frozen backbone is passed once")
+        return ready
+    if not (sizes or ways):
+        return ready
+    bench = _Bench(ready, journal)
+    chosen = bench.find_rows(by_speed=ways or ready.compute.device.type == "cuda") if sizes else None
+    if ways:
+        start = chosen or bench.trial(ready.spec.train, STEPS)
+        chosen = bench.find_way(start, _precisions(train, ready.compute), compiled=(train.compile or None))
+    assert chosen is not None
+    for trial in bench.trials:
+        journal.message(f"tried {trial}")
+    values = {
+        "batch_size": chosen.rows,
+        "accumulation": chosen.pieces,
+        "precision": chosen.precision,
+        "compile": chosen.compile,
+    }
+    spec = ready.spec.model_copy(update={"train": ready.spec.train.model_copy(update=values)})
+    compute = ready.compute
+    if chosen.precision != compute.precision:
+        made = choose_compute(str(compute.device), chosen.precision)
+        compute = replace(made, reason=f"{compute.device} as before; {chosen.precision} by measurement")
+    if ways:
+        journal.message(f"train.tune: {chosen.name} is the fastest for {ready.steps:,} steps")
+    if sizes:
+        journal.message(said_batch_size(spec))
+        if bench.norms and chosen.rows < int(ready.spec.train.batch_size):
+            journal.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
+    found = {"chosen": chosen.record(), "trials": [trial.record() for trial in bench.trials]}
+    return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), tuning=found)
+
+
+def said_batch_size(spec: RunSpec) -> str:
+    train = spec.train
+    effective = int(train.batch_size) * train.accumulation
+    return (
+        f"batch size {train.batch_size} × {train.accumulation} accumulated = {effective} effective; "
+        f"learning rate {float(train.learning_rate):g} is for {effective}"
+    )
+
+
+def _precisions(train: TrainSpec, compute: Compute) -> list[str]:
+    """Those that a run may be computed in: the one that was asked for, or what the device has units for."""
+    if train.precision != "auto":
+        return [train.precision]
+    bf16 = ["bf16"] if compute.device.type == "cpu" and has_bf16_units() else []
+    return list(dict.fromkeys([compute.precision, "fp32", *bf16]))
+
+
+class _Bench:
+    """Trials of steps, always over the same rows: the longest texts, or evenly picked images."""
+
+    def __init__(self, ready: Prepared, journal: Journal) -> None:
+        self.ready, self.journal = ready, journal
+        self.criterion = make_criterion(ready)
+        self.trials: list[Trial] = []
+        train = ready.spec.train
+        self.batch = _longest(ready, int(train.batch_size) * train.accumulation)
+        self.norms = ready.spec.tuning.method == "full" and any(
+            isinstance(getattr(module, "running_mean", None), torch.Tensor) for module in ready.model.modules()
+        )
+
+    def find_rows(self, *, by_speed: bool) -> Trial:
+        """The fastest number of rows at once that leaves the headroom, or simply the largest.
+
+        Where batch normalisation learns it is the largest: fewer rows would change its statistics.
+        """
+        train = self.ready.spec.train
+        by_speed = by_speed and not self.norms
+        sizes = [int(train.batch_size)]
+        while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= (2 if self.norms else 1):
+            sizes.append(sizes[-1] // 2)
+        tried: list[Trial] = []
+        for rows in sizes:
+            pieces = train.accumulation * int(train.batch_size) // rows
+            parts = train.model_copy(update={"batch_size": rows, "accumulation": pieces})
+            tried.append(self.trial(parts, STEPS if by_speed else STEPS_TO_FIT))
+            best = max((one.samples for one in tried if one.fits), default=0.0)
+            if tried[-1].fits and (not by_speed or tried[-1].samples < best * (1 - NEAR)):
+                break
+        fitting = [one for one in tried if one.fits]
+        if not fitting:
+            if tried[-1].problem:
+                raise TrainingError(
+                    f"train.batch_size: not even {tried[-1].rows} rows at once can be trained: {tried[-1].problem}",
+                    hint="Choose a smaller backbone, backbone.image_size or backbone.max_length, or tuning.method = "
+                    "'partial' or 'lora'.",
+                )
+            self.journal.warn(
+                f"{tried[-1].rows} rows at once fit into memory, but leave less than {HEADROOM:.0%} of what was free"
+            )
+            return tried[-1]
+        best = max(one.samples for one in fitting)
+        return next(one for one in fitting if not by_speed or one.samples >= best * (1 - NEAR))
+
+    def find_way(self, start: Trial, precisions: list[str], *, compiled: bool | None) -> Trial:
+        """The precision, compiled or not, that ends the run first and whose loss agrees with plain fp32.
+
+        `compiled` fixes that choice. What is measured already is not measured again.
+        """
+        train = self.ready.spec.train.model_copy(update={"batch_size": start.rows, "accumulation": start.pieces})
+        known = {(one.precision, one.compile): one for one in [start] if one.samples}
+
+        def trial(precision: str, compile: bool) -> Trial:
+            if (precision, compile) not in known:
+                way = train.model_copy(update={"precision": precision, "compile": compile})
+                known[precision, compile] = self.trial(way, STEPS)
+            return known[precision, compile]
+
+        plain = trial("fp32", False)
+        able = [trial(p, c) for p in precisions for c in ((False, True) if compiled is None else (compiled,))]
+        agreeing = [one for one in able if one.fits and (one is plain or agrees(one.loss, plain.loss))]
+        return min(agreeing, key=lambda one: one.extra + one.seconds * self.ready.steps, default=start)
+
+    def trial(self, train: TrainSpec, steps: int) -> Trial:
+        """Some optimizer steps of the run's own loop, over the same rows each."""
+        self.journal.stop.check()
+        ready, rows = self.ready, int(train.batch_size)
+        compute = choose_compute(str(ready.compute.device), train.precision)
+        pieces = [self.batch.part(part) for part in batch_slices(len(self.batch), rows, training=rows > 1)]
+        train = train.model_copy(update={"epochs": 1, "accumulation": len(pieces), "checkpoint_every": "1 h"})
+        accumulation = self.ready.spec.train.accumulation * int(self.ready.spec.train.batch_size) // rows
+        trial = Trial(rows, accumulation, train.precision, train.compile)
+        turns = _Turns(pieces, steps, compute.device)
+        with _untouched(ready.model), _Peak(compute.device) as peak:
+            try:
+                history = fit(
+                    ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.journal.stop.check)
+                )
+                loss = self._loss(pieces, compute)
+            except RunStopped:
+                raise
+            except TrainingError as error:
+                trial = replace(trial, problem=error.message)
+            except Exception as error:
+                if not train.compile:  # whatever a compiler has against a model is no fault of the run
+                    raise
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                trial = replace(trial, problem=f"can't be compiled: {first[:200]}")
+            else:
+                times = np.diff(turns.marks).tolist()
+                seconds = statistics.median(times[1:])
+                extra = max(0.0, times[0] - seconds) if train.compile else 0.0
+                fits = history.rows_at_once is None and peak.fits()
+                samples = len(self.batch) / seconds if steps > STEPS_TO_FIT else 0.0
+                problem = f"out of memory with {rows} rows at once" if history.rows_at_once is not None else ""
+                trial = replace(
+                    trial, fits=fits, seconds=seconds, extra=extra, peak=peak.bytes, loss=loss, samples=samples,
+                    problem=problem,
+                )  # fmt: skip
+        if train.compile:
+            torch.compiler.reset()
+        self.trials.append(trial)
+        return trial
+
+    @torch.no_grad()
+    def _loss(self, pieces: list[Batch], compute: Compute) -> float:
+        self.ready.model.eval()
+        total = count = 0.0
+        for piece in pieces:
+            moved = piece.to(compute.device)
+            assert moved.targets is not None
+            total += float(self.criterion.sum(self.ready.model(moved.inputs), moved.targets))
+            count += float(self.criterion.count(moved.targets))
+        return total / count
+
+
+def agrees(loss: float, plain: float) -> bool:
+    """Whether a loss is that of plain fp32, but for rounding."""
+    return abs(loss - plain) <= TOLERANCE * max(1.0, abs(plain))
+
+
+class _Turns:
+    """The same pieces in each of some steps; `marks` are the times between steps, when the device has done its work."""
+
+    def __init__(self, pieces: list[Batch], steps: int, device: torch.device) -> None:
+        self.pieces, self.steps, self.device = pieces, steps, device
+        self.marks: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self.pieces) * self.steps
+
+    def set_epoch(self, epoch: int, *, skip: int = 0) -> None: ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.steps):
+            self._mark()
+            yield from self.pieces
+        self._mark()
+
+    def _mark(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.marks.append(time.perf_counter())
+
+
+class _Peak:
+    """The most memory in use within the block: what PyTorch has reserved of a GPU, or what the process holds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.bytes, self._over = device, 0, threading.Event()
+
+    def __enter__(self) -> _Peak:
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
+            return self
+        self._process = psutil.Process()
+        self.room = psutil.virtual_memory().available + self._process.memory_info().rss
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.device.type != "cuda":
+            self._over.set()
+            self._watcher.join()
+
+    def fits(self) -> bool:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_reserved(self.device)
+        return self.bytes <= (1 - HEADROOM) * self.room
+
+    def _watch(self) -> None:
+        while True:
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+            if self._over.wait(0.01):
+                return
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Whatever trains the model in the block, its tensors and every generator are then what they were."""
+    tensors = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
+    before = [tensor.detach().to("cpu", copy=True) for tensor in tensors]  # not on the GPU, whose memory is measured
+    training = model.training
+    with generators_left_alone():
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
+            model.zero_grad(set_to_none=True)
+            model.train(training)
+
+
+def _longest(ready: Prepared, count: int) -> Batch:
+    """One batch of `count` training rows (or of all): the longest texts, or evenly picked images."""
+    data = ready.plan.splits["train"]
+    lengths = split_loader(ready, "train", shuffle=False).lengths
+    count = min(count, len(data.rows))
+    if lengths is not None:
+        picked = np.sort(np.argsort(lengths, kind="stable")[-count:])
+    else:
+        picked = np.linspace(0, len(data.rows) - 1, count).round().astype(np.int64)
+    part = SplitData(data.source, data.rows[picked], data.targets[picked])
+    train = ready.spec.train.model_copy(update={"batch_size": count, "workers": 0})
+    whole = replace(ready, spec=ready.spec.model_copy(update={"train": train}))
+    return next(iter(split_loader(whole, "train", shuffle=False, data=part)))
