@@ -110,3 +110,30 @@ def test_batches_are_picked_from_the_narrowest_to_the_widest():
     assert sorted(longest) == longest
     assert longest[0] < 120 < longest[1] < 230 < longest[2]
     assert all(places.stop - places.start == text.BATCH for places in picked.values())
+
+
+def test_the_lines_for_a_gpu_run_from_end_to_end_on_a_cpu_with_tiny_sizes():
+    from transformers import BertConfig
+
+    from benchmarks.compute import image_step, text_step
+
+    settings = Settings(quick=True)
+    tiny = BertConfig(
+        vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=2
+    )
+    for found in (
+        image_step("resnet18", 32, 4, settings, compile=False),
+        text_step(tiny, 8, 4, settings, compile=False),
+    ):
+        assert found.ours > 0
+        assert found.raw > 0
+        assert found.operations > 0
+
+
+def test_the_share_of_the_peak_is_of_the_operations_that_a_second_takes():
+    from benchmarks.compute import Rates
+
+    found = Rates(ours=100.0, raw=120.0, rows=10, operations=9.89e12)
+    assert found.share_of_peak("NVIDIA H100 80GB HBM3") == pytest.approx(0.1)
+    assert found.share_of_peak("NVIDIA H100 PCIe") == pytest.approx(0.1 * 989 / 756)
+    assert found.share_of_peak("something else") is None

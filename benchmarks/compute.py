@@ -1,0 +1,244 @@
+"""Full fine-tuning beside the raw step: forward, backward and a fused AdamW on synthetic tensors that are in place."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lines import Measured, NotMeasured, Settings, line
+from benchmarks.text import Loop, fitting
+
+# Dense bf16 peaks in TFLOP/s, without sparsity, from NVIDIA's data sheets of these products. The first name that is in
+# the device's own name counts.
+PEAKS = {
+    "H200": 989.0,
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "A100": 312.0,
+    "A30": 165.0,
+    "A10": 125.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Samples a second of DeepTune's loop and of the raw step, and the floating point operations of one raw step."""
+
+    ours: float
+    raw: float
+    rows: int
+    operations: float
+
+    def __str__(self) -> str:
+        return f"{self.ours:.4g} samples/s against {self.raw:.4g}"
+
+    def share_of_peak(self, device_name: str) -> float | None:
+        """Of DeepTune's loop; None for a device whose peak is not known here."""
+        peak = next((peak for name, peak in PEAKS.items() if name in device_name), None)
+        return None if peak is None else self.operations / self.rows * self.ours / (peak * 1e12)
+
+
+def measure(
+    ready: Any, batches: Callable[[], Iterator[Any]], net: Any, inputs: dict[str, Any], *, rounds: int, block: int
+) -> Rates:
+    """DeepTune's loop over `batches` and the raw step of `net` over `inputs`, in turns of `block` steps."""
+    import torch
+
+    compute, rows = ready.compute, len(next(iter(inputs.values())))
+    device = compute.device
+    operations = _operations(net, inputs, rows, compute)
+    raw = Loop(_raw(net, inputs, rows, ready))
+    ours = Loop(fitting(ready, batches))
+
+    def per_step(loop: Loop) -> float:
+        started = time.perf_counter()
+        for _ in range(block):
+            loop.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - started) / block
+
+    for loop in (ours, raw):
+        per_step(loop)  # what is compiled or chosen in the first steps is not the step
+    times = [(per_step(ours), per_step(raw)) for _ in range(rounds)]
+    mine, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+    return Rates(rows / mine, rows / theirs, rows, operations)
+
+
+def _loss(net: Any, inputs: dict[str, Any], targets: Any) -> Any:
+    import torch
+
+    outputs = net(**inputs) if "input_ids" in inputs else net(inputs["images"])
+    return torch.nn.functional.cross_entropy(getattr(outputs, "logits", outputs).float(), targets)
+
+
+def _raw(net: Any, inputs: dict[str, Any], rows: int, ready: Any) -> Callable[[Callable[[], None]], None]:
+    """The raw step, compiled where DeepTune's is, for a Loop."""
+    import torch
+
+    targets = torch.zeros(rows, dtype=torch.int64, device=ready.compute.device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    forward = torch.compile(net) if ready.spec.train.compile else net
+
+    def train(turn: Callable[[], None]) -> None:
+        net.train()
+        while True:
+            with ready.compute.autocast():
+                loss = _loss(forward, inputs, targets)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            turn()
+
+    return train
+
+
+def _operations(net: Any, inputs: dict[str, Any], rows: int, compute: Any) -> float:
+    """Floating point operations of forward and backward, by matrix products and convolutions."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    targets = torch.zeros(rows, dtype=torch.int64, device=compute.device)
+    with FlopCounterMode(display=False) as counter, compute.autocast():
+        _loss(net, inputs, targets).backward()
+    net.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops())
+
+
+def prepared(data: str, backbone: dict[str, Any], rows: int, settings: Settings, **train: Any) -> Any:
+    from deeptune.engine.prepare import prepare
+    from deeptune.spec.toml import validate
+
+    ready = prepare(
+        validate(
+            {
+                "data": {"path": f"sample:{data}", "split": {"train": 0.9, "val": 0.0, "test": 0.1}},
+                "backbone": {"weights": "random", **backbone},
+                "tuning": {"method": "full"},
+                "train": {"epochs": 1, "batch_size": rows, "device": settings.device, **train},
+            }
+        )
+    )
+    ready.model.to(ready.compute.device)
+    return ready
+
+
+def torchvision_net(name: str, device: Any) -> Any:
+    import torch
+    import torchvision
+
+    return torchvision.models.get_model(name, num_classes=7).to(device, memory_format=torch.channels_last)
+
+
+def random_images(rows: int, size: int, device: Any) -> dict[str, Any]:
+    import torch
+
+    return {"images": torch.randn(rows, 3, size, size, device=device).to(memory_format=torch.channels_last)}
+
+
+@line(
+    "full-images",
+    "full fine-tuning, ResNet-18 at 96 px, openclipart7: samples/s over the raw step on synthetic tensors",
+    at_least=0.95,
+)
+def full_images(settings: Settings) -> Measured:
+    """Of DeepTune's loop all counts: reading, decoding, the copy to the device, the step, what is told."""
+    from deeptune.engine.prepare import split_loader
+
+    rows, size = 32, 96
+    ready = prepared("openclipart7", {"name": "resnet18", "image_size": size}, rows, settings)
+
+    def batches() -> Iterator[Any]:
+        for epoch in itertools.count():
+            loader.set_epoch(epoch)
+            yield from (batch for batch in loader if len(batch) == rows)
+
+    loader = split_loader(ready, "train", shuffle=True)
+    device = ready.compute.device
+    inputs = random_images(rows, size, device)
+    block = 20 if device.type == "cuda" else 1
+    rounds = 4 if settings.quick else 24
+    found = measure(ready, batches, torchvision_net("resnet18", device), inputs, rounds=rounds, block=block)
+    return Measured(found.ours / found.raw, f"{found}, {ready.spec.train.workers} workers")
+
+
+# On a GPU: the loop alone, over batches that are in memory.
+
+
+def image_step(name: str, size: int, rows: int, settings: Settings, *, compile: bool) -> Rates:
+    import torch
+
+    from deeptune.data.loader import Batch
+
+    ready = prepared("openclipart7", {"name": name, "image_size": size}, rows, settings, compile=compile)
+    images = torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8)
+    batch = Batch({"images": images}, torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
+    device = ready.compute.device
+    net = torchvision_net(name, device)
+    return _step(ready, batch, net, random_images(rows, size, device), settings)
+
+
+def text_step(config: Any, tokens: int, rows: int, settings: Settings, *, compile: bool) -> Rates:
+    """A BERT of this configuration, with random weights and no network."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, BertTokenizerFast
+
+    from deeptune.data.loader import Batch
+
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary = Path(folder, "vocab.txt")
+        vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]))
+        BertTokenizerFast(str(vocabulary), model_max_length=tokens).save_pretrained(folder)
+        config.save_pretrained(folder)
+        ready = prepared("movie_snippets", {"name": f"hf:{folder}"}, rows, settings, compile=compile)
+    device = ready.compute.device
+    inputs = {
+        "input_ids": torch.randint(5, 30, (rows, tokens)),
+        "attention_mask": torch.ones(rows, tokens, dtype=torch.int64),
+    }
+    batch = Batch(inputs, torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
+    net = AutoModelForSequenceClassification.from_config(config).to(device)
+    return _step(ready, batch, net, {name: value.to(device) for name, value in inputs.items()}, settings)
+
+
+def _step(ready: Any, batch: Any, net: Any, inputs: dict[str, Any], settings: Settings) -> Rates:
+    cuda = ready.compute.device.type == "cuda"
+    batch = batch.pin_memory() if cuda else batch
+    block = 20 if cuda else 1
+    return measure(ready, lambda: itertools.repeat(batch), net, inputs, rounds=2 if settings.quick else 9, block=block)
+
+
+def _on_gpu(rates: Callable[[], Rates], settings: Settings) -> Measured:
+    import torch
+
+    if not settings.device.startswith("cuda"):
+        raise NotMeasured("needs `--device cuda`")
+    found = rates()
+    share = found.share_of_peak(torch.cuda.get_device_name(settings.device))
+    told = "peak of this device not known" if share is None else f"{share:.0%} of the bf16 peak"
+    return Measured(found.ours / found.raw, f"{found}, {told}")
+
+
+@line("gpu-resnet50", "ResNet-50 at 224 px, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
+def gpu_resnet50(settings: Settings) -> Measured:
+    return _on_gpu(lambda: image_step("resnet50", 224, 128, settings, compile=True), settings)
+
+
+@line("gpu-vit", "ViT-B/16 at 224 px, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
+def gpu_vit(settings: Settings) -> Measured:
+    return _on_gpu(lambda: image_step("vit_b_16", 224, 128, settings, compile=True), settings)
+
+
+@line("gpu-bert", "BERT base, 128 tokens, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
+def gpu_bert(settings: Settings) -> Measured:
+    from transformers import BertConfig
+
+    return _on_gpu(lambda: text_step(BertConfig(num_labels=2), 128, 128, settings, compile=True), settings)
