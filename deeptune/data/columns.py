@@ -78,7 +78,7 @@ def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterat
         claimed = parquet.metadata.row_group(group)
         if claimed.num_rows * claimed.total_byte_size <= PIECE:
             continue
-        with pq.ParquetFile(file, read_dictionary=paths) as encoded:
+        with pq.ParquetFile(file, read_dictionary=paths, buffer_size=_BUFFER, pre_buffer=False) as encoded:
             first = next(encoded.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
         if first is not None:
             yield from map(_longest, first.columns)
