@@ -1,0 +1,131 @@
+"""Runs beside one another: the keys that differ, the best of each metric, curves, copies, and runs that are damaged."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from driving import drive, picture, shows, until
+
+from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
+from deeptune.show.comparison import Facts, caution, differences, flat, read_facts, scores
+from tui.app import DeepTuneApp
+from tui.options import Options
+from tui.screens.compare import CompareScreen
+from tui.screens.copied import CopiedScreen
+
+
+def write_run(root, name: str, *, rate: float, accuracy: float, rows=(1, 2, 3), data: str = "sha256:a") -> RunDirectory:
+    run = RunDirectory(root / name)
+    run.path.mkdir(parents=True)
+    write_text(run.spec, f'name = "{name}"\n[data]\npath = "[b]x[/b].parquet"\n[train]\nlearning_rate = {rate}\n')
+    write_json(run.run, {"fingerprints": {"data": data}})
+    write_json(run.metrics, {"test": {"accuracy": accuracy, "loss": 1 - accuracy, "n": len(rows)}})
+    write_json(run.result, {"state": "done"})
+    pq.write_table(pa.table({"row": [0, *rows], "split": ["train", *["test"] * len(rows)]}), run.splits)
+    with closing(EventWriter(run.events)) as events:
+        for epoch in range(1, 5):
+            val = {"loss": 1 / epoch, "accuracy": accuracy * epoch / 4}
+            events.write("epoch", epoch=epoch, epochs=4, train={"loss": 0.9 / epoch}, val=val, best=True)
+    return run
+
+
+def compared(runs: list[RunDirectory], steps, size=(80, 24), **options) -> None:
+    app = DeepTuneApp(Options(root=runs[0].path.parent, **options))
+
+    async def first(pilot):
+        app.open_compare(runs)
+        await until(
+            pilot, lambda: isinstance(app.screen, CompareScreen) and all(each.spec for each in app.screen.facts)
+        )
+        await pilot.pause()
+        await steps(pilot, app.screen)
+
+    drive(app, first, size=size)
+
+
+def test_only_keys_that_differ_are_differences():
+    specs = [
+        flat({"name": "a", "train": {"epochs": 3, "clip": True}, "head": {"layers": 1}}),
+        flat({"name": "b", "train": {"epochs": 5, "clip": True}}),
+    ]
+    assert differences(specs) == [("train.epochs", ["3", "5"]), ("head.layers", ["1", "-"])]
+
+
+def test_the_best_of_each_metric_by_its_own_direction_and_ties():
+    tests = [
+        {"accuracy": 0.9, "loss": 0.3, "mae": 1.0},
+        {"accuracy": 0.9001, "loss": 0.2, "r2": None},
+        {"accuracy": 0.5},
+    ]
+    table = {title: (values, best) for title, values, best in scores(tests)}
+    assert table["Accuracy"] == (["0.900", "0.900", "0.500"], [True, True, False])
+    assert table["Loss"] == (["0.3000", "0.2000", "-"], [False, True, False])
+    assert table["MAE"][1] == [False, False, False]  # there is nothing to be better than
+    assert "R²" not in table
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"data": "sha256:b"}, "not on the same data"), ({"rows": (1, 2, 4)}, "not the same test rows"), ({}, "")],
+)
+def test_metrics_of_other_rows_are_not_compared_without_a_word(tmp_path, other, words):
+    runs = [
+        write_run(tmp_path, "one", rate=0.1, accuracy=0.5),
+        write_run(tmp_path, "two", rate=0.1, accuracy=0.6, **other),
+    ]
+    found = caution([read_facts(run) for run in runs])
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_a_run_that_has_nothing_yet_has_no_facts(tmp_path):
+    assert read_facts(RunDirectory(tmp_path / "none")) == Facts()
+    run = write_run(tmp_path, "one", rate=0.1, accuracy=0.5)
+    for file in (run.metrics, run.run, run.splits, run.spec):
+        file.write_text("nothing of the kind {")
+    assert read_facts(run) == Facts()
+
+
+def test_curves_metrics_and_differences_are_shown_and_copied(tmp_path):
+    runs = [
+        write_run(tmp_path, "one", rate=0.125, accuracy=0.75),
+        write_run(tmp_path, "two-[b]bold", rate=0.5, accuracy=0.875),
+    ]
+
+    async def steps(pilot, screen):
+        await shows(pilot, "0.875 ★")
+        shown = picture(pilot.app)
+        for words in ("two-[b]bold", "val loss", "train.learning_rate", "0.125", "Accuracy"):
+            assert words in shown, shown
+        assert "data.path" not in shown
+        await pilot.press("m")
+        await shows(pilot, "train loss")
+        await pilot.press("m")
+        await shows(pilot, "val accuracy")
+        await pilot.press("x", "x")
+        await pilot.press("left")
+        await shows(pilot, " at step")
+        await pilot.press("escape")
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CopiedScreen))
+        assert "| Accuracy | 0.750 | 0.875 |" in pilot.app.clipboard
+        await pilot.press("escape")
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CopiedScreen))
+        assert r"Accuracy & 0.750 & 0.875 \\" in pilot.app.clipboard
+
+    compared(runs, steps, size=(100, 34))
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (160, 45)])
+def test_four_runs_in_ascii(tmp_path, size):
+    runs = [write_run(tmp_path, f"run-{n}", rate=n / 10, accuracy=n / 10) for n in range(1, 5)]
+
+    async def steps(pilot, screen):
+        await shows(pilot, "run-1")
+        assert picture(pilot.app).replace("·", "").replace("…", "").isascii()
+
+    compared(runs, steps, size=size, ascii=True)

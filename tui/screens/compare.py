@@ -1,0 +1,220 @@
+"""Two to four runs beside one another: their curves, their test metrics, and what their specs differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.worker import get_current_worker
+
+from deeptune.report.tables import TITLES, latex_table, markdown_table, visible
+from deeptune.runs import RunDirectory
+from deeptune.show import chart
+from deeptune.show.chart import Row, Series
+from deeptune.show.comparison import Facts, caution, differences, read_facts, scores
+from deeptune.show.curves import UNITS, after
+from deeptune.show.view import View, chosen_metric
+from tui.compositor import FrugalCompositor
+from tui.screens.base import DeepTuneScreen
+from tui.widgets.chart import Chart
+from tui.widgets.lines import Lines
+from tui.widgets.monitor.follow import Follower, News
+
+STYLES = ("first", "second", "third", "fourth")
+SIGNS = "oxv#"
+NAMES = "ABCD"
+LOOK, LOOK_OVER_SSH = 2.0, 5.0  # seconds
+
+
+class CompareScreen(DeepTuneScreen):
+    """Charts above, tables below. Runs that are at work are followed."""
+
+    CSS_PATH = "compare.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "metric", "Metric", id="compare.metric", tooltip="The next loss or metric"),
+        Binding("x", "unit", "Axis", id="compare.axis", tooltip="Over epochs, steps or time"),
+        Binding("l", "log_y", "Log y", id="compare.log_y", tooltip="Logarithmic y axis, and back"),
+        Binding("y", "copy('markdown')", "Markdown", id="compare.markdown", tooltip="Copy the metrics as Markdown"),
+        Binding("t", "copy('latex')", "LaTeX", id="compare.latex", tooltip="Copy the metrics as LaTeX (booktabs)"),
+    ]
+
+    class Read(Message):
+        """What is new of the run with this place in the list."""
+
+        def __init__(self, place: int, news: News, facts: Facts | None) -> None:
+            super().__init__()
+            self.place, self.news, self.facts = place, news, facts
+
+    def __init__(self, runs: list[RunDirectory]) -> None:
+        super().__init__()
+        self._compositor = FrugalCompositor()
+        self.runs = runs
+        self.where = f"Compare · {len(runs)} runs"
+        self.views = [View(run) for run in runs]
+        self.facts = [Facts() for _ in runs]
+        self.unit, self.log_y, self.metric = "epoch", False, 0
+        self._followers = [Follower(run) for run in runs]
+        self._reading = False
+        self._at: float | None = None
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="charts"):
+            yield Chart(id="first")
+            yield Chart(id="second")
+        with VerticalScroll(id="tables"):
+            yield Lines(id="table")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        options = self.deeptune.options
+        for widget in self.query(Chart):
+            widget.glyphs = chart.Look(ascii=options.ascii, mono=not options.color)
+        self.query_one("#first").focus()
+        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
+
+    # Reading.
+
+    def look(self) -> None:
+        if self.is_mounted and not self._reading:
+            self._reading = True
+            self._read()
+
+    @work(thread=True, group="follow")
+    def _read(self) -> None:
+        try:
+            for place, follower in enumerate(self._followers):
+                for news in follower.news():
+                    if get_current_worker().is_cancelled:
+                        return
+                    facts = read_facts(self.runs[place]) if news.state is not None else None
+                    self.post_message(self.Read(place, news, facts))
+        finally:
+            self._reading = False
+
+    @on(Read)
+    def _take(self, message: Read) -> None:
+        view = self.views[message.place]
+        for event in message.news.events:
+            view.take(event)
+        if message.news.state is not None and message.facts is not None:
+            view.state, self.facts[message.place] = message.news.state, message.facts
+            self._draw()
+
+    # Drawing.
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        names = self._curves()
+        chosen = names[self.metric % len(names)]
+        other = chosen if chosen != names[0] else names[1 % len(names)]
+        both = self.has_class("-wide")
+        self.query_one("#first", Chart).plot(partial(self._chart, names[0] if both else chosen), self._at)
+        self.query_one("#second", Chart).plot(partial(self._chart, other), self._at)
+        self.query_one("#table", Lines).show(self._tables())
+
+    def _curves(self) -> list[str]:
+        """What there are curves of: the loss of val, the metrics that chose epochs, the loss of train, the others."""
+        found = dict.fromkeys(name for view in self.views for name in view.history.epochs.values)
+        first = ["val/loss", *(f"val/{chosen_metric(view)}" for view in self.views), "train/loss"]
+        return [name for name in dict.fromkeys([*first, *found]) if name in found] or ["val/loss"]
+
+    def _chart(self, name: str) -> chart.Chart:
+        split, _, metric = name.partition("/")
+        series = []
+        for place, view in enumerate(self.views):
+            epochs = view.history.epochs
+            if name in epochs.values:
+                x, y = epochs.x(self.unit), epochs.values[name]
+                series.append(Series(NAMES[place], x, y, STYLES[place], SIGNS[place]))
+        growing = any(not view.state.over for view in self.views)
+        return chart.Chart(series, self.unit, self.log_y, f"{split} {TITLES.get(metric, metric).lower()}", growing)
+
+    def _tables(self) -> list[Row]:
+        """The runs by their letters, their metrics with the best of each marked, and their differences."""
+        star = "*" if self.deeptune.options.ascii else "★"
+        rows: list[Row] = [
+            [
+                (f"{NAMES[place]} ", STYLES[place]),
+                (visible(view.directory.id), "value"),
+                (f"  {view.state.word}", "label"),
+            ]
+            for place, view in enumerate(self.views)
+        ]
+        if note := caution(self.facts):
+            rows += [[], [(f"! {note}", "warn")]]
+        if table := scores([each.test for each in self.facts]):
+            cells = [
+                (title, [(f"{value} {star if best else ' '}", "good" if best else "value") for value, best in pairs])
+                for title, values, bests in table
+                for pairs in [zip(values, bests, strict=True)]
+            ]
+            counts = [(f"{each.test['n']:,}  " if "n" in each.test else "-  ", "label") for each in self.facts]
+            rows += [[], *self._aligned("test", [*cells, ("rows", counts)])]
+        else:
+            rows += [[], [("test metrics come when a run has scored its test split", "label")]]
+        found = differences([each.spec for each in self.facts])
+        said = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
+        rows += [[], *(self._aligned("spec", said) if said else [[("the specs are the same but for names", "label")]])]
+        return rows
+
+    def _aligned(self, head: str, rows: list[tuple[str, list[tuple[str, str]]]]) -> list[Row]:
+        """A table with a column for each run, as wide as the longest of its texts; long ones are cut."""
+        most = max(10, (self.size.width - 34) // len(self.runs))
+        left = max(len(name) for name, _ in [(head, []), *rows]) + 2
+        widths = [min(max(len(cells[place][0]) for _, cells in rows), most) for place in range(len(self.runs))]
+        table: list[Row] = [
+            [(f"{head:<{left}}", "title")]
+            + [(f"{NAMES[place] + '  ':>{width + 2}}", STYLES[place]) for place, width in enumerate(widths)]
+        ]
+        for name, cells in rows:
+            line: Row = [(f"{name:<{left}}", "label")]
+            for (text, style), width in zip(cells, widths, strict=True):
+                text = text if len(text) <= width else f"..{text.rstrip()[4 - width :]}  "
+                line.append((f"{text:>{width + 2}}", style))
+            table.append(line)
+        return table
+
+    # Keys.
+
+    def action_metric(self) -> None:
+        self.metric = (self.metric + 1) % len(self._curves())
+        self._draw()
+
+    def action_unit(self) -> None:
+        self.unit, self._at = after(self.unit, UNITS), None
+        self._draw()
+
+    def action_log_y(self) -> None:
+        self.log_y = not self.log_y
+        self._draw()
+
+    @on(Chart.Moved)
+    def _move_cursor(self, message: Chart.Moved) -> None:
+        self._at = message.x
+        self._draw()
+
+    def action_copy(self, form: str) -> None:
+        table = scores([each.test for each in self.facts])
+        if not table:
+            self.deeptune.tell("there are no test metrics to copy yet")
+            return
+        write = markdown_table if form == "markdown" else latex_table
+        self.deeptune.copy(
+            write(("Test metric", *(run.id for run in self.runs)), [(title, *values) for title, values, _ in table])
+        )
+
+    def action_back(self) -> None:
+        """First put away the cursor, then the screen."""
+        if self._at is not None:
+            self._at = None
+            self._draw()
+        else:
+            super().action_back()
