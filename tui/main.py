@@ -28,7 +28,9 @@ def start(
     theme: Annotated[
         str, typer.Option(help="deeptune-dark, deeptune-light, terminal (its own colours), or one of Textual's.")
     ] = "deeptune-dark",
-    graphics: Annotated[str, typer.Option(help=f"How images are drawn: {', '.join(GRAPHICS)}.")] = "auto",
+    graphics: Annotated[
+        str, typer.Option(help="How images are drawn: auto (half blocks where there are colours), or ascii.")
+    ] = "auto",
 ) -> None:
     """Make run specs in a wizard, start runs, and watch them live, over any line."""
     ssh = over_ssh()

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-GRAPHICS = ("auto", "blocks", "sixel", "kitty")
+GRAPHICS = ("auto", "ascii")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Options:
     """How the interface looks and what it may do.
 
     `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
-    False where NO_COLOR is set. `graphics` is how images are drawn: one of GRAPHICS.
+    False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are colours,
+    `ascii` takes the fewest bytes.
     """
 
     root: Path = Path("runs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,9 +16,11 @@ from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.show import embeddings
 from deeptune.show.embeddings import principal_axes, read_points
+from deeptune.show.samples import Samples
 from deeptune.show.scatter import Scene, Window, dots, draw, neighbour, sign_of, style_of, whole
 from tui.app import DeepTuneApp
 from tui.options import Options
+from tui.screens import embeddings as screens
 from tui.screens.embeddings import EmbeddingsScreen
 from tui.widgets.picture import Picture
 from tui.widgets.scatter import Scatter
@@ -177,6 +181,29 @@ def test_the_row_under_the_cursor_is_shown_with_its_image(tmp_path):
         await until(pilot, lambda: screen.points.split == "train")
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(pilot.app.screen, EmbeddingsScreen))
+
+    opened(run, steps)
+
+
+def test_reading_and_projecting_are_done_in_threads(tmp_path, monkeypatch):
+    run, *_ = write_run(tmp_path)
+    threads = []
+
+    def noting(work):
+        def noted(*args):
+            threads.append(threading.current_thread())
+            return work(*args)
+
+        return noted
+
+    monkeypatch.setattr(screens, "read_points", noting(read_points))
+    monkeypatch.setattr(Samples, "read", noting(Samples.read))
+    monkeypatch.setattr(Samples, "changed", noting(Samples.changed))
+
+    async def steps(pilot, screen, scatter):
+        await pilot.press("n")
+        await until(pilot, lambda: len(threads) >= 3)
+        assert threading.main_thread() not in threads
 
     opened(run, steps)
 

@@ -58,7 +58,7 @@ def test_an_image_takes_its_room_and_what_follows_makes_way(tmp_path):
     shown(steps, tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"ascii": True}, {"color": False}])
+@pytest.mark.parametrize("options", [{"ascii": True}, {"color": False}, {"graphics": "ascii"}])
 def test_without_colours_an_image_is_of_ascii(tmp_path, options):
     async def steps(pilot, fixed, auto):
         fixed.show(png(10, 8, (255, 255, 255)))

@@ -74,7 +74,7 @@ class Picture(Widget):
     @property
     def _look(self) -> Look:
         options = getattr(self.app, "options", None)
-        plain = options is not None and (options.ascii or not options.color)
+        plain = options is not None and (options.ascii or not options.color or options.graphics == "ascii")
         return Look(plain, self.app.current_theme.dark)
 
     @work(thread=True, exclusive=True, group="picture")
