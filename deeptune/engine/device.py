@@ -29,6 +29,11 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
+    @property
+    def reads_late(self) -> bool:
+        """Whether what a step computed is read later than the step: to wait for a GPU is to leave it idle."""
+        return self.device.type == "cuda" and self.autocast_dtype is not torch.float16
+
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which fp16 needs; it does nothing for the others."""
         return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)

@@ -75,6 +75,16 @@ class History:
 
 
 @dataclass
+class Step:
+    """A step that was taken: `numbers` holds its mean loss and gradient norm, on the device until they are read."""
+
+    number: int
+    rows: list[int]
+    rate: float
+    numbers: Tensor
+
+
+@dataclass
 class Snapshot:
     """What it takes to go on with training exactly where it was, besides the weights in a tuned state."""
 
@@ -150,9 +160,13 @@ class _Training:
         self.epochs = int(train.epochs)
         self.schedule = make_schedule(self.optimizer, train, self.per_epoch * self.epochs)
         self.scaler = compute.scaler()
+        # Fused Adam is told on the device that a step is to change nothing; fused SGD would begin its momentum with it.
+        self.reads_late = compute.reads_late and train.optimizer in ("adam", "adamw")
+        self.unread: list[Step] = []
         self.cadence = Cadence(train.checkpoint_every)
         self.history = History(Best(train.early_stopping.metric))
-        # What the forward pass itself changes: the running statistics of batch normalisation.
+        # What the forward pass itself changes, the running statistics of batch normalisation, now and when steps were
+        # last read: that is what they go back to after one that is not finite, or that ran out of memory.
         self.statistics = [
             getattr(module, name)
             for module in model.train().modules()
@@ -242,11 +256,14 @@ class _Training:
         for group in groups_of(self.batches, train.accumulation):
             waited += time.monotonic() - asked
             rate = self._rate()
-            loss, norm = self._step(group)
+            self._step(group)
             rows += sum(len(batch.rows) for batch in group)
-            now, step = time.monotonic(), steps_per_epoch(history.batches, train.accumulation)
-            if now - self.reported >= REPORT_INTERVAL or step == self.per_epoch:
-                self.reported = now
+            step = steps_per_epoch(history.batches, train.accumulation)
+            due = time.monotonic() - self.reported >= REPORT_INTERVAL or step == self.per_epoch
+            if due or not self.reads_late:
+                loss, norm = self._read()
+            if due:
+                self.reported = now = time.monotonic()
                 self.hooks.step(
                     {
                         "step": history.steps,
@@ -271,34 +288,52 @@ class _Training:
 
     # One step.
 
-    def _step(self, group: list[Batch]) -> tuple[float, float]:
-        """One optimizer step over the batches of a group; returns its mean loss and the norm of its gradient.
+    def _step(self, group: list[Batch]) -> None:
+        """One optimizer step over the batches of a group.
 
-        A step whose loss or gradient is not finite changes nothing but the count of such steps.
+        A step whose loss or gradient is not finite changes nothing but the count of such steps, once it is read.
         """
         history, self.changed = self.history, True
         moved = [batch.to(self.compute.device, non_blocking=True) for batch in group]
         loss_sum, count = self._gradients(moved)
         self.scaler.unscale_(self.optimizer)
-        norm_tensor = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)
-        # The one device-to-host sync of a step.
-        loss, norm = torch.stack([loss_sum / count, norm_tensor.to(loss_sum.dtype)]).tolist()
-        usable = math.isfinite(loss) and math.isfinite(norm)
-        # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
-        scaling_down = self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1
-        if usable or self.scaler.is_enabled():
-            self._update()
-        self.optimizer.zero_grad(set_to_none=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)
+        numbers = torch.stack([loss_sum / count, norm.to(loss_sum.dtype)])
+        finite = torch.isfinite(numbers).all()
+        if self.reads_late:
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
         history.steps += 1
         history.batches += len(group)
-        if usable:
+        self.unread.append(Step(history.steps, [int(row) for b in group for row in b.rows], self._rate(), numbers))
+        taken = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
+        if taken or self.scaler.is_enabled():
+            self._update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if taken:
             self.schedule.step()
-            self.loss_sum += loss_sum
-            self.count_sum += count
-            history.skipped_in_a_row = 0
-        elif not scaling_down:
-            self._count_skipped(loss, norm, group)
-        return loss, norm
+        self.loss_sum += torch.where(finite, loss_sum, 0)
+        self.count_sum += torch.where(finite, count, 0)
+
+    def _read(self) -> tuple[float, float]:
+        """Loss and norm of the last step; those before it that were not read yet are dealt with too.
+
+        The one device-to-host sync: on a GPU as often as progress is reported or stored, and not in each step.
+        """
+        values = torch.stack([step.numbers for step in self.unread]).tolist()
+        for step, (loss, norm) in zip(self.unread, values, strict=True):
+            if math.isfinite(loss) and math.isfinite(norm):
+                self.history.skipped_in_a_row = 0
+                continue
+            if self.reads_late:  # it was taken for one that counts
+                self.schedule.last_epoch -= 2
+                self.schedule.step()
+            # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
+            if not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1):
+                _copy(self.statistics_before, self.statistics)
+                self._count_skipped(step, loss, norm)
+        self.unread.clear()
+        _copy(self.statistics, self.statistics_before)
+        return values[-1][0], values[-1][1]
 
     def _update(self) -> None:
         try:
@@ -307,7 +342,7 @@ class _Training:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
-                f"out of memory in the optimizer's step {self.history.steps + 1}: {self.train.optimizer!r} has no room "
+                f"out of memory in the optimizer's step {self.history.steps}: {self.train.optimizer!r} has no room "
                 "for its state",
                 hint="Set tuning.method = 'lora' or 'partial', or train.optimizer = 'adafactor' or 'sgd'.",
             ) from error
@@ -318,7 +353,6 @@ class _Training:
 
         When memory runs out the group is done again in smaller parts, which add up to the same gradient.
         """
-        _copy(self.statistics, self.statistics_before)
         while True:
             try:
                 return self._accumulate(group)
@@ -352,16 +386,14 @@ class _Training:
 
     # What is not finite.
 
-    def _count_skipped(self, loss: float, norm: float, group: list[Batch]) -> None:
+    def _count_skipped(self, step: Step, loss: float, norm: float) -> None:
         history = self.history
-        _copy(self.statistics_before, self.statistics)
         history.skipped += 1
         history.skipped_in_epoch += 1
         history.skipped_in_a_row += 1
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
-        rows = [int(row) for batch in group for row in batch.rows]
-        listed = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
-        place = f"at step {history.steps} (epoch {history.epoch}, learning rate {self._rate():.3g}, rows {listed})"
+        listed = ", ".join(map(str, step.rows[:8])) + (" …" if len(step.rows) > 8 else "")
+        place = f"at step {step.number} (epoch {history.epoch}, learning rate {step.rate:.3g}, rows {listed})"
         whole_epoch = history.skipped_in_epoch == self.per_epoch
         if history.skipped_in_a_row >= MOST_SKIPPED or whole_epoch:
             many = "every step of an epoch" if whole_epoch else f"{history.skipped_in_a_row} steps in a row"
@@ -384,6 +416,8 @@ class _Training:
 
     def _store(self) -> None:
         """Put training on the disk, unless its weights are lost: then the checkpoint before stays."""
+        if self.unread:
+            self._read()
         self._require_finite_weights()
         started = time.monotonic()
         self.history.seconds += started - self.began
@@ -430,8 +464,8 @@ class _Training:
 
 
 def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
-    for tensor, other in zip(tensors, to, strict=True):
-        other.copy_(tensor)
+    if tensors:
+        torch._foreach_copy_(to, tensors)
 
 
 def _forward(model: Callable[[dict[str, Tensor]], Tensor], batch: Batch) -> Tensor:

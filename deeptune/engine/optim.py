@@ -20,23 +20,29 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adafactor": torch.optim.Adafactor,
     "sgd": lambda groups, **options: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
 }
+_FUSED = frozenset({"adamw", "adam", "sgd"})  # those that PyTorch has one kernel for all parameters of, on CPU and CUDA
 
 
 def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     """The optimizer over every parameter that learns, in groups by learning rate and weight decay.
 
-    Biases, norms and other vectors are not decayed. `train` must be resolved (no `"auto"`).
+    Biases, norms and other vectors are not decayed. Fused where PyTorch has such a kernel. `train` must be resolved (no
+    `"auto"`).
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    devices = set()
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = float(train.head_learning_rate if name.startswith("head.") else train.learning_rate)
         decay = float(train.weight_decay) if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
+        devices.add(parameter.device.type)
+    fused = train.optimizer in _FUSED and devices <= {"cpu", "cuda"}
     return _OPTIMIZERS[train.optimizer](
         [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()],
         lr=float(train.learning_rate),
+        **({"fused": True} if fused else {}),
     )
 
 

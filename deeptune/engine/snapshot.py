@@ -39,6 +39,12 @@ def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, values: Va
         for group in values["groups"]
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if (
+                isinstance(value, Tensor) and value.shape == parameter.shape
+            ):  # fused kernels need the parameter's layout
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def take_generators() -> tuple[Tensors, Values]:

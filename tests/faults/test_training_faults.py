@@ -21,6 +21,7 @@ from faults.killing import finish, kill, same_outcome, small_sample, start
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.source import Source
 from deeptune.engine import loop, sampler, train
+from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import fit
 from deeptune.engine.memory import RowLimit
@@ -267,6 +268,36 @@ def test_a_skipped_step_changes_nothing(tmp_path, spec_of, method):
     with pytest.raises(TrainingError, match="every step of an epoch"):
         fit(ready.model, ready.spec.train, loader, Broken("cross_entropy"), ready.compute, None)
     assert all(torch.equal(before[name], value) for name, value in ready.model.state_dict().items())
+
+
+@pytest.mark.parametrize("poison", [False, True])
+def test_steps_that_are_read_late_as_on_a_gpu_learn_the_same(monkeypatch, spec_of, poison):
+    """The optimizer is told on the device that a step changes nothing, before anyone has read that it is not finite."""
+
+    def trained(late):
+        monkeypatch.setattr(Compute, "reads_late", late)
+        ready = prepare(spec_of(epochs=2, schedule="constant", warmup=0.0))
+        steps, told = [], []
+
+        class PoisonedOnce(loop.Criterion):
+            def sum(self, outputs, targets):
+                steps.append(len(targets))
+                return super().sum(outputs, targets) * (torch.nan if poison and len(steps) == 3 else 1)
+
+        loader = split_loader(ready, "train", shuffle=True)
+        torch.manual_seed(0)
+        history = fit(
+            ready.model, ready.spec.train, loader, PoisonedOnce("cross_entropy"), ready.compute, None,
+            loop.Hooks(warn=told.append),
+        )  # fmt: skip
+        losses = [epoch["train"]["loss"] for epoch in history.epochs]
+        return dict(ready.model.named_parameters()), losses, history.skipped, told
+
+    at_once, late = trained(False), trained(True)
+    assert at_once[1:] == late[1:]
+    assert late[2] == len(late[3]) == int(poison)
+    for name, parameter in at_once[0].items():
+        assert torch.equal(parameter, late[0][name]), name
 
 
 def test_too_many_steps_in_a_row_end_the_run_with_step_rate_rows_and_advice(tmp_path, monkeypatch, spec_of):
