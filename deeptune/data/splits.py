@@ -102,26 +102,32 @@ def _by_group(strata: np.ndarray, groups: np.ndarray, share: np.ndarray, rng: np
     # histogram of strata per group, as runs of (stratum, count) in a flat list
     pairs, pair_counts = np.unique(group * (strata.max() + 1) + strata, return_counts=True)
     pair_group, pair_stratum = np.divmod(pairs, strata.max() + 1)
-    bounds = np.searchsorted(pair_group, np.arange(len(sizes) + 1))
+    bounds = np.searchsorted(pair_group, np.arange(len(sizes) + 1)).tolist()
 
-    goal = np.outer(share, np.bincount(strata))
-    have = np.zeros_like(goal)
-    of_group = np.full(len(sizes), TRAIN, np.int8)
     wanted = np.flatnonzero(share > 0)
-    for at, g in enumerate(order):
+    goal = np.outer(share[wanted], np.bincount(strata))
+    have = np.zeros_like(goal)
+    choices = np.zeros(len(sizes), np.int64)  # positions in `wanted`
+    # One choice depends on those before it, so this is a loop over groups: what is not `have` is prepared.
+    counts = pair_counts.astype(np.float64)
+    goals = goal[:, pair_stratum]
+    for left, g in zip(range(len(order), 0, -1), order.tolist(), strict=True):
         here = slice(bounds[g], bounds[g + 1])
-        stratum, count = pair_stratum[here], pair_counts[here]
-        empty = wanted[have[wanted].sum(axis=1) == 0]
-        options = empty if len(order) - at <= len(empty) else wanted
+        stratum, count, aim = pair_stratum[here], counts[here], goals[:, here]
+        now = have.take(stratum, axis=1)
         # growth of Σ (have − goal)² / goal if the group went there
-        lack = have[np.ix_(options, stratum)] - goal[np.ix_(options, stratum)]
-        growth = (count * (2 * lack + count) / goal[np.ix_(options, stratum)]).sum(axis=1)
-        split = options[int(np.argmin(growth))]
-        have[np.ix_([split], stratum)] += count
-        of_group[g] = split
+        growth = (count * (2 * (now - aim) + count) / aim).sum(axis=1)
+        if left <= len(wanted):  # the last groups go to splits that have none yet
+            taken = have.any(axis=1)
+            if left <= len(wanted) - taken.sum():
+                growth[taken] = np.inf
+        choice = growth.argmin()
+        have[choice, stratum] = now[choice] + count
+        choices[g] = choice
+    of_group = wanted[choices].astype(np.int8)
 
     # A class without a training row cannot be learnt: its smallest group moves over.
-    for unlearnt in np.flatnonzero(have[TRAIN] == 0):
+    for unlearnt in np.flatnonzero(have[0] == 0):
         holders = pair_group[pair_stratum == unlearnt]
         of_group[holders[np.argmin(sizes[holders])]] = TRAIN
     return of_group[group]
