@@ -42,17 +42,13 @@ def predict(
     _check_policy(on_bad_sample)
     _check_output(output)
     from deeptune.engine import predict as engine
-    from deeptune.engine.tables import write_table
     from deeptune.runs import find_run
 
     trained, compute = engine.open_run(find_run(run, runs), device=device)
     with _progress("predicting", quiet) as progress:
-        applied, _ = engine.apply_run(
-            trained, compute, data, embed=False, labelled=False,
-            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
-        )  # fmt: skip
-    write_table(engine.predictions(trained, applied), output)
-    _tell_written(output, applied.source.num_rows, applied.errors, "predictions")
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        file = engine.predict_file(trained, compute, data, output, way)
+    _tell_written(output, file.source.num_rows, file.errors, "predictions")
 
 
 def evaluate(
@@ -81,12 +77,8 @@ def evaluate(
 
     trained, compute = engine.open_run(find_run(run, runs), device=device)
     with _progress("scoring", quiet or as_json) as progress:
-        applied, truth = engine.apply_run(
-            trained, compute, data, embed=False, labelled=True,
-            batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
-        )  # fmt: skip
-    assert truth is not None
-    metrics = engine.metrics(trained, applied, truth)
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        file, metrics = engine.evaluate_file(trained, compute, data, way)
     if output is not None:
         write_json(output, metrics)
     if as_json:
@@ -96,8 +88,8 @@ def evaluate(
     out.print(metrics_table(metrics, title=f"{trained.directory.id} on {data}"))
     if (worst := worst_classes_table(metrics)) is not None:
         out.print(worst)
-    if applied.errors:
-        say(f"{len(applied.errors):,} of {applied.source.num_rows:,} rows could not be scored")
+    if file.errors:
+        say(f"{len(file.errors):,} of {file.source.num_rows:,} rows could not be scored")
 
 
 def embed(
@@ -133,30 +125,19 @@ def embed(
     _check_policy(on_bad_sample)
     _check_output(output)
     from deeptune.engine import predict as engine
-    from deeptune.engine.tables import write_table
+    from deeptune.runs import find_run
 
-    if backbone is not None:
-        spec = _backbone_spec(
-            name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
-        )
-        with _progress("embedding", quiet) as progress:
-            applied = engine.embed_with_backbone(
-                spec, data, input=input, device=device,
-                batch_size=batch_size or 32, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
-            )  # fmt: skip
-        table = engine.embeddings(applied, label=label)
-    else:
-        from deeptune.runs import find_run
-
-        trained, compute = engine.open_run(find_run(str(run), runs), device=device)
-        with _progress("embedding", quiet) as progress:
-            applied, _ = engine.apply_run(
-                trained, compute, data, embed=True, labelled=False,
-                batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, tell=_tell,
-            )  # fmt: skip
-        table = engine.embeddings(applied, label=trained.spec.data.label)
-    write_table(table, output)
-    _tell_written(output, applied.source.num_rows, applied.errors, "embeddings")
+    with _progress("embedding", quiet) as progress:
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        if backbone is not None:
+            spec = _backbone_spec(
+                name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
+            )
+            file = engine.embed_with_backbone(spec, data, output, way, input=input, label=label, device=device)
+        else:
+            trained, compute = engine.open_run(find_run(str(run), runs), device=device)
+            file = engine.embed_file(trained, compute, data, output, way)
+    _tell_written(output, file.source.num_rows, file.errors, "embeddings")
 
 
 def _backbone_spec(**values: Any) -> Any:
@@ -199,7 +180,7 @@ def _progress(what: str, quiet: bool) -> Iterator[Any]:
     """A bar on stderr while a file is worked on; nothing where stderr is no terminal."""
     out = console(stderr=True)
     if quiet or not out.is_terminal:
-        yield None
+        yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -212,7 +193,7 @@ def _progress(what: str, quiet: bool) -> Iterator[Any]:
 
         def progress(done: int, total: int) -> None:
             nonlocal last
-            # The data check counts to the total first; the model then starts again from the beginning.
+            # The data check counts to the total first; the backbone and the head then start again from the beginning.
             if done < last:
                 bar.update(task, description=what)
             last = done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,83 +31,111 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model said of some rows, in the loader's order.
+    """What a model said of some rows.
 
-    rows: int64 (N,); logits: float32 (N, outputs); embeddings: float32 (N, width) or None; loss: mean, or None
-    without targets.
+    rows: int64 (N,); logits: float32 (N, outputs); embeddings: float32 (N, width) or None.
     """
 
     rows: np.ndarray
     logits: np.ndarray
-    embeddings: np.ndarray | None
-    loss: float | None
+    embeddings: np.ndarray | None = None
+
+    @classmethod
+    def nothing(cls, model: Scorer, *, embed: bool = False) -> Outputs:
+        """The outputs of no row, of the shapes that the model's have."""
+        layer = model.last_layer
+        embeddings = np.zeros((0, layer.in_features), np.float32) if embed else None
+        return cls(np.zeros(0, np.int64), np.zeros((0, layer.out_features), np.float32), embeddings)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, places: slice | np.ndarray) -> Outputs:
+        """Those of some places; a slice copies nothing."""
+        return Outputs(
+            self.rows[places],
+            self.logits[places],
+            None if self.embeddings is None else self.embeddings[places],
+        )
+
+    def without_embeddings(self) -> Outputs:
+        return Outputs(self.rows, self.logits)
 
 
-def iterate(
+class MeanLoss:
+    """The mean loss of what was added so far; `value` is None before."""
+
+    def __init__(self, criterion: Criterion) -> None:
+        self.criterion = criterion
+        self._sum = self._count = 0.0
+
+    def add(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        # Python's floats: the logits come to the CPU anyway, and not every device has float64.
+        self._sum += float(self.criterion.sum(logits, targets))
+        self._count += float(self.criterion.count(targets))
+
+    @property
+    def value(self) -> float | None:
+        return self._sum / self._count if self._count else None
+
+
+def outputs(
     model: Scorer,
     batches: Iterable[Batch],
     compute: Compute,
     *,
     embed: bool = False,
-    limit: RowLimit | None = None,
-) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor | None]]:
-    """Yield (batch, float32 logits, float32 embedding or None) for each batch, in eval mode, on the device.
-
-    A batch that does not fit into memory comes in parts.
-    """
-    model.eval()
-
-    def forward(batch: Batch) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
-        batch = batch.to(compute.device, non_blocking=True)
-        with compute.autocast():
-            embedding = model.embed(batch.inputs)
-        return batch, model.last_layer(embedding.float()), embedding if embed else None
-
-    with torch.inference_mode():
-        for _, found in each_piece(batches, forward, limit or RowLimit()):
-            yield found
-
-
-def run(
-    model: Scorer,
-    batches: Iterable[Batch],
-    compute: Compute,
-    *,
-    criterion: Criterion | None = None,
-    embed: bool = False,
+    loss: MeanLoss | None = None,
     limit: RowLimit | None = None,
     total: int = 0,
     progress: Progress | None = None,
-) -> Outputs:
-    """The model's outputs for every row of a loader, in eval mode."""
-    rows, logits, embeddings = [], [], []
-    loss_sum = count_sum = 0.0
+) -> Iterator[Outputs]:
+    """What a model says of each batch of a loader, in eval mode; nothing is kept.
+
+    A batch that does not fit into memory comes in parts. `loss` takes in those that have targets.
+    """
+    model.eval()
     done = 0
-    for batch, scores, embedding in iterate(model, batches, compute, embed=embed, limit=limit):
-        rows.append(batch.rows.cpu().numpy())
-        logits.append(scores.cpu().numpy())
-        if embedding is not None:
-            embeddings.append(embedding.cpu().numpy())
-        if criterion is not None and batch.targets is not None:
-            # Python's floats: the logits came to the CPU already, and not every device has float64.
-            loss_sum += float(criterion.sum(scores, batch.targets))
-            count_sum += float(criterion.count(batch.targets))
-        done += len(batch.rows)
+
+    @torch.inference_mode()
+    def forward(batch: Batch) -> Outputs:
+        batch = batch.to(compute.device, non_blocking=True)
+        with compute.autocast():
+            embedding = model.embed(batch.inputs).float()
+        logits = model.last_layer(embedding)
+        found = Outputs(batch.rows.numpy(), logits.cpu().numpy(), embedding.cpu().numpy() if embed else None)
+        if loss is not None and batch.targets is not None:
+            loss.add(logits, batch.targets)
+        return found
+
+    for _, found in each_piece(batches, forward, limit or RowLimit()):
+        done += len(found)
         if progress is not None:
             progress(done, total)
-    width = model.last_layer.in_features
+        yield found
+
+
+def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:
+    """All of them as one, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Outputs.nothing(model)
+    embeddings = [part.embeddings for part in parts if part.embeddings is not None]
     return Outputs(
-        rows=np.concatenate(rows) if rows else np.zeros(0, np.int64),
-        logits=np.concatenate(logits) if logits else np.zeros((0, model.last_layer.out_features), np.float32),
-        embeddings=(np.concatenate(embeddings) if embeddings else np.zeros((0, width), np.float32)) if embed else None,
-        loss=loss_sum / count_sum if count_sum else None,
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate(embeddings) if embeddings else None,
     )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    chances = logits.astype(np.float64)
+    chances -= chances.max(axis=1, keepdims=True)
+    np.exp(chances, out=chances)
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances
 
 
 def predicted_numbers(logits: np.ndarray, labels: NumberLabels) -> np.ndarray:
@@ -115,8 +143,8 @@ def predicted_numbers(logits: np.ndarray, labels: NumberLabels) -> np.ndarray:
     return labels.restore(logits[:, 0].astype(np.float64))
 
 
-def score(outputs: Outputs, truth: np.ndarray, labels: Labels) -> dict[str, Any]:
-    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), `loss` included.
+def score(outputs: Outputs, truth: np.ndarray, labels: Labels, loss: float | None = None) -> dict[str, Any]:
+    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), and `loss` if known.
 
     Raises TrainingError when an output is not finite: no metric is defined then.
     """
@@ -131,4 +159,4 @@ def score(outputs: Outputs, truth: np.ndarray, labels: Labels) -> dict[str, Any]
         metrics = classification_metrics(truth, probabilities(outputs.logits), labels)
     else:
         metrics = regression_metrics(truth, predicted_numbers(outputs.logits, labels))
-    return {"loss": outputs.loss, **metrics} if outputs.loss is not None else metrics
+    return {"loss": loss, **metrics} if loss is not None else metrics

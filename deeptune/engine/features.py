@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -47,14 +47,14 @@ def rows_at_once(device: torch.device) -> int:
 class FeatureLoader:
     """Yields batches of stored features, or of images' boundaries, in the order that a `Loader` of the same rows would.
 
-    `targets` belong to `rows` (int64, ascending). With several tables, epoch e reads the e-th, from the first again
-    after the last.
+    `targets`, if there are any, belong to `rows` (int64, ascending). With several tables, epoch e reads the e-th, from
+    the first again after the last.
     """
 
     def __init__(
         self,
-        tables: list[Table],
-        targets: np.ndarray,
+        tables: Sequence[Table],
+        targets: np.ndarray | None,
         rows: np.ndarray,
         *,
         batch_size: int,
@@ -64,8 +64,10 @@ class FeatureLoader:
     ) -> None:
         self.boundary = boundary
         self.tables, self.rows = tables, torch.from_numpy(np.asarray(rows, np.int64))
-        whole = np.issubdtype(targets.dtype, np.integer)
-        self.targets = torch.from_numpy(targets.astype(np.int64 if whole else np.float32))
+        self.targets: Tensor | None = None
+        if targets is not None:
+            whole = np.issubdtype(targets.dtype, np.integer)
+            self.targets = torch.from_numpy(targets.astype(np.int64 if whole else np.float32))
         self.shuffle, self.seed = shuffle, seed
         self.epoch = self.skip = 0
         self._places = [table.places(rows) for table in tables]
@@ -87,7 +89,8 @@ class FeatureLoader:
                 inputs = {"features": torch.from_numpy(found)}
             else:
                 inputs = {"boundary": self.boundary.maps(found)}
-            yield Batch(inputs, self.targets[picked], self.rows[picked])
+            targets = None if self.targets is None else self.targets[picked]
+            yield Batch(inputs, targets, self.rows[picked])
 
 
 @dataclass(frozen=True)

@@ -2,100 +2,116 @@
 
 from __future__ import annotations
 
-import functools
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from deeptune.data.plan import DataPlan
 from deeptune.engine import evaluate
+from deeptune.engine.evaluate import MeanLoss, Outputs
 from deeptune.engine.journal import Journal
 from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.record import headline
-from deeptune.engine.tables import embedding_table, prediction_table, write_table
+from deeptune.engine.tables import embedding_file, prediction_file
+from deeptune.engine.windows import windows
 from deeptune.model.build import TunedModel
-from deeptune.runs import RunDirectory
+from deeptune.runs import RunDirectory, write_json
+from deeptune.spec.model import Split
 
 
 def score_splits(
     ready: Prepared,
+    run: RunDirectory,
     model: TunedModel,
-    scored: dict[str, Any],
+    scored: dict[Any, Any],
     criterion: Criterion,
     journal: Journal,
     limit: RowLimit,
-) -> tuple[dict[str, Any], dict[str, evaluate.Outputs]]:
-    """Metrics of val and test, and the outputs of every split that was passed (embeddings with them)."""
+) -> dict[str, Any]:
+    """Write metrics.json of val and test, predictions.parquet of test, and the embeddings of both that are asked for;
+    returns the metrics."""
     metrics: dict[str, Any] = {}
-    outputs: dict[str, evaluate.Outputs] = {}
-    for split in ("val", "test"):
-        rows = ready.plan.splits[split].rows
-        embed = split in ready.spec.embed.splits
-        outputs[split] = evaluate.run(
-            model,
-            scored[split],
-            ready.compute,
-            criterion=criterion,
-            embed=embed,
-            limit=limit,
-            total=len(rows),
-            progress=journal.progress,
-        )
-        if len(rows):
-            metrics[split] = evaluate.score(
-                outputs[split], split_truth(ready.plan, split, outputs[split].rows), ready.plan.labels
-            )
-            journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
-    return metrics, outputs
-
-
-def write_predictions(ready: Prepared, run: RunDirectory, outputs: evaluate.Outputs, journal: Journal) -> None:
-    """predictions.parquet: each test row."""
     plan = ready.plan
-    table = prediction_table(
-        plan.all_rows("test"), outputs, plan.labels, truth=plan.truth("test"), errors=plan.errors("test")
-    )
-    journal.keep(lambda: write_table(table, run.predictions))
+    splits: tuple[Split, ...] = ("val", "test")
+    for split in splits:
+        loss, kept = MeanLoss(criterion), list[Outputs]()
+        _pass_split(ready, run, model, scored[split], split, journal, limit, loss=loss, kept=kept)
+        outputs = evaluate.joined(kept, model)
+        if len(outputs):
+            metrics[split] = evaluate.score(outputs, split_truth(plan, split, outputs.rows), plan.labels, loss.value)
+            journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
+    journal.keep(lambda: write_json(run.metrics, metrics))
+    with prediction_file(
+        run.predictions, plan.labels, truth=plan.truth("test"), errors=plan.errors("test"), keep=journal.keep
+    ) as write:
+        for window in windows([outputs], plan.all_rows("test"), model):
+            write(window)
+    return metrics
 
 
 def embed_splits(
     ready: Prepared,
     run: RunDirectory,
     model: TunedModel,
-    scored: dict[str, Any],
-    outputs: dict[str, evaluate.Outputs],
+    scored: dict[Any, Any],
     journal: Journal,
     limit: RowLimit,
 ) -> None:
-    """embeddings/<split>.parquet of the splits that were asked for."""
+    """embeddings/<split>.parquet of the splits that were asked for and that `score_splits` did not pass."""
+    if "train" in ready.spec.embed.splits:
+        _pass_split(ready, run, model, scored["train"], "train", journal, limit)
+
+
+def _pass_split(
+    ready: Prepared,
+    run: RunDirectory,
+    model: TunedModel,
+    batches: Any,
+    split: Split,
+    journal: Journal,
+    limit: RowLimit,
+    *,
+    loss: MeanLoss | None = None,
+    kept: list[Outputs] | None = None,
+) -> None:
+    """Pass a split once: its embeddings go to their file, if they are asked for, and the other outputs to `kept`."""
     plan = ready.plan
-    for split in ready.spec.embed.splits:
-        data = plan.splits[split]
-        if not len(data.rows):
-            continue
-        if split not in outputs or outputs[split].embeddings is None:
-            outputs[split] = evaluate.run(
-                model,
-                scored[split],
-                ready.compute,
-                embed=True,
-                limit=limit,
-                total=len(data.rows),
-                progress=journal.progress,
+    data = plan.splits[split]
+    embed = split in ready.spec.embed.splits and len(data.rows) > 0
+    found = evaluate.outputs(
+        model,
+        batches,
+        ready.compute,
+        embed=embed,
+        loss=loss,
+        limit=limit,
+        total=len(data.rows),
+        progress=journal.progress,
+    )
+    with ExitStack() as stack:
+        write = None
+        if embed:
+            write = stack.enter_context(
+                embedding_file(
+                    run.embeddings(split),
+                    data.source,
+                    label=plan.label,
+                    leave_out={plan.input},
+                    errors=plan.errors(split),
+                    keep=journal.keep,
+                )
             )
-        table = embedding_table(
-            plan.all_rows(split),
-            outputs[split],
-            data.source,
-            label=plan.label,
-            leave_out={plan.input},
-            errors=plan.errors(split),
-        )
-        journal.keep(functools.partial(write_table, table, run.embeddings(split)))
+        for window in windows(found, plan.all_rows(split), model, embed=embed):
+            if write is not None:
+                write(window)
+            if kept is not None:
+                kept.append(window.outputs.without_embeddings())
 
 
 def split_truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:
+    """The targets of some rows of a split."""
     data = plan.splits[split]
     return data.targets[np.searchsorted(data.rows, rows)]

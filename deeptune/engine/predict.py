@@ -1,35 +1,40 @@
-"""Use a finished run, or a plain backbone, on other files."""
+"""Use a finished run, or a plain backbone, on other files, whatever number of rows these have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
-from deeptune.data.entries import Cache
+from deeptune.data.cache import FeatureCache
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
 from deeptune.data.plan import BadSample, read_targets, resolve_columns
-from deeptune.data.samples import open_samples
+from deeptune.data.samples import Images, Texts, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import evaluate
 from deeptune.engine.device import Compute, choose_compute
-from deeptune.engine.evaluate import Outputs, Progress
+from deeptune.engine.evaluate import MeanLoss, Progress, Scorer
+from deeptune.engine.features import FeatureLoader, Frozen, rows_at_once, stored_for_later
 from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.restore import TrainedRun, load_run
-from deeptune.engine.tables import embedding_table, prediction_table
+from deeptune.engine.tables import embedding_file, prediction_file
+from deeptune.engine.windows import Window, windows
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory
 from deeptune.spec.model import BackboneSpec
+
+HEAD_ROWS = 512  # stored features that pass a head at once, at least
 
 
 class NoOutputs(nn.Module):
@@ -52,21 +57,44 @@ class PooledBackbone(nn.Module):
         self.last_layer = NoOutputs(backbone.width)
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self.backbone(inputs)
+        return inputs["features"] if "features" in inputs else self.backbone(inputs)
 
 
 @dataclass(frozen=True)
-class Applied:
-    """A model's outputs for a file: every row of the source, and why some rows have none."""
+class Way:
+    """How a file is gone through. `on_bad_sample` is `skip` or `error`; `progress(done, total)` is called now and then;
+    `tell` gets a sentence, as when memory runs out and fewer rows go through at once."""
+
+    batch_size: int | None = None  # by default as in the run
+    on_bad_sample: str = "skip"
+    progress: Progress = lambda done, total: None
+    tell: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file whose samples were looked at: the column that goes in, and why some rows can't be used, by row."""
 
     source: Source
     input: str
-    outputs: Outputs
     errors: dict[int, str]
 
     @property
     def rows(self) -> np.ndarray:
         return np.arange(self.source.num_rows, dtype=np.int64)
+
+    @property
+    def usable(self) -> np.ndarray:
+        return np.setdiff1d(self.rows, np.array(list(self.errors), np.int64), assume_unique=True)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A checked file with its samples, and the cache that holds them and takes their features."""
+
+    file: CheckedFile
+    samples: Images | Texts
+    cache: FeatureCache
 
 
 def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedRun, Compute]:
@@ -75,59 +103,93 @@ def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedRun, Co
     return load_run(run, device=compute.device), compute
 
 
-def apply(
-    model: evaluate.Scorer,
-    backbone: Backbone,
-    source: Source,
-    input: str,
-    modality: str,
-    compute: Compute,
-    *,
-    batch_size: int,
-    embed: bool,
-    on_bad_sample: str = "skip",
-    targets: np.ndarray | None = None,
-    criterion: Criterion | None = None,
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Applied:
-    """Run every usable row of `source` through the model. `targets` (N,) go with all rows; NaN or −1 is no label.
+def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
+    """Write a prediction for every row of a file, with the run's own columns and preprocessing.
 
-    `tell` gets a sentence when memory runs out and fewer rows go through at once. Raises DataError for a sample that
-    can't be used when `on_bad_sample` is `error`.
+    Raises DataError for a sample that can't be used when `way.on_bad_sample` is `error`; so do the others here.
     """
-    rows = np.arange(source.num_rows, dtype=np.int64)
+    with _opened_for(trained, Source.open(data, key="--data"), way) as opened:
+        file = opened.file
+        with prediction_file(output, trained.labels, errors=file.errors) as write:
+            for window in _passing_run(trained, compute, opened, way):
+                write(window)
+    return file
+
+
+def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) -> tuple[CheckedFile, dict[str, Any]]:
+    """The metrics of a run on the rows of a labelled file that could be scored."""
+    source, spec, labels = Source.open(data, key="--data"), trained.spec, trained.labels
+    resolve_columns(source, spec.data.modality, spec.data.input)  # before the labels are read
+    truth = read_targets(source, spec.data.label, labels)
+    targets = labels.standardise(truth).astype(np.float32) if isinstance(labels, NumberLabels) else truth
+    loss = None
+    if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
+        loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
+    with _opened_for(trained, source, way) as opened:
+        file, found = opened.file, _passing_run(trained, compute, opened, way, targets=targets, loss=loss)
+        outputs = evaluate.joined([window.outputs for window in found], trained.model)
+    if not len(outputs):
+        raise DataError("no row of the file can be scored")
+    return file, evaluate.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
+
+
+def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
+    """Write an embedding of a run's model for every row of a file; its label too when the file has such a column."""
+    with _opened_for(trained, Source.open(data, key="--data"), way) as opened:
+        found = _passing_run(trained, compute, opened, way, embed=True)
+        _write_embeddings(found, opened.file, output, trained.spec.data.label)
+    return opened.file
+
+
+def embed_with_backbone(
+    backbone_spec: BackboneSpec,
+    data: str,
+    output: Path,
+    way: Way,
+    *,
+    input: str | None,
+    label: str,
+    device: str = "auto",
+    seed: int = 42,
+) -> CheckedFile:
+    """Pass a file through a plain backbone, without any head: its embeddings are its pooled features."""
+    compute = choose_compute(device)
+    source = Source.open(data, key="--data")
+    modality, input = resolve_columns(source, find(backbone_spec.name).modality, input)
+    backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
+    with _opened(backbone, source, modality, input, way) as opened:
+        found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
+        _write_embeddings(found, opened.file, output, label)
+    return opened.file
+
+
+def _write_embeddings(found: Iterator[Window], file: CheckedFile, output: Path, label: str) -> None:
+    present = label if label in file.source.column_names else None
+    with embedding_file(output, file.source, label=present, leave_out={file.input}, errors=file.errors) as write:
+        for window in found:
+            write(window)
+
+
+def _opened_for(trained: TrainedRun, source: Source, way: Way) -> AbstractContextManager[_Opened]:
+    data = trained.spec.data
+    return _opened(trained.model.backbone, source, data.modality, data.input, way)
+
+
+@contextmanager
+def _opened(
+    backbone: Backbone, source: Source, modality: str | None, input: str | None, way: Way
+) -> Iterator[_Opened]:
+    """Decode or tokenise a file's samples, or find them in the cache, and list those that can't be used."""
+    _, input = resolve_columns(source, modality, input)
     assert backbone.preprocessing is not None
-    with Cache(tell) as cache:
-        samples = open_samples(source, input, backbone.preprocessing, cache=cache, progress=progress)
-        bad = samples.bad(rows)
-        if bad and on_bad_sample == "error":
+    with FeatureCache(way.tell) as cache:
+        samples = open_samples(source, input, backbone.preprocessing, cache=cache, progress=way.progress)
+        bad = samples.bad(np.arange(source.num_rows))
+        if bad and way.on_bad_sample == "error":
             raise DataError(
                 _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
             )
-        errors = {sample.row: sample.reason for sample in bad}
-        good = rows[~np.isin(rows, list(errors))] if errors else rows
-        loader = make_loader(
-            samples,
-            good,
-            targets=None if targets is None else targets[good],
-            batch_size=batch_size,
-            shuffle=False,
-            seed=0,
-            pin_memory=compute.device.type == "cuda",
-            by_length=True,
-        )
-        outputs = evaluate.run(
-            model,
-            loader,
-            compute,
-            criterion=criterion,
-            embed=embed,
-            limit=RowLimit(tell),
-            total=len(good),
-            progress=progress,
-        )
-    return Applied(source, input, outputs, errors)
+        yield _Opened(CheckedFile(source, input, {sample.row: sample.reason for sample in bad}), samples, cache)
 
 
 def _listing(bad: list[BadSample], source: Source) -> str:
@@ -136,88 +198,61 @@ def _listing(bad: list[BadSample], source: Source) -> str:
     return f"{len(bad):,} of {source.num_rows:,} samples cannot be used:\n{lines}{more}"
 
 
-def apply_run(
+def _passing_run(
     trained: TrainedRun,
     compute: Compute,
-    data: str,
+    opened: _Opened,
+    way: Way,
     *,
-    embed: bool,
-    labelled: bool,
-    batch_size: int | None = None,
-    on_bad_sample: str = "skip",
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> tuple[Applied, np.ndarray | None]:
-    """A run's model over another file with the run's own columns and preprocessing; the truth too when `labelled`."""
-    source = Source.open(data, key="--data")
-    spec = trained.spec
-    modality, column = resolve_columns(source, spec.data.modality, spec.data.input)
-    truth = criterion = targets = None
-    if labelled:
-        truth = read_targets(source, spec.data.label, trained.labels)
-        targets = truth
-        if isinstance(trained.labels, NumberLabels):
-            targets = trained.labels.standardise(truth).astype(np.float32)
-        if (
-            spec.train.class_weights == "none"
-        ):  # the weights came from the training rows: no loss rather than another one
-            criterion = Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing)
-    applied = apply(
-        trained.model,
-        trained.model.backbone,
-        source,
-        column,
-        modality,
-        compute,
-        batch_size=batch_size or int(spec.train.batch_size),
-        embed=embed,
-        on_bad_sample=on_bad_sample,
-        targets=targets,
-        criterion=criterion,
-        progress=progress,
-        tell=tell,
-    )
-    return applied, truth
-
-
-def predictions(trained: TrainedRun, applied: Applied) -> pa.Table:
-    return prediction_table(applied.rows, applied.outputs, trained.labels, errors=applied.errors)
-
-
-def metrics(trained: TrainedRun, applied: Applied, truth: np.ndarray) -> dict[str, Any]:
-    """The metrics of the rows that could be scored."""
-    if not len(applied.outputs.rows):
-        raise DataError("no row of the file can be scored")
-    return evaluate.score(applied.outputs, truth[applied.outputs.rows], trained.labels)
-
-
-def embeddings(applied: Applied, *, label: str) -> pa.Table:
-    """The embeddings of a file's rows; `label` is shown when the file has such a column."""
-    present = label if label in applied.source.column_names else None
-    return embedding_table(
-        applied.rows, applied.outputs, applied.source, label=present, leave_out={applied.input}, errors=applied.errors
+    embed: bool = False,
+    targets: np.ndarray | None = None,
+    loss: MeanLoss | None = None,
+) -> Iterator[Window]:
+    model = trained.model
+    way = way if way.batch_size else replace(way, batch_size=int(trained.spec.train.batch_size))
+    return _passing(
+        model, model.backbone, compute, opened, way, frozen=model.frozen, embed=embed, targets=targets, loss=loss
     )
 
 
-def embed_with_backbone(
-    backbone_spec: BackboneSpec,
-    data: str,
+def _passing(
+    model: Scorer,
+    backbone: Backbone,
+    compute: Compute,
+    opened: _Opened,
+    way: Way,
     *,
-    input: str | None,
-    device: str = "auto",
-    batch_size: int = 32,
-    seed: int = 42,
-    on_bad_sample: str = "skip",
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Applied:
-    """Pass a file through a plain backbone, without any head: its embeddings are its pooled features."""
-    compute = choose_compute(device)
-    info = find(backbone_spec.name)
-    source = Source.open(data, key="--data")
-    modality, column = resolve_columns(source, info.modality, input)
-    backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
-    return apply(
-        PooledBackbone(backbone), backbone, source, column, modality, compute,
-        batch_size=batch_size, embed=True, on_bad_sample=on_bad_sample, progress=progress, tell=tell,
-    )  # fmt: skip
+    frozen: bool,
+    embed: bool = False,
+    targets: np.ndarray | None = None,
+    loss: MeanLoss | None = None,
+) -> Iterator[Window]:
+    """What a model says of every row of a file. `targets`, for `loss`, are one for each.
+
+    The features of a `frozen` backbone are read from the cache, or stored there.
+    """
+    file, limit, cuda = opened.file, RowLimit(way.tell), compute.device.type == "cuda"
+    rows = file.usable
+    targets = None if targets is None else targets[rows]
+    table = None
+    if frozen:
+        how = Frozen(backbone, compute, file.input, {file.source: opened.samples})
+        table = stored_for_later(how, file.source, frozenset(file.errors), opened.cache, way.progress, limit)
+    batches: Any
+    if table is not None:
+        size = max(way.batch_size or 0, HEAD_ROWS)
+        batches = FeatureLoader([table], targets, rows, batch_size=size, shuffle=False, seed=0)
+    else:
+        batches = make_loader(
+            opened.samples,
+            rows,
+            targets=targets,
+            batch_size=way.batch_size or rows_at_once(compute.device),
+            pin_memory=cuda,
+            by_length=True,
+            pad_multiple=8 if cuda else 1,
+        )
+    found = evaluate.outputs(
+        model, batches, compute, embed=embed, loss=loss, limit=limit, total=len(rows), progress=way.progress
+    )
+    return windows(found, file.rows, model, embed=embed)

@@ -1,9 +1,13 @@
-"""Predictions and embeddings as Parquet: one row for each source row, in the source's order."""
+"""Predictions and embeddings as Parquet: one row for each source row, in the source's order, written as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +16,12 @@ import pyarrow.parquet as pq
 
 from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.source import Source
-from deeptune.engine.evaluate import Outputs, predicted_numbers, probabilities
-from deeptune.runs.files import replacing
+from deeptune.engine.evaluate import predicted_numbers, probabilities
+from deeptune.engine.windows import Window
+from deeptune.runs.files import replacing, storage_errors
+
+Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: Journal.keep
+WriteWindow = Callable[[Window], None]
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -22,93 +30,219 @@ def write_table(table: pa.Table, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def prediction_table(
-    rows: np.ndarray,
-    outputs: Outputs,
+def once(write: Callable[[], None]) -> None:
+    """No second try for a write that fails."""
+    write()
+
+
+@contextmanager
+def prediction_file(
+    path: Path,
     labels: Labels,
     *,
     truth: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
-) -> pa.Table:
-    """A row for each of `rows` (ascending): `row`, `truth` when known, `prediction` in the label's own value and,
-    for classification, `probabilities` (in the order of labels.json) and `confidence`.
+    keep: Keep = once,
+) -> Iterator[WriteWindow]:
+    """Write predictions, a window after the other: `row`, `truth` when known, `prediction` in the label's own value
+    and, for classification, `probabilities` (in the order of labels.json) and `confidence`.
 
-    `truth` is a target for each of `rows`; −1 or NaN, for a label that is not known, becomes null. `errors` says, in
+    `truth` is a target for each of the rows; −1 or NaN, for a label that is not known, becomes null. `errors` says, in
     a column `error`, why a row has nulls (the model never saw it), or what an empty sample gave (it saw that instead).
     """
-    place, seen = _placement(rows, outputs)
-    columns: dict[str, pa.Array] = {"row": pa.array(rows, pa.int64())}
-    if isinstance(labels, ClassLabels):
-        chances = probabilities(outputs.logits)
-        top = chances.argmax(axis=1) if len(chances) else np.zeros(0, np.int64)
-        if truth is not None:
-            columns["truth"] = _masked(labels.decode_all(np.maximum(truth, 0)), truth >= 0)
-        columns["prediction"] = _masked(labels.decode_all(_gather(top, place)), seen)
-        columns["probabilities"] = _lists(chances, place, seen)
-        columns["confidence"] = pa.array(
-            _gather(chances.max(axis=1) if len(chances) else np.zeros(0), place), mask=~seen
-        )
-    else:
-        if truth is not None:
-            columns["truth"] = pa.array(truth, pa.float64(), mask=np.isnan(truth))
-        columns["prediction"] = pa.array(_gather(predicted_numbers(outputs.logits, labels), place), mask=~seen)
-    return _with_errors(pa.table(columns), rows, errors)
+    with _table_file(path, keep) as write:
+
+        def write_window(window: Window) -> None:
+            known = None if truth is None else truth[window.places]
+            write(_with_errors(_predictions(window, labels, known), window.rows, errors))
+
+        yield write_window
 
 
-def embedding_table(
-    rows: np.ndarray,
-    outputs: Outputs,
+@contextmanager
+def embedding_file(
+    path: Path,
     source: Source,
     *,
     label: str | None,
     leave_out: set[str],
     errors: Mapping[int, str] | None = None,
-) -> pa.Table:
-    """`row`, `label` (as in the source), `embedding` (fixed-size list of float32), then the kept columns.
+    keep: Keep = once,
+) -> Iterator[WriteWindow]:
+    """Write embeddings, a window after the other: `row`, `label` (as in the source), `embedding` (fixed-size list of
+    float32), then the kept columns, which are read in step. `errors` are told as in `prediction_file`."""
+    ours = ("row", "label", "embedding", "error")
+    names = {
+        name: f"{name}_in_source" if name in ours else name
+        for name in source.column_names
+        if name not in leave_out and name != label
+    }
+    columns = InStep(source, [*names, *([] if label is None else [label])])
+    with _table_file(path, keep) as write:
 
-    `rows` are ascending; `errors` are told as in `prediction_table`.
+        def write_window(window: Window) -> None:
+            found = columns.take(window.rows)
+            known = {} if label is None else {"label": found[label]}
+            kept = {shown: found[name] for name, shown in names.items()}
+            table = {"row": pa.array(window.rows, pa.int64()), **known, "embedding": _embeddings(window), **kept}
+            write(_with_errors(pa.table(table), window.rows, errors))
+
+        yield write_window
+        source.require_unchanged()
+
+
+class InStep:
+    """Columns of a source, read once from the first row to the last, in step with who asks for rows."""
+
+    def __init__(self, source: Source, names: list[str]) -> None:
+        self._chunks = source.chunks(names) if names else iter(())
+        self._names = names
+        self._start = 0  # the row that `_here` starts at
+        self._here: pa.RecordBatch | None = None
+
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """The values at `rows` (int64, ascending), all of which come after those that were asked for before."""
+        if not self._names:
+            return pa.table({})
+        if self._here is None:
+            self._here = next(self._chunks)
+        parts = []
+        while len(rows):
+            inside = int(np.searchsorted(rows, self._start + len(self._here)))
+            if inside:
+                parts.append(self._here.take(pa.array(rows[:inside] - self._start)))
+                rows = rows[inside:]
+            else:
+                self._start += len(self._here)
+                self._here = next(self._chunks)
+        return pa.Table.from_batches(parts, self._here.schema)
+
+
+# Writing in pieces.
+
+
+class _PatientFile(io.RawIOBase):
+    """A new file in which each write is done by `keep`. `name` is what errors call it."""
+
+    def __init__(self, path: Path, name: Path, keep: Keep) -> None:
+        self._file, self._name, self._keep = path.open("wb", buffering=0), name, keep
+        self._written = 0
+        self._abandoned = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, content: Any) -> int:
+        left = memoryview(content).cast("B")
+        size = len(left)
+
+        def write_some() -> None:
+            nonlocal left
+            with storage_errors(self._name):
+                while left:
+                    left = left[self._file.write(left) :]
+
+        if not self._abandoned:
+            self._keep(write_some)
+        self._written += size
+        return size
+
+    def abandon(self) -> None:
+        """Nothing more is written: what there is will be removed."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        def sync() -> None:
+            with storage_errors(self._name):
+                os.fsync(self._file.fileno())
+
+        if not self._file.closed:
+            try:
+                if not self._abandoned:
+                    self._keep(sync)  # some file systems find only now that they are full
+            finally:
+                self._file.close()
+        super().close()
+
+
+@contextmanager
+def _table_file(path: Path, keep: Keep) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a Parquet file of which each table becomes a row group; a reader sees all of it or nothing.
+
+    One table has to be written at least. Raises CheckpointError when it can't be written.
     """
-    assert outputs.embeddings is not None
-    place, seen = _placement(rows, outputs)
-    width = outputs.embeddings.shape[1]
-    gathered = _gather(outputs.embeddings, place).astype(np.float32, copy=False)
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {"row": pa.array(rows, pa.int64())}
-    if label is not None:
-        columns["label"] = source.take(label, rows)
-    columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(gathered.reshape(-1)), width, mask=pa.array(~seen) if not seen.all() else None
-    )
-    for name in source.column_names:
-        if name not in leave_out and name != label:
-            kept = f"{name}_in_source" if name in ("row", "label", "embedding", "error") else name
-            columns[kept] = source.take(name, rows)
-    return _with_errors(pa.table(columns), rows, errors)
+    with replacing(path) as temporary, _PatientFile(temporary, path, keep) as file:
+        writer: pq.ParquetWriter | None = None
+
+        def write(table: pa.Table) -> None:
+            nonlocal writer
+            if writer is None:
+                # No two numbers of an embedding are alike: to look for a dictionary takes twice the time and more room.
+                repeated = [field.name for field in table.schema if not isinstance(field.type, _LISTS)]
+                writer = pq.ParquetWriter(file, table.schema, use_dictionary=repeated)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+        try:
+            yield write
+        except BaseException:
+            file.abandon()
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
 
 
-def _placement(rows: np.ndarray, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `rows`: its place in the outputs (0 when absent), and whether it is there."""
-    order = np.argsort(outputs.rows, kind="stable")
-    place = np.searchsorted(outputs.rows, rows, sorter=order)
-    inside = place < len(order)
-    place = order[np.where(inside, place, 0)] if len(order) else np.zeros(len(rows), np.int64)
-    seen = inside & (outputs.rows[place] == rows) if len(order) else np.zeros(len(rows), bool)
-    return place, seen
+# Columns of a window.
+
+_LISTS = (pa.ListType, pa.FixedSizeListType)
 
 
-def _gather(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    return values[place] if len(values) else np.zeros((len(place), *values.shape[1:]), values.dtype)
+def _predictions(window: Window, labels: Labels, truth: np.ndarray | None) -> pa.Table:
+    outputs, seen = window.outputs, window.seen
+    columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}
+    if isinstance(labels, ClassLabels):
+        chances = probabilities(outputs.logits)
+        if truth is not None:
+            columns["truth"] = _masked(labels.decode_all(np.maximum(truth, 0)), truth >= 0)
+        columns["prediction"] = _masked(labels.decode_all(_spread(chances.argmax(axis=1), seen)), seen)
+        columns["probabilities"] = _lists(chances, seen)
+        columns["confidence"] = pa.array(_spread(chances.max(axis=1), seen), mask=~seen)
+    else:
+        if truth is not None:
+            columns["truth"] = pa.array(truth, pa.float64(), mask=np.isnan(truth))
+        columns["prediction"] = pa.array(_spread(predicted_numbers(outputs.logits, labels), seen), mask=~seen)
+    return pa.table(columns)
+
+
+def _embeddings(window: Window) -> pa.Array:
+    """A fixed-size list of float32 per row, null where the model did not see it."""
+    found, seen = window.outputs.embeddings, window.seen
+    assert found is not None
+    spread = _spread(found, seen)
+    mask = None if seen.all() else pa.array(~seen)
+    return pa.FixedSizeListArray.from_arrays(pa.array(spread.reshape(-1)), found.shape[1], mask=mask)
+
+
+def _spread(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A value for each row: the next of `values` where the row was seen, else zeros."""
+    if seen.all():
+        return values
+    spread = np.zeros((len(seen), *values.shape[1:]), values.dtype)
+    spread[seen] = values
+    return spread
 
 
 def _masked(values: pa.Array, seen: np.ndarray) -> pa.Array:
     return pc.if_else(pa.array(seen), values, pa.scalar(None, values.type))
 
 
-def _lists(values: np.ndarray, place: np.ndarray, seen: np.ndarray) -> pa.Array:
-    """A list<double> per row, null where nothing was seen."""
-    width = values.shape[1]
-    offsets = np.concatenate([[0], np.cumsum(np.where(seen, width, 0))]).astype(np.int32)
-    flat = values[place[seen]].reshape(-1)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), mask=pa.array(~seen))
+def _lists(values: np.ndarray, seen: np.ndarray) -> pa.Array:
+    """A list<double> per row: the next of `values` where the row was seen, else null."""
+    offsets = np.concatenate([[0], np.cumsum(np.where(seen, values.shape[1], 0))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)), mask=pa.array(~seen))
 
 
 def _with_errors(table: pa.Table, rows: np.ndarray, errors: Mapping[int, str] | None) -> pa.Table:

@@ -19,12 +19,13 @@ from deeptune.data.plan import SplitData
 from deeptune.engine import evaluate
 from deeptune.engine.boundary import TextBoundaryLoader
 from deeptune.engine.device import memory_in_use, seed_everything
+from deeptune.engine.evaluate import MeanLoss
 from deeptune.engine.features import FeatureLoader, Stored, passed, store_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
 from deeptune.engine.memory import RowLimit
 from deeptune.engine.optim import Criterion
-from deeptune.engine.outputs import embed_splits, score_splits, split_truth, write_predictions
+from deeptune.engine.outputs import embed_splits, score_splits, split_truth
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
 from deeptune.engine.record import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
@@ -153,12 +154,11 @@ def _execute(
     history.best = replace(history.best, **read_manifest(run.best)["best"])
 
     journal.phase("test")
-    metrics, outputs = score_splits(ready, model, scored, criterion, journal, limit)
-    journal.keep(lambda: write_json(run.metrics, metrics))
-    write_predictions(ready, run, outputs["test"], journal)
+    metrics = score_splits(ready, run, model, scored, criterion, journal, limit)
+
     if spec.embed.splits:
         journal.phase("embed")
-        embed_splits(ready, run, model, scored, outputs, journal, limit)
+        embed_splits(ready, run, model, scored, journal, limit)
 
     result = run_result(ready, run, history, metrics, model, clock, journal)
     journal.keep(lambda: write_json(run.result, result))
@@ -231,19 +231,16 @@ def _fit(
         journal.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 
     def validate() -> dict[str, Any]:
-        outputs = evaluate.run(
-            model,
-            val,
-            ready.compute,
-            criterion=criterion,
-            limit=limit,
-            progress=lambda done, total: journal.stop.check(),
+        loss = MeanLoss(criterion)
+        found = evaluate.outputs(
+            model, val, ready.compute, loss=loss, limit=limit, progress=lambda done, total: journal.stop.check()
         )
+        outputs = evaluate.joined(list(found), model)
         if not np.isfinite(outputs.logits).all():
             broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
             journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
             return {"loss": math.nan}
-        scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels)
+        scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
         return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
 
     return fit(

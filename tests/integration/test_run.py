@@ -160,14 +160,15 @@ def test_metrics_of_numbers_are_scikit_learns_in_the_original_unit(finished, mod
 
 
 @pytest.mark.parametrize(("modality", "method", "task"), CASES)
-def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(finished, modality, method, task):
+def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
+    finished, modality, method, task, tmp_path, monkeypatch
+):
     """A model built from nothing but the run directory, over the source again: the same numbers, in order."""
     directory = finished(modality, method, task)
-    trained = load_run(directory, device=CPU)
-    applied, _ = predict.apply_run(
-        trained, predict.choose_compute("cpu"), trained.spec.data.path, embed=True, labelled=False
-    )
-    again = predict.predictions(trained, applied)
+    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")  # with no help from what the run stored
+    trained, compute = predict.open_run(directory, device="cpu")
+    predict.predict_file(trained, compute, trained.spec.data.path, tmp_path / "predictions.parquet", predict.Way())
+    again = pq.read_table(tmp_path / "predictions.parquet")
     written = pq.read_table(directory.predictions)
     rows = written["row"].to_numpy()
     assert again["row"].to_pylist() == list(range(again.num_rows))
@@ -177,7 +178,8 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(finish
     else:
         spread = np.std(written["truth"].to_numpy())
         assert np.allclose(again["prediction"].to_numpy()[rows], written["prediction"].to_numpy(), atol=1e-4 * spread)
-    embeddings = predict.embeddings(applied, label=trained.spec.data.label)
+    predict.embed_file(trained, compute, trained.spec.data.path, tmp_path / "embeddings.parquet", predict.Way())
+    embeddings = pq.read_table(tmp_path / "embeddings.parquet")
     for split in ("train", "val", "test"):
         stored = pq.read_table(directory.embeddings(split))
         assert pa.types.is_fixed_size_list(stored.schema.field("embedding").type)
@@ -236,8 +238,7 @@ def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tm
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
     trained = load_run(directory, device=CPU)
-    applied, truth = predict.apply_run(trained, predict.choose_compute("cpu"), str(file), embed=False, labelled=True)
-    found = predict.metrics(trained, applied, truth)
+    _, found = predict.evaluate_file(trained, predict.choose_compute("cpu"), str(file), predict.Way())
     expected = json.loads(directory.metrics.read_text())["test"]
     for name in ("accuracy", "macro_f1", "n"):
         assert found[name] == pytest.approx(expected[name])

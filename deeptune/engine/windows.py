@@ -1,0 +1,79 @@
+"""Outputs in the order of the rows, a window at a time: what is written to a file is never in memory as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeptune.data.order import WINDOW
+from deeptune.engine.evaluate import Outputs, Scorer, joined
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some consecutive ones of the rows that a file is about, and the outputs of those that the model saw.
+
+    rows: int64 (n,), ascending; `start` is the place of the first. `outputs` are in the order of the rows too.
+    """
+
+    start: int
+    rows: np.ndarray
+    outputs: Outputs
+
+    @property
+    def places(self) -> slice:
+        return slice(self.start, self.start + len(self.rows))
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which of the rows the model saw, bool (n,)."""
+        return np.isin(self.rows, self.outputs.rows, assume_unique=True)
+
+
+def windows(
+    found: Iterable[Outputs], rows: np.ndarray, model: Scorer, *, embed: bool = False, size: int = WINDOW
+) -> Iterator[Window]:
+    """What a model says of `rows` (int64, ascending), at most `size` at a time; there is one window at least.
+
+    `found` may leave out rows. The k-th `size` of its rows come together, in any order, before the next: as they do in
+    a loader that is not shuffled. What is held is one window.
+    """
+    start = 0
+    for outputs in _in_order(found, model, size):
+        end = int(np.searchsorted(rows, outputs.rows[-1], side="right"))
+        yield from _cover(rows, start, end, outputs, size)
+        start = end
+    yield from _cover(rows, start, max(len(rows), 1), Outputs.nothing(model, embed=embed), size)
+
+
+def _cover(rows: np.ndarray, start: int, end: int, outputs: Outputs, size: int) -> Iterator[Window]:
+    """The rows from place `start` to `end`: a window, or several where the model saw few of them."""
+    for first in range(start, end, size):
+        some = rows[first : min(first + size, end)]
+        inside = slice(*np.searchsorted(outputs.rows, [some[0], some[-1] + 1])) if len(some) else slice(0)
+        yield Window(first, some, outputs.at(inside))
+
+
+def _in_order(found: Iterable[Outputs], model: Scorer, size: int) -> Iterator[Outputs]:
+    """The same in parts of `size`, each sorted by row."""
+    waiting: list[Outputs] = []
+    count = 0
+    for outputs in found:
+        while count + len(outputs) >= size:
+            waiting.append(outputs.at(slice(size - count)))
+            outputs = outputs.at(slice(size - count, None))
+            yield _sorted(joined(waiting, model))
+            waiting, count = [], 0
+        if len(outputs):
+            waiting.append(outputs)
+            count += len(outputs)
+    if waiting:
+        yield _sorted(joined(waiting, model))
+
+
+def _sorted(outputs: Outputs) -> Outputs:
+    if (np.diff(outputs.rows) > 0).all():
+        return outputs
+    return outputs.at(np.argsort(outputs.rows))
