@@ -137,7 +137,7 @@ class Source:
 
     def take(self, name: str, rows: np.ndarray) -> pa.ChunkedArray:
         """A column's values at `rows` (int64), in that order: the whole column passes where it is large."""
-        if name in self._columns or self.claimed_bytes <= SMALL:
+        if self.holds(name):
             return self.column(name).take(pa.array(rows, pa.int64()))
         wanted, place = np.unique(rows, return_inverse=True)
         parts = [pa.array([], _takeable(self.schema.field(name).type))]
@@ -146,6 +146,15 @@ class Source:
             if first < last:
                 parts.append(values.take(pa.array(wanted[first:last] - start)))
         return pa.chunked_array([pa.concat_arrays(parts)]).take(pa.array(place))
+
+    def holds(self, name: str) -> bool:
+        """Whether a column is in memory as a whole, or is when it is asked for, as it is small."""
+        return name in self._columns or self.claimed_bytes <= SMALL
+
+    def require_unchanged(self) -> None:
+        """Raise DataError when a file is no longer the one that was opened."""
+        for file in self.files:
+            self._require_unchanged(file)
 
     def locate(self, row: int) -> tuple[Path, int]:
         """The file that holds a row, and the row's number in that file."""

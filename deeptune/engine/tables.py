@@ -77,35 +77,34 @@ def embedding_file(
         for name in source.column_names
         if name not in leave_out and name != label
     }
-    columns = InStep(source, [*names, *([] if label is None else [label])])
+    columns = {name: InStep(source, name) for name in [*names, *([] if label is None else [label])]}
     with _table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
-            found = columns.take(window.rows)
+            found = {name: column.take(window.rows) for name, column in columns.items()}
             known = {} if label is None else {"label": found[label]}
             kept = {shown: found[name] for name, shown in names.items()}
             table = {"row": pa.array(window.rows, pa.int64()), **known, "embedding": _embeddings(window), **kept}
             write(_with_errors(pa.table(table), window.rows, errors))
 
         yield write_window
-        source.require_unchanged()
+        if not all(map(source.holds, columns)):
+            source.require_unchanged()
 
 
 class InStep:
-    """Columns of a source, read once from the first row to the last, in step with who asks for rows."""
+    """A column of a source, read once from the first row to the last, in step with who asks for rows; one that the
+    source holds is not read again."""
 
-    def __init__(self, source: Source, names: list[str]) -> None:
-        self._chunks = source.chunks(names) if names else iter(())
-        self._names = names
-        self._start = 0  # the row that `_here` starts at
-        self._here: pa.RecordBatch | None = None
+    def __init__(self, source: Source, name: str) -> None:
+        self._source, self._name = source, name
+        self._stream = None if source.holds(name) else source.stream(name)
+        self._start, self._here = 0, pa.array([])  # the piece that was read last, and its first row
 
-    def take(self, rows: np.ndarray) -> pa.Table:
+    def take(self, rows: np.ndarray) -> pa.ChunkedArray:
         """The values at `rows` (int64, ascending), all of which come after those that were asked for before."""
-        if not self._names:
-            return pa.table({})
-        if self._here is None:
-            self._here = next(self._chunks)
+        if self._stream is None or not len(rows):
+            return self._source.take(self._name, rows)
         parts = []
         while len(rows):
             inside = int(np.searchsorted(rows, self._start + len(self._here)))
@@ -113,9 +112,8 @@ class InStep:
                 parts.append(self._here.take(pa.array(rows[:inside] - self._start)))
                 rows = rows[inside:]
             else:
-                self._start += len(self._here)
-                self._here = next(self._chunks)
-        return pa.Table.from_batches(parts, self._here.schema)
+                self._start, self._here = next(self._stream)
+        return pa.chunked_array(parts)
 
 
 # Writing in pieces.

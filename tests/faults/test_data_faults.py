@@ -524,8 +524,9 @@ def test_a_file_that_changes_between_training_and_embedding_is_not_mixed_in(tmp_
     assert "`deeptune resume`" in run.error.hint
     assert run.result["error"] == {"title": "data error", "message": run.error.message, "hint": run.error.hint}
     assert read_events(run.directory.events)[-1]["state"] == "failed"
-    assert run.directory.predictions.exists()  # what was made of the file as it was stays
-    assert not list(run.directory.path.glob("embeddings/*"))
+    for made in (run.directory.predictions, run.directory.embeddings("test")):
+        assert made.exists()  # what was made of the file as it was stays
+    assert not run.directory.embeddings("train").exists()
 
 
 def test_a_file_that_changes_when_all_of_it_was_read_costs_nothing(tmp_path, in_phase, finished):

@@ -20,7 +20,7 @@ from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.source import Source
-from deeptune.engine import loop, sampler, train
+from deeptune.engine import loop, sampler, train, verify
 from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import fit
@@ -184,14 +184,14 @@ def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
     alone = new_run(tmp_path, spec_of(epochs=1))
     execute(load_spec(alone.spec), alone)
     run = new_run(tmp_path, spec_of(epochs=1))
-    rebuild = train.rebuild_model
+    rebuild = verify.rebuild_model
 
     def with_little_memory(*arguments, **options):
         model, manifest = rebuild(*arguments, **options)
         model.embed = RunsOut(model, 9)(model.embed)
         return model, manifest
 
-    monkeypatch.setattr(train, "rebuild_model", with_little_memory)
+    monkeypatch.setattr(verify, "rebuild_model", with_little_memory)
     execute(load_spec(run.spec), run)
     assert [w for w in warnings_of(run) if w == "out of memory while passing 16 rows at once: going on with 8"]
     for name in ("predictions.parquet", "embeddings/train.parquet"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ from deeptune.backbones.base import Backbone
 from deeptune.data import entries as entries_module
 from deeptune.data.entries import EntryInfo, key_of
 from deeptune.data.source import Source
-from deeptune.engine import features
+from deeptune.engine import features, predict
 from deeptune.engine.boundary import Boundary
 from deeptune.engine.predict import open_run
 from deeptune.engine.prepare import SPLITS, prepare, split_loader
@@ -452,7 +453,91 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, m
     same_bits(directory, run(spec))
 
 
-# The commands.
+# On other files, and on those of a run.
+
+
+def applied(folder, directory, data, **way) -> tuple[pa.Table, pa.Table, dict]:
+    """What predict, embed and evaluate give."""
+    trained, compute = predict.open_run(directory, device="cpu")
+    predict.predict_file(trained, compute, data, folder / "predictions.parquet", predict.Way(**way))
+    predict.embed_file(trained, compute, data, folder / "embeddings.parquet", predict.Way(**way))
+    _, metrics = predict.evaluate_file(trained, compute, data, predict.Way(**way))
+    return pq.read_table(folder / "predictions.parquet"), pq.read_table(folder / "embeddings.parquet"), metrics
+
+
+def same_outputs(one: tuple[pa.Table, pa.Table, dict], other: tuple[pa.Table, pa.Table, dict]) -> None:
+    for left, right, numbers in zip(one[:2], other[:2], ("probabilities", "embedding"), strict=True):
+        assert left.drop_columns(["confidence", numbers] if "confidence" in left.column_names else numbers).equals(
+            right.drop_columns(["confidence", numbers] if "confidence" in right.column_names else numbers)
+        )
+        assert left[numbers].is_null().equals(right[numbers].is_null())
+        values = [np.array(table[numbers].drop_null().to_pylist()) for table in (left, right)]
+        assert np.abs(values[0] - values[1]).max() < 1e-5
+    assert one[2]["loss"] == pytest.approx(other[2]["loss"], abs=1e-5)
+    assert one[2]["confusion_matrix"] == other[2]["confusion_matrix"]
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_commands_on_the_data_of_a_run_pass_no_row_and_give_its_numbers(
+    request, run, monkeypatch, cache_folder, passed, tmp_path, modality
+):
+    spec = request.getfixturevalue(f"{modality}_spec")(head={"layers": 2, "embedding_size": 8})
+    directory = run(spec)
+    assert passed() == ROWS
+    told: list[str] = []
+    stored = applied(tmp_path, directory, spec.data.path, tell=told.append)
+    assert passed() == 0
+    assert set(told) == {f"the features of all {ROWS} rows were in the cache: no row passes the frozen backbone"}
+    written = pq.read_table(directory.predictions)
+    mine = np.array(stored[0].take(written["row"])["probabilities"].to_pylist())
+    assert np.abs(mine - np.array(written["probabilities"].to_pylist())).max() < 1e-5
+
+    predict.embed_with_backbone(
+        spec.backbone, spec.data.path, tmp_path / "plain.parquet", predict.Way(), input=None, label="labels"
+    )
+    assert passed() == 0
+    online(monkeypatch, cache_folder)
+    recomputed = applied(tmp_path, directory, spec.data.path, tell=told.append, batch_size=BLOCK)
+    assert passed() == 3 * ROWS
+    assert "features are not stored for next time, because" in told[-1]
+    same_outputs(stored, recomputed)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_features_of_another_file_are_stored_for_the_next_command(
+    request, run, monkeypatch, cache_folder, passed, tmp_path, modality
+):
+    spec = request.getfixturevalue(f"{modality}_spec")()
+    directory = run(spec)
+    passed()
+    table = pq.read_table(spec.data.path).slice(10, 105)
+    column = "images" if modality == "image" else "text"
+    values = table[column].to_pylist()
+    values[7] = b"no image" if modality == "image" else ""
+    table = table.set_column(table.column_names.index(column), column, pa.array(values, table[column].type))
+    pq.write_table(table, tmp_path / "new.parquet")
+    cold = applied(tmp_path, directory, str(tmp_path / "new.parquet"))
+    assert passed() == 105
+    assert np.flatnonzero(cold[1]["embedding"].is_null()).tolist() == [7]
+    assert cold[2]["n"] == 104
+    warm = applied(tmp_path, directory, str(tmp_path / "new.parquet"))
+    assert passed() == 0
+    for one, other in zip(cold, warm, strict=True):
+        assert one == other
+    online(monkeypatch, cache_folder)
+    same_outputs(cold, applied(tmp_path, directory, str(tmp_path / "new.parquet")))
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_backbone_that_was_trained_shares_no_features(run, image_spec, passed, tmp_path, method):
+    directory = run(image_spec(tuning={"method": method}, train={"epochs": 1}))
+    passed()
+    applied(tmp_path, directory, image_spec().data.path, batch_size=BLOCK)
+    assert passed() == 3 * ROWS
+    assert entries() == []
+
+
+# The commands of the cache.
 
 
 def test_the_commands_list_and_clear(run, image_spec, command, monkeypatch, tmp_path):
