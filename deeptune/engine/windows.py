@@ -64,16 +64,19 @@ def _in_order(found: Iterable[Outputs], model: Scorer, size: int) -> Iterator[Ou
         while count + len(outputs) >= size:
             waiting.append(outputs.at(slice(size - count)))
             outputs = outputs.at(slice(size - count, None))
-            yield _sorted(joined(waiting, model))
-            waiting, count = [], 0
+            yield _taken(waiting, model)
+            count = 0
         if len(outputs):
             waiting.append(outputs)
             count += len(outputs)
     if waiting:
-        yield _sorted(joined(waiting, model))
+        yield _taken(waiting, model)
 
 
-def _sorted(outputs: Outputs) -> Outputs:
+def _taken(waiting: list[Outputs], model: Scorer) -> Outputs:
+    """All that waited as one, sorted by row; the parts are let go of."""
+    outputs = joined(waiting, model)
+    waiting.clear()
     if (np.diff(outputs.rows) > 0).all():
         return outputs
     return outputs.at(np.argsort(outputs.rows))
