@@ -176,9 +176,7 @@ def _opened_for(trained: TrainedRun, source: Source, way: Way) -> AbstractContex
 
 
 @contextmanager
-def _opened(
-    backbone: Backbone, source: Source, modality: str | None, input: str | None, way: Way
-) -> Iterator[_Opened]:
+def _opened(backbone: Backbone, source: Source, modality: str | None, input: str | None, way: Way) -> Iterator[_Opened]:
     """Decode or tokenise a file's samples, or find them in the cache, and list those that can't be used."""
     _, input = resolve_columns(source, modality, input)
     assert backbone.preprocessing is not None

@@ -22,6 +22,7 @@ from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeptune.backbones.base import ImagePreprocessing
+from deeptune.data import source
 from deeptune.data.loader import RESTARTS, make_loader
 from deeptune.data.plan import open_sources, plan_data, sources_fingerprint
 from deeptune.data.samples import open_samples
@@ -506,7 +507,9 @@ def in_phase(monkeypatch):
 
 
 @pytest.mark.parametrize("vanishes", [False, True])
-def test_a_file_that_changes_between_training_and_embedding_is_not_mixed_in(tmp_path, in_phase, vanishes):
+def test_a_file_that_changes_between_training_and_embedding_is_not_mixed_in(tmp_path, in_phase, vanishes, monkeypatch):
+    """Of a file that is too large for its columns to be held in memory."""
+    monkeypatch.setattr(source, "SMALL", 0)
     file = tmp_path / "a.parquet"
     path = write(file, images(30), {}, "images", patient=list(range(30)))
 
@@ -527,6 +530,15 @@ def test_a_file_that_changes_between_training_and_embedding_is_not_mixed_in(tmp_
     for made in (run.directory.predictions, run.directory.embeddings("test")):
         assert made.exists()  # what was made of the file as it was stays
     assert not run.directory.embeddings("train").exists()
+
+
+def test_columns_that_are_held_are_those_of_the_file_as_it_was(tmp_path, in_phase):
+    path = write(tmp_path / "a.parquet", images(30), {}, "images", patient=list(range(30)))
+    in_phase("embed", lambda: write(tmp_path / "a.parquet", images(30), {}, "images", patient=list(range(100, 130))))
+    run = Finished(spec_of({"path": path}, RESNET), tmp_path)
+    assert run.state == "done"
+    kept = run.embeddings("train")
+    assert kept["patient"].to_pylist() == kept["row"].to_pylist()
 
 
 def test_a_file_that_changes_when_all_of_it_was_read_costs_nothing(tmp_path, in_phase, finished):
