@@ -101,7 +101,7 @@ def run_with_little_room(run: RunDirectory, room: int, environment, *, code: int
             [sys.executable, "-c", OUT_OF_MEMORY, str(run.path), str(room)],
             env=environment, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
-        # A library may itself crash when it gets not even a few bytes, or never give back what it held when it was refused.
+        # A library may itself crash when it gets not even a few bytes, or keep what it held when it was refused.
         if done.returncode == code:
             break
     return done.returncode, done.stdout + done.stderr
