@@ -8,7 +8,16 @@ import sys
 
 from benchmarks.lines import LINES, Measured, NotMeasured, Settings, machine, table
 
-GROUPS = ("startup", "tui", "wizard", "text", "partial", "compute")  # a module each, which adds its lines when imported
+GROUPS = (
+    "startup",
+    "tui",
+    "wizard",
+    "text",
+    "partial",
+    "compute",
+    "embed",
+    "memory",
+)  # a module each, which adds its lines when imported
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -53,16 +53,10 @@ def texts(settings: Settings) -> Seconds:
 
 
 def _measure(sample: str, times: int, backbone: dict[str, Any], settings: Settings, most: int | None = None) -> Seconds:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from deeptune.data.source import Source
     from deeptune.spec.toml import validate
 
-    table = pq.read_table(Source.open(f"sample:{sample}").files[0])
-    table = pa.concat_tables([table] * times).slice(0, most)
-    with _scratch() as folder:
-        pq.write_table(table, folder / "data.parquet")
+    with scratch() as folder:
+        rows = write_sample(sample, folder / "data.parquet", times, most)
         spec = validate(
             {
                 "data": {"path": str(folder / "data.parquet"), "split": {"train": 0.7, "val": 0.1, "test": 0.2}},
@@ -72,16 +66,29 @@ def _measure(sample: str, times: int, backbone: dict[str, Any], settings: Settin
                 },
             }
         )  # fmt: skip
-        forward = _raw_forward(spec)  # warms up what the others use too
+        forward = raw_forward(spec)  # warms up what the others use too
         first = _run(spec, folder)
         again = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 7, "learning_rate": 3e-3})})
         second = _run(again, folder)
-        forward = min(forward, _raw_forward(spec))  # before and after: a machine is not always equally fast
-        return Seconds(table.num_rows, forward, first, second, _plain_epoch(spec))
+        forward = min(forward, raw_forward(spec))  # before and after: a machine is not always equally fast
+        return Seconds(rows, forward, first, second, _plain_epoch(spec))
+
+
+def write_sample(sample: str, path: Path, times: int, most: int | None = None) -> int:
+    """Write a sample several times over, cut after `most` rows; returns how many there are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from deeptune.data.source import Source
+
+    table = pq.read_table(Source.open(f"sample:{sample}").files[0])
+    table = pa.concat_tables([table] * times).slice(0, most)
+    pq.write_table(table, path)
+    return table.num_rows
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder for data and runs, with a cache of its own."""
     with tempfile.TemporaryDirectory() as name:
         before = os.environ.get("DEEPTUNE_CACHE")
@@ -117,7 +124,7 @@ def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
     return [batch.to(ready.compute.device).inputs for batch in loader]
 
 
-def _raw_forward(spec: Any) -> float:
+def raw_forward(spec: Any) -> float:
     """The backbone alone over inputs that are ready: the limit."""
     import torch
 

@@ -1,0 +1,19 @@
+"""What a whole run holds at its peak does not grow with its data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2]))  # last: the package under test may be an installed one
+
+from benchmarks.memory import peak_of_run, write_noise
+
+
+def test_the_peak_of_a_run_does_not_grow_with_its_images(tmp_path):
+    # Both have more rows than the 1,024 that pyarrow puts into one page, which is read whole.
+    some = write_noise(tmp_path / "some.parquet", 1100, side=256)
+    many = write_noise(tmp_path / "many.parquet", 3300, side=256)
+    assert many - some > 150e6  # enough to stand out from what an allocator keeps
+    growth = peak_of_run(tmp_path / "many.parquet") - peak_of_run(tmp_path / "some.parquet")
+    assert growth < (many - some) / 4
