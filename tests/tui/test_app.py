@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from driving import drive, picture, shows
-from textual.widgets import DataTable, Input
+from driving import drive, picture, shows, until
+from textual.widgets import Button, DataTable, Input
 
 from deeptune.errors import SpecError
 from deeptune.runs import RunDirectory
@@ -16,6 +16,7 @@ from tui.app import DeepTuneApp
 from tui.ascii import to_ascii
 from tui.keymap import all_bindings, load_keymap
 from tui.options import Options
+from tui.screens.ask import AskScreen
 
 HEAVY = ("torch", "transformers", "timm", "pandas", "numpy", "pyarrow", "matplotlib", "PIL", "sklearn", "scipy")
 
@@ -69,11 +70,13 @@ def test_deleting_asks_and_then_removes_the_whole_folder(finished_run):
     async def steps(pilot):
         await pilot.press("d")
         await shows(pilot, "is removed:")
+        await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("enter")  # the first choice keeps it
-        await pilot.pause()
+        await until(pilot, lambda: not isinstance(app.screen, AskScreen))
         assert finished_run.path.is_dir()
         await pilot.press("d")
         await shows(pilot, "is removed:")
+        await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("right", "enter")
         await shows(pilot, "There are no runs")
         assert not list(finished_run.path.parent.iterdir())

@@ -1,26 +1,60 @@
-"""The interface on a real pseudo-terminal: what it writes when nothing happens, when nobody reads, and its end."""
+"""The interface on a real pseudo-terminal: what it writes when nothing happens, when nobody reads, and its end.
+
+What a person typed is kept, and the runs that were started go on.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pyte
 import pytest
 from ptys import Terminal
+from runners import goes_on, new_run, runner, step, until
+
+from deeptune.runs import RunDirectory, read_events, run_state, runs_in
+from tui.draft import Draft
 
 SIZE = (80, 24)
 
 
 @pytest.fixture
-def tui(finished_run, environment, tmp_path):
-    """The interface on the folder of a finished run."""
+def variables(environment, tmp_path) -> dict[str, str]:
+    """Those of a person's terminal."""
     kept = {key: value for key, value in environment.items() if key != "NO_COLOR"}
-    variables = {**kept, "XDG_STATE_HOME": str(tmp_path / "state"), "LC_ALL": "C.UTF-8"}
-    arguments = ["--output", str(finished_run.path.parent)]
-    with Terminal(arguments, tmp_path, variables, module="tui", size=SIZE) as terminal:
+    return {**kept, "XDG_STATE_HOME": str(tmp_path / "state"), "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def tui(finished_run, variables, tmp_path):
+    """The interface on the folder of a finished run."""
+    with Terminal(["--output", "runs"], tmp_path, variables, module="tui", size=SIZE) as terminal:
         terminal.shows("pictures-2026")
         yield terminal
+
+
+def monitor(run: RunDirectory, variables: dict[str, str]) -> Terminal:
+    """The interface on one run."""
+    return Terminal([str(run.path)], run.path.parent, variables, module="tui", size=SIZE)
+
+
+def shown_on(terminal: Terminal, *words: str, seconds: float = 60) -> str:
+    """The picture on a terminal once it has all these words; nothing that was drawn may be dropped before."""
+    deadline = time.monotonic() + seconds
+    while True:
+        terminal.read(0.1)
+        picture = screen(terminal.drawn)
+        if all(word in picture for word in words):
+            return picture
+        assert time.monotonic() < deadline, picture
+
+
+def kept_draft() -> dict[str, str]:
+    """What was typed into the wizard, as it is on the disk."""
+    draft = Draft.load()
+    return draft.given if draft else {}
 
 
 def screen(drawn: str) -> str:
@@ -100,3 +134,99 @@ def test_a_locale_without_utf8_gets_ascii(finished_run, environment, tmp_path):
         terminal.shows("pictures-2026")
         terminal.read(1.0)
         assert terminal.drawn.isascii()
+
+
+def test_a_hang_up_in_the_wizard_keeps_what_was_typed(variables, tmp_path):
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "There are no runs")
+        terminal.type("n")
+        shown_on(terminal, "path")
+        terminal.type("scans/ward7.parquet")
+        shown_on(terminal, "scans/ward7.parquet")  # what has not even reached the program is lost with the line
+        terminal.close()
+        assert terminal.process.wait(timeout=10) == 128 + signal.SIGHUP
+    assert kept_draft() == {"data.path": "scans/ward7.parquet"}
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "There are no runs")
+        terminal.type("n")
+        shown_on(terminal, "There is a draft", "scans/ward7.parquet")
+        terminal.type("\r")
+        shown_on(terminal, "path", "scans/ward7.parquet", "Find file")
+
+
+def test_what_is_typed_while_nobody_reads_is_kept(variables, tmp_path):
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "There are no runs")
+        terminal.type("n")
+        shown_on(terminal, "path")
+        for _ in range(150):  # until nothing more gets through
+            terminal.type("\x10")
+            time.sleep(0.02)
+            terminal.type("\x1b")
+            time.sleep(0.02)
+        time.sleep(1.0)  # the last escape is one by itself, not the start of a key
+        assert terminal.unread() > 0
+        terminal.type("scans/ward7.parquet")
+        until(lambda: kept_draft() == {"data.path": "scans/ward7.parquet"})
+
+
+def test_a_run_that_the_interface_launched_goes_on_after_a_hang_up(pictures_parquet, variables, tmp_path):
+    spec = tmp_path / "tiny.toml"
+    spec.write_text(
+        f'name = "tiny"\n[data]\npath = "{pictures_parquet}"\n'
+        '[backbone]\nname = "resnet18"\nweights = "random"\nimage_size = 32\n'
+        '[train]\nepochs = 3\nbatch_size = 8\ndevice = "cpu"\nworkers = 0\n'
+    )
+    with Terminal([str(spec)], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "New run", "48 rows")
+        terminal.type("\x12")  # ctrl+r
+        shown_on(terminal, "ready")
+        terminal.type("\r")
+        until(lambda: runs_in(tmp_path / "runs"))
+        (run,) = runs_in(tmp_path / "runs")
+        until(lambda: run_state(run).status)
+        terminal.close()
+        terminal.process.wait(timeout=10)
+        assert not run_state(run).over
+    until(lambda: run_state(run).over)
+    assert run_state(run).word == "done", run.console.read_text()
+
+
+def test_a_run_that_the_interface_resumed_goes_on_after_a_hang_up(pictures_parquet, variables, tmp_path):
+    run = new_run(tmp_path / "runs", pictures_parquet, epochs=5)
+    with runner(run) as pid:
+        until(lambda: step(run) > 1)
+        os.killpg(pid, signal.SIGKILL)
+        until(lambda: run_state(run).over)
+    killed = run_state(run).status["pid"]
+    with Terminal(["--output", "runs"], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "tiny")
+        terminal.type("r")
+        until(lambda: run_state(run).status["pid"] != killed)
+        terminal.close()
+        terminal.process.wait(timeout=10)
+    until(lambda: run_state(run).over)
+    assert run_state(run).word == "done", run.console.read_text()
+
+
+def test_a_run_is_watched_again_midway_and_after_it_was_killed(pictures_parquet, variables, tmp_path):
+    run = new_run(tmp_path / "runs", pictures_parquet)
+    with runner(run) as pid:
+        until(lambda: step(run) > 12)  # of 5 or so in an epoch
+        for _ in range(2):  # a line that drops, and another look
+            with monitor(run, variables) as terminal:
+                shown_on(terminal, "running", "epoch")
+                terminal.close()
+                terminal.process.wait(timeout=10)
+            assert goes_on(run)
+        os.killpg(pid, signal.SIGKILL)
+        until(lambda: run_state(run).over)
+    epochs = sum(event["kind"] == "epoch" for event in read_events(run.events))
+    with monitor(run, variables) as terminal:
+        picture = shown_on(terminal, run_state(run).word, str(epochs))
+    assert "running" not in picture
+
+
+def test_a_finished_run_is_watched_again_with_all_its_epochs(finished_run, variables):
+    with monitor(finished_run, variables) as terminal:
+        shown_on(terminal, "✓ done", "for 3 epochs", "best val/loss")

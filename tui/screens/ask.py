@@ -27,6 +27,7 @@ class AskScreen(ModalScreen[str | None]):
     to be the first."""
 
     CSS_PATH = "ask.tcss"
+    AUTO_FOCUS = "Button"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave it", id="ask.leave", tooltip="Close without a choice"),
         Binding("left,up", "app.focus_previous", show=False, id="ask.previous", tooltip="The choice before"),
@@ -47,9 +48,6 @@ class AskScreen(ModalScreen[str | None]):
                     button = Button(choice.label, id=f"choice-{choice.id}", compact=True)
                     button.variant = "error" if choice.dangerous else "default"
                     yield button
-
-    def on_mount(self) -> None:
-        self.query(Button).first().focus()
 
     @on(Button.Pressed)
     def choose(self, event: Button.Pressed) -> None:

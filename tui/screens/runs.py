@@ -44,6 +44,7 @@ class RunsScreen(DeepTuneScreen):
 
     where = "Runs"
     CSS_PATH = "runs.tcss"
+    AUTO_FOCUS = "RunsTable"  # not the filter, which is hidden and would take the keys
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New run", id="runs.new", tooltip="Make a spec in the wizard"),
         Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
@@ -84,7 +85,6 @@ class RunsScreen(DeepTuneScreen):
     def on_mount(self) -> None:
         super().on_mount()
         self.query_one("#filter").display = False
-        self.query_one(RunsTable).focus()
         self.every(2.0, self.look)
 
     # Reading.
@@ -126,7 +126,7 @@ class RunsScreen(DeepTuneScreen):
 
     def on_resize(self) -> None:
         self._drawn = None
-        self._draw()
+        self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         text = self.query_one("#filter", Input).value
@@ -191,7 +191,7 @@ class RunsScreen(DeepTuneScreen):
             if place != at
         )
         longest = max((line[at].cell_len for line in cells), default=ID_WIDTH)
-        room = min(longest, max(ID_WIDTH, self.size.width - others - 5))
+        room = min(longest, max(ID_WIDTH, self.query_one(RunsTable).size.width - others - 3))  # padding, a scroll bar
         for line in cells:
             name = line[at].plain
             if len(name) > room:

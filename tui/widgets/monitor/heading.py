@@ -90,7 +90,7 @@ def _bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
     full, empty = ("#", "-") if look.ascii else ("━", "─")
     count = f"{done:,}/{total:,}" if total > 0 else f"{done:,}"
     return [
-        (f"{name:<6}", "label"),
+        (f"{name:<5} ", "label"),
         (full * round(share * width), "busy"),
         (empty * (width - round(share * width)), "axis"),
         (f" {share:4.0%} ", "value"),
