@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def lifeline(app: DeepTuneApp) -> Iterator[None]:
         with suppress(Exception):  # nothing may keep the process from its end
             app.save_now()
         end_at_latest(128 + number)
-        app.exit(return_code=128 + number)
+        if app._loop is not None:  # which may sleep, and a signal alone does not wake it
+            app._loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))
 
     former = {number: signal.signal(number, end) for number in (signal.SIGHUP, signal.SIGTERM)}
     try:
