@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEY_SHOWN = 12
 
 app = typer.Typer(
-    help="List and remove the samples and features that runs keep for later runs.",
+    help="List and remove what runs keep for later runs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

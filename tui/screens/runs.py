@@ -152,7 +152,7 @@ class RunsScreen(DeepTuneScreen):
         for row, line, old in zip(rows, cells, before[2], strict=True):
             for name, cell, was in zip(COLUMNS[width], line, old, strict=True):
                 if str(cell) != was:
-                    table.update_cell(str(row.run.path), name, cell)
+                    table.update_cell(str(row.run.path), name, cell, update_width=name != "run")
         self._show_facts()
 
     def _rebuild(self, table: RunsTable, width: str, room: int, rows: list[Row], cells: list[list[Text]]) -> None:
