@@ -69,13 +69,13 @@ def test_deleting_asks_and_then_removes_the_whole_folder(finished_run):
 
     async def steps(pilot):
         await pilot.press("d")
-        await shows(pilot, "is removed:")
+        await shows(pilot, "Delete pictures-")
         await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("enter")  # the first choice keeps it
         await until(pilot, lambda: not isinstance(app.screen, AskScreen))
         assert finished_run.path.is_dir()
         await pilot.press("d")
-        await shows(pilot, "is removed:")
+        await shows(pilot, "Delete pictures-")
         await until(pilot, lambda: isinstance(app.focused, Button))
         await pilot.press("right", "enter")
         await shows(pilot, "There are no runs")

@@ -220,10 +220,9 @@ def test_a_full_disk_is_a_reason(monkeypatch):
         def full(handle, content):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(os, "write", full)
-        with pytest.raises(CacheRefused, match="No space left"):
+        with monkeypatch.context() as patch, pytest.raises(CacheRefused, match="No space left"):
+            patch.setattr(os, "write", full)
             add(store, 0, 2)
-        monkeypatch.undo()
         cache.discard(store)
         assert entries() == []
 

@@ -67,6 +67,7 @@ class RunsScreen(DeepTuneScreen):
     def __init__(self) -> None:
         super().__init__()
         self._rows: list[Row] = []
+        self._looked = False  # before the first look nothing is said to be missing
         self._shown: dict[str, Row] = {}
         self._marked: set[Path] = set()
         self._sort = SORTS[0]
@@ -117,7 +118,7 @@ class RunsScreen(DeepTuneScreen):
 
     @on(Found)
     def _take(self, message: Found) -> None:
-        self._rows = message.rows
+        self._rows, self._looked = message.rows, True
         if message.problem:
             self.deeptune.tell(message.problem, "error")
         self._draw()
@@ -129,6 +130,8 @@ class RunsScreen(DeepTuneScreen):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
+        if not self._looked:
+            return
         text = self.query_one("#filter", Input).value
         rows = sorted((row for row in self._rows if row.matches(text)), key=self._order)
         width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
@@ -139,6 +142,8 @@ class RunsScreen(DeepTuneScreen):
         nothing.display = not rows
         table = self.query_one(RunsTable)
         table.display = bool(rows)
+        if rows and self.focused is None:  # it was hidden, and so lost the focus
+            table.focus()
         if not rows:
             nothing.update(self._why_nothing(text))
         drawn = ((width, room), [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
