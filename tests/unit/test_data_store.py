@@ -220,9 +220,10 @@ def test_a_full_disk_is_a_reason(monkeypatch):
         def full(handle, content):
             raise OSError(28, "No space left on device")
 
-        with monkeypatch.context() as patch, pytest.raises(CacheRefused, match="No space left"):
+        with monkeypatch.context() as patch:
             patch.setattr(os, "write", full)
-            add(store, 0, 2)
+            with pytest.raises(CacheRefused, match="No space left"):
+                add(store, 0, 2)
         cache.discard(store)
         assert entries() == []
 
