@@ -23,7 +23,7 @@ BRAILLE = 0x2800
 _BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of a cell's left and right column, top to bottom
 _RUNS = [[[sum(bits[a : b + 1]) for b in range(4)] for a in range(4)] for bits in _BITS]
 _ASCII = {(False, False): " ", (True, False): "'", (False, True): ".", (True, True): ":"}  # upper dots, lower dots
-SIGN_EVERY = 6  # cells between two signs of a series, where colour does not tell which one it is
+DASH = 4  # cells: series that go through the same cells take turns; where colours do not tell them, a sign a dash
 NAN = math.nan
 
 
@@ -154,14 +154,14 @@ def decimate(series: Series, x_range: tuple[float, float], columns: int, *, log:
 
 
 class _Canvas:
-    """Dots, and to which series each cell belongs: the last that was drawn in it."""
+    """Dots, and which series go through each cell: bit n for the one with number n."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.dots = [[0] * width for _ in range(height)]
-        self.owner: list[list[Series | None]] = [[None] * width for _ in range(height)]
+        self.through = [[0] * width for _ in range(height)]
 
-    def fill(self, column: int, top: float, bottom: float, series: Series) -> None:
+    def fill(self, column: int, top: float, bottom: float, bit: int) -> None:
         """A vertical run of dots, ends included, in rows of dots counted from the top."""
         a, b = sorted((round(top), round(bottom)))
         a, b = max(a, 0), min(b, 4 * self.height - 1)
@@ -169,24 +169,24 @@ class _Canvas:
         runs = _RUNS[side]
         for row in range(a >> 2, (b >> 2) + 1):
             self.dots[row][cell] |= runs[max(a - 4 * row, 0)][min(b - 4 * row, 3)]
-            self.owner[row][cell] = series
+            self.through[row][cell] |= bit
 
-    def line(self, series: Series, spans: list[Span | None], place: _Scale) -> None:
-        """The spans, joined where no gap is between them."""
-        y, before, at = series.y, None, 0
+    def line(self, number: int, y: array[float], spans: list[Span | None], place: _Scale) -> None:
+        """The spans of a series, joined where no gap is between them."""
+        bit, before, at = 1 << number, None, 0
         for here, span in enumerate(spans):
             if span is None:
                 continue
             if before is not None and span.first == before.last + 1:
-                self._join(at, place(y[before.last]), here, place(y[span.first]), series)
-            self.fill(here, place(span.high), place(span.low), series)
+                self._join(at, place(y[before.last]), here, place(y[span.first]), bit)
+            self.fill(here, place(span.high), place(span.low), bit)
             before, at = span, here
 
-    def _join(self, start: int, y0: float, end: int, y1: float, series: Series) -> None:
+    def _join(self, start: int, y0: float, end: int, y1: float, bit: int) -> None:
         slope = (y1 - y0) / (end - start)
         for column in range(start, end + 1):
             a, b = max(column - 0.5, start), min(column + 0.5, end)
-            self.fill(column, y0 + slope * (a - start), y0 + slope * (b - start), series)
+            self.fill(column, y0 + slope * (a - start), y0 + slope * (b - start), bit)
 
 
 class _Scale:
@@ -224,8 +224,8 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     drawing = Drawing([], left, max(width - left, 1), x_range)
     scale = _Scale(*y_range, 4 * plot_height, log=chart.log)
     canvas = _Canvas(drawing.cells, plot_height)
-    for line in lines:
-        canvas.line(line, decimate(line, x_range, 2 * drawing.cells, log=chart.log), scale)
+    for number, line in enumerate(lines):
+        canvas.line(number, line.y, decimate(line, x_range, 2 * drawing.cells, log=chart.log), scale)
     cells = _cells(canvas, lines, look)
     for line in lines:
         _mark(cells, line, drawing, scale, look, log=chart.log)
@@ -258,19 +258,17 @@ def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | N
     row: Row = [(chart.title, "title")] if chart.title else []
     if cursor is not None:
         row.append((f" at {x_text(cursor, chart.unit)}", "cursor"))
-    loud = [line for line in lines if not line.quiet]
-    for number, line in enumerate(loud):
+    loud = [(line, sign) for line, sign in zip(lines, _signs(lines, look), strict=True) if not line.quiet]
+    for line, sign in loud:
         at = len(line.x) - 1 if cursor is None else nearest(line.x, cursor)
         text = value_text("loss", line.y[at])
-        dash = "-" if look.ascii else "━"
-        sign = line.sign if number and line.sign and (look.ascii or look.mono) else dash
         row += [
             ("  " if row else "", ""),
-            (sign, line.style),
+            (sign or ("-" if look.ascii else "━"), line.style),
             (f" {line.name} " if line.name else " ", "label"),
             (text, "value"),
         ]
-    marked = next((line for line in loud if line.mark is not None), None)
+    marked = next((line for line, _ in loud if line.mark is not None), None)
     if marked is not None and marked.mark is not None and cursor is None:
         where = x_text(marked.x[marked.mark], chart.unit)
         row += [
@@ -300,23 +298,32 @@ def _star(look: Look) -> str:
     return "*" if look.ascii else "★"
 
 
+def _signs(lines: Sequence[Series], look: Look) -> list[str]:
+    """The sign of each series, where colours do not tell them apart; in ASCII the first keeps its finer dots."""
+    loud = [number for number, line in enumerate(lines) if not line.quiet]
+    signed = loud[1:] if look.ascii else loud if look.mono and len(loud) > 1 else []
+    return [line.sign if number in signed else "" for number, line in enumerate(lines)]
+
+
 def _cells(canvas: _Canvas, lines: Sequence[Series], look: Look) -> list[Row]:
-    """Each cell's character and style. Without colours, all series but the first are told by their sign."""
-    loud = [line for line in lines if not line.quiet]
-    signs = {id(line): line.sign for line in loud[1:]} if look.ascii or look.mono else {}
+    """Each cell's character and style. Series that go through the same cells take turns, so that none hides another."""
+    pens = [(line.style, sign) for line, sign in zip(lines, _signs(lines, look), strict=True)]
+    loud = sum(1 << number for number, line in enumerate(lines) if not line.quiet)
+    kinds = {kind for through in canvas.through for kind in through}
+    seen = {kind: [pen for number, pen in enumerate(pens) if (kind & loud or kind) >> number & 1] for kind in kinds}
     return [
-        [_cell(bits, owner, signs, cell, look) for cell, (bits, owner) in enumerate(zip(dots, owners, strict=True))]
-        for dots, owners in zip(canvas.dots, canvas.owner, strict=True)
+        [_cell(bits, seen[kind], cell, look) for cell, (bits, kind) in enumerate(zip(dots, through, strict=True))]
+        for dots, through in zip(canvas.dots, canvas.through, strict=True)
     ]
 
 
-def _cell(bits: int, owner: Series | None, signs: dict[int, str], cell: int, look: Look) -> tuple[str, str]:
-    if owner is None:
+def _cell(bits: int, pens: list[tuple[str, str]], cell: int, look: Look) -> tuple[str, str]:
+    if not pens:
         return " ", ""
-    sign = signs.get(id(owner), "")
+    style, sign = pens[cell // DASH % len(pens)]
     if look.ascii:
-        return sign or _ASCII[bool(bits & 0x1B), bool(bits & 0xE4)], owner.style
-    return sign if sign and cell % SIGN_EVERY == 0 else chr(BRAILLE | bits), owner.style
+        return sign or _ASCII[bool(bits & 0x1B), bool(bits & 0xE4)], style
+    return sign if sign and cell % DASH == 0 else chr(BRAILLE | bits), style
 
 
 def _mark(cells: list[Row], line: Series, drawing: Drawing, scale: _Scale, look: Look, *, log: bool) -> None:

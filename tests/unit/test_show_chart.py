@@ -233,6 +233,25 @@ def test_without_colours_series_are_told_by_their_signs() -> None:
     assert {"o", ":"} < set(drawn)
 
 
+@pytest.mark.parametrize("look", [Look(), Look(mono=True), ASCII])
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_no_curve_hides_another_that_is_the_same(look: Look, width: int) -> None:
+    x, y = column([0, 1, 2]), column([3.0, 2.0, 1.5])
+    series = [
+        Series(name, x, y, style, sign)
+        for name, style, sign in [("A", "1st", "o"), ("B", "2nd", "x"), ("C", "3rd", "v")]
+    ]
+    beneath = Series("raw", x, y, "raw", quiet=True)
+    rows = draw(Chart([*series, beneath]), width, 20, look).rows[1:-2]
+    lengths = {
+        each.style: sum(len(text) for row in rows for text, style in row if style == each.style) for each in series
+    }
+    assert min(lengths.values()) > max(lengths.values()) / 2  # they take turns
+    assert "raw" not in {style for row in rows for _, style in row}
+    drawn = {sign for row in rows for text, _ in row for sign in text} & set("oxv")
+    assert drawn == {Look(): set(), Look(mono=True): set("oxv"), ASCII: set("xv")}[look]
+
+
 def test_nearest_and_spark() -> None:
     assert [nearest([0.0, 10.0, 20.0], x) for x in (-5, 4, 5.1, 14, 99)] == [0, 0, 1, 1, 2]
     assert spark([0, 50, 100, math.nan, 200], 80, 0, 100) == "▁▅█ █"
