@@ -357,11 +357,26 @@ def test_a_field_that_is_new_in_the_spec_has_its_row(app, monkeypatch):
     async def steps(pilot):
         screen = await open_wizard(pilot)
         await screen.go_to_field("head.depth")
-        await shows(pilot, "How deep the head is. Takes an integer of at least 1 and of at most 9. Default: 3.")
+        await shows(pilot, "default 3  How deep the head is. Takes an integer of at least 1 and of at most 9.")
         await type_in(pilot, "5")
         assert screen.draft.values()["head"] == {"depth": 5}
 
     drive(app, steps, size=(120, 34))
+
+
+def test_the_default_of_no_field_is_cut(app):
+    given = {"tuning.method": "lora", "head.layers": "2"}  # with no backbone, fields of images and of texts are shown
+
+    async def steps(pilot):
+        screen = WizardScreen(Draft(given))
+        app.push_screen(screen)
+        await until(pilot, lambda: screen.focused is not None)
+        for field in spec_fields():
+            await screen.go_to_field(field.key)
+            default = "needed" if field.required else f"default {field.show(field.default) or 'unset'}"
+            await shows(pilot, f"{field.key}  {default}")
+
+    drive(app, steps)
 
 
 def test_every_field_of_every_step_shows_and_gives_back_its_value(app, monkeypatch):

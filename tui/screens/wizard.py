@@ -220,7 +220,7 @@ class WizardScreen(DraftScreen):
         )
 
     def _help(self) -> None:
-        """One line on the field in hand: what it is, what it takes, what it is by default."""
+        """On the field in hand: what it is by default (first, as the end may be cut), what it is, what it takes."""
         row = (
             next((part for part in self.focused.ancestors_with_self if isinstance(part, FieldRow)), None)
             if (self.focused is not None)
@@ -233,14 +233,15 @@ class WizardScreen(DraftScreen):
             )
             return
         field = row.field
-        default = "needed" if field.required else field.show(field.default) or "unset"
+        default = "needed" if field.required else f"default {field.show(field.default) or 'unset'}"
         here = f", here {self.facts.hints[field.key]}" if field.key in self.facts.hints else ""
         accepts = "" if field.kind == "choice" else f" Takes {safe(field.accepts)}."
         self.query_one("#help", Line).say(
             Content.assemble(
                 (field.key, "bold $primary"),
-                f"  {safe(field.help)}",
-                (f"{accepts} Default: {safe(default)}{safe(here)}.", "dim"),
+                (f"  {safe(default + here)}  ", "dim"),
+                safe(field.help),
+                (accepts, "dim"),
             )
         )
 
