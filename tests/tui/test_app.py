@@ -114,6 +114,26 @@ def test_help_lists_the_keys_that_work_here_and_jump_goes_where_its_letter_says(
     drive(app, steps, size=(100, 40))
 
 
+def test_the_keys_at_the_foot_are_whole_at_any_width(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+    useful = ["⏎ Open", "esc Leave", "n New run", "s Stop", "r Resume", "d Delete", "/ Filter"]
+    others = ["space Mark", "c Compare", "w As new", "e Embeddings", "o Sort", "f1 Help", "^o Jump"]
+
+    async def steps(pilot):
+        for width in (160, 119, 100, 80, 60, 40, 120):
+            await pilot.resize_terminal(width, 24)
+            await until(pilot, lambda: app.screen.size.width == width)  # noqa: B023
+            await pilot.pause()
+            foot = picture(app).splitlines()[-1]
+            shown = [key for key in [*useful, *others] if key in foot]
+            assert foot.split() == " ".join(shown).split()
+            assert "f1 Help" in shown
+            assert set(useful) <= set(shown) or width < 80
+            assert set(others) <= set(shown) or width < 160
+
+    drive(app, steps)
+
+
 def test_keys_of_the_users_own_take_effect_and_mistakes_are_told(tmp_path, finished_run):
     file = tmp_path / "keys.toml"
     file.write_text('"runs.sort" = "f5"\n')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -12,6 +13,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Footer, Static
+from textual.widgets._footer import FooterKey
 
 from deeptune.report.tables import safe
 
@@ -35,6 +37,23 @@ class TitleBar(Static):
         )
 
 
+class Keys(Footer):
+    """The keys of a screen in the order of its bindings, as many as fit in whole. Help, which has them all, is kept."""
+
+    def compose(self) -> ComposeResult:
+        keys = [key for key in super().compose() if isinstance(key, FooterKey)]
+        room, kept = self.screen.size.width + 1, set()
+        for key in sorted(keys, key=lambda key: key.action != "help"):
+            width = cell_len(f"{key.key_display} {key.description} ")
+            if width <= room:
+                room -= width
+                kept.add(key)
+        yield from (key for key in keys if key in kept)
+
+    def on_resize(self) -> None:
+        self.refresh(recompose=True)
+
+
 class DeepTuneScreen(Screen[None]):
     """A screen with `where` in its title, `body()` below it, and the keys at the foot."""
 
@@ -55,7 +74,7 @@ class DeepTuneScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield TitleBar(markup=False)
         yield from self.body()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys(show_command_palette=False, compact=True)
 
     def body(self) -> Iterable[Widget]:
         return ()

@@ -45,17 +45,17 @@ class RunsScreen(DeepTuneScreen):
     where = "Runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RunsTable"  # not the filter, which is hidden and would take the keys
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS: ClassVar[list[BindingType]] = [  # at the foot, the last are left out first
         Binding("n", "new", "New run", id="runs.new", tooltip="Make a spec in the wizard"),
-        Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
         Binding("s", "stop", "Stop", id="runs.stop", tooltip="Stop at the next step, with a checkpoint"),
         Binding("r", "resume", "Resume", id="runs.resume", tooltip="Go on from the last checkpoint"),
         Binding("d", "delete", "Delete", id="runs.delete", tooltip="Remove the run's folder"),
+        Binding("slash", "filter", "Filter", key_display="/", id="runs.filter", tooltip="Only runs with these words"),
         Binding("space", "mark", "Mark", id="runs.mark", tooltip="Mark the run to compare it"),
         Binding("c", "compare", "Compare", id="runs.compare", tooltip="Compare the two to four marked runs"),
+        Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
         Binding("e", "embeddings", "Embeddings", id="runs.embeddings", tooltip="Scatter of its embeddings"),
         Binding("o", "sort", "Sort", id="runs.sort", tooltip="By age, name, state, best"),
-        Binding("slash", "filter", "Filter", key_display="/", id="runs.filter", tooltip="Only runs with these words"),
         Binding("escape,q", "leave", "Leave", id="runs.leave", tooltip="Clear the filter, or leave; runs go on"),
     ]
 
