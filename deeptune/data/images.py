@@ -5,34 +5,39 @@ torchvision takes seconds to import, and runs on texts do without it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from deeptune.data.decode import MAX_PIXELS, decode_image
-
-__all__ = ["AUGMENTATIONS", "MAX_PIXELS", "Augmentation", "blank_image", "decode_image", "resize_crop", "to_tensor"]
+from deeptune.data.decode import Picture
 
 AUGMENTATIONS = ("none", "light", "randaugment")
+LEAST = 2  # a JPEG that is not decoded whole has so many times the pixels, along each side, that it is resized to
 _MOST_ELONGATED = 16
 
 
-def resize_crop(image: Image.Image, *, resize: int, image_size: int, interpolation: str = "bilinear") -> Image.Image:
+def resize_crop(picture: Picture, *, resize: int, image_size: int, interpolation: str = "bilinear") -> Image.Image:
     """Resize the shorter side to `resize` with antialiasing, then cut a square of `image_size` from the centre.
 
-    The same pixels as torchvision's `ImageClassification` preset on a PIL image, before it scales to floats.
+    The same pixels as torchvision's `ImageClassification` preset on a PIL image, before it scales to floats; of a
+    picture that was decoded at a fraction of its size nearly the same.
     """
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
+    short = min(picture.size)
+    # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
+    part = [min(side, _MOST_ELONGATED * short) for side in picture.size]
+    box = picture.box(*map(_middle, picture.size, part), *part)
+    size = [resize * side // short for side in part]
+    left, upper = (_middle(side, image_size) for side in size)
+    resized = picture.image.resize(size, Image.Resampling[interpolation.upper()], box)
+    return resized.crop((left, upper, left + image_size, upper + image_size))
 
-    short, long = sorted(image.size)
-    if long > _MOST_ELONGATED * short:
-        # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
-        reach = _MOST_ELONGATED * short
-        image = F.center_crop(image, [min(image.height, reach), min(image.width, reach)])
-    mode = InterpolationMode(interpolation)
-    return F.center_crop(F.resize(image, [resize], interpolation=mode, antialias=True), [image_size])
+
+def _middle(length: int, part: int) -> int:
+    """Where the middle part of a length begins, as torchvision rounds it."""
+    return round((length - part) / 2)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -51,6 +56,9 @@ class Augmentation:
     `light` crops at least 0.8 of the area at nearly the image's own shape and changes brightness and contrast by
     up to 0.1. `randaugment` crops at least half of the area, then applies RandAugment (Cubuk et al. 2019,
     https://arxiv.org/abs/1909.13719) with 2 operations of magnitude 9. `flip` mirrors half of the images.
+
+    `least` is how many pixels the shorter side of a picture needs, so that the smallest crop has LEAST times those of
+    the result.
     """
 
     def __init__(
@@ -62,13 +70,11 @@ class Augmentation:
 
         mode = v2.InterpolationMode(interpolation)
         light = name == "light"
+        area, ratio = (0.8, 0.9) if light else (0.5, 3 / 4)
+        # of the pixels along a picture's shorter side the smallest crop has this share
+        self.least = math.ceil(LEAST * image_size / math.sqrt(area * ratio))
         steps: list[torch.nn.Module] = [
-            v2.RandomResizedCrop(
-                image_size,
-                scale=(0.8, 1.0) if light else (0.5, 1.0),
-                ratio=(0.9, 1 / 0.9) if light else (3 / 4, 4 / 3),
-                interpolation=mode,
-            )
+            v2.RandomResizedCrop(image_size, scale=(area, 1.0), ratio=(ratio, 1 / ratio), interpolation=mode)
         ]
         if flip:
             steps.append(v2.RandomHorizontalFlip())

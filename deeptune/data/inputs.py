@@ -158,7 +158,7 @@ def image_reasons(values: pa.Array, threads: ThreadPoolExecutor) -> list[str | N
 
     def reason(value: pa.Scalar) -> str | None:
         try:
-            decode_quietly(value.as_py(), draft=True)
+            decode_quietly(value.as_py(), least=1)
         except DataError as error:
             return error.message
         return None

@@ -310,7 +310,8 @@ class _Images(_Rows):
             elif self.augmentation is None:
                 self.samples.pixels(row, image.numpy())
             else:
-                image.copy_(to_tensor(self.augmentation(self.samples.picture(row), epoch=epoch, row=row)))
+                picture = self.samples.picture(row, self.augmentation.least)
+                image.copy_(to_tensor(self.augmentation(picture.image, epoch=epoch, row=row)))
         return {"images": images}
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from deeptune import __version__
 from deeptune.data.columns import TooLarge, room
-from deeptune.data.decode import decode_image, decode_quietly
+from deeptune.data.decode import Picture, decode_quietly
 from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size_text
-from deeptune.data.images import resize_crop, to_tensor
+from deeptune.data.images import LEAST, resize_crop, to_tensor
 from deeptune.data.inputs import (
     AT_ONCE,
     BadSample,
@@ -119,6 +119,7 @@ class Images(Samples):
     def __init__(self, source: Source, input: str, preprocessing: ImagePreprocessing) -> None:
         super().__init__(source, input)
         self.preprocessing = preprocessing
+        self.least = LEAST * preprocessing.resize  # pixels that the shorter side of a JPEG keeps where it has more
 
     def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
         found = [
@@ -137,19 +138,20 @@ class Images(Samples):
     def expected_bytes(self) -> int:
         return self.source.claimed_bytes
 
-    def picture(self, row: int) -> Image.Image:
-        """The image in full. Raises DataError with where it is and why it can't be used."""
+    def picture(self, row: int, least: int) -> Picture:
+        """The image, decoded as `least` says. Raises DataError with where it is and why it can't be used."""
         if row in self.reasons:
             raise self.unusable(row)
         try:
-            return decode_image(self.read(row).tobytes())
+            with warnings.catch_warnings(action="ignore"):
+                return decode_quietly(self.read(row).tobytes(), least=least)
         except DataError as error:
             self.reasons[row] = error.message
             raise self.unusable(row) from None
 
     def pixels(self, row: int, into: np.ndarray) -> None:
         """What the backbone takes, uint8 (3, S, S). Raises as `picture` does."""
-        into[:] = _prepared(self.picture(row), self.preprocessing)
+        into[:] = _prepared(self.picture(row, self.least), self.preprocessing)
 
 
 class Pixels(Images):
@@ -160,7 +162,7 @@ class Pixels(Images):
     def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
         def pixels(value: pa.Scalar) -> bytes | str:
             try:
-                return _prepared(decode_quietly(value.as_py()), self.preprocessing).tobytes()
+                return _prepared(decode_quietly(value.as_py(), least=self.least), self.preprocessing).tobytes()
             except DataError as error:
                 return error.message
 
@@ -168,8 +170,8 @@ class Pixels(Images):
 
     def ingredients(self) -> dict[str, Any]:
         p = self.preprocessing
-        what = {"size": p.image_size, "resize": p.resize, "interpolation": p.interpolation}
-        return {"samples": "pixels", **what, "versions": _versions("pillow", "torchvision")}
+        what = {"size": p.image_size, "resize": p.resize, "interpolation": p.interpolation, "least": self.least}
+        return {"samples": "pixels", **what, "versions": _versions("pillow")}
 
     def about(self) -> str:
         return f"decoded images, {self.preprocessing.image_size} px"
@@ -369,10 +371,10 @@ def _joined(found: Sequence[bytes | str]) -> tuple[bytes, np.ndarray, np.ndarray
     return b"".join(parts), np.array([len(part) for part in parts], np.int64), flags
 
 
-def _prepared(image: Image.Image, preprocessing: ImagePreprocessing) -> np.ndarray:
+def _prepared(picture: Picture, preprocessing: ImagePreprocessing) -> np.ndarray:
     """uint8 (3, S, S)"""
     p = preprocessing
-    cropped = resize_crop(image, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
+    cropped = resize_crop(picture, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
     return to_tensor(cropped).numpy()
 
 

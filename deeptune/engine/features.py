@@ -21,6 +21,7 @@ from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocess
 from deeptune.backbones.cut import CannotCut
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
+from deeptune.data.images import LEAST
 from deeptune.data.inputs import Progress
 from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order, make_loader
 from deeptune.data.order import WINDOW
@@ -455,7 +456,7 @@ def _backbone(backbone: Backbone) -> dict[str, Any]:
 
 def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None) -> dict[str, Any]:
     if isinstance(preprocessing, ImagePreprocessing):
-        return asdict(preprocessing)
+        return {**asdict(preprocessing), "least": LEAST}
     assert preprocessing is not None
     return {
         **tokenizer_identity(preprocessing.tokenizer),

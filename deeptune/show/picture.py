@@ -36,7 +36,7 @@ def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[P
     """
     from deeptune.data.decode import decode_quietly
 
-    return drawn(decode_quietly(data), width, height, look)
+    return drawn(decode_quietly(data).image, width, height, look)
 
 
 def drawn(image: Image, width: int, height: int, look: Look) -> list[list[Piece]]:

@@ -198,14 +198,14 @@ def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, s
     """The same batch takes down every worker that it is given to, such as an image that crashes its decoder."""
     from deeptune.data import samples as module
 
-    decode = module.decode_image
+    decode = module.decode_quietly
 
-    def deadly(data):
+    def deadly(data, **how):
         if multiprocessing.parent_process() is not None and data == crashing:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(data)
+        return decode(data, **how)
 
-    monkeypatch.setattr(module, "decode_image", deadly)
+    monkeypatch.setattr(module, "decode_quietly", deadly)
     with disturbed() as (loader, told, _):
         row = loader.order(0)[100]
         crashing = Source.open("sample:digits_rotation").column("images")[int(row)].as_py()

@@ -232,6 +232,9 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     found = [first, *map(keys, others)]
     assert len(set.union(*found)) == len(found)
     assert keys(image_spec(train={"seed": 5, "batch_size": 3}, head={"layers": 2})) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "LEAST", 3)
+        assert keys(spec).isdisjoint(first)
     monkeypatch.setattr(features, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)
 

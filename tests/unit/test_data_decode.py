@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeptune.data.decode import MAX_PIXELS, decode_image
+from deeptune.data.decode import MAX_PIXELS, decode_image, decode_quietly
 from deeptune.errors import DataError
 
 
@@ -37,11 +37,11 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
-def reason(data: bytes | None, **kwargs) -> str:
+def reason(data: bytes | None, least: int | None = None) -> str:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error" if least is None else "ignore")
         with pytest.raises(DataError) as caught:
-            decode_image(data, **kwargs)
+            decode_image(data) if least is None else decode_quietly(data, least=least)
     assert "\n" not in caught.value.message
     return caught.value.message
 
@@ -103,8 +103,12 @@ def test_a_transparent_palette_entry_or_colour_is_white():
 def test_one_bit_grey_and_cmyk():
     bits = Image.fromarray(np.array([[True, False]]))
     assert np.asarray(decode_image(encoded(bits))).tolist() == [[[255] * 3, [0] * 3]]
-    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    cmyk = Image.new("CMYK", (80, 80), (0, 255, 255, 0))
     assert decode_image(encoded(cmyk, "TIFF")).getpixel((4, 4)) == (255, 0, 0)
+    for image, expected in ((cmyk, (255, 0, 0)), (Image.new("L", (80, 80), 70), (70, 70, 70))):
+        whole, part = (decode_quietly(encoded(image, "JPEG"), least=least).image for least in (None, 20))
+        assert (whole.size, part.size, part.mode) == ((80, 80), (20, 20), "RGB")
+        assert whole.getpixel((4, 4)) == part.getpixel((4, 4)) == expected
 
 
 DEEP = np.array([[0, 128, 257, 1000, 32768, 65535]], np.uint16)
@@ -141,15 +145,15 @@ def test_a_claim_of_too_many_pixels_is_refused_before_decoding():
     assert "cut off" in reason(png_claiming(8_000, 8_000))  # allowed, and then there is little behind it
 
 
-@pytest.mark.parametrize("draft", [False, True])
+@pytest.mark.parametrize("least", [None, 1, 30])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
-def test_cut_off_images_are_refused_in_silence(kind, draft, capfd):
+def test_cut_off_images_are_refused_in_silence(kind, least, capfd):
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8))
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
     data = encoded(noise, kind, **options)
-    assert reason(data[: len(data) // 2], draft=draft)
-    assert reason(data[:20], draft=draft)
+    assert reason(data[: len(data) // 2], least)
+    assert reason(data[:20], least)
     assert capfd.readouterr() == ("", "")
 
 
@@ -191,7 +195,46 @@ def test_warnings_of_pil_are_not_shown(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_draft_decodes_a_jpeg_at_an_eighth_and_leaves_the_rest():
-    assert decode_image(encoded(photo(400, 240), "JPEG"), draft=True).size == (50, 30)
-    assert decode_image(encoded(photo(3, 3), "JPEG"), draft=True).mode == "RGB"
-    assert decode_image(encoded(photo(400, 240), "PNG"), draft=True).size == (400, 240)
+@pytest.mark.parametrize(
+    ("size", "least", "scale", "decoded"),
+    [
+        ((400, 240), 1, 8, (50, 30)),
+        ((400, 240), 30, 8, (50, 30)),
+        ((400, 240), 31, 4, (100, 60)),
+        ((240, 400), 61, 2, (120, 200)),
+        ((400, 240), 121, 1, (400, 240)),
+        ((400, 240), 500, 1, (400, 240)),
+        ((401, 243), 30, 8, (51, 31)),
+        ((3, 3), 1, 2, (2, 2)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_a_jpeg_keeps_the_pixels_that_are_asked_for_and_other_formats_all(kind, size, least, scale, decoded):
+    picture = decode_quietly(encoded(photo(*size), kind), least=least)
+    assert (picture.image.size, picture.size, picture.scale) == (decoded, size, scale)
+    assert scale == 1 or min(picture.image.size) >= least
+    assert decode_quietly(encoded(photo(*size), "PNG"), least=least).image.size == size
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}])
+def test_a_damaged_jpeg_is_refused_at_any_scale_or_at_none(options):
+    rng = np.random.default_rng(0)
+    pixels = np.clip(np.asarray(photo(200, 160), int) + rng.integers(-20, 20, (160, 200, 3)), 0, 255)
+    data = encoded(Image.fromarray(pixels.astype(np.uint8)), "JPEG", **options)
+    for case in range(60):
+        if case < 30:
+            damaged = data[: -1 - (case if case < 20 else int(rng.integers(20, len(data))))]
+        else:
+            changed = bytearray(data)
+            for place in rng.integers(2, len(data), 1 if case < 45 else 20):
+                changed[place] = rng.integers(256)
+            damaged = bytes(changed)
+        refused = set()
+        for least in (None, 1, 40, 80):
+            try:
+                decode_quietly(damaged, least=least)
+                refused.add(False)
+            except DataError:
+                refused.add(True)
+        assert len(refused) == 1
+        assert case >= 30 or refused == {True}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from importlib import resources
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms._presets import ImageClassification
 
-from deeptune.data.images import Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.decode import Picture, decode_quietly
+from deeptune.data.images import LEAST, Augmentation, blank_image, resize_crop, to_tensor
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -17,12 +21,16 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(300, 200), (201, 333), (20, 31), (64, 64), (1000, 90)])
-@pytest.mark.parametrize(("resize", "image_size"), [(256, 224), (232, 224), (64, 64), (57, 40)])
+@pytest.mark.parametrize(
+    "size",
+    [(300, 200), (201, 333), (20, 31), (64, 64), (1000, 90), (57, 57), (58, 57), (90, 1439), (3, 48), (911, 613)],
+)
+@pytest.mark.parametrize(("resize", "image_size"), [(256, 224), (232, 224), (64, 64), (57, 40), (57, 56), (110, 96)])
 def test_the_same_pixels_as_torchvision(interpolation, size, resize, image_size):
     image = noise(*size)
     mode = transforms.InterpolationMode(interpolation)
-    ours = to_tensor(resize_crop(image, resize=resize, image_size=image_size, interpolation=interpolation))
+    picture = Picture.whole(image)
+    ours = to_tensor(resize_crop(picture, resize=resize, image_size=image_size, interpolation=interpolation))
     assert (ours.dtype, ours.shape) == (torch.uint8, (3, image_size, image_size))
     steps = transforms.Compose(
         [transforms.Resize(resize, mode), transforms.CenterCrop(image_size), transforms.PILToTensor()]
@@ -36,13 +44,59 @@ def test_the_same_pixels_as_torchvision(interpolation, size, resize, image_size)
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (2, 4001)])
 def test_a_strip_does_not_grow_without_bound(size):
     image = noise(*size)
-    seen = np.asarray(resize_crop(image, resize=64, image_size=56), float)
+    seen = np.asarray(resize_crop(Picture.whole(image), resize=64, image_size=56), float)
     assert seen.shape == (56, 56, 3)
     # the middle of the strip, along its length
     along = 0 if size[0] < size[1] else 1
     middle = np.asarray(image, float).mean(axis=1 - along)
     middle = middle[(len(middle) - 1) // 2 - 1 : (len(middle) - 1) // 2 + 3]
     assert middle.min() - 60 <= seen.mean() <= middle.max() + 60
+
+
+PHOTOS = {name: resources.files("sklearn") / "datasets" / "images" / name for name in ("china.jpg", "flower.jpg")}
+
+
+def jpeg(name: str, size: tuple[int, int], orientation: int = 1) -> bytes:
+    """The left upper part of a photo of 640 × 427."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(PHOTOS[name].read_bytes())).crop((0, 0, *size)).save(stream, "JPEG", quality=90, exif=exif)
+    return stream.getvalue()
+
+
+def difference(data: bytes, *, least: int, scale: int, resize: int = 40, interpolation: str = "bilinear") -> float:
+    """Mean, in levels, over the pixels that a backbone gets of a JPEG that was decoded at 1/`scale`, and whole."""
+    part, whole = (decode_quietly(data, least=one) for one in (least, None))
+    assert (part.scale, whole.scale) == (scale, 1)
+    how = {"resize": resize, "image_size": 36, "interpolation": interpolation}
+    seen, expected = (np.asarray(resize_crop(one, **how), int) for one in (part, whole))
+    return float(np.abs(seen - expected).mean())
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("size", [(640, 424), (637, 423), (421, 423), (635, 321)])
+def test_a_jpeg_at_a_fraction_of_its_size_gives_nearly_the_same_pixels(name, size, interpolation):
+    data = jpeg(name, size)
+    assert difference(data, least=LEAST * 40, scale=4, interpolation=interpolation) < 1
+    # with as many pixels as come out, it is the fraction that decides them
+    assert difference(data, least=40, scale=8, interpolation=interpolation) > 1.2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(637, 421), (421, 423)])
+def test_a_turned_jpeg_at_a_fraction_of_its_size_does_not_shift(size, orientation):
+    assert difference(jpeg("china.jpg", size, orientation), least=LEAST * 40, scale=4) < 1
+
+
+def test_a_long_strip_at_a_fraction_of_its_size():
+    """Its shorter side decides, and the middle is cut from it as from the whole."""
+    tall = np.tile(np.asarray(Image.open(io.BytesIO(jpeg("china.jpg", (421, 427))))), (17, 1, 1))
+    stream = io.BytesIO()
+    Image.fromarray(tall).save(stream, "JPEG", quality=90)
+    assert tall.shape[0] > 16 * tall.shape[1]
+    assert difference(stream.getvalue(), least=LEAST * 40, scale=4) < 1
 
 
 def test_blank_is_white():
@@ -92,6 +146,19 @@ def test_light_is_mild():
     means = [np.asarray(make(image, epoch=0, row=row)).mean() for row in range(100)]
     assert 89 <= min(means) < 95
     assert 105 < max(means) <= 111
+
+
+@pytest.mark.parametrize("name", ["light", "randaugment"])
+@pytest.mark.parametrize("size", [(300, 300), (300, 500), (2000, 300)])
+def test_the_smallest_crop_of_a_jpeg_at_a_fraction_of_its_size_has_pixels_enough(name, size):
+    make = Augmentation(name, image_size=32, seed=0)
+    crop = make.transform.transforms[0]
+    torch.manual_seed(0)
+    image = torch.empty(3, *size)
+    found = [crop.make_params([image]) for _ in range(400)]
+    smallest = min(min(one["height"], one["width"]) for one in found) / 300  # of the shorter side
+    assert smallest * make.least >= LEAST * 32 - make.least / 300  # a crop is rounded to whole pixels
+    assert make.least <= 1.7 * LEAST * 32
 
 
 def test_an_unknown_augmentation():

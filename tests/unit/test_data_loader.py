@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
-from deeptune.data.images import decode_image, resize_crop, to_tensor
+from deeptune.data.decode import decode_quietly
+from deeptune.data.images import Augmentation, resize_crop, to_tensor
 from deeptune.data.loader import Loader, batch_slices, epoch_order, make_loader
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
@@ -55,8 +56,28 @@ def test_images_in_the_datas_order():
     assert (images.dtype, images.shape) == (torch.uint8, (37, 3, 24, 24))
     assert batches[0].targets is None
     for at in (0, 20, 36):
-        alone = resize_crop(decode_image(DIGITS.column("images")[int(rows[at])].as_py()), resize=28, image_size=24)
+        alone = resize_crop(decode_quietly(DIGITS.column("images")[int(rows[at])].as_py()), resize=28, image_size=24)
         assert torch.equal(images[at], to_tensor(alone))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("name", "side"), [("light", 72), ("randaugment", 144)])
+def test_an_augmentation_gets_a_large_jpeg_with_the_pixels_that_it_needs(tmp_path, name, side, workers, monkeypatch):
+    """For 24 pixels light needs 57 of 288, which a quarter has, and randaugment 79."""
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (300, 288, 3), np.uint8)
+    Image.fromarray(noise).save(stream, "JPEG")
+    monkeypatch.setattr(Augmentation, "__call__", lambda self, image, **_: Image.new("RGB", (24, 24), (*image.size, 9)))
+    loader = loader_of(
+        source(tmp_path, images=[stream.getvalue()] * 2),
+        "images",
+        np.arange(2),
+        PIXELS,
+        batch_size=2,
+        augmentation=name,
+        workers=workers,
+    )
+    assert next(iter(loader)).inputs["images"][1, :, 5, 5].tolist() == [side, side * 300 / 288, 9]
 
 
 def test_targets_keep_their_rows_and_kinds():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data import samples as module
-from deeptune.data.decode import decode_image
+from deeptune.data.decode import decode_quietly
 from deeptune.data.entries import Cache, entries
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
@@ -35,7 +35,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def photo(row: int) -> bytes:
+    """JPEG and PNG of 40 pixels; every sixth has four times as many, so a JPEG of these is not decoded whole."""
     noise = np.random.default_rng(row).integers(0, 255, (30 + row % 9, 40, 3), np.uint8)
+    noise = noise if row % 6 else noise.repeat(4, 0).repeat(4, 1)
     stream = io.BytesIO()
     Image.fromarray(noise).save(stream, ("JPEG", "PNG")[row % 2])
     return stream.getvalue()
@@ -52,8 +54,9 @@ def images(tmp_path) -> Source:
 
 
 def decoded_each_time(source: Source, row: int) -> torch.Tensor:
-    image = decode_image(source.column("images")[row].as_py())
-    return to_tensor(resize_crop(image, resize=28, image_size=24))
+    picture = decode_quietly(source.column("images")[row].as_py(), least=2 * 28)
+    assert picture.scale == (1 if row % 6 else 2)
+    return to_tensor(resize_crop(picture, resize=28, image_size=24))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -85,7 +88,6 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
         first = open_samples(images, "images", PIXELS, cache=cache)
     assert f"{ROWS} samples were decoded once and are kept: decoded images, 24 px" in told[0]
     monkeypatch.setattr(module, "decode_quietly", None)
-    monkeypatch.setattr(module, "decode_image", None)
     monkeypatch.setattr("deeptune.data.source.stream_column", None)
     again = Source.open([str(file) for file in images.files])
     with Cache(told.append) as cache:
@@ -104,6 +106,14 @@ def test_another_preprocessing_is_another_entry(images, change):
         )  # normalised later
         assert len(entries()) == 1
         open_samples(images, "images", ImagePreprocessing(**{**vars(PIXELS), **change}), cache=cache)
+        assert len(entries()) == 2
+
+
+def test_another_rule_of_decoding_is_another_entry(images, monkeypatch):
+    with Cache() as cache:
+        open_samples(images, "images", PIXELS, cache=cache)
+        monkeypatch.setattr(module, "LEAST", 3)
+        open_samples(images, "images", PIXELS, cache=cache)
         assert len(entries()) == 2
 
 
