@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deeptune.data.source import Source
     from deeptune.spec import RunSpec
 
-Sample = bytes | str | None
+Sample = bytes | str | DeepTuneError
 
 
 class Samples:
@@ -36,17 +36,17 @@ class Samples:
         return open_sources(self._spec)
 
     def read(self, split: str, row: int) -> Sample:
-        """Encoded image bytes, a text, or None for a null. Raises DeepTuneError when the data has gone or changed."""
+        """Encoded image bytes, a text, or why there is neither: it is null, or the data has gone or changed."""
         try:
             return self._read(split, row)
-        except DeepTuneError:
-            self.__dict__.pop("_sources", None)  # the former file may be put back
-            raise
+        except DeepTuneError as error:
+            found = error
         except Exception as error:  # the data may have been changed in any way since the run
-            self.__dict__.pop("_sources", None)
-            raise DataError(f"row {row:,} can't be read: {error}") from error
+            found = DataError(f"row {row:,} can't be read: {error}")
+        self.__dict__.pop("_sources", None)  # the former file may be put back
+        return found
 
-    def _read(self, split: str, row: int) -> Sample:
+    def _read(self, split: str, row: int) -> bytes | str:
         from deeptune.data.inputs import resolve_columns
 
         data, sources = self._spec.data, self._sources
@@ -56,7 +56,10 @@ class Samples:
         if found is None:
             raise DataError(f"{source.describe()} has no row {row:,}: it is not the file that the run was made from")
         value = found[0].as_py()
-        return value["bytes"] if isinstance(value, dict) else value
+        value = value["bytes"] if isinstance(value, dict) else value
+        if value is None:
+            raise DataError(f"row {row:,} is null")
+        return value
 
     def changed(self) -> str:
         """What is other than it was for the run, or nothing. All of the data is read."""

@@ -302,7 +302,7 @@ def test_the_data_of_an_example_that_has_gone_is_said(finished_run, pictures_par
 
     async def steps(pilot):
         await pilot.press("6")
-        await shows(pilot, "there is no file or folder")
+        await shows(pilot, "there is no file or")
 
     drive(app, steps)
 

@@ -8,7 +8,8 @@ import pytest
 
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
-from tui.widgets.monitor.examples import read_input, worst_examples
+from deeptune.show.samples import Samples
+from tui.widgets.monitor.examples import worst_examples
 
 
 @pytest.fixture
@@ -26,14 +27,20 @@ def run(tmp_path) -> RunDirectory:
 
 @pytest.mark.parametrize("row", [0, 2, 3, 9, 10, 19])
 def test_a_text_is_read_from_its_file_and_row_group(run, row):
-    assert read_input(run, row) == f"text {row}"
+    assert Samples(run).read("test", row) == f"text {row}"
 
 
-def test_data_that_has_gone_is_an_error_of_ours(run):
-    for file in run.path.parent.glob("*.parquet"):
-        file.unlink()
-    with pytest.raises(DataError, match="no file"):
-        read_input(run, 0)
+def test_why_a_row_can_not_be_read_is_what_is_found(run):
+    samples, second = Samples(run), run.path.parent / "b.parquet"
+    kept = second.read_bytes()
+    assert "has no row 20" in str(samples.read("test", 20))
+    pq.write_table(pa.table({"text": ["one", None], "labels": [0, 0]}), second)
+    assert samples.read("test", 10) == "one"  # the sources were opened again
+    assert "row 11 is null" in str(samples.read("test", 11))
+    second.unlink()
+    assert isinstance(samples.read("test", 11), DataError)
+    second.write_bytes(kept)
+    assert samples.read("test", 11) == "text 11"
 
 
 def test_wrong_classes_are_sorted_by_confidence_and_named(run):

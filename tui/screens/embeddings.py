@@ -18,15 +18,13 @@ from deeptune.errors import DataError, DeepTuneError
 from deeptune.report.tables import visible
 from deeptune.runs import RunDirectory
 from deeptune.show.embeddings import Points, read_points, splits_of
-from deeptune.show.samples import Samples
+from deeptune.show.samples import Sample, Samples
 from deeptune.show.scatter import sign_of, style_of
 from tui.compositor import FrugalCompositor
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.line import Line
 from tui.widgets.sample import SampleView
 from tui.widgets.scatter import Scatter
-
-Found = bytes | str | DeepTuneError | None
 
 
 class EmbeddingsScreen(DeepTuneScreen):
@@ -50,7 +48,7 @@ class EmbeddingsScreen(DeepTuneScreen):
     class Seen(Message):
         """What was read of a point."""
 
-        def __init__(self, points: Points, index: int, found: Found) -> None:
+        def __init__(self, points: Points, index: int, found: Sample) -> None:
             super().__init__()
             self.points, self.index, self.found = points, index, found
 
@@ -179,12 +177,7 @@ class EmbeddingsScreen(DeepTuneScreen):
 
     @work(thread=True, exclusive=True, group="sample")
     def _see(self, points: Points, index: int) -> None:
-        found: Found
-        try:
-            found = self._samples.read(points.split, int(points.rows[index]))
-        except DeepTuneError as error:
-            found = error
-        self.post_message(self.Seen(points, index, DataError("it is null") if found is None else found))
+        self.post_message(self.Seen(points, index, self._samples.read(points.split, int(points.rows[index]))))
 
     @on(Seen)
     def _show(self, message: Seen) -> None:

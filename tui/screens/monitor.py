@@ -19,7 +19,6 @@ from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input
 from textual.worker import get_current_worker
 
-from deeptune.errors import DataError, DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.show import chart, curves
 from deeptune.show.chart import Look
@@ -27,7 +26,7 @@ from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
-from tui.widgets.monitor.examples import Example, Examples, read_input
+from tui.widgets.monitor.examples import Example, Examples
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading
 from tui.widgets.monitor.log import Journal, Line, LogView
@@ -79,13 +78,6 @@ class MonitorScreen(DeepTuneScreen):
             super().__init__()
             self.news = news
 
-    class Seen(Message):
-        """What was read of an example."""
-
-        def __init__(self, example: Example, found: bytes | str | DeepTuneError) -> None:
-            super().__init__()
-            self.example, self.found = example, found
-
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self._compositor = FrugalCompositor()
@@ -132,7 +124,7 @@ class MonitorScreen(DeepTuneScreen):
                 yield Input(placeholder="words of a line", id="log-filter", compact=True)
                 yield LogView(id="lines")
             yield Results(self.run, id="results")
-            yield Examples(id="examples")
+            yield Examples(self.run, id="examples")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -359,25 +351,6 @@ class MonitorScreen(DeepTuneScreen):
     @on(Results.Chosen)
     def _copy(self, message: Results.Chosen) -> None:
         self.deeptune.copy(message.text)
-
-    @on(Examples.Looked)
-    def _look_at(self, message: Examples.Looked) -> None:
-        self._see(message.example)
-
-    @work(thread=True, exclusive=True, group="example")
-    def _see(self, example: Example) -> None:
-        found: bytes | str | DeepTuneError
-        try:
-            found = read_input(self.run, example.row)
-        except DeepTuneError as error:
-            found = error
-        except Exception as error:  # the data may have been changed in any way since the run
-            found = DataError(f"row {example.row} can't be read: {error}")
-        self.post_message(self.Seen(example, found))
-
-    @on(Seen)
-    def _seen(self, message: Seen) -> None:
-        self.query_one(Examples).draw(message.example, message.found)
 
     def action_back(self) -> None:
         """First put away the cursor or the filter, then the screen; the run goes on."""

@@ -8,6 +8,7 @@ from textual.content import Content
 
 from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
+from deeptune.show.samples import Sample
 from tui.widgets.line import Line
 from tui.widgets.picture import Picture
 
@@ -34,7 +35,7 @@ class SampleView(Vertical):
     def on_mount(self) -> None:
         self.show(None)
 
-    def show(self, found: bytes | str | DeepTuneError | None) -> None:
+    def show(self, found: Sample | None) -> None:
         """An encoded image, a text, why there is neither, or nothing at all."""
         drawn, said = self.query_one(Picture), self.query_one(VerticalScroll)
         drawn.display = isinstance(found, bytes)
@@ -44,7 +45,7 @@ class SampleView(Vertical):
         self.query_one(Line).say(_words(found))
 
 
-def _words(found: bytes | str | DeepTuneError | None) -> Content:
+def _words(found: Sample | None) -> Content:
     if isinstance(found, DeepTuneError):
         return Content.assemble((f"! {safe(found.message)}", "$warning"))
     return Content(safe(found[:LONG]) if isinstance(found, str) else "")

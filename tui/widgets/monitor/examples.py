@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import OptionList, Static
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from deeptune.errors import CheckpointError, DeepTuneError
+from deeptune.errors import CheckpointError
 from deeptune.report.tables import safe, significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
-from tui.widgets.picture import Picture
+from deeptune.show.samples import Sample, Samples
+from tui.widgets.line import Line
+from tui.widgets.sample import SampleView
 
 MOST = 100  # examples
-LONG = 4000  # characters of a text that are shown
 
 
 @dataclass(frozen=True)
@@ -84,55 +85,27 @@ def _value(value: Any) -> str:
     return significant(value) if isinstance(value, float) else safe(value).replace("\n", " ")
 
 
-def read_input(run: RunDirectory, row: int) -> bytes | str:
-    """What the model saw of a test row: encoded image bytes, or a text. For a thread; only its row group is read.
-
-    Raises DeepTuneError, OSError or ArrowException when the data has gone or changed.
-    """
-    from deeptune.data.inputs import resolve_columns
-    from deeptune.data.source import Source
-    from deeptune.spec.toml import load_spec
-
-    data = load_spec(run.spec).data
-    source = Source.open(data.test or data.path or data.train or "")
-    _, name = resolve_columns(source, data.modality, data.input)
-    file, place = source.locate(row)
-    value = _cell(file, name, place)
-    return value["bytes"] if isinstance(value, dict) else value
-
-
-def _cell(path: Path, name: str, row: int) -> Any:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if row < count:
-                return file.read_row_group(group, columns=[name])[name][row].as_py()
-            row -= count
-    raise IndexError(f"{path} has no such row")
-
-
 class Examples(Horizontal):
-    """A list of them; the one under the cursor is drawn beside it."""
+    """A list of them; what the model saw of the one under the cursor is beside it."""
 
-    class Looked(Message):
-        """An example is to be read from its source."""
+    class Seen(Message):
+        """What was read of an example."""
 
-        def __init__(self, example: Example) -> None:
+        def __init__(self, example: Example, found: Sample) -> None:
             super().__init__()
-            self.example = example
+            self.example, self.found = example, found
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, run: RunDirectory, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._samples = Samples(run)
         self._examples: list[Example] = []
         self._looked: Example | None = None
 
     def compose(self) -> ComposeResult:
         yield OptionList(id="worst", markup=False, compact=True)
-        with VerticalScroll(id="seen", can_focus=False):
-            yield Static(id="said", markup=False)
-            yield Picture(id="drawn")
+        with Vertical(id="seen"):
+            yield Line(id="said")
+            yield SampleView()
 
     def tell(self, examples: list[Example], nothing: str) -> None:
         """Show these, or why there are none."""
@@ -147,20 +120,22 @@ class Examples(Horizontal):
             if examples:
                 options.highlighted = 0
         if not examples:
-            self.query_one(Picture).show(None)
-            self.query_one("#said", Static).update(nothing)
+            self.query_one("#said", Line).say(nothing)
+            self.query_one(SampleView).show(None)
 
     @on(OptionList.OptionHighlighted)
     def look(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
         if event.option_index < len(self._examples):
             self._looked = self._examples[event.option_index]
-            self.post_message(self.Looked(self._looked))
+            self._see(self._looked)
 
-    def draw(self, example: Example, found: bytes | str | DeepTuneError) -> None:
-        """Show what was read of an example, unless another one is looked at by now."""
-        if example is not self._looked:
-            return
-        self.query_one(Picture).show(found if isinstance(found, bytes) else None)
-        text = found if isinstance(found, str) else "" if isinstance(found, bytes) else found.message
-        self.query_one("#said", Static).update(f"{example.line}\n\n{safe(text[:LONG])}")
+    @work(thread=True, exclusive=True, group="example")
+    def _see(self, example: Example) -> None:
+        self.post_message(self.Seen(example, self._samples.read("test", example.row)))
+
+    @on(Seen)
+    def _show(self, message: Seen) -> None:
+        if message.example is self._looked:
+            self.query_one("#said", Line).say(f"{message.example.line}\n")
+            self.query_one(SampleView).show(message.found)
