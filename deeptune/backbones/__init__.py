@@ -47,7 +47,7 @@ def load_backbone(
     )
     if not on_meta and (load_weights or spec.weights == "random"):
         backbone.fingerprint = fingerprint(backbone.net)
-    # The layout that convolutions are fastest in, on CPUs and NVIDIA's GPUs; outputs differ by rounding.
+    # The layout that convolutions are fastest in, on CPUs and NVIDIA's GPUs.
     if info.modality == "image" and not torch.backends.mps.is_available():
-        backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        backbone.arrange("channels_last")
     return backbone.to(device).eval()

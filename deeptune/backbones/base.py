@@ -75,6 +75,13 @@ class Backbone(nn.Module, ABC):
         self.pooling = pooling
         self.preprocessing = preprocessing
         self.fingerprint: str | None = None
+        self.memory_format = "contiguous"
+
+    def arrange(self, memory_format: str) -> None:
+        """Lay the weights out for maps that are `contiguous` or `channels_last`; outputs differ by rounding."""
+        self.memory_format = memory_format
+        laid = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        self.to(memory_format=laid)  # type: ignore[call-overload]
 
     @abstractmethod
     def features(self, inputs: dict[str, Tensor]) -> Tensor:

@@ -37,6 +37,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def width(self) -> int:
+        """Tokens of each text, padding included; 1 for anything else."""
+        return self.inputs["input_ids"].shape[1] if "input_ids" in self.inputs else 1
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Inputs and targets on `device`; `rows` stay where they are."""
         inputs = {name: value.to(device, non_blocking=non_blocking) for name, value in self.inputs.items()}

@@ -12,7 +12,7 @@ import torch
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels
 from deeptune.data.loader import Batch
 from deeptune.engine.device import Compute
-from deeptune.engine.memory import RowLimit, each_piece
+from deeptune.engine.memory import PassLimit, each_piece
 from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.engine.optim import Criterion
 from deeptune.errors import TrainingError, listed
@@ -86,7 +86,7 @@ def outputs(
     *,
     embed: bool = False,
     loss: MeanLoss | None = None,
-    limit: RowLimit | None = None,
+    limit: PassLimit | None = None,
     total: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[Outputs]:
@@ -108,7 +108,7 @@ def outputs(
             loss.add(logits, batch.targets)
         return found
 
-    for _, found in each_piece(batches, forward, limit or RowLimit()):
+    for _, found in each_piece(batches, forward, limit or PassLimit()):
         done += len(found)
         if progress is not None:
             progress(done, total)

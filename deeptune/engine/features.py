@@ -29,9 +29,9 @@ from deeptune.data.samples import Images, Texts
 from deeptune.data.source import Source
 from deeptune.data.text import tokenizer_identity
 from deeptune.engine.boundary import Boundary
-from deeptune.engine.device import Compute
+from deeptune.engine.device import Compute, tokens_at_once
 from deeptune.engine.journal import Journal
-from deeptune.engine.memory import RowLimit, each_piece
+from deeptune.engine.memory import PassLimit, each_piece
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.spec.model import Split
 
@@ -186,7 +186,8 @@ class _Pass:
             "input": frozen.input,
             "rows": hashlib.sha256(self.rows.tobytes()).hexdigest(),
             "blank": hashlib.sha256(repr(sorted(self.blank)).encode()).hexdigest(),
-            "block": [self.block, self.pad_multiple, WINDOW],
+            "block": [self.block, tokens_at_once(frozen.compute.device), self.pad_multiple, WINDOW],
+            "memory_format": frozen.backbone.memory_format,
             "versions": _versions(frozen.backbone),
         }
 
@@ -212,7 +213,7 @@ class _Pass:
         """Which of the rows stands at each place: texts of like length together, so that blocks hold little padding."""
         return np.searchsorted(self.rows, self._loader(self.rows, by_length=True).order(0))
 
-    def features(self, table: Table, blocks: list[int], limit: RowLimit) -> Iterator[Tensor]:
+    def features(self, table: Table, blocks: list[int], limit: PassLimit) -> Iterator[Tensor]:
         """Vectors, float32 (n, width) on the CPU, of each of some blocks of a table."""
         loader = self._loader(table.rows_of(blocks))
         loader.on_restart = limit.tell
@@ -242,7 +243,7 @@ def passed(
     forward: Callable[[dict[str, Tensor]], Tensor],
     batches: Iterable[Batch],
     compute: Compute,
-    limit: RowLimit,
+    limit: PassLimit,
 ) -> Iterator[Tensor]:
     """What `forward` gives of each batch with the backbone in eval mode, float32 on the CPU."""
     backbone.eval()
@@ -258,7 +259,7 @@ def passed(
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
 
 
-def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit: RowLimit) -> Stored:
+def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit: PassLimit) -> Stored:
     """Pass each row of a run once through what is frozen, or read what an earlier run stored; says which.
 
     Where the cache can't be used, tables are kept in memory while they fit, and what does not fit is passed online.
@@ -316,7 +317,7 @@ def stored_for_later(
     blank: frozenset[int],
     cache: FeatureCache,
     progress: Progress,
-    limit: RowLimit,
+    limit: PassLimit,
 ) -> Table | None:
     """Features of all rows of a file, for a command that reads them once, and whoever comes after it: those of the
     cache, or of one pass that is stored there. `blank` are the rows that can't be used.
@@ -353,7 +354,7 @@ class _Filling:
     """
 
     def __init__(
-        self, cache: FeatureCache, progress: Progress, limit: RowLimit, total: int, *, again: bool = True
+        self, cache: FeatureCache, progress: Progress, limit: PassLimit, total: int, *, again: bool = True
     ) -> None:
         self.cache, self.progress, self.limit, self.total, self.again = cache, progress, limit, total, again
         self.done = self.passed = self.found = 0

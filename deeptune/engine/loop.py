@@ -16,7 +16,7 @@ from deeptune.data.loader import Batch
 from deeptune.engine import snapshot
 from deeptune.engine.cadence import Cadence
 from deeptune.engine.device import Compute
-from deeptune.engine.memory import RowLimit, is_out_of_memory
+from deeptune.engine.memory import PassLimit, is_out_of_memory
 from deeptune.engine.optim import Criterion, make_optimizer, make_schedule
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
@@ -69,7 +69,7 @@ class History:
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
     skipped_in_epoch: int = 0
-    rows_at_once: int | None = None  # a limit that want of memory has set
+    at_once: int | None = None  # rows, or tokens of texts: a limit that want of memory has set
     seconds: float = 0.0
     stopped_early: bool = False
 
@@ -174,7 +174,9 @@ class _Training:
             for name in ("running_mean", "running_var", "num_batches_tracked")
         ]
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
-        self.limit = RowLimit(self._tell_limit, least=2 if self.statistics else 1)
+        self.limit = PassLimit(
+            self._tell_limit, tokens=int(train.token_budget) or None, least=2 if self.statistics else 1
+        )
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
         self.count_sum = torch.zeros_like(self.loss_sum)
@@ -364,8 +366,8 @@ class _Training:
             # Out of the handler, whose traceback holds on to tensors.
             self.optimizer.zero_grad(set_to_none=True)
             _copy(self.statistics_before, self.statistics)
-            largest = max(len(piece) for batch in group for piece in self.limit.pieces(batch))
-            self.limit.halve(largest, "training on")
+            pieces = [piece for batch in group for piece in self.limit.pieces(batch)]
+            self.limit.halve(max(pieces, key=lambda piece: len(piece) * piece.width), "training on")
 
     def _accumulate(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
         count = torch.stack([self.criterion.count(_targets(batch)) for batch in group]).sum()
@@ -381,7 +383,7 @@ class _Training:
         return loss_sum, count
 
     def _tell_limit(self, text: str) -> None:
-        self.history.rows_at_once = self.limit.rows
+        self.history.at_once = self.limit.most
         self.hooks.warn(f"{text}, accumulated to the same effective batch size")
 
     # What is not finite.
@@ -452,7 +454,7 @@ class _Training:
     def _put_back(self, taken: Snapshot) -> None:
         history = dict(taken.values["history"])
         self.history = History(**{**history, "best": Best(**history["best"])})
-        self.limit.rows = self.history.rows_at_once
+        self.limit.most = self.history.at_once
         exact = {name.removeprefix("exact."): t for name, t in taken.tensors.items() if name.startswith("exact.")}
         self.model.load_exact_state(exact)
         snapshot.put_optimizer(self.optimizer, taken.tensors, taken.values["optimizer"])

@@ -1,8 +1,9 @@
-"""Going on when memory runs out: fewer rows at a time, the same result."""
+"""Going on when memory runs out: less at a time, the same result."""
 
 from __future__ import annotations
 
 import gc
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -27,41 +28,57 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _CPU_WORDS.search(str(error).strip()) is not None
 
 
-class RowLimit:
-    """How many rows go through a model at once: a whole batch until memory runs out, then half as many, for good.
+class PassLimit:
+    """How much goes through a model at once: a whole batch, of texts at most `tokens` (padding included), until memory
+    runs out; then half of what was too much, for good.
 
     `tell` gets a sentence for the log each time; `least` is the fewest rows that make sense together.
     """
 
     def __init__(
-        self, tell: Callable[[str], None] = lambda text: None, *, rows: int | None = None, least: int = 1
+        self, tell: Callable[[str], None] = lambda text: None, *, tokens: int | None = None, least: int = 1
     ) -> None:
-        self.tell, self.rows, self.least = tell, rows, least
+        self.tell, self.tokens, self.least = tell, tokens, least
+        self.most: int | None = None  # what want of memory has set: tokens of texts, rows of anything else
+
+    def rows(self, batch: Batch) -> int:
+        """How many rows of a batch pass at once."""
+        limits = [self.most, self.tokens if batch.width > 1 else None]
+        allowed = [max(self.least, limit // batch.width) for limit in limits if limit is not None]
+        return min([len(batch), *allowed])
 
     def pieces(self, batch: Batch) -> list[Batch]:
-        """The batch in parts that fit; none of a single row unless the batch is one, or the limit."""
-        count = len(batch)
-        if self.rows is None or count <= self.rows:
+        """The batch in parts of like size that fit; where `least` is 2, a last row goes with the part before it."""
+        count, rows = len(batch), self.rows(batch)
+        if count <= rows:
             return [batch]
-        return [batch.part(places) for places in batch_slices(count, self.rows, training=self.rows > 1)]
+        rows = math.ceil(count / math.ceil(count / rows))
+        return [batch.part(places) for places in batch_slices(count, rows, training=self.least > 1)]
 
-    def halve(self, count: int, doing: str) -> None:
-        """Memory ran out with `count` rows at once. Raises TrainingError when there is nothing left to halve."""
+    def halve(self, piece: Batch, doing: str) -> None:
+        """Memory ran out on a piece. Raises TrainingError when there is nothing left to halve."""
+        count, width = len(piece), piece.width
         fewer = max(self.least, count // 2)
         if fewer >= count:
             raise TrainingError(
-                f"out of memory while {doing} {count} row{'s' if count > 1 else ''} at once, which is the fewest",
+                f"out of memory while {doing} {_sized(count, width)} at once, which is the fewest",
                 hint="Choose a smaller backbone, backbone.image_size or backbone.max_length, or tuning.method = "
                 "'partial' or 'lora'; and look whether other processes use the same memory.",
             )
-        self.rows = fewer
-        self.tell(f"out of memory while {doing} {count} rows at once: going on with {fewer}")
+        self.most = fewer * width
+        going = fewer if width == 1 else f"{self.most:,} tokens"
+        self.tell(f"out of memory while {doing} {_sized(count, width)} at once: going on with {going}")
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def each_piece(batches: Iterable[Batch], forward: Callable[[Batch], T], limit: RowLimit) -> Iterator[tuple[Batch, T]]:
+def _sized(rows: int, width: int) -> str:
+    some = f"{rows} row{'s' if rows > 1 else ''}"
+    return some if width == 1 else f"{some} of {width} tokens"
+
+
+def each_piece(batches: Iterable[Batch], forward: Callable[[Batch], T], limit: PassLimit) -> Iterator[tuple[Batch, T]]:
     """`forward` of every batch, in parts that fit into memory, each with what it gave."""
     for batch in batches:
         waiting = limit.pieces(batch)
@@ -76,5 +93,5 @@ def each_piece(batches: Iterable[Batch], forward: Callable[[Batch], T], limit: R
             else:
                 yield waiting.pop(0), found
                 continue
-            limit.halve(len(waiting[0]), "passing")  # out of the handler, whose traceback holds on to tensors
+            limit.halve(waiting[0], "passing")  # out of the handler, whose traceback holds on to tensors
             waiting = [piece for part in waiting for piece in limit.pieces(part)]

@@ -11,7 +11,7 @@ from deeptune.data.plan import DataPlan
 from deeptune.engine import evaluate
 from deeptune.engine.evaluate import MeanLoss, Outputs
 from deeptune.engine.journal import Journal
-from deeptune.engine.memory import RowLimit
+from deeptune.engine.memory import PassLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.record import headline
@@ -29,7 +29,7 @@ def score_splits(
     scored: dict[Any, Any],
     criterion: Criterion,
     journal: Journal,
-    limit: RowLimit,
+    limit: PassLimit,
 ) -> dict[str, Any]:
     """Write metrics.json of val and test, predictions.parquet of test, and the embeddings of both that are asked for;
     returns the metrics."""
@@ -58,7 +58,7 @@ def embed_splits(
     model: TunedModel,
     scored: dict[Any, Any],
     journal: Journal,
-    limit: RowLimit,
+    limit: PassLimit,
 ) -> None:
     """embeddings/<split>.parquet of the splits that were asked for and that `score_splits` did not pass."""
     if "train" in ready.spec.embed.splits:
@@ -72,7 +72,7 @@ def _pass_split(
     batches: Any,
     split: Split,
     journal: Journal,
-    limit: RowLimit,
+    limit: PassLimit,
     *,
     loss: MeanLoss | None = None,
     kept: list[Outputs] | None = None,

@@ -22,10 +22,10 @@ from deeptune.data.plan import BadSample, read_targets, resolve_columns
 from deeptune.data.samples import Images, Texts, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import evaluate
-from deeptune.engine.device import Compute, choose_compute
+from deeptune.engine.device import Compute, choose_compute, tokens_at_once
 from deeptune.engine.evaluate import MeanLoss, Progress, Scorer
 from deeptune.engine.features import FeatureLoader, Frozen, rows_at_once, stored_for_later
-from deeptune.engine.memory import RowLimit
+from deeptune.engine.memory import PassLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.restore import TrainedRun, load_run
 from deeptune.engine.tables import embedding_file, prediction_file
@@ -229,7 +229,8 @@ def _passing(
 
     The features of a `frozen` backbone are read from the cache, or stored there.
     """
-    file, limit, cuda = opened.file, RowLimit(way.tell), compute.device.type == "cuda"
+    file, cuda = opened.file, compute.device.type == "cuda"
+    limit = PassLimit(way.tell, tokens=tokens_at_once(compute.device))
     rows = file.usable
     targets = None if targets is None else targets[rows]
     table = None

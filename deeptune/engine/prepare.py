@@ -19,7 +19,7 @@ from deeptune.data.loader import Loader, batch_slices, make_loader
 from deeptune.data.plan import DataPlan, PlanDraft, SplitData, draft_plan, open_sources, plan_data, sources_fingerprint
 from deeptune.data.samples import Images, Texts, decoding_workers, open_samples
 from deeptune.data.source import Source
-from deeptune.engine.device import Compute, choose_compute, seed_everything
+from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.optim import Criterion
@@ -142,16 +142,35 @@ def _resolve(
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
         decoding = [one for one in samples.values() if one.decodes]
         workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
+    budget, layout = _passing(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(
         update={
             "data": resolved.data.model_copy(update={"modality": plan.modality, "input": plan.input}),
             "backbone": resolved.backbone.model_copy(update=known),
             "tuning": resolved.tuning.model_copy(update={"lora": lora}),
             "train": resolved.train.model_copy(
-                update={"device": str(compute.device), "precision": compute.precision, "workers": workers}
+                update={
+                    "device": str(compute.device),
+                    "precision": compute.precision,
+                    "workers": workers,
+                    "token_budget": budget,
+                    "memory_format": layout,
+                }
             ),
         }
     )
+
+
+def _passing(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:
+    """Most tokens that pass at once (0: no limit), and the memory format. Raises SpecError for the other modality's."""
+    budget, layout = spec.train.token_budget, spec.train.memory_format
+    if modality == "image" and budget not in ("auto", 0):
+        raise SpecError("train.token_budget: images have no tokens; leave it out, or set train.batch_size.")
+    if modality == "text" and layout == "channels_last":
+        raise SpecError("train.memory_format: 'channels_last' is for images, and texts have no maps; leave it out.")
+    if budget == "auto":
+        budget = tokens_at_once(compute.device) or 0 if modality == "text" else 0
+    return int(budget), backbone.memory_format if layout == "auto" else layout
 
 
 def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:

@@ -18,12 +18,12 @@ from deeptune.data.loader import Batch, Loader
 from deeptune.data.plan import SplitData
 from deeptune.engine import evaluate
 from deeptune.engine.boundary import TextBoundaryLoader
-from deeptune.engine.device import memory_in_use, seed_everything
+from deeptune.engine.device import memory_in_use, seed_everything, tokens_at_once
 from deeptune.engine.evaluate import MeanLoss
 from deeptune.engine.features import FeatureLoader, Stored, passed, store_features
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
-from deeptune.engine.memory import RowLimit
+from deeptune.engine.memory import PassLimit
 from deeptune.engine.optim import Criterion
 from deeptune.engine.outputs import embed_splits, score_splits, split_truth
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
@@ -124,7 +124,7 @@ def _execute(
     loaders = {split: _loader(ready, split, journal) for split in SPLITS}
     _warn_truncation(loaders, ready, journal)
     criterion = make_criterion(ready)
-    limit = RowLimit(journal.warn)
+    limit = PassLimit(journal.warn, tokens=tokens_at_once(compute.device))
 
     scored: dict[Any, Any] = dict(loaders)
     stored = store_features(ready, cache, journal, limit)
@@ -141,7 +141,7 @@ def _execute(
     if checkpoint is not None:
         model.load_tuned_state(checkpoint.state)
     elif spec.head.standardise:
-        model.head.standardise(_sampled_features(ready, stored))
+        model.head.standardise(_sampled_features(ready, stored, limit))
     with generators_left_alone():
         probe = probe_inputs(ready)
     resume = snapshot_of(checkpoint) if checkpoint else None
@@ -189,7 +189,7 @@ def _fit(
     val: Any,
     criterion: Criterion,
     probe: dict[str, torch.Tensor],
-    limit: RowLimit,
+    limit: PassLimit,
     resume: Snapshot | None,
 ) -> History:
     spec, plan = ready.spec, ready.plan
@@ -282,7 +282,7 @@ def _stored_loader(
     )
 
 
-def _sampled_features(ready: Prepared, stored: Stored) -> torch.Tensor:
+def _sampled_features(ready: Prepared, stored: Stored, limit: PassLimit) -> torch.Tensor:
     """Pooled features (n, width) of evenly spaced training rows, before training: the scale that the head starts in."""
     data = ready.plan.splits["train"]
     picked = np.unique(np.linspace(0, len(data.rows) - 1, min(len(data.rows), SCALE_ROWS)).round().astype(np.int64))
@@ -295,7 +295,7 @@ def _sampled_features(ready: Prepared, stored: Stored) -> torch.Tensor:
         batches = split_loader(ready, "train", shuffle=False, data=part)
     else:
         batches = _stored_loader(ready, stored, "train", [table], data=part)
-    features = torch.cat(list(passed(ready.backbone, ready.model.pooled, batches, ready.compute, RowLimit())))
+    features = torch.cat(list(passed(ready.backbone, ready.model.pooled, batches, ready.compute, limit)))
     return features.to(ready.compute.device)
 
 

@@ -1,4 +1,5 @@
-"""What suits the machine, found by real optimizer steps on real rows: rows at once, precision, compiling.
+"""What suits the machine, found by real optimizer steps on real rows: how much passes at once, precision,
+memory format, compiling.
 
 The effective batch size, and so the learning rate, stay what the recipe says: what is found is in how many parts a step
 passes. Model and generators are afterwards as if nothing had been measured.
@@ -7,6 +8,7 @@ passes. Model and generators are afterwards as if nothing had been measured.
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import statistics
 import threading
@@ -26,6 +28,7 @@ from deeptune.data.plan import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Hooks, fit
+from deeptune.engine.memory import PassLimit
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
 from deeptune.engine.snapshot import generators_left_alone
 from deeptune.errors import RunStopped, TrainingError
@@ -44,10 +47,12 @@ STEPS_TO_FIT = 2  # the second is the first one that has the optimizer's state b
 class Trial:
     """One way to do a step of `rows × pieces`, and what it took."""
 
-    rows: int  # at once
+    rows: int
     pieces: int
     precision: str
     compile: bool
+    tokens: int = 0  # most that pass at once; 0 for no limit
+    memory_format: str = "contiguous"
     fits: bool = False
     seconds: float = math.inf  # of a step, median
     extra: float = 0.0  # seconds that the first step took longer, compiling
@@ -58,13 +63,24 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return f"{self.precision}{' compiled' if self.compile else ''}, {self.rows} × {self.pieces}"
+        parts = [self.precision]
+        parts += ["channels last"] if self.memory_format == "channels_last" else []
+        parts += ["compiled"] if self.compile else []
+        parts += [f"{self.rows} × {self.pieces}"]
+        parts += [f"{self.tokens:,} tokens at once"] if self.tokens else []
+        return ", ".join(parts)
+
+    @property
+    def at_once(self) -> str:
+        return f"{self.tokens:,} tokens" if self.tokens else f"{self.rows} rows"
 
     def record(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "accumulation": self.pieces,
             "precision": self.precision,
+            "token_budget": self.tokens,
+            "memory_format": self.memory_format,
             "compile": self.compile,
             "fits": self.fits,
             "samples_per_second": round(self.samples, 2),
@@ -87,7 +103,8 @@ def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
     Raises TrainingError when not even the fewest rows fit into memory.
     """
     train = asked.train
-    sizes, ways = train.batch_size == "auto", train.tune
+    ways = train.tune
+    sizes = train.batch_size == "auto" and (ready.plan.modality == "image" or train.token_budget == "auto")
     if ready.spec.tuning.method == "partial":  # what is frozen passes once, in batches of its own
         if ways:
             journal.message("train.tune: nothing to measure, as the frozen backbone is passed once")
@@ -95,19 +112,23 @@ def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
     if not (sizes or ways):
         return ready
     bench = _Bench(ready, journal)
-    chosen = bench.find_rows(by_speed=ways or ready.compute.device.type == "cuda") if sizes else None
+    chosen = bench.find_size(by_speed=ways or ready.compute.device.type == "cuda") if sizes else None
     if ways:
         start = chosen or bench.trial(ready.spec.train, STEPS)
-        chosen = bench.find_way(start, _precisions(train, ready.compute), compiled=(train.compile or None))
+        formats = _memory_formats(train, ready)
+        chosen = bench.find_way(start, _precisions(train, ready.compute), formats, compiled=(train.compile or None))
     assert chosen is not None
     for trial in bench.trials:
         journal.message(f"tried {trial}")
     values = {
         "batch_size": chosen.rows,
         "accumulation": chosen.pieces,
+        "token_budget": chosen.tokens,
         "precision": chosen.precision,
+        "memory_format": chosen.memory_format,
         "compile": chosen.compile,
     }
+    ready.backbone.arrange(chosen.memory_format)
     spec = ready.spec.model_copy(update={"train": ready.spec.train.model_copy(update=values)})
     compute = ready.compute
     if chosen.precision != compute.precision:
@@ -126,8 +147,9 @@ def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
 def said_batch_size(spec: RunSpec) -> str:
     train = spec.train
     effective = int(train.batch_size) * train.accumulation
+    parts = f", of which at most {train.token_budget:,} tokens pass at once" if train.token_budget else ""
     return (
-        f"batch size {train.batch_size} × {train.accumulation} accumulated = {effective} effective; "
+        f"batch size {train.batch_size} × {train.accumulation} accumulated = {effective} effective{parts}; "
         f"learning rate {float(train.learning_rate):g} is for {effective}"
     )
 
@@ -138,6 +160,14 @@ def _precisions(train: TrainSpec, compute: Compute) -> list[str]:
         return [train.precision]
     bf16 = ["bf16"] if compute.device.type == "cpu" and has_bf16_units() else []
     return list(dict.fromkeys([compute.precision, "fp32", *bf16]))
+
+
+def _memory_formats(train: TrainSpec, ready: Prepared) -> list[str]:
+    """The one that was asked for; both where there are convolutions to be faster in one of them."""
+    maps = any(isinstance(module, nn.Conv2d) for module in ready.backbone.modules())
+    if train.memory_format != "auto" or not maps:
+        return [ready.backbone.memory_format]
+    return ["channels_last", "contiguous"]
 
 
 class _Bench:
@@ -153,20 +183,15 @@ class _Bench:
             isinstance(getattr(module, "running_mean", None), torch.Tensor) for module in ready.model.modules()
         )
 
-    def find_rows(self, *, by_speed: bool) -> Trial:
-        """The fastest number of rows at once that leaves the headroom, or simply the largest.
+    def find_size(self, *, by_speed: bool) -> Trial:
+        """How much passes at once, rows of images or tokens of texts: the fastest that leaves the headroom, or simply
+        the most.
 
-        Where batch normalisation learns it is the largest: fewer rows would change its statistics.
+        Where batch normalisation learns it is the most: fewer rows would change its statistics.
         """
-        train = self.ready.spec.train
         by_speed = by_speed and not self.norms
-        sizes = [int(train.batch_size)]
-        while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= (2 if self.norms else 1):
-            sizes.append(sizes[-1] // 2)
         tried: list[Trial] = []
-        for rows in sizes:
-            pieces = train.accumulation * int(train.batch_size) // rows
-            parts = train.model_copy(update={"batch_size": rows, "accumulation": pieces})
+        for parts in self._token_budgets() if self.ready.plan.modality == "text" else self._batch_sizes():
             tried.append(self.trial(parts, STEPS if by_speed else STEPS_TO_FIT))
             best = max((one.samples for one in tried if one.fits), default=0.0)
             if tried[-1].fits and (not by_speed or tried[-1].samples < best * (1 - NEAR)):
@@ -175,33 +200,52 @@ class _Bench:
         if not fitting:
             if tried[-1].problem:
                 raise TrainingError(
-                    f"train.batch_size: not even {tried[-1].rows} rows at once can be trained: {tried[-1].problem}",
+                    f"train.batch_size: not even {tried[-1].at_once} at once can be trained: {tried[-1].problem}",
                     hint="Choose a smaller backbone, backbone.image_size or backbone.max_length, or tuning.method = "
                     "'partial' or 'lora'.",
                 )
             self.journal.warn(
-                f"{tried[-1].rows} rows at once fit into memory, but leave less than {HEADROOM:.0%} of what was free"
+                f"{tried[-1].at_once} at once fit into memory, but leave less than {HEADROOM:.0%} of what was free"
             )
             return tried[-1]
         best = max(one.samples for one in fitting)
         return next(one for one in fitting if not by_speed or one.samples >= best * (1 - NEAR))
 
-    def find_way(self, start: Trial, precisions: list[str], *, compiled: bool | None) -> Trial:
-        """The precision, compiled or not, that ends the run first and whose loss agrees with plain fp32.
+    def _batch_sizes(self) -> Iterator[TrainSpec]:
+        train = self.ready.spec.train
+        rows = whole = int(train.batch_size)
+        while True:
+            yield train.model_copy(update={"batch_size": rows, "accumulation": train.accumulation * whole // rows})
+            if rows % 2 or rows // 2 < (2 if self.norms else 1):
+                return
+            rows //= 2
+
+    def _token_budgets(self) -> Iterator[TrainSpec]:
+        """As resolved, which is no limit on a GPU; then halves of what passed at once, down to one of these texts."""
+        train = self.ready.spec.train
+        yield train
+        rows = PassLimit(tokens=int(train.token_budget) or None).rows(self.batch)
+        while rows := min(rows, int(train.batch_size)) // 2:
+            yield train.model_copy(update={"token_budget": rows * self.batch.width})
+
+    def find_way(self, start: Trial, precisions: list[str], formats: list[str], *, compiled: bool | None) -> Trial:
+        """The precision and memory format, compiled or not, that ends the run first and whose loss agrees with plain
+        fp32.
 
         `compiled` fixes that choice. What is measured already is not measured again.
         """
-        train = self.ready.spec.train.model_copy(update={"batch_size": start.rows, "accumulation": start.pieces})
-        known = {(one.precision, one.compile): one for one in [start] if one.samples}
+        size = {"batch_size": start.rows, "accumulation": start.pieces, "token_budget": start.tokens}
+        known = {_way(start): start} if start.samples else {}
 
-        def trial(precision: str, compile: bool) -> Trial:
-            if (precision, compile) not in known:
-                way = train.model_copy(update={"precision": precision, "compile": compile})
-                known[precision, compile] = self.trial(way, STEPS)
-            return known[precision, compile]
+        def trial(*way: Any) -> Trial:
+            if way not in known:
+                keys = dict(zip(("precision", "memory_format", "compile"), way, strict=True))
+                known[way] = self.trial(self.ready.spec.train.model_copy(update=size | keys), STEPS)
+            return known[way]
 
-        plain = trial("fp32", False)
-        able = [trial(p, c) for p in precisions for c in ((False, True) if compiled is None else (compiled,))]
+        plain = trial("fp32", start.memory_format, False)
+        choices = (False, True) if compiled is None else (compiled,)
+        able = [trial(*way) for way in itertools.product(precisions, formats, choices)]
         agreeing = [one for one in able if one.fits and (one is plain or agrees(one.loss, plain.loss))]
         return min(agreeing, key=lambda one: one.extra + one.seconds * self.ready.steps, default=start)
 
@@ -213,9 +257,10 @@ class _Bench:
         pieces = [self.batch.part(part) for part in batch_slices(len(self.batch), rows, training=rows > 1)]
         train = train.model_copy(update={"epochs": 1, "accumulation": len(pieces), "checkpoint_every": "1 h"})
         accumulation = self.ready.spec.train.accumulation * int(self.ready.spec.train.batch_size) // rows
-        trial = Trial(rows, accumulation, train.precision, train.compile)
+        tokens, layout = int(train.token_budget), train.memory_format
+        trial = Trial(rows, accumulation, train.precision, train.compile, tokens, layout)
         turns = _Turns(pieces, steps, compute.device)
-        with _untouched(ready.model), _Peak(compute.device) as peak:
+        with _untouched(ready.model), _arranged(ready, layout), _Peak(compute.device) as peak:
             try:
                 history = fit(
                     ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.journal.stop.check)
@@ -234,9 +279,9 @@ class _Bench:
                 times = np.diff(turns.marks).tolist()
                 seconds = statistics.median(times[1:])
                 extra = max(0.0, times[0] - seconds) if train.compile else 0.0
-                fits = history.rows_at_once is None and peak.fits()
+                fits = history.at_once is None and peak.fits()
                 samples = len(self.batch) / seconds if steps > STEPS_TO_FIT else 0.0
-                problem = f"out of memory with {rows} rows at once" if history.rows_at_once is not None else ""
+                problem = f"out of memory with {trial.at_once} at once" if history.at_once is not None else ""
                 trial = replace(
                     trial, fits=fits, seconds=seconds, extra=extra, peak=peak.bytes, loss=loss, samples=samples,
                     problem=problem,
@@ -256,6 +301,10 @@ class _Bench:
             total += float(self.criterion.sum(self.ready.model(moved.inputs), moved.targets))
             count += float(self.criterion.count(moved.targets))
         return total / count
+
+
+def _way(trial: Trial) -> tuple[str, str, bool]:
+    return trial.precision, trial.memory_format, trial.compile
 
 
 def agrees(loss: float, plain: float) -> bool:
@@ -321,6 +370,16 @@ class _Peak:
             self.bytes = max(self.bytes, self._process.memory_info().rss)
             if self._over.wait(0.01):
                 return
+
+
+@contextmanager
+def _arranged(ready: Prepared, memory_format: str) -> Iterator[None]:
+    before = ready.backbone.memory_format
+    ready.backbone.arrange(memory_format)
+    try:
+        yield
+    finally:
+        ready.backbone.arrange(before)
 
 
 @contextmanager

@@ -139,6 +139,8 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
     the LoRA targets match nothing, or if the backbone has not as many blocks as are to learn.
     """
     method = spec.tuning.method
+    if spec.train.memory_format != "auto":
+        backbone.arrange(spec.train.memory_format)
     cut = backbone.last_blocks(spec.tuning.unfreeze) if spec.tuning.unfreeze else None
     backbone.requires_grad_(method == "full")
     if cut is not None:

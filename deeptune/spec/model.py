@@ -206,6 +206,11 @@ class TrainSpec(_Part):
     accumulation: PositiveInt = Field(
         1, description="Batches per optimizer step; effective batch size = batch_size × accumulation."
     )
+    token_budget: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="Most tokens of texts, padding included, that pass at once; a batch of more passes in parts, with "
+        "the same gradient. 0 is no limit.",
+    )
     learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family."
     )
@@ -242,9 +247,14 @@ class TrainSpec(_Part):
     )
     early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        "auto", description="How images' maps lie in memory; `auto` is channels last."
+    )
     compile: bool = Field(False, description="Compile the training pass with `torch.compile`.")
     tune: bool = Field(
-        False, description="Measure a few steps and take the fastest precision, compiled or not, and rows at once."
+        False,
+        description="Measure a few steps and take the fastest precision, memory format, compiled or not, and rows at "
+        "once.",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")

@@ -19,12 +19,13 @@ import torch
 from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
+from deeptune.data.loader import Batch
 from deeptune.data.source import Source
 from deeptune.engine import loop, sampler, train, verify
 from deeptune.engine.device import Compute
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import fit
-from deeptune.engine.memory import RowLimit
+from deeptune.engine.memory import PassLimit
 from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.engine.train import execute
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError
@@ -176,7 +177,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(review_bert):
         )  # fmt: skip
         states.append({name: value.clone() for name, value in ready.model.tuned_state().items()})
         assert bool(told) == (most < 24)
-        assert history.rows_at_once == (3 if most < 24 else None)
+        assert bool(history.at_once) == (most < 24)
         assert max(runs_out.seen[-5:]) <= most
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-6) for name in states[0])
 
@@ -203,9 +204,29 @@ def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
 
 
 def test_a_limit_of_one_row_can_not_be_halved():
-    limit = RowLimit(rows=1)
+    alone = Batch({"images": torch.zeros(1, 3, 8, 8)}, None, torch.arange(1))
     with pytest.raises(TrainingError, match="1 row at once, which is the fewest"):
-        limit.halve(1, "passing")
+        PassLimit().halve(alone, "passing")
+
+
+def test_want_of_memory_limits_tokens_of_texts_and_rows_of_images():
+    def sizes(limit, **inputs):
+        batch = Batch(inputs, None, torch.arange(len(next(iter(inputs.values())))))
+        return [len(piece) for piece in limit.pieces(batch)]
+
+    told = []
+    texts = PassLimit(told.append)
+    texts.halve(Batch({"input_ids": torch.zeros(8, 512)}, None, torch.arange(8)), "training on")
+    assert told == ["out of memory while training on 8 rows of 512 tokens at once: going on with 2,048 tokens"]
+    assert sizes(texts, input_ids=torch.zeros(32, 64)) == [32]  # short texts still pass whole
+    assert sizes(texts, input_ids=torch.zeros(32, 100)) == [16, 16]  # in parts of like size
+    assert sizes(texts, input_ids=torch.zeros(3, 4000)) == [1, 1, 1]
+    images = PassLimit()
+    images.halve(Batch({"images": torch.zeros(8, 3, 4, 4)}, None, torch.arange(8)), "training on")
+    assert sizes(images, images=torch.zeros(9, 3, 4, 4)) == [3, 3, 3]
+    budget = PassLimit(tokens=100)
+    assert sizes(budget, features=torch.zeros(500, 7)) == [500]
+    assert sizes(budget, input_ids=torch.zeros(5, 40)) == [2, 2, 1]
 
 
 # Numbers.

@@ -61,8 +61,11 @@ def full_memory(monkeypatch, most):
     monkeypatch.setattr(loop, "_forward", limited)
 
 
-@pytest.mark.parametrize("settings", [{"tune": True}, {}], ids=["tuned", "rows"])
-def test_what_was_measured_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch, settings):
+@pytest.mark.parametrize("way", ["tuned", "tuned to contiguous", "rows"])
+def test_what_was_measured_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch, way):
+    settings = {} if way == "rows" else {"tune": True}
+    if way == "tuned to contiguous":
+        monkeypatch.setattr(tuning, "_memory_formats", lambda train, ready: ["contiguous"])
     monkeypatch.setattr(torch, "compile", lambda model: model)  # compiling is not what may leave a trace here
     measured = new_run(tmp_path / "a", spec_of(**settings))
     execute(load_spec(measured.spec), measured)
@@ -71,6 +74,7 @@ def test_what_was_measured_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypat
     assert all(one["samples_per_second"] > 0 for one in record["trials"][1:])
     chosen = load_spec(measured.spec)
     assert isinstance(chosen.train.batch_size, int)
+    assert chosen.train.memory_format in (("contiguous",) if "contiguous" in way else ("contiguous", "channels_last"))
     plain = new_run(
         tmp_path / "b", chosen.model_copy(update={"train": chosen.train.model_copy(update={"tune": False})})
     )
@@ -91,6 +95,38 @@ def test_rows_that_do_not_fit_pass_in_parts_and_the_effective_batch_stays(tmp_pa
     tried = json.loads(run.run.read_text())["tuning"]["trials"]
     assert [(one["rows"], one["fits"]) for one in tried] == [(32, False), (16, False), (8, True)]
     assert not any("going on with" in text for text in said(run))  # the run itself never ran out of memory
+
+
+def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, monkeypatch, review_bert):
+    most, seen = 600, []  # tokens
+    forward = loop._forward
+
+    def limited(model, batch):
+        if batch.inputs["input_ids"].numel() > most:
+            raise torch.OutOfMemoryError("no room")
+        seen.append(tuple(batch.inputs["input_ids"].shape))
+        return forward(model, batch)
+
+    monkeypatch.setattr(loop, "_forward", limited)
+    run = new_run(
+        tmp_path,
+        validate(
+            {
+                "data": {"path": "sample:movie_snippets", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
+                "backbone": {"name": f"hf:{review_bert}", "max_length": 64},
+                "tuning": {"method": "full"},
+                "train": {"epochs": 1, "device": "cpu"},
+                "embed": {"splits": []},
+            }
+        ),
+    )
+    execute(load_spec(run.spec), run)
+    train = load_spec(run.spec).train
+    assert (train.batch_size, train.accumulation, train.token_budget) == (32, 1, 8 * 64)
+    said_so = "batch size 32 × 1 accumulated = 32 effective, of which at most 512 tokens pass at once"
+    assert any(text.startswith(said_so) for text in said(run))
+    assert not any("going on with" in text for text in said(run))
+    assert max(rows for rows, width in seen if width < 32) > 8
 
 
 def test_batch_normalisation_is_told_of_smaller_parts(tmp_path, monkeypatch):
@@ -145,9 +181,13 @@ def bench(tmp_path):
     class Told(tuning._Bench):
         def trial(self, settings, steps):
             key = (settings.precision, settings.compile)
-            trial = self.told.get(settings.batch_size) or self.told.get(key)
+            known = settings.batch_size, (*key, settings.memory_format), key
+            trial = next(self.told[one] for one in known if one in self.told)
             rows = int(settings.batch_size)
-            trial = replace(trial, rows=rows, pieces=32 // rows, precision=key[0], compile=key[1])
+            trial = replace(
+                trial, rows=rows, pieces=32 // rows, precision=key[0], compile=key[1],
+                memory_format=settings.memory_format,
+            )  # fmt: skip
             self.trials.append(trial)
             return trial
 
@@ -169,14 +209,14 @@ def told(samples, *, fits=True, loss=1.0, extra=0.0):
 )
 def test_the_fastest_number_of_rows_is_taken(bench, rates, rows):
     bench.told = {size: told(rate) for size, rate in rates.items()}
-    assert bench.find_rows(by_speed=True).rows == rows
+    assert bench.find_size(by_speed=True).rows == rows
     bench.norms = True  # then only need makes it smaller
-    assert bench.find_rows(by_speed=True).rows == 32
+    assert bench.find_size(by_speed=True).rows == 32
 
 
 def test_too_little_headroom_is_no_fit(bench):
     bench.told = {32: told(100.0, fits=False), 16: told(80.0)}
-    assert bench.find_rows(by_speed=False).rows == 16
+    assert bench.find_size(by_speed=False).rows == 16
 
 
 @pytest.mark.parametrize(
@@ -192,7 +232,7 @@ def test_a_faster_precision_is_taken_if_its_loss_agrees(bench, fast, steps, chos
     bench.ready.steps = steps
     bench.told = {("fp32", False): told(100.0), ("bf16", False): fast}
     start = replace(told(100.0), rows=32, pieces=1, precision="fp32")
-    found = bench.find_way(start, ["bf16", "fp32"], compiled=False)
+    found = bench.find_way(start, ["bf16", "fp32"], ["contiguous"], compiled=False)
     assert (found.precision, found.compile) == chosen
 
 
@@ -202,7 +242,14 @@ def test_compiling_has_to_be_earned_back(bench, steps, compiled):
     bench.ready.steps = steps
     bench.told = {("fp32", False): told(100.0), ("fp32", True): told(200.0, extra=60.0)}
     start = replace(bench.told["fp32", False], rows=32, pieces=1, precision="fp32")
-    assert bench.find_way(start, ["fp32"], compiled=None).compile is compiled
+    assert bench.find_way(start, ["fp32"], ["contiguous"], compiled=None).compile is compiled
+
+
+@pytest.mark.parametrize(("rate", "chosen"), [(120.0, "contiguous"), (80.0, "channels_last")])
+def test_the_faster_memory_format_is_taken(bench, rate, chosen):
+    bench.told = {("fp32", False, "channels_last"): told(100.0), ("fp32", False, "contiguous"): told(rate)}
+    start = replace(told(100.0), rows=32, pieces=1, precision="fp32", memory_format="channels_last")
+    assert bench.find_way(start, ["fp32"], ["channels_last", "contiguous"], compiled=False).memory_format == chosen
 
 
 def test_a_loss_agrees_within_rounding():
