@@ -10,6 +10,7 @@ from test_embeddings import write_run
 from deeptune.show.comparison import Facts
 from tui.app import DeepTuneApp
 from tui.options import Options
+from tui.widgets.lines import Lines
 from tui.widgets.picture import Picture
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 45)], ids="{0[0]}x{0[1]}".format)
@@ -41,6 +42,7 @@ def test_comparison(snap_compare, tmp_path, size):
     async def opened(pilot):
         pilot.app.open_compare(runs)
         await until(pilot, lambda: all(each.spec for each in getattr(pilot.app.screen, "facts", [Facts()])))
-        await pilot.pause()
+        table = pilot.app.screen.query_one("#table", Lines)
+        await until(pilot, lambda: table.size.height == len(table._rows))  # what was read last is laid out
 
     assert snap_compare(app(tmp_path), terminal_size=size, run_before=opened)

@@ -55,6 +55,7 @@ class Lines(Widget):
         """Draw these rows instead; nothing happens where they are as before."""
         before, self._rows = self._rows, list(rows)
         if len(before) != len(self._rows) and self.styles.is_auto_height:
+            self._layout_updates += 1  # else Textual may take the height of rows that were laid out a moment ago
             self.refresh(layout=True)
             return
         changed = []
