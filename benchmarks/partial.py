@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import os
 import tempfile
 import time
@@ -23,13 +24,15 @@ EPOCHS = 10
 
 @dataclass
 class Seconds:
-    """Seconds that each way took with the same rows. `epoch` is one of the plain loop, validation included."""
+    """Seconds that each way took with the same rows: the raw pass, two runs, and the plain loop, of which `epoch` is
+    one with its validation and `end` what comes after the last: test, and the embeddings of all rows."""
 
     rows: int
     forward: float
     first: float
     second: float
     epoch: float
+    end: float
 
 
 @functools.cache
@@ -71,7 +74,7 @@ def _measure(sample: str, times: int, backbone: dict[str, Any], settings: Settin
         again = spec.model_copy(update={"train": spec.train.model_copy(update={"seed": 7, "learning_rate": 3e-3})})
         second = _run(again, folder)
         forward = min(forward, raw_forward(spec))  # before and after: a machine is not always equally fast
-        return Seconds(rows, forward, first, second, _plain_epoch(spec))
+        return Seconds(rows, forward, first, second, *_plain_loop(spec, folder))
 
 
 def write_sample(sample: str, path: Path, times: int, most: int | None = None) -> int:
@@ -142,8 +145,11 @@ def raw_forward(spec: Any) -> float:
     return time.perf_counter() - started
 
 
-def _plain_epoch(spec: Any) -> float:
-    """What people write: freeze the backbone, and pass train and val through it in every epoch."""
+def _plain_loop(spec: Any, folder: Path) -> tuple[float, float]:
+    """What people write: freeze the backbone, pass train and val through it in every epoch, and at the end test and,
+    for embeddings, all rows. Seconds of an epoch, and of the end."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     import torch
     from torch.utils.data import DataLoader
 
@@ -157,9 +163,11 @@ def _plain_epoch(spec: Any) -> float:
     column = plan.splits["train"].source.column(plan.input)
     collate = _image_batch(spec) if plan.modality == "image" else _text_batch(minilm())
 
-    def loader(split: str, shuffle: bool) -> Any:
-        data = plan.splits[split]
-        examples = [(column[int(row)].as_py(), int(y)) for row, y in zip(data.rows, data.targets, strict=True)]
+    def loader(*splits: str, shuffle: bool = False) -> Any:
+        parts = [plan.splits[split] for split in splits]
+        examples = [
+            (column[int(row)].as_py(), int(y)) for data in parts for row, y in zip(data.rows, data.targets, strict=True)
+        ]
         return DataLoader(
             examples,  # type: ignore[arg-type]
             batch_size=int(ready.spec.train.batch_size),
@@ -167,7 +175,13 @@ def _plain_epoch(spec: Any) -> float:
             collate_fn=collate,
         )
 
-    train, val = loader("train", True), loader("val", False)
+    def passed(loader: Any) -> Iterator[Any]:
+        with torch.no_grad():
+            for inputs, _ in loader:
+                yield backbone({name: value.to(device) for name, value in inputs.items()})
+
+    train, val, test = loader("train", shuffle=True), loader("val"), loader("test")
+    everything = loader("train", "val", "test")
     started = time.perf_counter()
     for inputs, targets in train:
         with torch.no_grad():
@@ -176,10 +190,14 @@ def _plain_epoch(spec: Any) -> float:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():
-        for inputs, _ in val:
-            head(backbone({name: value.to(device) for name, value in inputs.items()})).argmax(1).tolist()
-    return time.perf_counter() - started
+    for features in passed(val):
+        head(features).argmax(1).tolist()
+    ended = time.perf_counter()
+    for features in passed(test):
+        head(features).argmax(1).tolist()
+    rows = np.concatenate([features.cpu().numpy() for features in passed(everything)])
+    pq.write_table(pa.table({"embedding": list(rows)}), folder / "embeddings.parquet")
+    return ended - started, time.perf_counter() - ended
 
 
 def _image_batch(spec: Any) -> Callable[[list[Any]], Any]:
@@ -225,13 +243,17 @@ def _add(kind: str, what: str, measure: Callable[[Settings], Seconds]) -> None:
             found.first / found.forward, f"{found.first:.1f} s against {found.forward:.1f} s, {found.rows} rows"
         )
 
-    @line(f"partial-{kind}-loop", "the plain loop that passes the backbone each epoch, over that run", at_least=8)
+    @line(
+        f"partial-{kind}-loop",
+        "the plain loop that passes the backbone each epoch, and for test and embeddings, over that run",
+        at_least=8,
+    )
     def loop_over_run(settings: Settings) -> Measured:
         found = measure(settings)
-        whole = EPOCHS * found.epoch
-        return Measured(
-            whole / found.first, f"{whole:.0f} s ({EPOCHS} × one measured epoch) against {found.first:.1f} s"
-        )
+        epochs = EPOCHS * found.epoch
+        made = f"{epochs:.0f} s ({EPOCHS} × one measured epoch) and {found.end:.0f} s at its end"
+        alone = f"without its end {epochs / found.first:.1f}"
+        return Measured((epochs + found.end) / found.first, f"{made} against {found.first:.1f} s; {alone}")
 
     @line(f"partial-{kind}-warm", "a second run, of another seed and learning rate, over the first", at_most=0.15)
     def second_over_first(settings: Settings) -> Measured:
@@ -241,3 +263,59 @@ def _add(kind: str, what: str, measure: Callable[[Settings], Seconds]) -> None:
 
 for kind, what, measure in KINDS:
     _add(kind, what, measure)
+
+
+@line(
+    "unfreeze-images",
+    f"the last block of ResNet-18 learns (tuning.unfreeze = 1), 96 px, openclipart7, {EPOCHS} epochs: frozen blocks "
+    "that pass each epoch over their outputs stored once",
+)
+def unfreeze_images(settings: Settings) -> Measured:
+    """The loop of a run, fed in turns by the images and by what is stored of them."""
+    from benchmarks.text import Loop, fitting
+    from deeptune.data.cache import FeatureCache
+    from deeptune.engine.features import store_features
+    from deeptune.engine.journal import Journal
+    from deeptune.engine.memory import PassLimit
+    from deeptune.engine.prepare import prepare, split_loader
+    from deeptune.engine.train import stored_loader
+    from deeptune.runs import new_run_directory
+    from deeptune.spec.toml import validate
+
+    spec = validate(
+        {
+            "data": {"path": "sample:openclipart7", "split": {"train": 0.9, "val": 0.0, "test": 0.1}},
+            "backbone": {"name": "resnet18", "weights": "random", "image_size": 96},
+            "tuning": {"unfreeze": 1},
+            "train": {"epochs": EPOCHS, "batch_size": 32, "device": settings.device},
+            "embed": {"splits": []},
+        }
+    )
+    with scratch() as folder, FeatureCache(lambda text: None) as cache:
+        journal = Journal(new_run_directory(folder / "runs", "benchmark"))
+        ready = prepare(spec, cache=cache)
+        ready.model.to(ready.compute.device)
+        started = time.perf_counter()
+        stored = store_features(ready, cache, journal, PassLimit())
+        storing = time.perf_counter() - started
+        online, cached = (
+            Loop(fitting(ready, functools.partial(_epochs, loader)))
+            for loader in (
+                split_loader(ready, "train", shuffle=True),
+                stored_loader(ready, stored, "train", stored.views, shuffle=True),
+            )
+        )
+        steps = 4 if settings.quick else 24
+        passing, reading = np.median([(online.step(), cached.step()) for _ in range(steps)], axis=0)
+    each = ready.steps / EPOCHS
+    whole = EPOCHS * each * passing, storing + EPOCHS * each * reading
+    return Measured(
+        whole[0] / whole[1],
+        f"{1000 * passing:.0f} ms a step against {1000 * reading:.0f} ms, and {storing:.1f} s once for storing",
+    )
+
+
+def _epochs(loader: Any) -> Iterator[Any]:
+    for epoch in itertools.count():
+        loader.set_epoch(epoch)
+        yield from loader

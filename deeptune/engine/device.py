@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from deeptune.errors import SpecError
+from deeptune.spec.defaults import CPU_TOKENS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def tokens_at_once(device: torch.device) -> int | None:
     The activations of more leave a CPU's caches: 32 texts of 512 tokens train 1.6 times faster, and pass forward 1.2
     times faster, 4 at a time (MiniLM, 2 cores); those of 64 tokens are as fast whole.
     """
-    return 2048 if device.type == "cpu" else None
+    return CPU_TOKENS if device.type == "cpu" else None
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:

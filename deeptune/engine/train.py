@@ -129,10 +129,10 @@ def _execute(
     scored: dict[Any, Any] = dict(loaders)
     stored = store_features(ready, cache, journal, limit)
     for split, table in stored.splits.items():
-        scored[split] = _stored_loader(ready, stored, split, [table])
+        scored[split] = stored_loader(ready, stored, split, [table])
     train_batches: Loader | FeatureLoader | TextBoundaryLoader
     if stored.views:
-        train_batches = _stored_loader(ready, stored, "train", stored.views, shuffle=True)
+        train_batches = stored_loader(ready, stored, "train", stored.views, shuffle=True)
     else:
         train_batches = _loader(ready, "train", journal, shuffle=True)
     _tell_lengths(loaders["train"], train_batches, ready, journal)
@@ -255,7 +255,7 @@ def _fit(
     )
 
 
-def _stored_loader(
+def stored_loader(
     ready: Prepared,
     stored: Stored,
     split: Split,
@@ -294,7 +294,7 @@ def _sampled_features(ready: Prepared, stored: Stored, limit: PassLimit) -> torc
     if table is None:
         batches = split_loader(ready, "train", shuffle=False, data=part)
     else:
-        batches = _stored_loader(ready, stored, "train", [table], data=part)
+        batches = stored_loader(ready, stored, "train", [table], data=part)
     features = torch.cat(list(passed(ready.backbone, ready.model.pooled, batches, ready.compute, limit)))
     return features.to(ready.compute.device)
 

@@ -26,6 +26,7 @@ class Recipe:
 
 
 DECAY_ROWS = 750
+CPU_TOKENS = 2048  # of texts that pass at once: see `deeptune.engine.device.tokens_at_once`
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
 _RECIPES: dict[tuple[str, str], Recipe] = {

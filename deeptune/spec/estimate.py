@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from deeptune.catalog import CNN_FAMILIES, BackboneInfo
-from deeptune.spec.defaults import Recipe, recipe
+from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
 
 # Bytes of state that an optimizer keeps for each parameter that learns, in fp32.
@@ -126,15 +126,19 @@ def estimate_memory(
     if spec.tuning.frozen and spec.train.augmentation == "none":
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
     half = on_gpu and spec.train.precision != "fp32"
-    each = _activations(spec, info, tokens) * share * (0.5 if half else 1.0)
+    length = min(tokens, 512 if spec.backbone.max_length == "auto" else spec.backbone.max_length)
+    if info.modality == "text":
+        budget = spec.train.token_budget
+        budget = budget if budget != "auto" else 0 if on_gpu else CPU_TOKENS
+        batch = min(batch, max(1, budget // length)) if budget else batch
+    each = _activations(spec, info, length) * share * (0.5 if half else 1.0)
     return Memory(exact, int(batch * each))
 
 
-def _activations(spec: RunSpec, info: BackboneInfo, tokens: int) -> float:
-    """Bytes that one sample keeps for the backward pass, in fp32."""
+def _activations(spec: RunSpec, info: BackboneInfo, length: int) -> float:
+    """Bytes that one sample, of `length` tokens, keeps for the backward pass, in fp32."""
     if info.activation_mb is not None and info.input_size is not None:
         size = info.input_size if spec.backbone.image_size == "auto" else spec.backbone.image_size
         return info.activation_mb * 1e6 * (size / info.input_size) ** 2
     assert info.lora_outputs is not None  # nine widths in each layer of BERT and GPT-2
-    length = min(tokens, 512) if spec.backbone.max_length == "auto" else min(tokens, spec.backbone.max_length)
     return 2 * _TRANSFORMER_BYTES * length * info.lora_outputs / 9
