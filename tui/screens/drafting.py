@@ -1,10 +1,9 @@
-"""What is done with a draft, whatever it looks like: find its data, save it, copy its command, launch it."""
+"""What is done with a draft, whatever it looks like: save it, copy its command, launch it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -30,8 +29,6 @@ class DraftScreen(DeepTuneScreen):
     """Holds a draft, what follows from it, and who reads its data."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
-        Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
         Binding(
             "ctrl+s", "save", "Save", show=False, id="wizard.save", tooltip="Save the spec as a preset of your own"
         ),
@@ -54,19 +51,6 @@ class DraftScreen(DeepTuneScreen):
     def on_unmount(self) -> None:
         self.save_now()
 
-    async def action_go(self, step: str) -> None:
-        """Show a step."""
-        raise NotImplementedError
-
-    def refresh_facts(self) -> None:
-        """Work out what the draft means, and show it where it is seen."""
-        raise NotImplementedError
-
-    @property
-    def reviewing(self) -> bool:
-        """Whether the person sees what would be launched."""
-        raise NotImplementedError
-
     def _later(self, what: str, do: Callable[[], None]) -> None:
         """Do it once no key was pressed for a moment."""
         self._no_longer(what)
@@ -81,20 +65,6 @@ class DraftScreen(DeepTuneScreen):
         if self.draft.given and not self._launching:
             with suppress(DeepTuneError):  # a full disk is no reason to lose what is on the screen
                 self.draft.save()
-
-    @work(group="find")
-    async def action_find(self) -> None:
-        from tui.screens.pick import PickScreen
-
-        typed = Path(self.draft.text("data.path") or ".").expanduser()
-        start = next(folder for folder in (typed, *typed.absolute().parents) if folder.is_dir())
-        picked = await self.app.push_screen_wait(PickScreen(start.absolute()))
-        if picked is not None:
-            await self.action_go("Data")
-            self.draft.set("data.path", self.draft.fields["data.path"].show(str(picked)))
-            self.reader.read(self.draft, again=True)
-            self.save_now()
-            self.refresh_facts()
 
     @work(group="save")
     async def action_save(self) -> None:
@@ -123,11 +93,9 @@ class DraftScreen(DeepTuneScreen):
         else:
             self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
 
-    async def action_launch(self) -> None:
-        """To the review; from there, start the run."""
-        if not self.reviewing:
-            await self.action_go("Review")
-        elif self.facts.spec is None or self.facts.problems:
+    def launch(self) -> None:
+        """Start the run, unless something is wrong with the draft."""
+        if self.facts.spec is None or self.facts.problems:
             self.deeptune.tell("there is something to put right first", "warning")
         elif not self._launching and not self.deeptune.refused("start a run"):
             self._launching = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar
 
 from textual import events, on, work
@@ -61,6 +62,8 @@ class WizardScreen(DraftScreen):
     where = "New run"
     CSS_PATH = "wizard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
+        Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
         Binding("ctrl+n,f3", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
         Binding("f2", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
         Binding("down", "app.focus_next", show=False, id="wizard.down", tooltip="The next field"),
@@ -122,10 +125,6 @@ class WizardScreen(DraftScreen):
 
     # Steps.
 
-    @property
-    def reviewing(self) -> bool:
-        return self.step == "Review"
-
     async def action_go(self, step: str) -> None:
         """Show a step; its parts are made when it is first seen."""
         if self.step in self._visited and self.step != step:
@@ -170,6 +169,27 @@ class WizardScreen(DraftScreen):
     @on(ReviewActions.Go)
     async def _problem(self, event: ReviewActions.Go) -> None:
         await self.go_to_field(event.key)
+
+    async def action_launch(self) -> None:
+        """To the review; from there, start the run."""
+        if self.step == "Review":
+            self.launch()
+        else:
+            await self.action_go("Review")
+
+    @work(group="find")
+    async def action_find(self) -> None:
+        from tui.screens.pick import PickScreen
+
+        typed = Path(self.draft.text("data.path") or ".").expanduser()
+        start = next(folder for folder in (typed, *typed.absolute().parents) if folder.is_dir())
+        picked = await self.app.push_screen_wait(PickScreen(start.absolute()))
+        if picked is not None:
+            await self.action_go("Data")
+            self.draft.set("data.path", self.draft.fields["data.path"].show(str(picked)))
+            self.reader.read(self.draft, again=True)
+            self.save_now()
+            self.refresh_facts()
 
     # What follows from the draft.
 
