@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import Measured, NotMeasured, Settings, line
+from benchmarks.partial import scratch
 from benchmarks.text import Loop, fitting
 
 # Dense bf16 peaks in TFLOP/s, without sparsity, from NVIDIA's data sheets of these products. The first name that is in
@@ -113,7 +114,9 @@ def _operations(net: Any, inputs: dict[str, Any], rows: int, compute: Any) -> fl
     return float(counter.get_total_flops())
 
 
-def prepared(data: str, backbone: dict[str, Any], rows: int, settings: Settings, **train: Any) -> Any:
+def prepared(
+    data: str, backbone: dict[str, Any], rows: int, settings: Settings, cache: Any = None, **train: Any
+) -> Any:
     from deeptune.engine.prepare import prepare
     from deeptune.spec.toml import validate
 
@@ -125,7 +128,8 @@ def prepared(data: str, backbone: dict[str, Any], rows: int, settings: Settings,
                 "tuning": {"method": "full"},
                 "train": {"epochs": 1, "batch_size": rows, "device": settings.device, **train},
             }
-        )
+        ),
+        cache=cache,
     )
     ready.model.to(ready.compute.device)
     return ready
@@ -150,11 +154,21 @@ def random_images(rows: int, size: int, device: Any) -> dict[str, Any]:
     at_least=0.95,
 )
 def full_images(settings: Settings) -> Measured:
-    """Of DeepTune's loop all counts: reading, decoding, the copy to the device, the step, what is told."""
+    """Of DeepTune's loop all counts: reading, the copy to the device, the step, what is told.
+
+    The images are decoded before, once, as in a run.
+    """
+    from deeptune.data.cache import FeatureCache
+
+    with scratch(), FeatureCache(lambda text: None) as cache:
+        return _full_images(settings, cache)
+
+
+def _full_images(settings: Settings, cache: Any) -> Measured:
     from deeptune.engine.prepare import split_loader
 
     rows, size = 32, 96
-    ready = prepared("openclipart7", {"name": "resnet18", "image_size": size}, rows, settings)
+    ready = prepared("openclipart7", {"name": "resnet18", "image_size": size}, rows, settings, cache)
 
     def batches() -> Iterator[Any]:
         for epoch in itertools.count():

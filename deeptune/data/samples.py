@@ -29,13 +29,14 @@ from deeptune import __version__
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.decode import Picture, decode_quietly
 from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size_text
-from deeptune.data.images import LEAST, resize_crop, to_tensor
+from deeptune.data.images import LEAST, resize_crop
 from deeptune.data.inputs import (
     AT_ONCE,
     BadSample,
     Progress,
     cores,
     decoding_threads,
+    each_image,
     fitting,
     image_reasons,
     input_values,
@@ -166,7 +167,7 @@ class Pixels(Images):
             except DataError as error:
                 return error.message
 
-        return _joined(list(threads.map(pixels, values)))
+        return _joined(each_image(pixels, values, threads))
 
     def ingredients(self) -> dict[str, Any]:
         p = self.preprocessing
@@ -372,10 +373,10 @@ def _joined(found: Sequence[bytes | str]) -> tuple[bytes, np.ndarray, np.ndarray
 
 
 def _prepared(picture: Picture, preprocessing: ImagePreprocessing) -> np.ndarray:
-    """uint8 (3, S, S)"""
+    """uint8 (3, S, S), a view of (S, S, 3)"""
     p = preprocessing
     cropped = resize_crop(picture, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
-    return to_tensor(cropped).numpy()
+    return np.asarray(cropped).transpose(2, 0, 1)
 
 
 def _versions(*packages: str) -> dict[str, str]:
