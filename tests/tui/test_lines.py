@@ -1,30 +1,54 @@
-"""Lines are as high as what they show."""
+"""Lines are as high as what they show, and as wide as their room."""
 
 from __future__ import annotations
 
-from driving import drive
+from driving import drive, picture
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
 
+from deeptune.runs import RunDirectory
+from deeptune.show.chart import PLAIN
+from deeptune.show.view import View
 from tui.widgets.lines import Lines
+from tui.widgets.monitor.machine import Machine
 
 
 class Shown(App[None]):
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self.lines = lines
+
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Lines()
+            yield self.lines
 
 
 def test_the_height_is_that_of_the_last_rows_though_others_were_laid_out_in_between():
-    app = Shown()
+    app = Shown(Lines())
 
     async def steps(pilot):
-        lines = app.query_one(Lines)
-        lines.show([[("a", "label")]] * 7)
+        app.lines.show([[("a", "label")]] * 7)
         app.query_one(VerticalScroll)._clear_arrangement_cache()  # what a widget beside it may ask for,
         app.screen._refresh_layout()  # before this one is idle
-        lines.show([[("b", "label")]] * 5)
+        app.lines.show([[("b", "label")]] * 5)
         await pilot.pause(0.1)
-        assert lines.size.height == 5
+        assert app.lines.size.height == 5
 
     drive(app, steps)
+
+
+def test_the_newest_measurement_is_in_sight_when_a_terminal_becomes_narrower(tmp_path):
+    app, view = Shown(Machine()), View(RunDirectory(tmp_path))
+    for second in range(60):
+        busy = 100.0 if second > 50 else 10.0
+        view.take({"kind": "sample", "seq": second, "t": second, "cpu_percent": busy})
+
+    async def steps(pilot):
+        app.lines.tell(view, PLAIN)
+        await pilot.pause(0.1)
+        assert picture(app).splitlines()[0].rstrip().endswith("███")
+        await pilot.resize_terminal(60, 24)
+        await pilot.pause(0.1)
+        assert picture(app).splitlines()[0].rstrip().endswith("███")
+
+    drive(app, steps, size=(120, 24))
