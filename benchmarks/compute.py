@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import statistics
 import tempfile
 import time
@@ -15,10 +16,12 @@ from benchmarks.lines import Measured, NotMeasured, Settings, line
 from benchmarks.partial import scratch
 from benchmarks.text import Loop, fitting
 
-# Dense bf16 peaks in TFLOP/s, without sparsity, from NVIDIA's data sheets of these products. The first name that is in
-# the device's own name counts.
+# Dense bf16 peaks in TFLOP/s, without sparsity, from NVIDIA's data sheets of these products. The first name whose words
+# are in the device's own name counts.
 PEAKS = {
+    "H200 NVL": 835.0,
     "H200": 989.0,
+    "H100 NVL": 835.0,
     "H100 PCIe": 756.0,
     "H100": 989.0,
     "A100": 312.0,
@@ -43,7 +46,7 @@ class Rates:
 
     def share_of_peak(self, device_name: str) -> float | None:
         """Of DeepTune's loop; None for a device whose peak is not known here."""
-        peak = next((peak for name, peak in PEAKS.items() if name in device_name), None)
+        peak = next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)
         return None if peak is None else self.operations / self.rows * self.ours / (peak * 1e12)
 
 

@@ -137,3 +137,4 @@ def test_the_share_of_the_peak_is_of_the_operations_that_a_second_takes():
     assert found.share_of_peak("NVIDIA H100 80GB HBM3") == pytest.approx(0.1)
     assert found.share_of_peak("NVIDIA H100 PCIe") == pytest.approx(0.1 * 989 / 756)
     assert found.share_of_peak("something else") is None
+    assert found.share_of_peak("NVIDIA L40") is None  # no L4
