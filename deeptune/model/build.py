@@ -139,8 +139,6 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
     the LoRA targets match nothing, or if the backbone has not as many blocks as are to learn.
     """
     method = spec.tuning.method
-    if spec.train.memory_format != "auto":
-        backbone.arrange(spec.train.memory_format)
     cut = backbone.last_blocks(spec.tuning.unfreeze) if spec.tuning.unfreeze else None
     backbone.requires_grad_(method == "full")
     if cut is not None:
@@ -150,4 +148,6 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
         head = Head(spec.head, backbone.width, outputs)
         if method == "lora":
             inject_lora(backbone, spec.tuning.lora)
+    if spec.train.memory_format != "auto":
+        backbone.arrange(spec.train.memory_format)  # with its adapters
     return TunedModel(backbone, head.to(next(backbone.net.parameters()).device), method, cut)
