@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from deeptune.engine.memory import keep_freed_memory
 from deeptune.errors import SpecError
 from deeptune.spec.defaults import CPU_TOKENS
 
@@ -52,6 +53,8 @@ def tokens_at_once(device: torch.device) -> int | None:
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     """The device and precision of a run. Raises SpecError when the one asked for is not there."""
     chosen, reason = _device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if precision == "auto":
         dtype, why = _best_dtype(chosen)
         return Compute(chosen, dtype, f"{reason}; {why}")

@@ -539,7 +539,7 @@ def test_nothing_heavy_is_loaded_to_read_data(tmp_path, environment):
         "async def go():\n"
         f"    app = DeepTuneApp(Options(root=Path({str(tmp_path)!r})))\n"
         "    async with app.run_test() as pilot:\n"
-        "        screen = WizardScreen(Draft({'data.path': 'sample:openclipart7'}))\n"
+        "        screen = WizardScreen(Draft({'data.path': 'sample:movie_snippets'}))  # previews of images need PIL\n"
         "        app.push_screen(screen)\n"
         "        while screen.reader.data.survey is None:\n"
         "            await pilot.pause(0.05)\n"

@@ -54,10 +54,7 @@ class BackboneTable(DataTable[Any]):
         at = self.cursor_row
         self.clear(columns=True)
         columns = [column for column in COLUMNS if column not in left_out]
-        for column in columns:
-            right = column in ("params", "embedding", "input")
-            self.add_column(Text(column, justify="right" if right else "left"), key=column)
-        family = ""
+        lines, family = [], ""
         for row in rows:
             cells = {
                 "": Text("●" if row.name == chosen else " ", style="bold"),
@@ -71,7 +68,14 @@ class BackboneTable(DataTable[Any]):
                 ),
             }
             family = row.family
-            self.add_row(*(cells[column] for column in columns), key=row.name)
+            lines.append([cells[column] for column in columns])
+        # A table measures its columns later, and does not always draw itself again then.
+        for place, column in enumerate(columns):
+            right = column in ("params", "embedding", "input")
+            width = max([len(column), *(line[place].cell_len for line in lines)])
+            self.add_column(Text(column, justify="right" if right else "left"), key=column, width=width)
+        for row, line in zip(rows, lines, strict=True):
+            self.add_row(*line, key=row.name)
         wanted = at if same else next((index for index, row in enumerate(rows) if row.name == chosen), 0)
         if rows:
             self.move_cursor(row=min(wanted, len(rows) - 1))
