@@ -77,6 +77,10 @@ def prepare(
             f"{draft.modality} (column {draft.input!r})",
             hint=f"`deeptune backbones --modality {draft.modality}` lists those that fit.",
         )
+    if draft.modality == "image" and spec.train.token_budget not in ("auto", 0):
+        raise SpecError("train.token_budget: images have no tokens; leave it out, or set train.batch_size.")
+    if draft.modality == "text" and spec.train.memory_format == "channels_last":
+        raise SpecError("train.memory_format: 'channels_last' is for images; leave it out.")
     if meta:
         plan, samples = plan_data(spec, sources=sources), {}
         backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta")
@@ -162,12 +166,8 @@ def _resolve(
 
 
 def _passing(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:
-    """Most tokens that pass at once (0: no limit), and the memory format. Raises SpecError for the other modality's."""
+    """Most tokens that pass at once (0: no limit), and the memory format."""
     budget, layout = spec.train.token_budget, spec.train.memory_format
-    if modality == "image" and budget not in ("auto", 0):
-        raise SpecError("train.token_budget: images have no tokens; leave it out, or set train.batch_size.")
-    if modality == "text" and layout == "channels_last":
-        raise SpecError("train.memory_format: 'channels_last' is for images, and texts have no maps; leave it out.")
     if budget == "auto":
         budget = tokens_at_once(compute.device) or 0 if modality == "text" else 0
     return int(budget), backbone.memory_format if layout == "auto" else layout

@@ -206,6 +206,14 @@ def test_a_backbone_of_the_other_modality(command, text_file):
     )
 
 
+def test_settings_of_the_other_modality(command, image_file, text_file, tiny_bert):
+    answer = command("run", *TINY, "--data", str(image_file()), "--set", "train.token_budget=100")
+    check(answer, SPEC, "train.token_budget: images have no tokens")
+    texts = ["--data", str(text_file()), "--set", f"backbone.name=hf:{tiny_bert}", "--output", "out", "--foreground"]
+    answer = command("run", *texts, "--set", "train.memory_format=channels_last")
+    check(answer, SPEC, "train.memory_format: 'channels_last' is for images")
+
+
 def test_the_same_errors_in_a_dry_run(command, image_file):
     check(command("run", *TINY, "--dry-run", "--data", str(image_file(labels=["same"] * 24))), DATA, "only one class")
     assert not Path("out").exists()
