@@ -24,8 +24,8 @@ EPOCHS = 10
 
 @dataclass
 class Seconds:
-    """Seconds that each way took at best with the same rows: the raw pass, two runs, and the plain loop, of which `epoch` is
-    one with its validation and `end` what comes after the last: test, and the embeddings of all rows."""
+    """Seconds that each way took at best with the same rows: the raw pass, two runs, and the plain loop, of which
+    `epoch` is one with its validation and `end` what comes after the last: test, and the embeddings of all rows."""
 
     rows: int
     forward: float
@@ -46,7 +46,7 @@ def images(settings: Settings) -> Seconds:
         # A file, as random weights of a spec would follow its seed.
         torch.save(torchvision.models.resnet18().state_dict(), f"{folder}/resnet18.pth")
         backbone = {"name": "resnet18", "weights": f"{folder}/resnet18.pth", "image_size": 96}
-        return _measure("openclipart7", 1 if settings.quick else 4, backbone, settings)
+        return _measure("openclipart7", 1 if settings.quick else 8, backbone, settings)
 
 
 @functools.cache

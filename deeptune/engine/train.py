@@ -85,6 +85,7 @@ def _execute(
     # As use_deterministic_algorithms does, which also imports the compiler, for seconds.
     deterministic = spec.train.device == "cpu" or not torch.cuda.is_available()
     torch.set_deterministic_debug_mode("warn" if deterministic else "default")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 4% of a pass
     earlier = Earlier.read(run, journal, force=force)
     if earlier is None:
         write_text(run.spec, dump_spec(spec))
