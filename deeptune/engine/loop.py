@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -452,7 +452,9 @@ class _Training:
         return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in whole.items()}, values)
 
     def _put_back(self, taken: Snapshot) -> None:
-        history = dict(taken.values["history"])
+        # of another version some may be missing or unknown: a limit of memory, say, is found again
+        known = {one.name for one in fields(History)}
+        history = {name: value for name, value in taken.values["history"].items() if name in known}
         self.history = History(**{**history, "best": Best(**history["best"])})
         self.limit.most = self.history.at_once
         exact = {name.removeprefix("exact."): t for name, t in taken.tensors.items() if name.startswith("exact.")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import time
@@ -22,9 +23,11 @@ from faults.killing import (
     start,
 )
 
+from deeptune.engine import train
 from deeptune.engine.features import rows_at_once
+from deeptune.engine.train import execute
 from deeptune.runs import new_run_directory, read_events, run_state, write_text
-from deeptune.spec import dump_spec
+from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
 CASES = list(itertools.product(("image", "text"), ("partial", "unfreeze", "full", "lora")))
@@ -156,3 +159,24 @@ def test_a_resumed_run_says_where_it_went_on(tmp_path, spec_of):
     assert resumed[0]["step"] == saved[-1]["step"] > 0
     sequence = [event["seq"] for event in read_events(copy.events)]
     assert sequence == sorted(set(sequence))
+
+
+def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spec_of):
+    """What that version did not know has its default, and what this one does not know is left."""
+    run = new_run(tmp_path, spec_of("text", "full", epochs=6, early_stopping={"patience": 0}))
+    process = start(run)
+    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
+        time.sleep(0.05)
+    kill(process)
+    snapshot_of = train.snapshot_of
+
+    def of_another_version(checkpoint):
+        taken = snapshot_of(checkpoint)
+        taken.values["history"].pop("at_once")
+        taken.values["history"]["rows_at_once"] = 8
+        return taken
+
+    monkeypatch.setattr(train, "snapshot_of", of_another_version)
+    execute(load_spec(run.spec), run)
+    assert [event["kind"] for event in read_events(run.events)].count("resume") == 1
+    assert json.loads(run.result.read_text())["state"] == "done"
