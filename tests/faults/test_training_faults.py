@@ -493,16 +493,19 @@ except DeepTuneError as error:
 def test_a_file_system_that_turns_read_only_ends_the_run(tmp_path, environment, spec_of):
     spec = tmp_path / "spec.toml"
     spec.write_text(dump_spec(spec_of(epochs=400, checkpoint_every="1 steps", early_stopping={"patience": 0})))
-    folder = tmp_path / "disk"
+    folder, closed = tmp_path / "disk", tmp_path / "closed"
     folder.mkdir()
+    closed.mkdir()
     before = f"""
 import subprocess, threading, time
 def close():
     while not (run.last / 'manifest.json').exists():
         time.sleep(0.05)
-    # With a file open for writing only a new mount over the old one can be read-only.
-    subprocess.check_call(['mount', '--bind', '{folder}', '{folder}'])
-    subprocess.check_call(['mount', '-o', 'remount,bind,ro', '{folder}'])
+    # With a file open for writing only a new mount over the old one can be read-only: one that the run
+    # sees once it is, for a file that it opens in between would keep it from becoming so.
+    subprocess.check_call(['mount', '--bind', '{folder}', '{closed}'])
+    subprocess.check_call(['mount', '-o', 'remount,bind,ro', '{closed}'])
+    subprocess.check_call(['mount', '--move', '{closed}', '{folder}'])
 threading.Thread(target=close, daemon=True).start()
 """
     after = """
