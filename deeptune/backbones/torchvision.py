@@ -100,11 +100,17 @@ def load(
     _check_size(info, preprocessing.image_size, patch)
 
     options = {"image_size": preprocessing.image_size} if patch else {}
-    with torch.device("meta" if on_meta else "cpu"), seeded(seed):
+    random = spec.weights == "random"
+    # Random values take seconds in a large network: none are drawn where others are loaded over all of them.
+    with torch.device("cpu" if random and not on_meta else "meta"), seeded(seed):
         net = models.get_model(info.source, weights=None, **options)
     width = _remove_classifier(info, net, pooling)
+    if not random and not on_meta:
+        net = net.to_empty(device="cpu")
+        for buffer in net.buffers():
+            buffer.zero_()  # old files have no counts of batches
 
-    if load_weights and spec.weights != "random":
+    if load_weights and not random:
         if spec.weights == "pretrained":
             path = url_file(weights.url, torch_hub_dir() / "checkpoints" / Path(weights.url).name)
         else:

@@ -143,6 +143,30 @@ def test_densenet_files_with_old_names_fit(tmp_path: Path) -> None:
     assert all(torch.equal(own[name], state[name]) for name in own)
 
 
+@pytest.mark.parametrize("name", [*CLASSIFIER, "vgg11"])
+def test_nothing_is_drawn_under_weights_that_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    state = models.get_model(name, weights=None).state_dict()
+    old = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "old.pth")
+    drawn = torch.Tensor.uniform_, torch.Tensor.normal_
+    for method in drawn:
+        monkeypatch.setattr(
+            torch.Tensor, method.__name__, lambda own, *values, method=method, **rest: (
+                pytest.fail("random values were drawn") if not own.is_meta else method(own, *values, **rest)
+            )
+        )  # fmt: skip
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)  # new memory is NaN, or the largest whole number
+    try:
+        backbone = load_backbone(BackboneSpec(name=name, weights=str(tmp_path / "old.pth")))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    own = backbone.net.state_dict()
+    assert all(torch.equal(own[key], state[key]) for key in own)
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     torch.save(models.resnet34(weights=None).state_dict(), tmp_path / "resnet34.pth")
     with pytest.raises(WeightsError, match=r"resnet34\.pth does not fit the backbone.*unexpected: layer1\.2"):
