@@ -445,6 +445,38 @@ def test_pasted_paths_are_understood(pasted: str, path: str) -> None:
     assert cleaned(pasted) == path
 
 
+def test_what_is_found_out_while_somebody_types_moves_nothing(app):
+    """The screen is brought in line with the draft between a key and the moment that the draft hears of it."""
+
+    async def steps(pilot):
+        screen = await open_wizard(pilot)
+        entry, task = screen.focused, screen.query_one(Choice)
+        words = [task._words[at % len(task._words)] for at in range(4)]
+        for at, letter in enumerate("scans", start=1):
+            entry.insert_text_at_cursor(letter)
+            screen.refresh_facts()
+            await until(pilot, lambda at=at: screen.draft.text("data.path") == "scans"[:at])
+        entry.insert_text_at_cursor("/")
+        screen.refresh_facts()
+        entry.insert_text_at_cursor("a")
+        await until(pilot, lambda: screen.draft.text("data.path") == "scans/a")
+        assert (entry.value, entry.cursor_position) == ("scans/a", 7)
+        for word in words[1:]:
+            task.action_move(1)
+            screen.refresh_facts()
+            assert task.text == word
+        await until(pilot, lambda: screen.draft.text("task") == words[3])
+        # What others change in the draft is shown, and typed on at its end.
+        screen.draft.set("data.path", "other")
+        screen.refresh_facts()
+        assert (entry.value, entry.cursor_position) == ("other", 5)
+        screen.draft.set("data.path", "")
+        screen.refresh_facts()
+        assert entry.value == ""
+
+    drive(app, steps)
+
+
 def test_paths_are_completed_by_tab(app, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans").mkdir()

@@ -57,6 +57,7 @@ class FieldRow(Container):
         self._note = Line(classes="field-note")
         self._note.display = False
         self.input = self.make_control(draft, standing)
+        self._agreed = self.to_spec().strip()  # what control and draft held when they were last compared
 
     @staticmethod
     def _named(field: SpecField) -> str:
@@ -82,17 +83,30 @@ class FieldRow(Container):
         yield self._problem
 
     def from_spec(self, draft: Draft, standing: str = "") -> None:
-        """Show what the draft holds. `standing` is what an empty entry stands for, in words."""
+        """Show what the draft holds. `standing` is what an empty entry stands for, in words.
+
+        What the person has just typed, and the draft has yet to be told, stays.
+        """
+        held = draft.text(self.field.key) if isinstance(self.input, Choice) else draft.given.get(self.field.key, "")
+        if self.to_spec().strip() == self._agreed:
+            if held.strip() != self._agreed:
+                self._show(held)
+            self._agreed = self.to_spec().strip()
+        else:
+            self._agreed = held.strip()
+        if isinstance(self.input, Input):
+            standing = safe(standing or self._standing(draft))
+            if self.input.placeholder != standing:
+                self.input.placeholder = standing
+
+    def _show(self, text: str) -> None:
         if isinstance(self.input, Choice):
-            self.input.text = draft.text(self.field.key) or UNSET
+            self.input.text = text or UNSET
             return
         assert isinstance(self.input, Input)
-        given, standing = draft.given.get(self.field.key, ""), safe(standing or self._standing(draft))
-        if self.input.value.strip() != given.strip():
-            with self.input.prevent(Input.Changed):
-                self.input.value = given
-        if self.input.placeholder != standing:
-            self.input.placeholder = standing
+        with self.input.prevent(Input.Changed):
+            self.input.value = text
+            self.input.cursor_position = len(text)
 
     def to_spec(self) -> str:
         if isinstance(self.input, Choice):
