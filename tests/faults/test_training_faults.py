@@ -400,14 +400,15 @@ from deeptune.runs import read_events
 def until(condition):
     while not condition():
         time.sleep(0.02)
-def fill():
+def fill(enough):
     until((run.last / 'manifest.json').exists)
     with open('other', 'wb', buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            pass
+        while not enough():  # what the run removes is taken, too
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                time.sleep(0.02)
 """
 OUTCOME = """
 import hashlib
@@ -424,8 +425,7 @@ def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone,
         FILL
         + """
 def fill_and_free():
-    fill()
-    until(lambda: run_state(run).status.get('state') == 'paused' or any(
+    fill(lambda: run_state(run).status.get('state') == 'paused' or any(
         event['kind'] == 'warning' and 'waits' in event['message'] for event in read_events(run.events)))
     time.sleep(1)
     print('alive:', run_state(run).alive)
@@ -460,13 +460,16 @@ def test_a_disk_that_stays_full_ends_the_run_and_keeps_the_last_good_checkpoint(
     before = (
         FILL
         + """
-threading.Thread(target=fill, daemon=True).start()
+over = threading.Event()
+other = threading.Thread(target=fill, args=(over.is_set,), daemon=True)
+other.start()
 """
     )
     after = """
 print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
+over.set()
+other.join()
 os.unlink('other')
-import threading, time
 from deeptune.runs.control import request_stop
 def stop():
     until(lambda: any(event['kind'] == 'resume' for event in read_events(run.events)))
