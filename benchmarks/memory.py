@@ -38,8 +38,9 @@ def ten_times_the_rows(settings: Settings) -> Measured:
     return Measured(peaks[10 * rows] / peaks[rows], f"{many} against {few}")
 
 
-def write_noise(path: Path, rows: int, *, side: int = 112, quality: int = 95) -> int:
-    """Write JPEG files of random noise with two labels as one row group; returns the bytes of the images."""
+def write_noise(path: Path, rows: int, *, side: int = 112, quality: int = 95, page: int = 1024) -> int:
+    """Write JPEG files of random noise with two labels as one row group, `page` rows in a page (or more, where they are
+    less than 1 MB); returns the bytes of the images."""
     # A hundred pictures over and over; nothing notices, as Parquet is told to write each in full.
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -48,7 +49,7 @@ def write_noise(path: Path, rows: int, *, side: int = 112, quality: int = 95) ->
     pictures = [_noise(rng, side, quality) for _ in range(100)]
     images = [pictures[row % len(pictures)] for row in range(rows)]
     table = pa.table({"images": images, "labels": np.arange(rows) // len(pictures) % 2})
-    pq.write_table(table, path, row_group_size=rows, use_dictionary=False)
+    pq.write_table(table, path, row_group_size=rows, use_dictionary=False, write_batch_size=page)
     return sum(map(len, images))
 
 
