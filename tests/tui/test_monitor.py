@@ -365,6 +365,21 @@ def test_a_new_step_draws_little_of_the_screen_again(made):
         drive(app, steps)
 
 
+def test_the_heading_and_the_tabs_fill_the_room_that_they_get_after_they_were_told(finished_run):
+    app = monitor(finished_run)
+
+    async def steps(pilot):
+        await shows(pilot, "done")
+        assert "by step" not in picture(app)
+        assert "parameters learn" not in picture(app)
+        app.screen._draw = app.screen._draw_heading = lambda: None
+        await pilot.resize_terminal(120, 34)
+        await shows(pilot, "by step")
+        await shows(pilot, "parameters learn")
+
+    drive(app, steps, size=(60, 16))
+
+
 @pytest.mark.parametrize("size", [(60, 16), (40, 10), (200, 60)])
 def test_every_page_can_be_drawn_in_any_size(finished_run, size):
     app = monitor(finished_run)

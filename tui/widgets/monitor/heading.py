@@ -22,7 +22,10 @@ HEADLINES = ("accuracy", "macro_f1", "roc_auc", "mae", "rmse", "r2")
 class Heading(Lines):
     """Three to five lines, by the room that there is."""
 
+    _told: tuple[View, float, Look, str] | None = None
+
     def tell(self, view: View, now: float, look: Look, problem: str = "") -> None:
+        self._told = view, now, look, problem
         width, lines = self.size
         rows = [_state(view, now, width, problem), *_progress(view, now, width, look)]
         warning = _warning(view)
@@ -31,6 +34,10 @@ class Heading(Lines):
         if lines >= 5:
             rows.append(_scores(view) if warning is not None else _model(view))
         self.show([fitted(row, width, "…") for row in rows])
+
+    def on_resize(self) -> None:
+        if self._told is not None:
+            self.tell(*self._told)
 
 
 def coarse(seconds: float) -> str:

@@ -20,9 +20,11 @@ class Tabs(Lines):
     def __init__(self, pages: dict[str, str], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pages = pages
+        self._told: tuple[str, ...] = ()
 
     def tell(self, page: str, *notes: str) -> None:
         """Mark the page that is open. The first of `notes` for which there is room is at the right."""
+        self._told = page, *notes
         row: Row = []
         for number, (name, title) in enumerate(self._pages.items(), start=1):
             if name == page:
@@ -32,6 +34,10 @@ class Tabs(Lines):
         room = self.size.width - sum(len(text) for text, _ in row) - 1
         note = next((note for note in notes if len(note) <= room), "")
         self.show([[*row, (f"{note:>{max(room + 1, 0)}}", "label")]])
+
+    def on_resize(self) -> None:
+        if self._told:
+            self.tell(*self._told)
 
     def on_click(self, event: events.Click) -> None:
         end = 0
