@@ -29,12 +29,12 @@ from typing import Any, TypeVar
 from deeptune.errors import CheckpointError
 from deeptune.runs.lock import close_lock, open_lock
 
-FORMAT = 1  # to be raised when the same ingredients give other bits, or the files another layout
+FORMAT = 2  # to be raised when the same ingredients give other bits, or the files another layout
 DEFAULT_LIMIT = "20 GB"
 FLUSH_EVERY = 1.0  # seconds of work that a kill may cost
 LOOK = 0.2  # seconds between looks at a lock that another run holds
 KINDS = ("features", "samples")
-INDEX_BYTES = 16  # that a store's index takes for each row
+INDEX_BYTES = 24  # that a store's index takes for each row
 
 _UNITS = {"B": 1, **{f"{prefix}B": 1000**n for n, prefix in enumerate("kMGTP", 1)}}
 _UNITS |= {f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGTP", 1)}

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from deeptune import __version__
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.decode import Picture, decode_quietly
+from deeptune.data.duplicates import content_hashes
 from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size_text
 from deeptune.data.images import LEAST, resize_crop
 from deeptune.data.inputs import (
@@ -337,7 +338,7 @@ def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
     try:
         with fitting(source, input), decoding_threads() as threads:
             for _, values in stream_input(source, input, start=store.count, rows=samples.at_once):
-                store.add(*samples.make(values, threads))
+                store.add(*samples.make(values, threads), content_hashes(values, threads))
                 if progress:
                     progress(store.count, store.rows)
     except BaseException:

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from deeptune.data.columns import TooLarge
+from deeptune.data.duplicates import HASH
 from deeptune.data.entries import FORMAT, INDEX_BYTES, Cache, CacheEntry, refusing, size_text
 from deeptune.runs.files import sync, write_json
 
-RECORD = np.dtype([("end", "<i8"), ("checksum", "<u4"), ("flag", "<u4")])
+RECORD = np.dtype([("end", "<i8"), ("checksum", "<u4"), ("flag", "<u4"), ("hash", HASH)])
 assert RECORD.itemsize == INDEX_BYTES
 
 
@@ -36,7 +37,8 @@ class Damaged(Exception):
 
 
 class Store(ABC):
-    """Bytes and a flag (any number below 2³²) for each of `rows` rows. `count` is how many were added so far."""
+    """Bytes, a flag (any number below 2³²) and the hash of its sample for each of `rows` rows. `count` is how many were
+    added so far."""
 
     def __init__(self, rows: int) -> None:
         self.rows, self.count = rows, 0
@@ -48,6 +50,11 @@ class Store(ABC):
         return self._records["flag"][: self.count]
 
     @property
+    def hashes(self) -> np.ndarray:
+        """The hash of the sample that each row was made of, uint64 (count,)."""
+        return self._records["hash"][: self.count]
+
+    @property
     def lengths(self) -> np.ndarray:
         """Bytes of each row, int64 (count,)."""
         return np.diff(self._records["end"][: self.count], prepend=0)
@@ -56,13 +63,14 @@ class Store(ABC):
     def size(self) -> int:
         return int(self._records["end"][self.count - 1]) if self.count else 0
 
-    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray) -> slice:
+    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray, hashes: np.ndarray) -> slice:
         """The next rows, their bytes end to end; returns which they are. Raises TooLarge or CacheRefused where there is
         no room for them."""
         added = slice(self.count, self.count + len(lengths))
         self._append(data)
         self._records["end"][added] = self.size + np.cumsum(lengths)
         self._records["flag"][added] = flags
+        self._records["hash"][added] = hashes
         self.count = added.stop
         return added
 
@@ -150,11 +158,11 @@ class DiskStore(Store, CacheEntry):
             while left:
                 left = left[os.write(self._writing, left) :]
 
-    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray) -> slice:
-        added = super().add(data, lengths, flags)
+    def add(self, data: bytes, lengths: np.ndarray, flags: np.ndarray, hashes: np.ndarray) -> slice:
+        added = super().add(data, lengths, flags, hashes)
         view, start = memoryview(data), 0
-        for row, length, flag in zip(range(added.start, added.stop), lengths.tolist(), flags.tolist(), strict=True):
-            self._records["checksum"][row] = _checksum(row, flag, view[start : start + length])
+        for row, length in zip(range(added.start, added.stop), lengths.tolist(), strict=True):
+            self._records["checksum"][row] = self._checksum(row, view[start : start + length])
             start += length
         self.flush_now_and_then()
         return added
@@ -174,12 +182,17 @@ class DiskStore(Store, CacheEntry):
         short = os.preadv(self._file, [into.data], start) != len(into)
         if not short and self._seen[row]:
             return
-        record = self._records[row]
-        if short or _checksum(row, int(record["flag"]), into.data) != int(record["checksum"]):
+        if short or self._checksum(row, into.data) != int(self._records["checksum"][row]):
             with suppress(OSError):  # the next run makes it again from here on
                 os.truncate(self.folder / "index.bin", row * INDEX_BYTES)
             raise Damaged
         self._seen[row] = True
+
+    def _checksum(self, row: int, data: memoryview) -> int:
+        """Of a row's bytes with its number, flag and hash, so that a record can't vouch for another one."""
+        record = self._records[row]
+        start = zlib.crc32(record["hash"].tobytes(), (row * 31 + int(record["flag"])) & 0xFFFFFFFF)
+        return zlib.crc32(data, start)
 
     def settle(self) -> None:
         try:
@@ -193,11 +206,6 @@ class DiskStore(Store, CacheEntry):
         super().close()
         os.close(self._file)
         self._file = -1
-
-
-def _checksum(row: int, flag: int, data: memoryview) -> int:
-    """Row and flag in it, so that a record can't vouch for another one."""
-    return zlib.crc32(data, (row * 31 + flag) & 0xFFFFFFFF)
 
 
 def open_store(cache: Cache, key: str, rows: int, size: int, what: dict[str, Any]) -> DiskStore:

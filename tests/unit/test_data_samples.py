@@ -16,7 +16,7 @@ from PIL import Image
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data import samples as module
 from deeptune.data.decode import decode_quietly
-from deeptune.data.entries import Cache, entries
+from deeptune.data.entries import INDEX_BYTES, Cache, entries
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
 from deeptune.data.loader import make_loader
@@ -95,6 +95,34 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
         assert samples.reasons == first.reasons
         assert len(list(make_loader(samples, np.arange(3), batch_size=1))) == 3
     assert f"all {ROWS} samples were in the cache" in told[1]
+
+
+@pytest.mark.parametrize("kept", ["pixels", "encoded", "memory"])
+def test_samples_of_the_same_bytes_have_the_same_hash(tmp_path, kept):
+    made = [photo(1), photo(2), photo(1), None, photo(1) + b"x", None]
+    struct = pa.array([{"bytes": one, "path": str(row)} for row, one in enumerate(made)])
+    pq.write_table(pa.table({"images": struct}), tmp_path / "a.parquet")
+    for _ in range(2):  # made, then found
+        with Cache() as cache:
+            samples = open_samples(
+                Source.open(str(tmp_path / "a.parquet")), "images", PIXELS,
+                cache=None if kept == "memory" else cache, augmented=kept == "encoded",
+            )  # fmt: skip
+            hashes = samples.store.hashes.tolist()
+        assert hashes[0] == hashes[2]
+        assert len(set(hashes)) == 4
+        assert hashes[3] == hashes[5] == 0
+
+
+def test_texts_of_the_same_letters_have_the_same_hash(tmp_path, tokenizer):
+    pq.write_table(
+        pa.table({"text": pa.array(["bad", "Bad", "bad", None]).dictionary_encode()}), tmp_path / "a.parquet"
+    )
+    source, preprocessing = Source.open(str(tmp_path / "a.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
+    with Cache() as cache:
+        hashes = open_samples(source, "text", preprocessing, cache=cache).store.hashes.tolist()
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert hashes[3] == 0
 
 
 @pytest.mark.parametrize("change", [{"image_size": 20}, {"resize": 30}, {"interpolation": "bicubic"}])
@@ -251,4 +279,4 @@ def test_a_file_that_is_replaced_midway_leaves_nothing_of_the_other_under_its_na
     with Cache() as cache, pytest.raises(DataError, match="has changed since the run opened it"):
         open_samples(images, "images", PIXELS, cache=cache, progress=progress)
     (entry,) = entries()
-    assert os.path.getsize(entry.folder / "index.bin") == 64 * 16
+    assert os.path.getsize(entry.folder / "index.bin") == 64 * INDEX_BYTES

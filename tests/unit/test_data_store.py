@@ -20,6 +20,8 @@ from deeptune.data.store import Damaged, DiskStore, MemoryStore, open_store
 KEY = key_of({"name": "store"})
 SAMPLES = [b"one", b"", b"three" * 100, bytes(7), b"\xff" * 1000]
 FLAGS = [0, 1, 0, 4, 0]
+HASHES = [11, 12, 2**64 - 1, 0, 15]
+RECORD = 24  # bytes of a row in index.bin
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,8 @@ def opened(cache: Cache, rows: int = len(SAMPLES)) -> DiskStore:
 
 def add(store, start: int, stop: int) -> None:
     some = SAMPLES[start:stop]
-    store.add(b"".join(some), np.array([len(one) for one in some]), np.array(FLAGS[start:stop], np.uint32))
+    flags, hashes = np.array(FLAGS[start:stop], np.uint32), np.array(HASHES[start:stop], np.uint64)
+    store.add(b"".join(some), np.array([len(one) for one in some]), flags, hashes)
 
 
 def filled(cache: Cache) -> DiskStore:
@@ -53,7 +56,8 @@ def test_in_memory_what_was_added_is_read_in_any_order(parts, random):
     samples = [one for part in parts for one in part]
     store = MemoryStore(len(samples), 10_000)
     for part in parts:
-        store.add(b"".join(part), np.array([len(one) for one in part], np.int64), np.zeros(len(part), np.uint32))
+        none = np.zeros(len(part), np.uint32)
+        store.add(b"".join(part), np.array([len(one) for one in part], np.int64), none, none)
     rows = random.sample(range(len(samples)), len(samples))
     assert [store.read(row).tobytes() for row in rows] == [samples[row] for row in rows]
     assert store.lengths.tolist() == [len(one) for one in samples]
@@ -79,6 +83,7 @@ def test_what_is_on_disk_is_there_for_the_next_run(folder):
         assert [store.read(row).tobytes() for row in (4, 0, 3, 1, 2)] == [SAMPLES[row] for row in (4, 0, 3, 1, 2)]
         assert store.lengths.tolist() == [len(one) for one in SAMPLES]
         assert store.flags.tolist() == FLAGS
+        assert store.hashes.tolist() == HASHES
         (entry,) = entries()
         assert (entry.what, entry.rows, entry.width, entry.complete) == ("five samples", 5, None, True)
         assert not entry.remove()  # a run has it open
@@ -117,7 +122,7 @@ import os, signal, numpy as np
 from deeptune.data import entries, store
 entries.FLUSH_EVERY = 1e9
 found = store.open_store(entries.Cache(), {KEY!r}, 5, 1000, {{}})
-add = lambda data: found.add(data, np.array([len(data)]), np.zeros(1, np.uint32))
+add = lambda data: found.add(data, np.array([len(data)]), *np.zeros((2, 1), np.uint32))
 add(b"first")
 found.flush()
 add(b"lost")
@@ -128,7 +133,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     with Cache() as cache:
         store = opened(cache)
         assert contents(store) == [b"first"]
-        store.add(b"new", np.array([3]), np.zeros(1, np.uint32))
+        store.add(b"new", np.array([3]), *np.zeros((2, 1), np.uint32))
         store.flush()
         assert contents(store) == [b"first", b"new"]
     with Cache() as cache:
@@ -146,15 +151,17 @@ def test_records_come_after_the_bytes_are_on_the_disk(monkeypatch, folder):
         )
         add(store, 0, 2)
         add(store, 2, 5)
-        assert seen == [0, 32, 32, 80]
+        assert seen == [0, 2 * RECORD, 2 * RECORD, 5 * RECORD]
 
 
-@pytest.mark.parametrize("place", ["data.bin", "index.bin"])
-def test_a_row_that_was_damaged_is_not_read_and_made_again_by_the_next_run(folder, place):
+@pytest.mark.parametrize(
+    ("place", "where"), [("data.bin", 100), ("index.bin", 8), ("index.bin", 12), ("index.bin", 16)]
+)  # the bytes of row 2; its checksum, flag and hash
+def test_a_row_that_was_damaged_is_not_read_and_made_again_by_the_next_run(folder, place, where):
     with Cache() as cache:
         filled(cache)
     content = bytearray((folder / place).read_bytes())
-    content[100 if place == "data.bin" else 2 * 16 + 8] ^= 1  # in row 2, or its checksum
+    content[where if place == "data.bin" else 2 * RECORD + where] ^= 1
     (folder / place).write_bytes(content)
     with Cache() as cache:
         store = opened(cache)
@@ -169,20 +176,20 @@ def test_a_row_that_was_damaged_is_not_read_and_made_again_by_the_next_run(folde
         assert contents(store) == SAMPLES
 
 
-@pytest.mark.parametrize("size", [0, 15, 40, 1505])
+@pytest.mark.parametrize("size", [0, 23, 60, 1505])
 def test_a_file_that_was_cut_costs_what_was_cut_off(folder, size):
     with Cache() as cache:
         filled(cache)
-    os.truncate(folder / ("data.bin" if size > 80 else "index.bin"), size)
+    os.truncate(folder / ("data.bin" if size > 5 * RECORD else "index.bin"), size)
     with Cache() as cache:
         store = opened(cache)
-        assert store.count == (4 if size > 80 else size // 16)
+        assert store.count == (4 if size > 5 * RECORD else size // RECORD)
         add(store, store.count, 5)
         store.settle()
         assert contents(store) == SAMPLES
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "rows": 4}', "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2, "rows": 4}', "[" * 100_000])
 def test_a_description_that_is_another_is_told(folder, content):
     with Cache() as cache:
         filled(cache)
