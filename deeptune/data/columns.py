@@ -1,4 +1,4 @@
-"""A column of a Parquet file, read in pieces: one after the other, or all for as long as there is memory for it.
+"""Columns of a Parquet file, read in pieces: one after the other, or all for as long as there is memory for it.
 
 A file of a few kilobytes may honestly hold gigabytes: one long value in a dictionary and a million references to it,
 or zeros that compress to nothing. What a footer says of sizes is a claim like any other, so what counts is what has
@@ -7,7 +7,7 @@ been read so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -16,9 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from deeptune.data.types import is_bytes, is_text
+
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536
-_BUFFER = 2**20  # bytes that are read of a file at once; Arrow would read a whole row group otherwise
+# Bytes that are read of a file at once; Arrow would read a whole row group otherwise. Each column has a buffer.
+_BUFFER, _SMALLEST_BUFFER, _BUFFERS = 2**20, 2**14, 2**25
 
 
 class TooLarge(Exception):
@@ -30,58 +33,76 @@ def room() -> int:
     return psutil.virtual_memory().available
 
 
-def read_column(file: Path, name: str) -> list[pa.Array]:
+def read_column(file: Path, name: str, *, timestamps: str = "ns") -> list[pa.Array]:
     """A column in chunks. Raises TooLarge when its values take more memory than is free, and what Arrow raises."""
     free, size = room(), 0
     chunks: list[pa.Array] = []
-    for chunk in stream_column(file, name):
-        size += _decoded_size(chunk)
+    for batch in stream_columns(file, [name], timestamps=timestamps):
+        size += _decoded_size(batch.column(0))
         if size > free:
             raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
-        chunks.append(chunk)
+        chunks.append(batch.column(0))
     return chunks
 
 
-def stream_column(file: Path, name: str, *, rows: int = _ROWS, start: int = 0) -> Iterator[pa.Array]:
-    """A column from the row `start` on, in chunks of at most `rows` rows that are read one after the other.
+def stream_columns(
+    file: Path, names: Sequence[str], *, rows: int = _ROWS, start: int = 0, timestamps: str = "ns"
+) -> Iterator[pa.RecordBatch]:
+    """Columns, in the order of `names`, from the row `start` on, in batches of at most `rows` rows.
 
-    Memory holds a chunk, and a page of the file: also where all rows are one row group, as pandas writes them.
+    Memory holds a batch, and a page of each column: also where all rows are one row group, as pandas writes them. The
+    footer is read once, whatever the number of columns. `timestamps` is the unit that INT96 is read in.
     """
-    with pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as parquet:
-        longest = max(_dictionary_values(file, parquet, name), default=0)
+    buffer = min(_BUFFER, max(_SMALLEST_BUFFER, _BUFFERS // max(1, len(names))))
+    with pq.ParquetFile(file, buffer_size=buffer, pre_buffer=False, coerce_int96_timestamp_unit=timestamps) as parquet:
+        longest = max(_dictionary_values(file, parquet, names), default=0)
         rows = max(1, min(rows, PIECE // max(1, longest)))
         for group in range(parquet.num_row_groups):
             count = parquet.metadata.row_group(group).num_rows
             if start >= count > 0:
                 start -= count
                 continue
-            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=[name], use_threads=False):
+            for batch in parquet.iter_batches(
+                batch_size=rows, row_groups=[group], columns=list(names), use_threads=False
+            ):
                 passed = min(start, len(batch))
                 start -= passed
                 if passed < len(batch):
-                    chunk = batch.column(name)
+                    batch = batch.select(list(names))
                     # text that is no UTF-8, or an index out of its dictionary, would fail or crash later
-                    chunk.validate(full=True)
-                    yield chunk.slice(passed)
+                    batch.validate(full=True)
+                    yield batch.slice(passed)
 
 
-def _dictionary_values(file: Path, parquet: pq.ParquetFile, name: str) -> Iterator[int]:
-    """The length of the longest value in the dictionary of each row group whose dictionary could matter.
+def _dictionary_values(file: Path, parquet: pq.ParquetFile, names: Sequence[str]) -> Iterator[int]:
+    """The length of the longest values of a row in the dictionaries of each row group whose dictionaries could matter.
 
     The schema and the row groups say enough: to ask pyarrow for the metadata of a damaged column ends the process.
     """
-    leaves = (parquet.schema.column(index) for index in range(len(parquet.schema)))
-    paths = [leaf.path for leaf in leaves if leaf.path == name or leaf.path.startswith(f"{name}.")]
-    if all(pt.is_primitive(column.type) for column in parquet.schema_arrow if column.name == name):
+    schema = parquet.schema_arrow
+    asked = set(names)
+    varying = [field.name for field in schema if field.name in asked and not pt.is_primitive(field.type)]
+    if not varying:
         return  # numbers are all of one length
+    paths: list[str] | None = None
     for group in range(parquet.num_row_groups):
         claimed = parquet.metadata.row_group(group)
         if claimed.num_rows * claimed.total_byte_size <= PIECE:
             continue
-        with pq.ParquetFile(file, read_dictionary=paths, buffer_size=_BUFFER, pre_buffer=False) as encoded:
-            first = next(encoded.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
+        paths = paths if paths is not None else _leaves(parquet, varying)
+        with pq.ParquetFile(
+            file, metadata=parquet.metadata, read_dictionary=paths, buffer_size=_SMALLEST_BUFFER, pre_buffer=False
+        ) as encoded:
+            first = next(encoded.iter_batches(batch_size=1, row_groups=[group], columns=varying), None)
         if first is not None:
-            yield from map(_longest, first.columns)
+            yield sum(map(_longest, first.columns))
+
+
+def _leaves(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """The paths of what columns are made of."""
+    asked = set(names)
+    paths = (parquet.schema.column(index).path for index in range(len(parquet.schema)))
+    return [path for path in paths if path in asked or path.partition(".")[0] in asked]
 
 
 def _longest(array: pa.Array) -> int:
@@ -100,4 +121,4 @@ def _decoded_size(array: pa.Array) -> int:
 
 
 def _has_length(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_binary(kind) or pt.is_large_binary(kind)
+    return is_text(kind) or is_bytes(kind)

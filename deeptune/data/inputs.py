@@ -17,15 +17,18 @@ import pyarrow.types as pt
 
 from deeptune.data.decode import decode_quietly
 from deeptune.data.source import Source
+from deeptune.data.types import bare, bare_values, is_bytes, is_text, is_uuid, reads_as_text, texts
 from deeptune.errors import DataError
 
 DEFAULT_INPUT = {"image": "images", "text": "text"}
 _EXPECTED = {
     "image": "encoded image bytes: binary, or a struct with a field 'bytes'",
-    "text": "strings",
+    "text": "strings, or bytes that are UTF-8",
 }
 AT_ONCE = 64  # rows that are decoded between two reports of progress
+FIRST_ROWS = 64  # that tell whether bytes are text
 MOST_THREADS = 16
+NOT_UTF8 = "is not UTF-8 text"
 HANDED = 4  # images that a thread takes at once: to hand over a small one takes a tenth of its decoding
 
 Progress = Callable[[int, int], None]
@@ -42,22 +45,14 @@ class BadSample:
 
 
 def modality_of(kind: pa.DataType) -> str | None:
-    """`image` or `text` by an Arrow type, or None."""
-    if pt.is_dictionary(kind):
-        kind = kind.value_type
-        return "text" if _is_string(kind) else None
+    """`image` or `text` by an Arrow type, or None. Bytes may be text: `resolve_columns` looks at them."""
+    if is_uuid(kind):
+        return None
+    kind = bare(kind)
     if pt.is_struct(kind):
         at = kind.get_field_index("bytes")
-        return "image" if at >= 0 and _is_binary(kind.field(at).type) else None
-    return "image" if _is_binary(kind) else "text" if _is_string(kind) else None
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_fixed_size_binary(kind) or pt.is_binary_view(kind)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+        return "image" if at >= 0 and is_bytes(kind.field(at).type) else None
+    return "image" if is_bytes(kind) else "text" if is_text(kind) else None
 
 
 def resolve_columns(source: Source, modality: str | None = None, input: str | None = None) -> tuple[str, str]:
@@ -84,14 +79,27 @@ def resolve_columns(source: Source, modality: str | None = None, input: str | No
     source.require(input, key="data.input")
     kind = source.schema.field(input).type
     found = modality_of(kind)
+    if found == "image" and (modality == "text" or (modality is None and holds_text(source, input))):
+        found = "text" if is_bytes(bare(kind)) else found
     if found is None or (modality is not None and found != modality):
         expected = _EXPECTED[modality] if modality else f"{_EXPECTED['image']}; or {_EXPECTED['text']}"
         raise DataError(
             f"data.input: column {input!r} of {source.describe()} holds {kind}, "
             f"and {modality or 'the input'} needs {expected}",
-            hint=f"Set data.input to another column, or data.modality. Its columns: {source.describe_columns()}.",
+            hint=f"{_way_on(kind)}Its columns: {source.describe_columns()}.",
         )
     return found, input
+
+
+def _way_on(kind: pa.DataType) -> str:
+    if pt.is_nested(kind) and not pt.is_struct(kind):
+        return "Write one sample in each row, without a list around it, or set data.input to another column. "
+    return "Set data.input to another column, or data.modality. "
+
+
+def holds_text(source: Source, name: str) -> bool:
+    """Whether a column of bytes is text by its first values, as Impala, Hive and older Spark write text."""
+    return is_bytes(bare(source.types[name])) and reads_as_text(source.head([name], FIRST_ROWS).column(0))
 
 
 def stream_input(source: Source, input: str, *, start: int = 0, rows: int = AT_ONCE) -> Iterator[tuple[int, pa.Array]]:
@@ -103,9 +111,7 @@ def stream_input(source: Source, input: str, *, start: int = 0, rows: int = AT_O
 
 def input_values(values: pa.Array) -> pa.Array:
     """A piece of an input column as bytes or strings."""
-    if pt.is_struct(values.type):
-        return pc.struct_field(values, "bytes")
-    return values.cast(pa.large_string()) if pt.is_dictionary(values.type) else values
+    return bare_values(pc.struct_field(values, "bytes") if pt.is_struct(values.type) else values)
 
 
 def check_samples(
@@ -176,6 +182,11 @@ def each_image(do: Callable[[pa.Scalar], T], values: pa.Array, threads: ThreadPo
 
 
 def text_reasons(values: pa.Array) -> list[str | None]:
-    """Why each of some texts can't be used, or None."""
-    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
-    return ["is null" if value is None else "is blank" if value else None for value in blank.to_pylist()]
+    """Why each of some texts, which may be bytes, can't be used, or None."""
+    found = texts(values)
+    blank = pc.equal(pc.utf8_trim_whitespace(found), "").to_pylist()
+    there = pc.is_valid(values).to_pylist()
+    return [
+        (NOT_UTF8 if there[at] else "is null") if value is None else "is blank" if value else None
+        for at, value in enumerate(blank)
+    ]

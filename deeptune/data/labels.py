@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from deeptune.data.types import bare_values, is_bytes, text_of
 from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool
@@ -22,13 +23,13 @@ _MANY_CLASSES = 10  # a data set may be tiny; more classes than this at half as 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A label column as one of int64, string, bool, double or null; other types are left as they are.
 
-    Dictionary encoding is undone; decimals and small floats become double, exact to 53 bits.
+    Dictionary encoding and extension types are undone, and bytes that are UTF-8 are text. Decimals without decimal
+    places are integers; others, small floats and integers beyond 64 bits with a sign become double, exact to 53 bits.
     """
+    column = text_of(bare_values(column))
     kind = column.type
-    if pt.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pt.is_integer(kind):
-        return column.cast(pa.int64(), safe=False) if kind != pa.uint64() else _from_uint64(column)
+    if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
+        return _integers(column)
     if pt.is_floating(kind) or pt.is_decimal(kind):
         return column.cast(pa.float64())
     if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
@@ -36,7 +37,7 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _from_uint64(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -85,7 +86,10 @@ def check_type(column: pa.ChunkedArray, *, task: str, name: str, place: str = "d
         )
     elif not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind)):
         raise DataError(
-            f"{said}, and classes are integers, strings or booleans", hint="Cast the column, or name another one."
+            f"{said}, and classes are integers, strings or booleans",
+            hint="They are not UTF-8 text: decode them to strings, or name another column."
+            if is_bytes(kind)
+            else "Cast the column, or name another one.",
         )
 
 

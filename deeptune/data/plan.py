@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pt
 
 from deeptune.data.inputs import BadSample, Progress, check_samples, resolve_columns
+from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers, plain
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, assign_splits
+from deeptune.data.types import as_type, keys_of, promote, shared, shown
 from deeptune.errors import DataError, listed
 from deeptune.spec.model import RunSpec, SplitSpec
 
@@ -120,11 +121,18 @@ class DataPlan:
                 "label": decode(data.targets),
             }
             if self.group is not None:
-                columns["group"] = data.source.take(self.group, data.rows)
+                columns["group"] = as_type(data.source.take(self.group, data.rows), self._group_type())
             if several:
                 columns["file"] = pa.array(data.source.file_of(data.rows), pa.string())
             parts.append(pa.table(columns))
         return pa.concat_tables(parts).combine_chunks()
+
+    def _group_type(self) -> pa.DataType:
+        """The type of the groups of all splits together."""
+        assert self.group is not None
+        kind = shared([data.source.types[self.group] for data in self.splits.values()])
+        assert kind is not None  # or there would be no plan
+        return kind
 
 
 def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
@@ -273,6 +281,8 @@ def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]
         check_type(part.source.column(data.label), task=spec.task, name=data.label, place=part.place("data.label"))
         if data.group is not None:
             part.source.require(data.group, key="data.group")
+        if spec.embed.splits:
+            require_kept(part.source, input=input, label=data.label)
     return modality, input
 
 
@@ -322,7 +332,13 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
     """Fill in group codes (int64), the same for the same value in all files; a group in two files is an error."""
     columns = {}
     for split, part in parts.items():
-        columns[split] = plain(part.source.take(group, part.rows))
+        keys = keys_of(part.source.take(group, part.rows))
+        if keys is None:
+            raise DataError(
+                f"{part.place('data.group')}: column {group!r} holds {part.source.schema.field(group).type}",
+                hint="Groups need one plain type, such as strings or integers.",
+            )
+        columns[split] = keys
         absent = pc.is_null(columns[split], nan_is_null=True).to_numpy()
         if absent.any():
             raise DataError(
@@ -330,14 +346,18 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
                 f"{part.wheres(part.rows[absent])}",
                 hint="A row without a group could be on both sides: give it one, or leave the row out.",
             )
-    kinds = {column.type for column in columns.values()}
-    if len(kinds) > 1 or pt.is_nested(next(iter(kinds))):
+    kind = shared([column.type for column in columns.values()])
+    try:
+        alike = [promote(column, kind) for column in columns.values()] if kind is not None else []
+    except pa.ArrowInvalid:
+        kind = None
+    if kind is None:
+        said = (f"{column.type} in data.{split}" for split, column in columns.items())
         raise DataError(
-            f"data.group: column {group!r} holds {' and '.join(map(str, kinds))}",
-            hint="Groups need one plain type, such as strings or integers.",
+            f"data.group: column {group!r} holds {' and '.join(said)}",
+            hint="Groups need one type in all files, such as strings or integers.",
         )
-    chunks = [chunk for column in columns.values() for chunk in column.chunks]
-    whole = pa.chunked_array(chunks, type=kinds.pop()).combine_chunks()
+    whole = pa.chunked_array([chunk for column in alike for chunk in column.chunks], type=kind).combine_chunks()
     codes = whole.dictionary_encode().indices.to_numpy().astype(np.int64)
     owner: dict[int, str] = {}
     start = 0
@@ -345,7 +365,7 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
         part.groups = codes[start : start + len(part.rows)]
         crossing = [code for code in np.unique(part.groups).tolist() if owner.setdefault(code, split) != split]
         if crossing:
-            values = (repr(whole[int(np.flatnonzero(codes == code)[0])].as_py()) for code in crossing)
+            values = (shown(whole[int(np.flatnonzero(codes == code)[0])], quoted=True) for code in crossing)
             raise DataError(
                 f"data.group: column {group!r} has groups that are in data.{split} "
                 f"and in data.{owner[crossing[0]]}: {listed(values)}",

@@ -33,6 +33,7 @@ from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size
 from deeptune.data.images import LEAST, resize_crop
 from deeptune.data.inputs import (
     AT_ONCE,
+    NOT_UTF8,
     BadSample,
     Progress,
     cores,
@@ -41,13 +42,13 @@ from deeptune.data.inputs import (
     fitting,
     image_reasons,
     input_values,
-    modality_of,
     stream_input,
     text_reasons,
 )
 from deeptune.data.source import SMALL, Source
 from deeptune.data.store import Damaged, DiskStore, MemoryStore, Store, open_store
 from deeptune.data.text import tokenise, tokenizer_identity
+from deeptune.data.types import texts
 from deeptune.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ TEXTS_AT_ONCE = 2048
 LETTERS_AT_ONCE = 4_000_000
 RATE = 2000  # images a second that a GPU is thought to take
 MOST_WORKERS = 8
-_BAD, _BLANK, _CUT = 1, 2, 4  # flags of a row
+_BAD, _BLANK, _CUT, _NOT_UTF8 = 1, 2, 4, 8  # flags of a row
 
 
 class Samples(ABC):
@@ -200,8 +201,8 @@ class Texts(Samples):
 
     def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
         reasons = text_reasons(values)
-        tokens = tokenise(_lists(values), self.preprocessing.tokenizer, self.preprocessing.max_length)
-        marks = {"is null": _BAD, "is blank": _BLANK, None: 0}
+        tokens = tokenise(_lists(texts(values)), self.preprocessing.tokenizer, self.preprocessing.max_length)
+        marks = {"is null": _BAD, "is blank": _BLANK, NOT_UTF8: _BAD | _NOT_UTF8, None: 0}
         flags = np.array([marks[reason] for reason in reasons], np.uint32) | np.where(tokens.cut, _CUT, 0)
         return tokens.ids.tobytes(), tokens.lengths * 4, flags.astype(np.uint32)
 
@@ -254,7 +255,7 @@ def open_samples(
     kept in memory if it fits. `progress(done, total)` counts rows. Raises DataError where neither has room.
     """
     samples: Images | Texts
-    if modality_of(source.schema.field(input).type) == "text":
+    if hasattr(preprocessing, "tokenizer"):
         samples = Texts(source, input, preprocessing)  # type: ignore[arg-type]
         return _filled(samples, cache, progress)
     pixels = Pixels(source, input, preprocessing)  # type: ignore[arg-type]
@@ -353,7 +354,8 @@ def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
 
 def _reason(samples: Samples, row: int) -> str:
     if isinstance(samples, Texts):
-        return "is null" if samples.store.flags[row] & _BAD else "is blank"
+        flags = samples.store.flags[row]
+        return NOT_UTF8 if flags & _NOT_UTF8 else "is null" if flags & _BAD else "is blank"
     return samples.read(row).tobytes().decode()
 
 

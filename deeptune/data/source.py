@@ -6,23 +6,23 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from deeptune.data.columns import TooLarge, read_column, room, stream_column
+from deeptune.data.columns import TooLarge, read_column, stream_columns
+from deeptune.data.footer import first_line, identity_of, read_footer
+from deeptune.data.shards import agree
+from deeptune.data.types import as_type
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
 SMALL = 64 * 2**20  # bytes of a source, as its files state them, that may simply be held in memory
-_MAGIC = b"PAR1"
-_ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
-_Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
 
 def sample_names() -> list[str]:
@@ -37,26 +37,23 @@ class Source:
     Files are put in the order of their paths, whatever order they were named in, so a row's number
     depends on the files alone. Whole columns (`column`) are read when asked for, and kept; large ones pass (`stream`).
     A file that is no longer the one that was opened is not read, as rows of two files would be mixed.
+
+    `schema` has the types that the files declare, `types` those that columns are read in (`data/shards.py`).
     """
 
     def __init__(self, files: tuple[Path, ...], *, key: str = "data.path") -> None:
         self.files = files
         self.key = key
-        self._schemas: list[pa.Schema] = []
-        self._identities: dict[Path, _Identity] = {}
-        counts = []
-        self.claimed_bytes = 0  # of all columns, decoded, by the files' own account
-        for file in files:
-            schema, rows, size, self._identities[file] = _read_footer(file, key)
-            self._schemas.append(schema)
-            counts.append(rows)
-            self.claimed_bytes += size
-        for file, schema in zip(files[1:], self._schemas[1:], strict=True):
-            _require_same_columns(files[0], self._schemas[0], file, schema, key)
-        self.schema = self._schemas[0]
-        self.column_names: list[str] = self.schema.names
-        self._ends = np.cumsum(counts)
+        self._footers = [read_footer(file, key) for file in files]
+        self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
+        self.claimed_bytes = sum(footer.claimed_bytes for footer in self._footers)
+        self.row_groups = sum(footer.row_groups for footer in self._footers)
+        self._ends = np.cumsum([footer.rows for footer in self._footers])
         self.num_rows = int(self._ends[-1])
+        agreed = agree(files, self._footers, key=key, reading=self._reading)
+        self.schema, self.types, self._timestamps = agreed.schema, agreed.types, agreed.timestamps
+        self.column_names: list[str] = self.schema.names
+        self._single = {name for name, count in Counter(self.column_names).items() if count == 1}
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._fingerprint: str | None = None
 
@@ -79,47 +76,78 @@ class Source:
             chunks: list[pa.Array] = []
             for file in self.files:
                 with self._reading(file, f"column {name!r}"):
-                    chunks += read_column(file, name)
-            column = pa.chunked_array(chunks, type=self.schema.field(name).type)
+                    found = read_column(file, name, timestamps=self._timestamps)
+                    chunks += [as_type(chunk, self.types[name]) for chunk in found]
+            column = pa.chunked_array(chunks, type=self.types[name])
             if len(column) != self.num_rows:
-                raise self._miscounted(name, len(column))
-            kind = _takeable(column.type)
-            if column.nbytes >= 2**31:
-                kind = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(kind, kind)
-            self._columns[name] = column if kind == column.type else column.cast(kind)
+                raise self._miscounted(f"column {name!r}", len(column))
+            wider = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(column.type)
+            if wider is not None and column.nbytes >= 2**31:  # more than 32 bits count
+                column = column.cast(wider)
+            self._columns[name] = column
         return self._columns[name]
 
     def stream(self, name: str, *, start: int = 0, rows: int = 4096) -> Iterator[tuple[int, pa.Array]]:
-        """A column from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
+        """A column from the row `start` on, as (first row, values), in the pieces of `stream_table`."""
+        for row, batch in self.stream_table([name], start=start, rows=rows):
+            yield row, batch.column(0)
+
+    def stream_table(
+        self, names: Sequence[str], *, start: int = 0, rows: int = 4096
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Columns from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
         bytes by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
         """
-        self.require(name)
-        kind = _takeable(self.schema.field(name).type)
+        self.require_all(names)
+        what = f"column {names[0]!r}" if len(names) == 1 else f"the columns {listed(map(repr, names), most=3)}"
+        schema = pa.schema([self.field(name) for name in names])
         rows = max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
         for file, end, before in zip(self.files, self._ends.tolist(), [0, *self._ends.tolist()], strict=False):
             row = max(start, before)
             if row >= end:
                 continue
-            with self._reading(file, f"column {name!r}"):
-                for values in stream_column(file, name, rows=rows, start=row - before):
+            with self._reading(file, what):
+                pieces = stream_columns(file, names, rows=rows, start=row - before, timestamps=self._timestamps)
+                for batch in pieces:
                     self._require_unchanged(file)  # or what was read may be another file's
-                    if row + len(values) > end:
+                    if row + len(batch) > end:
                         break
-                    yield row, values if kind == values.type else values.cast(kind)
-                    row += len(values)
+                    columns = [as_type(values, kind) for values, kind in zip(batch.columns, schema.types, strict=True)]
+                    yield row, pa.RecordBatch.from_arrays(columns, schema=schema)
+                    row += len(batch)
             if row != end:
-                raise self._miscounted(name, row)
+                raise self._miscounted(what, row)
+
+    def head(self, names: Sequence[str], rows: int) -> pa.RecordBatch:
+        """The first values of some columns: at most `rows`, and fewer where they are large."""
+        first = next((batch for _, batch in self.stream_table(names, rows=rows)), None)
+        if first is not None:
+            return first
+        return pa.RecordBatch.from_arrays([pa.nulls(0, self.types[name]) for name in names], names=list(names))
+
+    def field(self, name: str) -> pa.Field:
+        """A column as it is read: with what is known of its meaning, but not of its place in a file."""
+        field = self.schema.field(name)
+        known = {key: value for key, value in (field.metadata or {}).items() if not key.startswith(b"PARQUET:")}
+        same = field.type == self.types[name]
+        return pa.field(name, self.types[name], metadata=known if known and same else None)
 
     def chunks(self, name: str) -> Iterator[pa.Array]:
         """A column in the pieces of `stream`."""
         return (values for _, values in self.stream(name))
 
-    def _miscounted(self, name: str, found: int) -> DataError:
+    def _miscounted(self, what: str, found: int) -> DataError:
         return DataError(
-            f"{self.key}: column {name!r} of {self.describe()} has {found:,} rows, and the end of the "
+            f"{self.key}: {what} of {self.describe()} has {found:,} rows, and the end of the "
             f"file says {self.num_rows:,}",
             hint="The file is damaged: write it again.",
         )
+
+    def require_all(self, names: Sequence[str]) -> None:
+        """`require` for many columns."""
+        if not set(names) <= self._single:
+            for name in names:
+                self.require(name)
 
     def require(self, name: str, *, key: str | None = None) -> None:
         """Raise DataError, with the nearest names, when there is no such column; `key` is the setting that named it."""
@@ -140,12 +168,12 @@ class Source:
         if self.holds(name):
             return self.column(name).take(pa.array(rows, pa.int64()))
         wanted, place = np.unique(rows, return_inverse=True)
-        parts = [pa.array([], _takeable(self.schema.field(name).type))]
+        parts: list[pa.Array] = []
         for start, values in self.stream(name):
             first, last = np.searchsorted(wanted, [start, start + len(values)])
             if first < last:
                 parts.append(values.take(pa.array(wanted[first:last] - start)))
-        return pa.chunked_array([pa.concat_arrays(parts)]).take(pa.array(place))
+        return pa.chunked_array(parts, self.types[name]).take(pa.array(place))
 
     def holds(self, name: str) -> bool:
         """Whether a column is in memory as a whole, or is when it is asked for, as it is small."""
@@ -190,7 +218,7 @@ class Source:
         Read from Hugging Face's `ClassLabel` of that column, or from the key `label_names`, a JSON list.
         Raises DataError when two files disagree.
         """
-        found = [names for schema in self._schemas if (names := _names_in(schema, label)) is not None]
+        found = [names for footer in self._footers if (names := _names_in(footer.schema, label)) is not None]
         if any(names != found[0] for names in found):
             raise DataError(
                 f"{self.key}: the files disagree on the class names of column {label!r}",
@@ -217,20 +245,20 @@ class Source:
             yield
         except (TooLarge, MemoryError) as error:
             raise DataError(
-                f"{self.key}: {what} of {file} does not fit in memory: {_first_line(error)}",
+                f"{self.key}: {what} of {file} does not fit in memory: {first_line(error)}",
                 hint="Shorten its values, or split the file; a small file that grows so much may be made to do harm.",
             ) from error
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             self._require_unchanged(file)  # which explains it better
             raise DataError(
-                f"{self.key}: {what} of {file} cannot be read: {_first_line(error)}",
+                f"{self.key}: {what} of {file} cannot be read: {first_line(error)}",
                 hint="The file is damaged or was cut off: write it again.",
             ) from error
         self._require_unchanged(file)
 
     def _require_unchanged(self, file: Path) -> None:
         try:
-            if _identity(os.stat(file)) == self._identities[file]:
+            if identity_of(os.stat(file)) == self._identities[file]:
                 return
             what = "has changed"
         except OSError as error:
@@ -241,16 +269,6 @@ class Source:
             "and rows of two files must not be mixed",
             hint=f"Put the former file back, then {'`deeptune resume` the run' if run else 'start again'}.",
         )
-
-
-def _takeable(kind: pa.DataType) -> pa.DataType:
-    """The type to read a column in: Arrow cannot take rows of a view type yet (nor of more than 2 GiB that are counted
-    in 32 bits)."""
-    return {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(kind, kind)
-
-
-def _identity(found: os.stat_result) -> _Identity:
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _digest(file: Path) -> str:
@@ -305,59 +323,6 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
     return files
 
 
-def _read_footer(file: Path, key: str) -> tuple[pa.Schema, int, int, _Identity]:
-    try:
-        if not file.is_file():  # reading a pipe or a device may never end
-            raise DataError(f"{key}: {file} is not a regular file", hint="Name a Parquet file or a folder of them.")
-        with file.open("rb") as stream:
-            identity = _identity(os.fstat(stream.fileno()))
-            head = stream.read(4)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 4))
-            tail = stream.read(4)
-        if size == 0:
-            raise DataError(f"{key}: {file} is empty (0 bytes)", hint="Write the Parquet file again.")
-        if head != _MAGIC:
-            raise DataError(
-                f"{key}: {file} is not a Parquet file",
-                hint="DeepTune reads Parquet. With pandas: pandas.read_csv(FILE).to_parquet('data.parquet').",
-            )
-        if tail != _MAGIC or size < 12:
-            raise DataError(
-                f"{key}: {file} is cut off: the end of the Parquet file is missing", hint="Copy or write it again."
-            )
-        with pq.ParquetFile(file) as parquet:
-            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-            groups = (parquet.metadata.row_group(number) for number in range(parquet.num_row_groups))
-            claimed = sum(max(0, group.total_byte_size) for group in groups)
-        if not 0 <= rows * _ROW_BYTES <= room():
-            raise DataError(
-                f"{key}: {file} claims {rows:,} rows, which do not fit in memory",
-                hint="Split the file, or write it again.",
-            )
-        return schema, rows, claimed, identity
-    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or _first_line(error)
-        raise DataError(
-            f"{key}: {file} cannot be read: {reason}", hint="Check the file and the right to read it."
-        ) from error
-
-
-def _require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema, key: str) -> None:
-    hint = "All files of one source need the same columns with the same types."
-    ours, theirs = (dict(reversed(list(zip(s.names, s.types, strict=True)))) for s in (expected, schema))
-    for name in expected.names:
-        if name not in theirs:
-            raise DataError(f"{key}: column {name!r} of {first} is missing in {file}", hint=hint)
-    for name in schema.names:
-        if name not in ours:
-            raise DataError(f"{key}: column {name!r} of {file} is missing in {first}", hint=hint)
-    for name in dict.fromkeys(expected.names):
-        here, there = ours[name], theirs[name]
-        if here != there:
-            raise DataError(f"{key}: column {name!r} is {here} in {first} and {there} in {file}", hint=hint)
-
-
 def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
     metadata = schema.metadata or {}
     try:
@@ -376,7 +341,3 @@ def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

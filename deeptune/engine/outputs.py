@@ -99,7 +99,7 @@ def _pass_split(
                     run.embeddings(split),
                     data.source,
                     label=plan.label,
-                    leave_out={plan.input},
+                    input=plan.input,
                     errors=plan.errors(split),
                     keep=journal.keep,
                 )

@@ -16,6 +16,7 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.cache import FeatureCache
+from deeptune.data.kept import require_kept
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
 from deeptune.data.plan import BadSample, read_targets, resolve_columns
@@ -135,7 +136,10 @@ def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) ->
 
 def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
     """Write an embedding of a run's model for every row of a file; its label too when the file has such a column."""
-    with _opened_for(trained, Source.open(data, key="--data"), way) as opened:
+    source, columns = Source.open(data, key="--data"), trained.spec.data
+    _, input = resolve_columns(source, columns.modality, columns.input)
+    require_kept(source, input=input, label=_present(source, columns.label))
+    with _opened_for(trained, source, way) as opened:
         found = _passing_run(trained, compute, opened, way, embed=True)
         _write_embeddings(found, opened.file, output, trained.spec.data.label)
     return opened.file
@@ -156,6 +160,7 @@ def embed_with_backbone(
     compute = choose_compute(device)
     source = Source.open(data, key="--data")
     modality, input = resolve_columns(source, find(backbone_spec.name).modality, input)
+    require_kept(source, input=input, label=_present(source, label))
     backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
     with _opened(backbone, source, modality, input, way) as opened:
         found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
@@ -164,10 +169,14 @@ def embed_with_backbone(
 
 
 def _write_embeddings(found: Iterator[Window], file: CheckedFile, output: Path, label: str) -> None:
-    present = label if label in file.source.column_names else None
-    with embedding_file(output, file.source, label=present, leave_out={file.input}, errors=file.errors) as write:
+    present = _present(file.source, label)
+    with embedding_file(output, file.source, label=present, input=file.input, errors=file.errors) as write:
         for window in found:
             write(window)
+
+
+def _present(source: Source, label: str) -> str | None:
+    return label if label in source.column_names else None
 
 
 def _opened_for(trained: TrainedRun, source: Source, way: Way) -> AbstractContextManager[_Opened]:

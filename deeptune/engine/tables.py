@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deeptune.data.kept import kept_columns
 from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.source import Source
 from deeptune.engine.evaluate import predicted_numbers, probabilities
@@ -65,55 +66,50 @@ def embedding_file(
     source: Source,
     *,
     label: str | None,
-    leave_out: set[str],
+    input: str,
     errors: Mapping[int, str] | None = None,
     keep: Keep = once,
 ) -> Iterator[WriteWindow]:
     """Write embeddings, a window after the other: `row`, `label` (as in the source), `embedding` (fixed-size list of
-    float32), then the kept columns, which are read in step. `errors` are told as in `prediction_file`."""
-    ours = ("row", "label", "embedding", "error")
-    names = {
-        name: f"{name}_in_source" if name in ours else name
-        for name in source.column_names
-        if name not in leave_out and name != label
-    }
-    columns = {name: InStep(source, name) for name in [*names, *([] if label is None else [label])]}
+    float32), then the columns that are neither `label` nor `input`, which are read in step. `errors` are told as in
+    `prediction_file`."""
+    names = kept_columns(source, input=input, label=label)
+    columns = InStep(source, [*names, *([] if label is None else [label])])
     with _table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
-            found = {name: column.take(window.rows) for name, column in columns.items()}
-            known = {} if label is None else {"label": found[label]}
-            kept = {shown: found[name] for name, shown in names.items()}
-            table = {"row": pa.array(window.rows, pa.int64()), **known, "embedding": _embeddings(window), **kept}
-            write(_with_errors(pa.table(table), window.rows, errors))
+            found = columns.take(window.rows)
+            table = pa.table({"row": pa.array(window.rows, pa.int64())})
+            if label is not None:
+                table = table.append_column(source.field(label).with_name("label"), found[label])
+            table = table.append_column("embedding", _embeddings(window))
+            for name, shown in names.items():
+                table = table.append_column(source.field(name).with_name(shown), found[name])
+            write(_with_errors(table, window.rows, errors))
 
         yield write_window
-        if not all(map(source.holds, columns)):
-            source.require_unchanged()
+        source.require_unchanged()
 
 
 class InStep:
-    """A column of a source, read once from the first row to the last, in step with who asks for rows; one that the
-    source holds is not read again."""
+    """Columns of a source, read together and once from the first row to the last, in step with who asks for rows."""
 
-    def __init__(self, source: Source, name: str) -> None:
-        self._source, self._name = source, name
-        self._stream = None if source.holds(name) else source.stream(name)
-        self._start, self._here = 0, pa.array([])  # the piece that was read last, and its first row
+    def __init__(self, source: Source, names: Sequence[str]) -> None:
+        self._schema = pa.schema([source.field(name) for name in names])
+        self._stream = source.stream_table(names)
+        self._start, self._here = 0, pa.RecordBatch.from_arrays([], names=[])  # the piece that was read last
 
-    def take(self, rows: np.ndarray) -> pa.ChunkedArray:
+    def take(self, rows: np.ndarray) -> pa.Table:
         """The values at `rows` (int64, ascending), all of which come after those that were asked for before."""
-        if self._stream is None or not len(rows):
-            return self._source.take(self._name, rows)
-        parts = []
-        while len(rows):
+        parts: list[pa.RecordBatch] = []
+        while len(rows) and len(self._schema):
             inside = int(np.searchsorted(rows, self._start + len(self._here)))
             if inside:
                 parts.append(self._here.take(pa.array(rows[:inside] - self._start)))
                 rows = rows[inside:]
             else:
                 self._start, self._here = next(self._stream)
-        return pa.chunked_array(parts)
+        return pa.Table.from_batches(parts, schema=self._schema)
 
 
 # Writing in pieces.

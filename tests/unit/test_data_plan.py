@@ -133,7 +133,6 @@ def test_columns_that_do_not_tell(tmp_path):
     ("modality", "column", "said"),
     [
         ("image", ["x"], "holds string, and image needs encoded image bytes: binary, or a struct with a field 'bytes'"),
-        ("text", [b"x"], "holds binary, and text needs strings"),
         (None, [1.5], "holds double, and the input needs encoded image bytes: binary, or a struct"),
         (None, [1.5], "with a field 'bytes'; or strings"),
         ("image", [{"path": "x.png"}], "holds struct<path: string>, and image needs encoded image bytes"),

@@ -110,7 +110,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deeptune.data.source.SMALL", small)
         again = Source(source.files)  # has no column in memory yet
-        with tables.embedding_file(path, again, label="labels", leave_out={"views"}, errors=errors) as write:
+        with tables.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
             for window in windows(batches_of(good, size, cuts, seed), rows, model(), embed=True, size=size):
                 assert len(window.rows) <= size
                 write(window)
@@ -156,7 +156,7 @@ def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
 def write_all(path, source, *, before_each=lambda window: None, **options):
     """Embeddings of all rows, in windows of nine."""
     rows = np.arange(source.num_rows)
-    with tables.embedding_file(path, source, label=None, leave_out=set(), **options) as write:
+    with tables.embedding_file(path, source, label=None, input="", **options) as write:
         for window in windows([outputs_of(rows)], rows, model(), embed=True, size=9):
             before_each(window)
             write(window)
@@ -190,7 +190,7 @@ rows = np.arange(60)
 model = SimpleNamespace(last_layer=SimpleNamespace(in_features=3, out_features=1))
 found = [Outputs(rows, np.zeros((60, 1), np.float32), np.zeros((60, 3), np.float32))]
 source = Source.open(sys.argv[1])
-with tables.embedding_file(Path(sys.argv[2]), source, label=None, leave_out=set()) as write:
+with tables.embedding_file(Path(sys.argv[2]), source, label=None, input="") as write:
     for window in windows(found, rows, model, embed=True, size=9):
         write(window)
         if window.start > 20:

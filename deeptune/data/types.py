@@ -1,0 +1,190 @@
+"""Arrow types: in which one a column is read, which one several files share, and what its values may stand for.
+
+carried    the type of a column in memory and in the tables that a run writes: its own, without views
+bare       the same without dictionaries and extension types: what labels, groups and inputs are made of
+shared     one type for a column whose files differ, where no value is lost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
+
+_CONTROL = r"[\x00-\x08\x0e-\x1f]"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are strings, of any layout."""
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether values are byte strings, of any layout."""
+    return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind) or pt.is_fixed_size_binary(kind)
+
+
+def carried(kind: pa.DataType) -> pa.DataType:
+    """The type to read a column in. Arrow cannot take rows of views yet, at whatever depth they are."""
+    return _rebuilt(kind, _carried_leaf)
+
+
+def bare(kind: pa.DataType) -> pa.DataType:
+    """The type of the values themselves: a dictionary's values, an extension type's storage, at any depth."""
+    return _rebuilt(kind, _bare_leaf)
+
+
+def bare_values(values: Values) -> Values:
+    """Values in their bare type."""
+    return as_type(values, bare(values.type))
+
+
+def shared(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
+    """The type that columns of these types are read in as one, by Arrow's own promotion, or None where it has none.
+
+    `promote` says whether values keep their meaning in it.
+    """
+    carry = [carried(kind) for kind in kinds]
+    if all(kind == carry[0] for kind in carry):
+        return carry[0]
+    try:
+        schemas = [pa.schema([("it", bare(kind))]) for kind in kinds]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("it").type
+    except pa.ArrowException:
+        return None
+
+
+def as_type(values: Values, kind: pa.DataType) -> Values:
+    """Values in another type, as they are where it is theirs."""
+    return values if values.type == kind else values.cast(kind)
+
+
+def promote(values: Values, kind: pa.DataType) -> Values:
+    """Values in a type that `shared` gave. Raises ArrowInvalid where one of them would not be what it was."""
+    wider = as_type(values, kind)
+    if not keeps_all(values.type, kind) and not wider.cast(values.type).equals(values):
+        raise pa.ArrowInvalid(f"some values would change as {kind}")
+    return wider
+
+
+def keeps_all(kind: pa.DataType, wider: pa.DataType) -> bool:
+    """Whether the types alone say that every value of `kind` keeps its meaning in `wider`."""
+    kind, wider = bare(kind), bare(wider)
+    if kind == wider or pt.is_null(kind):
+        return True
+    if pt.is_integer(kind) and pt.is_integer(wider):
+        signed = pt.is_signed_integer(kind)
+        larger = wider.bit_width > kind.bit_width
+        return pt.is_signed_integer(wider) and larger if not signed else wider.bit_width >= kind.bit_width
+    if pt.is_floating(kind) and pt.is_floating(wider):
+        return wider.bit_width >= kind.bit_width
+    if is_text(kind) or is_bytes(kind):
+        return is_text(wider) or is_bytes(wider)
+    if pt.is_struct(kind) and pt.is_struct(wider):
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return all(keeps_all(field.type, wider.field(field.name).type) for field in fields)
+    if pt.is_map(kind) and pt.is_map(wider):
+        return keeps_all(kind.key_type, wider.key_type) and keeps_all(kind.item_type, wider.item_type)
+    lists = _is_list(kind) and _is_list(wider)
+    return lists and keeps_all(kind.value_type, wider.value_type)
+
+
+# What values stand for.
+
+
+def is_uuid(kind: pa.DataType) -> bool:
+    """Whether values are numbers of 128 bits that name something."""
+    return isinstance(kind, pa.BaseExtensionType) and kind.storage_type == pa.binary(16)
+
+
+def text_of(values: Values) -> Values:
+    """Strings of byte strings that are UTF-8 throughout; other values as they are."""
+    if is_bytes(values.type):
+        with suppress(pa.ArrowInvalid):
+            return values.cast(pa.large_string() if pt.is_large_binary(values.type) else pa.string())
+    return values
+
+
+def texts(values: pa.Array) -> pa.Array:
+    """Strings of byte strings, null for those that are not UTF-8; strings as they are."""
+    found = text_of(values)
+    return pa.array([_decoded(one) for one in found.to_pylist()], pa.large_string()) if is_bytes(found.type) else found
+
+
+def reads_as_text(values: pa.Array) -> bool:
+    """Whether bytes are UTF-8 without control characters, which every format of images has."""
+    found = text_of(bare_values(values)).drop_null()
+    return len(found) > 0 and is_text(found.type) and not pc.any(pc.match_substring_regex(found, _CONTROL)).as_py()
+
+
+def _decoded(value: bytes | None) -> str | None:
+    with suppress(UnicodeDecodeError):
+        return None if value is None else value.decode()
+    return None
+
+
+def keys_of(values: Values) -> Values | None:
+    """Values that can be told apart by Arrow's dictionary encoding, exactly; None for lists, structs and maps."""
+    values = bare_values(values)
+    if pt.is_nested(values.type):
+        return None
+    if pt.is_decimal(values.type) and values.type.bit_width < 128:
+        return values.cast(pa.decimal128(values.type.precision, values.type.scale))
+    return values
+
+
+def shown(value: pa.Scalar, *, quoted: bool = False) -> str:
+    """A value as text, as Python writes it where `quoted`. Python has no dates after 9999, and no nanoseconds."""
+    try:
+        return repr(value.as_py()) if quoted else str(value.as_py())
+    except (ValueError, OverflowError):
+        with suppress(pa.ArrowException):
+            return str(value.cast(pa.string()).as_py())
+        return str(value.type)
+
+
+# Types within types.
+
+
+def _rebuilt(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """`kind` with `leaf` of each type in it that is no list, struct or map."""
+
+    def inside(field: pa.Field) -> pa.Field:
+        return field.with_type(_rebuilt(field.type, leaf))
+
+    if isinstance(kind, pa.BaseExtensionType) or pt.is_dictionary(kind):
+        return leaf(kind)
+    if pt.is_struct(kind):
+        return pa.struct([inside(kind.field(index)) for index in range(kind.num_fields)])
+    if pt.is_map(kind):
+        return pa.map_(inside(kind.key_field), inside(kind.item_field), keys_sorted=kind.keys_sorted)
+    if pt.is_fixed_size_list(kind):
+        return pa.list_(inside(kind.value_field), kind.list_size)
+    if pt.is_large_list(kind):
+        return pa.large_list(inside(kind.value_field))
+    return pa.list_(inside(kind.value_field)) if pt.is_list(kind) else leaf(kind)
+
+
+def _carried_leaf(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        storage = carried(kind.storage_type)
+        return kind if storage == kind.storage_type else storage
+    if pt.is_dictionary(kind):
+        return kind
+    return pa.large_string() if pt.is_string_view(kind) else pa.large_binary() if pt.is_binary_view(kind) else kind
+
+
+def _bare_leaf(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return bare(kind.storage_type)
+    return bare(kind.value_type) if pt.is_dictionary(kind) else _carried_leaf(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
