@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,16 +25,20 @@ def load_backbone(
     device: str = "cpu",
     config_dir: Path | None = None,
     load_weights: bool = True,
+    preprocessing: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Build a backbone and load its weights.
 
     `seed` governs random weights and nothing else: the same bits each time. `config_dir` is a folder that
     `Backbone.save_config` wrote: configuration and tokenizer then come from there. `load_weights=False` builds
-    the architecture only, for weights that a checkpoint will bring. `device="meta"` builds without memory
-    and without weights; a text backbone's `preprocessing` is then None if its tokenizer is not at hand.
+    the architecture only, for weights that a checkpoint will bring. `preprocessing` is what a run stored: it replaces
+    what the installed library says of images, and the tokenizer has to give the ids that it gave then.
+    `device="meta"` builds without memory and without weights; a text backbone's `preprocessing` is then None if its
+    tokenizer is not at hand.
 
     Raises WeightsError for an unknown backbone or weights that cannot be found, read or fitted, and
-    SpecError for an option that the backbone does not have.
+    SpecError for an option that the backbone does not have, and CheckpointError for a stored preprocessing that does
+    not fit.
     """
     info = catalog.find(spec.name)
     if info.modality == "image" and spec.max_length != "auto":
@@ -45,6 +51,8 @@ def load_backbone(
     backbone: Backbone = load(
         info, spec, seed=seed, on_meta=on_meta, config_dir=config_dir, load_weights=load_weights and not on_meta
     )
+    if preprocessing is not None and backbone.preprocessing is not None:
+        backbone.use_preprocessing(backbone.preprocessing.restored(preprocessing))
     if not on_meta and (load_weights or spec.weights == "random"):
         backbone.fingerprint = fingerprint(backbone.net)
     # The layout that convolutions are fastest in, on CPUs and NVIDIA's GPUs.

@@ -4,50 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deeptune.backbones.cut import ChainCut, Cut
+from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-Interpolation = Literal["bilinear", "bicubic"]
-RGB = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class ImagePreprocessing:
-    """What an image goes through before the backbone: resize, centre crop, scale to 0 … 1, normalise.
-
-    `resize` is the length of the shorter side before a square of `image_size` pixels is cut from the centre.
-    """
-
-    image_size: int
-    resize: int
-    interpolation: Interpolation
-    mean: RGB
-    std: RGB
-
-    def at(self, image_size: int) -> ImagePreprocessing:
-        """The same at another size: the crop keeps its share of the image."""
-        resize = max(image_size, round(self.resize * image_size / self.image_size))
-        return ImagePreprocessing(image_size, resize, self.interpolation, self.mean, self.std)
-
-
-@dataclass(frozen=True)
-class TextPreprocessing:
-    """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch."""
-
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
-    pad_id: int
+__all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "resolve_pooling"]
 
 
 class Backbone(nn.Module, ABC):
@@ -76,6 +44,10 @@ class Backbone(nn.Module, ABC):
         self.preprocessing = preprocessing
         self.fingerprint: str | None = None
         self.memory_format = "contiguous"
+
+    def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
+        """Take another preprocessing than the library's own: that of a stored run."""
+        self.preprocessing = preprocessing
 
     def arrange(self, memory_format: str) -> None:
         """Lay the weights out for maps that are `contiguous` or `channels_last`; outputs differ by rounding."""
@@ -138,6 +110,12 @@ class ImageBackbone(Backbone):
         # Not persistent: they belong to the preprocessing, not to the weights.
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+
+    def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
+        assert isinstance(preprocessing, ImagePreprocessing)
+        super().use_preprocessing(preprocessing)
+        for name in ("mean", "std"):
+            getattr(self, name).copy_(torch.tensor(getattr(preprocessing, name)).view(1, 3, 1, 1))
 
     def cut_at(self, blocks: list[str], place: int) -> Cut:
         return ChainCut(self, blocks[place])

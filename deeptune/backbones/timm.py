@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -13,7 +14,7 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, Interpolation, resolve_pooling
+from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
 from deeptune.backbones.hub import hub_folder, url_file, weight_file
 from deeptune.backbones.pooling import MAP_POOLING, pool_map, pool_tokens
 from deeptune.backbones.weights import WEIGHT_FILES, State, check_fit, read_state, seeded
@@ -71,9 +72,9 @@ def load(
 
     probe = _build(info, options, spec.image_size)
     data = resolve_model_data_config(probe)
-    preprocessing = _preprocessing(info, data)
     if spec.image_size != "auto":
-        preprocessing = _preprocessing(info, data | {"input_size": config["input_size"]}).at(spec.image_size)
+        data["input_size"] = (3, spec.image_size, spec.image_size)
+    preprocessing = _preprocessing(info, data)
     pooling, width = _resolve_pooling(info, spec.pooling, probe, preprocessing.image_size)
 
     if on_meta:
@@ -152,10 +153,14 @@ def _preprocessing(info: BackboneInfo, data: dict[str, Any]) -> ImagePreprocessi
         raise WeightsError(
             f"backbone.name: {info.name} takes {channels} × {height} × {width} inputs, not square RGB images."
         )
-    interpolation: Interpolation = "bilinear" if data["interpolation"] == "bilinear" else "bicubic"
-    # The rule of timm's own evaluation transform.
-    resize = int(height / data["crop_pct"])
-    return ImagePreprocessing(height, resize, interpolation, tuple(data["mean"]), tuple(data["std"]))
+    return ImagePreprocessing(
+        image_size=height,
+        resize=math.floor(height / data["crop_pct"]),  # the rule of timm's own evaluation transform
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        crop_mode=data["crop_mode"],
+    )
 
 
 def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], options: dict[str, Any]) -> Any:

@@ -19,25 +19,45 @@ LEAST = 2  # a JPEG that is not decoded whole has so many times the pixels, alon
 _MOST_ELONGATED = 16
 
 
-def resize_crop(picture: Picture, *, resize: int, image_size: int, interpolation: str = "bilinear") -> Image.Image:
-    """Resize the shorter side to `resize` with antialiasing, then cut a square of `image_size` from the centre.
+def resize_crop(
+    picture: Picture,
+    *,
+    resize: int,
+    image_size: int,
+    interpolation: str = "bilinear",
+    crop_mode: str = "center",
+    fill: tuple[int, int, int] = (0, 0, 0),
+) -> Image.Image:
+    """Resize with antialiasing, then cut a square of `image_size` from the centre, with `fill` around what is smaller.
 
-    The same pixels as torchvision's `ImageClassification` preset on a PIL image, before it scales to floats; of a
-    picture that was decoded at a fraction of its size nearly the same.
+    `resize` is the new length of the shorter side (`center`), of both (`squash`), or of the longer side (`border`). The
+    same pixels as those of torchvision's `ImageClassification` preset and of timm's evaluation transform on a PIL
+    image, before they scale to floats; of a picture that was decoded at a fraction of its size nearly the same.
     """
-    short = min(picture.size)
-    # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
-    part = [min(side, _MOST_ELONGATED * short) for side in picture.size]
+    part = list(picture.size)
+    if crop_mode == "squash":
+        size = [resize, resize]
+    elif crop_mode == "border":
+        ratio = max(part) / resize
+        size = [max(1, round(side / ratio)) for side in part]
+    else:
+        short = min(part)
+        # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
+        part = [min(side, _MOST_ELONGATED * short) for side in part]
+        size = [resize * side // short for side in part]
     box = picture.box(*map(_middle, picture.size, part), *part)
-    size = [resize * side // short for side in part]
-    left, upper = (_middle(side, image_size) for side in size)
     resized = picture.image.resize(size, Image.Resampling[interpolation.upper()], box)
-    return resized.crop((left, upper, left + image_size, upper + image_size))
+    left, upper = (_middle(side, image_size) for side in size)
+    if min(size) >= image_size:
+        return resized.crop((left, upper, left + image_size, upper + image_size))
+    square = Image.new("RGB", (image_size, image_size), fill)
+    square.paste(resized, (-left, -upper))
+    return square
 
 
 def _middle(length: int, part: int) -> int:
-    """Where the middle part of a length begins, as torchvision rounds it."""
-    return round((length - part) / 2)
+    """Where the middle part of a length begins, as torchvision rounds it; below 0 where the length is the shorter."""
+    return round((length - part) / 2) if length >= part else -((part - length) // 2)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -174,7 +174,7 @@ class Pixels(Images):
     def ingredients(self) -> dict[str, Any]:
         p = self.preprocessing
         what = {"size": p.image_size, "resize": p.resize, "interpolation": p.interpolation, "least": self.least}
-        return {"samples": "pixels", **what, "versions": _versions("pillow")}
+        return {"samples": "pixels", **what, "crop": p.crop_mode, "fill": p.fill, "versions": _versions("pillow")}
 
     def about(self) -> str:
         return f"decoded images, {self.preprocessing.image_size} px"
@@ -378,7 +378,14 @@ def _joined(found: Sequence[bytes | str]) -> tuple[bytes, np.ndarray, np.ndarray
 def _prepared(picture: Picture, preprocessing: ImagePreprocessing) -> np.ndarray:
     """uint8 (3, S, S), a view of (S, S, 3)"""
     p = preprocessing
-    cropped = resize_crop(picture, resize=p.resize, image_size=p.image_size, interpolation=p.interpolation)
+    cropped = resize_crop(
+        picture,
+        resize=p.resize,
+        image_size=p.image_size,
+        interpolation=p.interpolation,
+        crop_mode=p.crop_mode,
+        fill=p.fill,
+    )
     return np.asarray(cropped).transpose(2, 0, 1)
 
 

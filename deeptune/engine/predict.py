@@ -109,7 +109,7 @@ def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path,
 
     Raises DataError for a sample that can't be used when `way.on_bad_sample` is `error`; so do the others here.
     """
-    with _opened_for(trained, Source.open(data, key="--data"), way) as opened:
+    with _opened_for(trained, compute, Source.open(data, key="--data"), way) as opened:
         file = opened.file
         with prediction_file(output, trained.labels, errors=file.errors) as write:
             for window in _passing_run(trained, compute, opened, way):
@@ -126,7 +126,7 @@ def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) ->
     loss = None
     if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
         loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
-    with _opened_for(trained, source, way) as opened:
+    with _opened_for(trained, compute, source, way) as opened:
         file, found = opened.file, _passing_run(trained, compute, opened, way, targets=targets, loss=loss)
         outputs = evaluate.joined([window.outputs for window in found], trained.model)
     if not len(outputs):
@@ -139,7 +139,7 @@ def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, w
     source, columns = Source.open(data, key="--data"), trained.spec.data
     _, input = resolve_columns(source, columns.modality, columns.input)
     require_kept(source, input=input, label=_present(source, columns.label))
-    with _opened_for(trained, source, way) as opened:
+    with _opened_for(trained, compute, source, way) as opened:
         found = _passing_run(trained, compute, opened, way, embed=True)
         _write_embeddings(found, opened.file, output, trained.spec.data.label)
     return opened.file
@@ -179,8 +179,10 @@ def _present(source: Source, label: str) -> str | None:
     return label if label in source.column_names else None
 
 
-def _opened_for(trained: TrainedRun, source: Source, way: Way) -> AbstractContextManager[_Opened]:
+def _opened_for(trained: TrainedRun, compute: Compute, source: Source, way: Way) -> AbstractContextManager[_Opened]:
     data = trained.spec.data
+    for difference in trained.differences(compute):
+        way.tell(difference)
     return _opened(trained.model.backbone, source, data.modality, data.input, way)
 
 
@@ -196,7 +198,16 @@ def _opened(backbone: Backbone, source: Source, modality: str | None, input: str
             raise DataError(
                 _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
             )
-        yield _Opened(CheckedFile(source, input, {sample.row: sample.reason for sample in bad}), samples, cache)
+        file = CheckedFile(source, input, {sample.row: sample.reason for sample in bad})
+        _tell_cut(samples, file, way)
+        yield _Opened(file, samples, cache)
+
+
+def _tell_cut(samples: Images | Texts, file: CheckedFile, way: Way) -> None:
+    cut = samples.cut(file.usable) if isinstance(samples, Texts) else 0
+    if isinstance(samples, Texts) and cut:
+        longest = samples.preprocessing.max_length
+        way.tell(f"{cut:,} of {len(file.usable):,} texts are longer than {longest:,} tokens and were cut")
 
 
 def _listing(bad: list[BadSample], source: Source) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.base import Backbone, ImagePreprocessing
+from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.data.entries import Cache
@@ -46,6 +46,12 @@ class Prepared:
     steps: int
     samples: Mapping[Source, Images | Texts]  # none where only sizes are asked for
     tuning: dict[str, Any] | None = None  # what was measured (`engine/tuning.py`)
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing | TextPreprocessing:
+        """How samples are prepared; unknown only where sizes alone are asked for."""
+        assert self.backbone.preprocessing is not None
+        return self.backbone.preprocessing
 
 
 def prepare(
@@ -88,7 +94,12 @@ def prepare(
         if journal:
             journal.phase("backbone")
         seed_everything(spec.train.seed)
-        backbone = load_backbone(spec.backbone, seed=spec.train.seed)
+        backbone = load_backbone(
+            spec.backbone,
+            seed=spec.train.seed,
+            config_dir=earlier.run.backbone if earlier and earlier.run.backbone.is_dir() else None,
+            preprocessing=earlier.preprocessing if earlier else None,
+        )
         if earlier:
             earlier.require_backbone(backbone.fingerprint)
         if journal:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any
 
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
+from deeptune.engine.environment import versions
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import History
 from deeptune.engine.memory import is_out_of_memory
@@ -78,6 +77,7 @@ def write_inputs(
         "precision": ready.compute.precision,
     }
     made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    made["preprocessing"] = ready.preprocessing.record()
     tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
     if tuning is not None:
         made["tuning"] = tuning
@@ -91,13 +91,11 @@ def write_inputs(
 
 
 def provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
-    packages = ("torch", "torchvision", "transformers", "timm", "peft", "pyarrow", "numpy", "scikit-learn")
     return {
         **ProcessIdentity.here().to_json(),
         "started": clock.started,
         "argv": argv,
-        "versions": {"deeptune": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in packages},
+        "versions": versions(),
     }
 
 

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 from deeptune.backbones import load_backbone
+from deeptune.backbones.preprocessing import BEFORE_RECORDS
 from deeptune.checkpoint import load_checkpoint
 from deeptune.data.labels import Labels, labels_from_json
+from deeptune.engine.device import Compute
+from deeptune.engine.environment import changed, that_matter, versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel, build_model
 from deeptune.runs import RunDirectory
@@ -28,14 +31,34 @@ class TrainedRun:
     labels: Labels
     manifest: dict[str, Any]
 
+    def differences(self, compute: Compute) -> list[str]:
+        """Sentences on what is other here than when the model was trained."""
+        found = []
+        if "preprocessing" not in self.manifest:
+            found.append(
+                "the run was stored without its preprocessing (an older version): the installed libraries decide it"
+            )
+        then = self.manifest.get("versions") or read_json(self.directory.run).get("versions") or {}
+        now = {name: version for name, version in versions().items() if name in that_matter(self.model.backbone.info)}
+        if others := changed(then, now):
+            found.append(f"other versions than at training ({others}): last digits may differ")
+        precision = self.manifest.get("precision", compute.precision)
+        if precision != compute.precision:
+            found.append(
+                f"the run was trained and scored in {precision}, and this is in {compute.precision} on "
+                f"{compute.device}: last digits may differ"
+            )
+        return found
+
 
 def rebuild_model(
     spec: RunSpec, folder: Path, *, config_dir: Path, device: torch.device
 ) -> tuple[TunedModel, dict[str, Any]]:
     """Build the model of a resolved spec anew and load the checkpoint in `folder` into it; returns its manifest too.
 
-    A frozen backbone comes from where it came from before, and must have the fingerprint that the manifest
-    records. Raises CheckpointError when it has not, or when the tensors do not fit.
+    Samples are prepared as the manifest says, whatever the installed libraries say. A frozen backbone comes from where
+    it came from before, and must have the fingerprint that the manifest records. Raises CheckpointError when it has
+    not, or when the tensors do not fit.
     """
     checkpoint = load_checkpoint(folder)
     whole = spec.tuning.method == "full"
@@ -44,6 +67,7 @@ def rebuild_model(
         seed=spec.train.seed,
         config_dir=config_dir if config_dir.is_dir() else None,
         load_weights=not whole,
+        preprocessing=checkpoint.manifest.get("preprocessing", BEFORE_RECORDS),
     )
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from deeptune.backbones.preprocessing import BEFORE_RECORDS
 from deeptune.checkpoint import (
     Checkpoint,
     drop_previous,
@@ -14,6 +16,7 @@ from deeptune.checkpoint import (
     remove_checkpoints,
     restore_previous,
 )
+from deeptune.engine.environment import changed
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Best, Snapshot
 from deeptune.errors import CheckpointError, DataError, DeepTuneError, SpecError, WeightsError
@@ -40,6 +43,12 @@ class Earlier:
         record = read_json(run.run)
         return cls(run, record, journal, force=force) if "fingerprints" in record else None
 
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How samples were prepared when the run started, whatever the installed libraries say now."""
+        found = self.record.get("preprocessing")
+        return found if isinstance(found, Mapping) else BEFORE_RECORDS
+
     def require_spec(self, spec: RunSpec) -> None:
         then, now = _flat(self.record["spec"]), _flat(spec.model_dump(mode="json"))
         changed = [
@@ -58,13 +67,8 @@ class Earlier:
 
     def warn_of_versions(self, now: dict[str, str]) -> None:
         then = self.record.get("versions") or {}
-        changed = [
-            f"{name} {then[name]} then, {now[name]} now" for name in now if then.get(name, now[name]) != now[name]
-        ]
-        if changed:
-            self.journal.warn(
-                f"other versions than when the run started ({'; '.join(changed)}): last digits may differ"
-            )
+        if others := changed(then, now):
+            self.journal.warn(f"other versions than when the run started ({others}): last digits may differ")
 
     def attempt(self, provenance: dict[str, Any], step: int) -> dict[str, Any]:
         """What run.json says of this attempt to go on."""

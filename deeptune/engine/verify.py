@@ -8,6 +8,7 @@ import torch
 
 from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
+from deeptune.engine.environment import versions
 from deeptune.engine.loop import Best, Snapshot
 from deeptune.engine.prepare import Prepared, split_loader
 from deeptune.engine.restore import rebuild_model
@@ -40,6 +41,9 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
         "head": spec.head.model_dump(),
         "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
         "unfreeze": spec.tuning.unfreeze,
+        "preprocessing": ready.preprocessing.record(),
+        "precision": ready.compute.precision,
+        "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
         **({"training": taken.values} if taken else {}),
     }

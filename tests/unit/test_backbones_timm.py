@@ -2,16 +2,24 @@ from __future__ import annotations
 
 import importlib.machinery
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from timm.data import resolve_data_config
 from torch import nn
 from torchvision.transforms import CenterCrop, Resize
 
 from deeptune.backbones import load_backbone
-from deeptune.catalog import CATALOG
+from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.timm import _preprocessing
+from deeptune.catalog import CATALOG, find
+from deeptune.data.decode import Picture
+from deeptune.data.images import resize_crop
 from deeptune.errors import SpecError, WeightsError
 from deeptune.spec.model import BackboneSpec
 
@@ -47,16 +55,62 @@ def test_pooled_features_are_timms_own(name: str, size: int, width: int) -> None
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "efficientnet_lite0"])
-def test_preprocessing_is_that_of_timms_evaluation_transform(name: str) -> None:
+def configurations() -> list[dict[str, Any]]:
+    """What timm does to an image before it is scaled, once for each way that any of its weights asks for; small."""
+    found = {}
+    for name in timm.list_pretrained():
+        config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+        if len(set(config["input_size"][1:])) == 1:
+            config["input_size"] = (3, *[min(side, 96 + side % 7) for side in config["input_size"][1:]])
+            found[repr(sorted(config.items()))] = config
+    return list(found.values())
+
+
+def ours(picture: Picture, p: ImagePreprocessing) -> np.ndarray:
+    return np.asarray(
+        resize_crop(
+            picture,
+            resize=p.resize,
+            image_size=p.image_size,
+            interpolation=p.interpolation,
+            crop_mode=p.crop_mode,
+            fill=p.fill,
+        )
+    )
+
+
+SHAPES = [(160, 320), (211, 97), (128, 128), (40, 30)]  # wide, tall, square, smaller than what comes out
+
+
+@pytest.mark.parametrize("size", SHAPES)
+def test_the_same_pixels_as_timms_evaluation_transform(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    configs = configurations()
+    assert {config["crop_mode"] for config in configs} == {"center", "squash", "border"}
+    assert max(config["crop_pct"] for config in configs) > 1
+    for config in configs:
+        expected = timm.data.create_transform(**config, is_training=False, normalize=False)(image)
+        found = ours(Picture.whole(image), _preprocessing(find("timm:any"), config))
+        assert np.array_equal(found.transpose(2, 0, 1), expected.numpy()), config
+
+
+@pytest.mark.parametrize("name", ["resnet50_clip.openai", "convnext_tiny.fb_in22k_ft_in1k_384", "efficientnet_lite0"])
+def test_preprocessing_is_that_of_the_weights(name: str) -> None:
     source = CATALOG[name].source if name in CATALOG else name
     found = load_backbone(random(name if name in CATALOG else f"timm:{name}"), device="meta").preprocessing
     config = timm.data.resolve_model_data_config(timm.create_model(source))
     steps = {type(step): step for step in timm.data.create_transform(**config).transforms}
-    assert found.resize == steps[Resize].size
+    sizes = steps[Resize].size if config["crop_mode"] == "squash" else [steps[Resize].size]
+    assert {found.resize} == set(sizes)
     assert found.image_size == steps[CenterCrop].size[0]
     assert found.interpolation == steps[Resize].interpolation.value
     assert (found.mean, found.std) == (tuple(config["mean"]), tuple(config["std"]))
+
+
+def test_another_image_size_goes_by_the_same_rule() -> None:
+    found = load_backbone(random("timm:convnext_tiny.fb_in22k_ft_in1k_384", image_size=96), device="meta")
+    assert found.preprocessing.crop_mode == "squash"
+    assert (found.preprocessing.image_size, found.preprocessing.resize) == (96, 96)
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "cls"])

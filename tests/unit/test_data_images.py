@@ -53,6 +53,15 @@ def test_a_strip_does_not_grow_without_bound(size):
     assert middle.min() - 60 <= seen.mean() <= middle.max() + 60
 
 
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_a_strip_between_borders_keeps_a_pixel(size):
+    seen = np.asarray(
+        resize_crop(Picture.whole(noise(*size)), resize=64, image_size=64, crop_mode="border", fill=(9, 8, 7))
+    )
+    assert seen.shape == (64, 64, 3)
+    assert (seen == (9, 8, 7)).all(axis=2).mean() == 63 / 64
+
+
 PHOTOS = {name: resources.files("sklearn") / "datasets" / "images" / name for name in ("china.jpg", "flower.jpg")}
 
 
@@ -65,11 +74,13 @@ def jpeg(name: str, size: tuple[int, int], orientation: int = 1) -> bytes:
     return stream.getvalue()
 
 
-def difference(data: bytes, *, least: int, scale: int, resize: int = 40, interpolation: str = "bilinear") -> float:
+def difference(
+    data: bytes, *, least: int, scale: int, resize: int = 40, interpolation: str = "bilinear", crop_mode: str = "center"
+) -> float:
     """Mean, in levels, over the pixels that a backbone gets of a JPEG that was decoded at 1/`scale`, and whole."""
     part, whole = (decode_quietly(data, least=one) for one in (least, None))
     assert (part.scale, whole.scale) == (scale, 1)
-    how = {"resize": resize, "image_size": 36, "interpolation": interpolation}
+    how = {"resize": resize, "image_size": 36, "interpolation": interpolation, "crop_mode": crop_mode}
     seen, expected = (np.asarray(resize_crop(one, **how), int) for one in (part, whole))
     return float(np.abs(seen - expected).mean())
 
@@ -82,6 +93,12 @@ def test_a_jpeg_at_a_fraction_of_its_size_gives_nearly_the_same_pixels(name, siz
     assert difference(data, least=LEAST * 40, scale=4, interpolation=interpolation) < 1
     # with as many pixels as come out, it is the fraction that decides them
     assert difference(data, least=40, scale=8, interpolation=interpolation) > 1.2
+
+
+@pytest.mark.parametrize("crop_mode", ["squash", "border"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_at_a_fraction_of_its_size_in_the_other_crop_modes(crop_mode, orientation):
+    assert difference(jpeg("china.jpg", (637, 421), orientation), least=LEAST * 40, scale=4, crop_mode=crop_mode) < 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,0 +1,121 @@
+"""What a sample goes through before the backbone, as a part of the model: it is stored with a run and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from deeptune.data.entries import CacheRefused
+from deeptune.data.text import tokenizer_identity
+from deeptune.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+CropMode = Literal["center", "squash", "border"]
+RGB = tuple[float, float, float]
+Positive = Annotated[int, Field(gt=0)]
+
+# What decided the pixels of runs whose record has no preprocessing, where that differs from today.
+BEFORE_RECORDS: Mapping[str, Any] = {"crop_mode": "center"}
+# Texts that tokenizers cut in different ways: case, accents, numbers, scripts, spaces.
+_PROBES = ("The quick brown fox, déjà vu: 3.14 × 10⁻²!", "Straße ÄÖÜ  東京 привет\tनमस्ते 🙂 don't re-use_it")
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """What an image goes through before the backbone: resize, centre crop, scale to 0 … 1, normalise.
+
+    The crop is a square of `image_size` pixels. `resize` is the length before the crop of the shorter side (`center`),
+    of both sides, whatever the image's shape (`squash`), or of the longer side, with borders of the mean colour
+    (`border`). These are the crop modes of timm's evaluation transform.
+    """
+
+    image_size: Positive
+    resize: Positive
+    interpolation: Interpolation
+    mean: RGB
+    std: RGB
+    crop_mode: CropMode = "center"
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour (0 … 255) around a picture that is smaller than the crop."""
+        red, green, blue = (round(255 * value) if self.crop_mode == "border" else 0 for value in self.mean)
+        return red, green, blue
+
+    def at(self, image_size: int) -> ImagePreprocessing:
+        """The same at another size: the crop keeps its share of the image."""
+        return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
+
+    def record(self) -> dict[str, Any]:
+        """What a run stores of it, as JSON: enough to repeat it without DeepTune."""
+        return {"modality": "image", **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
+
+    def restored(self, record: Mapping[str, Any]) -> Self:
+        """The preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
+        known = {field.name for field in fields(self)}
+        return _checked(self, asdict(self) | {key: value for key, value in record.items() if key in known})
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    pad_id: int
+
+    def record(self) -> dict[str, Any]:
+        """What a run stores of it, as JSON; the tokenizer itself is stored in the run's `backbone/`."""
+        tokenizer = self.tokenizer
+        return {
+            "modality": "text",
+            "tokenizer": type(tokenizer).__name__,
+            "tokenizer_sha256": _sha256(tokenizer),
+            "probe_ids": [tokenizer(text)["input_ids"] for text in _PROBES],
+            "max_length": self.max_length,
+            "truncation_side": tokenizer.truncation_side,
+            "padding_side": "right",
+            "pad_id": self.pad_id,
+        }
+
+    def restored(self, record: Mapping[str, Any]) -> Self:
+        """The preprocessing that a run stored; what the record does not say stays.
+
+        Raises CheckpointError when the tokenizer gives other ids than it gave in that run.
+        """
+        self.tokenizer.truncation_side = record.get("truncation_side", self.tokenizer.truncation_side)
+        # A newer library may write the same tokenizer in other words: what counts is what it gives.
+        if record.get("tokenizer_sha256") != _sha256(self.tokenizer) and "probe_ids" in record:
+            found = [self.tokenizer(text)["input_ids"] for text in _PROBES]
+            if found != record["probe_ids"]:
+                raise CheckpointError(
+                    "the tokenizer is not the one that this run was trained with: it gives other token ids",
+                    hint="Put the former tokenizer files back into the run's folder `backbone`, or install the "
+                    "versions of transformers and tokenizers that run.json names.",
+                )
+        values = {key: record.get(key, getattr(self, key)) for key in ("max_length", "pad_id")}
+        if not all(isinstance(value, int) and value >= 0 for value in values.values()):
+            raise CheckpointError(f"the stored preprocessing is damaged: {values}")
+        return replace(self, **values)
+
+
+def _checked(like: ImagePreprocessing, values: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter(type(like)).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"the stored preprocessing is damaged: {place}: {first['msg']}") from error
+
+
+def _sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    try:
+        return str(tokenizer_identity(tokenizer)["tokenizer"])
+    except CacheRefused:  # a tokenizer in Python: it can't be told from another of its kind
+        return None

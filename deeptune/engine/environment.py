@@ -1,0 +1,37 @@
+"""The libraries that decide what a model gives, and what to say when they are others than at training."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from deeptune import __version__
+from deeptune.catalog import TIMM_LOADER, BackboneInfo
+
+PACKAGES = (
+    "torch", "torchvision", "transformers", "tokenizers", "timm", "peft", "pillow", "pyarrow", "numpy", "scikit-learn",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Of DeepTune, Python and the libraries that a run uses, by name."""
+    return {
+        "deeptune": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def that_matter(info: BackboneInfo) -> tuple[str, ...]:
+    """The libraries that decide what a backbone gives for a sample."""
+    if info.modality == "text":
+        return "torch", "transformers", "tokenizers"
+    return "torch", "timm" if info.loader == TIMM_LOADER else "torchvision", "pillow"
+
+
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which of the versions of `now` are others than `then`, in words; empty when none is known to be."""
+    return "; ".join(
+        f"{name} {then[name]} then, {now[name]} now" for name in now if then.get(name, now[name]) != now[name]
+    )
