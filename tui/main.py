@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from deeptune.environment import require_current_folder
 from tui.options import GRAPHICS, Options, over_ssh, speaks_utf8
 
 FRAMES_OVER_SSH = "12"  # a second
@@ -33,6 +34,7 @@ def start(
     ] = "auto",
 ) -> None:
     """Make run specs in a wizard, start runs, and watch them live, over any line."""
+    require_current_folder()
     ssh = over_ssh()
     if ssh:
         os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)  # read once, when Textual is imported

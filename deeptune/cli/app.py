@@ -12,6 +12,7 @@ import typer
 from deeptune import __version__
 from deeptune.cli import apply, cache, catalog, run, runs, spec
 from deeptune.cli.console import fail, forget, say
+from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
@@ -55,7 +56,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    require_current_folder()
 
 
 def main() -> None:
@@ -65,6 +66,7 @@ def main() -> None:
 
 def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
     """Do what the arguments of this process say; returns the exit code."""
+    prepare_process()
     command = typer.main.get_command(app)
     try:
         result = command.main(prog_name=name, standalone_mode=False)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deeptune.cli.console import console, say, say_json
-from deeptune.errors import CheckpointError, SpecError
+from deeptune.errors import CheckpointError, DataError, SpecError
+
+if TYPE_CHECKING:
+    from deeptune.runs import RunDirectory
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run directory, id, unique start of an id, or `latest`.")
@@ -40,11 +43,13 @@ def predict(
     The run's best model is used, with its own columns and preprocessing. Labels are not needed; row order is kept.
     """
     _check_policy(on_bad_sample)
-    _check_output(output)
-    from deeptune.engine import predict as engine
     from deeptune.runs import find_run
 
-    trained, compute = engine.open_run(find_run(run, runs), device=device)
+    directory = find_run(run, runs)
+    _check_output(output, data, directory)
+    from deeptune.engine import predict as engine
+
+    trained, compute = engine.open_run(directory, device=device)
     with _progress("predicting", quiet) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
         file = engine.predict_file(trained, compute, data, output, way)
@@ -69,13 +74,15 @@ def evaluate(
     The metrics are those of the run itself.
     """
     _check_policy(on_bad_sample)
-    if output is not None:
-        _check_output(output)
-    from deeptune.cli.summary import metrics_table, worst_classes_table
-    from deeptune.engine import predict as engine
     from deeptune.runs import find_run, write_json
 
-    trained, compute = engine.open_run(find_run(run, runs), device=device)
+    directory = find_run(run, runs)
+    if output is not None:
+        _check_output(output, data, directory)
+    from deeptune.cli.summary import metrics_table, worst_classes_table
+    from deeptune.engine import predict as engine
+
+    trained, compute = engine.open_run(directory, device=device)
     with _progress("scoring", quiet or as_json) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
         file, metrics = engine.evaluate_file(trained, compute, data, way)
@@ -123,9 +130,11 @@ def embed(
             hint="For example: deeptune embed latest --data FILE --output OUT.parquet",
         )
     _check_policy(on_bad_sample)
-    _check_output(output)
-    from deeptune.engine import predict as engine
     from deeptune.runs import find_run
+
+    directory = None if run is None else find_run(run, runs)
+    _check_output(output, data, directory)
+    from deeptune.engine import predict as engine
 
     with _progress("embedding", quiet) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
@@ -134,8 +143,8 @@ def embed(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
             )
             file = engine.embed_with_backbone(spec, data, output, way, input=input, label=label, device=device)
-        else:
-            trained, compute = engine.open_run(find_run(str(run), runs), device=device)
+        elif directory is not None:
+            trained, compute = engine.open_run(directory, device=device)
             file = engine.embed_file(trained, compute, data, output, way)
     _tell_written(output, file.source.num_rows, file.errors, "embeddings")
 
@@ -157,8 +166,8 @@ def _check_policy(policy: str) -> None:
         raise SpecError(f"--on-bad-sample: expected 'skip' or 'error', got {policy!r}")
 
 
-def _check_output(output: Path) -> None:
-    """Know before the work, not after it, that the result can't be written."""
+def _check_output(output: Path, data: str, run: RunDirectory | None) -> None:
+    """Raise before the work, not after it, when the result cannot be written or would replace what it is made from."""
     if output.is_dir():
         raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as out.parquet.")
     folder = output.absolute().parent
@@ -166,6 +175,38 @@ def _check_output(output: Path) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise CheckpointError(f"cannot write {output}: no right to write in {folder}", hint="Choose another --output.")
+    _require_no_input(output, data, run)
+
+
+def _require_no_input(output: Path, data: str, run: RunDirectory | None) -> None:
+    """Raise SpecError when `output`, by whatever path, is a file of the data or the run, or joins a folder of data."""
+    problem = None
+    if run is not None and run.holds(output):
+        problem = "is a file of the run itself"
+    elif _is_among(output, data, "--data"):
+        problem = "is the data that is read, and would be replaced"
+    elif run is not None and any(_is_among(output, paths, key) for key, paths in _data_of(run)):
+        problem = "is data that the run was trained on or scored with, and would be replaced"
+    elif output.suffix == ".parquet" and os.path.isdir(data) and output.resolve().is_relative_to(Path(data).resolve()):
+        problem = f"is in the folder {data}, and would become part of the data"
+    if problem:
+        raise SpecError(f"--output: {output} {problem}", hint="Choose a file outside the data and the run.")
+
+
+def _is_among(output: Path, paths: Any, key: str) -> bool:
+    from deeptune.data.source import find_files
+
+    with suppress(DataError):  # missing data is reported where it is opened; a run needs its own no longer
+        return output.exists() and any(os.path.samefile(output, file) for file in find_files(paths, key=key))
+    return False
+
+
+def _data_of(run: RunDirectory) -> list[tuple[str, Any]]:
+    """The data that a run was trained on, as (key, paths)."""
+    from deeptune.spec import load_spec
+
+    spec = load_spec(run.spec).data
+    return [(f"data.{key}", paths) for key in ("path", "train", "val", "test") if (paths := getattr(spec, key))]
 
 
 def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) -> None:

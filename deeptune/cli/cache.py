@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeptune.cli.console import console, safe, say, say_json, short_path
+from deeptune.cli.console import console, safe, say, say_json
+from deeptune.environment import short_path
 from deeptune.errors import SpecError
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import os
 import select
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptune.report.tables import safe
@@ -21,17 +20,24 @@ PIPE_WIDTH = 160
 TERMINAL_GONE = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})  # how a closed terminal and a closed pipe say so
 
 
-def short_path(path: Path) -> str:
-    """Relative to where we are when that is shorter."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)
-
-
 def console(*, stderr: bool = False, file: Any = None) -> Console:
-    """A Rich console without markup, emoji codes or highlighting; it obeys NO_COLOR."""
+    """A Rich console without markup, emoji codes or highlighting; it obeys NO_COLOR and FORCE_COLOR.
+
+    Only a terminal is one: Rich takes FORCE_COLOR for a terminal, and would move the cursor in a file.
+    """
     from rich.console import Console
 
-    out = Console(stderr=stderr, file=file, markup=False, emoji=False, highlight=False)
+    stream = file or (sys.stderr if stderr else sys.stdout)
+    terminal, forced = stream.isatty(), os.environ.get("FORCE_COLOR") and "NO_COLOR" not in os.environ
+    out = Console(
+        stderr=stderr,
+        file=file,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_terminal=terminal,
+        color_system="auto" if terminal else "standard" if forced else None,
+    )
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = PIPE_WIDTH  # a file or a pipe has no edge to wrap at
     return out

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.console import console, say, say_json, short_path
+from deeptune.cli.console import console, say, say_json
+from deeptune.environment import short_path
 from deeptune.errors import RunStopped, SpecError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines
 
     stream = sys.stderr if lines_to_stderr else sys.stdout
     stream.flush()
-    terminal = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace", buffering=1)
+    terminal = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)
     with storage_errors(directory.console):
         log = os.open(directory.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     saved = os.dup(1), os.dup(2)

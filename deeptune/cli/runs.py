@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.console import console, fail, safe, say, say_json, short_path
+from deeptune.cli.console import console, fail, safe, say, say_json
 from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
+from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 
 if TYPE_CHECKING:

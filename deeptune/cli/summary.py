@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from deeptune.cli.console import console, safe, say, short_path
+from deeptune.cli.console import console, safe, say
+from deeptune.environment import short_path
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.files import read_json

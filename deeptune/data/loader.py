@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, to_tensor
 from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.samples import Images, Texts
 from deeptune.data.text import collate, padded_width
+from deeptune.data.workers import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
 from deeptune.errors import DataError, TrainingError
 
 RESTARTS = 3  # times that one iteration starts new worker processes for some that died
@@ -110,8 +111,9 @@ def make_loader(
 class Loader:
     """Iterates over Batch. Without shuffling in the rows' order; the last, shorter batch is kept.
 
-    When a worker process dies, new ones go on after the batch that was yielded last: a batch depends on seed, epoch
-    and rows alone. `on_restart` is told so in a sentence. After RESTARTS of these, TrainingError.
+    When a worker process dies, new ones start after the batch that was yielded last: a batch depends on seed, epoch
+    and rows alone. After RESTARTS of these, TrainingError. Where workers cannot pass their batches on (shared memory or
+    open files run out), this process decodes from there on. `warn` gets a sentence about either.
 
     For text, `lengths` are the tokens of each row as kept (int64, in the order of `rows`) and `truncated` says
     how many rows lost some; for images they are None and 0.
@@ -133,10 +135,11 @@ class Loader:
         self.truncated: int = getattr(dataset, "truncated", 0)
         lengths = torch.from_numpy(self.lengths) if by_length and self.lengths is not None else None
         self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed, lengths)
-        self.on_restart: Callable[[str], None] | None = None
+        self.warn: Callable[[str], None] | None = None
         self._epoch = self._skip = 0
-        self._dataset, self._workers, self._pin_memory = dataset, workers, pin_memory
-        self._loader = self._new_loader()
+        self._dataset, self._batch_size, self._pin_memory = dataset, batch_size, pin_memory
+        self._workers = workers
+        self._loader: DataLoader[Any] | None = None
 
     def _new_loader(self) -> DataLoader[Any]:
         return DataLoader(
@@ -172,27 +175,38 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, skip = self._epoch, self._skip
+        if self._loader is None:
+            self._workers, reason = workers_that_fit(
+                self._workers, batch_bytes=self._batch_size * self._dataset.sample_bytes
+            )
+            if reason and self.warn is not None:
+                self.warn(reason)
+            self._loader = self._new_loader()
         batches: Iterator[Any] | None = None
         done = restarts = 0
         while True:
-            problem: DataError | TrainingError
+            problem: DataError | TrainingError | NoRoom
             try:
                 if batches is None:
                     batches = self._start(epoch, skip + done)
                 batch = next(batches)
             except StopIteration:
                 return
-            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-                died = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
-                if not (died and self._workers):
+            except (RuntimeError, OSError, EOFError) as error:
+                if not self._workers:
                     raise
-                problem = TrainingError(
-                    f"Processes that decode images ended unexpectedly {restarts + 1} times in one pass over the data, "
-                    f"most often for want of memory ({error}).",
-                    hint="Set train.workers to a smaller number; 0 decodes in the main process.",
-                )
+                if (reason := cannot_pass(error)) is not None:
+                    problem = NoRoom(reason)
+                elif _died(error):
+                    problem = TrainingError(
+                        f"Processes that decode images ended unexpectedly {restarts + 1} times in one pass over the "
+                        f"data, most often because memory, or shared memory (/dev/shm), ran out ({error}).",
+                        hint="Set train.workers to a smaller number; 0 decodes in the main process.",
+                    )
+                else:
+                    raise
             else:
-                if not isinstance(batch, DataError):
+                if isinstance(batch, Batch):
                     done += 1
                     yield batch
                     continue
@@ -200,20 +214,25 @@ class Loader:
             # Let go of the workers now: the error's traceback would hold on to them, and stopping them from
             # the garbage collector takes torch many seconds.
             batches = None
-            self._loader = self._new_loader()
-            if isinstance(problem, DataError) or restarts == RESTARTS:
-                raise problem
-            restarts += 1
-            if self.on_restart is not None:
-                self.on_restart(
-                    f"a process that decodes images ended unexpectedly: new ones go on after batch {skip + done:,} of "
+            if isinstance(problem, NoRoom):
+                self._workers = 0
+                said = f"{problem.reason}: the main process decodes images from batch {skip + done + 1:,} on"
+            else:
+                restarts += 1
+                said = (
+                    f"a process that decodes images ended unexpectedly: new ones start after batch {skip + done:,} of "
                     f"{len(self):,} (restart {restarts} of at most {RESTARTS})"
                 )
+            self._loader = self._new_loader()
+            if isinstance(problem, DataError) or restarts > RESTARTS:
+                raise problem  # type: ignore[misc]
+            if self.warn is not None:
+                self.warn(said)
 
     def _start(self, epoch: int, first: int) -> Iterator[Any]:
         """torch's iterator over an epoch from its batch `first` on."""
         self._sampler.epoch, self._sampler.first = epoch, first
-        batches: Any = iter(self._loader)
+        batches: Any = iter(self._loader or self._new_loader())
         if getattr(batches, "_worker_pids_set", False):
             # torch's handler of SIGCHLD raises wherever the main thread is when a worker dies, be it in the middle
             # of a training step. Without it, `next` finds the dead worker, within seconds.
@@ -221,6 +240,12 @@ class Loader:
             batches._worker_pids_set = False
             batches._workers_done_event = _Ended(batches._workers_done_event)
         return batches
+
+
+def _died(error: Exception) -> bool:
+    """Whether an error of torch's loader says that a worker process has ended."""
+    lost = (ConnectionError, EOFError, FileNotFoundError)
+    return isinstance(error, lost) or "DataLoader worker (pid" in str(error)
 
 
 class _Ended:
@@ -269,6 +294,8 @@ class _Rows(Dataset[Batch], ABC):
     """What images and texts share: whole batches are fetched, and an error is a value, as one raised in a worker
     process would come back wrapped in that process's traceback."""
 
+    sample_bytes = 0  # of a sample's inputs, where processes make them
+
     def __init__(self, rows: np.ndarray, targets: np.ndarray | None, blank: AbstractSet[int]) -> None:
         self.rows, self.blank = rows, frozenset(blank)
         self.targets: Tensor | None = None
@@ -282,15 +309,16 @@ class _Rows(Dataset[Batch], ABC):
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
         """What the backbone takes, for a batch."""
 
-    def __getitems__(self, keys: list[_Key]) -> Batch | DataError:
+    def __getitems__(self, keys: list[_Key]) -> Batch | DataError | NoRoom:
         positions = torch.tensor([position for _, position in keys])
         try:
             inputs = self.inputs(keys)
         except DataError as error:
             return error
-        return Batch(
+        batch = Batch(
             inputs, None if self.targets is None else self.targets[positions], torch.from_numpy(self.rows)[positions]
         )
+        return batch if get_worker_info() is None else batch_in_shared_memory(batch)
 
 
 class _Images(_Rows):
@@ -305,6 +333,7 @@ class _Images(_Rows):
         super().__init__(rows, targets, blank)
         self.samples, self.augmentation = samples, augmentation
         self.size = samples.preprocessing.image_size
+        self.sample_bytes = 3 * self.size**2
 
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
         images = torch.empty(len(keys), 3, self.size, self.size, dtype=torch.uint8)

@@ -19,6 +19,7 @@ from deeptune.data.columns import TooLarge, read_column, stream_columns
 from deeptune.data.footer import first_line, identity_of, read_footer
 from deeptune.data.shards import agree
 from deeptune.data.types import as_type
+from deeptune.environment import require_utf8
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
@@ -64,9 +65,7 @@ class Source:
         `key` is how error messages name the setting. Raises DataError for what is missing, unreadable,
         not Parquet, cut off, or has other columns than the first file.
         """
-        items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
-        files = {file.resolve(): file for item in items for file in _find(item, key)}
-        return cls(tuple(sorted(files.values(), key=lambda file: file.as_posix())), key=key)
+        return cls(tuple(find_files(paths, key=key)), key=key)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of all rows. Raises DataError for a name that is not there, and for a file that is damaged, or
@@ -269,6 +268,15 @@ class Source:
             "and rows of two files must not be mixed",
             hint=f"Put the former file back, then {'`deeptune resume` the run' if run else 'start again'}.",
         )
+
+
+def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
+    """The files that `Source.open` reads, in its order. Raises DataError for what is missing or not named in UTF-8."""
+    items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
+    files = {file.resolve(): file for item in items for file in _find(item, key)}
+    for file in files.values():
+        require_utf8(file, key=key, error=DataError)
+    return sorted(files.values(), key=lambda file: file.as_posix())
 
 
 def _digest(file: Path) -> str:

@@ -216,7 +216,7 @@ class _Pass:
     def features(self, table: Table, blocks: list[int], limit: PassLimit) -> Iterator[Tensor]:
         """Vectors, float32 (n, width) on the CPU, of each of some blocks of a table."""
         loader = self._loader(table.rows_of(blocks))
-        loader.on_restart = limit.tell
+        loader.warn = limit.tell
         loader.set_epoch(self.view or 0)
         forward = self.frozen.boundary.flat if self.frozen.boundary else self.frozen.backbone
         return passed(self.frozen.backbone, forward, loader, self.frozen.compute, limit)

@@ -177,7 +177,7 @@ def _execute(
 
 def _loader(ready: Prepared, split: Split, journal: Journal, *, shuffle: bool = False) -> Loader:
     loader = split_loader(ready, split, shuffle=shuffle)
-    loader.on_restart = journal.warn
+    loader.warn = journal.warn
     return loader
 
 

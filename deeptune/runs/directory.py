@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeptune.environment import require_utf8, short_path
 from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.runs.files import storage_errors
 
@@ -60,10 +61,9 @@ class RunDirectory:
     @property
     def reference(self) -> str:
         """What names the run in a command that is given here, ready for a shell: its id or its path."""
-        if self.path.parent == DEFAULT_ROOT.absolute():
+        if short_path(self.path.parent) == str(DEFAULT_ROOT):
             return shlex.quote(self.id)
-        relative = os.path.relpath(self.path)
-        return shlex.quote(min(relative, str(self.path), key=len))
+        return shlex.quote(short_path(self.path))
 
     @property
     def spec(self) -> Path:
@@ -137,15 +137,26 @@ class RunDirectory:
     def result(self) -> Path:
         return self.path / "result.json"
 
+    def holds(self, file: Path) -> bool:
+        """Whether a file, by whatever path, is or would be one of the run's own."""
+        own = (
+            self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
+            self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
+            self.embeddings("test").parent, self.report, self.result,
+        )  # fmt: skip
+        file = file.resolve()
+        return any(file.is_relative_to(path.resolve()) for path in own)
+
 
 def new_run_directory(root: Path, name: str) -> RunDirectory:
     """Make `root/<name>-<time>-<hash>/`, a name that no other run has.
 
-    Raises CheckpointError when the folder cannot be made.
+    Raises CheckpointError when the folder cannot be made, and SpecError for a name that is not UTF-8.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     unique = hashlib.sha256(f"{name}{time.time_ns()}{os.getpid()}{secrets.token_hex(8)}".encode()).hexdigest()[:6]
     run = RunDirectory(Path(root).absolute() / f"{name}-{stamp}-{unique}")
+    require_utf8(run.path, key="--output")
     with storage_errors(run.path):
         run.path.mkdir(parents=True)
         run.control.mkdir()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from deeptune.catalog import BackboneInfo, find
+from deeptune.environment import require_utf8, user_path
 from deeptune.spec.model import DataSpec, Paths, RunSpec
 
 
@@ -124,21 +124,30 @@ def absolute(spec: RunSpec, info: BackboneInfo | None = None) -> RunSpec:
 
 
 def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
-    def absolute(path: str) -> str:
-        return path if path.startswith("sample:") else str(Path(path).expanduser().absolute())
+    def absolute(key: str, path: str) -> str:
+        if path.startswith("sample:"):
+            return path
+        whole = str(user_path(path, key=f"data.{key}").absolute())
+        require_utf8(whole, key=f"data.{key}")
+        return whole
 
     return {
-        key: absolute(value) if isinstance(value, str) else [absolute(path) for path in value]
+        key: absolute(key, value) if isinstance(value, str) else [absolute(key, path) for path in value]
         for key in ("path", "train", "val", "test")
         if (value := getattr(data, key)) is not None
     }
 
 
 def _absolute_backbone(info: BackboneInfo) -> str:
-    if info.family == "hf" and Path(info.source).expanduser().is_dir():
-        return f"hf:{Path(info.source).expanduser().absolute()}"
+    if info.family == "hf" and (folder := user_path(info.source, key="backbone.name")).is_dir():
+        require_utf8(folder.absolute(), key="backbone.name")
+        return f"hf:{folder.absolute()}"
     return info.name
 
 
 def _absolute_weights(weights: str) -> str:
-    return weights if weights in ("pretrained", "random") else str(Path(weights).expanduser().absolute())
+    if weights in ("pretrained", "random"):
+        return weights
+    path = user_path(weights, key="backbone.weights").absolute()
+    require_utf8(path, key="backbone.weights")
+    return str(path)

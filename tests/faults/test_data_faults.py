@@ -78,7 +78,7 @@ def disturbed():
             os.kill(worker.pid, signal.SIGKILL)
 
     loader, told = augmented(workers=2), []
-    loader.on_restart = told.append
+    loader.warn = told.append
     yield loader, told, kill
     del loader
 
@@ -106,7 +106,7 @@ def test_an_epoch_whose_workers_are_killed_is_the_epoch_that_was_left_alone(undi
         assert_same(found, undisturbed(4)[3:])
         (sentence,) = told
         at = re.fullmatch(
-            r"a process that decodes images ended unexpectedly: new ones go on after batch (\d+) of 40 "
+            r"a process that decodes images ended unexpectedly: new ones start after batch (\d+) of 40 "
             r"\(restart 1 of at most 3\)",
             sentence,
         )
@@ -178,7 +178,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
         with pytest.raises(TrainingError) as caught:
             consume(loader, found, then=kill)
         assert caught.value.message.startswith(
-            "Processes that decode images ended unexpectedly 4 times in one pass over the data, most often for want of"
+            "Processes that decode images ended unexpectedly 4 times in one pass over the data, most often"
         )
         assert caught.value.hint == "Set train.workers to a smaller number; 0 decodes in the main process."
         assert len(told) == RESTARTS == 3

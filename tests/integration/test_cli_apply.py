@@ -161,3 +161,36 @@ def test_evaluate_has_the_loss_of_the_run_and_names_its_label_column(command, im
     answer = command("evaluate", run["run"], "--data", "null.parquet")
     assert answer.code == 3
     assert "'colour'" in answer.stderr
+
+
+def test_an_output_that_is_an_input_is_refused_by_any_path(command, run, tmp_path):
+    """By a link, another spelling or a folder; also a file of the run, and the data that it was trained on."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    data = folder / "new.parquet"
+    pq.write_table(pa.table({"images": [RED, BLUE], "labels": ["red", "blue"]}), data)
+    (tmp_path / "link.parquet").symlink_to(data)
+    (tmp_path / "hard.parquet").hardlink_to(data)
+    trained_on = tmp_path / "images.parquet"
+    before = {path: path.read_bytes() for path in (data, trained_on)}
+    attempts = [
+        (str(data), str(data), "is the data that is read"),
+        (str(data), "folder/../folder/new.parquet", "is the data that is read"),
+        ("link.parquet", str(data), "is the data that is read"),
+        (str(data), "link.parquet", "is the data that is read"),
+        (str(data), "hard.parquet", "is the data that is read"),
+        ("folder", str(data), "is the data that is read"),
+        ("folder", "folder/out.parquet", "would become part of the data"),
+        ("folder/*.parquet", str(data), "is the data that is read"),
+        (str(data), str(trained_on), "is data that the run was trained on"),
+        (str(data), f"{run}/predictions.parquet", "is a file of the run itself"),
+        (str(data), f"{run}/embeddings/test.parquet", "is a file of the run itself"),
+    ]
+    for given, output, reason in attempts:
+        for verb in ("predict", "embed"):
+            answer = command(verb, run, "--data", given, "--output", output)
+            assert answer.code == 2, (verb, given, output, answer)
+            assert reason in answer.stderr, (verb, given, output)
+    answer = command("evaluate", run, "--data", str(data), "--output", str(data))
+    assert answer.code == 2
+    assert {path: path.read_bytes() for path in before} == before

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -138,6 +140,26 @@ def test_nothing_is_cut_off_at_usual_widths(command, monkeypatch, arguments, col
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
 
 
+@pytest.mark.parametrize(("variables", "coloured"), [({"FORCE_COLOR": "1"}, True), ({}, False)])
+def test_a_file_is_no_terminal_though_colours_are_forced(monkeypatch, variables, coloured):
+    from rich.live import Live
+    from rich.text import Text
+
+    from deeptune.cli.console import console
+
+    for name in ("FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    out = console(file=stream)
+    assert not out.is_terminal
+    with Live(Text("one", style="red"), console=out) as live:
+        live.update(Text("two", style="red"))
+    assert ("\x1b[31m" in stream.getvalue()) == coloured
+    assert re.findall(r"\x1b\[[^m]*[A-Za-ln-z]", stream.getvalue()) == []  # none moves, hides or clears
+
+
 def test_a_reader_that_goes_away_is_no_error(cli):
     for arguments in (["backbones"], ["presets", "quickstart"]):
         read, write = os.pipe()
@@ -154,3 +176,14 @@ def test_the_reference_is_made_of_the_commands_as_they_are(tmp_path):
 def test_the_exit_codes_of_the_reference_are_those_of_the_errors():
     codes = {kind.exit_code for kind in DeepTuneError.__subclasses__()}
     assert codes | {0, 1, 130} == {code for code, _ in EXIT_CODES}
+
+
+def test_a_folder_that_is_gone_is_one_message(cli, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    remove = lambda: os.rmdir(folder)  # noqa: E731
+    answer = cli("runs", cwd=folder, preexec_fn=remove)
+    assert answer.code == 2
+    assert answer.stderr.startswith("spec error: the current folder cannot be used")
+    folder.mkdir()
+    assert cli("--version", cwd=folder, preexec_fn=remove).code == 0

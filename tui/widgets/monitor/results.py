@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.report.commands import next_commands
 from deeptune.report.tables import class_title, metric_rows, safe, value_text, worst_classes
@@ -141,7 +142,7 @@ def score_rows(metrics: dict[str, dict[str, Any]]) -> list[Row]:
 
 def _near(text: str) -> str:
     """A path as seen from here, where that is shorter; a command as it is."""
-    return min(os.path.relpath(text), text, key=len) if os.path.isabs(text) else text
+    return short_path(text) if os.path.isabs(text) else text
 
 
 def _short(title: str) -> str:

@@ -1,0 +1,122 @@
+"""How many processes may decode: room in shared memory, open files, a short folder for temporary files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import tempfile
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from deeptune.backbones.base import ImagePreprocessing
+from deeptune.data import loader as loaders
+from deeptune.data import workers
+from deeptune.data.loader import make_loader
+from deeptune.data.samples import open_samples
+from deeptune.data.source import Source
+from deeptune.data.workers import NoRoom, cannot_pass, workers_that_fit
+
+PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+ROWS = np.arange(60)
+Room = namedtuple("Room", "f_bavail f_frsize")
+
+
+def augmented(workers: int):
+    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    return make_loader(
+        samples, ROWS, targets=ROWS * 1.0, batch_size=5, shuffle=True, seed=3, augmentation="light", workers=workers
+    )
+
+
+def test_workers_with_room_are_as_asked():
+    assert workers_that_fit(0, batch_bytes=10**12) == (0, None)
+    assert workers_that_fit(2, batch_bytes=1000) == (2, None)
+
+
+@pytest.mark.parametrize(("free", "fit"), [(64, 1), (640, 8), (0.2, 0)])
+def test_workers_are_as_many_as_shared_memory_holds_batches_of(monkeypatch, free, fit):
+    monkeypatch.setattr(os, "statvfs", lambda path: Room(int(free * 1e6), 1))
+    found, reason = workers_that_fit(8, batch_bytes=6_000_000)
+    assert found == fit
+    assert (reason is None) == (fit == 8)
+    if fit < 8:
+        assert "/dev/shm" in reason
+        assert "train.workers" in reason
+    if fit:  # every loader's processes have their batches, and one is in use
+        assert workers.LOADERS * (fit * workers.BATCHES_AHEAD + 1) * 6e6 <= free * 1e6
+
+
+def test_workers_are_as_many_as_open_files_allow(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (100, 100))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
+    monkeypatch.setattr(os, "listdir", lambda path: [str(number) for number in range(30)])
+    found, reason = workers_that_fit(4, batch_bytes=1000)
+    assert found == 1
+    assert reason == (
+        "1 of 4 processes decode images (train.workers), because this process may open 100 files; "
+        "more room: `ulimit -n`"
+    )
+
+
+def test_a_long_folder_for_temporary_files_has_no_room_for_sockets(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 80)))
+    found, reason = workers_that_fit(2, batch_bytes=1000)
+    assert found == 0
+    assert "TMPDIR" in reason
+
+
+def test_the_limit_of_open_files_is_raised_where_the_system_allows_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (64, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: asked.append(limits))
+    assert workers_that_fit(4, batch_bytes=1000) == (4, None)
+    assert asked == [(4096, 4096)]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (OSError(24, "Too many open files"), "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/dev/shm"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_1>"), "/dev/shm"),
+        (OSError("AF_UNIX path too long"), "TMPDIR"),
+    ],
+)
+def test_what_keeps_a_batch_from_being_passed_is_named(error, part):
+    assert part in cannot_pass(error)
+    assert cannot_pass(RuntimeError("The size of tensor a must match")) is None
+
+
+def test_a_pass_whose_shared_memory_fills_up_ends_in_the_main_process(monkeypatch):
+    """The room was there at first: another program took it."""
+    expected = list(augmented(0))
+    made = multiprocessing.get_context("fork").Value("i", 0)
+
+    def full_after_three(batch):
+        with made.get_lock():
+            made.value += 1
+            return batch if made.value <= 3 else NoRoom("the shared memory (/dev/shm) is full")
+
+    monkeypatch.setattr(loaders, "batch_in_shared_memory", full_after_three)
+    loader, told = augmented(2), []
+    loader.warn = told.append
+    found = list(loader)
+    assert len(told) == 1
+    assert "the main process decodes images from batch" in told[0]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.inputs["images"], other.inputs["images"])
+        assert torch.equal(one.rows, other.rows)
+
+
+def test_a_loader_that_has_no_room_from_the_start_says_so(monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: Room(1000, 1))
+    loader, told = augmented(2), []
+    loader.warn = told.append
+    assert len(list(loader)) == 12
+    assert len(told) == 1
+    assert "/dev/shm" in told[0]
