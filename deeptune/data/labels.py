@@ -17,7 +17,7 @@ from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool
 
-_MANY_CLASSES = 10  # a data set may be tiny; more classes than this at half as many as rows are no classes
+MANY_CLASSES = 10  # a data set may be tiny; more classes than this at half as many as rows are hardly classes
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -105,11 +105,17 @@ class ClassLabels:
 
     @classmethod
     def fit(
-        cls, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None, name: str = "labels"
+        cls,
+        column: pa.ChunkedArray,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "labels",
+        many: bool = False,
     ) -> ClassLabels:
         """The classes of a column without missing labels; `label_names[v]` names the integer class v.
 
-        Raises DataError for a type that is no class, for one class, and for so many classes that they are none.
+        Raises DataError for a type that is no class, for one class, for two classes of one name, and for almost as many
+        classes as rows, unless they have names or `many` allows it.
         """
         check_type(column, task="classification", name=name)
         column = plain(column)
@@ -117,40 +123,68 @@ class ClassLabels:
         if len(values) < 2:
             only = f"only one class, {values[0]!r}," if values else "no class"
             raise DataError(f"data.label: there is {only} in column {name!r}", hint="Classification needs two or more.")
-        if len(values) > _MANY_CLASSES and 2 * len(values) >= len(column):
-            numbers = isinstance(values[0], int)
-            raise DataError(
-                f"data.label: column {name!r} has {len(values):,} distinct values in {len(column):,} rows: "
-                "these are hardly classes",
-                hint='Set task = "regression" if they are quantities, or name another label column.'
-                if numbers
-                else "Name another label column.",
-            )
         names = None
         if label_names is not None and all(type(v) is int and 0 <= v < len(label_names) for v in values):
             names = tuple(label_names[v] for v in values)
+            _refuse_twice(names, name)
+        if not many and names is None and len(values) > MANY_CLASSES and 2 * len(values) >= len(column):
+            quantities = 'Set task = "regression" if they are quantities, or' if isinstance(values[0], int) else "Set"
+            raise DataError(
+                f"data.label: column {name!r} has {len(values):,} distinct values in {len(column):,} rows: "
+                "these are hardly classes",
+                hint=f"{quantities} data.many_classes = true if they are classes; or name another label column.",
+            )
         return cls(tuple(values), names)
 
     @property
     def arrow_type(self) -> pa.DataType:
         return pa.array(self.values[:1]).type
 
-    def encode(self, column: pa.ChunkedArray, *, name: str = "labels", place: str = "data.label") -> np.ndarray:
-        """Class indices (int64). Raises DataError for a missing label, another type, or an unknown class."""
+    def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> pa.ChunkedArray:
+        """Class indices (int32), null for a missing label, another type and an unknown class.
+
+        Classes are compared by name where both sides have names: words are names, and `label_names[v]` is what the
+        column's own file calls the integer class v. Else they are compared by value.
+        """
+        column, known = self._alike(plain(column), label_names)
+        if column.type != known.type:
+            return pa.chunked_array([pa.nulls(len(column), pa.int32())])
+        return pc.index_in(column, value_set=known, skip_nulls=True)
+
+    def _alike(self, column: pa.ChunkedArray, names: Sequence[str] | None) -> tuple[pa.ChunkedArray, pa.Array]:
+        """A plain column and the run's classes, both by name or both by value."""
+        words = pt.is_string(self.arrow_type)
+        if names is not None and pt.is_integer(column.type) and (self.names or words):
+            column = pa.chunked_array([pa.array(names, pa.string()).take(column.combine_chunks())])
+        if pt.is_string(column.type) and self.names:
+            return column, pa.array(self.names)
+        return column, pa.array(self.values, self.arrow_type)
+
+    def encode(
+        self,
+        column: pa.ChunkedArray,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "labels",
+        place: str = "data.label",
+    ) -> np.ndarray:
+        """Class indices (int64), as `find` compares classes. Raises DataError for a missing label, another type, or an
+        unknown class."""
         check_type(column, task="classification", name=name, place=place)
         _refuse_missing(column, name, place)
-        column = plain(column)
-        if column.type != self.arrow_type:
+        shown, known = self._alike(plain(column), label_names)
+        if shown.type != known.type:
             raise DataError(
-                f"{place}: column {name!r} holds {column.type} values, but the classes are {self.arrow_type}: "
+                f"{place}: column {name!r} holds {shown.type} values, but the classes are {self.arrow_type}: "
                 f"{listed(self.values)}",
                 hint="Labels must be of the same type everywhere.",
             )
-        index = pc.index_in(column, value_set=pa.array(self.values, self.arrow_type))
+        index = self.find(column, label_names=label_names)
         if index.null_count:
-            unknown = sorted(column.filter(pc.is_null(index)).unique().to_pylist())
+            unknown = sorted(shown.filter(pc.is_null(index)).unique().to_pylist())
+            what = "a class that does" if len(unknown) == 1 else f"{len(unknown):,} classes that do"
             raise DataError(
-                f"{place}: column {name!r} has {_classes(unknown)} that training has not: {listed(map(repr, unknown))}",
+                f"{place}: column {name!r} has {what} not occur in the training data: {listed(map(repr, unknown))}",
                 hint=f"Known classes: {listed(map(self.display, range(len(self))))}. "
                 "Leave such rows out, or train on them too.",
             )
@@ -160,9 +194,10 @@ class ClassLabels:
         """The value of a class."""
         return self.values[index]
 
-    def decode_all(self, indices: np.ndarray) -> pa.Array:
-        """The values of many classes, as int64, string or bool."""
-        return pa.array(self.values, self.arrow_type).take(pa.array(indices, pa.int64()))
+    def decode_all(self, indices: np.ndarray | pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """The values of many classes, as int64, string or bool; null for a null."""
+        places = pa.array(indices) if isinstance(indices, np.ndarray) else indices
+        return pc.take(pa.array(self.values, self.arrow_type), places)
 
     def display(self, index: int) -> str:
         """`espresso`, or `3 (espresso)` when the value has a name."""
@@ -238,6 +273,15 @@ def numbers(column: pa.ChunkedArray, *, name: str = "labels", place: str = "data
     return plain(column).to_numpy().astype(np.float64)
 
 
+def _refuse_twice(names: Sequence[str], column: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"data.label: the metadata gives several classes of column {column!r} one name: {listed(map(repr, twice))}",
+            hint="Labels are compared by name: give each class a name of its own.",
+        )
+
+
 def _refuse_missing(column: pa.ChunkedArray, name: str, place: str) -> None:
     rows = np.flatnonzero(missing(column))
     if len(rows):
@@ -246,7 +290,3 @@ def _refuse_missing(column: pa.ChunkedArray, name: str, place: str) -> None:
             f"(null, NaN, infinite or empty): rows {listed(rows)}",
             hint="Fill them in or leave these rows out.",
         )
-
-
-def _classes(values: list[Any]) -> str:
-    return "a class" if len(values) == 1 else f"{len(values):,} classes"

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from deeptune.data.inputs import BadSample, Progress, check_samples, resolve_columns
 from deeptune.data.kept import require_kept
-from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers, plain
+from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
+from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabelling
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, assign_splits
 from deeptune.data.types import as_type, keys_of, promote, shared, shown
@@ -97,11 +98,16 @@ class DataPlan:
 
     def truth(self, split: str) -> np.ndarray:
         """The targets of `all_rows`. −1 or NaN for a row that was left out and whose label is missing or no class."""
-        column = self.splits[split].source.take(self.label, self.all_rows(split))
+        column = LabelColumn.read(self.splits[split].source, self.label, task=self.task)
+        values = column.values.take(pa.array(self.all_rows(split)))
         if isinstance(self.labels, ClassLabels):
-            values = pa.array(self.labels.values, self.labels.arrow_type)
-            return pc.fill_null(pc.index_in(plain(column), value_set=values), -1).to_numpy().astype(np.int64)
-        return np.where(missing(column), np.nan, plain(column).to_numpy().astype(np.float64))
+            found = self.labels.find(values, label_names=column.names)
+            return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        return np.where(missing(values), np.nan, values.to_numpy().astype(np.float64))
+
+    def relabelling(self, split: str) -> Relabel | None:
+        """What gives labels in a split's file the values of this plan's classes, where they are others."""
+        return relabelling(LabelColumn.read(self.splits[split].source, self.label, task=self.task), self.labels)
 
     def splits_table(self) -> pa.Table:
         """row, split, label (the class's own value or the number), then group and file where there are such.
@@ -138,10 +144,15 @@ class DataPlan:
 def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
     """Targets of all rows of a source (int64 class indices or float64) in the terms of `labels`, as for an evaluation.
 
-    Raises DataError for a missing column or label, a type that does not fit, or a class that training has not.
+    Classes are compared by name where the file names them. Raises DataError for a missing column or label, a type that
+    does not fit, or an unknown class.
     """
     source.require(label, key="data.label")
-    return labels.encode(source.column(label), name=label, place=source.key)
+    if isinstance(labels, NumberLabels):
+        column = LabelColumn.read(source, label, task="regression")
+        return labels.encode(column.values, name=label, place=source.key)
+    column = LabelColumn.read(source, label, task="classification")
+    return labels.encode(column.values, label_names=column.names, name=label, place=source.key)
 
 
 def open_sources(spec: RunSpec) -> dict[str, Source]:
@@ -232,6 +243,7 @@ class PlanDraft:
         splits = _draw(spec, parts, warnings)
         labels: Labels
         if self.classes is not None:
+            warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.classes, data.label)
             labels, splits = _forget_unseen(self.classes, splits, data.label)
             warnings += _class_warnings(labels, splits)
         else:
@@ -257,6 +269,7 @@ class _Part:
     source: Source
     rows: np.ndarray
     targets: np.ndarray
+    labels: LabelColumn = field(init=False)
     groups: np.ndarray | None = None
     bad: list[BadSample] = field(default_factory=list)
 
@@ -279,6 +292,7 @@ def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]
         resolve_columns(part.source, modality, input)
         part.source.require(data.label, key="data.label")
         check_type(part.source.column(data.label), task=spec.task, name=data.label, place=part.place("data.label"))
+        part.labels = LabelColumn.read(part.source, data.label, task=spec.task)
         if data.group is not None:
             part.source.require(data.group, key="data.group")
         if spec.embed.splits:
@@ -288,7 +302,7 @@ def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]
 
 def _leave_out_unlabelled(part: _Part, label: str, policy: str) -> None:
     """A label cannot be made up: such rows stop the run, or are left out and listed."""
-    absent = missing(part.source.column(label))
+    absent = missing(part.labels.values)
     rows = np.flatnonzero(absent)
     if len(rows) == part.source.num_rows:
         raise DataError(
@@ -298,7 +312,7 @@ def _leave_out_unlabelled(part: _Part, label: str, policy: str) -> None:
     if len(rows) and policy == "error":
         raise DataError(
             f"{part.place('data.label')}: {len(rows):,} of {part.source.num_rows:,} labels in column {label!r} "
-            f"are missing (null, NaN, infinite or empty): {part.wheres(rows)}",
+            f"are missing ({part.labels.missing}): {part.wheres(rows)}",
             hint='Fill them in, or set data.on_bad_sample = "skip" to leave these rows out.',
         )
     part.bad += [BadSample(None, int(row), "label is missing") for row in rows]
@@ -308,23 +322,17 @@ def _leave_out_unlabelled(part: _Part, label: str, policy: str) -> None:
 def _encode_labels(spec: RunSpec, parts: Mapping[str, _Part]) -> ClassLabels | None:
     """Fill in the targets. Classes are those of the training file; numbers wait for the training split."""
     name = spec.data.label
-    columns = {split: part.source.take(name, part.rows) for split, part in parts.items()}
+    columns = {split: part.labels.values.take(pa.array(part.rows)) for split, part in parts.items()}
     if spec.task == "regression":
         for split, part in parts.items():
             part.targets = numbers(columns[split], name=name, place=part.place("data.label"))
         NumberLabels.fit(parts["train"].targets, name=name)  # constant? Better known before images are decoded
         return None
-    named = {split: names for split, part in parts.items() if (names := part.source.label_names(name)) is not None}
-    first = next(iter(named), None)
-    for split, names in named.items():
-        if first and names != named[first]:
-            raise DataError(
-                f"data.{split}: its class names of column {name!r} are not those of data.{first}",
-                hint="A number would mean different classes in different files: make their metadata agree.",
-            )
-    labels = ClassLabels.fit(columns["train"], label_names=named[first] if first else None, name=name)
+    named = next((part.labels.names for part in parts.values() if part.labels.names is not None), None)
+    labels = ClassLabels.fit(columns["train"], label_names=named, name=name, many=spec.data.many_classes)
     for split, part in parts.items():
-        part.targets = labels.encode(columns[split], name=name, place=part.place("data.label"))
+        given, place = part.labels.names, part.place("data.label")
+        part.targets = labels.encode(columns[split], label_names=given, name=name, place=place)
     return labels
 
 

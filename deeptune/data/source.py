@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -225,6 +226,10 @@ class Source:
             )
         return found[0] if found else None
 
+    def is_class_label(self, name: str) -> bool:
+        """Whether a column is a `ClassLabel` of Hugging Face, in which -1 is a missing label."""
+        return any(_class_label(footer.schema, name) is not None for footer in self._footers)
+
     def fingerprint(self) -> str:
         """`sha256:` of the files' contents, in order; read once. Raises DataError as `column` does."""
         if self._fingerprint is None:
@@ -332,19 +337,23 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
 
 
 def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
-    metadata = schema.metadata or {}
+    feature = _class_label(schema, label)
+    if feature is not None and _is_names(feature.get("names")):
+        return feature["names"]
     try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        names = features[label]["names"]
-        if features[label].get("_type") == "ClassLabel" and _is_names(names):
-            return names
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        pass
-    try:
-        names = json.loads(metadata.get(b"label_names", b"null"))
+        names = json.loads((schema.metadata or {}).get(b"label_names", b"null"))
     except (ValueError, RecursionError):
         return None
     return names if _is_names(names) else None
+
+
+def _class_label(schema: pa.Schema, name: str) -> dict[str, Any] | None:
+    """What Hugging Face's metadata say of a column that they call a `ClassLabel`."""
+    try:
+        feature = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][name]
+        return feature if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _is_names(value: object) -> bool:

@@ -100,6 +100,7 @@ def _pass_split(
                     data.source,
                     label=plan.label,
                     input=plan.input,
+                    relabel=plan.relabelling(split),
                     errors=plan.errors(split),
                     keep=journal.keep,
                 )

@@ -19,6 +19,7 @@ from deeptune.data.cache import FeatureCache
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
+from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
 from deeptune.data.plan import BadSample, read_targets, resolve_columns
 from deeptune.data.samples import Images, Texts, open_samples
 from deeptune.data.source import Source
@@ -135,13 +136,21 @@ def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) ->
 
 
 def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
-    """Write an embedding of a run's model for every row of a file; its label too when the file has such a column."""
-    source, columns = Source.open(data, key="--data"), trained.spec.data
+    """Write an embedding of a run's model for every row of a file; its label too when the file has such a column.
+
+    The label has the run's value of the class with the same name. Raises DataError for an unknown class whose number is
+    another class of the run.
+    """
+    source, columns, relabel = Source.open(data, key="--data"), trained.spec.data, None
     _, input = resolve_columns(source, columns.modality, columns.input)
-    require_kept(source, input=input, label=_present(source, columns.label))
+    label = _present(source, columns.label)
+    require_kept(source, input=input, label=label)
+    if label is not None:
+        column = LabelColumn.read(source, label, task=trained.spec.task)
+        relabel = known_relabelling(column, trained.labels, name=label, place=source.key)
     with _opened_for(trained, compute, source, way) as opened:
         found = _passing_run(trained, compute, opened, way, embed=True)
-        _write_embeddings(found, opened.file, output, trained.spec.data.label)
+        _write_embeddings(found, opened.file, output, label, relabel)
     return opened.file
 
 
@@ -164,13 +173,16 @@ def embed_with_backbone(
     backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
     with _opened(backbone, source, modality, input, way) as opened:
         found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
-        _write_embeddings(found, opened.file, output, label)
+        _write_embeddings(found, opened.file, output, _present(source, label))
     return opened.file
 
 
-def _write_embeddings(found: Iterator[Window], file: CheckedFile, output: Path, label: str) -> None:
-    present = _present(file.source, label)
-    with embedding_file(output, file.source, label=present, input=file.input, errors=file.errors) as write:
+def _write_embeddings(
+    found: Iterator[Window], file: CheckedFile, output: Path, label: str | None, relabel: Relabel | None = None
+) -> None:
+    with embedding_file(
+        output, file.source, label=label, relabel=relabel, input=file.input, errors=file.errors
+    ) as write:
         for window in found:
             write(window)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from deeptune.data.kept import kept_columns
 from deeptune.data.labels import ClassLabels, Labels
+from deeptune.data.naming import Relabel
 from deeptune.data.source import Source
 from deeptune.engine.evaluate import predicted_numbers, probabilities
 from deeptune.engine.windows import Window
@@ -66,13 +67,14 @@ def embedding_file(
     source: Source,
     *,
     label: str | None,
+    relabel: Relabel | None = None,
     input: str,
     errors: Mapping[int, str] | None = None,
     keep: Keep = once,
 ) -> Iterator[WriteWindow]:
-    """Write embeddings, a window after the other: `row`, `label` (as in the source), `embedding` (fixed-size list of
-    float32), then the columns that are neither `label` nor `input`, which are read in step. `errors` are told as in
-    `prediction_file`."""
+    """Write embeddings, a window after the other: `row`, `label` (as in the source, or as `relabel` has it),
+    `embedding` (fixed-size list of float32), then the columns that are neither `label` nor `input`, which are read in
+    step. `errors` are told as in `prediction_file`."""
     names = kept_columns(source, input=input, label=label)
     columns = InStep(source, [*names, *([] if label is None else [label])])
     with _table_file(path, keep) as write:
@@ -80,7 +82,9 @@ def embedding_file(
         def write_window(window: Window) -> None:
             found = columns.take(window.rows)
             table = pa.table({"row": pa.array(window.rows, pa.int64())})
-            if label is not None:
+            if label is not None and relabel is not None:
+                table = table.append_column("label", relabel(found[label]))
+            elif label is not None:
                 table = table.append_column(source.field(label).with_name("label"), found[label])
             table = table.append_column("embedding", _embeddings(window))
             for name, shown in names.items():

@@ -77,6 +77,9 @@ class DataSpec(_Part):
     modality: Modality | None = Field(None, description="`image` or `text`; inferred from the columns when left out.")
     input: str | None = Field(None, description="Input column; by default `images` for images, `text` for text.")
     label: str = Field("labels", description="Label column.")
+    many_classes: bool = Field(
+        False, description="Accept a label column without class names that has almost as many classes as rows."
+    )
     group: str | None = Field(None, description="Column whose equal values stay in one split, such as a patient.")
     split: SplitSpec = Field(default_factory=SplitSpec, description="Proportions of train, val and test.")  # type: ignore[arg-type]
     on_bad_sample: BadSamplePolicy = Field(

@@ -112,6 +112,36 @@ def test_embeddings_of_a_run_keep_the_other_columns_beside_them(command, run, tm
     assert [value is None for value in found["embedding"].to_pylist()] == [False, True, False]
 
 
+def test_a_file_that_numbers_its_classes_differently_is_read_by_name(command, tmp_path):
+    def write(file, names, labels):
+        features = {"labels": {"names": names, "_type": "ClassLabel"}}
+        table = pa.table({"images": [(BLUE, RED)[row % 2] for row in range(len(labels))], "labels": labels})
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / file)
+
+    write("train.parquet", ["blue", "red"], [0, 1] * 20)
+    write("test.parquet", ["red", "blue"], [1, 0] * 5)
+    answer = command(
+        "run", "--set", "data.train=train.parquet", "--set", "data.test=test.parquet", *SMALL,
+        "--set", "train.epochs=3", "--json", "--foreground", "--output", "runs",
+    )  # fmt: skip
+    assert answer.code == 0, answer.stderr
+    run = json.loads(answer.stdout.splitlines()[-1])["run"]
+    assert json.loads((tmp_path / run / "metrics.json").read_text())["test"]["accuracy"] == 1.0
+    assert pq.read_table(tmp_path / run / "embeddings" / "test.parquet")["label"].to_pylist() == [0, 1] * 5
+
+    answer = command("evaluate", run, "--data", "test.parquet", "--json")
+    assert json.loads(answer.stdout.splitlines()[-1])["accuracy"] == 1.0
+    assert command("embed", run, "--data", "test.parquet", "--output", "out.parquet").code == 0
+    assert pq.read_table(tmp_path / "out.parquet")["label"].to_pylist() == [0, 1] * 5
+
+    write("other.parquet", ["green", "blue"], [1, 0] * 5)
+    answer = command("embed", run, "--data", "other.parquet", "--output", "other-out.parquet")
+    assert answer.code == 3
+    assert "a class that does not occur in the training data: 'green'" in answer.stderr
+    assert not (tmp_path / "other-out.parquet").exists()
+
+
 def test_a_plain_backbone_embeds_as_itself(command, tmp_path):
     pq.write_table(pa.table({"images": [BLUE, RED], "labels": [1, 0]}), tmp_path / "new.parquet")
     answer = command(

@@ -86,7 +86,7 @@ def test_one_class_and_too_many():
     assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: these are hardly classes"
     assert 'task = "regression"' in error.hint
     error = refusal(ClassLabels.fit, column([f"text {i}" for i in range(30)]))
-    assert error.hint == "Name another label column."
+    assert error.hint == "Set data.many_classes = true if they are classes; or name another label column."
     assert len(ClassLabels.fit(column(list(range(30)) * 3))) == 30
     assert len(ClassLabels.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is no reason to refuse
 
@@ -101,7 +101,7 @@ def test_types_that_are_no_labels():
 def test_an_unknown_class_another_type_and_a_null():
     labels = ClassLabels.fit(column(["cat", "dog"]))
     error = refusal(labels.encode, column(["dog", "emu", "emu"]), place="data.test")
-    assert error.message == "data.test: column 'labels' has a class that training has not: 'emu'"
+    assert error.message == "data.test: column 'labels' has a class that does not occur in the training data: 'emu'"
     assert error.hint == "Known classes: cat, dog. Leave such rows out, or train on them too."
     error = refusal(labels.encode, column([0, 1]))
     assert error.message == "data.label: column 'labels' holds int64 values, but the classes are string: cat, dog"
