@@ -61,6 +61,7 @@ class WizardScreen(DraftScreen):
 
     where = "New run"
     CSS_PATH = "wizard.tcss"
+    AUTO_FOCUS = ""  # a step says itself which of its fields begins
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
         Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
@@ -149,7 +150,8 @@ class WizardScreen(DraftScreen):
             return
         row = next((row for row in pane.form.rows.values() if row.display), None)
         if row is not None:
-            row.input.focus()
+            self.set_focus(row.input)
+            self.call_after_refresh(row.update_node_styles)  # the label of a step that was only just made, too
 
     async def go_to_field(self, key: str) -> None:
         step = step_of(key)
