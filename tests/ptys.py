@@ -23,7 +23,7 @@ class Terminal:
     """`Terminal(["attach", "latest"], folder, environment)` runs `deeptune attach latest` there, in front of a person.
 
     `hangs_up` False leaves the command out of the terminal's session: it is not sent SIGHUP when that closes.
-    `module` may be another program than `deeptune`; `size` is columns and rows.
+    `module` may be another program than `deeptune`; `size` is columns and rows; `kind` is what TERM says.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Terminal:
         hangs_up: bool = True,
         module: str = "deeptune",
         size: tuple[int, int] = (110, 40),
+        kind: str = "xterm-256color",
     ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
@@ -48,7 +49,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=folder,
-            env={**environment, "TERM": "xterm-256color"},
+            env={**environment, "TERM": kind},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

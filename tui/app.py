@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Literal
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.color import Color
 from textual.driver import Driver
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -22,6 +24,7 @@ from tui.options import Options
 from tui.screens.ask import AskScreen, Choice
 from tui.screens.runs import RunsScreen
 from tui.themes import THEMES, inks
+from tui.typeahead import Followed, TypeAhead
 
 Severity = Literal["information", "warning", "error"]
 
@@ -41,8 +44,21 @@ class DeepTuneApp(App[None]):
         Binding("f1", "help", "Help", id="app.help", tooltip="What every key does here"),
         Binding("ctrl+o", "jump", "Jump", id="app.jump", tooltip="Jump to anything on the screen by a letter"),
         Binding("ctrl+t", "change_theme", "Theme", show=False, id="app.theme", tooltip="Choose the colours"),
-        Binding("ctrl+q", "quit", "Quit", show=False, id="app.quit", tooltip="Leave; every run goes on"),
-        Binding("ctrl+c", "quit_hint", show=False, id="app.interrupt", tooltip="Copy, or say how to leave"),
+        # With priority, as a window above a screen hides the keys of the app.
+        Binding(
+            "ctrl+q", "quit", "Quit", show=False, priority=True, id="app.quit", tooltip="Leave; every run continues"
+        ),
+        Binding(
+            "ctrl+c", "quit_hint", show=False, priority=True, id="app.interrupt", tooltip="Copy, or say how to leave"
+        ),
+        Binding(
+            "ctrl+z",
+            "suspend_process",
+            show=False,
+            priority=True,
+            id="app.suspend",
+            tooltip="Back to the shell for a while; `fg` returns here",
+        ),
     ]
 
     def __init__(
@@ -60,14 +76,20 @@ class DeepTuneApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme
+        self._told: list[str] = []  # of what is said once the first screen is there
+        if keymap:
+            from tui.keymap import without_clashes
+
+            keymap, self._told = without_clashes(keymap)
         self.set_keymap(keymap or {})
         self.animation_level = "none"
-        if options.ascii:
-            from tui.ascii import AsciiFilter
+        self.no_color = not options.color
+        self._characters: list[LineFilter] = []
+        if options.ascii or options.console:
+            from tui.ascii import Characters, to_ascii, to_console
 
-            self._ascii: LineFilter | None = AsciiFilter()
-        else:
-            self._ascii = None
+            self._characters = [Characters(to_ascii if options.ascii else to_console)]
+        self._typed = TypeAhead(self, self._hand_on)
 
     def get_driver_class(self) -> type[Driver]:
         from tui.driver import PatientDriver
@@ -75,14 +97,41 @@ class DeepTuneApp(App[None]):
         return PatientDriver
 
     def get_line_filters(self) -> list[LineFilter]:
-        filters = list(super().get_line_filters())
-        return [*filters, self._ascii] if self._ascii else filters
+        if self.options.color:
+            return [*super().get_line_filters(), *self._characters]
+        from tui.colourless import Colourless
+
+        return [Colourless(Color.parse(self.current_theme.background or "black")), *self._characters]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return inks(self.current_theme)
 
+    async def on_event(self, event: Event) -> None:
+        """Every event comes by here. Keys and pasted text keep their order, however many come at once."""
+        if not isinstance(event, Key | Paste) or event.is_forwarded:
+            await super().on_event(event)
+        elif not self._typed.holds(event):
+            await self._hand_on(event)
+
+    async def _hand_on(self, event: Event) -> None:
+        target = self.focused or self.screen
+        await super().on_event(event)
+        self._typed.sent(target)
+
+    async def on_followed(self, message: Followed) -> None:
+        await self._typed.back(message)
+
+    def watch_theme(self, theme: str) -> None:
+        """Remember a theme that was chosen here."""
+        if self.is_running and theme != self.options.theme:
+            from tui.settings import save_setting
+
+            save_setting("theme", theme)
+
     def on_mount(self) -> None:
         self.push_screen(RunsScreen())
+        for text in self._told:
+            self.notify(text, severity="warning", markup=False, timeout=20)
         if self._opens is not None:
             kind, path = self._opens
             self.call_later(self.open_monitor if kind == "run" else self.open_wizard, _run(path, kind))
@@ -205,10 +254,11 @@ class DeepTuneApp(App[None]):
 
     def action_quit_hint(self) -> None:
         """Ctrl+C copies what is selected, as people expect, and else says how to leave."""
-        if selected := self.screen.get_selected_text():
+        entry = self.focused.selected_text if isinstance(self.focused, Input | TextArea) else ""
+        if selected := entry or self.screen.get_selected_text():
             self.copy(selected)
         else:
-            self.tell("ctrl+q leaves; every run goes on")
+            self.tell("ctrl+q leaves; every run continues")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action that a key has here, the presets, and the themes."""

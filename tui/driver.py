@@ -1,12 +1,21 @@
-"""Writing to the terminal without ever waiting for it."""
+"""Keys from the terminal, and writing to it without ever waiting for it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Key
+from textual.message import Message
 
 LOOK = 0.25  # seconds
+ESCAPE = "\x1b"
+# Textual takes Escape and a digit, which is Alt and a digit, for the character that a Mac has there.
+_KEYS = cast("dict[str, object]", ANSI_SEQUENCES_KEYS)
+for sequence, key in list(_KEYS.items()):
+    if len(sequence) == 2 and sequence[0] == ESCAPE and isinstance(key, str):
+        del _KEYS[sequence]
 
 
 class PatientDriver(LinuxDriver):
@@ -14,6 +23,11 @@ class PatientDriver(LinuxDriver):
     dropped, and the screen is drawn anew once the terminal reads again."""
 
     behind = False
+
+    def process_message(self, message: Message) -> None:
+        if isinstance(message, Key) and message.key.startswith("alt+"):
+            message = Key(message.key, None)  # with Alt it is no text, though Textual says which it would be without
+        super().process_message(message)
 
     def write(self, data: str) -> None:
         writer = self._writer_thread

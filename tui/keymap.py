@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textual.binding import Binding
+from textual.keys import _character_to_key
 
 from deeptune.errors import SpecError, did_you_mean
 from tui.options import config_folder
@@ -50,6 +51,42 @@ def load_keymap(path: Path | None = None) -> dict[str, str]:
             hint='Each line is an id and its keys, such as "runs.stop" = "x". The help screen (F1) shows the ids.',
         )
     return values
+
+
+SPARE = tuple(f"f{number}" for number in range(4, 13))  # for a binding whose only key was taken
+
+
+def without_clashes(keymap: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The keymap with other keys for the bindings whose key it takes away, and a sentence about each of them.
+
+    Two bindings clash where both work: in one place, or when one of them works everywhere.
+    """
+    found = {str(binding.id): (place, binding) for place, binding in all_bindings()}
+    keys = {name: _keys(binding.key) for name, (_, binding) in found.items()}
+    keys |= {name: _keys(text) for name, text in keymap.items()}
+    changed, told = dict(keymap), []
+    for taker in keymap:
+        place = found[taker][0]
+        near = [name for name in keys if name != taker and (place == "app" or found[name][0] in (place, "app"))]
+        for loser in near:
+            taken = [key for key in keys[loser] if key in keys[taker]]
+            if not taken:
+                continue
+            kept = [key for key in keys[loser] if key not in taken]
+            if not kept:
+                used = {key for name in near for key in keys[name]} | set(keys[taker])
+                freed = _keys(found[taker][1].key) if found[loser][0] == place else []
+                kept = [next(key for key in (*freed, *SPARE) if key not in used)]
+            keys[loser] = kept
+            changed[loser] = ",".join(kept)
+            told.append(f"{', '.join(taken)} is now {taker} ({keymap_file().name}), so {loser} is on {', '.join(kept)}")
+    return changed, told
+
+
+def _keys(text: str) -> list[str]:
+    """The keys of a binding by their long names, as Textual compares them: `slash` for `/`."""
+    parts = [part.strip() for part in text.split(",")]
+    return [_character_to_key(part) if len(part) == 1 else part for part in parts if part]
 
 
 def all_bindings() -> Iterator[tuple[str, Binding]]:

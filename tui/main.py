@@ -27,8 +27,12 @@ def start(
         bool, typer.Option("--read-only", help="Look only: nothing can be started, stopped or deleted.")
     ] = False,
     theme: Annotated[
-        str, typer.Option(help="deeptune-dark, deeptune-light, terminal (its own colours), or one of Textual's.")
-    ] = "deeptune-dark",
+        str | None,
+        typer.Option(
+            help="deeptune-dark, deeptune-light, terminal (its own colours), or one of Textual's. "
+            "Without it the one that was chosen last.",
+        ),
+    ] = None,
     graphics: Annotated[
         str, typer.Option(help="How images are drawn: auto (half blocks where there are colours), or ascii.")
     ] = "auto",
@@ -42,8 +46,12 @@ def start(
     from deeptune.errors import SpecError, did_you_mean
     from tui.app import DeepTuneApp
     from tui.keymap import load_keymap
+    from tui.settings import load_settings
     from tui.themes import theme_names
 
+    if theme is None:
+        chosen = load_settings().get("theme")
+        theme = chosen if chosen in theme_names() else Options.theme
     for option, value, known in (("--theme", theme, theme_names()), ("--graphics", graphics, GRAPHICS)):
         if value not in known:
             near = did_you_mean(value, known)
@@ -59,9 +67,10 @@ def start(
         mouse=not no_mouse,
         read_only=read_only,
         ssh=ssh,
-        color="NO_COLOR" not in os.environ,
+        color=not os.environ.get("NO_COLOR"),
         graphics=graphics,
         theme=theme,
+        console=os.environ.get("TERM") == "linux",
     )
     app = DeepTuneApp(options, opens=_opens(what, output), keymap=load_keymap())
     from tui.lifeline import lifeline

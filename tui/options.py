@@ -15,7 +15,8 @@ class Options:
 
     `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
     False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are colours,
-    `ascii` takes the fewest bytes.
+    `ascii` takes the fewest bytes. `console` is True on the Linux console, whose fonts have lines and blocks but no
+    braille.
     """
 
     root: Path = Path("runs")
@@ -26,6 +27,12 @@ class Options:
     color: bool = True
     graphics: str = "auto"
     theme: str = "deeptune-dark"
+    console: bool = False
+
+    @property
+    def dots(self) -> bool:
+        """Whether charts may be drawn in braille dots."""
+        return not (self.ascii or self.console)
 
 
 def over_ssh() -> bool:

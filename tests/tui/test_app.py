@@ -13,10 +13,11 @@ from textual.widgets import Button, DataTable, Input
 from deeptune.errors import SpecError
 from deeptune.runs import RunDirectory
 from tui.app import DeepTuneApp
-from tui.ascii import to_ascii
-from tui.keymap import all_bindings, load_keymap
+from tui.ascii import to_ascii, to_console
+from tui.keymap import all_bindings, load_keymap, without_clashes
 from tui.options import Options
 from tui.screens.ask import AskScreen
+from tui.settings import load_settings, save_setting
 
 HEAVY = ("torch", "transformers", "timm", "pandas", "numpy", "pyarrow", "matplotlib", "PIL", "sklearn", "scipy")
 
@@ -153,6 +154,57 @@ def test_keys_of_the_users_own_take_effect_and_mistakes_are_told(tmp_path, finis
     assert "runs.stop: expected a key" in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("own", "resolved"),
+    [
+        ({"runs.stop": "r"}, {"runs.resume": "s"}),  # they change places
+        ({"runs.filter": "s"}, {"runs.stop": "slash"}),
+        ({"runs.stop": "f1"}, {"app.help": "f4"}),  # a key that works everywhere is no letter
+        ({"runs.leave": "s,escape"}, {"runs.stop": "q"}),
+        ({"runs.stop": "x", "runs.resume": "x"}, {"runs.resume": "r"}),
+        ({"runs.stop": "q"}, {"runs.leave": "escape"}),  # which it had besides
+        ({"runs.stop": "5"}, {}),
+    ],
+    ids=str,
+)
+def test_a_key_of_ones_own_takes_no_other_binding_away(own, resolved):
+    keymap, told = without_clashes(own)
+    if own.get("runs.resume") == "x":
+        assert keymap["runs.stop"] == "x"
+        assert keymap["runs.resume"] not in ("x", "")
+    else:
+        assert keymap == {**own, **resolved}
+    assert len(told) == len(resolved)
+    for name in resolved:
+        assert name in told[-1]
+
+
+def test_a_clash_is_told_and_both_keys_work(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent), keymap={"runs.sort": "d"})
+
+    async def steps(pilot):
+        assert [note.message.partition(" (")[0] for note in app._notifications] == ["d is now runs.sort"]
+        await pilot.press("d")
+        await shows(pilot, "by name")
+        await pilot.press("o")
+        await shows(pilot, "Delete pictures-")
+
+    drive(app, steps, size=(120, 34))
+
+
+def test_the_theme_that_was_chosen_is_there_at_the_next_start(tmp_path):
+    app = DeepTuneApp(Options(root=tmp_path))
+
+    async def steps(pilot):
+        app.theme = "deeptune-light"
+        await pilot.pause()
+
+    drive(app, steps)
+    assert load_settings() == {"theme": "deeptune-light"}
+    save_setting("bell", False)
+    assert load_settings() == {"theme": "deeptune-light", "bell": False}
+
+
 def test_every_binding_has_an_id_of_its_own_and_a_tooltip():
     found = list(all_bindings())
     assert len(found) > 15
@@ -176,6 +228,10 @@ def test_ascii_draws_nothing_but_ascii(finished_run, size):
 
 def test_a_character_becomes_as_many_columns_of_ascii():
     assert to_ascii("│ ✓ ─ é Ł 漢 … █") == "| + - e ? ?? . #"
+
+
+def test_the_linux_console_gets_what_is_nearest_of_its_own_characters():
+    assert to_console("╭━┃ ● ✓ ▂▅█ é … ⣿") == "┌─│ ■ √ ▄▄█ é . ?"
 
 
 def test_text_of_runs_is_never_markup_nor_an_escape(finished_run):

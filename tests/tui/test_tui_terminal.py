@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+from pathlib import Path
 
 import pyte
 import pytest
@@ -19,6 +21,8 @@ from deeptune.runs import RunDirectory, read_events, run_state, runs_in, write_j
 from tui.draft import Draft
 
 SIZE = (80, 24)
+ALT, F1, CTRL_N, CTRL_Q, CTRL_Z = "\x1b", "\x1bOP", "\x0e", "\x11", "\x1a"
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 
 
 @pytest.fixture
@@ -233,3 +237,61 @@ def test_a_run_is_watched_again_midway_and_after_it_was_killed(pictures_parquet,
 def test_a_finished_run_is_watched_again_with_all_its_epochs(finished_run, variables):
     with monitor(finished_run, variables) as terminal:
         shown_on(terminal, "✓ done", "for 3 epochs", "best val/loss")
+
+
+def test_keys_of_one_write_go_where_they_would_go_one_by_one(variables, tmp_path):
+    """From the list of runs through five steps of the wizard: no key waits for what is drawn."""
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "There are no runs")
+        terminal.type("nsample:dig\t\r" + 4 * CTRL_N + "3\t16\r0.1")
+        wanted = {"data.path": "sample:digits_rotation", "train.epochs": "3", "train.batch_size": "16"}
+        until(lambda: kept_draft() == {**wanted, "train.learning_rate": "0.1"})
+
+
+def test_alt_and_a_digit_goes_to_a_step_and_types_nothing(variables, tmp_path):
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        shown_on(terminal, "There are no runs")
+        terminal.type("nscans")
+        shown_on(terminal, "scans")
+        terminal.type(f"{ALT}5")
+        shown_on(terminal, "epochs", "batch size")
+        terminal.type(f"{ALT}3")
+        shown_on(terminal, "layers")
+        until(lambda: kept_draft() == {"data.path": "scans"})
+
+
+def test_ctrl_q_leaves_from_a_window_too(tui):
+    tui.type(F1)
+    shown_on(tui, "Keys")
+    tui.type(CTRL_Q)
+    assert tui.ends(seconds=10) == 0
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_draws_all_of_it_again(tui):
+    def state() -> str:
+        return Path(f"/proc/{tui.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    settle(tui)
+    tui.type(CTRL_Z)
+    until(lambda: tui.read(0.1) and state() == "T")
+    assert "\x1b[?1049l" in tui.drawn
+    tui.drawn = ""
+    tui.signal(signal.SIGCONT)
+    shown_on(tui, "pictures-2026", "Help")
+
+
+def test_no_color_sends_no_colour(finished_run, variables):
+    with Terminal([], finished_run.path.parent.parent, {**variables, "NO_COLOR": "1"}, module="tui", size=SIZE) as term:
+        shown_on(term, "pictures-2026")
+        for keys, words in (("\r", "done"), (F1, "Keys"), (ALT, "done")):
+            term.type(keys)
+            shown_on(term, words)
+        assert "\x1b[0;7m" in term.drawn or ";7m" in term.drawn  # the cursor is seen all the same
+        assert COLOUR.findall(term.drawn) == []
+
+
+def test_the_linux_console_gets_the_characters_that_it_has(finished_run, variables):
+    arguments = [str(finished_run.path)]
+    with Terminal(arguments, finished_run.path.parent, variables, module="tui", size=SIZE, kind="linux") as terminal:
+        shown_on(terminal, "√ done", "val loss")
+        terminal.drawn.encode("cp437")

@@ -83,7 +83,7 @@ class EmbeddingsScreen(DeepTuneScreen):
         super().on_mount()
         options = self.deeptune.options
         scatter = self.query_one(Scatter)
-        scatter.letters = True if options.ascii or not options.color else None
+        scatter.letters = True if not options.dots or not options.color else None
         scatter.focus()
         self._open(next(iter(splits_of(self.run)), ""))
 

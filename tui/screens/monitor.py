@@ -129,7 +129,7 @@ class MonitorScreen(DeepTuneScreen):
     def on_mount(self) -> None:
         super().on_mount()
         options = self.deeptune.options
-        self._glyphs = Look(ascii=options.ascii, mono=not options.color)
+        self._glyphs = Look(ascii=not options.dots, mono=not options.color)
         for widget in self.query(Chart):
             widget.glyphs = self._glyphs
         self.query_one("#log-filter").display = False

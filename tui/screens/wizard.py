@@ -92,6 +92,7 @@ class WizardScreen(DraftScreen):
     def __init__(self, start: Draft | None = None) -> None:
         super().__init__(start or Draft())
         self._fresh = start is None
+        self.ready = False  # keys wait until a field has the focus
         self.step = STEPS[0]
         self._devices: list[Device] = []
         self._here: dict[str, bool] = {}
@@ -123,6 +124,7 @@ class WizardScreen(DraftScreen):
     async def _begin(self) -> None:
         await self.action_go(self.draft.step if self.draft.step in STEPS else STEPS[0])
         self.reader.read(self.draft)
+        self.ready = True
 
     # Steps.
 
@@ -162,7 +164,12 @@ class WizardScreen(DraftScreen):
             form.show(self.draft, self.facts)
         row = form.rows.get(key)
         if row is not None:
-            self.call_after_refresh(row.input.focus)
+            self.ready = False
+            self.call_after_refresh(self._take_up, row)
+
+    def _take_up(self, row: FieldRow) -> None:
+        self.set_focus(row.input)
+        self.ready = True
 
     @on(Rail.Chosen)
     async def _rail(self, event: Rail.Chosen) -> None:

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from deeptune.report.tables import safe
-from deeptune.show.chart import spark
+from deeptune.show.chart import Look, spark
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
 from tui.widgets.wizard.words import bar, size_text
@@ -34,10 +34,11 @@ class DataView(Vertical):
         yield Line(id="data-warnings")
 
     def show(self, data: Data, label: str) -> None:
+        look = Look(ascii=not self.app.options.dots)  # type: ignore[attr-defined]
         width = max(30, self.size.width or self.app.size.width - 4)
         self._say("#data-files", files_content(data))
         self._say("#data-columns", columns_content(data, label))
-        self._say("#data-balance", balance_content(data.survey, width) if data.survey else Content())
+        self._say("#data-balance", balance_content(data.survey, width, look) if data.survey else Content())
         self._say("#data-warnings", warnings_content(data.survey) if data.survey else Content())
 
     def _say(self, where: str, content: Content) -> None:
@@ -87,12 +88,12 @@ def columns_content(data: Data, label: str) -> Content:
     return Content.assemble(*parts[:-1], parts[-1] if parts and parts[-1][0] != "\n" else ("", ""))
 
 
-def balance_content(survey: dict[str, Any], width: int) -> Content:
+def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
     """A bar for each class; for numbers how often which are met."""
     if not survey["classes"]:
         histogram = survey["histogram"]
         heights = [rows for _, _, rows in histogram]
-        shape = spark(heights, len(heights), min(heights), max(heights))
+        shape = spark(heights, len(heights), min(heights), max(heights), look)
         low, high = histogram[0][0], histogram[-1][1]
         return Content.assemble((f"{low:g} ", "dim"), (shape, "$primary"), (f" {high:g}", "dim"))
     counts = [(name, sum(rows)) for name, *rows in survey["classes"]]

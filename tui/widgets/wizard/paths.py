@@ -23,6 +23,7 @@ from tui.widgets.wizard.field import Entry, FieldRow
 
 MOST_SHOWN = 6
 SAMPLE = "sample:"
+PATIENCE = 2.0  # seconds that keys wait for a disk that does not answer
 
 
 def cleaned(pasted: str) -> str:
@@ -67,8 +68,9 @@ def completions(text: str) -> list[str]:
 
 
 class PathEntry(Entry):
-    """Tab completes, or goes on where there is nothing to complete."""
+    """Tab completes, or goes on where there is nothing to complete. Keys wait for that (`ready`)."""
 
+    ready = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "complete", show=False, id="path.complete", tooltip="Complete the path, or go on"),
     ]
@@ -92,9 +94,14 @@ class PathEntry(Entry):
 
     def action_complete(self) -> None:
         if self.value and self.cursor_position == len(self.value):
+            self.ready = False
+            self.set_timer(PATIENCE, self._stop_waiting)
             self._look(self.value)
         else:
             self.screen.focus_next()
+
+    def _stop_waiting(self) -> None:
+        self.ready = True
 
     @work(thread=True, exclusive=True, group="complete")
     def _look(self, typed: str) -> None:
@@ -114,6 +121,7 @@ class PathRow(FieldRow):
     def _completed(self, event: PathEntry.Completed) -> None:
         event.stop()
         entry = event.entry
+        entry.ready = True
         if entry.value != event.typed:
             return
         common = os.path.commonprefix(event.found)  # noqa: RUF071 (of letters, as one types)

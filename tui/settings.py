@@ -1,0 +1,36 @@
+"""What the interface remembers of a person's choices from one start to the next."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deeptune.errors import DeepTuneError
+from tui.options import config_folder
+
+
+def settings_file() -> Path:
+    return config_folder() / "settings.toml"
+
+
+def load_settings() -> dict[str, Any]:
+    """The choices by name, such as `theme`; empty when there is no such file, or none that can be read."""
+    import tomllib
+
+    with suppress(OSError, ValueError):
+        return tomllib.loads(settings_file().read_text(encoding="utf-8"))
+    return {}
+
+
+def save_setting(name: str, value: str | bool | int) -> None:
+    """Remember one choice beside the others. A folder that can't be written is no reason to stop anyone."""
+    from deeptune.runs.files import write_text
+
+    settings = load_settings() | {name: value}
+    # What JSON writes of a text, a truth value or an integer is TOML as well.
+    lines = [f"{key} = {json.dumps(one)}" for key, one in settings.items() if isinstance(one, str | bool | int)]
+    with suppress(DeepTuneError, OSError):
+        settings_file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(settings_file(), "\n".join(lines) + "\n", durable=False)

@@ -1,0 +1,91 @@
+"""Keys that were typed ahead, each handed on once the one before it has had its effect.
+
+Textual hands a key to the widget that has the focus now. That widget looks at it a moment later, and the key that moves
+the focus takes effect later still: of keys that come together, those behind Tab would go to the field before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from textual.dom import DOMNode
+from textual.events import Event
+from textual.message import Message
+from textual.timer import Timer
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+ROUNDS = 3  # a key may post a message, whose handler posts another
+LOOK = 0.05  # seconds between two looks at a screen that is not ready
+PATIENCE = 200  # looks, after which a key is handed on all the same
+
+
+class Followed(Message):
+    """Goes the way of a key, behind it: when it reaches the app, the key has been dealt with."""
+
+    def __init__(self, turn: int) -> None:
+        super().__init__()
+        self.turn = turn
+
+
+class TypeAhead:
+    """`handle` does what the app does with a key. A screen or a focused widget with `ready` False is waited for."""
+
+    def __init__(self, app: App[Any], handle: Callable[[Event], Awaitable[None]]) -> None:
+        self._app, self._handle = app, handle
+        self._waiting: deque[Event] = deque()
+        self._target: DOMNode | None = None  # where the key went that has not yet been dealt with
+        self._turn = self._rounds = self._looks = 0
+        self._watch: Timer | None = None
+
+    def holds(self, event: Event) -> bool:
+        """Whether a key has to wait; it is kept then."""
+        if self._target is None and not self._waiting and self._ready():
+            return False
+        self._waiting.append(event)
+        if self._watch is None:
+            self._looks = 0
+            self._watch = self._app.set_interval(LOOK, self._look)
+        return True
+
+    def sent(self, target: DOMNode) -> None:
+        """A key is on its way to `target`."""
+        self._turn += 1
+        self._rounds, self._looks = ROUNDS, 0
+        self._follow(target)
+
+    def _follow(self, target: DOMNode) -> None:
+        self._target = target if target.post_message(Followed(self._turn)) else None
+
+    async def back(self, followed: Followed) -> None:
+        """The message behind a key has reached the app."""
+        if followed.turn != self._turn or self._target is None:
+            return
+        self._rounds -= 1
+        if self._rounds and self._target.is_attached:
+            self._follow(self._target)
+        else:
+            self._target = None
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        if self._target is None and self._waiting and self._ready():
+            await self._handle(self._waiting.popleft())
+
+    async def _look(self) -> None:
+        """Go on where no message comes back: the widget is gone, or a screen was not ready."""
+        self._looks += 1
+        if self._target is not None and (not self._target.is_attached or self._looks > PATIENCE):
+            self._target = None
+        await self._go_on()
+        if not self._waiting and self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _ready(self) -> bool:
+        screen = self._app.screen
+        ready = screen.is_mounted and getattr(screen, "ready", True) and getattr(screen.focused, "ready", True)
+        return bool(ready) or self._looks > PATIENCE
