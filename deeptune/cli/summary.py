@@ -66,13 +66,16 @@ def print_summary(run: RunDirectory) -> None:
     best = result["best"]
     value = "" if best["value"] is None else f", {best['metric']} {best['value']:.4g}"
     say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
+    if worse := result.get("worse_than_constant"):
+        say(f"warning: {worse}")
     if "test" in metrics:
         out.print()
         out.print(metrics_table(metrics["test"], title="Test metrics"))
         if (worst := worst_classes_table(metrics["test"])) is not None:
             out.print()
             out.print(worst)
-    warnings = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+    found = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+    warnings = [message for message in found if message != result.get("worse_than_constant")]
     if warnings:
         say()
     for warning in warnings[:WARNINGS_SHOWN]:

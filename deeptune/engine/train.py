@@ -29,10 +29,12 @@ from deeptune.engine.outputs import embed_splits, score_splits, split_truth
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
 from deeptune.engine.record import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
+from deeptune.engine.sanity import Constant, changes_with_batch
 from deeptune.engine.snapshot import generators_left_alone
 from deeptune.engine.tuning import tune
 from deeptune.engine.verify import probe_inputs, save_model, verified_best, verify
 from deeptune.model.build import TunedModel
+from deeptune.model.head import collapsed
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.spec import RunSpec, dump_spec
@@ -142,7 +144,10 @@ def _execute(
     if checkpoint is not None:
         model.load_tuned_state(checkpoint.state)
     elif spec.head.standardise:
-        model.head.standardise(_sampled_features(ready, stored, limit))
+        features = _sampled_features(ready, stored, limit)
+        if useless := collapsed(features):
+            journal.warn(useless)
+        model.head.standardise(features)
     with generators_left_alone():
         probe = probe_inputs(ready)
     resume = snapshot_of(checkpoint) if checkpoint else None
@@ -152,6 +157,8 @@ def _execute(
 
     journal.phase("verify")
     model = verified_best(ready, run, probe)
+    if unstable := changes_with_batch(ready, model, probe):
+        journal.warn(unstable)
     history.best = replace(history.best, **read_manifest(run.best)["best"])
 
     journal.phase("test")
@@ -162,6 +169,9 @@ def _execute(
         embed_splits(ready, run, model, scored, journal, limit)
 
     result = run_result(ready, run, history, metrics, model, clock, journal)
+    if worse := _worse_than_constant(ready, criterion, metrics):
+        journal.warn(worse)
+        result |= {"worse_than_constant": worse, "warnings": journal.warnings}
     journal.keep(lambda: write_json(run.result, result))
     for folder in (run.best, run.last):
         drop_previous(folder)
@@ -198,7 +208,7 @@ def _fit(
     first_step = resume.values["history"]["steps"] if resume else 0
     if resume and (best := resume.values["history"]["best"])["epoch"]:
         journal.status.update(best={name: best[name] for name in ("epoch", "metric", "value")})
-    verified = False
+    verified, constant, diverged = False, Constant(ready, criterion), False
 
     def on_step(report: dict[str, Any]) -> None:
         nonlocal told
@@ -232,6 +242,7 @@ def _fit(
         journal.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 
     def validate() -> dict[str, Any]:
+        nonlocal diverged
         loss = MeanLoss(criterion)
         found = evaluate.outputs(
             model, val, ready.compute, loss=loss, limit=limit, progress=lambda done, total: journal.stop.check()
@@ -241,6 +252,9 @@ def _fit(
             broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
             journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
             return {"loss": math.nan}
+        if not diverged and loss.value is not None and (warning := constant.diverged("val", loss.value)):
+            journal.warn(warning)
+            diverged = True
         scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
         return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
 
@@ -298,6 +312,12 @@ def _sampled_features(ready: Prepared, stored: Stored, limit: PassLimit) -> torc
         batches = stored_loader(ready, stored, "train", [table], data=part)
     features = torch.cat(list(passed(ready.backbone, ready.model.pooled, batches, ready.compute, limit)))
     return features.to(ready.compute.device)
+
+
+def _worse_than_constant(ready: Prepared, criterion: Criterion, metrics: dict[str, Any]) -> str | None:
+    """A sentence when the model is worse on test, or on val where there is no test, than one prediction for all."""
+    split: Split = "test" if "test" in metrics else "val"
+    return Constant(ready, criterion).not_beaten(split, metrics[split]) if split in metrics else None
 
 
 def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Journal) -> None:

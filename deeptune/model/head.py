@@ -13,6 +13,30 @@ from deeptune.spec.model import HeadSpec
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
+# Shares of the features' size (their root mean square).
+MIN_SPREAD = 1e-4  # a smaller spread is little more than the rounding of float32
+MIN_SCALE = 1e-3
+MIN_SIZE = 1e-6  # features below it come from a network that lets nothing through
+
+
+def collapsed(features: Tensor) -> str | None:
+    """A sentence when features (N, width) say next to nothing of their rows."""
+    size, spread = _size_and_spread(features.cpu().double())
+    if len(features) < 2 or (spread >= MIN_SPREAD * size and size >= MIN_SIZE):
+        return None
+    found = "features near zero" if size < MIN_SIZE else "nearly the same features"
+    return (
+        f"the backbone gives {found} for every training row ({size:.2g} ± {spread:.1g}): a head learns nothing from "
+        "them but rounding. Either the backbone has not its pretrained weights, or it was not made for such samples"
+    )
+
+
+def _size_and_spread(features: Tensor) -> tuple[float, float]:
+    """The root mean square of features (N, width), and of their differences from the mean row."""
+    spread = features.var(dim=0, correction=0).mean().sqrt()
+    return float(features.square().mean().sqrt()), float(spread)
+
+
 class ScaledLinear(nn.Linear):
     """A linear layer that learns in the scale of its input and is a plain `nn.Linear` to everybody else.
 
@@ -32,13 +56,16 @@ class ScaledLinear(nn.Linear):
         """Take shift and scale from features (N, in_features).
 
         The scale is sqrt(var_j + mean(var)): features that hardly vary are not blown up, as they would be by
-        their own deviation.
+        their own deviation. It is at least MIN_SCALE of the features' size, so that rounding is not blown up. Where
+        the features are below MIN_SIZE it is 1 and nothing is shifted.
         """
         features = features.cpu().double()  # not every device has float64
-        spread = features.var(dim=0, correction=0)
-        scale = (spread + spread.mean()).sqrt()
+        variance = features.var(dim=0, correction=0)
+        size, _ = _size_and_spread(features)
+        if size < MIN_SIZE:
+            return
         self.shift.copy_(features.mean(dim=0))
-        self.scale.copy_(torch.where(scale > 0, scale, 1.0))
+        self.scale.copy_((variance + variance.mean()).sqrt().clamp(min=MIN_SCALE * size))
 
     def plain(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the equal plain layer."""

@@ -138,7 +138,9 @@ def _baseline(run: FinishedRun) -> tuple[dict[str, Any] | None, str]:
 
 
 def _doubt(run: FinishedRun, intervals: spread.Intervals, baseline: dict[str, Any] | None) -> str:
-    """A plain word when the first headline metric does not clearly beat the baseline."""
+    """A plain word when the first headline metric does not clearly beat the baseline, or the run found that itself."""
+    if worse := run.result.get("worse_than_constant"):
+        return tables.visible(f"{str(worse)[:1].upper()}{str(worse)[1:]}.")
     name = words.HEADLINES[run.spec.task][0]
     if not baseline or name not in intervals or baseline.get(name) is None:
         return ""

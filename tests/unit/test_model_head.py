@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deeptune.model.head import Head
+from deeptune.model.head import Head, collapsed
 from deeptune.spec.model import HeadSpec
 
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
@@ -95,3 +95,33 @@ def test_constant_features_have_a_scale_too() -> None:
     head = Head(HeadSpec(), width=3, outputs=2)
     head.standardise(torch.full((4, 3), 7.0))
     assert torch.isfinite(head(torch.full((4, 3), 7.0))).all()
+
+
+@pytest.mark.parametrize(("size", "spread"), [(0.14, 1e-8), (4e-14, 4e-14), (100.0, 1e-3)])
+def test_rounding_is_not_blown_up(size: float, spread: float) -> None:
+    """A change of the features by a few times their rounding hardly changes what the head says."""
+    torch.manual_seed(0)
+    features = size + spread * torch.randn(60, 8)
+    labels = torch.arange(60) % 2
+    head = Head(HeadSpec(), width=8, outputs=2)
+    head.standardise(features)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.03)
+    for _ in range(200):
+        optimizer.zero_grad()
+        F.cross_entropy(head(features), labels).backward()
+        optimizer.step()
+    weight = head.state_dict()["last_layer.weight"]
+    assert weight.abs().max() * size < 1e4
+    rounded = features * (1 + 3e-7 * torch.randn_like(features))
+    difference = (head(features).softmax(1) - head(rounded).softmax(1)).abs().max()
+    assert difference < 0.02
+
+
+@pytest.mark.parametrize(
+    ("size", "spread", "told"),
+    [(0.14, 1e-8, "nearly the same features"), (0.0, 4e-14, "features near zero"), (0.5, 0.2, None), (50, 0.1, None)],
+)
+def test_features_without_content_are_named(size: float, spread: float, told: str | None) -> None:
+    torch.manual_seed(0)
+    found = collapsed(size + spread * torch.randn(60, 8, dtype=torch.float64))
+    assert (found is None) if told is None else (told in str(found))

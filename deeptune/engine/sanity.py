@@ -1,0 +1,113 @@
+"""Signs that a run learned nothing, or worse: divergence, and outputs that depend on the rows that share a batch."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeptune.data.labels import ClassLabels
+from deeptune.engine import evaluate
+from deeptune.engine.evaluate import Outputs
+from deeptune.engine.optim import Criterion
+from deeptune.engine.prepare import Prepared, split_targets
+from deeptune.model.build import TunedModel
+from deeptune.spec.model import LOWER_IS_BETTER, Split
+
+DIVERGED = 10  # times the loss of a constant prediction
+ROWS_ALONE = 4  # rows that are scored in a batch of their own as well
+# How much a probability, or a standardised prediction, may change with the batch; lower precisions round more.
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}
+
+
+class Constant:
+    """One prediction for every row: the shares of the classes in the training split, or the mean of its labels."""
+
+    def __init__(self, ready: Prepared, criterion: Criterion) -> None:
+        self.ready, self.criterion = ready, criterion
+        self.logits = torch.zeros(1, ready.plan.outputs)
+        what = "the mean of the training labels"
+        if isinstance(ready.plan.labels, ClassLabels):
+            counts = np.bincount(ready.plan.splits["train"].targets, minlength=ready.plan.outputs)
+            shares = torch.from_numpy(counts).float().clamp(min=1e-6)
+            if criterion.class_weights is not None:
+                shares = shares * criterion.class_weights.cpu()
+            self.logits = (shares / shares.sum()).log()[None]
+            what = "the class shares of the training split"
+        self.said = f"when every row is given {what}"
+        self.loss = cache(self._loss)
+
+    def _loss(self, split: Split) -> float:
+        """Its mean loss on a split that has rows."""
+        targets = torch.from_numpy(split_targets(self.ready, self.ready.plan.splits[split]))
+        weights = self.criterion.class_weights
+        criterion = Criterion(
+            self.criterion.loss,
+            class_weights=None if weights is None else weights.cpu(),
+            label_smoothing=self.criterion.label_smoothing,
+        )
+        return float(criterion.sum(self.logits.expand(len(targets), -1), targets) / criterion.count(targets))
+
+    def metrics(self, split: Split) -> dict[str, Any]:
+        data, labels = self.ready.plan.splits[split], self.ready.plan.labels
+        logits = self.logits.expand(len(data.rows), -1).numpy()
+        return evaluate.score(Outputs(data.rows, logits), data.targets, labels)
+
+    def diverged(self, split: Split, loss: float) -> str | None:
+        """A sentence when a loss is far beyond that of the constant."""
+        if loss <= DIVERGED * max(own := self.loss(split), 0.01):
+            return None
+        return (
+            f"training diverges: the {split} loss is {loss:.3g}, and {own:.3g} {self.said}. Lower train.learning_rate, "
+            "and check that the backbone has its pretrained weights"
+        )
+
+    def not_beaten(self, split: Split, metrics: dict[str, Any]) -> str | None:
+        """A sentence when the metrics of a model on a split are worse than those of the constant.
+
+        A loss that is a little higher is no sign where the metric that chose the epoch is better: a model that is
+        often right may be too sure of itself.
+        """
+        loss, own = metrics.get("loss"), self.loss(split)
+        if loss is None or loss <= own:
+            return None
+        name = str(self.ready.spec.train.early_stopping.metric).removeprefix("val/")
+        value, constant = metrics.get(name), self.metrics(split).get(name)
+        if name != "loss" and value is not None and constant is not None:
+            better = value < constant if name in LOWER_IS_BETTER else value > constant
+            if better and loss <= DIVERGED * own:
+                return None
+        return f"the model is worse than a constant: its {split} loss is {loss:.3g}, and {own:.3g} {self.said}"
+
+
+def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tensor]) -> str | None:
+    """A sentence when rows of a batch of the model's inputs get other outputs in a batch of their own."""
+    tolerance = TOLERANCE[ready.compute.precision]
+    with torch.inference_mode(), ready.compute.autocast():
+        together = _outputs(ready, model, probe)[:ROWS_ALONE]
+        alone = torch.cat([_outputs(ready, model, _row(probe, row)) for row in range(len(together))])
+    difference = float((together - alone).abs().max())
+    if difference <= tolerance:
+        return None
+    what = "probabilities" if isinstance(ready.plan.labels, ClassLabels) else "standardised predictions"
+    return (
+        f"a row's output depends on the rows that share its batch: the {what} of {len(together)} training rows change "
+        f"by up to {difference:.2g} when each is scored alone. Rely on predictions to no more than that"
+    )
+
+
+def _outputs(ready: Prepared, model: TunedModel, inputs: dict[str, Tensor]) -> Tensor:
+    logits = model.eval()(inputs).double().cpu()
+    return logits.softmax(dim=1) if isinstance(ready.plan.labels, ClassLabels) else logits
+
+
+def _row(inputs: dict[str, Tensor], row: int) -> dict[str, Tensor]:
+    """One row of a batch; a text without the padding that longer ones need."""
+    alone = {name: value[row : row + 1] for name, value in inputs.items()}
+    if (mask := alone.get("attention_mask")) is not None:
+        length = max(1, int(mask.sum()))
+        alone = {name: value[:, :length] for name, value in alone.items()}
+    return alone
