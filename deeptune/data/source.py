@@ -118,12 +118,14 @@ class Source:
             if row != end:
                 raise self._miscounted(what, row)
 
-    def head(self, names: Sequence[str], rows: int) -> pa.RecordBatch:
-        """The first values of some columns: at most `rows`, and fewer where they are large."""
-        first = next((batch for _, batch in self.stream_table(names, rows=rows)), None)
-        if first is not None:
-            return first
-        return pa.RecordBatch.from_arrays([pa.nulls(0, self.types[name]) for name in names], names=list(names))
+    def head(self, names: Sequence[str], rows: int) -> pa.Table:
+        """The first `rows` rows of some columns."""
+        parts: list[pa.RecordBatch] = []
+        for start, batch in self.stream_table(names, rows=rows):
+            parts.append(batch.slice(0, rows - start))
+            if start + len(batch) >= rows:
+                break
+        return pa.Table.from_batches(parts, pa.schema([self.field(name) for name in names]))
 
     def field(self, name: str) -> pa.Field:
         """A column as it is read: with what is known of its meaning, but not of its place in a file."""

@@ -117,7 +117,7 @@ def texts(values: pa.Array) -> pa.Array:
     return pa.array([_decoded(one) for one in found.to_pylist()], pa.large_string()) if is_bytes(found.type) else found
 
 
-def reads_as_text(values: pa.Array) -> bool:
+def reads_as_text(values: pa.ChunkedArray) -> bool:
     """Whether bytes are UTF-8 without control characters, which every format of images has."""
     found = text_of(bare_values(values)).drop_null()
     return len(found) > 0 and is_text(found.type) and not pc.any(pc.match_substring_regex(found, _CONTROL)).as_py()

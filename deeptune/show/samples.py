@@ -47,18 +47,21 @@ class Samples:
         return found
 
     def _read(self, split: str, row: int) -> bytes | str:
-        from deeptune.data.inputs import resolve_columns
+        from deeptune.data.inputs import NOT_UTF8, input_values, resolve_columns
+        from deeptune.data.types import texts
 
         data, sources = self._spec.data, self._sources
         source = sources.get(split, sources["train"])
-        _, name = resolve_columns(source, data.modality, data.input)
+        modality, name = resolve_columns(source, data.modality, data.input)
         found: Any = next((values for _, values in source.stream(name, start=row, rows=1)), None)
         if found is None:
             raise DataError(f"{source.describe()} has no row {row:,}: it is not the file that the run was made from")
-        value = found[0].as_py()
-        value = value["bytes"] if isinstance(value, dict) else value
-        if value is None:
+        values = input_values(found)
+        if not values[0].is_valid:
             raise DataError(f"row {row:,} is null")
+        value = (texts(values) if modality == "text" else values)[0].as_py()
+        if value is None:
+            raise DataError(f"row {row:,} {NOT_UTF8}")
         return value
 
     def changed(self) -> str:

@@ -52,7 +52,7 @@ def test_the_footers_are_told(tmp_path: Path) -> None:
         ({"text": ["a b"] * 6, "labels": [0.5, 1.5] * 3}, {"task": "regression"}),
         ({"text": ["a b"] * 6, "Class": ["x", "y"] * 3}, {"data.label": "Class"}),
         (
-            {"scan": [b"x"] * 6, "note": ["long text"] * 6, "label": ["u", "v"] * 3},
+            {"scan": [b"\x89PNG"] * 6, "note": ["long text"] * 6, "label": ["u", "v"] * 3},
             {"data.input": "scan", "data.label": "label"},
         ),
         (
