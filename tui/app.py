@@ -215,7 +215,7 @@ class DeepTuneApp(App[None]):
     @work(group="act")
     async def resume_run(self, run: RunDirectory) -> None:
         if not self.refused("resume a run"):
-            await self._do(_resume, run, done=f"{run.id} goes on")
+            await self._do(_resume, run, done=f"{run.id} resumed")
 
     @work(group="act")
     async def delete_run(self, run: RunDirectory) -> None:

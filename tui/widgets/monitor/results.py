@@ -150,4 +150,6 @@ def _short(title: str) -> str:
 
 
 def _nothing(state: RunState) -> str:
-    return "there is no metrics.json" if state.over else "metrics come when the run has scored its test split"
+    if not state.over:
+        return "metrics come when the run has scored its test split"
+    return "there is no metrics.json" if state.word == "done" else "no results: it ended before it was scored"
