@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +27,12 @@ RootOption = Annotated[Path, typer.Option("--runs", help="Folder in which run id
 DeviceOption = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Rows at once; by default as in the run.")]
 BadOption = Annotated[str, typer.Option("--on-bad-sample", help="`skip` writes nulls and the reason; `error` stops.")]
+JsonProgressOption = Annotated[
+    bool, typer.Option("--json-progress", help="Progress as lines of JSON on stderr, for other programs.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+MIN_INTERVAL = 0.25  # seconds between lines of progress
 
 
 def predict(
@@ -37,6 +44,7 @@ def predict(
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Predict a file's rows with a finished run.
 
@@ -50,7 +58,7 @@ def predict(
     from deeptune.engine import predict as engine
 
     trained, compute = engine.open_run(directory, device=device)
-    with _progress("predicting", quiet) as progress:
+    with _progress("predicting", quiet, json_progress) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
         file = engine.predict_file(trained, compute, data, output, way)
     _tell_written(output, file.source.num_rows, file.errors, "predictions")
@@ -68,6 +76,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Score a finished run on a labelled file.
 
@@ -83,7 +92,7 @@ def evaluate(
     from deeptune.engine import predict as engine
 
     trained, compute = engine.open_run(directory, device=device)
-    with _progress("scoring", quiet or as_json) as progress:
+    with _progress("scoring", quiet or as_json, json_progress) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
         file, metrics = engine.evaluate_file(trained, compute, data, way)
     if output is not None:
@@ -119,6 +128,7 @@ def embed(
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Write an embedding for every row of a file.
 
@@ -136,7 +146,7 @@ def embed(
     _check_output(output, data, directory)
     from deeptune.engine import predict as engine
 
-    with _progress("embedding", quiet) as progress:
+    with _progress("embedding", quiet, json_progress) as progress:
         way = engine.Way(batch_size, on_bad_sample, progress, _tell)
         if backbone is not None:
             spec = _backbone_spec(
@@ -217,8 +227,14 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
 
 
 @contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[Any]:
-    """A bar on stderr while a file is worked on; nothing where stderr is no terminal."""
+def _progress(what: str, quiet: bool, as_json: bool) -> Iterator[Any]:
+    """A bar on stderr while a file is worked on; nothing where stderr is no terminal.
+
+    With `as_json` it is a line such as {"progress": {"what": "predicting", "done": 32, "total": 100}} now and then.
+    """
+    if as_json:
+        yield _json_progress(what)
+        return
     out = console(stderr=True)
     if quiet or not out.is_terminal:
         yield lambda done, total: None
@@ -241,3 +257,19 @@ def _progress(what: str, quiet: bool) -> Iterator[Any]:
             bar.update(task, completed=done, total=total)
 
         yield progress
+
+
+def _json_progress(what: str) -> Callable[[int, int], None]:
+    """Writes a line for each MIN_INTERVAL and for each end of a pass."""
+    last, told, doing = 0, 0.0, "reading"
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last, told, doing
+        if done < last:
+            doing = what
+        last, now = done, time.monotonic()
+        if now - told >= MIN_INTERVAL or done == total:
+            told = now
+            say(json.dumps({"progress": {"what": doing, "done": done, "total": total}}), stderr=True)
+
+    return progress

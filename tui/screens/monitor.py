@@ -9,7 +9,7 @@ import gc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -22,9 +22,11 @@ from textual.worker import get_current_worker
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.show import chart, curves
+from deeptune.show.announce import end_text
 from deeptune.show.chart import Look
 from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
+from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.monitor.examples import Example, Examples
@@ -35,7 +37,7 @@ from tui.widgets.monitor.log import Journal, LogView, crash_lines
 from tui.widgets.monitor.logpage import LogPage
 from tui.widgets.monitor.machine import Machine, devices
 from tui.widgets.monitor.printed import Printed
-from tui.widgets.monitor.results import Outcome, Results
+from tui.widgets.monitor.results import USES, Outcome, Results, Verb
 from tui.widgets.monitor.tabs import Tabs
 
 PAGES = {"curves": "Curves", "optimizer": "Optimizer", "machine": "Machine", "log": "Log", "results": "Results",
@@ -64,6 +66,7 @@ class MonitorScreen(DeepTuneScreen):
         ),
         Binding("s", "stop", "Stop", id="monitor.stop", tooltip="Stop at the next step, with a checkpoint; asks"),
         Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Go on from the last checkpoint"),
+        Binding("p", "use", "Use it", id="monitor.use", tooltip="Predict, evaluate or embed a file with its model"),
         Binding("m", "metric", "Metric", id="monitor.metric", tooltip="The next metric of val"),
         Binding("x", "unit", "Axis", id="monitor.axis", tooltip="Over steps, epochs or time"),
         Binding("l", "log_y", "Log y", id="monitor.log_y", tooltip="Logarithmic y axis, and back"),
@@ -99,7 +102,7 @@ class MonitorScreen(DeepTuneScreen):
         self._printed: Printed | None = None  # console.log, while that is shown
         self._failure: DeepTuneError | None = None
         self._warnings_only = False
-        self._outcome = Outcome()
+        self._outcome: Outcome | None = None  # before it is read
         self._worst: list[Example] = []
 
     def body(self) -> Iterable[Widget]:
@@ -167,6 +170,7 @@ class MonitorScreen(DeepTuneScreen):
     @on(Read)
     def _take(self, message: Read) -> None:
         news, view, over = message.news, self.view, self.view.state.over
+        watched = self._caught_up
         for event in news.events:
             if view.take(event):
                 self._said.take(view, event)
@@ -180,6 +184,8 @@ class MonitorScreen(DeepTuneScreen):
             self._printed = news.console
         self._outcome = self._outcome if news.outcome is None else news.outcome
         self._worst = self._worst if news.examples is None else news.examples
+        if watched and view.state.over and not over:
+            self.deeptune.announce(end_text(self.run, view.state))
         if view.state.over != over:
             self.refresh_bindings()
         self._draw()
@@ -262,7 +268,9 @@ class MonitorScreen(DeepTuneScreen):
         self.query_one(LogPage).tell(lines, total, self._printed, warnings_only=self._warnings_only)
 
     def _draw_results(self) -> None:
-        self.query_one(Results).tell(self._outcome, self.view.state)
+        if self._outcome is not None:
+            usable = not self.deeptune.options.read_only
+            self.query_one(Results).tell(self._outcome, self.view.state, usable=usable)
 
     def _draw_examples(self) -> None:
         over = self.view.state.word == "done"
@@ -280,6 +288,8 @@ class MonitorScreen(DeepTuneScreen):
             return self.page in ("curves", "optimizer") and not self.has_class("-no-curves")
         if action in ("filter", "warnings", "console"):
             return self.page == "log"
+        if action == "use":
+            return state.word == "done"
         if action == "stop":
             return not state.over
         return state.resumable if action == "resume" else True
@@ -289,7 +299,8 @@ class MonitorScreen(DeepTuneScreen):
         self.query_one(ContentSwitcher).current = page
         self._want()
         opened = self.query_one(f"#{page}")
-        first = next((widget for widget in opened.query("*") if widget.focusable and widget.display), None)
+        usual = (widget for widget in opened.query("*") if widget.focusable and widget.display)
+        first = self.query_one("#next") if page == "results" else next(usual, None)
         self.set_focus(first)
         self.refresh_bindings()
         self.call_after_refresh(self._draw)
@@ -352,6 +363,17 @@ class MonitorScreen(DeepTuneScreen):
 
     def action_resume(self) -> None:
         self.deeptune.resume_run(self.run)
+
+    @work(group="use")
+    async def action_use(self) -> None:
+        choices = [Choice(verb, verb.capitalize()) for verb in USES]
+        text = "\n".join(f"{verb.capitalize()}: {words}." for verb, words in USES.items())
+        if (verb := await self.deeptune.ask("Use the model of this run", text, choices)) in USES:
+            self.deeptune.open_use(self.run, cast("Verb", verb))
+
+    @on(Results.Use)
+    def _use(self, message: Results.Use) -> None:
+        self.deeptune.open_use(self.run, message.verb)
 
     def action_embeddings(self) -> None:
         self.deeptune.open_embeddings(self.run)

@@ -79,23 +79,24 @@ def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
     if view.phase == "train" and view.step:
         step, total = view.step["step"], view.start.get("steps", 0)
         room = width - 55 if width >= 70 else width - 26
-        run = _bar("run", step, total, room, look)
-        epoch = _bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
+        run = bar("run", step, total, room, look)
+        epoch = bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
         stored = _stored(view, now)
         return [beside(run, width, *_to_go(view)), beside(epoch, width, stored + elapsed, elapsed)]
     progress = view.status.get("progress")
     phases = _phases(view, width)
     if progress and progress["total"] > 0:
         left = view.to_go(now)
-        bar = _bar(safe(view.phase), progress["done"], progress["total"], width - (44 if left is None else 66), look)
+        count = bar(safe(view.phase), progress["done"], progress["total"], width - (44 if left is None else 66), look)
         if left is None:
-            return [phases, beside(bar, width, elapsed)]
+            return [phases, beside(count, width, elapsed)]
         to_go: Row = [(f"about {duration(left)} to go", "value")]
-        return [phases, beside(bar, width, [*to_go, (" · ", "label"), *elapsed], to_go)]
+        return [phases, beside(count, width, [*to_go, (" · ", "label"), *elapsed], to_go)]
     return [phases, elapsed]
 
 
-def _bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+def bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+    """A name, a bar of about `room` cells, the share that is done and the count."""
     width = min(max(room, BAR[0]), BAR[1])
     share = min(max(done / total, 0), 1) if total > 0 else 0
     full, empty = ("#", "-") if look.ascii else ("━", "─")
