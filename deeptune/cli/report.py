@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.console import say, short_path
+from deeptune.cli.console import say
+from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 
 
@@ -23,7 +24,7 @@ def report(
         int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes one that is free.")
     ] = 0,
 ) -> None:
-    """Print the path of a finished run's report, or serve it to a browser.
+    """Print where a run's report is, or serve it to a browser.
 
     A server listens on the loopback address only, and has nothing but the report. From another machine it is reached
     through the `ssh -L` line that is printed. Ctrl+C ends it.
