@@ -75,7 +75,7 @@ def start(
         graphics=graphics,
         theme=theme,
         console=os.environ.get("TERM") == "linux",
-        bell=not no_bell and wants_bell(),
+        bell=not no_bell and wants_bell() and load_settings().get("bell", True) is not False,
     )
     app = DeepTuneApp(options, opens=_opens(what, output), keymap=load_keymap())
     from tui.lifeline import lifeline

@@ -174,7 +174,7 @@ class UseScreen(DeepTuneScreen):
         now = self.deeptune.clock()
         self._pace.see(progress.what, now, progress.done, progress.total)
         left = self._pace.to_go(now)
-        look = Look(ascii=self.deeptune.options.ascii)
+        look = Look(ascii=not self.deeptune.options.dots)
         row = bar(f"{progress.what} ", progress.done, progress.total, self.size.width - 50, look)
         self.query_one("#progress", Lines).show(
             [[*row, (f"  about {duration(left)} to go" if left is not None else "", "label")]]

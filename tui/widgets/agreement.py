@@ -26,5 +26,5 @@ class AgreementPlot(Lines):
     def _draw(self) -> None:
         if self._points is not None and self.size.area:
             options = getattr(self.app, "options", None)
-            look = Look(ascii=bool(options and options.ascii))
+            look = Look(ascii=bool(options and not options.dots))
             self.show(agreement.draw(self._points, *self.size, look))
