@@ -76,7 +76,7 @@ class LogPage(Vertical):
     def open_filter(self) -> None:
         box = self.query_one(Input)
         box.display = True
-        box.focus()
+        self.screen.set_focus(box)  # at once: keys that were typed ahead are for it
 
     def close_filter(self) -> bool:
         """Clear the filter and put it away; False where there was none."""
@@ -85,9 +85,9 @@ class LogPage(Vertical):
             return False
         box.value = ""
         box.display = False
-        self.query_one(LogView).focus()
+        self.screen.set_focus(self.query_one(LogView))
         return True
 
     @on(Input.Submitted)
     def _filtered(self) -> None:
-        self.query_one(LogView).focus()
+        self.screen.set_focus(self.query_one(LogView))
