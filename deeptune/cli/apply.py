@@ -30,6 +30,10 @@ BadOption = Annotated[str, typer.Option("--on-bad-sample", help="`skip` writes n
 JsonProgressOption = Annotated[
     bool, typer.Option("--json-progress", help="Progress as lines of JSON on stderr, for other programs.")
 ]
+FilesOption = Annotated[
+    str | None,
+    typer.Option("--root", help="Folder at which the names of image files in the column start.", metavar="DIR"),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 MIN_INTERVAL = 0.25  # seconds between lines of progress
@@ -43,6 +47,7 @@ def predict(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
+    root: FilesOption = None,
     quiet: QuietOption = False,
     json_progress: JsonProgressOption = False,
 ) -> None:
@@ -59,7 +64,7 @@ def predict(
 
     trained, compute = engine.open_run(directory, device=device)
     with _progress("predicting", quiet, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         file = engine.predict_file(trained, compute, data, output, way)
     _tell_written(output, file.source.num_rows, file.errors, "predictions")
 
@@ -71,6 +76,7 @@ def evaluate(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "error",
+    root: FilesOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the metrics to this JSON file as well.")
     ] = None,
@@ -93,7 +99,7 @@ def evaluate(
 
     trained, compute = engine.open_run(directory, device=device)
     with _progress("scoring", quiet or as_json, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         file, metrics = engine.evaluate_file(trained, compute, data, way)
     if output is not None:
         write_json(output, metrics)
@@ -123,10 +129,19 @@ def embed(
     max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
     input: Annotated[str | None, typer.Option(help="With --backbone: the input column.")] = None,
     label: Annotated[str, typer.Option(help="With --backbone: the label column, if the file has one.")] = "labels",
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="With --backbone: values of images of more than 8 bits that become black and white; found on the file "
+            "when left out.",
+            metavar="LOW HIGH",
+        ),
+    ] = None,
     runs: RootOption = Path("runs"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
+    root: FilesOption = None,
     quiet: QuietOption = False,
     json_progress: JsonProgressOption = False,
 ) -> None:
@@ -147,12 +162,14 @@ def embed(
     from deeptune.engine import predict as engine
 
     with _progress("embedding", quiet, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         if backbone is not None:
             spec = _backbone_spec(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
             )
-            file = engine.embed_with_backbone(spec, data, output, way, input=input, label=label, device=device)
+            file = engine.embed_with_backbone(
+                spec, data, output, way, input=input, label=label, value_range=value_range, device=device
+            )
         elif directory is not None:
             trained, compute = engine.open_run(directory, device=device)
             file = engine.embed_file(trained, compute, data, output, way)

@@ -8,13 +8,13 @@ a viewer that asks it is neither held up nor ended by whatever a file does, and 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -22,21 +22,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.decode import decode_image
+from deeptune.data.depth import Range
+from deeptune.data.encoded import look_like_images
 from deeptune.data.inputs import (
     AT_ONCE,
     NOT_UTF8,
+    attach_files,
     holds_text,
+    image_values,
     input_values,
     modality_of,
     resolve_columns,
-    stream_input,
 )
 from deeptune.data.labels import ClassLabels, plain
+from deeptune.data.picture import range_of_values, small_image
 from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
-from deeptune.data.types import bare, is_bytes, is_text, shown, texts
+from deeptune.data.types import bare, is_bytes, is_text, shown, text_of, texts
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
@@ -46,6 +49,7 @@ TEXT_ROWS = 5_000  # that the lengths of texts are taken from
 LONGEST_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
 TEXTS_AT_ONCE = 500
+RANGE_ROWS = 16  # whose range of values a preview uses
 BINS = 24  # of the histogram of numbers
 
 _LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
@@ -109,9 +113,10 @@ class Sample:
 def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     """Open the files and guess what is what. Raises DataError as `Source.open` does."""
     source = Source.open(paths, key=key)
-    columns = [Column(field.name, str(field.type), _modality(source, field.name)) for field in source.schema]
-    modalities = {column.name: column.modality for column in columns}
+    modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
+    modalities |= {name: "image" for name, values in first.items() if look_like_images(text_of(values).to_pylist())}
+    columns = [Column(field.name, str(field.type), modalities[field.name]) for field in source.schema]
     guesses = _guess_input(source, first, modalities)
     label = _guess_label(source, first, guesses.get("data.input"))
     if label is not None:
@@ -150,22 +155,61 @@ def survey(spec: RunSpec) -> Survey:
     return Survey(**known, histogram=histogram)  # type: ignore[arg-type]
 
 
-def preview(paths: str | list[str], input: str, label: str | None, *, start: int, count: int) -> list[Sample]:
-    """`count` rows from row `start` on, fewer at the end. Raises DataError as `Source.open` does."""
-    source = Source.open(paths)
+def preview(
+    paths: str | list[str],
+    input: str,
+    label: str | None,
+    *,
+    start: int,
+    count: int,
+    modality: str | None = None,
+    root: str | None = None,
+    value_range: list[float] | str = "auto",
+) -> list[Sample]:
+    """`count` rows from row `start` on, fewer at the end; the other arguments are those of the spec's `data`.
+
+    Images of more than 8 bits are shown by `value_range`, or by the range of the first rows. Raises DataError as
+    `Source.open` does.
+    """
+    source = Source.open(paths, root=root)
     names = list(dict.fromkeys(name for name in (input, label) if name in source.column_names))
-    modality = _modality(source, input) if input in names else None
+    kind, known = None, None
+    with suppress(DataError):  # the survey tells what is wrong with the column
+        kind, _ = resolve_columns(source, modality, input)
+    if kind == "image":
+        attach_files(source, kind, input)
+        known = _range(source, input, value_range)
     samples: list[Sample] = []
     for first, batch in source.stream_table(names, start=start, rows=AT_ONCE) if names else ():
         labels = batch.column(label) if label in names else pa.nulls(len(batch))
         values = batch.column(input) if input in names else pa.nulls(len(batch))
-        if modality is not None:
-            values = input_values(values)
+        if kind is not None:
+            values = input_values(values) if kind == "text" else image_values(source, values)
         for at in range(min(len(batch), count - len(samples))):
-            samples.append(_sample(first + at, _text(labels[at]) or "", values[at], modality))
+            row, shown_label = first + at, _text(labels[at]) or ""
+            if kind == "image":
+                samples.append(_image(row, shown_label, values[at].as_py(), source.folder_of(row), known))
+            else:
+                samples.append(_sample(row, shown_label, values[at], kind))
         if len(samples) == count:
             break
     return samples
+
+
+def _range(source: Source, input: str, value_range: list[float] | str) -> Range | None:
+    if isinstance(value_range, list):
+        return value_range[0], value_range[1]
+    if value_range != "auto":
+        return None
+    values = image_values(source, source.head([input], RANGE_ROWS).column(0))
+    return range_of_values(values.to_pylist(), source.folder_of(0))
+
+
+def _image(row: int, label: str, value: Any, folder: Path, value_range: Range | None) -> Sample:
+    try:
+        return Sample(row, label, image=small_image(value, folder, value_range, PREVIEW_PIXELS))
+    except DataError as error:
+        return Sample(row, label, reason=error.message)
 
 
 def _text(value: pa.Scalar) -> str | None:
@@ -175,24 +219,8 @@ def _text(value: pa.Scalar) -> str | None:
 def _sample(row: int, label: str, value: pa.Scalar, modality: str | None) -> Sample:
     if not value.is_valid:
         return Sample(row, label, reason="is null")
-    if modality == "image":
-        try:
-            return Sample(row, label, image=_small(value.as_py()))
-        except DataError as error:
-            return Sample(row, label, reason=error.message)
     text = texts(pa.array([value.as_py()]))[0].as_py() if modality == "text" else _text(value)
     return Sample(row, label, reason=NOT_UTF8) if text is None else Sample(row, label, text=text[:LONGEST_TEXT])
-
-
-def _small(encoded: bytes) -> bytes:
-    """An image that is decoded as a run does it, no larger than a preview. Raises DataError as `decode_image` does."""
-    image = decode_image(encoded)
-    if max(image.size) <= PREVIEW_PIXELS:
-        return encoded
-    image.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _modality(source: Source, name: str) -> str | None:
@@ -276,8 +304,8 @@ def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:
 
 def _text_lengths(source: Source, input: str) -> tuple[int, int, int] | None:
     lengths: list[int] = []
-    for _, values in stream_input(source, input, rows=TEXTS_AT_ONCE):
-        lengths += pc.utf8_length(texts(values)).drop_null().to_pylist()
+    for _, values in source.stream(input, rows=TEXTS_AT_ONCE):
+        lengths += pc.utf8_length(texts(input_values(values))).drop_null().to_pylist()
         if len(lengths) >= TEXT_ROWS:
             break
     lengths = lengths[:TEXT_ROWS]

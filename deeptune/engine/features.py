@@ -179,6 +179,7 @@ class _Pass:
             "backbone": {**_backbone(frozen.backbone), **({"pooling": None} if boundary else {})},
             **boundary,
             "preprocessing": _preprocessing(frozen.backbone.preprocessing),
+            "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
             "device": frozen.compute.device.type,
             "precision": frozen.compute.precision,

@@ -44,7 +44,7 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
         "head": spec.head.model_dump(),
         "lora": _lora(spec, model),
         "unfreeze": spec.tuning.unfreeze,
-        "preprocessing": ready.preprocessing.record(),
+        "preprocessing": ready.preprocessing_record(),
         "precision": ready.compute.precision,
         "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
