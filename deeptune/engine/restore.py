@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import BEFORE_RECORDS
+from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import load_checkpoint
 from deeptune.data.depth import Range, stored_range
 from deeptune.data.labels import Labels, labels_from_json
@@ -73,7 +73,7 @@ def rebuild_model(
         seed=spec.train.seed,
         config_dir=config_dir if config_dir.is_dir() else None,
         load_weights=not whole,
-        preprocessing=checkpoint.manifest.get("preprocessing", BEFORE_RECORDS),
+        preprocessing=stored_preprocessing(checkpoint.manifest),
     )
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from deeptune.backbones.preprocessing import BEFORE_RECORDS
+from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import (
     Checkpoint,
     drop_previous,
@@ -47,8 +47,7 @@ class Earlier:
     @property
     def preprocessing(self) -> Mapping[str, Any]:
         """How samples were prepared when the run started, whatever the installed libraries say now."""
-        found = self.record.get("preprocessing")
-        return found if isinstance(found, Mapping) else BEFORE_RECORDS
+        return stored_preprocessing(self.record)
 
     def with_its_range(self, spec: RunSpec) -> RunSpec:
         """The spec of a run with the range that it began with, when an earlier version knew of no range."""
