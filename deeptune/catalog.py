@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -179,26 +180,59 @@ def _rows() -> dict[str, BackboneInfo]:
 CATALOG: dict[str, BackboneInfo] = _rows()
 
 
+# How a model's page on the Hugging Face hub, and timm's own spelling, begin.
+_HUB = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf[-_]hub:", re.IGNORECASE)
+_OWNER_AND_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
 def find(name: str) -> BackboneInfo:
-    """The row of a catalog name, an alias, `timm:NAME` or `hf:NAME_OR_FOLDER`.
+    """The row of a catalog name, an alias, `timm:NAME`, `hf:NAME_OR_FOLDER`, or of a model as its hub page names it.
 
     Raises WeightsError for a name that is none of these, with the nearest names. Whether a `timm:` or
     `hf:` model exists is only known when it is built.
     """
-    name = ALIASES.get(name, name)
+    asked, name = name, _own_name(ALIASES.get(name, name))
     if name in CATALOG:
         return CATALOG[name]
     prefix, _, rest = name.partition(":")
+    if prefix == "timm" and _OWNER_AND_NAME.fullmatch(rest):
+        raise WeightsError(
+            f"backbone.name: {asked!r} is no model of timm's own collection.",
+            hint=f"A text model of the hub is `hf:{rest}`; for a timm model of other weights, name its architecture as "
+            "`timm:NAME` and its file as backbone.weights.",
+        )
     if prefix == "timm" and rest:
         return BackboneInfo(name, "timm", "image", TIMM_LOADER, rest)
     if prefix == "hf" and rest:
         return BackboneInfo(name, "hf", "text", TRANSFORMERS_LOADER, rest)
     near = did_you_mean(name, [*CATALOG, *ALIASES])
     raise WeightsError(
-        f"backbone.name: there is no backbone {name!r}. {near}".rstrip(),
+        f"backbone.name: there is no backbone {asked!r}. {near}".rstrip(),
         hint="`deeptune backbones` lists the names; any timm model is `timm:NAME`, "
         "any Hugging Face model or folder `hf:NAME_OR_FOLDER`.",
     )
+
+
+def _own_name(name: str) -> str:
+    """`timm:NAME` or `hf:OWNER/NAME` of a model as its page on the hub, or timm, spells it; others are left as they
+    are.
+
+    A folder of that name is one. What the catalog holds has its row, unless `hf:` is said.
+    """
+    prefix = next((known for known in ("timm:", "hf:") if name.startswith(known)), "")
+    rest = name.removeprefix(prefix)
+    if prefix == "hf:" and os.path.isdir(os.path.expanduser(rest)):
+        return name
+    page = _HUB.match(rest)
+    if page:
+        parts = re.split(r"[?#]", rest[page.end() :])[0].split("/")
+        rest = "/".join(part for part in parts[:2] if part)
+    if not page and not _OWNER_AND_NAME.fullmatch(rest):
+        return name
+    if rest.startswith("timm/"):
+        return f"timm:{rest.removeprefix('timm/')}"
+    listed = next((row.name for row in CATALOG.values() if row.family != "hf" and row.source == rest), None)
+    return listed if listed and not prefix else f"{prefix or 'hf:'}{rest}"
 
 
 def lite0_weights() -> Path | None:

@@ -36,9 +36,9 @@ def load_backbone(
     `device="meta"` builds without memory and without weights; a text backbone's `preprocessing` is then None if its
     tokenizer is not at hand.
 
-    Raises WeightsError for an unknown backbone or weights that cannot be found, read or fitted, and
-    SpecError for an option that the backbone does not have, and CheckpointError for a stored preprocessing that does
-    not fit.
+    Raises WeightsError for an unknown backbone, for weights that cannot be found, read or fitted, and for a network
+    that gives no vectors of its input; SpecError for an option that the backbone does not have; CheckpointError for a
+    stored preprocessing that does not fit.
     """
     info = catalog.find(spec.name)
     if info.modality == "image" and spec.max_length != "auto":
@@ -55,6 +55,8 @@ def load_backbone(
         backbone.use_preprocessing(backbone.preprocessing.restored(preprocessing))
     if not on_meta and (load_weights or spec.weights == "random"):
         backbone.fingerprint = fingerprint(backbone.net)
+    if not on_meta:
+        backbone.probe()
     # The layout that convolutions are fastest in, on CPUs and NVIDIA's GPUs.
     if info.modality == "image" and not torch.backends.mps.is_available():
         backbone.arrange("channels_last")

@@ -44,6 +44,8 @@ class Backbone(nn.Module, ABC):
         self.preprocessing = preprocessing
         self.fingerprint: str | None = None
         self.memory_format = "contiguous"
+        self.notes: list[str] = []
+        self.idle: frozenset[str] | None = None  # layers that can't take an adapter, where these were looked for
 
     def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
         """Take another preprocessing than the library's own: that of a stored run."""
@@ -54,6 +56,18 @@ class Backbone(nn.Module, ABC):
         self.memory_format = memory_format
         laid = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.to(memory_format=laid)  # type: ignore[call-overload]
+        for module in self.modules():
+            if getattr(module, "lora_magnitude_vector", None):  # DoRA: PEFT takes views of these, as they are flat
+                for parameter in (*module.lora_A.parameters(), *module.lora_B.parameters()):  # type: ignore[operator, union-attr]
+                    parameter.data = parameter.data.contiguous()
+
+    @property
+    def padding_reaches(self) -> bool:
+        """Whether the padding after a text changes its vectors; `features` then passes texts without any."""
+        return False
+
+    def probe(self) -> None:
+        """Find out by a small pass what no configuration says of the network; `notes` are what a person should know."""
 
     @abstractmethod
     def features(self, inputs: dict[str, Tensor]) -> Tensor:

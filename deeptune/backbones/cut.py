@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from deeptune.backbones.probes import leaves, small_pass
+
 if TYPE_CHECKING:
     from deeptune.backbones.base import Backbone
+    from deeptune.backbones.transformers import TransformersBackbone
 
 
 class CannotCut(Exception):
@@ -68,19 +69,6 @@ class Cut(ABC):
     def check(self) -> None:
         """Raise CannotCut unless `suffix` gives what the whole pass gives, on a small input."""
 
-    @contextlib.contextmanager
-    def _small_pass(self) -> Iterator[dict[str, Tensor]]:
-        """Inputs for a pass in eval mode without gradients, whose modules are afterwards as they were."""
-        modes = [(module, module.training) for module in self.backbone.modules()]
-        device = next(self.backbone.parameters()).device
-        self.backbone.eval()
-        try:
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                yield {name: value.to(device) for name, value in self.backbone.sample().items()}
-        finally:
-            for module, mode in modes:
-                module.training = mode
-
     def _require_equal(self, found: Tensor, expected: Tensor) -> None:
         scale = float(expected.abs().max()) or 1.0
         if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-5 * scale):
@@ -100,7 +88,7 @@ class ChainCut(Cut):
 
     @cached_property
     def _chain(self) -> list[nn.Module]:
-        with self._small_pass() as inputs:
+        with small_pass(self.backbone) as inputs:
             calls, features = self._watch(inputs)
             boundary = current = next(call.given for call in calls if call.module is self.first)
             chain: list[nn.Module] = []
@@ -162,7 +150,9 @@ class LayersCut(Cut):
     """Of a text model: masks and positions are made by the model itself, from the inputs, while its frozen layers hand
     on what they get and the boundary takes the place of what they would have given."""
 
-    def __init__(self, backbone: Backbone, name: str, before: list[nn.Module]) -> None:
+    backbone: TransformersBackbone
+
+    def __init__(self, backbone: TransformersBackbone, name: str, before: list[nn.Module]) -> None:
         super().__init__(backbone, name)
         self.before = before
         self._checked = False
@@ -170,11 +160,20 @@ class LayersCut(Cut):
         if not next(backbone.parameters()).is_meta:
             self.keys -= self._read_before()
 
+    def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.backbone.each_length(super().prefix, inputs)
+
     def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         self.check()
         return self._suffix(boundary, inputs)
 
     def _suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        return self.backbone.each_length(self._from_boundary, {**inputs, "boundary": boundary})
+
+    def _from_boundary(self, inputs: dict[str, Tensor]) -> Tensor:
+        inputs = dict(inputs)
+        boundary = inputs.pop("boundary")
+
         def put(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
             return ((boundary, *given[1:]), named) if given else (given, {**named, "hidden_states": boundary})
 
@@ -195,11 +194,13 @@ class LayersCut(Cut):
     def check(self) -> None:
         if self._checked:
             return
+        if self.backbone.probed is not None and self.backbone.probed.shortest > 1:
+            raise CannotCut(f"{self.backbone.info.name} pads texts of few tokens")
         gave: list[Any] = []
         handles = [
             layer.register_forward_hook(lambda module, given, found: gave.append(found)) for layer in self.before
         ]
-        with self._small_pass() as inputs:
+        with small_pass(self.backbone) as inputs:
             features = self.backbone.features(inputs)
             for handle in handles:
                 handle.remove()
@@ -218,9 +219,9 @@ class LayersCut(Cut):
         for parameter, _ in learning:
             parameter.requires_grad_(names[id(parameter)] in self.keys)
         try:
-            with self._small_pass() as inputs, torch.enable_grad():
+            with small_pass(self.backbone) as inputs, torch.enable_grad():
                 boundary = self.prefix(inputs)
-            return {names[id(leaf)] for leaf in _leaves(boundary)}
+            return {names[id(leaf)] for leaf in leaves(boundary)}
         except CannotCut:
             return set()
         finally:
@@ -233,16 +234,3 @@ def _hidden(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
     if not isinstance(hidden, Tensor):
         raise CannotCut("its blocks are given something else than one tensor")
     return hidden
-
-
-def _leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """The parameters that a tensor was computed from and that require gradients."""
-    waiting, seen = [tensor.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            yield leaf
-        waiting += (following for following, _ in node.next_functions)

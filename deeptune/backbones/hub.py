@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import urllib.error
 import urllib.request
@@ -13,10 +14,12 @@ from deeptune.errors import WeightsError
 
 TIMEOUT = 10  # seconds for an answer; a machine without network must hear so soon
 # A vocabulary is the last to be fetched, so that a cache that has one has the rest too.
-_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+SENTENCE_SETTINGS = "sentence_bert_config.json"
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", SENTENCE_SETTINGS)
 _VOCABULARIES = (
-    "merges.txt", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-    "tokenizer.json",
+    "merges.txt", "bpe.codes", "vocab.txt", "vocab.json", "vocab-src.json", "vocab-tgt.json", "spiece.model",
+    "spm.model", "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "target.spm", "prophetnet.tokenizer",
+    "tokenizer.model", "tekken.json", "tokenizer.json",
 )  # fmt: skip
 
 
@@ -91,8 +94,19 @@ def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | N
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds a vocabulary."""
-    return any((folder / name).is_file() for name in _VOCABULARIES[1:])
+    """Whether a folder holds a vocabulary, or the settings of a tokenizer that needs none, such as ByT5's bytes."""
+    return any((folder / name).is_file() for name in _VOCABULARIES[2:]) or _needs_no_vocabulary(folder)
+
+
+def _needs_no_vocabulary(folder: Path) -> bool:
+    import transformers
+
+    try:
+        name = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["tokenizer_class"]
+        kind = getattr(transformers, name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+    return getattr(kind, "vocab_files_names", None) == {}
 
 
 def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoTokenizer,
-    BertConfig,
-    GPT2Config,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from deeptune.backbones.base import Backbone, TextPreprocessing, resolve_pooling
 from deeptune.backbones.cut import Cut, LayersCut
-from deeptune.backbones.hub import has_tokenizer, hub_folder
+from deeptune.backbones.lengths import attended, by_length
 from deeptune.backbones.pooling import TOKEN_POOLING, pool_tokens
-from deeptune.backbones.weights import WEIGHT_FILES, check_fit, read_state, seeded
+from deeptune.backbones.probes import TextProbe, meta_width, probe_text
+from deeptune.backbones.text_files import TextFiles, first_line
+from deeptune.backbones.weights import State, check_fit, read_state, renamed, seeded
 from deeptune.catalog import BackboneInfo
-from deeptune.errors import DeepTuneError, SpecError, WeightsError
+from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError
+from deeptune.runs.files import read_json, write_json
 from deeptune.spec.model import BackboneSpec
 
 LONGEST_BY_DEFAULT = 512
-_MOST_LAYERS = 1_000
+_PROBE_FILE = "probe.json"
 
-# The architectures of the catalog, so that random weights need no network.
-_CONFIGS: dict[str, dict[str, int]] = {
-    "bert-base-multilingual-cased": {"vocab_size": 119_547},
-    "bert-base-multilingual-uncased": {"vocab_size": 105_879},
-    "bert-base-cased": {"vocab_size": 28_996},
-    "bert-base-uncased": {"vocab_size": 30_522},
-    "gpt2": {},
-    "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
-    "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
-    "distilgpt2": {"n_layer": 6},
-}
 # Buffers that older versions saved and newer ones compute.
 _OLD_BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
 
@@ -52,14 +37,63 @@ class TransformersBackbone(Backbone):
     """A backbone for {"input_ids": int64 (B, T), "attention_mask": int64 (B, T)}; `features` is (B, T, D)."""
 
     config: PreTrainedConfig
+    _probed: TextProbe | None = None
+
+    @property
+    def probed(self) -> TextProbe | None:
+        """How the network takes its texts; None on the meta device, where nothing passes."""
+        if self._probed is None and not next(self.net.parameters()).is_meta:
+            self._probed = probe_text(self)
+        return self._probed
+
+    @property
+    def padding_reaches(self) -> bool:
+        return self.probed is not None and self.probed.padding_reaches
+
+    def probe(self) -> None:
+        stored = self._probed is not None
+        assert self.probed is not None
+        self.width = self.probed.width
+        if self.padding_reaches:
+            self.notes.append(
+                f"{self.info.name} gives a text another embedding when padding follows it: texts pass the backbone in "
+                "batches of equal length, without padding"
+            )
+        if self.fingerprint is None and not stored:
+            self._probed = None  # weights that a checkpoint brings may answer otherwise
+
+    @property
+    def pad_id(self) -> int:
+        if isinstance(self.preprocessing, TextPreprocessing):
+            return self.preprocessing.pad_id
+        return getattr(self.config, "pad_token_id", None) or 0
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
+        rows = _rows(self.net)
+        if rows is None and isinstance(self.preprocessing, TextPreprocessing):
+            rows = len(self.preprocessing.tokenizer)
+        return rows or 256
+
+    def run(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Vectors (B, T, D) of tokens, all in one pass."""
+        return self.net(input_ids=inputs["input_ids"], attention_mask=attended(inputs)).last_hidden_state
 
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.net(input_ids=inputs["input_ids"], attention_mask=_mask(inputs)).last_hidden_state
+        return self.each_length(self.run, inputs)
+
+    def each_length(self, function: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> Tensor:
+        """(B, T, …): `function` of inputs (B, T, …), of texts of one length at a time where padding reaches them."""
+        how = self.probed
+        if how is None or (inputs["input_ids"].shape[1] >= how.shortest and not how.padding_reaches):
+            return function(inputs)
+        return by_length(function, inputs, shortest=how.shortest, pad_id=self.pad_id)
 
     def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         if self.pooling == "pooler":
             return self.net.pooler(features)
-        return pool_tokens(features, self.pooling, _mask(inputs))
+        return pool_tokens(features, self.pooling, attended(inputs))
 
     def blocks(self) -> list[str]:
         """The model's layers: of the lists of as many as the configuration tells, the one that holds most weights."""
@@ -77,8 +111,7 @@ class TransformersBackbone(Backbone):
 
     def sample(self) -> dict[str, Tensor]:
         length = min(8, self.preprocessing.max_length) if isinstance(self.preprocessing, TextPreprocessing) else 8
-        words = self.net.get_input_embeddings().num_embeddings
-        ids = torch.randint(0, words, (2, length), generator=torch.Generator().manual_seed(0))
+        ids = torch.randint(0, self.vocabulary, (2, length), generator=torch.Generator().manual_seed(0))
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         return {"input_ids": ids, "attention_mask": mask}
@@ -88,21 +121,33 @@ class TransformersBackbone(Backbone):
         self.config.save_pretrained(folder)
         if isinstance(self.preprocessing, TextPreprocessing):
             self.preprocessing.tokenizer.save_pretrained(folder)
+        if self.probed is not None:  # trained weights might be found on the other side of the tolerance
+            write_json(folder / _PROBE_FILE, asdict(self.probed))
 
 
-def _mask(inputs: dict[str, Tensor]) -> Tensor:
-    """The mask, with one token counted in a row that has none: softmax over nothing is not a number."""
-    mask = inputs["attention_mask"]
-    first = torch.zeros_like(mask)
-    first[:, 0] = 1
-    return torch.where(mask.sum(1, keepdim=True) == 0, first, mask)
+def _saved_probe(config_dir: Path | None) -> TextProbe | None:
+    """What `save_config` wrote; None where an older version wrote the folder."""
+    if config_dir is None or not (config_dir / _PROBE_FILE).exists():
+        return None
+    try:
+        return TextProbe(**read_json(config_dir / _PROBE_FILE))
+    except TypeError as error:
+        raise CheckpointError(f"{config_dir / _PROBE_FILE} cannot be read: {error}") from error
+
+
+def _rows(net: Any) -> int | None:
+    """Rows of the network's table of tokens; None where it has none, as CANINE, which hashes characters."""
+    try:
+        return int(net.get_input_embeddings().num_embeddings)
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def load(
     info: BackboneInfo, spec: BackboneSpec, *, seed: int, on_meta: bool, config_dir: Path | None, load_weights: bool
 ) -> TransformersBackbone:
     """The loader of the catalog's text rows and of `hf:NAME_OR_FOLDER`; see `load_backbone`."""
-    files = _Files(info, spec, config_dir, load_weights)
+    files = TextFiles(info, spec, config_dir, load_weights)
     config = files.config()
     decoder = info.family == "gpt2" or _is_decoder(config)
     model_class = _model_class(info, config)
@@ -116,97 +161,19 @@ def load(
         else:
             with torch.device("meta" if on_meta else "cpu"), seeded(seed):
                 model = model_class._from_config(config, dtype=torch.float32, **options)
-        net: Any = model.get_encoder() if config.is_encoder_decoder else model
-        net.get_input_embeddings().num_embeddings  # noqa: B018  # what is no text encoder has none
+        net: Any = model.get_encoder() if _has_decoder(config) else model
 
     has_pooler = isinstance(getattr(net, "pooler", None), nn.Module)
     allowed = (*TOKEN_POOLING, "pooler") if has_pooler else TOKEN_POOLING
     pooling = resolve_pooling(info, spec.pooling, "last" if decoder else "mean", allowed)
 
-    preprocessing = None if tokenizer is None else _preprocessing(info, spec, config, net, tokenizer)
+    preprocessing = None if tokenizer is None else _preprocessing(info, spec, config, net, tokenizer, files.longest)
     backbone = TransformersBackbone(info, net, width=_width(config, net), pooling=pooling, preprocessing=preprocessing)
     backbone.config = config
+    backbone._probed = _saved_probe(config_dir)
+    if on_meta:
+        backbone.width = meta_width(backbone) or backbone.width
     return backbone
-
-
-class _Files:
-    """Where configuration, tokenizer and weights come from: a saved folder first, then the given weights' own
-    folder, then the backbone's name."""
-
-    def __init__(self, info: BackboneInfo, spec: BackboneSpec, config_dir: Path | None, load_weights: bool) -> None:
-        self.info = info
-        self.pretrained = load_weights and spec.weights == "pretrained"
-        self.path = None if spec.weights in ("pretrained", "random") else Path(spec.weights).expanduser()
-        given = self.path if self.path is None or self.path.is_dir() else self.path.parent
-        source = Path(info.source).expanduser()
-        self.local = [folder for folder in (config_dir, given) if folder is not None]
-        self.source = source if source.is_dir() else None
-
-    def _find(self, present: Any) -> Path | None:
-        return next((folder for folder in [*self.local, *filter(None, [self.source])] if present(folder)), None)
-
-    def _hub(self, **wanted: Any) -> Path:
-        if self.source is not None or self.info.source.startswith((".", "/", "~")):
-            raise WeightsError(
-                f"{self.info.source}: "
-                + ("this folder has no config.json or no tokenizer." if self.source else "no such folder."),
-                hint="Expected a folder that `save_pretrained` of model and tokenizer wrote: config, tokenizer",
-            )
-        short = self.info.source.rpartition("/")[2]
-        return hub_folder(self.info.source, older_names=() if self.info.family == "hf" else (short,), **wanted)
-
-    def config(self) -> PreTrainedConfig:
-        folder = self._find(lambda folder: (folder / "config.json").is_file())
-        if folder is None and self.info.family != "hf" and not self.pretrained:
-            kind = BertConfig if self.info.family == "bert" else GPT2Config
-            config: PreTrainedConfig = kind(**_CONFIGS[self.info.name])  # type: ignore[arg-type]
-        else:
-            folder = folder or self._hub(weights=WEIGHT_FILES if self.pretrained else (), tokenizer=True)
-            try:
-                # Said outright: left out, the library asks on the terminal whether to run code of the folder.
-                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            except Exception as error:  # the library checks little: a wrong value fails wherever it is used
-                raise WeightsError(
-                    f"{folder / 'config.json'}: cannot be read as a transformers configuration ({_reason(error)})."
-                ) from error
-            if (layers := getattr(config, "num_hidden_layers", 0)) > _MOST_LAYERS:
-                raise WeightsError(
-                    f"{folder / 'config.json'}: claims {layers:,} layers; the limit is {_MOST_LAYERS:,}."
-                )
-        config._attn_implementation = None  # the library's own choice: a name in the file may be one of code to fetch
-        config.use_cache = False
-        return config
-
-    def tokenizer(self, *, needed: bool) -> PreTrainedTokenizerBase | None:
-        folder = self._find(has_tokenizer)
-        if folder is None:
-            if not needed:
-                return None
-            folder = self._hub(weights=(), tokenizer=True)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:
-            raise WeightsError(f"{folder}: its tokenizer cannot be read ({_reason(error)}).") from error
-        if not isinstance(tokenizer.model_max_length, int) or tokenizer.model_max_length < 1:
-            raise WeightsError(f"{folder}: its tokenizer's model_max_length is not a number of tokens.")
-        tokenizer.padding_side = "right"
-        if tokenizer.pad_token is None:  # GPT-2 has none; what stands under the mask is never looked at
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        if tokenizer.pad_token_id is None:
-            raise WeightsError(
-                f"{folder}: its tokenizer has no token to pad with: no pad, end-of-text or unknown token."
-            )
-        return tokenizer
-
-    def weights(self) -> Path:
-        if self.path is not None:
-            return self.path
-        return self.source or self._hub(tokenizer=not self._find(has_tokenizer))
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _model_class(info: BackboneInfo, config: PreTrainedConfig) -> Any:
@@ -230,9 +197,19 @@ def _model_class(info: BackboneInfo, config: PreTrainedConfig) -> Any:
     return model_class
 
 
+def _has_decoder(config: PreTrainedConfig) -> bool:
+    """Whether the architecture is an encoder and a decoder, also where the checkpoint is of the encoder alone."""
+    if config.is_encoder_decoder:
+        return True
+    try:
+        return bool(type(config)().is_encoder_decoder)
+    except Exception:  # a configuration that has no defaults
+        return False
+
+
 def _is_decoder(config: PreTrainedConfig) -> bool:
     """Whether attention is causal, so that only the last token has seen the whole text."""
-    if config.is_encoder_decoder:
+    if _has_decoder(config):
         return False
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
@@ -243,18 +220,29 @@ def _is_decoder(config: PreTrainedConfig) -> bool:
 
 
 def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, options: dict[str, Any]) -> Any:
-    """transformers only warns of weights that it had to invent; here that is an error."""
-    model, report = model_class.from_pretrained(
-        None,
-        config=config,
-        state_dict=read_state(path),
-        dtype=torch.float32,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-        **options,
-    )
-    parts = {name for name, _ in model.named_children()}
+    """transformers only warns of weights that it had to invent; here that is an error.
+
+    Of an encoder and decoder only the encoder's are needed, which a checkpoint may hold alone.
+    """
+
+    def load(state: State) -> tuple[Any, dict[str, Any]]:
+        return model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+
     prefix = f"{model_class.base_model_prefix}."
+    state = read_state(path)
+    model, report = load(state)
+    needed = _needed(model, config)
+    if needed <= set(report["missing_keys"]):  # not one of the names fits
+        model, report = load(renamed(state, model.state_dict(), (prefix, "encoder.")))
+    parts = {name for name, _ in model.named_children()}
     unexpected = [
         key
         for key in report["unexpected_keys"]
@@ -263,11 +251,25 @@ def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, option
     ]
     # A pooler that nothing reads may be missing.
     missing = [
-        key for key in report["missing_keys"] if not key.startswith("pooler.") or options.get("add_pooling_layer")
+        key
+        for key in report["missing_keys"]
+        if (not key.startswith("pooler.") or options.get("add_pooling_layer")) and key in needed
     ]
-    shapes = [f"{key} {tuple(theirs)} instead of {tuple(ours)}" for key, theirs, ours in report["mismatched_keys"]]
+    shapes = [
+        f"{key} {tuple(theirs)} instead of {tuple(ours)}"
+        for key, theirs, ours in report["mismatched_keys"]
+        if key in needed
+    ]
     check_fit(str(path), missing=missing, unexpected=unexpected, shapes=shapes)
     return model
+
+
+def _needed(model: nn.Module, config: PreTrainedConfig) -> set[str]:
+    """Names of the weights that the backbone has: all, or those of the encoder, under any name that they have."""
+    net: Any = model.get_encoder() if _has_decoder(config) else model  # type: ignore[operator]
+    whole = model.state_dict(keep_vars=True)
+    inside = {id(tensor) for tensor in net.state_dict(keep_vars=True).values()}
+    return {name for name, tensor in whole.items() if id(tensor) in inside}
 
 
 def _width(config: PreTrainedConfig, net: nn.Module) -> int:
@@ -275,17 +277,22 @@ def _width(config: PreTrainedConfig, net: nn.Module) -> int:
 
 
 def _preprocessing(
-    info: BackboneInfo, spec: BackboneSpec, config: PreTrainedConfig, net: Any, tokenizer: PreTrainedTokenizerBase
+    info: BackboneInfo,
+    spec: BackboneSpec,
+    config: PreTrainedConfig,
+    net: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    longest: int | None,
 ) -> TextPreprocessing:
-    rows = net.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
+    rows = _rows(net)
+    if rows is not None and len(tokenizer) > rows:
         raise WeightsError(
             f"{info.name}: the tokenizer knows {len(tokenizer):,} tokens and the model {rows:,}; "
             "they do not belong together."
         )
     limit = _positions(config, net)
     if spec.max_length == "auto":
-        known = [n for n in (limit, tokenizer.model_max_length, LONGEST_BY_DEFAULT) if n is not None]
+        known = [n for n in (limit, tokenizer.model_max_length, longest, LONGEST_BY_DEFAULT) if n is not None]
         max_length = min(known)
     elif limit is not None and spec.max_length > limit:
         raise SpecError(
@@ -294,9 +301,16 @@ def _preprocessing(
         )
     else:
         max_length = spec.max_length
-    pad_id = tokenizer.pad_token_id
-    assert isinstance(pad_id, int)
-    return TextPreprocessing(tokenizer, int(max_length), pad_id)
+    return TextPreprocessing(tokenizer, int(max_length), _pad_id(tokenizer, config, rows))
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, rows: int | None) -> int:
+    """The id that fills up a batch. What stands under the mask is never looked at, so that any will do where neither
+    tokenizer nor configuration names one: GPT-2 has none."""
+    named = (
+        tokenizer.pad_token_id, getattr(config, "pad_token_id", None), tokenizer.eos_token_id, tokenizer.unk_token_id
+    )  # fmt: skip
+    return next((found for found in named if type(found) is int and 0 <= found < (rows or found + 1)), 0)
 
 
 def _positions(config: PreTrainedConfig, net: nn.Module) -> int | None:
@@ -320,7 +334,7 @@ def _unbuilt(info: BackboneInfo) -> Iterator[None]:
         raise
     except Exception as error:
         raise WeightsError(
-            f"backbone.name: {info.source!r} cannot be built from its configuration ({_reason(error)})."
+            f"backbone.name: {info.source!r} cannot be built from its configuration ({first_line(error)})."
         ) from error
 
 

@@ -169,6 +169,21 @@ def _unwrapped(content: Any, path: Path) -> State:
     return state
 
 
+def renamed(state: State, own: Mapping[str, Tensor], parts: tuple[str, ...]) -> State:
+    """The same under the names of `own`: without the prefix that a wrapper put before them (`model.bert.`), or with
+    one of `parts` (`encoder.`), where what was saved is that part. Where no name would fit, nothing is changed.
+    """
+    wrappers = {name[: dot.end()] for name in state for dot in re.finditer(r"\.", name)}
+    changes = [(taken, "") for taken in sorted(wrappers, key=len)] + [("", put) for put in parts]
+
+    def changed(name: str, change: tuple[str, str]) -> str:
+        return change[1] + name.removeprefix(change[0])
+
+    best = max(changes, key=lambda change: sum(changed(name, change) in own for name in state), default=("", ""))
+    found = OrderedDict((changed(name, best), tensor) for name, tensor in state.items())
+    return found if found.keys() & own.keys() else state
+
+
 def load_state(net: nn.Module, state: State, *, source: str, ignore: tuple[str, ...] = ()) -> None:
     """Copy `state` into `net`, which must take every one of its own weights from it.
 

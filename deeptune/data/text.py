@@ -68,22 +68,38 @@ def tokenise(texts: Iterable[list[str]], tokenizer: PreTrainedTokenizerBase, max
         found = encoded["input_ids"]
         lengths += map(len, found)
         ids.append(np.fromiter(itertools.chain.from_iterable(found), np.int32, sum(map(len, found))))
-        cut += (bool(encoding.overflowing) for encoding in encoded.encodings or ())
+        if encoded.encodings:
+            cut += (bool(encoding.overflowing) for encoding in encoded.encodings)
+        else:
+            cut += (
+                len(ids_of_one) == max_length and _is_longer(tokenizer, text, max_length)
+                for ids_of_one, text in zip(found, some, strict=True)
+            )
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-    return Tokens(flat, offsets, np.array(cut or [False] * len(lengths), bool))
+    return Tokens(flat, offsets, np.array(cut, bool))
+
+
+def _is_longer(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> bool:
+    """Whether a text has more tokens: a tokenizer written in Python does not say that it cut one."""
+    return len(tokenizer(text, truncation=False, verbose=False)["input_ids"]) > max_length
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """What decides the ids that it gives. Raises CacheRefused for one that can't be told from another of its kind."""
-    if not hasattr(tokenizer, "backend_tokenizer"):
+    if hasattr(tokenizer, "backend_tokenizer"):
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        ignored = ["truncation", "padding"]  # what the last call set
+    elif not tokenizer.vocab_files_names:  # of bytes or characters: its settings are all that there is
+        content = dict(tokenizer.init_kwargs)
+        ignored = ["name_or_path", "is_local", "local_files_only"]  # where it was found
+    else:
         raise CacheRefused(f"a {type(tokenizer).__name__} can't be told from another of its kind")
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    for name in ("truncation", "padding"):  # what the last call set
+    for name in ignored:
         content.pop(name, None)
     return {
-        "tokenizer": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest(),
         "kind": type(tokenizer).__name__,
         "sides": [tokenizer.truncation_side, tokenizer.padding_side],
     }

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,9 @@ import psutil
 import torch
 from torch import Tensor
 
-from deeptune import __version__
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.cut import CannotCut
+from deeptune.backbones.probes import identity, versions
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.images import LEAST
@@ -176,10 +174,10 @@ class _Pass:
         }
         boundary = {} if frozen.boundary is None else {"boundary": frozen.boundary.cut.name}
         return {
-            "backbone": {**_backbone(frozen.backbone), **({"pooling": None} if boundary else {})},
+            "backbone": {**identity(frozen.backbone), **({"pooling": None} if boundary else {})},
             **boundary,
+            **({"padding": False} if frozen.backbone.padding_reaches else {}),
             "preprocessing": _preprocessing(frozen.backbone.preprocessing),
-            "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
             "device": frozen.compute.device.type,
             "precision": frozen.compute.precision,
@@ -189,7 +187,7 @@ class _Pass:
             "blank": hashlib.sha256(repr(sorted(self.blank)).encode()).hexdigest(),
             "block": [self.block, tokens_at_once(frozen.compute.device), self.pad_multiple, WINDOW],
             "memory_format": frozen.backbone.memory_format,
-            "versions": _versions(frozen.backbone),
+            "versions": versions(frozen.backbone),
         }
 
     def what(self) -> dict[str, Any]:
@@ -438,24 +436,6 @@ class _Filling:
 # What decides the bits.
 
 
-def _backbone(backbone: Backbone) -> dict[str, Any]:
-    """Weights, and what is made of them: one set of weights may fit two architectures."""
-    config = getattr(backbone, "config", None)
-    if config is None:
-        architecture = backbone.info.source
-    else:
-        known = config.to_dict()
-        for name in ("_name_or_path", "transformers_version"):  # where it was found, who wrote it
-            known.pop(name, None)
-        architecture = json.dumps(known, sort_keys=True, default=str)
-    return {
-        "loader": backbone.info.loader,
-        "architecture": architecture,
-        "weights": backbone.fingerprint,
-        "pooling": backbone.pooling,
-    }
-
-
 def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None) -> dict[str, Any]:
     if isinstance(preprocessing, ImagePreprocessing):
         return {**asdict(preprocessing), "least": LEAST}
@@ -465,10 +445,3 @@ def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None)
         "max_length": preprocessing.max_length,
         "pad": preprocessing.pad_id,
     }
-
-
-def _versions(backbone: Backbone) -> dict[str, str]:
-    """Of the libraries that decode, tokenise and compute: another version may round otherwise."""
-    image = isinstance(backbone.preprocessing, ImagePreprocessing)
-    packages = ("torch", "torchvision", "pillow", "timm") if image else ("torch", "transformers", "tokenizers")
-    return {"deeptune": __version__} | {name: version(name) for name in packages}

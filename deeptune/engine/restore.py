@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import stored_preprocessing
+from deeptune.backbones.preprocessing import BEFORE_RECORDS
 from deeptune.checkpoint import load_checkpoint
-from deeptune.data.depth import Range, stored_range
 from deeptune.data.labels import Labels, labels_from_json
 from deeptune.engine.device import Compute
 from deeptune.engine.environment import changed, that_matter, versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel, build_model
+from deeptune.model.lora import adapted_layers
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec, load_spec
@@ -31,11 +31,6 @@ class TrainedRun:
     model: TunedModel
     labels: Labels
     manifest: dict[str, Any]
-
-    @property
-    def value_range(self) -> Range | None:
-        """What images of more than 8 bits are scaled from; None where the run takes no such image."""
-        return stored_range(self.manifest.get("preprocessing", {}).get("value_range", self.spec.data.value_range))
 
     def differences(self, compute: Compute) -> list[str]:
         """Sentences on what is other here than when the model was trained."""
@@ -73,7 +68,7 @@ def rebuild_model(
         seed=spec.train.seed,
         config_dir=config_dir if config_dir.is_dir() else None,
         load_weights=not whole,
-        preprocessing=stored_preprocessing(checkpoint.manifest),
+        preprocessing=checkpoint.manifest.get("preprocessing", BEFORE_RECORDS),
     )
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:
@@ -83,7 +78,9 @@ def rebuild_model(
             hint="The weights in the cache or folder were changed since. Put the former ones back: "
             "the run's head and adapters fit no others.",
         )
-    model = build_model(spec, backbone, checkpoint.manifest["outputs"])
+    # Where the adapters are is not looked for again: another version of a library might call other layers.
+    adapted = adapted_layers(checkpoint.state) if spec.tuning.method == "lora" else None
+    model = build_model(spec, backbone, checkpoint.manifest["outputs"], adapted=adapted)
     model.load_tuned_state(checkpoint.state)
     return model.to(device).eval(), checkpoint.manifest
 

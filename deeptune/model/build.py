@@ -132,8 +132,8 @@ class TunedModel(nn.Module):
         return self.cut is not None and name.removeprefix("backbone.net.") in self.cut.keys
 
 
-def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
-    """Put a head on a backbone and set what learns.
+def build_model(spec: RunSpec, backbone: Backbone, outputs: int, *, adapted: list[str] | None = None) -> TunedModel:
+    """Put a head on a backbone and set what learns; `adapted` names the layers that a stored model has adapters at.
 
     `spec.train.seed` governs the initial values of the head and then of the adapters. Raises SpecError if
     the LoRA targets match nothing, or if the backbone has not as many blocks as are to learn.
@@ -147,7 +147,7 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int) -> TunedModel:
     with seeded(spec.train.seed):
         head = Head(spec.head, backbone.width, outputs)
         if method == "lora":
-            inject_lora(backbone, spec.tuning.lora)
+            inject_lora(backbone, spec.tuning.lora, adapted)
     if spec.train.memory_format != "auto":
         backbone.arrange(spec.train.memory_format)  # with its adapters
     return TunedModel(backbone, head.to(next(backbone.net.parameters()).device), method, cut)

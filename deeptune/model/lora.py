@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from deeptune.backbones.base import Backbone
+from deeptune.backbones.probes import idle_layers
 from deeptune.errors import SpecError, listed
+from deeptune.model.unfuse import unfuse_attention
 from deeptune.spec.model import LoraSpec
 
 if TYPE_CHECKING:
@@ -23,20 +25,28 @@ if TYPE_CHECKING:
 
 # A transformer's adapters stay under this share of its parameters, a CNN's under the second.
 LARGEST_SHARE = {"linear": 0.05, "convolution": 0.10}
+_OTHER_METHODS = "Set tuning.method = 'partial' (tuning.unfreeze = N lets the last N blocks learn too), or 'full'."
+_STATE_SPACE_MODELS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 
 
-def inject_lora(backbone: Backbone, spec: LoraSpec) -> list[str]:
+def inject_lora(backbone: Backbone, spec: LoraSpec, names: list[str] | None = None) -> list[str]:
     """Freeze the backbone, put trainable adapters beside its target layers, and return the targets' names.
 
-    Fused attention is rewritten first, so that adapters on its projections act. The adapters' initial
-    values come from torch's CPU generator. Raises SpecError if the targets match nothing that can be adapted.
+    Fused attention is rewritten first, so that adapters on its projections act. `names` are those of a stored model,
+    which are not looked for again. The adapters' initial values come from torch's CPU generator. Raises SpecError if
+    the targets match nothing that can be adapted.
     """
     from peft import LoraConfig, inject_adapter_in_model  # takes seconds: only runs with adapters wait for it
 
-    from deeptune.model.unfuse import unfuse_attention
-
-    unfuse_attention(backbone.net)
-    names = find_targets(backbone, spec.targets)
+    if names is None:
+        names, idle = find_targets(backbone, spec.targets), _idle(backbone)
+        if left_out := [name for name in _matching(backbone, spec.targets) if name in idle]:
+            backbone.notes.append(
+                f"no adapter is put beside {len(left_out):,} layers whose output does not reach that of "
+                f"{backbone.info.name}, as it could not learn: {listed(_endings(left_out), most=8)}"
+            )
+    else:
+        unfuse_attention(backbone.net)
     rank, alpha = resolve_rank(backbone, spec)
     backbone.requires_grad_(False)
     config = LoraConfig(
@@ -55,18 +65,28 @@ def inject_lora(backbone: Backbone, spec: LoraSpec) -> list[str]:
 
 
 def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
-    """Full names of the layers to adapt, for name endings or "auto"; the attention must be unfused already.
+    """Full names of the layers to adapt, for name endings or "auto".
 
     "auto" is the catalog's choice for the family, or else the layers of the kind (linear or convolution) that
-    holds most of the weights. Grouped convolutions are left out.
+    holds most of the weights. Grouped convolutions are left out, and layers whose output does not
+    reach the network's: an adapter there could not learn. Raises SpecError where nothing is left.
     """
-    layers = _adaptable(backbone.net)
+    matching, idle = _matching(backbone, targets), _idle(backbone)
+    names = [name for name in matching if name not in idle]
+    able = _endings(name for name in _adaptable(backbone.net) if name not in idle)
+    hint = f"Name endings that can be adapted: {listed(able, most=24)}." if able else _OTHER_METHODS
     if targets == "auto":
-        if backbone.info.lora_targets is None:
-            kinds = {_kind(layers[name]) for name in layers} if backbone.info.family == "vgg" else {main_kind(backbone)}
-            return [name for name, layer in layers.items() if _kind(layer) in kinds]
-        targets = list(backbone.info.lora_targets)
-    names = [name for name in layers if _ends_with(name, targets)]
+        if not names:
+            raise SpecError(f"tuning.method: no layer of {backbone.info.name} can take an adapter.", hint=hint)
+        return names
+    for target in targets:
+        found = [name for name in matching if _ends_with(name, [target])]
+        if found and not set(found) - idle:
+            raise SpecError(
+                f"tuning.lora.targets: {target!r} names layers whose output does not reach that of "
+                f"{backbone.info.name} ({listed(found, most=3)}): adapters there could not learn.",
+                hint=hint,
+            )
     if not names:
         left_out = [
             name
@@ -74,11 +94,37 @@ def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
             if isinstance(module, nn.Conv2d) and module.groups > 1 and _ends_with(name, targets)
         ]
         why = f"only grouped convolutions, which are left out ({listed(left_out, most=3)})" if left_out else "no layer"
-        raise SpecError(
-            f"tuning.lora.targets: {listed(targets)} matches {why} of {backbone.info.name}.",
-            hint="Name endings that can be adapted: " + listed(_endings(layers), most=24) + ".",
-        )
+        raise SpecError(f"tuning.lora.targets: {listed(targets)} matches {why} of {backbone.info.name}.", hint=hint)
     return names
+
+
+def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
+    """Names of the adaptable layers that `targets` mean, whether or not adapters could act there."""
+    unfuse_attention(backbone.net)
+    layers = _adaptable(backbone.net)
+    if targets == "auto" and backbone.info.lora_targets is None:
+        idle = _idle(backbone)
+        able = {name: layer for name, layer in layers.items() if name not in idle}
+        kinds = {_kind(layer) for layer in able.values()} if backbone.info.family == "vgg" else {_main_kind(able)}
+        return [name for name, layer in layers.items() if _kind(layer) in kinds]
+    endings = backbone.info.lora_targets if targets == "auto" else targets
+    return [name for name in layers if _ends_with(name, endings or ())]
+
+
+def _idle(backbone: Backbone) -> frozenset[str]:
+    """Names of the adaptable layers whose adapters could not act."""
+    if backbone.idle is None:
+        unfuse_attention(backbone.net)
+        layers = _adaptable(backbone.net)
+        by_kernels = {name for name in layers if _read_by_kernels(backbone.net, name)}
+        backbone.idle = frozenset(idle_layers(backbone, layers)) | by_kernels
+    return backbone.idle
+
+
+def _read_by_kernels(net: nn.Module, name: str) -> bool:
+    """Whether state-space kernels read the layer's weight on a GPU: PEFT refuses an adapter there."""
+    kind = getattr(getattr(net, "config", None), "model_type", None)
+    return kind in _STATE_SPACE_MODELS and name.rpartition(".")[2] in ("out_proj", "conv1d")
 
 
 def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
@@ -104,8 +150,12 @@ def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
 
 def main_kind(backbone: Backbone) -> str:
     """ "linear" or "convolution": whichever kind of adaptable layer holds more of the weights."""
+    return _main_kind(_adaptable(backbone.net))
+
+
+def _main_kind(layers: Mapping[str, nn.Module]) -> str:
     held = {"linear": 0, "convolution": 0}
-    for layer in _adaptable(backbone.net).values():
+    for layer in layers.values():
         held[_kind(layer)] += layer.weight.numel()  # type: ignore[union-attr, operator]
     return "linear" if held["linear"] >= held["convolution"] else "convolution"
 
@@ -120,6 +170,12 @@ def adapters(net: nn.Module) -> Iterable[tuple[str, BaseTunerLayer]]:
 def is_adapter_key(name: str) -> bool:
     """Whether a key of a state dict belongs to an adapter."""
     return any(part.startswith("lora_") for part in name.split("."))
+
+
+def adapted_layers(keys: Iterable[str]) -> list[str]:
+    """Names in the backbone's network of the layers whose adapters a stored state holds, in the state's order."""
+    found = (re.fullmatch(r"backbone\.net\.(.+?)\.lora_A\..+", key) for key in keys)
+    return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def merge_lora(net: nn.Module) -> None:

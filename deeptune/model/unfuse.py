@@ -1,4 +1,4 @@
-"""torchvision's fused attention, rewritten so that its projections are called as modules.
+"""Fused attention, rewritten so that its projections are called as modules.
 
 `nn.MultiheadAttention` and torchvision's `ShiftedWindowAttention` read `qkv.weight` and `proj.weight`
 directly, so an adapter that wraps those layers is bypassed without a word. These modules compute the same
@@ -6,6 +6,8 @@ with the same parameters, by calling the layers. Only the adapters need them.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,13 @@ from torchvision.models.vision_transformer import EncoderBlock
 
 
 def unfuse_attention(net: nn.Module) -> int:
-    """Replace the fused attention modules of torchvision's ViT and Swin in place; returns how many."""
+    """Make the attention of torchvision's ViT and Swin, and of timm's BEiT, EVA and Swin V2, call its projections.
+
+    Works in place, and returns how many modules it changed.
+    """
+    switched: list[Any] = [module for module in net.modules() if getattr(module, "qkv_bias_separate", None) is False]
+    for module in switched:
+        module.qkv_bias_separate = True  # timm's own switch: the projection is called, and its bias is added after it
     found: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in net.modules():
         for name, child in parent.named_children():
@@ -25,7 +33,7 @@ def unfuse_attention(net: nn.Module) -> int:
                 found.append((parent, name, WindowAttention(child)))
     for parent, name, module in found:
         setattr(parent, name, module)
-    return len(found)
+    return len(switched) + len(found)
 
 
 class SelfAttention(nn.Module):
