@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual import work
 from textual.app import App, SystemCommand
@@ -25,6 +25,9 @@ from tui.screens.ask import AskScreen, Choice
 from tui.screens.runs import RunsScreen
 from tui.themes import THEMES, inks
 from tui.typeahead import Followed, TypeAhead
+
+if TYPE_CHECKING:
+    from tui.widgets.monitor.results import Verb
 
 Severity = Literal["information", "warning", "error"]
 
@@ -157,6 +160,14 @@ class DeepTuneApp(App[None]):
 
         self.push_screen(EmbeddingsScreen(run))
 
+    def open_use(self, run: RunDirectory, verb: Verb) -> None:
+        """Predict, evaluate or embed a file with a finished run's model."""
+        if self.refused(f"{verb} with a run"):
+            return
+        from tui.screens.use import UseScreen
+
+        self.push_screen(UseScreen(run, verb, Path.cwd()))
+
     def open_compare(self, runs: list[RunDirectory]) -> None:
         from tui.screens.compare import CompareScreen
 
@@ -198,6 +209,12 @@ class DeepTuneApp(App[None]):
             self.tell(f"--read-only: this session can't {what}", "warning")
         return self.options.read_only
 
+    def announce(self, text: str) -> None:
+        """Tell a person who looks elsewhere: a bell, a notification, the terminal's title."""
+        announce = getattr(self._driver, "announce", None)
+        if self.options.bell and announce is not None:
+            announce(text)
+
     # Doing something about a run.
 
     @work(group="act")
@@ -215,7 +232,7 @@ class DeepTuneApp(App[None]):
     @work(group="act")
     async def resume_run(self, run: RunDirectory) -> None:
         if not self.refused("resume a run"):
-            await self._do(_resume, run, done=f"{run.id} goes on")
+            await self._do(_resume, run, done=f"{run.id} resumed")
 
     @work(group="act")
     async def delete_run(self, run: RunDirectory) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key
 from textual.message import Message
+
+from deeptune.show.announce import FORMER_TITLE, KEEP_TITLE, announcement
 
 LOOK = 0.25  # seconds
 ESCAPE = "\x1b"
@@ -23,6 +26,7 @@ class PatientDriver(LinuxDriver):
     dropped, and the screen is drawn anew once the terminal reads again."""
 
     behind = False
+    titled = False
 
     def process_message(self, message: Message) -> None:
         if isinstance(message, Key) and message.key.startswith("alt+"):
@@ -39,6 +43,18 @@ class PatientDriver(LinuxDriver):
                 self._app.call_later(self._wait)
             return
         writer.write(data)
+
+    def announce(self, text: str) -> None:
+        """Ring, notify and show `text` as the terminal's title until the interface ends."""
+        if said := announcement(text, os.environ.get("TERM", "")):
+            self.write(said if self.titled else KEEP_TITLE + said)
+            self.titled = True
+
+    def stop_application_mode(self) -> None:
+        if self.titled:
+            self.write(FORMER_TITLE)
+            self.titled = False
+        super().stop_application_mode()
 
     def _wait(self) -> None:
         self._app.set_timer(LOOK, self._catch_up)

@@ -33,6 +33,9 @@ def start(
             "Without it the one that was chosen last.",
         ),
     ] = None,
+    no_bell: Annotated[
+        bool, typer.Option("--no-bell", help="No bell, notification or title when a run that is watched ends.")
+    ] = False,
     graphics: Annotated[
         str, typer.Option(help="How images are drawn: auto (half blocks where there are colours), or ascii.")
     ] = "auto",
@@ -44,6 +47,7 @@ def start(
         os.environ.setdefault("TEXTUAL_FPS", FRAMES_OVER_SSH)  # read once, when Textual is imported
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from deeptune.errors import SpecError, did_you_mean
+    from deeptune.show.announce import wants_bell
     from tui.app import DeepTuneApp
     from tui.keymap import load_keymap
     from tui.settings import load_settings
@@ -71,6 +75,7 @@ def start(
         graphics=graphics,
         theme=theme,
         console=os.environ.get("TERM") == "linux",
+        bell=not no_bell and wants_bell() and load_settings().get("bell", True) is not False,
     )
     app = DeepTuneApp(options, opens=_opens(what, output), keymap=load_keymap())
     from tui.lifeline import lifeline

@@ -15,6 +15,7 @@ class Options:
 
     `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
     False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are colours,
+    bell: bool = True
     `ascii` takes the fewest bytes. `console` is True on the Linux console, whose fonts have lines and blocks but no
     braille.
     """
@@ -27,6 +28,7 @@ class Options:
     color: bool = True
     graphics: str = "auto"
     theme: str = "deeptune-dark"
+    bell: bool = True
     console: bool = False
 
     @property

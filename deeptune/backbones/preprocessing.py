@@ -26,6 +26,14 @@ BEFORE_RECORDS: Mapping[str, Any] = {"crop_mode": "center"}
 _PROBES = ("The quick brown fox, déjà vu: 3.14 × 10⁻²!", "Straße ÄÖÜ  東京 привет\tनमस्ते 🙂 don't re-use_it")
 
 
+def stored_preprocessing(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a manifest, or a run's record, says of the preprocessing. Raises CheckpointError when that is damaged."""
+    found = holder.get("preprocessing", BEFORE_RECORDS)
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"the stored preprocessing is damaged: {found!r:.60}")
+    return found
+
+
 @dataclass(frozen=True)
 class ImagePreprocessing:
     """What an image goes through before the backbone: resize, centre crop, scale to 0 … 1, normalise.
@@ -77,7 +85,7 @@ class TextPreprocessing:
             "modality": "text",
             "tokenizer": type(tokenizer).__name__,
             "tokenizer_sha256": _sha256(tokenizer),
-            "probe_ids": [tokenizer(text)["input_ids"] for text in _PROBES],
+            "probe_ids": _probe_ids(tokenizer),
             "max_length": self.max_length,
             "truncation_side": tokenizer.truncation_side,
             "padding_side": "right",
@@ -89,16 +97,18 @@ class TextPreprocessing:
 
         Raises CheckpointError when the tokenizer gives other ids than it gave in that run.
         """
-        self.tokenizer.truncation_side = record.get("truncation_side", self.tokenizer.truncation_side)
-        # A newer library may write the same tokenizer in other words: what counts is what it gives.
-        if record.get("tokenizer_sha256") != _sha256(self.tokenizer) and "probe_ids" in record:
-            found = [self.tokenizer(text)["input_ids"] for text in _PROBES]
-            if found != record["probe_ids"]:
-                raise CheckpointError(
-                    "the tokenizer is not the one that this run was trained with: it gives other token ids",
-                    hint="Put the former tokenizer files back into the run's folder `backbone`, or install the "
-                    "versions of transformers and tokenizers that run.json names.",
-                )
+        side = record.get("truncation_side", self.tokenizer.truncation_side)
+        if side not in ("left", "right"):
+            raise CheckpointError(f"the stored preprocessing is damaged: truncation_side: {side!r:.60}")
+        self.tokenizer.truncation_side = side
+        # Not the SHA-256: a newer library may write the same tokenizer in other words. What counts is what it gives.
+        found = _probe_ids(self.tokenizer)
+        if record.get("probe_ids", found) != found:
+            raise CheckpointError(
+                "the tokenizer is not the one that this run was trained with: it gives other token ids",
+                hint="Put the former tokenizer files back into the run's folder `backbone`, or install the "
+                "versions of transformers and tokenizers that run.json names.",
+            )
         values = {key: record.get(key, getattr(self, key)) for key in ("max_length", "pad_id")}
         if not all(isinstance(value, int) and value >= 0 for value in values.values()):
             raise CheckpointError(f"the stored preprocessing is damaged: {values}")
@@ -112,6 +122,10 @@ def _checked(like: ImagePreprocessing, values: Mapping[str, Any]) -> Any:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise CheckpointError(f"the stored preprocessing is damaged: {place}: {first['msg']}") from error
+
+
+def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    return [tokenizer(text, verbose=False)["input_ids"] for text in _PROBES]
 
 
 def _sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:

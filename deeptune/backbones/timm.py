@@ -66,6 +66,7 @@ def load(
     """The loader of `timm:NAME` and of efficientnet_lite0; see `load_backbone`."""
     name = info.source
     config = _pretrained_config(name)
+    _require_square(info, config["input_size"])
     options: dict[str, Any] = {}
     if spec.image_size != "auto" and config.get("fixed_input_size"):
         options["img_size"] = spec.image_size
@@ -74,7 +75,7 @@ def load(
     data = resolve_model_data_config(probe)
     if spec.image_size != "auto":
         data["input_size"] = (3, spec.image_size, spec.image_size)
-    preprocessing = _preprocessing(info, data)
+    preprocessing = _preprocessing(data)
     pooling, width = _resolve_pooling(info, spec.pooling, probe, preprocessing.image_size)
 
     if on_meta:
@@ -147,15 +148,20 @@ def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int
         ) from error
 
 
-def _preprocessing(info: BackboneInfo, data: dict[str, Any]) -> ImagePreprocessing:
-    channels, height, width = data["input_size"]
+def _require_square(info: BackboneInfo, input_size: tuple[int, int, int]) -> None:
+    channels, height, width = input_size
     if channels != 3 or height != width:
         raise WeightsError(
             f"backbone.name: {info.name} takes {channels} × {height} × {width} inputs, not square RGB images."
         )
+
+
+def _preprocessing(data: dict[str, Any]) -> ImagePreprocessing:
+    """The rule of timm's own evaluation transform, for what `resolve_data_config` gives."""
+    size = data["input_size"][-1]
     return ImagePreprocessing(
-        image_size=height,
-        resize=math.floor(height / data["crop_pct"]),  # the rule of timm's own evaluation transform
+        image_size=size,
+        resize=math.floor(size / data["crop_pct"]),
         interpolation=data["interpolation"],
         mean=tuple(data["mean"]),
         std=tuple(data["std"]),

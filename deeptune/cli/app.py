@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, cache, catalog, run, runs, spec
+from deeptune.cli import apply, cache, catalog, report, run, runs, spec
 from deeptune.cli.console import fail, forget, say
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
@@ -38,6 +38,7 @@ for command in (runs.runs, runs.attach, runs.status, runs.logs, runs.stop, runs.
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)
+app.command("report")(report.report)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)
 app.add_typer(spec.app, name="spec")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +27,16 @@ RootOption = Annotated[Path, typer.Option("--runs", help="Folder in which run id
 DeviceOption = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Rows at once; by default as in the run.")]
 BadOption = Annotated[str, typer.Option("--on-bad-sample", help="`skip` writes nulls and the reason; `error` stops.")]
+JsonProgressOption = Annotated[
+    bool, typer.Option("--json-progress", help="Progress as lines of JSON on stderr, for other programs.")
+]
+FilesOption = Annotated[
+    str | None,
+    typer.Option("--root", help="Folder at which the names of image files in the column start.", metavar="DIR"),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+MIN_INTERVAL = 0.25  # seconds between lines of progress
 
 
 def predict(
@@ -36,7 +47,9 @@ def predict(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
+    root: FilesOption = None,
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Predict a file's rows with a finished run.
 
@@ -50,8 +63,8 @@ def predict(
     from deeptune.engine import predict as engine
 
     trained, compute = engine.open_run(directory, device=device)
-    with _progress("predicting", quiet) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+    with _progress("predicting", quiet, json_progress) as progress:
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         file = engine.predict_file(trained, compute, data, output, way)
     _tell_written(output, file.source.num_rows, file.errors, "predictions")
 
@@ -63,11 +76,13 @@ def evaluate(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "error",
+    root: FilesOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the metrics to this JSON file as well.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Score a finished run on a labelled file.
 
@@ -83,8 +98,8 @@ def evaluate(
     from deeptune.engine import predict as engine
 
     trained, compute = engine.open_run(directory, device=device)
-    with _progress("scoring", quiet or as_json) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+    with _progress("scoring", quiet or as_json, json_progress) as progress:
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         file, metrics = engine.evaluate_file(trained, compute, data, way)
     if output is not None:
         write_json(output, metrics)
@@ -114,11 +129,21 @@ def embed(
     max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
     input: Annotated[str | None, typer.Option(help="With --backbone: the input column.")] = None,
     label: Annotated[str, typer.Option(help="With --backbone: the label column, if the file has one.")] = "labels",
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="With --backbone: values of images of more than 8 bits that become black and white; found on the file "
+            "when left out.",
+            metavar="LOW HIGH",
+        ),
+    ] = None,
     runs: RootOption = Path("runs"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
+    root: FilesOption = None,
     quiet: QuietOption = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Write an embedding for every row of a file.
 
@@ -136,13 +161,15 @@ def embed(
     _check_output(output, data, directory)
     from deeptune.engine import predict as engine
 
-    with _progress("embedding", quiet) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell)
+    with _progress("embedding", quiet, json_progress) as progress:
+        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
         if backbone is not None:
             spec = _backbone_spec(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
             )
-            file = engine.embed_with_backbone(spec, data, output, way, input=input, label=label, device=device)
+            file = engine.embed_with_backbone(
+                spec, data, output, way, input=input, label=label, value_range=value_range, device=device
+            )
         elif directory is not None:
             trained, compute = engine.open_run(directory, device=device)
             file = engine.embed_file(trained, compute, data, output, way)
@@ -217,8 +244,14 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
 
 
 @contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[Any]:
-    """A bar on stderr while a file is worked on; nothing where stderr is no terminal."""
+def _progress(what: str, quiet: bool, as_json: bool) -> Iterator[Any]:
+    """A bar on stderr while a file is worked on; nothing where stderr is no terminal.
+
+    With `as_json` it is a line such as {"progress": {"what": "predicting", "done": 32, "total": 100}} now and then.
+    """
+    if as_json:
+        yield _json_progress(what)
+        return
     out = console(stderr=True)
     if quiet or not out.is_terminal:
         yield lambda done, total: None
@@ -241,3 +274,19 @@ def _progress(what: str, quiet: bool) -> Iterator[Any]:
             bar.update(task, completed=done, total=total)
 
         yield progress
+
+
+def _json_progress(what: str) -> Callable[[int, int], None]:
+    """Writes a line for each MIN_INTERVAL and for each end of a pass."""
+    last, told, doing = 0, 0.0, "reading"
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last, told, doing
+        if done < last:
+            doing = what
+        last, now = done, time.monotonic()
+        if now - told >= MIN_INTERVAL or done == total:
+            told = now
+            say(json.dumps({"progress": {"what": doing, "done": done, "total": total}}), stderr=True)
+
+    return progress

@@ -321,6 +321,12 @@ def _losses(losses: list[float], room: int, look: Look) -> str:
     return f"{value_text('loss', losses[-1])}  {spark(losses, room, min(losses), max(losses), look)}".rstrip()
 
 
+def _to_go(view: View) -> str:
+    """The time to go; of training at most, as it may stop early."""
+    left = None if view.state.over else view.to_go(time.time())
+    return "" if left is None else f"{'at most' if view.phase == 'train' else 'about'} {duration(left)} to go"
+
+
 def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[str, str]]:
     facts = []
     room = max(10, min(60, width - 50)) if sparks else 0
@@ -342,11 +348,8 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
             facts.append((other, value_text(other, val.get(other))))
     elapsed = duration(view.elapsed(view.last if view.state.over else time.time()))
     if view.phase == "train" and view.step:
-        eta = view.status.get("eta")
         facts.append(("rate", f"{view.step['rate'] or 0:,.1f} rows/s  lr {view.step['learning_rate'] or 0:.2e}"))
-        facts.append(("time", f"{elapsed}  at most {duration(eta)} to go" if eta is not None else elapsed))
-    else:
-        facts.append(("time", elapsed))
+    facts.append(("time", f"{elapsed}  {_to_go(view)}".rstrip()))
     if memory := memory_text(view):
         facts.append(("memory", memory))
     for number, gpu in enumerate(gpu_texts(view.sample)):

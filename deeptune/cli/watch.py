@@ -16,6 +16,7 @@ from deeptune.cli.viewer import INTERVAL, TerminalClosed, Viewer
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.control import request_stop
+from deeptune.show.announce import announcement, end_text, wants_bell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,13 +72,26 @@ def watch(run: RunDirectory, out: Console, interrupts: Interrupts, *, plain: boo
     Raises RunStopped when the viewer was left with the run still stopping.
     """
     try:
+        was_over = run_state(run).over
         with Viewer(run, out, plain=plain) as viewer:
-            return _watch(viewer, interrupts, stops=stops)
+            state = _watch(viewer, interrupts, stops=stops)
+        if state is not None and not was_over and not plain:
+            _announce(run, state, out)
+        return state
     except TerminalClosed:
         return None
     except Terminated:
         _end_by_sigterm(run)
         raise
+
+
+def _announce(run: RunDirectory, state: RunState, out: Console) -> None:
+    """Ring and notify on a terminal that takes it at once."""
+    text = announcement(end_text(run, state), os.environ.get("TERM", ""))
+    if text and wants_bell() and out.file.isatty() and can_write(out.file):
+        with suppress(OSError):
+            out.file.write(text)
+            out.file.flush()
 
 
 def _watch(viewer: Viewer, interrupts: Interrupts, *, stops: bool) -> RunState | None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import io
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from deeptune.data.depth import Deep, Range, deep_values, has_deep_values
+from deeptune.data.encoded import unwrapped
+from deeptune.data.kinds import kind_of
 from deeptune.errors import DataError
 
 MAX_PIXELS = 64_000_000  # a header may claim anything; 64 megapixels decode to 192 MB
+_NAMED_ONLY = ("HDF5", "GRIB", "BUFR", "WMF", "MPEG")  # formats that PIL knows by name and can't decode
 _TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,13 +38,14 @@ class Picture:
     """An upright image in mode RGB, of which `image` holds 1/`scale`; `size` (width, height) is that of the whole.
 
     Where `scale` does not divide the size, the image's last columns and rows are covered in part, so what was turned
-    begins at a `corner` other than 0, 0.
+    begins at a `corner` other than 0, 0. `clipped` says whether values were outside of the range that was asked for.
     """
 
     image: Image.Image
     size: tuple[int, int]
     scale: int = 1
     corner: tuple[float, float] = (0.0, 0.0)
+    clipped: bool = False
 
     @classmethod
     def whole(cls, image: Image.Image) -> Picture:
@@ -52,28 +57,71 @@ class Picture:
         return x, y, x + width / self.scale, y + height / self.scale
 
 
-def decode_image(data: bytes | None) -> Image.Image:
+class RangeUnknown(DataError):
+    """An image has values of more than 8 bits, and no range for them is given; `extremes` are its least and greatest
+    value."""
+
+    def __init__(self, extremes: Range) -> None:
+        super().__init__(deep_reason(extremes))
+        self.extremes = extremes
+
+
+def deep_reason(extremes: Range) -> str:
+    """Why an image of more than 8 bits can't be used where no range is known."""
+    low, high = extremes
+    return (
+        f"has values of more than 8 bits ({low:,.6g} to {high:,.6g}), and no training image has such, so that their "
+        "range is not known: convert it to 8 bits, or train with data.value_range"
+    )
+
+
+def decode_image(data: bytes | None, *, value_range: Range | None = None) -> Image.Image:
     """The first frame of an encoded image, whole, upright (EXIF) and in mode RGB.
 
-    Transparency is composited on white. Grey values of 16 and 32 bits are scaled by 65,535 to 8 bits
-    (PIL's own conversion clips them). Raises DataError with a short reason and nothing else; PIL's warnings are not
-    shown.
+    Transparency is composited on white. Values of more than 8 bits (16 and 32 bits, floating point) are scaled from
+    `value_range` to 0 … 255 and clipped there. Raises DataError with a short reason and nothing else, which is a
+    RangeUnknown where such values come without a range; PIL's warnings are not shown.
     """
     with warnings.catch_warnings(action="ignore"):
-        return decode_quietly(data).image
+        return decode_quietly(data, value_range=value_range).image
 
 
-def decode_quietly(data: bytes | None, *, least: int | None = None) -> Picture:
+def decode_quietly(data: bytes | None, *, least: int | None = None, value_range: Range | None = None) -> Picture:
     """`decode_image` for threads: the caller silences warnings, as `warnings` is not safe among threads.
 
     With `least` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps so many pixels:
     the inverse DCT then makes fewer pixels of each block. All of the file is read either way.
     """
+    with _opened(data) as image:
+        size, scale, clipped = image.size, 1, False
+        if least is not None and image.format in ("JPEG", "MPO"):
+            drafted = image.draft(None, (least, least))
+            scale = round(size[0] / drafted[1][2]) if drafted else 1
+        deep = deep_values(image)
+        if deep is None:
+            image.load()
+            rgb = _to_rgb(image)
+        else:
+            rgb, clipped = _from_deep(deep, value_range)
+        return _upright(rgb, size, scale, _orientation(image), clipped)
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether an encoded image has values of more than 8 bits, by its header; False for what can't be opened."""
+    with suppress(DataError), warnings.catch_warnings(action="ignore"), _opened(data) as image:
+        return has_deep_values(image)
+    return False
+
+
+@contextmanager
+def _opened(data: bytes | None) -> Iterator[Image.Image]:
+    """An image whose header was read. Raises DataError with a short reason, also for what the block runs into."""
     if data is None:
         raise DataError("is null")
     if not data:
         raise DataError("is empty (0 bytes)")
     _keep_off_stderr()
+    data = unwrapped(data)
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -83,12 +131,9 @@ def decode_quietly(data: bytes | None, *, least: int | None = None) -> Picture:
                 )
             if image.format == "EPS":  # PIL would start Ghostscript on it
                 raise DataError("is PostScript, which is a program and not a picture")
-            scale = 1
-            if least is not None and image.format in ("JPEG", "MPO"):
-                drafted = image.draft(None, (least, least))
-                scale = round(width / drafted[1][2]) if drafted else 1
-            image.load()
-            return _upright(_to_rgb(image), (width, height), scale, _orientation(image))
+            if image.format in _NAMED_ONLY:
+                raise UnidentifiedImageError
+            yield image
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -96,7 +141,8 @@ def decode_quietly(data: bytes | None, *, least: int | None = None) -> Picture:
         claim = f"{int(pixels[0]) / 1e6:,.0f} megapixels" if pixels else "too many pixels"
         raise DataError(f"claims {claim}; the limit is {MAX_PIXELS // 1_000_000} megapixels") from None
     except UnidentifiedImageError:
-        raise DataError("is not an image in a format that PIL opens, or its beginning is damaged") from None
+        unknown = "is not an image in a format that PIL opens, or its beginning is damaged"
+        raise DataError(kind_of(data) or unknown) from None
     except MemoryError:
         raise DataError("does not fit in memory") from None
     except Exception as error:  # PIL's plugins raise whatever their parsing ran into
@@ -109,7 +155,7 @@ def decode_quietly(data: bytes | None, *, least: int | None = None) -> Picture:
 def _keep_off_stderr() -> None:
     """What PIL logs (shown where no log is set up) and libtiff prints, below Python: all of it is raised as well."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    with contextlib.suppress(OSError, AttributeError):  # a PIL that was linked another way stays as it is
+    with suppress(OSError, AttributeError):  # a PIL that was linked another way stays as it is
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
@@ -121,35 +167,27 @@ def _orientation(image: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
-def _upright(image: Image.Image, size: tuple[int, int], scale: int, orientation: int) -> Picture:
+def _upright(image: Image.Image, size: tuple[int, int], scale: int, orientation: int, clipped: bool) -> Picture:
     if orientation == 1:
-        return Picture(image, size, scale)
+        return Picture(image, size, scale, clipped=clipped)
     spare = [pixels - whole / scale for pixels, whole in zip(image.size, size, strict=True)]
     if orientation in _SIDEWAYS:
         size, spare = size[::-1], spare[::-1]
     corner = spare[0] * (orientation in _FROM_RIGHT), spare[1] * (orientation in _FROM_BELOW)
-    return Picture(image.transpose(_TURNS[orientation]), size, scale, corner)
+    return Picture(image.transpose(_TURNS[orientation]), size, scale, corner, clipped)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    mode = image.mode
-    if mode == "F":
-        raise DataError("has floating-point pixels (mode F), whose range is unknown: convert it to 8 or 16 bits")
-    if mode.startswith("I"):
-        return _from_deep_grey(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.copy() if mode == "RGB" else image.convert("RGB")  # not the file, which may read itself again
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")  # not the file, which may read itself again
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65_535:
-        raise DataError(
-            f"has 32-bit grey values from {low:,} to {high:,}, whose range is unknown: convert it to 8 or 16 bits"
-        )
-    grey = ((values * 255 + 32_767) // 65_535).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _from_deep(deep: Deep, value_range: Range | None) -> tuple[Image.Image, bool]:
+    """An 8-bit image in mode RGB, and whether values were clipped."""
+    if value_range is None:
+        raise RangeUnknown(deep.extremes)
+    low, high = deep.extremes
+    return _to_rgb(Image.fromarray(deep.scaled(value_range))), low < value_range[0] or high > value_range[1]

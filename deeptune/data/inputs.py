@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,18 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.decode import decode_quietly
+from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
+from deeptune.data.depth import Range
+from deeptune.data.encoded import file_named, image_bytes, look_like_images
 from deeptune.data.source import Source
-from deeptune.data.types import bare, bare_values, is_bytes, is_text, is_uuid, reads_as_text, texts
+from deeptune.data.types import bare, bare_values, is_bytes, is_text, is_uuid, reads_as_text, text_of, texts
 from deeptune.errors import DataError
 
 DEFAULT_INPUT = {"image": "images", "text": "text"}
 _EXPECTED = {
-    "image": "encoded image bytes: binary, or a struct with a field 'bytes'",
+    "image": "one image a row: encoded bytes (binary), file names (strings), or a struct of 'bytes' and 'path'",
     "text": "strings, or bytes that are UTF-8",
 }
 AT_ONCE = 64  # rows that are decoded between two reports of progress
-FIRST_ROWS = 64  # that tell whether bytes are text
+FIRST_ROWS = 16  # that tell whether bytes are text, and whether a column names files
 MOST_THREADS = 16
 NOT_UTF8 = "is not UTF-8 text"
 HANDED = 4  # images that a thread takes at once: to hand over a small one takes a tenth of its decoding
@@ -45,18 +48,21 @@ class BadSample:
 
 
 def modality_of(kind: pa.DataType) -> str | None:
-    """`image` or `text` by an Arrow type, or None. Bytes may be text: `resolve_columns` looks at them."""
+    """`image` or `text` by an Arrow type, or None. Bytes may be text, and strings may name images: `resolve_columns`
+    looks at them."""
     if is_uuid(kind):
         return None
     kind = bare(kind)
     if pt.is_struct(kind):
-        at = kind.get_field_index("bytes")
-        return "image" if at >= 0 and is_bytes(kind.field(at).type) else None
+        fields = {one.name: one.type for one in kind}
+        if "bytes" in fields:
+            return "image" if is_bytes(fields["bytes"]) else None
+        return "image" if "path" in fields and is_text(fields["path"]) else None
     return "image" if is_bytes(kind) else "text" if is_text(kind) else None
 
 
 def resolve_columns(source: Source, modality: str | None = None, input: str | None = None) -> tuple[str, str]:
-    """(modality, input column): what is not given is inferred from the columns.
+    """(modality, input column): what is not given is inferred from the columns, and from the first values of strings.
 
     Raises DataError when it cannot be told, when the column is not there, or when its type does not fit.
     """
@@ -79,8 +85,8 @@ def resolve_columns(source: Source, modality: str | None = None, input: str | No
     source.require(input, key="data.input")
     kind = source.schema.field(input).type
     found = modality_of(kind)
-    if found == "image" and (modality == "text" or (modality is None and holds_text(source, input))):
-        found = "text" if is_bytes(bare(kind)) else found
+    if found is not None and not pt.is_struct(bare(kind)):
+        found = modality or _modality_by_values(source, input)
     if found is None or (modality is not None and found != modality):
         expected = _EXPECTED[modality] if modality else f"{_EXPECTED['image']}; or {_EXPECTED['text']}"
         raise DataError(
@@ -97,44 +103,153 @@ def _way_on(kind: pa.DataType) -> str:
     return "Set data.input to another column, or data.modality. "
 
 
+def _modality_by_values(source: Source, input: str) -> str:
+    """Of strings or bytes: images where the first are names of image files or base64, texts where they are text."""
+    first = source.head([input], FIRST_ROWS).column(0)
+    if look_like_images(text_of(bare_values(first)).to_pylist()):
+        return "image"
+    return "text" if is_text(bare(first.type)) or holds_text(source, input) else "image"
+
+
 def holds_text(source: Source, name: str) -> bool:
     """Whether a column of bytes is text by its first values, as Impala, Hive and older Spark write text."""
-    return is_bytes(bare(source.types[name])) and reads_as_text(source.head([name], FIRST_ROWS).column(0))
+    kind = source.types[name]
+    return is_bytes(bare(kind)) and not is_uuid(kind) and reads_as_text(source.head([name], FIRST_ROWS).column(0))
 
 
-def stream_input(source: Source, input: str, *, start: int = 0, rows: int = AT_ONCE) -> Iterator[tuple[int, pa.Array]]:
-    """The input column in pieces, as `Source.stream` gives it, as bytes or strings: a struct gives its `bytes`, a
-    dictionary its values."""
-    for first, values in source.stream(input, start=start, rows=rows):
-        yield first, input_values(values)
+def attach_files(source: Source, modality: str, input: str) -> None:
+    """Make the files that an input column names a part of the data, where it is a column of names.
+
+    That is every column of strings, bytes that are such strings, and a struct where a first row names a file and has no
+    bytes.
+    """
+    if modality != "image":
+        return
+    first = source.head([input], FIRST_ROWS).column(0)
+    kind, values = bare(first.type), text_of(bare_values(first)).to_pylist()
+    names = any(file_named(one, source.folder_of(0)) for one in values)
+    if is_text(kind) or (names if pt.is_struct(kind) else look_like_images(values)):
+        source.read_files_named_in(input)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some values of an input column, as bytes or strings. `unread` says, by place, why there is none of a file that a
+    row names."""
+
+    values: pa.Array
+    unread: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, places: np.ndarray) -> Piece:
+        kept = {new: self.unread[old] for new, old in enumerate(places.tolist()) if old in self.unread}
+        return Piece(self.values.take(pa.array(places)), kept)
+
+
+def stream_input(
+    source: Source, input: str, threads: ThreadPoolExecutor, *, start: int = 0, rows: int = AT_ONCE
+) -> Iterator[tuple[int, Piece]]:
+    """The input column in pieces, as `Source.stream` gives it; files that it names are read by the threads."""
+    names_files = source.named is not None
+    for first, values in source.stream(input, start=start, rows=min(rows, MOST_THREADS) if names_files else rows):
+        yield first, input_piece(source, values, first, threads)
+    if source.named is not None:
+        source.named.require_unchanged()
+
+
+def input_piece(source: Source, values: pa.Array, first: int, threads: ThreadPoolExecutor) -> Piece:
+    """Values of an input column as bytes or strings, of which the first is of the row `first`."""
+    if source.named is not None:
+        return _read(image_values(source, values), source.folder_of(first), threads)
+    return Piece(input_values(values), _unread(values) if pt.is_struct(values.type) else {})
 
 
 def input_values(values: pa.Array) -> pa.Array:
-    """A piece of an input column as bytes or strings."""
+    """A piece of an input column that names no files, as bytes or strings."""
     return bare_values(pc.struct_field(values, "bytes") if pt.is_struct(values.type) else values)
 
 
+def image_values(source: Source, values: pa.Array) -> pa.Array:
+    """A piece of a column of images as `image_bytes` takes its values."""
+    return text_of(bare_values(values)) if source.named is not None else values
+
+
+def _unread(structs: pa.Array) -> dict[int, str]:
+    """Which structs without bytes name a file, though the first rows do not."""
+    empty = np.flatnonzero(pc.is_null(pc.struct_field(structs, "bytes")).to_numpy(zero_copy_only=False)).tolist()
+    names = {place: (structs[place].as_py() or {}).get("path") for place in empty}
+    return {
+        place: f"has no bytes, and its path {name!r} is not read, as the first rows have bytes: write all alike"
+        for place, name in names.items()
+        if name
+    }
+
+
+def _read(values: pa.Array, folder: Path, threads: ThreadPoolExecutor) -> Piece:
+    def read(value: pa.Scalar) -> bytes | DataError | None:
+        try:
+            return image_bytes(value.as_py(), folder)
+        except DataError as error:
+            return error
+
+    found = each_image(read, values, threads)
+    unread = {place: one.message for place, one in enumerate(found) if isinstance(one, DataError)}
+    return Piece(pa.array([None if isinstance(one, DataError) else one for one in found], pa.large_binary()), unread)
+
+
+@dataclass
+class Checked:
+    """What was found of the rows of a source.
+
+    By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
+    8 bits for which no range was known. `clipped` are rows with values outside of the range.
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    deep: dict[int, Range] = field(default_factory=dict)
+    clipped: list[int] = field(default_factory=list)
+
+    def bad(self, rows: np.ndarray, *, deep: bool = True) -> list[BadSample]:
+        """Those of some rows that can't be used, in the order given; without `deep`, as if a range were known."""
+        if deep and self.deep:
+            reasons = {**self.reasons, **{row: deep_reason(extremes) for row, extremes in self.deep.items()}}
+        else:
+            reasons = self.reasons
+        return [BadSample(None, row, reasons[row]) for row in rows.tolist() if row in reasons]
+
+
 def check_samples(
-    source: Source, input: str, modality: str, rows: np.ndarray | None = None, progress: Progress | None = None
-) -> list[BadSample]:
-    """The samples among `rows` (all by default) that cannot be used, in the order given.
+    source: Source,
+    input: str,
+    modality: str,
+    rows: np.ndarray | None = None,
+    progress: Progress | None = None,
+    value_range: Range | None = None,
+) -> Checked:
+    """Look at the samples among `rows` (all by default).
 
     Images are decoded, JPEG at an eighth of its size; a text must not be null or blank.
     `progress(done, total)` counts the rows of the source.
     """
     wanted = np.ones(source.num_rows, bool) if rows is None else np.isin(np.arange(source.num_rows), rows)
-    reasons: dict[int, str] = {}
+    checked = Checked()
     with fitting(source, input), decoding_threads() as threads:
-        for first, values in stream_input(source, input):
-            picked = np.flatnonzero(wanted[first : first + len(values)])
-            some = values.take(pa.array(picked))
-            found = image_reasons(some, threads) if modality == "image" else text_reasons(some)
-            reasons.update((first + at, reason) for at, reason in zip(picked.tolist(), found, strict=True) if reason)
+        for first, piece in stream_input(source, input, threads):
+            picked = np.flatnonzero(wanted[first : first + len(piece)])
+            some = piece.take(picked)
+            found = image_findings(some, threads, value_range) if modality == "image" else text_reasons(some.values)
+            for at, one in zip(picked.tolist(), found, strict=True):
+                if isinstance(one, str):
+                    checked.reasons[first + at] = one
+                elif isinstance(one, tuple):
+                    checked.deep[first + at] = one
+                elif one is True:
+                    checked.clipped.append(first + at)
             if progress:
-                progress(first + len(values), source.num_rows)
-    return [
-        BadSample(None, row, reasons[row]) for row in (reasons if rows is None else rows.tolist()) if row in reasons
-    ]
+                progress(first + len(piece), source.num_rows)
+    return checked
 
 
 @contextmanager
@@ -162,17 +277,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def image_reasons(values: pa.Array, threads: ThreadPoolExecutor) -> list[str | None]:
-    """Why each of some encoded images can't be used, or None; JPEG is decoded at an eighth of its size."""
+def image_findings(
+    piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
+) -> list[str | Range | bool]:
+    """Of each of some encoded images why it can't be used, or its least and greatest value where these need a range
+    that is not known, or whether values were clipped. JPEG is decoded at an eighth of its size."""
 
-    def reason(value: pa.Scalar) -> str | None:
+    def finding(value: pa.Scalar) -> str | Range | bool:
         try:
-            decode_quietly(value.as_py(), least=1)
+            return decode_quietly(value.as_py(), least=1, value_range=value_range).clipped
+        except RangeUnknown as error:
+            return error.extremes
         except DataError as error:
             return error.message
-        return None
 
-    return each_image(reason, values, threads)
+    return [piece.unread.get(at, one) for at, one in enumerate(each_image(finding, piece.values, threads))]
 
 
 def each_image(do: Callable[[pa.Scalar], T], values: pa.Array, threads: ThreadPoolExecutor) -> list[T]:

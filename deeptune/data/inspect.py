@@ -8,29 +8,38 @@ a viewer that asks it is neither held up nor ended by whatever a file does, and 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from deeptune.data.decode import decode_image
-from deeptune.data.inputs import modality_of, resolve_columns
+from deeptune.data.depth import Range
+from deeptune.data.encoded import look_like_images
+from deeptune.data.inputs import (
+    AT_ONCE,
+    NOT_UTF8,
+    attach_files,
+    holds_text,
+    image_values,
+    input_values,
+    modality_of,
+    resolve_columns,
+)
 from deeptune.data.labels import ClassLabels, plain
+from deeptune.data.picture import range_of_values, small_image
 from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
+from deeptune.data.types import bare, is_bytes, is_text, shown, text_of, texts
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
@@ -39,6 +48,8 @@ FIRST_ROWS = 500  # that guesses are made from
 TEXT_ROWS = 5_000  # that the lengths of texts are taken from
 LONGEST_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
+TEXTS_AT_ONCE = 500
+RANGE_ROWS = 16  # whose range of values a preview uses
 BINS = 24  # of the histogram of numbers
 
 _LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
@@ -102,20 +113,20 @@ class Sample:
 def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     """Open the files and guess what is what. Raises DataError as `Source.open` does."""
     source = Source.open(paths, key=key)
-    footers = [pq.read_metadata(file) for file in source.files]
-    columns = [Column(f.name, str(f.type), modality_of(f.type)) for f in source.schema]
-    first = _first_rows(source)
-    guesses = _guess_input(source, first)
+    modalities = {name: _modality(source, name) for name in source.column_names}
+    first = _first_rows(source, modalities)
+    modalities |= {name: "image" for name, values in first.items() if look_like_images(text_of(values).to_pylist())}
+    columns = [Column(field.name, str(field.type), modalities[field.name]) for field in source.schema]
+    guesses = _guess_input(source, first, modalities)
     label = _guess_label(source, first, guesses.get("data.input"))
     if label is not None:
         guesses |= {"data.label": label} if label != "labels" else {}
-        kind = source.schema.field(label).type
-        guesses |= {"task": "regression"} if pt.is_floating(kind) or pt.is_decimal(kind) else {}
+        guesses |= {"task": "regression"} if pt.is_floating(first[label].type) else {}
     return Overview(
         files=[str(file) for file in source.files],
         bytes=sum(file.stat().st_size for file in source.files),
         rows=source.num_rows,
-        row_groups=sum(footer.num_row_groups for footer in footers),
+        row_groups=source.row_groups,
         columns=columns,
         guesses=guesses,
         groups=_guess_groups(first, label),
@@ -144,103 +155,122 @@ def survey(spec: RunSpec) -> Survey:
     return Survey(**known, histogram=histogram)  # type: ignore[arg-type]
 
 
-def preview(paths: str | list[str], input: str, label: str | None, *, start: int, count: int) -> list[Sample]:
-    """`count` rows from row `start` on, fewer at the end. Raises DataError as `Source.open` does."""
-    source = Source.open(paths)
+def preview(
+    paths: str | list[str],
+    input: str,
+    label: str | None,
+    *,
+    start: int,
+    count: int,
+    modality: str | None = None,
+    root: str | None = None,
+    value_range: list[float] | str = "auto",
+) -> list[Sample]:
+    """`count` rows from row `start` on, fewer at the end; the other arguments are those of the spec's `data`.
+
+    Images of more than 8 bits are shown by `value_range`, or by the range of the first rows. Raises DataError as
+    `Source.open` does.
+    """
+    source = Source.open(paths, root=root)
     names = list(dict.fromkeys(name for name in (input, label) if name in source.column_names))
+    kind, known = None, None
+    with suppress(DataError):  # the survey tells what is wrong with the column
+        kind, _ = resolve_columns(source, modality, input)
+    if kind == "image":
+        attach_files(source, kind, input)
+        known = _range(source, input, value_range)
     samples: list[Sample] = []
-    for row, values in zip(range(start, source.num_rows), _rows(source, names, start), strict=False):
+    for first, batch in source.stream_table(names, start=start, rows=AT_ONCE) if names else ():
+        labels = batch.column(label) if label in names else pa.nulls(len(batch))
+        values = batch.column(input) if input in names else pa.nulls(len(batch))
+        if kind is not None:
+            values = input_values(values) if kind == "text" else image_values(source, values)
+        for at in range(min(len(batch), count - len(samples))):
+            row, shown_label = first + at, _text(labels[at]) or ""
+            if kind == "image":
+                samples.append(_image(row, shown_label, values[at].as_py(), source.folder_of(row), known))
+            else:
+                samples.append(_sample(row, shown_label, values[at], kind))
         if len(samples) == count:
             break
-        shown = "" if label not in values or values[label] is None else str(values[label])[:LONGEST_TEXT]
-        samples.append(_sample(row, shown, values.get(input)))
     return samples
 
 
-def _sample(row: int, label: str, value: Any) -> Sample:
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    if value is None:
-        return Sample(row, label, reason="is null")
-    if not isinstance(value, bytes):
-        return Sample(row, label, text=str(value)[:LONGEST_TEXT])
+def _range(source: Source, input: str, value_range: list[float] | str) -> Range | None:
+    if isinstance(value_range, list):
+        return value_range[0], value_range[1]
+    if value_range != "auto":
+        return None
+    values = image_values(source, source.head([input], RANGE_ROWS).column(0))
+    return range_of_values(values.to_pylist(), source.folder_of(0))
+
+
+def _image(row: int, label: str, value: Any, folder: Path, value_range: Range | None) -> Sample:
     try:
-        return Sample(row, label, image=_small(value))
+        return Sample(row, label, image=small_image(value, folder, value_range, PREVIEW_PIXELS))
     except DataError as error:
         return Sample(row, label, reason=error.message)
 
 
-def _small(encoded: bytes) -> bytes:
-    """An image that is decoded as a run does it, no larger than a preview. Raises DataError as `decode_image` does."""
-    image = decode_image(encoded)
-    if max(image.size) <= PREVIEW_PIXELS:
-        return encoded
-    image.thumbnail((PREVIEW_PIXELS, PREVIEW_PIXELS))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
+def _text(value: pa.Scalar) -> str | None:
+    return shown(value)[:LONGEST_TEXT] if value.is_valid else None
 
 
-def _batches(file: Path, names: list[str], *, start: int = 0, rows: int = 64) -> Iterator[pa.RecordBatch]:
-    """The columns of a file from row `start` on, in small batches, without the row groups before it."""
-    with pq.ParquetFile(file) as parquet:
-        for group in range(parquet.num_row_groups):
-            here = parquet.metadata.row_group(group).num_rows
-            if start >= here:
-                start -= here
-                continue
-            for batch in parquet.iter_batches(batch_size=rows, row_groups=[group], columns=names, use_threads=False):
-                if start >= len(batch):
-                    start -= len(batch)
-                    continue
-                yield batch.slice(start)
-                start = 0
+def _sample(row: int, label: str, value: pa.Scalar, modality: str | None) -> Sample:
+    if not value.is_valid:
+        return Sample(row, label, reason="is null")
+    text = texts(pa.array([value.as_py()]))[0].as_py() if modality == "text" else _text(value)
+    return Sample(row, label, reason=NOT_UTF8) if text is None else Sample(row, label, text=text[:LONGEST_TEXT])
 
 
-def _rows(source: Source, names: list[str], start: int) -> Iterator[dict[str, Any]]:
-    """The values of some columns, from row `start` on through all files. Raises DataError for what can't be read."""
-    if start >= source.num_rows or not names:
-        return
-    first, inner = source.locate(start)
-    at = source.files.index(first)
-    for file in source.files[at:]:
-        try:
-            for batch in _batches(file, names, start=inner):
-                for row in range(len(batch)):
-                    yield {name: batch.column(name)[row].as_py() for name in names}
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            raise DataError(
-                f"{source.key}: {file} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
-                hint="The file is damaged or was cut off: write it again.",
-            ) from error
-        inner = 0
-
-
-def _first_rows(source: Source) -> dict[str, pa.Array]:
-    """The first values of each column that could be a label, a group or a text; of those that can be read."""
-    found = {}
-    for column in source.schema:
-        kind = column.type.value_type if pt.is_dictionary(column.type) else column.type
-        if pt.is_nested(kind) or modality_of(kind) == "image" or source.column_names.count(column.name) > 1:
-            continue
-        with suppress(OSError, ValueError, KeyError, pa.ArrowException, StopIteration):
-            batch = next(_batches(source.files[0], [column.name], rows=FIRST_ROWS))
-            found[column.name] = plain(pa.chunked_array([batch.column(column.name)])).combine_chunks()
+def _modality(source: Source, name: str) -> str | None:
+    """What a column may be the input of. Of bytes the first values tell, if they can be read."""
+    if source.column_names.count(name) > 1:
+        return None
+    found = modality_of(source.types[name])
+    with suppress(DataError):
+        return "text" if found == "image" and holds_text(source, name) else found
     return found
 
 
-def _guess_input(source: Source, first: dict[str, pa.Array]) -> dict[str, str]:
+def _first_rows(source: Source, modalities: Mapping[str, str | None]) -> dict[str, pa.Array]:
+    """The first values of each column that could be a label, a group or a text; of those that can be read."""
+    names = [
+        name
+        for name, modality in modalities.items()
+        if modality != "image" and not pt.is_nested(bare(source.types[name])) and source.column_names.count(name) == 1
+    ]
+    found = {}
+    for name, values in _readable(source, names).items():
+        with suppress(pa.ArrowException):
+            found[name] = plain(values).combine_chunks()
+    return found
+
+
+def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:
+    """The first values of columns, together, or one by one where one of them is damaged."""
+    with suppress(DataError):
+        table = source.head(names, FIRST_ROWS)
+        return dict(zip(names, table.columns, strict=True))
+    if len(names) < 2:
+        return {}
+    half = len(names) // 2
+    return _readable(source, names[:half]) | _readable(source, names[half:])
+
+
+def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping[str, str | None]) -> dict[str, str]:
     """The input where the run's own rule finds none, or two: the only images, or the longest texts."""
     with suppress(DataError):
         resolve_columns(source)
         return {}
     if "images" in source.column_names and "text" in source.column_names:
         return {"data.modality": "image"}
-    images = [column.name for column in source.schema if modality_of(column.type) == "image"]
+    images = [name for name, modality in modalities.items() if modality == "image"]
     if images:
         return {"data.input": images[0]}
-    texts = {name: pc.mean(pc.utf8_length(values)).as_py() or 0 for name, values in first.items() if _is_text(values)}
-    return {"data.input": max(texts, key=lambda name: texts[name])} if texts else {}
+    strings = {name: values for name, values in first.items() if is_text(values.type)}
+    lengths = {name: pc.mean(pc.utf8_length(values)).as_py() or 0 for name, values in strings.items()}
+    return {"data.input": max(lengths, key=lambda name: lengths[name])} if lengths else {}
 
 
 def _guess_label(source: Source, first: dict[str, pa.Array], input: str | None) -> str | None:
@@ -253,7 +283,8 @@ def _guess_label(source: Source, first: dict[str, pa.Array], input: str | None) 
     distinct = {
         name: count
         for name, values in others.items()
-        if not pt.is_floating(values.type) and 2 <= (count := len(values.unique())) <= max(2, len(values) // 2)
+        if not (pt.is_floating(values.type) or is_bytes(values.type))
+        and 2 <= (count := len(values.unique())) <= max(2, len(values) // 2)
     }
     return min(distinct, key=lambda name: distinct[name]) if distinct else None
 
@@ -271,13 +302,13 @@ def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:
     return sorted(names, key=lambda name: next(i for i, word in enumerate(_GROUP_WORDS) if word in name.lower()))
 
 
-def _is_text(values: pa.Array) -> bool:
-    return pt.is_string(values.type) or pt.is_large_string(values.type)
-
-
 def _text_lengths(source: Source, input: str) -> tuple[int, int, int] | None:
-    texts = (row[input] for row in islice(_rows(source, [input], 0), TEXT_ROWS))
-    lengths = [len(text) for text in texts if text is not None]
+    lengths: list[int] = []
+    for _, values in source.stream(input, rows=TEXTS_AT_ONCE):
+        lengths += pc.utf8_length(texts(input_values(values))).drop_null().to_pylist()
+        if len(lengths) >= TEXT_ROWS:
+            break
+    lengths = lengths[:TEXT_ROWS]
     if not lengths:
         return None
     return int(np.median(lengths)), int(np.percentile(lengths, 95)), max(lengths)

@@ -55,10 +55,10 @@ def _made_of_others(kind: pa.DataType) -> bool:
     return pt.is_nested(kind) or pt.is_dictionary(kind) or isinstance(kind, pa.BaseExtensionType)
 
 
-def _refusal(batch: pa.RecordBatch) -> str | None:
+def _refusal(table: pa.Table) -> str | None:
     """Why Arrow does not write some columns to Parquet."""
     try:
-        pq.write_table(pa.Table.from_batches([batch]), io.BytesIO())
+        pq.write_table(table, io.BytesIO())
     except (ValueError, NotImplementedError, pa.ArrowException) as error:
         return first_line(error)
     return None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.types import bare_values, is_bytes, text_of
+from deeptune.data.types import bare_values, is_bytes, is_uuid, text_of
 from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool
@@ -26,7 +26,9 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     Dictionary encoding and extension types are undone, and bytes that are UTF-8 are text. Decimals without decimal
     places are integers; others, small floats and integers beyond 64 bits with a sign become double, exact to 53 bits.
     """
-    column = text_of(bare_values(column))
+    named = is_uuid(column.type)
+    column = bare_values(column)
+    column = column if named else text_of(column)
     kind = column.type
     if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
         return _integers(column)

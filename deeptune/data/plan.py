@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deeptune.data.inputs import BadSample, Progress, check_samples, resolve_columns
+from deeptune.data.depth import Range, range_of, range_text
+from deeptune.data.inputs import BadSample, Checked, Progress, attach_files, check_samples, resolve_columns
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
 from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabelling
@@ -30,6 +33,7 @@ __all__ = [
     "draft_plan",
     "open_sources",
     "plan_data",
+    "planned",
     "read_targets",
     "resolve_columns",
     "sources_fingerprint",
@@ -54,6 +58,7 @@ class DataPlan:
     """What a run learns from. A split may be empty, but train never is.
 
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
+    `value_range` is that of images of more than 8 bits, None where no training row has such.
     """
 
     task: str
@@ -66,6 +71,8 @@ class DataPlan:
     bad_samples: list[BadSample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     blank: frozenset[tuple[str, int]] = frozenset()
+    value_range: Range | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def outputs(self) -> int:
@@ -169,7 +176,7 @@ def open_sources(spec: RunSpec) -> dict[str, Source]:
     owner: dict[str, str] = {}
     sources = {}
     for key, path in named.items():
-        source = Source.open(path, key=f"data.{key}")
+        source = Source.open(path, key=f"data.{key}", root=data.root)
         if source.num_rows == 0:
             raise DataError(f"{source.key}: {source.describe()} has no rows", hint="There is nothing to learn from.")
         for file in source.files:
@@ -177,6 +184,10 @@ def open_sources(spec: RunSpec) -> dict[str, Source]:
             if other != key:
                 raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
         sources["train" if key == "path" else key] = source
+    with suppress(DataError):  # what is wrong with the columns `draft_plan` says
+        modality, input = resolve_columns(sources["train"], data.modality, data.input)
+        for source in sources.values():
+            attach_files(source, modality, input)
     return sources
 
 
@@ -197,8 +208,58 @@ def plan_data(
     samples. Raises DataError with what is wrong, where, and what to do.
     """
     draft = draft_plan(spec, sources=sources)
-    steps = dict(draft.sources(progress))
-    return draft.finish(lambda source, rows: check_samples(source, draft.input, draft.modality, rows, steps[source]))
+
+    def look(value_range: Range | None) -> dict[Source, Checked]:
+        return {
+            source: check_samples(source, draft.input, draft.modality, None, step, value_range)
+            for source, step in draft.sources(progress)
+        }
+
+    return planned(draft, look)[0]
+
+
+S = TypeVar("S", bound=Checked)
+
+
+def planned(
+    draft: PlanDraft, look: Callable[[Range | None], Mapping[Source, S]]
+) -> tuple[DataPlan, Mapping[Source, S]]:
+    """The plan, with what was found of the samples of each source.
+
+    `look(value_range)` checks or makes them all. It is called again when the first look finds images of more than
+    8 bits and `data.value_range` is "auto": the range is then that of the training rows.
+    """
+    given = draft.spec.data.value_range
+    value_range = (given[0], given[1]) if isinstance(given, list) else None
+    found = look(value_range)
+    if given == "auto" and any(one.deep for one in found.values()):
+        value_range = _training_range(draft, found)
+        found = found if value_range is None else look(value_range)
+    plan = draft.finish(lambda source, rows: found[source].bad(rows))
+    if value_range is not None:
+        plan = replace(plan, value_range=value_range, notes=_range_notes(plan, found, value_range, given == "auto"))
+    return plan, found
+
+
+def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range | None:
+    sources = {part.split or "train": part.source for part in draft.parts.values()}
+    again = draft_plan(draft.spec, sources=sources)
+    train = again.finish(lambda source, rows: found[source].bad(rows, deep=False)).splits["train"]
+    deep = found[train.source].deep
+    return range_of(deep[row] for row in train.rows.tolist() if row in deep)
+
+
+def _range_notes(plan: DataPlan, found: Mapping[Source, Checked], value_range: Range, auto: bool) -> list[str]:
+    """What there is to say of images of more than 8 bits; nothing where a range was given and there are none."""
+    rows = {split: int(np.isin(data.rows, found[data.source].clipped).sum()) for split, data in plan.splits.items()}
+    where = "found on the training rows" if auto else "data.value_range"
+    notes = [f"images of more than 8 bits: values {range_text(value_range)} become grey levels 0 to 255 ({where})"]
+    if any(rows.values()):
+        counts = ", ".join(
+            f"{count:,} of {len(plan.splits[split]):,} in {split}" for split, count in rows.items() if count
+        )
+        notes.append(f"rows with values outside of {range_text(value_range)}, which are clipped: {counts}")
+    return notes
 
 
 def draft_plan(spec: RunSpec, *, sources: Mapping[str, Source] | None = None) -> PlanDraft:

@@ -27,21 +27,23 @@ import pyarrow.compute as pc
 
 from deeptune import __version__
 from deeptune.data.columns import TooLarge, room
-from deeptune.data.decode import Picture, decode_quietly
+from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
+from deeptune.data.depth import Range
 from deeptune.data.duplicates import content_hashes
 from deeptune.data.entries import Cache, CacheRefused, cache_limit, key_of, size_text
 from deeptune.data.images import LEAST, resize_crop
 from deeptune.data.inputs import (
     AT_ONCE,
     NOT_UTF8,
-    BadSample,
+    Checked,
+    Piece,
     Progress,
     cores,
     decoding_threads,
     each_image,
     fitting,
-    image_reasons,
-    input_values,
+    image_findings,
+    input_piece,
     stream_input,
     text_reasons,
 )
@@ -60,22 +62,24 @@ TEXTS_AT_ONCE = 2048
 LETTERS_AT_ONCE = 4_000_000
 RATE = 2000  # images a second that a GPU is thought to take
 MOST_WORKERS = 8
-_BAD, _BLANK, _CUT, _NOT_UTF8 = 1, 2, 4, 8  # flags of a row
+LEAST_AND_GREATEST = "least and greatest values"  # what is kept of images of more than 8 bits before a range is known
+_Made = str | Range | tuple[bytes, bool]  # the reason why not, the extremes, or what is kept and whether it was clipped
+_BAD, _BLANK, _CUT, _NOT_UTF8, _DEEP, _CLIPPED = 1, 2, 4, 8, 16, 32  # flags of a row
 
 
-class Samples(ABC):
-    """All rows of an input column. `reasons` says, by row, why some can't be used."""
+class Samples(Checked, ABC):
+    """All rows of an input column."""
 
     decodes = False  # whether there is work left for each reading
     at_once = AT_ONCE  # rows that are made between two reports of progress
 
     def __init__(self, source: Source, input: str) -> None:
+        super().__init__()
         self.source, self.input = source, input
         self.store: Store
-        self.reasons: dict[int, str] = {}
 
     @abstractmethod
-    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+    def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
         """What is kept of some values of the column: bytes end to end, the length of each, its flags."""
 
     @abstractmethod
@@ -90,18 +94,16 @@ class Samples(ABC):
     @abstractmethod
     def expected_bytes(self) -> int: ...
 
-    def bad(self, rows: np.ndarray) -> list[BadSample]:
-        """Those of some rows that can't be used, in the order given."""
-        return [BadSample(None, row, self.reasons[row]) for row in rows.tolist() if row in self.reasons]
-
     def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
         """What is kept of a row (uint8). What was damaged since is made again."""
         try:
             return self.store.read(row, into)
         except Damaged:
-            value = input_values(self.source.take(self.input, np.array([row])).combine_chunks())
+            self.source.require_unchanged()
+            values = self.source.take(self.input, np.array([row])).combine_chunks()
             with decoding_threads() as threads:
-                found = np.frombuffer(self.make(value, threads)[0], np.uint8)
+                piece = input_piece(self.source, values, row, threads)
+                found = np.frombuffer(self.make(piece, threads)[0], np.uint8)
             if into is None:
                 return found.copy()
             into.reshape(-1)[:] = found
@@ -115,27 +117,32 @@ class Samples(ABC):
 
 
 class Images(Samples):
-    """Encoded images."""
+    """Encoded images. Values of more than 8 bits are scaled from `value_range`; without one, such a row holds its least
+    and greatest value (float64)."""
 
     decodes = True
 
-    def __init__(self, source: Source, input: str, preprocessing: ImagePreprocessing) -> None:
+    def __init__(
+        self, source: Source, input: str, preprocessing: ImagePreprocessing, value_range: Range | None = None
+    ) -> None:
         super().__init__(source, input)
-        self.preprocessing = preprocessing
+        self.preprocessing, self.value_range = preprocessing, value_range
         self.least = LEAST * preprocessing.resize  # pixels that the shorter side of a JPEG keeps where it has more
 
-    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
-        found = [
-            value.as_py() if reason is None else reason
-            for value, reason in zip(values, image_reasons(values, threads), strict=True)
-        ]
-        return _joined(found)
+    def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        findings = image_findings(piece, threads, self.value_range)
+        return _joined(
+            [
+                (value.as_py(), finding) if isinstance(finding, bool) else finding
+                for value, finding in zip(piece.values, findings, strict=True)
+            ]
+        )
 
     def ingredients(self) -> dict[str, Any]:
-        return {"samples": "encoded", "versions": _versions("pillow")}
+        return {"samples": "encoded", "value_range": self.value_range, "versions": _versions("pillow")}
 
     def about(self) -> str:
-        return "encoded images"
+        return LEAST_AND_GREATEST if self.deep else "encoded images"
 
     @property
     def expected_bytes(self) -> int:
@@ -143,14 +150,19 @@ class Images(Samples):
 
     def picture(self, row: int, least: int) -> Picture:
         """The image, decoded as `least` says. Raises DataError with where it is and why it can't be used."""
-        if row in self.reasons:
-            raise self.unusable(row)
+        self.require_usable(row)
         try:
             with warnings.catch_warnings(action="ignore"):
-                return decode_quietly(self.read(row).tobytes(), least=least)
+                return decode_quietly(self.read(row).tobytes(), least=least, value_range=self.value_range)
         except DataError as error:
             self.reasons[row] = error.message
             raise self.unusable(row) from None
+
+    def require_usable(self, row: int) -> None:
+        if row in self.deep:
+            self.reasons[row] = self.bad(np.array([row]))[0].reason
+        if row in self.reasons:
+            raise self.unusable(row)
 
     def pixels(self, row: int, into: np.ndarray) -> None:
         """What the backbone takes, uint8 (3, S, S). Raises as `picture` does."""
@@ -162,30 +174,42 @@ class Pixels(Images):
 
     decodes = False
 
-    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
-        def pixels(value: pa.Scalar) -> bytes | str:
+    def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        def pixels(value: pa.Scalar) -> _Made:
             try:
-                return _prepared(decode_quietly(value.as_py(), least=self.least), self.preprocessing).tobytes()
+                picture = decode_quietly(value.as_py(), least=self.least, value_range=self.value_range)
+                return _prepared(picture, self.preprocessing).tobytes(), picture.clipped
+            except RangeUnknown as error:
+                return error.extremes
             except DataError as error:
                 return error.message
 
-        return _joined(each_image(pixels, values, threads))
+        made = each_image(pixels, piece.values, threads)
+        return _joined([piece.unread.get(place, one) for place, one in enumerate(made)])
 
     def ingredients(self) -> dict[str, Any]:
         p = self.preprocessing
-        what = {"size": p.image_size, "resize": p.resize, "interpolation": p.interpolation, "least": self.least}
-        return {"samples": "pixels", **what, "crop": p.crop_mode, "fill": p.fill, "versions": _versions("pillow")}
+        return {
+            "samples": "pixels",
+            "size": p.image_size,
+            "resize": p.resize,
+            "interpolation": p.interpolation,
+            "least": self.least,
+            "crop": p.crop_mode,
+            "fill": p.fill,
+            "value_range": self.value_range,
+            "versions": _versions("pillow"),
+        }
 
     def about(self) -> str:
-        return f"decoded images, {self.preprocessing.image_size} px"
+        return LEAST_AND_GREATEST if self.deep else f"decoded images, {self.preprocessing.image_size} px"
 
     @property
     def expected_bytes(self) -> int:
         return self.source.num_rows * 3 * self.preprocessing.image_size**2
 
     def pixels(self, row: int, into: np.ndarray) -> None:
-        if row in self.reasons:
-            raise self.unusable(row)
+        self.require_usable(row)
         self.read(row, into)
 
 
@@ -199,9 +223,9 @@ class Texts(Samples):
         self.preprocessing = preprocessing
         self.empty = tokenise([[""]], preprocessing.tokenizer, preprocessing.max_length).ids  # int32
 
-    def make(self, values: pa.Array, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
-        reasons = text_reasons(values)
-        tokens = tokenise(_lists(texts(values)), self.preprocessing.tokenizer, self.preprocessing.max_length)
+    def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        reasons = text_reasons(piece.values)
+        tokens = tokenise(_lists(texts(piece.values)), self.preprocessing.tokenizer, self.preprocessing.max_length)
         marks = {"is null": _BAD, "is blank": _BLANK, NOT_UTF8: _BAD | _NOT_UTF8, None: 0}
         flags = np.array([marks[reason] for reason in reasons], np.uint32) | np.where(tokens.cut, _CUT, 0)
         return tokens.ids.tobytes(), tokens.lengths * 4, flags.astype(np.uint32)
@@ -246,25 +270,26 @@ def open_samples(
     *,
     cache: Cache | None = None,
     augmented: bool = False,
+    value_range: Range | None = None,
     progress: Progress | None = None,
 ) -> Images | Texts:
     """Decode or tokenise an input column, or find what an earlier run kept of it.
 
     With a `cache` what is made is kept there: token ids, and pixels where these take at most half of the cache's
-    limit; larger images as they are encoded. `augmented` asks for the images in full. What the disk does not take is
-    kept in memory if it fits. `progress(done, total)` counts rows. Raises DataError where neither has room.
+    limit; larger images as they are encoded. `augmented` asks for the images in full. Images of more than 8 bits need
+    a `value_range`: without it they are listed in `deep`. What the disk does not take is kept in memory if it fits.
+    `progress(done, total)` counts rows. Raises DataError where neither has room.
     """
-    samples: Images | Texts
     if hasattr(preprocessing, "tokenizer"):
-        samples = Texts(source, input, preprocessing)  # type: ignore[arg-type]
-        return _filled(samples, cache, progress)
-    pixels = Pixels(source, input, preprocessing)  # type: ignore[arg-type]
+        return _filled(Texts(source, input, preprocessing), cache, progress)  # type: ignore[arg-type]
+    pixels = Pixels(source, input, preprocessing, value_range)  # type: ignore[arg-type]
     if cache is not None and not augmented:
         with suppress(CacheRefused):
             if pixels.expected_bytes <= PIXELS_SHARE * cache_limit():
                 return _stored(pixels, cache, progress)
-    samples = Images(source, input, preprocessing)  # type: ignore[arg-type]
-    return _filled(samples, cache if source.claimed_bytes > SMALL else None, progress)
+    samples = Images(source, input, preprocessing, value_range)  # type: ignore[arg-type]
+    large = source.claimed_bytes > SMALL or source.named is not None
+    return _filled(samples, cache if large else None, progress)
 
 
 def decoding_workers(samples: Images | Texts) -> int:
@@ -338,8 +363,8 @@ def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
     samples.store = store
     try:
         with fitting(source, input), decoding_threads() as threads:
-            for _, values in stream_input(source, input, start=store.count, rows=samples.at_once):
-                store.add(*samples.make(values, threads), content_hashes(values, threads))
+            for _, piece in stream_input(source, input, threads, start=store.count, rows=samples.at_once):
+                store.add(*samples.make(piece, threads), content_hashes(piece.values, threads))
                 if progress:
                     progress(store.count, store.rows)
     except BaseException:
@@ -350,6 +375,10 @@ def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
     store.settle()
     for row in np.flatnonzero(store.flags & (_BAD | _BLANK)).tolist():
         samples.reasons[row] = _reason(samples, row)
+    for row in np.flatnonzero(store.flags & _DEEP).tolist():
+        low, high = samples.read(row).view(np.float64).tolist()
+        samples.deep[row] = low, high
+    samples.clipped = np.flatnonzero(store.flags & _CLIPPED).tolist()
 
 
 def _reason(samples: Samples, row: int) -> str:
@@ -368,11 +397,19 @@ def _lists(values: pa.Array) -> Iterator[list[str]]:
         yield [text or "" for text in values.slice(start, end - start).to_pylist()]
 
 
-def _joined(found: Sequence[bytes | str]) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """What is kept of images: their bytes, or in a flagged row the reason why there are none."""
-    parts = [one.encode() if isinstance(one, str) else one for one in found]
-    flags = np.array([_BAD if isinstance(one, str) else 0 for one in found], np.uint32)
-    return b"".join(parts), np.array([len(part) for part in parts], np.int64), flags
+def _joined(made: Sequence[_Made]) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """What is kept of images: their bytes, or in a flagged row the reason why there are none, or the extremes."""
+    parts, flags = [], []
+    for one in made:
+        if isinstance(one, str):
+            part, flag = one.encode(), _BAD
+        elif isinstance(one[0], float):
+            part, flag = np.array(one, np.float64).tobytes(), _DEEP
+        else:
+            part, flag = one[0], _CLIPPED if one[1] else 0
+        parts.append(part)
+        flags.append(flag)
+    return b"".join(parts), np.array([len(part) for part in parts], np.int64), np.array(flags, np.uint32)
 
 
 def _prepared(picture: Picture, preprocessing: ImagePreprocessing) -> np.ndarray:

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.data.columns import TooLarge, read_column, stream_columns
+from deeptune.data.files import NamedFiles
 from deeptune.data.footer import first_line, identity_of, read_footer
 from deeptune.data.shards import agree
 from deeptune.data.types import as_type
-from deeptune.environment import require_utf8
+from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 
 SAMPLE_PREFIX = "sample:"
@@ -43,9 +44,11 @@ class Source:
     `schema` has the types that the files declare, `types` those that columns are read in (`data/shards.py`).
     """
 
-    def __init__(self, files: tuple[Path, ...], *, key: str = "data.path") -> None:
+    def __init__(self, files: tuple[Path, ...], *, key: str = "data.path", root: Path | None = None) -> None:
         self.files = files
         self.key = key
+        self.root = root
+        self.named: NamedFiles | None = None
         self._footers = [read_footer(file, key) for file in files]
         self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
         self.claimed_bytes = sum(footer.claimed_bytes for footer in self._footers)
@@ -60,13 +63,16 @@ class Source:
         self._fingerprint: str | None = None
 
     @classmethod
-    def open(cls, paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> Source:
+    def open(
+        cls, paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
+    ) -> Source:
         """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
 
-        `key` is how error messages name the setting. Raises DataError for what is missing, unreadable,
-        not Parquet, cut off, or has other columns than the first file.
+        `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
+        that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
+        other columns than the first file.
         """
-        return cls(tuple(find_files(paths, key=key)), key=key)
+        return cls(tuple(find_files(paths, key=key)), key=key, root=_root(root))
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of all rows. Raises DataError for a name that is not there, and for a file that is damaged, or
@@ -118,12 +124,14 @@ class Source:
             if row != end:
                 raise self._miscounted(what, row)
 
-    def head(self, names: Sequence[str], rows: int) -> pa.RecordBatch:
-        """The first values of some columns: at most `rows`, and fewer where they are large."""
-        first = next((batch for _, batch in self.stream_table(names, rows=rows)), None)
-        if first is not None:
-            return first
-        return pa.RecordBatch.from_arrays([pa.nulls(0, self.types[name]) for name in names], names=list(names))
+    def head(self, names: Sequence[str], rows: int) -> pa.Table:
+        """The first `rows` rows of some columns."""
+        parts: list[pa.RecordBatch] = []
+        for start, batch in self.stream_table(names, rows=rows):
+            parts.append(batch.slice(0, rows - start))
+            if start + len(batch) >= rows:
+                break
+        return pa.Table.from_batches(parts, pa.schema([self.field(name) for name in names]))
 
     def field(self, name: str) -> pa.Field:
         """A column as it is read: with what is known of its meaning, but not of its place in a file."""
@@ -180,9 +188,20 @@ class Source:
         return name in self._columns or self.claimed_bytes <= SMALL
 
     def require_unchanged(self) -> None:
-        """Raise DataError when a file is no longer the one that was opened."""
+        """Raise DataError when a file is no longer the one that was opened, or that was read as an image."""
         for file in self.files:
             self._require_unchanged(file)
+        if self.named is not None:
+            self.named.require_unchanged()
+
+    def read_files_named_in(self, column: str) -> None:
+        """Take the files that a column names as part of the data, and so of the fingerprint."""
+        if self.named is None:
+            self.named, self._fingerprint = NamedFiles(self, column), None
+
+    def folder_of(self, row: int) -> Path:
+        """Where the names of files start that a row holds."""
+        return self.root or self.locate(row)[0].parent
 
     def locate(self, row: int) -> tuple[Path, int]:
         """The file that holds a row, and the row's number in that file."""
@@ -231,12 +250,17 @@ class Source:
         return any(_class_label(footer.schema, name) is not None for footer in self._footers)
 
     def fingerprint(self) -> str:
-        """`sha256:` of the files' contents, in order; read once. Raises DataError as `column` does."""
+        """`sha256:` of the files' contents, in order, with those of the files that they name; read once.
+
+        Raises DataError as `column` does.
+        """
         if self._fingerprint is None:
             digests = []
             for file in self.files:
                 with self._reading(file, "the content"):
                     digests.append(_digest(file))
+            if self.named is not None:
+                digests.append(self.named.fingerprint())
             whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
             self._fingerprint = f"sha256:{whole}"
         return self._fingerprint
@@ -287,6 +311,15 @@ def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.pa
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _root(root: str | None) -> Path | None:
+    if root is None:
+        return None
+    path = user_path(root, key="data.root", error=DataError).absolute()
+    if not path.is_dir():
+        raise DataError(f"data.root: there is no folder {path}", hint=f"Relative paths start at {Path.cwd()}.")
+    return path
 
 
 def _find(item: str, key: str) -> list[Path]:

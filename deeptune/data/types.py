@@ -55,14 +55,22 @@ def shared(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
         return carry[0]
     try:
         schemas = [pa.schema([("it", bare(kind))]) for kind in kinds]
-        return pa.unify_schemas(schemas, promote_options="permissive").field("it").type
+        found = pa.unify_schemas(schemas, promote_options="permissive").field("it").type
+        for kind in kinds:
+            as_type(pa.nulls(1, kind), found)  # Arrow casts between most types, but not all
     except pa.ArrowException:
         return None
+    return found
 
 
 def as_type(values: Values, kind: pa.DataType) -> Values:
     """Values in another type, as they are where it is theirs."""
-    return values if values.type == kind else values.cast(kind)
+    if values.type == kind:
+        return values
+    if pt.is_null(values.type):
+        nulls = pa.nulls(len(values), kind)
+        return nulls if isinstance(values, pa.Array) else pa.chunked_array([nulls])
+    return values.cast(kind)
 
 
 def promote(values: Values, kind: pa.DataType) -> Values:
@@ -117,7 +125,7 @@ def texts(values: pa.Array) -> pa.Array:
     return pa.array([_decoded(one) for one in found.to_pylist()], pa.large_string()) if is_bytes(found.type) else found
 
 
-def reads_as_text(values: pa.Array) -> bool:
+def reads_as_text(values: pa.ChunkedArray) -> bool:
     """Whether bytes are UTF-8 without control characters, which every format of images has."""
     found = text_of(bare_values(values)).drop_null()
     return len(found) > 0 and is_text(found.type) and not pc.any(pc.match_substring_regex(found, _CONTROL)).as_py()

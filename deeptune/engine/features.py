@@ -178,6 +178,7 @@ class _Pass:
             **boundary,
             **({"padding": False} if frozen.backbone.padding_reaches else {}),
             "preprocessing": _preprocessing(frozen.backbone.preprocessing),
+            "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
             "device": frozen.compute.device.type,
             "precision": frozen.compute.precision,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.cache import FeatureCache
+from deeptune.data.depth import Range, range_of, range_text
+from deeptune.data.inputs import attach_files
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
@@ -71,6 +73,7 @@ class Way:
     on_bad_sample: str = "skip"
     progress: Progress = lambda done, total: None
     tell: Callable[[str], None] = lambda text: None
+    root: str | None = None  # where the names of files in the input column start; by default as in the run
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path,
 
     Raises DataError for a sample that can't be used when `way.on_bad_sample` is `error`; so do the others here.
     """
-    with _opened_for(trained, compute, Source.open(data, key="--data"), way) as opened:
+    with _opened_for(trained, compute, _source_for(trained, data, way), way) as opened:
         file = opened.file
         with prediction_file(output, trained.labels, errors=file.errors) as write:
             for window in _passing_run(trained, compute, opened, way):
@@ -120,7 +123,7 @@ def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path,
 
 def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) -> tuple[CheckedFile, dict[str, Any]]:
     """The metrics of a run on the rows of a labelled file that could be scored."""
-    source, spec, labels = Source.open(data, key="--data"), trained.spec, trained.labels
+    source, spec, labels = _source_for(trained, data, way), trained.spec, trained.labels
     resolve_columns(source, spec.data.modality, spec.data.input)  # before the labels are read
     truth = read_targets(source, spec.data.label, labels)
     targets = labels.standardise(truth).astype(np.float32) if isinstance(labels, NumberLabels) else truth
@@ -141,7 +144,7 @@ def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, w
     The label has the run's value of the class with the same name. Raises DataError for an unknown class whose number is
     another class of the run.
     """
-    source, columns, relabel = Source.open(data, key="--data"), trained.spec.data, None
+    source, columns, relabel = _source_for(trained, data, way), trained.spec.data, None
     _, input = resolve_columns(source, columns.modality, columns.input)
     label = _present(source, columns.label)
     require_kept(source, input=input, label=label)
@@ -162,16 +165,20 @@ def embed_with_backbone(
     *,
     input: str | None,
     label: str,
+    value_range: Range | None = None,
     device: str = "auto",
     seed: int = 42,
 ) -> CheckedFile:
-    """Pass a file through a plain backbone, without any head: its embeddings are its pooled features."""
+    """Pass a file through a plain backbone, without any head: its embeddings are its pooled features.
+
+    Without a `value_range` for images of more than 8 bits it is found on the rows of the file.
+    """
     compute = choose_compute(device)
-    source = Source.open(data, key="--data")
+    source = Source.open(data, key="--data", root=way.root)
     modality, input = resolve_columns(source, find(backbone_spec.name).modality, input)
     require_kept(source, input=input, label=_present(source, label))
     backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
-    with _opened(backbone, source, modality, input, way) as opened:
+    with _opened(backbone, source, modality, input, way, value_range or "auto") as opened:
         found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
         _write_embeddings(found, opened.file, output, _present(source, label))
     return opened.file
@@ -191,22 +198,49 @@ def _present(source: Source, label: str) -> str | None:
     return label if label in source.column_names else None
 
 
+def _source_for(trained: TrainedRun, data: str, way: Way) -> Source:
+    return Source.open(data, key="--data", root=way.root or trained.spec.data.root)
+
+
 def _opened_for(trained: TrainedRun, compute: Compute, source: Source, way: Way) -> AbstractContextManager[_Opened]:
     data = trained.spec.data
     for difference in trained.differences(compute):
         way.tell(difference)
-    return _opened(trained.model.backbone, source, data.modality, data.input, way)
+    return _opened(trained.model.backbone, source, data.modality, data.input, way, trained.value_range)
 
 
 @contextmanager
-def _opened(backbone: Backbone, source: Source, modality: str | None, input: str | None, way: Way) -> Iterator[_Opened]:
+def _opened(
+    backbone: Backbone,
+    source: Source,
+    modality: str | None,
+    input: str | None,
+    way: Way,
+    value_range: Range | Literal["auto"] | None,
+) -> Iterator[_Opened]:
     """Decode or tokenise a file's samples, or find them in the cache, and list those that can't be used."""
-    _, input = resolve_columns(source, modality, input)
-    assert backbone.preprocessing is not None
+    modality, input = resolve_columns(source, modality, input)
+    attach_files(source, modality, input)
     for note in backbone.notes:
         way.tell(note)
     with FeatureCache(way.tell) as cache:
-        samples = open_samples(source, input, backbone.preprocessing, cache=cache, progress=way.progress)
+
+        def opened() -> Images | Texts:
+            assert backbone.preprocessing is not None
+            return open_samples(
+                source, input, backbone.preprocessing, cache=cache, value_range=known, progress=way.progress
+            )
+
+        known = None if value_range == "auto" else value_range
+        samples = opened()
+        if value_range == "auto" and samples.deep:
+            known = range_of(samples.deep.values())
+            assert known is not None
+            way.tell(f"images of more than 8 bits: {range_text(known)}, found on all rows, become grey levels 0 to 255")
+            samples = opened()
+        if known is not None and samples.clipped:
+            rows = f"{len(samples.clipped):,} of {source.num_rows:,} rows"
+            way.tell(f"{rows} have values outside of {range_text(known)}, which are clipped")
         bad = samples.bad(np.arange(source.num_rows))
         if bad and way.on_bad_sample == "error":
             raise DataError(

@@ -13,10 +13,20 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
+from deeptune.data.depth import Range
 from deeptune.data.entries import Cache
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, batch_slices, make_loader
-from deeptune.data.plan import DataPlan, PlanDraft, SplitData, draft_plan, open_sources, plan_data, sources_fingerprint
+from deeptune.data.plan import (
+    DataPlan,
+    PlanDraft,
+    SplitData,
+    draft_plan,
+    open_sources,
+    plan_data,
+    planned,
+    sources_fingerprint,
+)
 from deeptune.data.samples import Images, Texts, decoding_workers, open_samples
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
@@ -53,6 +63,11 @@ class Prepared:
         assert self.backbone.preprocessing is not None
         return self.backbone.preprocessing
 
+    def preprocessing_record(self) -> dict[str, Any]:
+        """How samples are prepared, as JSON."""
+        record = self.preprocessing.record()
+        return record | ({"value_range": self.spec.data.value_range} if self.plan.modality == "image" else {})
+
 
 def prepare(
     spec: RunSpec,
@@ -75,6 +90,7 @@ def prepare(
         journal.phase("data")
     sources = open_sources(spec)
     if earlier:
+        spec = earlier.with_its_range(spec)
         earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
     draft = draft_plan(spec, sources=sources)
     if info.modality != draft.modality:
@@ -87,8 +103,9 @@ def prepare(
         raise SpecError("train.token_budget: images have no tokens; leave it out, or set train.batch_size.")
     if draft.modality == "text" and spec.train.memory_format == "channels_last":
         raise SpecError("train.memory_format: 'channels_last' is for images; leave it out.")
+    samples: Mapping[Source, Images | Texts] = {}
     if meta:
-        plan, samples = plan_data(spec, sources=sources), {}
+        plan = plan_data(spec, sources=sources)
         backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta")
     else:
         if journal:
@@ -104,8 +121,7 @@ def prepare(
             earlier.require_backbone(backbone.fingerprint)
         if journal:
             journal.phase("data")  # what a sample becomes is known now
-        samples = _open_samples(spec, draft, backbone, cache, journal)
-        plan = draft.finish(lambda source, rows: samples[source].bad(rows))
+        plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, journal, known))
     resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
         earlier.require_spec(resolved)
@@ -122,8 +138,13 @@ def count_steps(spec: RunSpec, plan: DataPlan) -> int:
 
 
 def _open_samples(
-    spec: RunSpec, draft: PlanDraft, backbone: Backbone, cache: Cache | None, journal: Journal | None
-) -> dict[Source, Images | Texts]:
+    spec: RunSpec,
+    draft: PlanDraft,
+    backbone: Backbone,
+    cache: Cache | None,
+    journal: Journal | None,
+    value_range: Range | None,
+) -> Mapping[Source, Images | Texts]:
     """Every sample of a run's sources, decoded or tokenised once."""
     assert backbone.preprocessing is not None
     return {
@@ -133,6 +154,7 @@ def _open_samples(
             backbone.preprocessing,
             cache=cache,
             augmented=spec.train.augmentation != "none",
+            value_range=value_range,
             progress=step,
         )
         for source, step in draft.sources(journal.progress if journal else None)
@@ -162,7 +184,13 @@ def _resolve(
     budget, layout = _passing(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(
         update={
-            "data": resolved.data.model_copy(update={"modality": plan.modality, "input": plan.input}),
+            "data": resolved.data.model_copy(
+                update={
+                    "modality": plan.modality,
+                    "input": plan.input,
+                    "value_range": "none" if plan.value_range is None else list(plan.value_range),
+                }
+            ),
             "backbone": resolved.backbone.model_copy(update=known),
             "tuning": resolved.tuning.model_copy(update={"lora": lora}),
             "train": resolved.train.model_copy(

@@ -77,7 +77,7 @@ def write_inputs(
         "precision": ready.compute.precision,
     }
     made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
-    made["preprocessing"] = ready.preprocessing.record()
+    made["preprocessing"] = ready.preprocessing_record()
     tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
     if tuning is not None:
         made["tuning"] = tuning

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import BEFORE_RECORDS
+from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import load_checkpoint
+from deeptune.data.depth import Range, stored_range
 from deeptune.data.labels import Labels, labels_from_json
 from deeptune.engine.device import Compute
 from deeptune.engine.environment import changed, that_matter, versions
@@ -31,6 +32,11 @@ class TrainedRun:
     model: TunedModel
     labels: Labels
     manifest: dict[str, Any]
+
+    @property
+    def value_range(self) -> Range | None:
+        """What images of more than 8 bits are scaled from; None where the run takes no such image."""
+        return stored_range(self.manifest.get("preprocessing", {}).get("value_range", self.spec.data.value_range))
 
     def differences(self, compute: Compute) -> list[str]:
         """Sentences on what is other here than when the model was trained."""
@@ -68,7 +74,7 @@ def rebuild_model(
         seed=spec.train.seed,
         config_dir=config_dir if config_dir.is_dir() else None,
         load_weights=not whole,
-        preprocessing=checkpoint.manifest.get("preprocessing", BEFORE_RECORDS),
+        preprocessing=stored_preprocessing(checkpoint.manifest),
     )
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from deeptune.backbones.preprocessing import BEFORE_RECORDS
+from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import (
     Checkpoint,
     drop_previous,
@@ -16,6 +16,7 @@ from deeptune.checkpoint import (
     remove_checkpoints,
     restore_previous,
 )
+from deeptune.data.depth import FULL
 from deeptune.engine.environment import changed
 from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Best, Snapshot
@@ -46,8 +47,13 @@ class Earlier:
     @property
     def preprocessing(self) -> Mapping[str, Any]:
         """How samples were prepared when the run started, whatever the installed libraries say now."""
-        found = self.record.get("preprocessing")
-        return found if isinstance(found, Mapping) else BEFORE_RECORDS
+        return stored_preprocessing(self.record)
+
+    def with_its_range(self, spec: RunSpec) -> RunSpec:
+        """The spec of a run with the range that it began with, when an earlier version knew of no range."""
+        if "value_range" in self.record["spec"]["data"]:
+            return spec
+        return spec.model_copy(update={"data": spec.data.model_copy(update={"value_range": list(FULL)})})
 
     def require_spec(self, spec: RunSpec) -> None:
         then, now = _flat(self.record["spec"]), _flat(spec.model_dump(mode="json"))

@@ -99,6 +99,8 @@ def _execute(
         ready = tune(ready, spec, journal)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
     trainable, total = model.counts()
+    for note in plan.notes:
+        journal.message(note)
     for warning in plan.warnings:
         journal.warn(warning)
     checkpoint = find_checkpoint(run, journal) if earlier else None

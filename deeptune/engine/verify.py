@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,9 @@ from deeptune.engine.restore import rebuild_model
 from deeptune.engine.snapshot import generators_left_alone
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel
+from deeptune.model.lora import adapters
 from deeptune.runs import RunDirectory
+from deeptune.spec import RunSpec
 
 PROBE_ROWS = 8
 
@@ -39,9 +42,9 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
             **({"seed": spec.train.seed} if spec.backbone.weights == "random" else {}),
         },
         "head": spec.head.model_dump(),
-        "lora": spec.tuning.lora.model_dump() if spec.tuning.method == "lora" else None,
+        "lora": _lora(spec, model),
         "unfreeze": spec.tuning.unfreeze,
-        "preprocessing": ready.preprocessing.record(),
+        "preprocessing": ready.preprocessing_record(),
         "precision": ready.compute.precision,
         "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
@@ -56,6 +59,14 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
         # The best one of the time of `last` is kept until `last` knows the new one.
         keep="newest" if taken else "oldest",
     )
+
+
+def _lora(spec: RunSpec, model: TunedModel) -> dict[str, Any] | None:
+    """The adapters' settings, with the full names of the layers that have one and PEFT's name of the adapter."""
+    if spec.tuning.method != "lora":
+        return None
+    names = [name for name, _ in adapters(model.backbone.net)]
+    return {**spec.tuning.lora.model_dump(), "targets": names, "adapter": "default"}
 
 
 def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -20,7 +20,7 @@ FRESH, LOST = 30.0, 600.0  # seconds since the last heartbeat, where that is all
 
 SYMBOLS = {
     "starting": "○", "running": "●", "stopping": "◐", "paused": "◌", "done": "✓", "stopped": "■", "failed": "✗",
-    "crashed": "✗", "stale": "?", "presumed dead": "?",
+    "crashed": "✗", "deleted": "✗", "stale": "?", "presumed dead": "?",
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class RunState:
     @property
     def over(self) -> bool:
         """Whether nothing more will happen unless somebody resumes the run."""
-        return self.word in ("done", "failed", "stopped", "crashed", "presumed dead")
+        return self.word in ("done", "failed", "stopped", "crashed", "deleted", "presumed dead")
 
     @property
     def resumable(self) -> bool:
@@ -47,6 +47,8 @@ class RunState:
 
 def run_state(run: RunDirectory) -> RunState:
     """The state of a run now."""
+    if not run.path.is_dir():
+        return RunState("deleted", "its folder is gone")
     alive = runner_alive(run)  # first: a runner writes its result before it lets go of the lock
     status, result, owner = read_status(run.status), _result(run), lock_owner(run)
     age = time.time() - (status.get("heartbeat") or run.made)
@@ -100,6 +102,8 @@ def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
         hints = [error.get("hint"), f"Then: deeptune resume {run.reference}" if run.last.exists() else None]
         message = str(error.get("message") or state.detail)
         return error_from(str(error.get("title")), message, "\n".join(str(hint) for hint in hints if hint) or None)
+    if state.word == "deleted":
+        return RunCrashed(state.detail)
     last = last_words(run)
     guess = "" if state.word == "crashed" else f"{state.word}, "
     return RunCrashed(guess + state.detail + (f"\nIts last words: {last}" if last else ""), hint=resume)
@@ -127,7 +131,7 @@ def _result(run: RunDirectory) -> dict[str, Any]:
 def _why_it_crashed(run: RunDirectory) -> str:
     owner = lock_owner(run)
     if owner is None:
-        return "its runner never got to work"
+        return "the runner never started"
     if not owner.same_boot:
         return f"{ProcessIdentity.here().host} was restarted while it ran"
     try:
@@ -137,10 +141,7 @@ def _why_it_crashed(run: RunDirectory) -> str:
         pass
     if _full(run):
         return "it ended without a word while the disk was full"
-    return (
-        f"process {owner.pid} ended without a word, as one does that is killed (by hand, or by the system for want of "
-        "memory)"
-    )
+    return f"process {owner.pid} was killed (by hand or out of memory)"
 
 
 def _full(run: RunDirectory) -> bool:

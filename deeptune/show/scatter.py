@@ -103,12 +103,12 @@ def draw(scene: Scene, width: int, height: int) -> list[Row]:
     inside = ((places >= 0) & (places < [2 * width, 4 * height])).all(axis=1)
     if scene.alone and scene.bright is not None:
         inside &= scene.group == scene.bright
-    bits, winner = _cells(places[inside], scene.group[inside] % len(SIGNS), width, height)
+    bits, winner = in_cells(places[inside], scene.group[inside] % len(SIGNS), width, height)
     styles = [style_of(group, ordered=scene.ordered) for group in range(len(SIGNS))]
     ink = [styles[group] if count else "" for group, count in zip(winner.tolist(), bits.tolist(), strict=True)]
     if scene.bright is not None and not scene.alone:
         loud = inside & (scene.group == scene.bright)
-        own, _ = _cells(places[loud], scene.group[loud] % len(SIGNS), width, height)
+        own, _ = in_cells(places[loud], scene.group[loud] % len(SIGNS), width, height)
         bits = np.where(own, own, bits)
         winner = np.where(own, scene.bright % len(SIGNS), winner)
         bright = style_of(scene.bright, ordered=scene.ordered)
@@ -126,7 +126,7 @@ def draw(scene: Scene, width: int, height: int) -> list[Row]:
     return [joined(cells[start : start + width]) for start in range(0, len(cells), width)]
 
 
-def _cells(places: np.ndarray, signs: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def in_cells(places: np.ndarray, signs: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """The dots of each cell as bits, and the sign that most of its points have."""
     import numpy as np
 

@@ -10,7 +10,8 @@ from deeptune.report.tables import share_text, value_text
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.events import well_formed
 from deeptune.show.history import GPU_VALUES, History
-from deeptune.show.words import is_number
+from deeptune.show.pace import Pace
+from deeptune.show.words import count_text, is_number
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
 PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")
@@ -42,6 +43,7 @@ class View:
     epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
     messages: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=4))
     history: History = field(default_factory=History)
+    pace: Pace = field(default_factory=Pace)  # of a phase that counts its rows
     seen: list[str] = field(default_factory=list)
     began: float | None = None  # the attempt in progress
     before: float = 0.0  # seconds that the attempts before it took
@@ -77,7 +79,21 @@ class View:
         return True
 
     def look(self) -> None:
-        self.state = run_state(self.directory)
+        self.see(run_state(self.directory))
+
+    def see(self, state: RunState) -> None:
+        """Take in the state that the run is in."""
+        self.state = state
+        phase, progress, moment = (state.status.get(key) for key in ("phase", "progress", "heartbeat"))
+        if phase and progress and moment is not None and not state.over:
+            self.pace.see(phase, moment, progress["done"], progress["total"])
+
+    def to_go(self, now: float) -> float | None:
+        """Seconds until training, or the phase in progress, is done; None where nothing tells."""
+        if self.phase == "train":
+            eta = self.status.get("eta")
+            return eta if is_number(eta) else None
+        return self.pace.to_go(now) if self.status.get("progress") else None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -123,7 +139,7 @@ def start_facts(event: dict[str, Any]) -> list[tuple[str, str]]:
         ("model", f"{event['backbone']} ({event['weights']} weights)"),
         (
             "method",
-            f"{event['method']}: {parameters['trainable']:,} of {parameters['total']:,} parameters learn ({share})",
+            f"{event['method']}: {parameters['trainable']:,} trainable of {count_text(parameters['total'])} ({share})",
         ),
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("device", f"{event['device']} ({event['device_reason']})"),

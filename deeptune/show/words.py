@@ -10,7 +10,7 @@ from deeptune.runs.files import fits
 
 STYLES = {
     "running": "blue", "starting": "blue", "stopping": "yellow", "paused": "yellow", "done": "green",
-    "stopped": "yellow", "failed": "red", "crashed": "red", "stale": "yellow", "presumed dead": "red",
+    "stopped": "yellow", "failed": "red", "crashed": "red", "deleted": "red", "stale": "yellow", "presumed dead": "red",
 }  # fmt: skip
 
 
@@ -44,6 +44,13 @@ def progress_text(state: RunState) -> str:
         return f"{place}  {share}".strip()
     phase, progress = str(status.get("phase") or ""), status.get("progress")
     return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
+
+
+def count_text(count: int) -> str:
+    """A large count in short: `950`, `12,810`, `3.4 M`, `1.2 B`."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
 
 
 def duration(seconds: float) -> str:

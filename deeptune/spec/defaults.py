@@ -133,7 +133,7 @@ def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
 
     return {
         key: absolute(key, value) if isinstance(value, str) else [absolute(key, path) for path in value]
-        for key in ("path", "train", "val", "test")
+        for key in ("path", "train", "val", "test", "root")
         if (value := getattr(data, key)) is not None
     }
 

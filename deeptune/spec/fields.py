@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import describe, expected, parse_toml
 
-Kind = Literal["choice", "integer", "number", "text", "paths", "several", "list", "table"]
+Kind = Literal["choice", "integer", "number", "text", "paths", "several", "list", "numbers", "table"]
 
 _UNSHOWN = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what moves a cursor, or ends a line
 _BARE = re.compile(rf"[^\s\"'\[{{{_UNSHOWN}](?:[^{_UNSHOWN}]*[^\s{_UNSHOWN}])?")
@@ -65,6 +65,8 @@ class SpecField:
             return repr(value).removesuffix(".0")
         if isinstance(value, str):
             return value if _BARE.fullmatch(value) else quoted(value)
+        if isinstance(value, list) and self.kind == "numbers":
+            return f"[{', '.join(repr(item).removesuffix('.0') for item in value)}]"
         if isinstance(value, list):
             # one path alone, or a list that reads like a word, must stay a list
             plain = self.kind == "several" or (self.kind == "list" and value[:1] not in [[word] for word in self.words])
@@ -97,6 +99,8 @@ class SpecField:
             return int(text)
         if self.kind == "number":
             return float(text)
+        if self.kind == "numbers":
+            return [float(part) for part in text.removeprefix("[").removesuffix("]").split(",")]
         if self.kind == "table":
             return parse_toml(f"value = {text if text.startswith('{') else '{' + text + '}'}")["value"]
         if text[0] in ("\"'" if self.kind == "text" else "\"'["):
@@ -170,5 +174,7 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...]]:
         return "table", words
     if get_origin(first) is list:
         item = get_args(first)[0]
+        if item is float:
+            return "numbers", words
         return ("several", get_args(item)) if get_origin(item) is Literal else ("list", words)
     return ("number" if first is float else "integer"), words

@@ -76,6 +76,15 @@ class DataSpec(_Part):
     test: Paths | None = Field(None, description="Test Parquet; drawn from `train` when left out.")
     modality: Modality | None = Field(None, description="`image` or `text`; inferred from the columns when left out.")
     input: str | None = Field(None, description="Input column; by default `images` for images, `text` for text.")
+    root: str | None = Field(
+        None,
+        description="Folder at which the names of image files start; by default that of the Parquet file.",
+    )
+    value_range: list[float] | Literal["auto", "none"] = Field(
+        "auto",
+        description="Values of images of more than 8 bits that become black and white, [low, high]; `auto` is the "
+        "fewest bits that hold the training rows, `none` takes no such image.",
+    )
     label: str = Field("labels", description="Label column.")
     many_classes: bool = Field(
         False, description="Accept a label column without class names that has almost as many classes as rows."
@@ -92,6 +101,13 @@ class DataSpec(_Part):
     def _not_empty(cls, value: Paths | None) -> Paths | None:
         if value is not None and (not value or "" in ([value] if isinstance(value, str) else value)):
             raise ValueError("is empty: give a Parquet file, a glob or a folder")
+        return value
+
+    @field_validator("value_range")
+    @classmethod
+    def _low_and_high(cls, value: list[float] | str) -> list[float] | str:
+        if isinstance(value, list) and not (len(value) == 2 and all(map(math.isfinite, value)) and value[0] < value[1]):
+            raise ValueError(f"expected two numbers [low, high], the lower first, got {value!r}")
         return value
 
     @model_validator(mode="after")

@@ -224,3 +224,14 @@ def test_an_output_that_is_an_input_is_refused_by_any_path(command, run, tmp_pat
     answer = command("evaluate", run, "--data", str(data), "--output", str(data))
     assert answer.code == 2
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_progress_as_lines_of_json(capsys):
+    from deeptune.cli.apply import _progress
+
+    with _progress("predicting", quiet=True, as_json=True) as progress:
+        for done, total in ((4, 10), (10, 10), (5, 6), (6, 6)):
+            progress(done, total)
+    told = [json.loads(line)["progress"] for line in capsys.readouterr().err.splitlines()]
+    assert {"what": "reading", "done": 10, "total": 10} in told
+    assert told[-1] == {"what": "predicting", "done": 6, "total": 6}

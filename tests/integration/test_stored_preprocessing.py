@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeptune.backbones import torchvision
+from deeptune.backbones.preprocessing import ImagePreprocessing, stored_preprocessing
 from deeptune.engine.journal import Journal
 from deeptune.engine.prepare import prepare
 from deeptune.engine.resume import Earlier
@@ -92,12 +93,13 @@ def test_a_run_without_stored_preprocessing_says_so_once(command, image_run):
     assert answer.stderr.count("stored without its preprocessing") == 1
 
 
-def test_a_damaged_preprocessing_is_named(command, image_run):
+@pytest.mark.parametrize(("damage", "named"), [({"crop_mode": "stretch"}, "crop_mode"), (None, "[1, 2]")])
+def test_a_damaged_preprocessing_is_named(command, image_run, damage, named):
     stored = json.loads((image_run.best / "manifest.json").read_text())["preprocessing"]
-    edit(image_run, preprocessing=stored | {"crop_mode": "stretch"})
+    edit(image_run, preprocessing=stored | damage if damage else [1, 2])
     answer = command("predict", str(image_run.path), "--data", "images.parquet", "--output", "out.parquet")
     assert answer.code == 6
-    assert "crop_mode" in answer.stderr
+    assert named in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -145,3 +147,8 @@ def test_a_tokenizer_that_gives_other_ids_is_refused(command, text_run):
     answer = command("predict", str(text_run.path), "--data", "text.parquet", "--output", "out.parquet")
     assert answer.code == 6
     assert "other token ids" in answer.stderr
+
+
+def test_a_run_from_before_crop_modes_keeps_the_pixels_that_it_was_trained_on():
+    today = ImagePreprocessing(384, 384, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_mode="squash")
+    assert today.restored(stored_preprocessing({})) == replace(today, crop_mode="center")

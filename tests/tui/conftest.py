@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png
 
-from deeptune.runs import RunDirectory, new_run_directory, write_text
+from deeptune.runs import EventWriter, RunDirectory, new_run_directory, write_json, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +60,29 @@ def finished_run(trained: RunDirectory, tmp_path: Path) -> RunDirectory:
     copy = tmp_path / "runs" / "pictures-20260921-101500-abc123"
     shutil.copytree(trained.path, copy)
     return RunDirectory(copy)
+
+
+@pytest.fixture
+def made(finished_run: RunDirectory) -> RunDirectory:
+    """A run directory whose log is still empty: as of a run that has just begun."""
+    for path in (finished_run.events, finished_run.result, finished_run.metrics, finished_run.predictions):
+        path.unlink()
+    return finished_run
+
+
+@pytest.fixture
+def failed(made: RunDirectory) -> RunDirectory:
+    """A run whose data was refused, with an error of many long lines, before its first step."""
+    rows = [f"  row {row} is not an image in a format that PIL opens, or its beginning is damaged" for row in range(8)]
+    told = {
+        "title": "data error",
+        "message": "\n".join(["data.input: 8 of 48 samples in column 'images' cannot be used:", *rows]),
+        "hint": "Repair them, or set data.on_bad_sample to leave them out. The end of the hint.",
+    }
+    whole = f"{told['message']}\n{told['hint']}"
+    log = EventWriter(made.events)
+    log.write("run", id=made.id, started=0, pid=1)
+    log.write("phase", phase="data")
+    log.write("end", state="failed", message=whole)
+    write_json(made.result, {"state": "failed", "message": whole, "error": told, "seconds": 1.0})
+    return made

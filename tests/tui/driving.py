@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from textual.pilot import Pilot
 
+from deeptune.runs import RunDirectory
 from tui.app import DeepTuneApp
+from tui.options import Options
 
 NOW = 1_790_000_000.0  # where tests freeze the clock
 PATIENCE = 30.0  # seconds that anything may take on a busy machine
+
+
+def monitor(run: RunDirectory, **options: Any) -> DeepTuneApp:
+    """The app with the monitor of a run."""
+    return DeepTuneApp(Options(root=run.path.parent, **options), opens=("run", run.path))
 
 
 def drive(app: DeepTuneApp, steps, size=(80, 24)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tui.ascii import to_ascii, to_console
 from tui.keymap import all_bindings, load_keymap, without_clashes
 from tui.options import Options
 from tui.screens.ask import AskScreen
+from tui.screens.runs import RunsTable
 from tui.settings import load_settings, save_setting
 
 HEAVY = ("torch", "transformers", "timm", "pandas", "numpy", "pyarrow", "matplotlib", "PIL", "sklearn", "scipy")
@@ -90,6 +92,8 @@ def test_a_session_that_may_only_look_changes_nothing(finished_run):
 
     async def steps(pilot):
         assert "read-only" in picture(app)
+        for offered in ("Stop", "Delete", "Resume", "New run", "As new"):
+            assert offered not in picture(app)
         await pilot.press("d", "n", "r", "w")
         await pilot.pause()
         assert len(app.screen_stack) == 2
@@ -267,3 +271,19 @@ def test_the_reference_of_keys_is_that_of_the_bindings():
 
     written = Path(__file__).parents[2] / "docs" / "tui-keys.md"
     assert written.read_text(encoding="utf-8") == reference()
+
+
+def test_home_and_end_go_to_the_first_and_the_last_run(finished_run):
+    for number in range(3):
+        shutil.copytree(finished_run.path, finished_run.path.with_name(f"copy-20260921-10150{number}-abc12{number}"))
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+
+    async def steps(pilot):
+        table = app.screen.query_one(RunsTable)
+        await until(pilot, lambda: table.row_count == 4)
+        await pilot.press("end")
+        await until(pilot, lambda: table.cursor_row == 3)
+        await pilot.press("home")
+        await until(pilot, lambda: table.cursor_row == 0)
+
+    drive(app, steps)

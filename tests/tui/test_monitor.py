@@ -7,20 +7,22 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from driving import drive, picture, shows, until
+from driving import drive, monitor, picture, shows, until
 from runners import holding, new_run, runner, step
 from runners import until as wait_until
 from textual.widgets import Input, OptionList
 
-from deeptune.runs import EventWriter, RunDirectory, run_state
+from deeptune.runs import EventWriter, RunDirectory, run_state, write_json
 from tui.app import DeepTuneApp
 from tui.options import Options
+from tui.screens.ask import AskScreen
 from tui.screens.copied import CopiedScreen
 from tui.screens.monitor import MonitorScreen
 from tui.widgets.chart import Chart
@@ -40,10 +42,6 @@ def write_wrong(run: RunDirectory) -> None:
     pq.write_table(pa.Table.from_pylist(table), run.predictions)
 
 
-def monitor(run: RunDirectory, **options: Any) -> DeepTuneApp:
-    return DeepTuneApp(Options(root=run.path.parent, **options), opens=("run", run.path))
-
-
 def write_steps(log: EventWriter, *numbers: int, **values: Any) -> None:
     for number in numbers:
         place = {"step": number, "epoch": (number - 1) // 10 + 1, "epoch_step": (number - 1) % 10 + 1}
@@ -52,14 +50,6 @@ def write_steps(log: EventWriter, *numbers: int, **values: Any) -> None:
 
 def write_epoch(log: EventWriter, number: int, train: float, val: float | None, **scores: float) -> None:
     log.write("epoch", epoch=number, epochs=10, train={"loss": train}, val={"loss": val, **scores}, best=False)
-
-
-@pytest.fixture
-def made(finished_run: RunDirectory) -> RunDirectory:
-    """A run directory whose log is still empty: as of a run that has just begun."""
-    for path in (finished_run.events, finished_run.result, finished_run.metrics, finished_run.predictions):
-        path.unlink()
-    return finished_run
 
 
 def test_a_finished_run_has_its_end_its_curves_and_its_results(finished_run):
@@ -111,19 +101,19 @@ def test_keys_change_axis_scale_smoothing_metric_and_cursor(finished_run):
     app = monitor(finished_run)
 
     async def steps(pilot):
-        await shows(pilot, "by step · averaged 0.6")
+        await shows(pilot, "by step · smoothed 0.6")
         for key, words in [
-            ("x", "by epoch · averaged 0.6"),
-            ("x", "by time · averaged 0.6"),
-            ("l", "by time · log y · averaged 0.6"),
-            ("a", "averaged 0.9"),
-            ("a", "averaged 0.98"),
+            ("x", "by epoch · smoothed 0.6"),
+            ("x", "by time · smoothed 0.6"),
+            ("l", "by time · log y · smoothed 0.6"),
+            ("a", "smoothed 0.9"),
+            ("a", "smoothed 0.98"),
             ("x", "by step · log y"),
         ]:
             await pilot.press(key)
             await shows(pilot, words)
         await pilot.press("a")
-        await until(pilot, lambda: "averaged" not in picture(app))
+        await until(pilot, lambda: "smoothed" not in picture(app))
         await pilot.press("m")
         await until(pilot, lambda: "━ train" not in picture(app))
         assert "━ val" in picture(app)
@@ -192,7 +182,7 @@ def test_a_run_that_is_killed_while_it_is_watched_is_told_as_crashed(tmp_path, p
             await shows(pilot, "● running")
             os.kill(pid, signal.SIGKILL)
             await shows(pilot, "✗ crashed")
-            await shows(pilot, "ended without a word")
+            await shows(pilot, "was killed (by hand or out of memory)")
             await pilot.press("5")
             await shows(pilot, "deeptune resume")
 
@@ -313,10 +303,13 @@ def test_commands_and_paths_are_copied_by_enter(finished_run):
     async def steps(pilot):
         await pilot.press("5")
         await shows(pilot, "deeptune predict")
-        app.screen.query_one("#next", OptionList).focus()
-        await pilot.press("down", "enter")
+        offers = app.screen.query_one("#next", OptionList)
+        await until(pilot, lambda: offers.has_focus)  # what looks selected is what Enter takes
+        for _ in range(3):
+            await pilot.press("down")
+        await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, CopiedScreen))
-        assert app.clipboard.startswith("deeptune evaluate ")
+        assert app.clipboard.startswith("deeptune predict ")
 
     drive(app, steps)
 
@@ -371,11 +364,11 @@ def test_the_heading_and_the_tabs_fill_the_room_that_they_get_after_they_were_to
     async def steps(pilot):
         await shows(pilot, "done")
         assert "by step" not in picture(app)
-        assert "parameters learn" not in picture(app)
+        assert "trainable of" not in picture(app)
         app.screen._draw = app.screen._draw_heading = lambda: None
         await pilot.resize_terminal(120, 34)
         await shows(pilot, "by step")
-        await shows(pilot, "parameters learn")
+        await shows(pilot, "trainable of")
 
     drive(app, steps, size=(60, 16))
 
@@ -404,9 +397,29 @@ def test_read_only_neither_stops_nor_resumes(tmp_path, pictures_parquet, monkeyp
 
         async def steps(pilot):
             await shows(pilot, "● running")
-            await pilot.press("s")
-            await until(pilot, lambda: said)
-            assert said == ["--read-only: this session can't stop a run"]
+            await pilot.press("s", "r", "n")
+            await pilot.pause(0.5)
+            assert not isinstance(app.screen, AskScreen)
             assert not run.stop_request.exists()
+            assert "Stop" not in picture(app)
+
+        drive(app, steps)
+
+
+def test_the_time_to_go_is_told_while_features_are_computed(made):
+    log = EventWriter(made.events)
+    log.write("run", id=made.id, started=0, pid=1)
+    log.write("phase", phase="features")
+    now = time.time()
+    with holding(made, phase="features"):
+        status = json.loads(made.status.read_text())
+        counted = {**status, "progress": {"done": 100, "total": 1000}, "heartbeat": now - 10}
+        write_json(made.status, counted)
+        app = DeepTuneApp(Options(root=made.path.parent), opens=("run", made.path), clock=lambda: now)
+
+        async def steps(pilot):
+            await shows(pilot, "100/1,000")
+            write_json(made.status, {**counted, "progress": {"done": 300, "total": 1000}, "heartbeat": now})
+            await shows(pilot, "about 0:35 to go")
 
         drive(app, steps)

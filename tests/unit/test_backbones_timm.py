@@ -17,7 +17,7 @@ from torchvision.transforms import CenterCrop, Resize
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.backbones.timm import _preprocessing
-from deeptune.catalog import CATALOG, find
+from deeptune.catalog import CATALOG
 from deeptune.data.decode import Picture
 from deeptune.data.images import resize_crop
 from deeptune.errors import SpecError, WeightsError
@@ -90,7 +90,7 @@ def test_the_same_pixels_as_timms_evaluation_transform(size: tuple[int, int]) ->
     assert max(config["crop_pct"] for config in configs) > 1
     for config in configs:
         expected = timm.data.create_transform(**config, is_training=False, normalize=False)(image)
-        found = ours(Picture.whole(image), _preprocessing(find("timm:any"), config))
+        found = ours(Picture.whole(image), _preprocessing(config))
         assert np.array_equal(found.transpose(2, 0, 1), expected.numpy()), config
 
 
@@ -111,6 +111,12 @@ def test_another_image_size_goes_by_the_same_rule() -> None:
     found = load_backbone(random("timm:convnext_tiny.fb_in22k_ft_in1k_384", image_size=96), device="meta")
     assert found.preprocessing.crop_mode == "squash"
     assert (found.preprocessing.image_size, found.preprocessing.resize) == (96, 96)
+
+
+@pytest.mark.parametrize("options", [{}, {"image_size": 64}])
+def test_a_model_for_images_that_are_not_square_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(WeightsError, match="3 × 1024 × 768 inputs, not square"):
+        load_backbone(random("timm:vit_base_patch16_sapiens2.fb", **options), device="meta")
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "cls"])

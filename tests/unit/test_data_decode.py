@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import io
 import struct
 import sys
 import warnings
-import zlib
+from urllib.parse import quote_from_bytes
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictures import png_that_claims, sixteen_bit_png, sixteen_bit_tiff
+from PIL import Image, features
 
-from deeptune.data.decode import MAX_PIXELS, decode_image, decode_quietly
+from deeptune.data.decode import MAX_PIXELS, RangeUnknown, decode_image, decode_quietly
+from deeptune.data.depth import FULL, range_of
 from deeptune.errors import DataError
 
 
@@ -25,16 +29,6 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 def photo(width: int = 40, height: int = 24) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([x * 6, y * 10, (x + y) * 3], -1).astype(np.uint8))
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
 
 
 def reason(data: bytes | None, least: int | None = None) -> str:
@@ -117,32 +111,125 @@ SCALED = [0, 0, 1, 4, 128, 255]
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(kind):
-    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP), kind)))
+    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP), kind), value_range=FULL))
     assert seen[0, :, 0].tolist() == SCALED == np.rint(DEEP[0] / 257).tolist()
     assert np.array_equal(seen[..., 0], seen[..., 2])
 
 
 def test_thirty_two_bit_grey_in_the_range_of_sixteen_is_scaled():
-    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP.astype(np.int32)), "TIFF")))
+    seen = np.asarray(decode_image(encoded(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), value_range=FULL))
     assert seen[0, :, 0].tolist() == SCALED
     big_endian = io.BytesIO()
     Image.fromarray(DEEP).save(big_endian, "PPM")  # PGM of 16 bits is big-endian
-    assert np.asarray(decode_image(big_endian.getvalue()))[0, :, 0].tolist() == SCALED
+    assert np.asarray(decode_image(big_endian.getvalue(), value_range=FULL))[0, :, 0].tolist() == SCALED
+
+
+def twelve_bits(channels: int) -> np.ndarray:
+    """Values of a 12-bit detector, (17, 23, channels)."""
+    return np.random.default_rng(channels).integers(0, 4096, (17, 23, channels)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("high", [1023, 4095, 16383, 65535, 3000])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
+def test_a_range_becomes_the_256_grey_levels(kind, high):
+    values = twelve_bits(1)[..., 0]
+    picture = decode_quietly(encoded(Image.fromarray(values), kind), value_range=(0, high))
+    expected = np.rint(np.minimum(values, high).astype(float) * 255 / high)
+    assert np.array_equal(np.asarray(picture.image)[..., 1], expected)
+    assert picture.clipped == (high < values.max())
+
+
+def test_a_range_that_does_not_begin_at_0_is_a_window():
+    values = np.array([[-1024, -160, -159, 40, 240, 3071]], np.int32)
+    picture = decode_quietly(encoded(Image.fromarray(values), "TIFF"), value_range=(-160, 240))
+    assert np.asarray(picture.image)[0, :, 0].tolist() == [0, 0, 1, 128, 255, 255]
+    assert picture.clipped
+
+
+def test_floating_point_is_scaled_by_its_range():
+    values = np.random.default_rng(0).random((9, 8)).astype(np.float32)
+    seen = np.asarray(decode_image(encoded(Image.fromarray(values), "TIFF"), value_range=(0, 1)))
+    assert np.array_equal(seen[..., 0], np.rint(values.astype(np.float64) * 255))
+    holes = values.copy()
+    holes[3, 3] = np.nan
+    assert reason(encoded(Image.fromarray(holes), "TIFF")) == "has values that are NaN or infinite"
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(1, 0), (2, 4), (3, 2), (4, 6)])
+def test_no_bit_of_a_png_of_16_bits_is_lost(channels, colour_type):
+    values = twelve_bits(channels)
+    if channels in (2, 4):
+        values[..., -1] = 65535  # opaque
+    data = sixteen_bit_png(values, colour_type)
+    with pytest.raises(RangeUnknown) as caught:
+        decode_image(data)
+    colours = values[..., : channels - (channels in (2, 4))]
+    assert caught.value.extremes == (colours.min(), colours.max())
+    seen = np.asarray(decode_image(data, value_range=(0, 4095)))
+    assert np.array_equal(seen, np.broadcast_to(np.rint(colours.astype(float) * 255 / 4095), seen.shape))
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_no_bit_of_a_tiff_of_16_bits_is_lost(channels, order, compression):
+    values = twelve_bits(channels)
+    if channels == 4:
+        values[..., -1] = 65535
+    seen = np.asarray(decode_image(sixteen_bit_tiff(values, order, compression), value_range=(0, 4095)))
+    colours = values[..., :3]
+    assert np.array_equal(seen, np.broadcast_to(np.rint(colours.astype(float) * 255 / 4095), seen.shape))
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+def test_a_tiff_of_planes_that_pillow_misreads_is_refused(compression):
+    data = sixteen_bit_tiff(twelve_bits(3), "<", compression, planes=True)
+    assert reason(data).startswith("is a TIFF of 16 bits with each colour in a plane of its own")
+
+
+def test_opacity_of_16_bits_is_composited():
+    values = np.array([[[4095, 0, 0, 65535], [4095, 0, 0, 0], [0, 0, 0, 32768]]], np.uint16)
+    seen = np.asarray(decode_image(sixteen_bit_png(values, 6), value_range=(0, 4095)))
+    assert seen.tolist() == [[[255, 0, 0], [255, 255, 255], [127, 127, 127]]]
 
 
 def test_grey_whose_range_is_unknown_is_refused():
     deep = Image.fromarray(np.array([[0, 70_000]], np.int32))
-    assert reason(encoded(deep, "TIFF")).startswith("has 32-bit grey values from 0 to 70,000, whose range is unknown")
+    assert reason(encoded(deep, "TIFF")).startswith(
+        "has values of more than 8 bits (0 to 70,000), and no training image"
+    )
     real = Image.fromarray(np.array([[0.0, 0.5]], np.float32))
-    assert reason(encoded(real, "TIFF")).startswith("has floating-point pixels (mode F), whose range is unknown")
+    assert reason(encoded(real, "TIFF")).startswith("has values of more than 8 bits (0 to 0.5)")
+
+
+@pytest.mark.parametrize(
+    ("extremes", "expected"),
+    [
+        ([], None),
+        ([(0, 200)], (0, 255)),
+        ([(0, 255)], (0, 255)),
+        ([(5, 256)], (0, 1023)),
+        ([(5, 90), (0, 4095)], (0, 4095)),
+        ([(0, 4096)], (0, 16383)),
+        ([(0, 16384)], (0, 65535)),
+        ([(0, 65535)], (0, 65535)),
+        ([(-1024, 3071), (0, 100)], (-1024, 3071)),
+        ([(0, 70_000)], (0, 70_000)),
+        ([(0.25, 0.75)], (0, 1)),
+        ([(0, 1)], (0, 255)),
+        ([(0.5, 300.25)], (0, 1023)),
+    ],
+)
+def test_the_range_is_the_fewest_bits_that_hold_all_values(extremes, expected):
+    assert range_of(extremes) == expected
 
 
 def test_a_claim_of_too_many_pixels_is_refused_before_decoding():
-    assert reason(png_claiming(12_000, 9_000)) == "claims 12,000 × 9,000 pixels; the limit is 64 megapixels"
-    assert reason(png_claiming(8_001, 8_000)) == "claims 8,001 × 8,000 pixels; the limit is 64 megapixels"
-    assert reason(png_claiming(100_000, 100_000)) == "claims 10,000 megapixels; the limit is 64 megapixels"
+    assert reason(png_that_claims(12_000, 9_000)) == "claims 12,000 × 9,000 pixels; the limit is 64 megapixels"
+    assert reason(png_that_claims(8_001, 8_000)) == "claims 8,001 × 8,000 pixels; the limit is 64 megapixels"
+    assert reason(png_that_claims(100_000, 100_000)) == "claims 10,000 megapixels; the limit is 64 megapixels"
     assert MAX_PIXELS == 64_000_000
-    assert "cut off" in reason(png_claiming(8_000, 8_000))  # allowed, and then there is little behind it
+    assert "cut off" in reason(png_that_claims(8_000, 8_000))  # allowed, and then there is little behind it
 
 
 @pytest.mark.parametrize("least", [None, 1, 30])
@@ -170,13 +257,75 @@ def test_damage_inside_a_tiff_is_refused_in_silence(compression, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_no_image():
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (box(b"ftyp", b"heic\0\0\0\0mif1heic") + bytes(99), "is a HEIC or HEIF image, as phones write it: convert"),
+        (bytes(128) + b"DICM" + bytes(99), "is a DICOM file: write its pixels as 16-bit PNG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing: render it as PNG"),
+        (b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing"),
+        (b"%PDF-1.7\n" + bytes(99), "is a PDF document: render its pages"),
+        (box(b"ftyp", b"isom\0\0\0\0isommp41") + bytes(99), "is a video (MP4): take single frames"),
+        (box(b"ftyp", b"qt  \0\0\0\0") + bytes(99), "is a video (MOV)"),
+        (b"\x1a\x45\xdf\xa3" + bytes(99), "is a video (WebM or Matroska)"),
+        (b"RIFF\x10\0\0\0AVI LIST" + bytes(99), "is a video (AVI)"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "is a web page (HTML), as servers send it"),
+        (b"\xef\xbb\xbf\n<html>", "is a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "is a Git LFS pointer and not the image"),
+        (b"PK\x03\x04" + bytes(99), "is a ZIP archive"),
+        (b"\0\0\x01\xb3" + bytes(99), "is a video (MPEG)"),
+        (b"\x93NUMPY\x01\0" + bytes(99), "is a NumPy array"),
+        (b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(99), "is a NIfTI volume"),
+        (gzip.compress(b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(99)), "is a NIfTI volume (packed with gzip)"),
+        (gzip.compress(b"anything"), "is compressed with gzip: unpack it"),
+        (gzip.compress(b"anything")[:14], "is compressed with gzip: unpack it"),
+        (b"\xff\x0a" + bytes(99), "is a JPEG XL image"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(99), "is a camera's raw file"),
+        (b"FUJIFILMCCD-RAW 0201" + bytes(99), "is a camera's raw file"),
+        (b"II*\0" + bytes(99), "is a TIFF of a kind that Pillow does not open"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "is a PNG whose beginning is damaged"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
+        (b'{"image": "a.png"}', "is not an image but JSON text"),
+        (b"https://example.org/a.png", "is a web address, and nothing is downloaded"),
+        (b"hello", "is not an image but text"),
+        (bytes(range(1, 200)), "is not an image in a format that PIL opens, or its beginning is damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "is PostScript"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_named(data, said):
+    assert reason(data).startswith(said)
+
+
+def test_what_is_not_there_or_cut_off():
     assert reason(None) == "is null"
     assert reason(b"") == "is empty (0 bytes)"
-    assert reason(b"hello") == "is not an image in a format that PIL opens, or its beginning is damaged"
-    assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>").startswith("is not an image")
-    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n").startswith("is PostScript")
     assert "cut off" in reason(encoded(photo(), "JPEG")[:-200])
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_decoded():
+    assert decode_image(encoded(photo(), "AVIF")).size == (40, 24)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_base64_and_data_uris_are_decoded(kind):
+    data = encoded(photo(), kind)
+    expected = np.asarray(decode_image(data))
+    text = base64.b64encode(data)
+    lines = base64.encodebytes(data)
+    for wrapped in (
+        text,
+        lines,
+        b"data:image/png;base64," + text,
+        b"data:image/png," + quote_from_bytes(data).encode(),
+    ):
+        assert np.array_equal(np.asarray(decode_image(wrapped)), expected)
+    assert reason(b"data:image/png;base64,A").startswith("is a data URI whose base64 is damaged")
+    assert reason(b"data:image/png") == "is a data URI without data"
 
 
 def test_warnings_of_pil_are_not_shown(capfd):

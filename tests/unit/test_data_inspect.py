@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictures import png
+from pictures import png, sixteen_bit_png
 
 from deeptune.data.decode import decode_image
 from deeptune.data.inspect import overview, preview, serve, survey
@@ -52,7 +53,7 @@ def test_the_footers_are_told(tmp_path: Path) -> None:
         ({"text": ["a b"] * 6, "labels": [0.5, 1.5] * 3}, {"task": "regression"}),
         ({"text": ["a b"] * 6, "Class": ["x", "y"] * 3}, {"data.label": "Class"}),
         (
-            {"scan": [b"x"] * 6, "note": ["long text"] * 6, "label": ["u", "v"] * 3},
+            {"scan": [b"\x89PNG"] * 6, "note": ["long text"] * 6, "label": ["u", "v"] * 3},
             {"data.input": "scan", "data.label": "label"},
         ),
         (
@@ -141,6 +142,31 @@ def test_a_large_picture_is_made_small_and_a_damaged_one_says_why(tmp_path: Path
     with pytest.raises(DataError) as error:
         decode_image(png()[:40])
     assert damaged.reason == error.value.message
+
+
+def test_a_preview_shows_deep_grey_by_the_range_of_the_first_rows_or_a_given_one(tmp_path: Path) -> None:
+    values = np.array([[0, 1000, 4095]], np.uint16)
+    file = write(tmp_path / "d.parquet", images=[sixteen_bit_png(values[..., None], 0)], y=[1])
+    for given, expected in (("auto", [0, 62, 255]), ([0.0, 1000.0], [0, 255, 255])):
+        (row,) = preview(str(file), "images", "y", start=0, count=1, value_range=given)
+        assert row.image is not None
+        assert np.asarray(decode_image(row.image))[0, :, 0].tolist() == expected
+    (row,) = preview(str(file), "images", "y", start=0, count=1, value_range="none")
+    assert row.reason is not None
+    assert row.reason.startswith("has values of more than 8 bits (0 to 4,095)")
+
+
+def test_a_preview_reads_the_files_that_a_column_names(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.png").write_bytes(png())
+    file = write(tmp_path / "d.parquet", file=["a.png", "b.png"], y=[1, 2])
+    there, missing = preview(str(file), "file", "y", start=0, count=2, root=str(tmp_path / "pictures"))
+    assert there.image == png()
+    assert missing.reason is not None
+    assert missing.reason.startswith("names the file b.png, which does not exist")
+    told = overview(str(file))
+    assert [column.modality for column in told.columns] == ["image", None]
+    assert told.guesses["data.input"] == "file"
 
 
 def test_questions_are_answered_one_a_line(tmp_path: Path, environment: dict[str, str]) -> None:

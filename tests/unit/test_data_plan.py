@@ -132,12 +132,12 @@ def test_columns_that_do_not_tell(tmp_path):
 @pytest.mark.parametrize(
     ("modality", "column", "said"),
     [
-        ("image", ["x"], "holds string, and image needs encoded image bytes: binary, or a struct with a field 'bytes'"),
-        (None, [1.5], "holds double, and the input needs encoded image bytes: binary, or a struct"),
-        (None, [1.5], "with a field 'bytes'; or strings"),
-        ("image", [{"path": "x.png"}], "holds struct<path: string>, and image needs encoded image bytes"),
+        ("image", [1], "holds int64, and image needs one image a row: encoded bytes (binary), file names (string"),
+        (None, [1.5], "holds double, and the input needs one image a row: encoded bytes (binary)"),
+        (None, [1.5], "or a struct of 'bytes' and 'path'; or strings"),
+        ("image", [{"name": "x.png"}], "holds struct<name: string>, and image needs one image a row"),
         ("text", pa.array([1]).dictionary_encode(), "and text needs strings"),
-        ("image", [[1, 2, 3]], "and image needs encoded image bytes"),
+        ("image", [[1, 2, 3]], "holds list<element: int64>, and image needs one image a row: encoded bytes"),
     ],
 )  # fmt: skip
 def test_an_input_column_of_the_wrong_type(tmp_path, modality, column, said):
@@ -323,7 +323,7 @@ def test_bad_images_are_all_listed_at_once(tmp_path):
     first, *rows = error.message.splitlines()
     assert first == "data.input: 3 of 60 samples in column 'images' cannot be used:"
     assert rows[0].startswith("  row 4 is cut off (")
-    assert rows[1] == "  row 31 is not an image in a format that PIL opens, or its beginning is damaged"
+    assert rows[1] == "  row 31 is not an image but text"
     assert rows[2] == "  row 50 is null"
     assert error.hint == (
         'Repair them, or set data.on_bad_sample = "skip" to leave them out or "blank" to use empty ones.'
@@ -402,13 +402,14 @@ def test_nothing_usable(tmp_path):
 def test_samples_of_another_file_are_checked_by_row(tmp_path):
     source = Source.open(with_bad_images(tmp_path))
     calls = []
-    bad = check_samples(source, "images", "image", np.array([31, 5, 4]), lambda *done: calls.append(done))
-    assert [sample.row for sample in bad] == [31, 4]
+    rows = np.array([31, 5, 4])
+    checked = check_samples(source, "images", "image", rows, lambda *done: calls.append(done))
+    assert [sample.row for sample in checked.bad(rows)] == [31, 4]
     assert calls == [(60, 60)]
-    assert [sample.row for sample in check_samples(source, "images", "image")] == [4, 31, 50]
-    struct = [{"bytes": None, "path": "a.png"}, None, {"bytes": png(), "path": None}]
+    assert list(check_samples(source, "images", "image").reasons) == [4, 31, 50]
+    struct = [{"bytes": None, "path": None}, None, {"bytes": png(), "path": None}]
     source = Source.open(write(tmp_path / "b.parquet", images=struct))
-    assert check_samples(source, "images", "image") == [BadSample(None, 0, "is null"), BadSample(None, 1, "is null")]
+    assert check_samples(source, "images", "image").reasons == {0: "is null", 1: "is null"}
 
 
 def test_text_that_looks_like_markup_stays_as_it_is(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pictures import png, sixteen_bit_png
 
+from deeptune.data.decode import decode_image
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.show.samples import Samples
@@ -41,6 +44,19 @@ def test_why_a_row_can_not_be_read_is_what_is_found(run):
     assert isinstance(samples.read("test", 11), DataError)
     second.write_bytes(kept)
     assert samples.read("test", 11) == "text 11"
+
+
+def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_path):
+    (tmp_path / "deep.png").write_bytes(sixteen_bit_png(np.array([[[0], [500], [4095]]], np.uint16), 0))
+    (tmp_path / "plain.png").write_bytes(png())
+    pq.write_table(pa.table({"images": ["deep.png", "plain.png"], "labels": [0, 1]}), tmp_path / "d.parquet")
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    data = f'[data]\npath = "{tmp_path}/d.parquet"\nmodality = "image"\nvalue_range = [0, 1000]\n'
+    write_text(run.spec, data + '[backbone]\nname = "resnet18"\n')
+    samples = Samples(run)
+    assert np.asarray(decode_image(samples.read("test", 0)))[0, :, 0].tolist() == [0, 128, 255]
+    assert samples.read("test", 1) == png()
 
 
 def test_wrong_classes_are_sorted_by_confidence_and_named(run):

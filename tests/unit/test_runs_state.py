@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -70,7 +71,7 @@ def test_a_run_that_starts_has_half_a_minute(run):
     for moved in (-60, 60):  # a spec of the future is no reason to wait for ever
         os.utime(run.spec, (time.time() + moved, time.time() + moved))
         state = run_state(run)
-        assert (state.word, state.detail) == ("crashed", "its runner never got to work")
+        assert (state.word, state.detail) == ("crashed", "the runner never started")
 
 
 @pytest.mark.parametrize("word", ["done", "stopped", "failed"])
@@ -88,12 +89,22 @@ def test_a_run_that_was_killed(run):
         os.waitpid(pid, 0)
         state = run_state(run)
     assert (state.word, state.alive, state.over, state.resumable) == ("crashed", False, True, True)
-    assert f"process {pid} ended without a word" in state.detail
+    assert state.detail == f"process {pid} was killed (by hand or out of memory)"
     write_text(run.console, "Traceback\nKilled: \x1b[31mwhy\n\n")
     error = ending(run, state)
     assert isinstance(error, RunCrashed)
     assert "Its last words: Killed: \x1b[31mwhy" in error.message
     assert error.hint == f"Go on with: deeptune resume {run.id}"
+
+
+def test_a_run_whose_folder_is_gone_is_deleted_and_not_resumable(run):
+    left(run)
+    shutil.rmtree(run.path)
+    state = run_state(run)
+    assert (state.word, state.over, state.resumable) == ("deleted", True, False)
+    error = ending(run, state)
+    assert isinstance(error, RunCrashed)
+    assert (error.message, error.hint) == ("its folder is gone", None)
 
 
 def test_a_machine_that_was_restarted(run):

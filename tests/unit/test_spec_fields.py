@@ -26,6 +26,7 @@ def values_of(field: SpecField) -> st.SearchStrategy:
         "paths": TEXT | st.lists(TEXT, max_size=3),
         "several": st.lists(st.sampled_from(field.words), max_size=3) if field.kind == "several" else st.nothing(),
         "list": st.lists(TEXT, max_size=3),
+        "numbers": st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=3),
         "table": st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     }
     return kinds[field.kind] | (

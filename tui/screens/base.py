@@ -58,6 +58,7 @@ class DeepTuneScreen(Screen[None]):
     """A screen with `where` in its title, `body()` below it, and the keys at the foot."""
 
     where = ""
+    CHANGES: ClassVar[frozenset[str]] = frozenset({"stop", "resume", "delete", "new", "again", "use"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="screen.back", tooltip="To the screen before this one"),
     ]
@@ -83,6 +84,10 @@ class DeepTuneScreen(Screen[None]):
         self.where = where
         options = self.deeptune.options
         self.query_one(TitleBar).say(where, "read-only" if options.read_only else "")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer nothing that changes a run, or starts one, in a session that may only look."""
+        return not (self.deeptune.options.read_only and action in self.CHANGES)
 
     def every(self, seconds: float, callback: Callable[[], Any]) -> Timer:
         """Call back in this interval while the screen is the one that is seen, and once each time that it comes up."""

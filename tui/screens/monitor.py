@@ -9,29 +9,35 @@ import gc
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import ContentSwitcher, Input
+from textual.widgets import ContentSwitcher
 from textual.worker import get_current_worker
 
+from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.show import chart, curves
+from deeptune.show.announce import end_text
 from deeptune.show.chart import Look
 from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
+from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.monitor.examples import Example, Examples
+from tui.widgets.monitor.failure import Failure
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading
-from tui.widgets.monitor.log import Journal, Line, LogView
+from tui.widgets.monitor.log import Journal, LogView, crash_lines
+from tui.widgets.monitor.logpage import LogPage
 from tui.widgets.monitor.machine import Machine, devices
-from tui.widgets.monitor.results import Outcome, Results
+from tui.widgets.monitor.printed import Printed
+from tui.widgets.monitor.results import USES, Outcome, Results, Verb
 from tui.widgets.monitor.tabs import Tabs
 
 PAGES = {"curves": "Curves", "optimizer": "Optimizer", "machine": "Machine", "log": "Log", "results": "Results",
@@ -60,16 +66,17 @@ class MonitorScreen(DeepTuneScreen):
         ),
         Binding("s", "stop", "Stop", id="monitor.stop", tooltip="Stop at the next step, with a checkpoint; asks"),
         Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Go on from the last checkpoint"),
+        Binding("p", "use", "Use it", id="monitor.use", tooltip="Predict, evaluate or embed a file with its model"),
         Binding("m", "metric", "Metric", id="monitor.metric", tooltip="The next metric of val"),
         Binding("x", "unit", "Axis", id="monitor.axis", tooltip="Over steps, epochs or time"),
         Binding("l", "log_y", "Log y", id="monitor.log_y", tooltip="Logarithmic y axis, and back"),
-        Binding("a", "smooth", "Average", id="monitor.smooth", tooltip="How much curves are smoothed"),
+        Binding("a", "smooth", "Smooth", id="monitor.smooth", tooltip="How much the curves are smoothed"),
         Binding("slash", "filter", "Filter", key_display="/", id="monitor.filter", tooltip="Log lines with a word"),
         Binding("w", "warnings", "Warnings", id="monitor.warnings", tooltip="Only warnings in the log, and back"),
         Binding("c", "console", "Console", id="monitor.console", tooltip="What libraries printed, and back"),
-        Binding("e", "embeddings", "Embeddings", show=False, id="monitor.embeddings", tooltip="Scatter of embeddings"),
-        Binding("n", "again", "As new", show=False, id="monitor.again", tooltip="A new run from this run's spec"),
-        Binding("y", "copy", "Copy", show=False, id="monitor.copy", tooltip="Copy the path of the run"),
+        Binding("e", "embeddings", "Embeddings", id="monitor.embeddings", tooltip="Scatter of embeddings"),
+        Binding("n", "again", "As new", id="monitor.again", tooltip="A new run from this run's spec"),
+        Binding("y", "copy", "Copy path", id="monitor.copy", tooltip="Copy the path of the run"),
         Binding("escape,q", "back", "Back", id="monitor.back", tooltip="Leave the run, which goes on"),
     ]
 
@@ -92,9 +99,10 @@ class MonitorScreen(DeepTuneScreen):
         self._problem = ""
         self._at: float | None = None  # the x of the cursor in the page's charts
         self._glyphs = Look()
-        self._printed: list[Line] | None = None  # of console.log, while that is shown
+        self._printed: Printed | None = None  # console.log, while that is shown
+        self._failure: DeepTuneError | None = None
         self._warnings_only = False
-        self._outcome = Outcome()
+        self._outcome: Outcome | None = None  # before it is read
         self._worst: list[Example] = []
 
     def body(self) -> Iterable[Widget]:
@@ -102,6 +110,7 @@ class MonitorScreen(DeepTuneScreen):
         yield Tabs(PAGES, id="tabs")
         with ContentSwitcher(id="pages", initial="curves"):
             with Vertical(id="curves"):
+                yield Failure(id="failure")
                 with Horizontal(classes="top row"):
                     yield Chart(id="first")
                     yield Chart(id="second")
@@ -120,9 +129,7 @@ class MonitorScreen(DeepTuneScreen):
                 yield Machine(id="devices")
                 yield Chart(id="memory")
                 yield Chart(id="use")
-            with Vertical(id="log"):
-                yield Input(placeholder="words of a line", id="log-filter", compact=True)
-                yield LogView(id="lines")
+            yield LogPage(self.run.reference, id="log")
             yield Results(self.run, id="results")
             yield Examples(self.run, id="examples")
 
@@ -132,7 +139,6 @@ class MonitorScreen(DeepTuneScreen):
         self._glyphs = Look(ascii=not options.dots, mono=not options.color)
         for widget in self.query(Chart):
             widget.glyphs = self._glyphs
-        self.query_one("#log-filter").display = False
         self.query_one("#first").focus()
         gc.disable()  # until the log is read: it becomes many objects, and looking for garbage among them costs as much
         self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
@@ -164,20 +170,36 @@ class MonitorScreen(DeepTuneScreen):
     @on(Read)
     def _take(self, message: Read) -> None:
         news, view, over = message.news, self.view, self.view.state.over
+        watched = self._caught_up
         for event in news.events:
             if view.take(event):
                 self._said.take(view, event)
         if news.state is None:
             return  # there is more to come
         gc.enable()
-        view.state, self._problem, self._caught_up = news.state, news.problem, True
+        view.see(news.state)
+        self._problem, self._caught_up = news.problem, True
+        self._fail(news.failure)
         if self._printed is not None and news.console is not None:
             self._printed = news.console
         self._outcome = self._outcome if news.outcome is None else news.outcome
         self._worst = self._worst if news.examples is None else news.examples
+        if watched and view.state.over and not over:
+            self.deeptune.announce(end_text(self.run, view.state))
         if view.state.over != over:
             self.refresh_bindings()
         self._draw()
+
+    def _fail(self, error: DeepTuneError | None) -> None:
+        """Have the error at the top of the first page; without curves it has all of it."""
+        before, self._failure = self._failure, error
+        panel = self.query_one(Failure)
+        panel.tell(error)
+        if error is not None and before is None and self.page == "curves":
+            panel.focus()
+        elif error is None and panel.has_focus:
+            self.query_one("#first").focus()
+        self.set_class(error is not None and not len(self.view.history.steps), "-no-curves")
 
     # Drawing.
 
@@ -193,15 +215,16 @@ class MonitorScreen(DeepTuneScreen):
 
     def _draw_heading(self) -> None:
         heading = self.query_one(Heading)
-        heading.tell(self.view, self.deeptune.clock(), self._glyphs, self._problem)
+        resumable = self.view.state.resumable and not self.deeptune.options.read_only
+        heading.tell(self.view, self.deeptune.clock(), self._glyphs, self._problem, resumable)
 
     def _notes(self) -> tuple[str, ...]:
         """How the open page is set, at length and in short."""
         setting = self.setting
         if self.page in ("curves", "optimizer"):
-            averaged, log = setting.smoothing, setting.log
-            long = f"by {setting.unit}{' · log y' if log else ''}{f' · averaged {averaged:g}' if averaged else ''}"
-            return long, f"{setting.unit}{' log' if log else ''}{f' ~{averaged:g}' if averaged else ''}"
+            smoothed, log = setting.smoothing, setting.log
+            long = f"by {setting.unit}{' · log y' if log else ''}{f' · smoothed {smoothed:g}' if smoothed else ''}"
+            return long, f"{setting.unit}{' log' if log else ''}{f' ~{smoothed:g}' if smoothed else ''}"
         if self.page == "log":
             return ("console.log",) if self._printed is not None else ("only warnings",) * self._warnings_only
         return ()
@@ -238,15 +261,16 @@ class MonitorScreen(DeepTuneScreen):
         self._plot("use", partial(curves.sample_chart, view, use, "use, percent"))
 
     def _draw_log(self) -> None:
-        words = self.query_one("#log-filter", Input).value.lower().split()
-        lines = self._printed if self._printed is not None else list(self._said.lines)
-        if self._warnings_only and self._printed is None:
-            lines = [line for line in lines if line.serious]
-        shown = [line for line in lines if all(word in line.text.lower() for word in words)] if words else lines
-        self.query_one("#lines", LogView).show(shown)
+        lines = list(self._said.lines)
+        if self._failure is not None and self.view.state.word != "failed":  # whose log tells it
+            lines += crash_lines(self._failure)
+        total = self._said.total + len(lines) - len(self._said.lines)
+        self.query_one(LogPage).tell(lines, total, self._printed, warnings_only=self._warnings_only)
 
     def _draw_results(self) -> None:
-        self.query_one(Results).tell(self._outcome, self.view.state)
+        if self._outcome is not None:
+            usable = not self.deeptune.options.read_only
+            self.query_one(Results).tell(self._outcome, self.view.state, usable=usable)
 
     def _draw_examples(self) -> None:
         over = self.view.state.word == "done"
@@ -258,10 +282,14 @@ class MonitorScreen(DeepTuneScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what makes sense now is offered."""
         state = self.view.state
+        if super().check_action(action, parameters) is False:
+            return False
         if action in ("metric", "unit", "log_y", "smooth"):
-            return self.page in ("curves", "optimizer")
+            return self.page in ("curves", "optimizer") and not self.has_class("-no-curves")
         if action in ("filter", "warnings", "console"):
             return self.page == "log"
+        if action == "use":
+            return state.word == "done"
         if action == "stop":
             return not state.over
         return state.resumable if action == "resume" else True
@@ -271,7 +299,8 @@ class MonitorScreen(DeepTuneScreen):
         self.query_one(ContentSwitcher).current = page
         self._want()
         opened = self.query_one(f"#{page}")
-        first = next((widget for widget in opened.query("*") if widget.focusable and widget.display), None)
+        usual = (widget for widget in opened.query("*") if widget.focusable and widget.display)
+        first = self.query_one("#next") if page == "results" else next(usual, None)
         self.set_focus(first)
         self.refresh_bindings()
         self.call_after_refresh(self._draw)
@@ -308,24 +337,20 @@ class MonitorScreen(DeepTuneScreen):
         self._draw()
 
     def action_filter(self) -> None:
-        box = self.query_one("#log-filter", Input)
-        box.display = True
-        box.focus()
+        self.query_one(LogPage).open_filter()
 
-    @on(Input.Changed, "#log-filter")
-    def _filter(self) -> None:
-        self._draw_log()
-
-    @on(Input.Submitted, "#log-filter")
-    def _filtered(self) -> None:
-        self.query_one("#lines").focus()
+    @on(LogView.Earlier)
+    def _read_earlier(self) -> None:
+        if self._printed is not None and self._printed.partial:
+            self._follower.read_earlier()
+            self.look()
 
     def action_warnings(self) -> None:
         self._warnings_only = not self._warnings_only
         self._draw()
 
     def action_console(self) -> None:
-        self._printed = [] if self._printed is None else None
+        self._printed = Printed([], 0) if self._printed is None else None
         self._follower.forget_console()
         self._want()
         self._draw()
@@ -338,6 +363,17 @@ class MonitorScreen(DeepTuneScreen):
 
     def action_resume(self) -> None:
         self.deeptune.resume_run(self.run)
+
+    @work(group="use")
+    async def action_use(self) -> None:
+        choices = [Choice(verb, verb.capitalize()) for verb in USES]
+        text = "\n".join(f"{verb.capitalize()}: {words}." for verb, words in USES.items())
+        if (verb := await self.deeptune.ask("Use the model of this run", text, choices)) in USES:
+            self.deeptune.open_use(self.run, cast("Verb", verb))
+
+    @on(Results.Use)
+    def _use(self, message: Results.Use) -> None:
+        self.deeptune.open_use(self.run, message.verb)
 
     def action_embeddings(self) -> None:
         self.deeptune.open_embeddings(self.run)
@@ -354,15 +390,10 @@ class MonitorScreen(DeepTuneScreen):
 
     def action_back(self) -> None:
         """First put away the cursor or the filter, then the screen; the run goes on."""
-        box = self.query_one("#log-filter", Input)
         if self._at is not None:
             self._at = None
             self._draw()
-        elif self.page == "log" and box.display:
-            box.value = ""
-            box.display = False
-            self.query_one("#lines").focus()
-        else:
+        elif self.page != "log" or not self.query_one(LogPage).close_filter():
             if not self.view.state.over and self._caught_up:
                 self.deeptune.tell(f"the run goes on; in a shell: deeptune attach {self.run.reference}")
             super().action_back()

@@ -36,6 +36,8 @@ class RunsTable(DataTable[Any]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", id="runs.open", tooltip="Watch the run"),
+        Binding("home", "scroll_top", show=False, id="runs.first", tooltip="The first run"),
+        Binding("end", "scroll_bottom", show=False, id="runs.last", tooltip="The last run"),
     ]
 
 

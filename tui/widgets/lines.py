@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -18,7 +20,19 @@ STYLES = ("label", "value", "title", "good", "warn", "bad", "busy", "faint", "ax
           "train", "train-raw", "val", "rate", "norm", "first", "second", "third", "fourth")  # fmt: skip
 NEAR = 12  # cells: changes that are nearer are one, as to move there and set a style is as many bytes
 
+MIN_WRAPPED = 20  # cells: a narrower column is not indented
+
 Cells = list[tuple[str, str]]
+
+
+@lru_cache(20_000)
+def wrapped(text: str, width: int, indent: int = 0) -> tuple[str, ...]:
+    """One line of text as lines of at most `width` cells, all but the first indented."""
+    if cell_len(text) <= width or width < 1:
+        return (text,)
+    indent = indent if width - indent >= MIN_WRAPPED else 0
+    first, *rest = (line.plain.rstrip() for line in Content(text[indent:]).wrap(width - indent))
+    return (text[:indent] + first, *(" " * indent + line for line in rest))
 
 
 class Lines(Widget):

@@ -23,6 +23,7 @@ from tui.widgets.line import Line
 from tui.widgets.sample import SampleView
 
 MOST = 100  # examples
+HOW = 8  # cells of how sure, or how far off, the model was
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Example:
 
     @property
     def line(self) -> str:
-        return f"{self.how:<8}  {self.truth} → {self.prediction}  row {self.row}"
+        return f"{self.how:<{HOW}}  {self.truth} → {self.prediction}  row {self.row}"
 
 
 def worst_examples(run: RunDirectory) -> list[Example]:
@@ -102,7 +103,9 @@ class Examples(Horizontal):
         self._looked: Example | None = None
 
     def compose(self) -> ComposeResult:
-        yield OptionList(id="worst", markup=False, compact=True)
+        with Vertical(id="listed"):
+            yield Line(f"{'':{HOW}}  true → predicted", id="worst-head")
+            yield OptionList(id="worst", markup=False, compact=True)
         with Vertical(id="seen"):
             yield Line(id="said")
             yield SampleView()
@@ -110,7 +113,8 @@ class Examples(Horizontal):
     def tell(self, examples: list[Example], nothing: str) -> None:
         """Show these, or why there are none."""
         options = self.query_one(OptionList)
-        hidden, options.display = not options.display, bool(examples)
+        listed = self.query_one("#listed")
+        hidden, listed.display = not listed.display, bool(examples)
         if examples and hidden:
             options.focus()
         if examples != self._examples:

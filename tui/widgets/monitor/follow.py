@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.events import EventReader
+from deeptune.runs.state import ending
 from tui.widgets.monitor.examples import Example, worst_examples
-from tui.widgets.monitor.log import Line, console_lines
+from tui.widgets.monitor.printed import ConsoleReader, Printed
 from tui.widgets.monitor.results import Outcome, read_outcome
 
 BATCH = 1000  # events handed over at once: they are taken in within some ten milliseconds
@@ -18,12 +20,15 @@ BATCH = 1000  # events handed over at once: they are taken in within some ten mi
 
 @dataclass
 class News:
-    """What is new. `state` is None while there is more to come at once; the last three are None where nothing is."""
+    """What is new. `state` is None while there is more to come at once; the last three are None where nothing is.
+
+    `failure` is the error of a run that failed or crashed."""
 
     events: list[dict[str, Any]]
     state: RunState | None = None
     problem: str = ""
-    console: list[Line] | None = None
+    failure: DeepTuneError | None = None
+    console: Printed | None = None
     outcome: Outcome | None = None
     examples: list[Example] | None = None
 
@@ -37,6 +42,8 @@ class Follower:
         self._reader = EventReader(run.events)
         self._told: tuple[RunState, str] | None = None
         self._stamps: dict[Path, Any] = {}
+        self._failure: DeepTuneError | None = None
+        self._console = ConsoleReader(run.console)
         self.wanted: set[str] = set()
 
     def news(self) -> Iterator[News]:
@@ -49,10 +56,14 @@ class Follower:
             if len(events) == BATCH:
                 yield News(events)
                 events = []
-        news = News(events, state, self._problem())
+        problem = self._problem()
+        if (state, problem) != self._told:
+            failed = state.over and state.word not in ("done", "stopped", "deleted")
+            self._failure = ending(run, state) if failed else None
+        news = News(events, state, problem, self._failure)
         wanted = set(self.wanted)
         if "console" in wanted and self._changed(run.console):
-            news.console = console_lines(run.console)
+            news.console = self._console.read()
         if "outcome" in wanted and self._changed(run.metrics, run.result, run.report):
             news.outcome = read_outcome(run)
         if "examples" in wanted and self._changed(run.predictions):
@@ -69,9 +80,12 @@ class Follower:
         """Read console.log at the next look, whether it has changed or not."""
         self._stamps.pop(self._run.console, None)
 
+    def read_earlier(self) -> None:
+        """Read more of console.log at the next look."""
+        self._console.read_earlier()
+        self.forget_console()
+
     def _problem(self) -> str:
-        if not self._run.path.is_dir():
-            return "its folder is gone"
         if count := self._reader.broken:
             return f"{count:,} damaged line{'s' if count > 1 else ''} in events.jsonl"
         return ""

@@ -13,7 +13,7 @@ from tui.widgets.lines import Lines
 
 STATE_STYLES = {
     "running": "busy", "starting": "busy", "stopping": "warn", "paused": "warn", "done": "good", "stopped": "warn",
-    "failed": "bad", "crashed": "bad", "stale": "warn", "presumed dead": "bad",
+    "failed": "bad", "crashed": "bad", "deleted": "bad", "stale": "warn", "presumed dead": "bad",
 }  # fmt: skip
 BAR = (10, 60)  # cells, least and most
 HEADLINES = ("accuracy", "macro_f1", "roc_auc", "mae", "rmse", "r2")
@@ -22,12 +22,14 @@ HEADLINES = ("accuracy", "macro_f1", "roc_auc", "mae", "rmse", "r2")
 class Heading(Lines):
     """Three to five lines, by the room that there is."""
 
-    _told: tuple[View, float, Look, str] | None = None
+    _told: tuple[View, float, Look, str, bool] | None = None
 
-    def tell(self, view: View, now: float, look: Look, problem: str = "") -> None:
-        self._told = view, now, look, problem
+    def tell(self, view: View, now: float, look: Look, problem: str = "", resumable: bool = False) -> None:
+        """Show the view as it is at a time; a `resumable` run is offered to be resumed."""
+        self._told = view, now, look, problem, resumable
         width, lines = self.size
-        rows = [_state(view, now, width, problem), *_progress(view, now, width, look)]
+        middle = _ending(view, width, resumable) if view.state.over else _progress(view, now, width, look)
+        rows = [_state(view, now, width, problem), *middle]
         warning = _warning(view)
         if lines >= 4 or warning is not None:
             rows.append(warning if warning is not None else _scores(view))
@@ -73,25 +75,28 @@ def _state(view: View, now: float, width: int, problem: str) -> Row:
 
 
 def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
-    if view.state.over:
-        return _ending(view, width)
     elapsed = [(f"{duration(view.elapsed(now))} so far", "label")]
     if view.phase == "train" and view.step:
         step, total = view.step["step"], view.start.get("steps", 0)
         room = width - 55 if width >= 70 else width - 26
-        run = _bar("run", step, total, room, look)
-        epoch = _bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
+        run = bar("run", step, total, room, look)
+        epoch = bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
         stored = _stored(view, now)
         return [beside(run, width, *_to_go(view)), beside(epoch, width, stored + elapsed, elapsed)]
     progress = view.status.get("progress")
     phases = _phases(view, width)
     if progress and progress["total"] > 0:
-        bar = _bar(safe(view.phase), progress["done"], progress["total"], width - 44, look)
-        return [phases, beside(bar, width, elapsed)]
+        left = view.to_go(now)
+        count = bar(safe(view.phase), progress["done"], progress["total"], width - (44 if left is None else 66), look)
+        if left is None:
+            return [phases, beside(count, width, elapsed)]
+        to_go: Row = [(f"about {duration(left)} to go", "value")]
+        return [phases, beside(count, width, [*to_go, (" · ", "label"), *elapsed], to_go)]
     return [phases, elapsed]
 
 
-def _bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+def bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+    """A name, a bar of about `room` cells, the share that is done and the count."""
     width = min(max(room, BAR[0]), BAR[1])
     share = min(max(done / total, 0), 1) if total > 0 else 0
     full, empty = ("#", "-") if look.ascii else ("━", "─")
@@ -107,8 +112,8 @@ def _bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
 
 def _to_go(view: View) -> list[Row]:
     """The time to go, at most, as training may stop early; with the spread of recent steps, and without."""
-    eta = view.status.get("eta")
-    if eta is None or not is_number(eta):
+    eta = view.to_go(0)
+    if eta is None:
         return []
     left = f"≤ {duration(eta)} to go"
     low, high = (duration(eta * part) for part in view.history.pace_spread() or (1, 1))
@@ -142,14 +147,15 @@ def _phases(view: View, width: int) -> Row:
     return [(f"● {safe(view.phase)}{at}", "busy")]
 
 
-def _ending(view: View, width: int) -> list[Row]:
+def _ending(view: View, width: int, resumable: bool) -> list[Row]:
     took = f"{duration(view.elapsed(view.last))} for {len(view.epochs)} epoch{'s' if len(view.epochs) != 1 else ''}"
     best = best_text(view.state)
     first: Row = [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
     if view.state.word == "done":
         return [first, test_row(view)]
     why = safe(view.state.detail.split("\n")[0]) or view.state.word
-    resume: Row = [("  r", "key"), (" resumes it", "label")] if view.state.resumable else []
+    why = f"the run failed: {why}" if view.state.word == "failed" else why
+    resume: Row = [("  r", "key"), (" resumes it", "label")] if resumable else []
     return [beside(first, width, resume), [(why, "bad" if view.state.word != "stopped" else "value")]]
 
 

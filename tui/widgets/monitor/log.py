@@ -1,26 +1,28 @@
-"""What was said: the run's own words, or what libraries printed; filtered, and only the lines in sight are made."""
+"""What was said: the run's own words, or what libraries printed; wrapped, and only the lines in sight are drawn."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
 from deeptune.show.history import Note
 from deeptune.show.view import PHASE_WORDS, View, epoch_text, message_of, start_facts
+from tui.widgets.lines import wrapped
 
-MOST = 10_000  # lines
-CONSOLE_TAIL = 2**18  # bytes
+MAX_LINES = 10_000
+STAMP = 10  # cells of the time before a line
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Journal:
     """The lines of a run, made from its events as they come in."""
 
     def __init__(self) -> None:
-        self.lines: deque[Line] = deque(maxlen=MOST)
+        self.lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self.total = 0  # lines, those that had to go included
         self._alert: Note | None = None
 
     def take(self, view: View, event: dict[str, Any]) -> None:
@@ -59,7 +62,7 @@ class Journal:
             place = f"epoch {event['epoch']}/{event['epochs']}"
             self._say(event["t"], "event", f"{place}  {epoch_text(view, event)}")
         elif kind == "end":
-            self._say(event["t"], "event", f"the run is {event['state']}")
+            self._say(event["t"], "alert" if event["state"] == "failed" else "event", _end_text(event))
         alert = view.history.alert
         if alert is not None and alert is not self._alert:
             where = f" (step {alert.step:,})" if alert.step is not None else ""
@@ -68,35 +71,39 @@ class Journal:
 
     def _say(self, moment: float, kind: str, text: str) -> None:
         for number, line in enumerate(text.split("\n")):
-            self.lines.append(Line.at(moment, kind, line) if number == 0 else Line(kind, f"{'':10}{safe(line)}"))
+            self.total += 1
+            self.lines.append(Line.at(moment, kind, line) if number == 0 else Line(kind, f"{'':{STAMP}}{safe(line)}"))
 
 
-def console_lines(path: Path) -> list[Line]:
-    """The end of console.log; progress bars that were redrawn in place are shown as they ended."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - CONSOLE_TAIL))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    lines = text.split("\n")[1 if size > CONSOLE_TAIL else 0 :]
-    return [
-        Line("console", safe(line.rstrip("\r").rpartition("\r")[2].expandtabs(4))) for line in lines if line.strip()
-    ]
+def _end_text(event: dict[str, Any]) -> str:
+    """How a run ended, by its event."""
+    if event["state"] == "failed":
+        return f"the run failed: {event.get('message') or 'it does not say why'}"
+    return "the run was stopped" if event["state"] == "stopped" else f"the run is {event['state']}"
+
+
+def crash_lines(error: DeepTuneError) -> list[Line]:
+    """The lines of a run that ended without an event of its end."""
+    text = "\n".join(part for part in (f"the run crashed: {error.message}", error.hint) if part)
+    return [Line("alert", f"{'':{STAMP}}{safe(line)}") for line in text.split("\n")]
 
 
 class LogView(ScrollView, can_focus=True):
-    """Lines that follow the newest one as long as they are scrolled to their end."""
+    """Wrapped lines that follow the newest one as long as they are scrolled to their end."""
+
+    class Earlier(Message):
+        """Home was pressed at the first line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("end", "scroll_end", show=False, id="log.end", tooltip="The newest line"),
-        Binding("home", "scroll_home", show=False, id="log.home", tooltip="The oldest line"),
+        Binding("home", "first", show=False, id="log.home", tooltip="The oldest line; there, earlier ones"),
     ]
     COMPONENT_CLASSES: ClassVar[set[str]] = {"log--warning", "log--alert", "log--event", "log--message", "log--console"}
     DEFAULT_CSS = """
     LogView {
         height: 1fr;
+        overflow-x: hidden;
+        scrollbar-gutter: stable;
         & > .log--warning, & > .log--alert { color: $warning; }
         & > .log--event { color: $text-muted; }
         & > .log--console { color: $foreground; }
@@ -106,26 +113,46 @@ class LogView(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lines: list[Line] = []
+        self._rows: list[tuple[Line, str]] = []  # a line, and a part of it that fits
 
     def show(self, lines: list[Line]) -> None:
         """Show these lines; nothing is drawn where they are as before."""
         if lines == self._lines:
             return
-        follow = self.scroll_offset.y >= self.max_scroll_y
         self._lines = lines
-        self.virtual_size = Size(max((len(line.text) + 2 for line in lines), default=0), len(lines))
+        self._wrap()
+
+    def on_resize(self) -> None:
+        self._wrap()
+
+    def _wrap(self) -> None:
+        follow = self.scroll_offset.y >= self.max_scroll_y
+        width = max(self.scrollable_content_region.width, 1)
+        self._rows = [(line, part) for line in self._lines for part in _parts(line, width)]
+        self.virtual_size = Size(width, len(self._rows))
         if follow:
             self.call_after_refresh(self.scroll_end, animate=False)
         self.refresh()
 
+    def action_first(self) -> None:
+        if self.scroll_offset.y == 0:
+            self.post_message(self.Earlier())
+        self.scroll_home(animate=False)
+
     def render_line(self, y: int) -> Strip:
-        left, top = self.scroll_offset
         ground = self.rich_style
-        number = top + y
-        if number >= len(self._lines):
+        number = self.scroll_offset.y + y
+        if number >= len(self._rows):
             return Strip.blank(self.size.width, ground)
-        line = self._lines[number]
-        style = self.get_component_rich_style(f"log--{line.kind}")
-        mark = "! " if line.serious else "  "
-        strip = Strip([Segment(mark + line.text, style)])
-        return strip.crop_extend(left, left + self.size.width, ground)
+        line, part = self._rows[number]
+        strip = Strip([Segment(part, self.get_component_rich_style(f"log--{line.kind}"))])
+        return strip.crop_extend(0, self.size.width, ground)
+
+
+def _parts(line: Line, width: int) -> Sequence[str]:
+    """A line as parts of so many cells; below its first word, where that leaves room."""
+    text = ("! " if line.serious else "  ") + line.text
+    if len(text) <= width and text.isascii():
+        return (text,)
+    start = 2 + (0 if line.kind == "console" else STAMP)
+    return wrapped(text, width, len(text) - len(text[start:].lstrip()))

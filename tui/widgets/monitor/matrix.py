@@ -15,7 +15,8 @@ from deeptune.report.tables import class_title, visible
 
 LABEL = 18  # cells, at most
 SHADES = 5
-HEADS = ("true \\ predicted", "true\\pred.", "true")
+HEAD = "true → predicted"
+HEAD_ROWS = 2  # what is what, and the numbers of the classes
 
 
 class Matrix(ScrollView, can_focus=True):
@@ -36,7 +37,6 @@ class Matrix(ScrollView, can_focus=True):
         self._counts: list[list[int]] = []
         self._titles: list[str] = []
         self._label = self._cell = 0
-        self._head = ""
 
     def fill(self, metrics: dict[str, Any]) -> None:
         """The matrix of a split's metrics; nothing where these have none."""
@@ -49,15 +49,14 @@ class Matrix(ScrollView, can_focus=True):
             number + _title(at, row) for at, (number, row) in enumerate(zip(numbers, classes or [], strict=True))
         ]
         self._label = min(max(map(len, self._titles), default=0), LABEL) + 1
-        self._head = next((word for word in HEADS if len(word) < self._label), "")
         largest = max((max(row) for row in self._counts), default=0)
         self._cell = max(len(str(largest)), len(str(len(self._counts) - 1)), 2) + 1
-        self.virtual_size = Size(self._label + self._cell * len(self._counts), len(self._counts) + 1)
+        self.virtual_size = Size(self._label + self._cell * len(self._counts), len(self._counts) + HEAD_ROWS)
         self.refresh()
 
     @property
-    def wanted(self) -> Size:
-        return self.virtual_size
+    def filled(self) -> bool:
+        return bool(self._counts)
 
     def render_line(self, y: int) -> Strip:
         """The head stays in sight, and so do the names of the rows."""
@@ -67,9 +66,11 @@ class Matrix(ScrollView, can_focus=True):
         if not self._counts:
             return Strip.blank(self.size.width, ground)
         if y == 0:
+            return Strip([Segment(HEAD, head)]).adjust_cell_length(self.size.width, ground)
+        if y == 1:
             cells = [Segment(f"{number:>{self._cell - 1}} ", head) for number in range(len(self._counts))]
-            return self._line(Segment(f"{self._head:<{self._label}}", head), cells, left)
-        number = top + y - 1
+            return self._line(Segment(" " * self._label, head), cells, left)
+        number = top + y - HEAD_ROWS
         if number >= len(self._counts):
             return Strip.blank(self.size.width, ground)
         label = self.get_component_rich_style("matrix--label")

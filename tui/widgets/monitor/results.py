@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rich.text import Text
 from textual import on
@@ -17,15 +17,19 @@ from textual.widgets.option_list import Option
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.report.commands import next_commands
-from deeptune.report.tables import class_title, metric_rows, safe, value_text, worst_classes
+from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.files import read_json
-from deeptune.show.chart import Row
-from tui.widgets.lines import Lines
+from deeptune.show.agreement import Agreement, read_agreement
+from tui.widgets.agreement import AgreementPlot
 from tui.widgets.monitor.matrix import Matrix
+from tui.widgets.scores import Scores
 
-WORST = 8  # classes
-TITLE = 20  # cells
+Verb = Literal["predict", "evaluate", "embed"]
+USES: dict[Verb, str] = {
+    "predict": "predict the rows of a file", "evaluate": "score it on a labelled file",
+    "embed": "write embeddings of a file",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Outcome:
 
     metrics: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # as paths to copy
+    points: Agreement | None = None  # of a regression run
 
 
 def read_outcome(run: RunDirectory) -> Outcome:
@@ -46,11 +51,11 @@ def read_outcome(run: RunDirectory) -> Outcome:
     kept = [run.report, run.best, run.metrics, run.predictions, run.splits, run.console]
     kept += [run.embeddings(split) for split in ("train", "val", "test")]
     scored = {split: each for split, each in metrics.items() if isinstance(each, dict)}
-    return Outcome(scored, [str(path) for path in kept if path.exists()])
+    return Outcome(scored, [str(path) for path in kept if path.exists()], read_agreement(run))
 
 
 class Results(Vertical):
-    """Metrics beside the matrix, and below them commands and paths: Enter copies one."""
+    """Metrics beside the matrix or the plot, and below them what Enter does: it uses the model or copies."""
 
     class Chosen(Message):
         """Something is to be copied."""
@@ -59,85 +64,71 @@ class Results(Vertical):
             super().__init__()
             self.text = text
 
+    class Use(Message):
+        """The model is to be used on a file."""
+
+        def __init__(self, verb: Verb) -> None:
+            super().__init__()
+            self.verb = verb
+
     def __init__(self, run: RunDirectory, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._run = run
         self._offered: list[tuple[str, str]] = []
+        self._usable = False
         self._shown: tuple[Outcome, str] | None = None
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="outcome"):
             with VerticalScroll(id="scores"):
-                yield Lines(id="score-lines")
+                yield Scores()
             yield Matrix(id="matrix")
+            yield AgreementPlot(id="agreement")
         yield OptionList(id="next", markup=False, compact=True)
 
-    def tell(self, outcome: Outcome, state: RunState) -> None:
+    def tell(self, outcome: Outcome, state: RunState, *, usable: bool) -> None:
+        """Show what came of a run; a `usable` one offers its model for other files."""
         if self._shown == (outcome, state.word):
             return
         self._shown = outcome, state.word
-        self.query_one(Lines).show(score_rows(outcome.metrics) or [[(_nothing(state), "label")]])
+        splits: dict[str, Any] = {
+            split: outcome.metrics[split] for split in ("test", "val") if split in outcome.metrics
+        }
+        self.query_one(Scores).tell(splits, _nothing(state))
+        self.query_one(AgreementPlot).plot(outcome.points)
+        self._usable = usable and state.word == "done"
         matrix = self.query_one(Matrix)
         matrix.fill(outcome.metrics.get("test") or outcome.metrics.get("val") or {})
-        matrix.display = matrix.wanted.height > 1
+        matrix.display = matrix.filled
         self._offered = self._offers(outcome, state)
         offers = self.query_one(OptionList)
         at = offers.highlighted
         offers.clear_options()
         offers.add_options(
-            Option(Text.assemble((f"{name:<9} ", "dim"), safe(_near(text)), no_wrap=True, overflow="ellipsis"))
+            Option(Text.assemble((f"{name:<7} ", "dim"), safe(_near(text)), no_wrap=True, overflow="ellipsis"))
             for name, text in self._offered
         )
         offers.highlighted = at if at is not None and at < len(self._offered) else 0
 
     def _offers(self, outcome: Outcome, state: RunState) -> list[tuple[str, str]]:
-        """(what it is, text to copy)."""
+        """(what Enter does, the text that it does it with)."""
         reference = self._run.reference
         if state.word == "done":
             commands = [command for _, command in next_commands(self._run.path)]
+            commands.append(f"deeptune report {reference} --serve")
         elif state.over:
             commands = [f"deeptune resume {reference}", f"deeptune logs {reference}"]
         else:
             commands = [f"deeptune attach {reference}", f"deeptune stop {reference}", f"deeptune logs {reference}"]
-        return [("command", text) for text in commands] + [("file", path) for path in outcome.files]
+        uses = [("do", text) for text in USES.values()] if self._usable else []
+        return uses + [("copy", text) for text in (*commands, *outcome.files)]
 
     @on(OptionList.OptionSelected)
     def choose(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self.post_message(self.Chosen(self._offered[event.option_index][1]))
-
-
-def score_rows(metrics: dict[str, dict[str, Any]]) -> list[Row]:
-    """The metrics of test and val beside one another, then the classes with the lowest F1."""
-    splits = [split for split in ("test", "val") if split in metrics]
-    tables = {split: dict(metric_rows(metrics[split])) for split in splits}
-    titles = list(dict.fromkeys(title for table in tables.values() for title in table))
-    if not titles:
-        return []
-    width = TITLE + 1
-    rows: list[Row] = [[(" " * width, ""), *((f"{split:>8}", "label") for split in splits)]]
-    rows += [
-        [(f"{_short(title):<{width}}", "label"), *((f"{tables[split].get(title, ''):>8}", "value") for split in splits)]
-        for title in titles
-    ]
-    rows.append(
-        [(f"{'rows':<{width}}", "label"), *((f"{metrics[split].get('n', 0):>8,}", "label") for split in splits)]
-    )
-    first = metrics[splits[0]]
-    worst = worst_classes(first, WORST)
-    if len(worst) > 1:
-        rows += [[], [(f"{'lowest F1':<{width}}", "title"), (f"{'F1':>8}{'rows':>8}", "label")]]
-        for row in worst:
-            name = _short(class_title(row))
-            rows.append(
-                [
-                    (f"{name:<{width}}", "label"),
-                    (f"{value_text('f1', row['f1']):>8}", "value"),
-                    (f"{row['support']:>8,}", "label"),
-                ]
-            )
-    notes = [str(note) for note in first.get("notes") or []]
-    return rows + [[(safe(note), "label")] for note in notes]
+        what, text = self._offered[event.option_index]
+        verb = next((verb for verb, words in USES.items() if what == "do" and words == text), None)
+        self.post_message(self.Chosen(text) if verb is None else self.Use(verb))
 
 
 def _near(text: str) -> str:
@@ -145,9 +136,7 @@ def _near(text: str) -> str:
     return short_path(text) if os.path.isabs(text) else text
 
 
-def _short(title: str) -> str:
-    return title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
-
-
 def _nothing(state: RunState) -> str:
-    return "there is no metrics.json" if state.over else "metrics come when the run has scored its test split"
+    if not state.over:
+        return "metrics come when the run has scored its test split"
+    return "there is no metrics.json" if state.word == "done" else "no results: it ended before it was scored"

@@ -126,6 +126,8 @@ class Reader(Widget):
             self._previewer.drop()
             label = draft.value("data.label")
             question = {"paths": self._paths, "input": input, "label": label, "start": start, "count": count}
+            for key in ("modality", "root", "value_range"):  # what else decides how a sample looks
+                question[key] = draft.value(f"data.{key}")
             self._preview(question)
 
     @work(thread=True, exclusive=True, group="preview")

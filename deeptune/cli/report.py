@@ -1,0 +1,64 @@
+"""`deeptune report`: where a run's report lies, and a small server for a browser on another machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeptune.cli.apply import RootOption, RunArgument
+from deeptune.cli.console import say
+from deeptune.environment import short_path
+from deeptune.errors import CheckpointError
+
+
+def report(
+    run: RunArgument,
+    root: RootOption = Path("runs"),
+    serve: Annotated[bool, typer.Option("--serve", help="Serve it to a browser, on this machine alone.")] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes one that is free.")
+    ] = 0,
+) -> None:
+    """Print where a run's report is, or serve it to a browser.
+
+    A server listens on the loopback address only, and has nothing but the report. From another machine it is reached
+    through the `ssh -L` line that is printed. Ctrl+C ends it.
+    """
+    from deeptune.runs import find_run, run_state
+
+    directory = find_run(run, root)
+    if not directory.report.exists():
+        state = run_state(directory)
+        raise CheckpointError(
+            f"the run {directory.id} has no report: it is {state.word}",
+            hint=f"A run writes it at its end. Where it is missing: deeptune resume {directory.reference}",
+        )
+    if not serve:
+        say(short_path(directory.report))
+        return
+    from deeptune.report.serve import LOOPBACK, report_server
+
+    with report_server(directory.report, port) as server:
+        number = server.server_address[1]
+        say(f"the report of {directory.id}: http://{LOOPBACK}:{number}/")
+        say(f"from another machine, first: ssh -L {number}:{LOOPBACK}:{number} {_login()}")
+        say("Ctrl+C ends it", stderr=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say()
+
+
+def _login() -> str:
+    """The name and address by which a person reaches this machine, as far as it knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no account
+        user = "USER"
+    line = os.environ.get("SSH_CONNECTION", "").split()  # client's address and port, then ours
+    return f"{user}@{line[2] if len(line) == 4 else socket.gethostname()}"

@@ -1,0 +1,94 @@
+"""Uses a finished run's model on a file, in a process of its own: the interface never loads the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import deeptune
+from deeptune.runs import RunDirectory
+
+GRACE = 5.0  # seconds to end after SIGINT
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a process is: what it does, and of how many rows."""
+
+    what: str
+    done: int
+    total: int
+
+
+def command_of(run: RunDirectory, verb: str, data: str, output: Path) -> list[str]:
+    """The process that does what `deeptune VERB RUN --data ... --output ...` does, and tells its progress."""
+    # No module of that name in the folder that a person happens to be in is taken for the library's.
+    safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
+    arguments = [verb, str(run.path), "--data", data, "--output", str(output), "--json-progress"]
+    return [sys.executable, *safe, "-m", "deeptune", *arguments, *(["--json"] if verb == "evaluate" else [])]
+
+
+class Application:
+    """One such process. `progress` and `tell` are called in the loop with what it says."""
+
+    def __init__(self, progress: Callable[[Progress], None], tell: Callable[[str], None]) -> None:
+        self._progress, self._tell = progress, tell
+        self._process: asyncio.subprocess.Process | None = None
+        self.cancelled = False
+
+    async def run(self, command: list[str]) -> tuple[int, str]:
+        """Start it and wait; returns its exit code and what it printed. What it warns of, and errors, are told."""
+        process = self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # so that it is ended with all its workers, and no key of this terminal reaches it
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed, _ = await asyncio.gather(process.stdout.read(), self._listen(process.stderr))
+        code = await process.wait()
+        self._process = None
+        return code, printed.decode("utf-8", "replace")
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while block := await stream.read(65536):
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                self._take(line.decode("utf-8", "replace"))
+        if rest:
+            self._take(rest.decode("utf-8", "replace"))
+
+    def _take(self, line: str) -> None:
+        if line.startswith('{"progress"'):
+            with suppress(ValueError, TypeError, KeyError):
+                self._progress(Progress(**json.loads(line)["progress"]))
+                return
+        self._tell(line)
+
+    async def cancel(self) -> None:
+        """Interrupt it as Ctrl+C would, and kill what does not end by that."""
+        self.cancelled = True
+        self._send(signal.SIGINT)
+        deadline = asyncio.get_running_loop().time() + GRACE
+        while self._process is not None and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)

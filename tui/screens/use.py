@@ -1,0 +1,226 @@
+"""Uses a finished run's model on a file: predict, evaluate or embed, with progress, the result, and whole errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from deeptune.report.tables import safe
+from deeptune.runs import RunDirectory
+from deeptune.show.chart import Look
+from deeptune.show.pace import Pace
+from deeptune.show.words import duration
+from tui.applying import Application, Progress, command_of
+from tui.screens.ask import Choice
+from tui.screens.base import DeepTuneScreen
+from tui.screens.pick import PickScreen
+from tui.widgets.line import Line
+from tui.widgets.lines import Lines
+from tui.widgets.monitor.heading import bar
+from tui.widgets.monitor.results import USES, Verb
+from tui.widgets.scores import Scores
+
+ENDINGS: dict[Verb, str] = {
+    "predict": "predictions.parquet", "evaluate": "metrics.json", "embed": "embeddings.parquet",
+}  # fmt: skip
+MAX_SAID = 200  # lines of a process that are shown
+
+
+class UseScreen(DeepTuneScreen):
+    """A file, a place for the result, and what becomes of them. The file is picked when the screen opens."""
+
+    CSS_PATH = "use.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "start", "Start", id="use.start", tooltip="Do it; Enter in the last field does, too"),
+        Binding(
+            "ctrl+f",
+            "pick",
+            "Find file",
+            id="use.pick",
+            priority=True,
+            tooltip="Pick the file by walking through folders",
+        ),
+        Binding("ctrl+x", "cancel", "Cancel it", id="use.cancel", priority=True, tooltip="End it; nothing is written"),
+        Binding("ctrl+y", "copy", "Copy path", id="use.copy", priority=True, tooltip="Copy the path of the result"),
+        Binding("escape", "back", "Back", id="use.back", tooltip="To the run; asks while it works"),
+    ]
+
+    def __init__(self, run: RunDirectory, verb: Verb, start: Path) -> None:
+        super().__init__()
+        self.run, self.verb = run, verb
+        self.where = f"{run.id} · {verb}"
+        self._start = start  # the folder that picking begins in
+        self._application: Application | None = None
+        self._pace = Pace()
+        self._said: list[str] = []
+        self._result: Path | None = None
+        self._chosen = ""  # the output that was proposed, as long as it was not edited
+
+    def body(self) -> Iterable[Widget]:
+        yield Static(f"{USES[self.verb].capitalize()} with the model of this run", classes="what")
+        yield Static("Parquet file, glob or folder", classes="name")
+        yield Input(id="data", compact=True)
+        yield Static("result", classes="name")
+        yield Input(id="output", compact=True)
+        yield Lines(id="progress")
+        with VerticalScroll(id="told"):
+            yield Line(id="said")
+            yield Scores(id="scores")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.query_one("#data").focus()
+        self.action_pick()
+
+    def on_unmount(self) -> None:
+        if self._application is not None:
+            self._application.kill()
+
+    @property
+    def working(self) -> bool:
+        return self._application is not None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("start", "pick"):
+            return not self.working
+        if action == "cancel":
+            return self.working
+        return self._result is not None if action == "copy" else super().check_action(action, parameters)
+
+    # What to use it on.
+
+    def action_pick(self) -> None:
+        def picked(path: Path | None) -> None:
+            if path is not None:
+                self.query_one("#data", Input).value = str(path)
+                self.query_one("#output").focus()
+
+        self.app.push_screen(PickScreen(self._start), picked)
+
+    @on(Input.Changed, "#data")
+    def _propose(self) -> None:
+        """A place for the result in the folder that one is in, unless the person has named one."""
+        output = self.query_one("#output", Input)
+        if output.value == self._chosen:
+            self._chosen = str(proposed(self.query_one("#data", Input).value.strip(), self.verb))
+            output.value = self._chosen
+
+    @on(Input.Submitted, "#data")
+    def _next(self) -> None:
+        self.query_one("#output").focus()
+
+    # Doing it.
+
+    @on(Input.Submitted, "#output")
+    @work(exclusive=True, group="use")
+    async def action_start(self) -> None:
+        if self.working:
+            return
+        data, named = (self.query_one(id, Input).value.strip() for id in ("#data", "#output"))
+        if not data or not named:
+            self.deeptune.tell("name a file and a place for the result first", "warning")
+            return
+        output = Path(named).expanduser().absolute()
+        if output.exists() and not output.is_dir():
+            choices = [Choice("no", "Keep it"), Choice("replace", "Replace it", dangerous=True)]
+            if await self.deeptune.ask("Replace the file?", f"{output} exists.", choices) != "replace":
+                return
+        await self._use(data, output)
+
+    async def _use(self, data: str, output: Path) -> None:
+        application = self._application = Application(self._go_on, self._say)
+        self._said, self._result, self._pace = [], None, Pace()
+        self.query_one(Scores).tell({}, "")
+        self.query_one("#said", Line).say("")
+        self.query_one("#progress", Lines).show([[("loading PyTorch and the model ...", "label")]])
+        self.refresh_bindings()
+        path = str(Path(data).expanduser()) if data.startswith("~") else data
+        try:
+            code, printed = await application.run(command_of(self.run, self.verb, path, output))
+        except OSError as error:
+            code, printed = 1, ""
+            self._say(f"it could not be started: {error}")
+        finally:
+            self._application = None
+        if self.is_mounted:
+            self._end(code, printed, output, cancelled=application.cancelled)
+
+    def _end(self, code: int, printed: str, output: Path, *, cancelled: bool) -> None:
+        progress = self.query_one("#progress", Lines)
+        if code == 0:
+            self._result = output
+            progress.show([[("✓ ", "good"), (safe(output), "value")]])
+            if self.verb == "evaluate":
+                self.query_one(Scores).tell({"file": metrics_in(printed)}, "")
+            else:
+                self._say(printed.strip())
+        elif cancelled:
+            progress.show([[("■ cancelled: nothing was written", "warn")]])
+        else:
+            progress.show([[(f"✗ it failed (exit code {code})", "bad")]])
+        self.refresh_bindings()
+        self.query_one("#told").focus()
+
+    def _go_on(self, progress: Progress) -> None:
+        now = self.deeptune.clock()
+        self._pace.see(progress.what, now, progress.done, progress.total)
+        left = self._pace.to_go(now)
+        look = Look(ascii=not self.deeptune.options.dots)
+        row = bar(f"{progress.what} ", progress.done, progress.total, self.size.width - 50, look)
+        self.query_one("#progress", Lines).show(
+            [[*row, (f"  about {duration(left)} to go" if left is not None else "", "label")]]
+        )
+
+    def _say(self, line: str) -> None:
+        self._said = [*self._said, safe(line)][-MAX_SAID:]
+        self.query_one("#said", Line).say(Content("\n".join(self._said)))
+
+    @work(group="cancel")
+    async def action_cancel(self) -> None:
+        if self._application is not None:
+            self.query_one("#progress", Lines).show([[("cancelling ...", "warn")]])
+            await self._application.cancel()
+
+    def action_copy(self) -> None:
+        if self._result is not None:
+            self.deeptune.copy(str(self._result))
+
+    def action_back(self) -> None:
+        self._leave()
+
+    @work(group="leave")
+    async def _leave(self) -> None:
+        if self._application is not None:
+            choices = [Choice("stay", "Keep it going"), Choice("cancel", "Cancel it", dangerous=True)]
+            text = "It ends with this page, and nothing is written."
+            if await self.deeptune.ask(f"Cancel {self.verb}?", text, choices) != "cancel":
+                return
+            if self._application is not None:
+                await self._application.cancel()
+        self.dismiss()
+
+
+def proposed(data: str, verb: Verb) -> Path:
+    """A name for the result of a file that nothing has, in the present folder."""
+    name = Path(data).name.removesuffix(".parquet").replace("*", "") or "data"
+    stem, _, ending = ENDINGS[verb].partition(".")
+    names = (Path.cwd() / f"{name}-{stem}{number}.{ending}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
+    return next((path for path in names if not path.exists()), Path.cwd() / f"{name}-{stem}.{ending}")
+
+
+def metrics_in(printed: str) -> dict[str, Any]:
+    """The metrics that `deeptune evaluate --json` printed; empty where it is not JSON."""
+    try:
+        found = json.loads(printed)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

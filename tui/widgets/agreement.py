@@ -1,0 +1,30 @@
+"""Predicted against true numbers, drawn in the size that there is."""
+
+from __future__ import annotations
+
+from deeptune.show import agreement
+from deeptune.show.agreement import Agreement
+from deeptune.show.chart import Look
+from tui.widgets.lines import Lines
+
+
+class AgreementPlot(Lines):
+    """The test rows of a regression run; hidden where there are none."""
+
+    DEFAULT_CSS = """
+    AgreementPlot { height: 1fr; }
+    """
+    _points: Agreement | None = None
+
+    def plot(self, points: Agreement | None) -> None:
+        self._points, self.display = points, points is not None
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._points is not None and self.size.area:
+            options = getattr(self.app, "options", None)
+            look = Look(ascii=bool(options and not options.dots))
+            self.show(agreement.draw(self._points, *self.size, look))

@@ -1,0 +1,70 @@
+"""The lines of console.log: its end, and as much before it as is asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeptune.report.tables import safe
+from tui.widgets.monitor.log import Line
+
+MIN_TAIL = 2**18  # bytes that are read at first
+MORE = 4  # times as much at each wish for earlier lines
+BLOCK = 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The last lines of console.log, and how many it has; blank lines are left out of both."""
+
+    lines: list[Line]
+    total: int
+
+    @property
+    def partial(self) -> bool:
+        return len(self.lines) < self.total
+
+
+class ConsoleReader:
+    """Reads a console.log that grows. Every byte is counted once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tail = MIN_TAIL
+        self._counted = self._total = 0  # bytes up to the end of a line, and the lines in them
+
+    def read_earlier(self) -> None:
+        """Read more of the file from the next look on."""
+        self._tail *= MORE
+
+    def read(self) -> Printed:
+        """What there is now; a progress bar that was redrawn in place is shown as it ended."""
+        try:
+            with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                start = max(0, size - self._tail)
+                file.seek(start)
+                text = file.read(size - start)
+                if start:  # the line that is cut
+                    text = text.partition(b"\n")[2]
+                lines = [line.decode("utf-8", "replace") for line in text.split(b"\n") if line.strip()]
+                return Printed([_line(line) for line in lines], self._count(file, size) if start else len(lines))
+        except OSError:
+            return Printed([], 0)
+
+    def _count(self, file, size: int) -> int:  # type: ignore[no-untyped-def]
+        """Lines of the file with something in them."""
+        if size < self._counted:  # another file
+            self._counted = self._total = 0
+        file.seek(self._counted)
+        rest = b""
+        while block := file.read(min(BLOCK, size - self._counted - len(rest))):
+            *whole, rest = (rest + block).split(b"\n")
+            self._total += sum(1 for line in whole if line.strip())
+            self._counted += sum(map(len, whole)) + len(whole)
+        return self._total + bool(rest.strip())
+
+
+def _line(text: str) -> Line:
+    return Line("console", safe(text.rstrip("\r").rpartition("\r")[2].expandtabs(4)))

@@ -1,0 +1,63 @@
+"""The metrics of one or more splits beside one another, and the classes with the lowest F1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deeptune.report.tables import class_title, metric_rows, safe, value_text, worst_classes
+from deeptune.show.chart import Row
+from tui.widgets.lines import Lines, wrapped
+
+MAX_CLASSES = 8
+COLUMN = 8  # cells of a number
+MIN_NAME = 12  # cells
+
+
+class Scores(Lines):
+    """A table whose names are never cut: those of metrics wrap where they have to."""
+
+    _metrics: dict[str, dict[str, Any]] | None = None
+    _nothing = ""
+
+    def tell(self, metrics: dict[str, dict[str, Any]], nothing: str) -> None:
+        """Show the metrics of splits, or why there are none."""
+        self._metrics, self._nothing = metrics, nothing
+        width = self.size.width or 80
+        self.show(score_rows(metrics, width) or [[(part, "label")] for part in wrapped(nothing, width)])
+
+    def on_resize(self) -> None:
+        if self._metrics is not None:
+            self.tell(self._metrics, self._nothing)
+
+
+def score_rows(metrics: dict[str, dict[str, Any]], width: int) -> list[Row]:
+    """One line for each metric with its value on each split, in at most `width` cells; then the weakest classes."""
+    tables = {split: dict(metric_rows(scores)) for split, scores in metrics.items()}
+    titles = list(dict.fromkeys(title for table in tables.values() for title in table))
+    if not titles:
+        return []
+    first = next(iter(metrics.values()))
+    worst = worst_classes(first, MAX_CLASSES)
+    names = [class_title(row) for row in worst] if len(worst) > 1 else []
+    numbers = COLUMN * max(len(tables), 2 if names else 1)
+    room = min(max(map(len, (*titles, *names))) + 1, max(width - numbers, MIN_NAME))
+    rows: list[Row] = [[(" " * room, ""), *((f"{split:>{COLUMN}}", "label") for split in tables)]]
+    for title in titles:
+        values = [(f"{table.get(title, ''):>{COLUMN}}", "value") for table in tables.values()]
+        rows += _named(title, room, values)
+    rows.append(
+        [(f"{'rows':<{room}}", "label"), *((f"{each.get('n', 0):>{COLUMN},}", "label") for each in metrics.values())]
+    )
+    if names:
+        rows += [[], [(f"{'lowest F1':<{room}}", "title"), (f"{'F1':>{COLUMN}}{'rows':>{COLUMN}}", "label")]]
+        for name, row in zip(names, worst, strict=True):
+            values = [(f"{value_text('f1', row['f1']):>{COLUMN}}", "value"), (f"{row['support']:>{COLUMN},}", "label")]
+            rows += _named(name, room, values)
+    notes = [safe(note) for note in first.get("notes") or []]
+    return rows + [[(part, "label")] for note in notes for part in wrapped(note, width)]
+
+
+def _named(name: str, room: int, values: Row) -> list[Row]:
+    """A name, wrapped, with values beside its last line."""
+    *before, last = wrapped(name, room - 1)
+    return [*([(part, "label")] for part in before), [(f"{last:<{room}}", "label"), *values]]
