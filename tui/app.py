@@ -20,6 +20,7 @@ from textual.widgets import Input, TextArea
 
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
+from deeptune.runs.notes import read_notes
 from tui.options import Options
 from tui.screens.ask import AskScreen, Choice
 from tui.screens.runs import RunsScreen
@@ -76,6 +77,7 @@ class DeepTuneApp(App[None]):
         self.clock = clock
         super().__init__()
         self._opens = opens
+        self.pinned: RunDirectory | None = None  # its curves are drawn behind those of other runs
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme
@@ -154,6 +156,24 @@ class DeepTuneApp(App[None]):
         from tui.screens.wizard import WizardScreen
 
         self.push_screen(WizardScreen(Draft.from_file(start) if start is not None else None))
+
+    @work(group="act")
+    async def edit_notes(self, run: RunDirectory) -> None:
+        """Ask for a name, tags and a note, and keep them in the run's folder."""
+        if self.refused("change a run's name, tags or note"):
+            return
+        from deeptune.runs.notes import write_notes
+        from tui.screens.notes import NotesScreen
+
+        notes = await self.push_screen_wait(NotesScreen(run))
+        if notes is not None:
+            await self._do(lambda run: write_notes(run, notes), run, done="saved")
+
+    def pin(self, run: RunDirectory) -> None:
+        """Draw a run's curves behind those of others, or no longer."""
+        self.pinned = None if self.pinned == run else run
+        name = read_notes(run).name or run.id
+        self.tell(f"{name} is drawn behind other runs" if self.pinned else f"{name} is no longer drawn behind others")
 
     def open_embeddings(self, run: RunDirectory) -> None:
         from tui.screens.embeddings import EmbeddingsScreen

@@ -31,14 +31,25 @@ TAIL = 20  # lines of console.log after a crash
 
 def runs(
     root: RootOption = Path("runs"),
+    only: Annotated[
+        str, typer.Option("--filter", metavar="WORDS", help="Only some: words, tag:NAME, state:failed, 'accuracy>0.8'.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """List the runs, the newest first."""
     from deeptune.runs import run_state, runs_in
+    from deeptune.runs.notes import read_notes
+    from deeptune.show.filters import describe, make_filter
 
+    wanted = make_filter(only)
     found = [(run, run_state(run)) for run in runs_in(root)]
+    some = bool(found)
+    found = [(run, state) for run, state in found if wanted(describe(run, state, read_notes(run)))]
     if as_json:
         say_json([facts(run, state) for run, state in found], indent=2)
+        return
+    if not found and some:
+        say(f"no run in {short_path(root)} is {only!r}")
         return
     if not found:
         say(f"there are no runs in {short_path(root)}: start one with `deeptune run quickstart`")
@@ -54,7 +65,9 @@ def runs(
         table.add_column(name, overflow="fold", justify="right" if name == "age" else "left", no_wrap=name == "age")
     for run, state in found:
         word = Text(f"{SYMBOLS[state.word]} {state.word}", style=STYLES.get(state.word, ""))
-        cells = (safe(run.id), word, safe(progress_text(state)), safe(best_text(state)), ago(time.time() - run.made))
+        notes = read_notes(run)
+        name = " ".join([f"{run.id} ({notes.name})" if notes.name else run.id, *(f"#{tag}" for tag in notes.tags)])
+        cells = (safe(name), word, safe(progress_text(state)), safe(best_text(state)), ago(time.time() - run.made))
         table.add_row(*cells)
     console().print(table)
 
@@ -63,13 +76,15 @@ def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
     """All that is known of a run without reading its log, for scripts."""
     from deeptune.runs.files import finite
     from deeptune.runs.lock import lock_owner
+    from deeptune.runs.notes import read_notes
     from deeptune.show.words import best_of
 
-    owner = lock_owner(run)
+    owner, notes = lock_owner(run), read_notes(run)
     return finite(
         {
             "run": str(run.path),
             "id": run.id,
+            "notes": {"name": notes.name, "note": notes.note, "tags": list(notes.tags)},
             "state": state.word,
             "detail": state.detail,
             "alive": state.alive,

@@ -137,12 +137,17 @@ class RunDirectory:
     def result(self) -> Path:
         return self.path / "result.json"
 
+    @property
+    def notes(self) -> Path:
+        """What a person wrote about the run."""
+        return self.path / "notes.json"
+
     def holds(self, file: Path) -> bool:
         """Whether a file, by whatever path, is or would be one of the run's own."""
         own = (
             self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
             self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
-            self.embeddings("test").parent, self.report, self.result,
+            self.embeddings("test").parent, self.report, self.result, self.notes,
         )  # fmt: skip
         file = file.resolve()
         return any(file.is_relative_to(path.resolve()) for path in own)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -54,7 +54,7 @@ class Chart:
     """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`.
 
     While points are still to come, `growing` keeps the axes from moving with each of them. `from_zero` has 0 on the y
-    axis, whatever the values.
+    axis, whatever the values. `window` is the part of the x axis that is shown, by default all of it.
     """
 
     series: Sequence[Series]
@@ -63,6 +63,13 @@ class Chart:
     title: str = ""
     growing: bool = False
     from_zero: bool = False
+    window: tuple[float, float] | None = None
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """The smallest and the largest x of its points."""
+        lines = [series.x for series in self.series if len(series.x)]
+        return axis_range(min((x[0] for x in lines), default=0), max((x[-1] for x in lines), default=1))
 
 
 class Span(NamedTuple):
@@ -207,12 +214,12 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     lines = [series for series in chart.series if len(series.x)]
     legend = fitted(_legend(chart, lines, look, cursor), width)
     plot_height = height - (3 if height > 5 else 2)
-    x_range = axis_range(min((line.x[0] for line in lines), default=0), max((line.x[-1] for line in lines), default=1))
-    y_range = _y_range(lines, chart.log)
+    x_range = chart.window or chart.x_range
+    y_range = _y_range([_within(line, chart.window) for line in lines] if chart.window else lines, chart.log)
     if chart.from_zero and y_range is not None and not chart.log:
         y_range = axis_range(min(y_range[0], 0.0), max(y_range[1], 0.0))
     if chart.growing and y_range is not None:
-        x_range = x_range[0], roomy_range(*x_range)[1]
+        x_range = x_range if chart.window else (x_range[0], roomy_range(*x_range)[1])
         y_range = roomy_range(*y_range, log=chart.log)
     if plot_height < 1 or width < 16 or y_range is None:
         nothing = "" if lines and y_range is not None else "nothing to draw yet"
@@ -241,6 +248,30 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     below = _x_axis(chart.unit, drawing, width, look)
     drawing.rows = [legend, *drawing.rows, *(below if height > 5 else below[1:])]
     return drawing
+
+
+def _within(line: Series, window: tuple[float, float]) -> Series:
+    first, last = bisect_left(line.x, window[0]), bisect_right(line.x, window[1])
+    return replace(line, x=line.x[first:last], y=line.y[first:last])
+
+
+def zoomed(chart: Chart, window: tuple[float, float] | None, by: float, at: float | None) -> tuple[float, float] | None:
+    """The window that is `by` times as wide: around `at`, or up to its right end. None is the whole axis."""
+    low, high = chart.x_range
+    left, right = window or (low, high)
+    width = (right - left) * by
+    if width >= high - low:
+        return None
+    start = right - width if at is None else at - (at - left) * by
+    return moved(chart, (start, start + width), 0.0)
+
+
+def moved(chart: Chart, window: tuple[float, float], by: float) -> tuple[float, float]:
+    """The window a part of its width further right, within the axis."""
+    low, high = chart.x_range
+    width = window[1] - window[0]
+    start = min(max(window[0] + by * width, low), high - width)
+    return start, start + width
 
 
 def _y_range(lines: Sequence[Series], log: bool) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Two to four runs beside one another: what their specs differ in, and which scored best on test."""
+"""Runs beside one another: what their specs differ in, and which scored best on test."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from deeptune.errors import CheckpointError
 from deeptune.report.tables import TITLES, value_text
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
+from deeptune.runs.notes import read_notes
 
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the files of a run say; what is not there, or is damaged, is empty. `rows` are those of test."""
+    """What the files of a run say; what is not there, or is damaged, is empty. `rows` are those of test, `name` is the
+    one that a person gave the run."""
 
     spec: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     rows: tuple[int, ...] = ()
+    name: str = ""
 
 
 def read_facts(run: RunDirectory) -> Facts:
@@ -32,7 +35,11 @@ def read_facts(run: RunDirectory) -> Facts:
     except (OSError, ValueError):
         spec = {}
     return Facts(
-        spec, _json(run, "metrics", "test"), _json(run, "run", "fingerprints").get("data", ""), _test_rows(run)
+        spec,
+        _json(run, "metrics", "test"),
+        _json(run, "run", "fingerprints").get("data", ""),
+        _test_rows(run),
+        read_notes(run).name,
     )
 
 

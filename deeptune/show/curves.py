@@ -19,12 +19,14 @@ SMOOTHING = (0.0, 0.6, 0.9, 0.98)
 
 @dataclass(frozen=True)
 class Setting:
-    """How curves are drawn: over what, on which y axis, how smooth, and which metric (by its place in `metrics`)."""
+    """How curves are drawn: over what, on which y axis, how smooth, which metric (by its place in `metrics`), and which
+    part of the x axis."""
 
     unit: str = "step"
     log: bool = False
     smoothing: float = 0.6
     metric: int = 0
+    window: tuple[float, float] | None = None
 
 
 def after(value: T, choices: Sequence[T]) -> T:
@@ -56,9 +58,14 @@ def metric_chart(view: View, name: str, setting: Setting) -> Chart:
     return _chart(view, TITLES.get(name, safe(name)), series, setting)
 
 
-def chart_of(view: View, name: str, setting: Setting) -> Chart:
-    """The chart of `loss`, or of a metric of val."""
-    return loss_chart(view, setting) if name == "loss" else metric_chart(view, name, setting)
+def chart_of(view: View, name: str, setting: Setting, pinned: View | None = None) -> Chart:
+    """The chart of `loss`, or of a metric of val; behind it the same of a `pinned` run, on val."""
+    chart = loss_chart(view, setting) if name == "loss" else metric_chart(view, name, setting)
+    epochs = pinned.history.epochs if pinned is not None else None
+    if epochs is None or (y := epochs.values.get(f"val/{name}")) is None:
+        return chart
+    behind = Series("pinned", epochs.x(setting.unit), y, "pinned", quiet=True)
+    return replace(chart, series=[behind, *chart.series])
 
 
 def step_chart(view: View, name: str, title: str, style: str, setting: Setting) -> Chart:
@@ -102,4 +109,4 @@ def _best(view: View) -> int | None:
 
 
 def _chart(view: View, title: str, series: list[Series], setting: Setting) -> Chart:
-    return Chart(series, setting.unit, setting.log, title, growing=not view.state.over)
+    return Chart(series, setting.unit, setting.log, title, growing=not view.state.over, window=setting.window)

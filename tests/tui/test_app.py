@@ -47,7 +47,7 @@ def test_the_runs_of_a_folder_are_listed_filtered_and_sorted(finished_run):
         assert "✓" in picture(app)
         assert "pictures-2026" in picture(app)
         await pilot.press("slash", *"nothing-like-it")
-        assert "No run has 'nothing-like-it'" in picture(app)
+        assert "No run is 'nothing-like-it'" in picture(app)
         await pilot.press("escape")
         assert app.screen.query_one(Input).value == ""
         assert table.row_count == 1
@@ -122,7 +122,7 @@ def test_help_lists_the_keys_that_work_here_and_jump_goes_where_its_letter_says(
 def test_the_keys_at_the_foot_are_whole_at_any_width(finished_run):
     app = DeepTuneApp(Options(root=finished_run.path.parent))
     useful = ["⏎ Open", "esc Leave", "n New run", "s Stop", "r Resume", "d Delete", "/ Filter"]
-    others = ["space Mark", "c Compare", "w As new", "e Embeddings", "o Sort", "f1 Help", "^o Jump"]
+    others = ["space Mark", "c Compare", "t Notes", "p Pin", "w As new", "e Embeddings", "o Sort", "f1 Help", "^o Jump"]
 
     async def steps(pilot):
         for width in (160, 119, 100, 80, 60, 40, 120):

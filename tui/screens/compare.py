@@ -1,4 +1,4 @@
-"""Two to four runs beside one another: their curves, their test metrics, and what their specs differ in."""
+"""Runs beside one another, as many as have room: their curves, their test metrics, and what their specs differ in."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from deeptune.show.comparison import Facts, caution, differences, read_facts, sc
 from deeptune.show.curves import UNITS, after
 from deeptune.show.view import View, chosen_metric
 from tui.compositor import FrugalCompositor
+from tui.room import LABELS
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.lines import Lines
 from tui.widgets.monitor.follow import Follower, News
 
-STYLES = ("first", "second", "third", "fourth")
-SIGNS = "oxv#"
-NAMES = "ABCD"
+STYLES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+SIGNS = "oxv#+%@="
+NAMES = "ABCDEFGH"
 LOOK, LOOK_OVER_SSH = 2.0, 5.0  # seconds
 
 
@@ -38,6 +39,7 @@ class CompareScreen(DeepTuneScreen):
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "metric", "Metric", id="compare.metric", tooltip="The next loss or metric"),
+        Binding("f", "find", "Find metric", id="compare.find", tooltip="Choose the metric by a part of its name"),
         Binding("x", "unit", "Axis", id="compare.axis", tooltip="Over epochs, steps or time"),
         Binding("l", "log_y", "Log y", id="compare.log_y", tooltip="Logarithmic y axis, and back"),
         Binding("y", "copy('markdown')", "Markdown", id="compare.markdown", tooltip="Copy the metrics as Markdown"),
@@ -62,6 +64,7 @@ class CompareScreen(DeepTuneScreen):
         self._followers = [Follower(run) for run in runs]
         self._reading = False
         self._at: float | None = None
+        self._window: tuple[float, float] | None = None  # of the x axis
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="charts"):
@@ -135,7 +138,8 @@ class CompareScreen(DeepTuneScreen):
                 x, y = epochs.x(self.unit), epochs.values[name]
                 series.append(Series(NAMES[place], x, y, STYLES[place], SIGNS[place]))
         growing = any(not view.state.over for view in self.views)
-        return chart.Chart(series, self.unit, self.log_y, f"{split} {TITLES.get(metric, metric).lower()}", growing)
+        title = f"{split} {TITLES.get(metric, metric).lower()}"
+        return chart.Chart(series, self.unit, self.log_y, title, growing, window=self._window)
 
     def _tables(self) -> list[Row]:
         """The runs by their letters, their metrics with the best of each marked, and their differences."""
@@ -143,7 +147,7 @@ class CompareScreen(DeepTuneScreen):
         rows: list[Row] = [
             [
                 (f"{NAMES[place]} ", STYLES[place]),
-                (visible(view.directory.id), "value"),
+                (visible(self.facts[place].name or view.directory.id), "value"),
                 (f"  {view.state.word}", "label"),
             ]
             for place, view in enumerate(self.views)
@@ -167,7 +171,7 @@ class CompareScreen(DeepTuneScreen):
 
     def _aligned(self, head: str, rows: list[tuple[str, list[tuple[str, str]]]]) -> list[Row]:
         """A table with a column for each run, as wide as the longest of its texts; long ones are cut."""
-        most = max(10, (self.size.width - 34) // len(self.runs))
+        most = max(10, (self.size.width - LABELS) // len(self.runs))
         left = max(len(name) for name, _ in [(head, []), *rows]) + 2
         widths = [min(max(len(cells[place][0]) for _, cells in rows), most) for place in range(len(self.runs))]
         table: list[Row] = [
@@ -189,7 +193,7 @@ class CompareScreen(DeepTuneScreen):
         self._draw()
 
     def action_unit(self) -> None:
-        self.unit, self._at = after(self.unit, UNITS), None
+        self.unit, self._at, self._window = after(self.unit, UNITS), None, None
         self._draw()
 
     def action_log_y(self) -> None:
@@ -200,6 +204,20 @@ class CompareScreen(DeepTuneScreen):
     def _move_cursor(self, message: Chart.Moved) -> None:
         self._at = message.x
         self._draw()
+
+    @on(Chart.Zoomed)
+    def _zoom(self, message: Chart.Zoomed) -> None:
+        self._window = message.window
+        self._draw()
+
+    @work
+    async def action_find(self) -> None:
+        from tui.screens.choose import ChooseScreen
+
+        names = self._curves()
+        if chosen := await self.app.push_screen_wait(ChooseScreen("Metric", names)):
+            self.metric = names.index(chosen)
+            self._draw()
 
     def action_copy(self, form: str) -> None:
         table = scores([each.test for each in self.facts])
@@ -212,9 +230,9 @@ class CompareScreen(DeepTuneScreen):
         )
 
     def action_back(self) -> None:
-        """First put away the cursor, then the screen."""
-        if self._at is not None:
-            self._at = None
+        """First put away the cursor and the zoom, then the screen."""
+        if self._at is not None or self._window is not None:
+            self._at = self._window = None
             self._draw()
         else:
             super().action_back()

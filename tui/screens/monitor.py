@@ -21,6 +21,7 @@ from textual.worker import get_current_worker
 
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
+from deeptune.runs.notes import read_notes
 from deeptune.show import chart, curves
 from deeptune.show.announce import end_text
 from deeptune.show.chart import Look
@@ -68,6 +69,7 @@ class MonitorScreen(DeepTuneScreen):
         Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Go on from the last checkpoint"),
         Binding("p", "use", "Use it", id="monitor.use", tooltip="Predict, evaluate or embed a file with its model"),
         Binding("m", "metric", "Metric", id="monitor.metric", tooltip="The next metric of val"),
+        Binding("f", "find", "Find metric", id="monitor.find", tooltip="Choose the metric by a part of its name"),
         Binding("x", "unit", "Axis", id="monitor.axis", tooltip="Over steps, epochs or time"),
         Binding("l", "log_y", "Log y", id="monitor.log_y", tooltip="Logarithmic y axis, and back"),
         Binding("a", "smooth", "Smooth", id="monitor.smooth", tooltip="How much the curves are smoothed"),
@@ -85,15 +87,24 @@ class MonitorScreen(DeepTuneScreen):
             super().__init__()
             self.news = news
 
+    class Behind(Message):
+        """What is new of the run that is drawn behind this one."""
+
+        def __init__(self, news: News) -> None:
+            super().__init__()
+            self.news = news
+
     def __init__(self, run: RunDirectory) -> None:
         super().__init__()
         self._compositor = FrugalCompositor()
         self.run = run
-        self.where = run.id
+        notes = read_notes(run)
+        self.where = " ".join([notes.name or run.id, *(f"#{tag}" for tag in notes.tags)])
         self.view = View(run)
         self.page = "curves"
         self.setting = curves.Setting()
         self._follower = Follower(run)
+        self._pinned: tuple[View, Follower] | None = None
         self._said = Journal()
         self._reading = self._caught_up = False
         self._problem = ""
@@ -135,7 +146,9 @@ class MonitorScreen(DeepTuneScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        options = self.deeptune.options
+        options, pinned = self.deeptune.options, self.deeptune.pinned
+        if pinned is not None and pinned != self.run:
+            self._pinned = View(pinned), Follower(pinned)
         self._glyphs = Look(ascii=not options.dots, mono=not options.color)
         for widget in self.query(Chart):
             widget.glyphs = self._glyphs
@@ -164,6 +177,8 @@ class MonitorScreen(DeepTuneScreen):
                 if get_current_worker().is_cancelled:
                     return
                 self.post_message(self.Read(news))
+            for news in self._pinned[1].news() if self._pinned is not None else ():
+                self.post_message(self.Behind(news))
         finally:
             self._reading = False
 
@@ -201,6 +216,14 @@ class MonitorScreen(DeepTuneScreen):
             self.query_one("#first").focus()
         self.set_class(error is not None and not len(self.view.history.steps), "-no-curves")
 
+    @on(Behind)
+    def _take_behind(self, message: Behind) -> None:
+        assert self._pinned is not None
+        for event in message.news.events:
+            self._pinned[0].take(event)
+        if message.news.state is not None:
+            self._draw()
+
     # Drawing.
 
     def on_resize(self) -> None:
@@ -224,6 +247,8 @@ class MonitorScreen(DeepTuneScreen):
         if self.page in ("curves", "optimizer"):
             smoothed, log = setting.smoothing, setting.log
             long = f"by {setting.unit}{' · log y' if log else ''}{f' · smoothed {smoothed:g}' if smoothed else ''}"
+            if self._pinned is not None:
+                long += " · a pinned run behind"
             return long, f"{setting.unit}{' log' if log else ''}{f' ~{smoothed:g}' if smoothed else ''}"
         if self.page == "log":
             return ("console.log",) if self._printed is not None else ("only warnings",) * self._warnings_only
@@ -242,8 +267,9 @@ class MonitorScreen(DeepTuneScreen):
         chosen = names[setting.metric % len(names)]
         both = self.has_class("-wide")
         other = chosen if chosen != "loss" else names[1 % len(names)]
-        self._plot("first", partial(curves.chart_of, view, "loss" if both else chosen, setting))
-        self._plot("second", partial(curves.chart_of, view, other, setting))
+        behind = self._pinned[0] if self._pinned is not None else None
+        self._plot("first", partial(curves.chart_of, view, "loss" if both else chosen, setting, behind))
+        self._plot("second", partial(curves.chart_of, view, other, setting, behind))
         self._plot_steps("rate-now", "norm-now", "speed-now")
         self.query_one("#machine-now", Machine).tell(view, self._glyphs)
         self.query_one("#log-now", LogView).show(list(self._said.lines)[-LINES_BESIDE:])
@@ -284,7 +310,7 @@ class MonitorScreen(DeepTuneScreen):
         state = self.view.state
         if super().check_action(action, parameters) is False:
             return False
-        if action in ("metric", "unit", "log_y", "smooth"):
+        if action in ("metric", "find", "unit", "log_y", "smooth"):
             return self.page in ("curves", "optimizer") and not self.has_class("-no-curves")
         if action in ("filter", "warnings", "console"):
             return self.page == "log"
@@ -321,15 +347,27 @@ class MonitorScreen(DeepTuneScreen):
     def action_metric(self) -> None:
         self._set(metric=self.setting.metric + 1)
 
+    @work
+    async def action_find(self) -> None:
+        from tui.screens.choose import ChooseScreen
+
+        names = ["loss", *curves.metrics(self.view)]
+        if chosen := await self.app.push_screen_wait(ChooseScreen("Metric of val", names)):
+            self._set(metric=names.index(chosen))
+
     def action_unit(self) -> None:
         self._at = None
-        self._set(unit=curves.after(self.setting.unit, curves.UNITS))
+        self._set(window=None, unit=curves.after(self.setting.unit, curves.UNITS))
 
     def action_log_y(self) -> None:
         self._set(log=not self.setting.log)
 
     def action_smooth(self) -> None:
         self._set(smoothing=curves.after(self.setting.smoothing, curves.SMOOTHING))
+
+    @on(Chart.Zoomed)
+    def _zoom(self, message: Chart.Zoomed) -> None:
+        self._set(window=message.window)
 
     @on(Chart.Moved)
     def _move_cursor(self, message: Chart.Moved) -> None:
@@ -390,9 +428,9 @@ class MonitorScreen(DeepTuneScreen):
 
     def action_back(self) -> None:
         """First put away the cursor or the filter, then the screen; the run goes on."""
-        if self._at is not None:
+        if self._at is not None or self.setting.window is not None:
             self._at = None
-            self._draw()
+            self._set(window=None)
         elif self.page != "log" or not self.query_one(LogPage).close_filter():
             if not self.view.state.over and self._caught_up:
                 self.deeptune.tell(f"the run goes on; in a shell: deeptune attach {self.run.reference}")

@@ -12,21 +12,23 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
-from deeptune.errors import DeepTuneError
+from deeptune.errors import DeepTuneError, SpecError
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState, run_state, runs_in
+from deeptune.runs.notes import read_notes
 from deeptune.runs.state import SYMBOLS
+from deeptune.show.filters import HELP, make_filter
 from deeptune.show.words import STYLES, ago, best_of, best_text, progress_text
+from tui.room import max_compared
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.run_facts import RunFacts
 from tui.widgets.run_row import Row
 
-MOST_COMPARED = 4
 SORTS = ("age", "name", "state", "best")
 COLUMNS = {  # by the breakpoint class of the screen
     "-narrow": ("", "run", "progress", "age"),
     "-normal": ("", "state", "run", "progress", "best", "age"),
-    "-wide": ("", "state", "run", "progress", "best", "backbone", "method", "age"),
+    "-wide": ("", "state", "run", "tags", "progress", "best", "backbone", "method", "age"),
 }
 ID_WIDTH = 16  # columns that an id has at least, however narrow the terminal
 
@@ -52,9 +54,18 @@ class RunsScreen(DeepTuneScreen):
         Binding("s", "stop", "Stop", id="runs.stop", tooltip="Stop at the next step, with a checkpoint"),
         Binding("r", "resume", "Resume", id="runs.resume", tooltip="Go on from the last checkpoint"),
         Binding("d", "delete", "Delete", id="runs.delete", tooltip="Remove the run's folder"),
-        Binding("slash", "filter", "Filter", key_display="/", id="runs.filter", tooltip="Only runs with these words"),
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            key_display="/",
+            id="runs.filter",
+            tooltip="Only some runs: words, tag:, state:, accuracy>0.8",
+        ),
         Binding("space", "mark", "Mark", id="runs.mark", tooltip="Mark the run to compare it"),
-        Binding("c", "compare", "Compare", id="runs.compare", tooltip="Compare the two to four marked runs"),
+        Binding("c", "compare", "Compare", id="runs.compare", tooltip="Compare the marked runs, as many as have room"),
+        Binding("t", "notes", "Notes", id="runs.notes", tooltip="Name the run, tag it, write a note"),
+        Binding("p", "pin", "Pin", id="runs.pin", tooltip="Draw its curves behind those of other runs, and back"),
         Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
         Binding("e", "embeddings", "Embeddings", id="runs.embeddings", tooltip="Scatter of its embeddings"),
         Binding("o", "sort", "Sort", id="runs.sort", tooltip="By age, name, state, best"),
@@ -79,7 +90,7 @@ class RunsScreen(DeepTuneScreen):
     def body(self) -> list[Widget]:
         table = RunsTable(id="runs", cursor_type="row", zebra_stripes=False)
         return [
-            Input(placeholder="words of the id, state, backbone or method", id="filter", compact=True),
+            Input(placeholder=HELP, id="filter", compact=True),
             table,
             Static(id="nothing", markup=False),
             RunFacts(id="facts", markup=False),
@@ -108,13 +119,13 @@ class RunsScreen(DeepTuneScreen):
     def _row(self, run: RunDirectory) -> Row:
         """A run that is over is read again only when its result has changed."""
         try:
-            seen: Any = run.result.stat().st_mtime_ns, run.lock.stat().st_mtime_ns
+            seen: Any = run.result.stat().st_mtime_ns, run.lock.stat().st_mtime_ns, _changed(run.notes)
         except OSError:
             seen = None
         known = self._known.get(run.path)
         if seen is not None and known is not None and known[0] == seen and known[1].state.over:
             return known[1]
-        row = Row(run, run_state(run), run.made)
+        row = Row(run, run_state(run), run.made, read_notes(run))
         self._known[run.path] = (seen, row)
         return row
 
@@ -135,7 +146,11 @@ class RunsScreen(DeepTuneScreen):
         if not self._looked:
             return
         text = self.query_one("#filter", Input).value
-        rows = sorted((row for row in self._rows if row.matches(text)), key=self._order)
+        try:
+            condition, problem = make_filter(text), ""
+        except SpecError as error:
+            condition, problem = (lambda run: False), str(error)
+        rows = sorted((row for row in self._rows if row.matches(condition)), key=self._order)
         width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
         cells = [self._cells(row, width) for row in rows]
         room = self._fit(cells, COLUMNS[width])
@@ -147,7 +162,7 @@ class RunsScreen(DeepTuneScreen):
         if rows and self.focused is None:  # it was hidden, and so lost the focus
             table.focus()
         if not rows:
-            nothing.update(self._why_nothing(text))
+            nothing.update(problem or self._why_nothing(text))
         drawn = ((width, room), [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
         if drawn == self._drawn:
             return
@@ -179,8 +194,9 @@ class RunsScreen(DeepTuneScreen):
         marked = "◆" if row.run.path in self._marked else ""
         texts = {
             "": Text(marked or SYMBOLS[state.word], style="bold" if marked else style),
+            "tags": Text(safe(row.tags)),
             "state": Text(state.word, style=style),
-            "run": Text(safe(row.run.id)),
+            "run": Text(safe(row.title)),
             "progress": Text(safe(progress_text(state))),
             "best": Text(safe(best_text(state) if width == "-wide" else short_best(state))),
             "backbone": Text(safe(row.backbone)),
@@ -214,7 +230,7 @@ class RunsScreen(DeepTuneScreen):
         best = best_of(row.state)
         return {
             "age": (-row.made, row.run.id),
-            "name": (row.run.id,),
+            "name": (row.title.lower(), row.run.id),
             "state": (list(SYMBOLS).index(row.state.word), -row.made),
             "best": (*_rank(best), -row.made),
         }[self._sort]
@@ -228,7 +244,7 @@ class RunsScreen(DeepTuneScreen):
 
     def _why_nothing(self, text: str) -> str:
         if self._rows:
-            return f"No run has {text!r} in its id, state, backbone or method. Escape clears the filter."
+            return f"No run is {text!r}. A filter takes {HELP}. Escape clears it."
         return (
             f"There are no runs in {self.deeptune.options.root} yet.\n\n"
             "n       make one in the wizard: your Parquet file, a backbone, go\n"
@@ -292,8 +308,8 @@ class RunsScreen(DeepTuneScreen):
             return
         if row.run.path in self._marked:
             self._marked.remove(row.run.path)
-        elif len(self._marked) == MOST_COMPARED:
-            self.deeptune.tell(f"at most {MOST_COMPARED} runs are compared", "warning")
+        elif len(self._marked) >= (most := max_compared(self.size.width)):
+            self.deeptune.tell(f"{most} runs have room beside one another here", "warning")
             return
         else:
             self._marked.add(row.run.path)
@@ -305,7 +321,15 @@ class RunsScreen(DeepTuneScreen):
         if len(marked) >= 2:
             self.deeptune.open_compare(marked)
         else:
-            self.deeptune.tell("mark two to four runs with Space, then compare them")
+            self.deeptune.tell("mark two runs or more with Space, then compare them")
+
+    def action_notes(self) -> None:
+        if row := self._current():
+            self.deeptune.edit_notes(row.run)
+
+    def action_pin(self) -> None:
+        if row := self._current():
+            self.deeptune.pin(row.run)
 
     def action_sort(self) -> None:
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
@@ -332,6 +356,14 @@ class RunsScreen(DeepTuneScreen):
             self.query_one(RunsTable).focus()
         else:
             self.run_worker(self.app.action_quit())
+
+
+def _changed(file: Path) -> int:
+    """When a file was last written, in ns; 0 where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def short_best(state: RunState) -> str:

@@ -21,6 +21,9 @@ class Chart(Lines, can_focus=True):
         Binding("right", "move(1)", "Cursor right", show=False, id="chart.right", tooltip="Read values further right"),
         Binding("shift+left", "move(-10)", show=False, id="chart.far_left", tooltip="Ten columns to the left"),
         Binding("shift+right", "move(10)", show=False, id="chart.far_right", tooltip="Ten columns to the right"),
+        Binding("plus,equals_sign", "zoom(0.5)", show=False, id="chart.zoom_in", tooltip="Half of the x axis"),
+        Binding("minus", "zoom(2)", show=False, id="chart.zoom_out", tooltip="Twice as much of the x axis"),
+        Binding("0", "zoom(0)", show=False, id="chart.whole", tooltip="The whole x axis"),
     ]
     DEFAULT_CSS = """
     Chart { height: 1fr; min-height: 4; }
@@ -33,6 +36,13 @@ class Chart(Lines, can_focus=True):
         def __init__(self, x: float | None) -> None:
             super().__init__()
             self.x = x
+
+    class Zoomed(Message):
+        """The person asked for a part of the x axis, or (None) for all of it."""
+
+        def __init__(self, window: tuple[float, float] | None) -> None:
+            super().__init__()
+            self.window = window
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -58,6 +68,14 @@ class Chart(Lines, can_focus=True):
         at = drawing.cells - 1 if self.cursor is None else drawing.cell_at(self.cursor) + cells
         if 0 <= at < drawing.cells:
             self.post_message(self.Moved(drawing.x_at(at)))
+        elif (shown := self._make()).window is not None:
+            window = chart.moved(shown, shown.window, cells / drawing.cells)
+            self.post_message(self.Zoomed(window))
+            self.post_message(self.Moved(window[cells > 0]))
+
+    def action_zoom(self, by: float) -> None:
+        shown = self._make()
+        self.post_message(self.Zoomed(chart.zoomed(shown, shown.window, by, self.cursor) if by else None))
 
     def on_click(self, event: events.Click) -> None:
         cell = event.x - self._drawing.left

@@ -17,7 +17,8 @@ from textual.widget import Widget
 from deeptune.show.chart import Row
 
 STYLES = ("label", "value", "title", "good", "warn", "bad", "busy", "faint", "axis", "cursor", "mark", "key", "on",
-          "train", "train-raw", "val", "rate", "norm", "first", "second", "third", "fourth")  # fmt: skip
+          "train", "train-raw", "val", "rate", "norm", "first", "second", "third", "fourth",
+          "fifth", "sixth", "seventh", "eighth", "pinned")  # fmt: skip
 NEAR = 12  # cells: changes that are nearer are one, as to move there and set a style is as many bytes
 
 MIN_WRAPPED = 20  # cells: a narrower column is not indented
@@ -58,6 +59,11 @@ class Lines(Widget):
         & > .line--val, & > .line--second { color: $accent; }
         & > .line--rate, & > .line--third { color: $success; }
         & > .line--norm, & > .line--fourth { color: $secondary; }
+        & > .line--fifth { color: $class-5; }
+        & > .line--sixth { color: $class-6; }
+        & > .line--seventh { color: $class-7; }
+        & > .line--eighth { color: $class-8; }
+        & > .line--pinned { color: $foreground 40%; }
     }
     """
 

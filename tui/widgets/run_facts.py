@@ -32,9 +32,13 @@ def facts_of(row: Row) -> list[tuple[str, str]]:
     result, status = state.result, state.status
     model = " · ".join(text for text in (row.backbone, row.method, str(status.get("task") or "")) if text)
     facts = [
-        ("run", row.run.id),
+        ("run", f"{row.title}  {row.tags}".rstrip()),
         ("state", f"{SYMBOLS[state.word]} {state.word}" + (f": {state.detail}" if state.detail else "")),
     ]
+    if row.notes.name:
+        facts.append(("folder", row.run.id))
+    if row.notes.note:
+        facts.append(("note", row.notes.note))
     if model:
         facts.append(("model", model))
     if best := best_text(state):

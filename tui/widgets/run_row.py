@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from deeptune.runs import RunDirectory, RunState
+from deeptune.runs.notes import Notes
+from deeptune.show.filters import Described, describe
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,16 @@ class Row:
     run: RunDirectory
     state: RunState
     made: float
+    notes: Notes = field(default_factory=Notes)
+
+    @property
+    def title(self) -> str:
+        """The name that a person gave the run, or its id."""
+        return self.notes.name or self.run.id
+
+    @property
+    def tags(self) -> str:
+        return " ".join(f"#{tag}" for tag in self.notes.tags)
 
     @property
     def backbone(self) -> str:
@@ -23,6 +37,9 @@ class Row:
     def method(self) -> str:
         return str(self.state.status.get("method") or "")
 
-    def matches(self, text: str) -> bool:
-        words = f"{self.run.id} {self.state.word} {self.backbone} {self.method}".lower()
-        return all(part in words for part in text.lower().split())
+    @cached_property
+    def described(self) -> Described:
+        return describe(self.run, self.state, self.notes)
+
+    def matches(self, condition: Callable[[Described], bool]) -> bool:
+        return condition(self.described)

@@ -1,0 +1,12 @@
+"""How much goes beside one another on a screen."""
+
+from __future__ import annotations
+
+LABELS = 34  # columns for the names of metrics and keys
+COLUMN = 13  # columns that a run has at least
+MAX_RUNS = 8  # colours that are told apart
+
+
+def max_compared(width: int) -> int:
+    """How many runs have room beside one another in so many columns; at least two."""
+    return max(2, min(MAX_RUNS, (width - LABELS) // COLUMN))
