@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeptune.cli.console import console, safe, say
 from deeptune.environment import short_path
+from deeptune.report.doubts import doubts
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.files import read_json
@@ -20,16 +21,19 @@ CLASSES_SHOWN = 30
 
 
 def metrics_table(metrics: dict[str, Any], *, title: str) -> Table:
+    """The metrics of a split, beside those of constant predictions where the run has stored them."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
         title=Text(safe(title), style="bold"), title_justify="left", box=None, show_header=False, pad_edge=False
     )
-    table.add_column(style="cyan")
-    table.add_column(justify="right", style="bold")
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(justify="right", style="bold", no_wrap=True)
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    constant = dict(metric_rows(metrics.get("baseline") or {}))
     for name, value in metric_rows(metrics):
-        table.add_row(name, value)
+        table.add_row(name, value, f"baseline {constant[name]}" if name in constant else "")
     table.add_row("Rows", f"{metrics['n']:,}")
     return table
 
@@ -66,12 +70,14 @@ def print_summary(run: RunDirectory) -> None:
     best = result["best"]
     value = "" if best["value"] is None else f", {best['metric']} {best['value']:.4g}"
     say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
-    if worse := result.get("worse_than_constant"):
-        say(f"warning: {worse}")
-    if "test" in metrics:
+    split = "test" if "test" in metrics else "val"
+    for doubt in doubts(split, metrics.get(split, {}), result):
+        say(f"warning: {doubt}")
+    if split in metrics:
         out.print()
-        out.print(metrics_table(metrics["test"], title="Test metrics"))
-        if (worst := worst_classes_table(metrics["test"])) is not None:
+        title = "Test metrics" if split == "test" else "Val metrics (val chose the epoch)"
+        out.print(metrics_table(metrics[split], title=title))
+        if (worst := worst_classes_table(metrics[split])) is not None:
             out.print()
             out.print(worst)
     found = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]

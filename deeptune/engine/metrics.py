@@ -33,7 +33,8 @@ def classification_metrics(
 
     truth: int64 (N,), class indices. probabilities: float (N, C), rows sum to 1. labels: the C classes in
     index order; every class counts in the macro averages, also one with no row here (scikit-learn's
-    `labels=`, `zero_division=0`). The prediction is the most probable class, the first one of equals.
+    `labels=`, `zero_division=0`). `macro_f1_present` is scikit-learn's default: the mean over the classes that occur
+    in the truth or the predictions. The prediction is the most probable class, the first one of equals.
 
     `roc_auc` is that of the second class for two classes, else the macro average of one-vs-rest.
     `balanced_accuracy` averages recall over the classes that have rows. `ece` is the expected calibration
@@ -71,7 +72,7 @@ def classification_metrics(
         notes.append(f"roc_auc is not defined: no row here is of class {listed(absent)}")
 
     metrics: dict[str, Any] = dict.fromkeys(
-        ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "log_loss", "ece")
+        ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1", "roc_auc", "log_loss", "ece")
     )
     if n:
         tiny = np.finfo(np.result_type(probabilities.dtype, np.float32)).eps  # where scikit-learn clips
@@ -80,6 +81,7 @@ def classification_metrics(
             "accuracy": float(hits.sum() / n),
             "balanced_accuracy": float(recall[support > 0].mean()),
             "macro_f1": float(f1.mean()),
+            "macro_f1_present": float(f1[support + predicted > 0].mean()),
             "weighted_f1": float(f1 @ support / n),
             "roc_auc": roc_auc,
             "log_loss": float(-np.log(true_probability).mean()),

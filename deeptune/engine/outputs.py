@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.data.labels import ClassLabels
 from deeptune.data.plan import DataPlan
 from deeptune.engine import evaluate
+from deeptune.engine.baselines import classification_baseline, regression_baseline
 from deeptune.engine.evaluate import MeanLoss, Outputs
 from deeptune.engine.journal import Journal
 from deeptune.engine.memory import PassLimit
@@ -41,7 +43,9 @@ def score_splits(
         _pass_split(ready, run, model, scored[split], split, journal, limit, loss=loss, kept=kept)
         outputs = evaluate.joined(kept, model)
         if len(outputs):
-            metrics[split] = evaluate.score(outputs, split_truth(plan, split, outputs.rows), plan.labels, loss.value)
+            truth = split_truth(plan, split, outputs.rows)
+            metrics[split] = evaluate.score(outputs, truth, plan.labels, loss.value)
+            metrics[split]["baseline"] = _baseline(plan, truth)
             journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
     journal.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
@@ -110,6 +114,13 @@ def _pass_split(
                 write(window)
             if kept is not None:
                 kept.append(window.outputs.without_embeddings())
+
+
+def _baseline(plan: DataPlan, truth: np.ndarray) -> dict[str, Any]:
+    train = plan.splits["train"].targets
+    if isinstance(plan.labels, ClassLabels):
+        return classification_baseline(truth, train, plan.labels).to_json()
+    return regression_baseline(truth, train).to_json()
 
 
 def split_truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:

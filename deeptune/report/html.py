@@ -9,11 +9,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from deeptune.data.labels import ClassLabels
-from deeptune.report import intervals as spread
 from deeptune.report import plots, tables, words
 from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
+from deeptune.report.verdict import verdict
 from deeptune.runs.files import write_text
 
 # Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
@@ -44,17 +43,16 @@ def render(run: FinishedRun) -> str:
 
 def _content(run: FinishedRun) -> dict[str, Any]:
     metrics = run.metrics.get(run.split, {})
-    intervals = _intervals(run)
-    baseline, baseline_words = _baseline(run)
+    judged = verdict(run)
+    intervals, baseline = judged.intervals, judged.baseline
     rows = [
         (
-            title,
+            words.loss_title(run) if name == "loss" else tables.TITLES[name],
             tables.value_text(name, metrics[name]),
             tables.interval_text(name, intervals.get(name)),
-            tables.value_text(name, baseline[name]) if baseline and name in baseline else "",
+            tables.value_text(name, baseline[name]) if name in baseline else "",
         )
-        for name, title in tables.TITLES.items()
-        if name in metrics
+        for name in tables.shown_metrics(metrics)
     ]
     classes = tables.class_rows(metrics)
     headlines = [
@@ -62,7 +60,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
             "title": tables.TITLES[name],
             "value": tables.value_text(name, metrics.get(name)),
             "interval": tables.interval_text(name, intervals.get(name)),
-            "baseline": tables.value_text(name, baseline.get(name)) if baseline else "",
+            "baseline": tables.value_text(name, baseline[name]) if name in baseline else "",
         }
         for name in words.HEADLINES[run.spec.task]
     ]
@@ -73,11 +71,12 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "state": tables.visible(state),
         "task": run.spec.task,
         "split": run.split,
+        "chosen_by": "" if run.split == "test" else ", which chose the epoch",
         "headlines": headlines,
-        "doubt": _doubt(run, intervals, baseline),
+        "doubts": judged.doubts,
         "metric_header": METRIC_HEADER,
         "metric_rows": rows,
-        "remarks": _remarks(run, metrics.get("n", 0), bool(intervals), baseline_words),
+        "remarks": judged.remarks,
         "curves": _curves(run),
         "pictures": _pictures(run, metrics),
         "class_header": tables.CLASS_HEADER,
@@ -91,7 +90,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "skipped": skipped[:MOST_LINES],
         "skipped_more": max(0, len(skipped) - MOST_LINES),
         "commands": next_commands(run.files.path),
-        "methods": words.methods_paragraph(run, intervals, baseline),
+        "methods": words.methods_paragraph(run, judged.spread, baseline),
         "paste": [
             (f"{title}, {kind}", write(header, body))
             for title, header, body in (("Metrics", METRIC_HEADER, rows), ("Classes", tables.CLASS_HEADER, classes))
@@ -99,55 +98,6 @@ def _content(run: FinishedRun) -> dict[str, Any]:
             if body
         ],
     }
-
-
-def _intervals(run: FinishedRun) -> spread.Intervals:
-    scored = run.predictions
-    if scored is None or run.split != "test" or len(scored.truth) < 2:
-        return {}
-    seed = run.spec.train.seed
-    if run.spec.task == "regression":
-        return spread.regression_intervals(scored.truth, scored.prediction, seed=seed)
-    return spread.classification_intervals(scored.truth, scored.prediction, run.classes, seed=seed)
-
-
-def _remarks(run: FinishedRun, n: int, intervals: bool, baseline: str) -> list[str]:
-    remarks = [f"n = {n:,} rows of the {run.split} split."]
-    if intervals:
-        remarks.append(
-            "Intervals: percentile bootstrap over these rows, "
-            f"{spread.RESAMPLES:,} resamples, seed {run.spec.train.seed}."
-        )
-        if group := run.spec.data.group:
-            remarks.append(
-                f"Rows that share one {tables.visible(group)} are not independent, so the true intervals are wider."
-            )
-    return [*remarks, f"The baseline {baseline}."] if baseline else remarks
-
-
-def _baseline(run: FinishedRun) -> tuple[dict[str, Any] | None, str]:
-    scored, train = run.predictions, run.train_targets
-    if scored is None or train is None or run.split != "test" or not len(scored.truth) or not len(train):
-        return None, ""
-    if not isinstance(run.labels, ClassLabels):
-        metrics, mean = spread.regression_baseline(scored.truth, train)
-        return metrics, f"predicts the mean of train, {tables.significant(mean)}, for every row"
-    metrics, index = spread.classification_baseline(scored.truth, train, run.labels)
-    majority = tables.class_title(metrics["per_class"][index])
-    return metrics, f"predicts the class frequencies of train for every row, and so always class {majority}"
-
-
-def _doubt(run: FinishedRun, intervals: spread.Intervals, baseline: dict[str, Any] | None) -> str:
-    """A plain word when the first headline metric does not clearly beat the baseline, or the run found that itself."""
-    if worse := run.result.get("worse_than_constant"):
-        return tables.visible(f"{str(worse)[:1].upper()}{str(worse)[1:]}.")
-    name = words.HEADLINES[run.spec.task][0]
-    if not baseline or name not in intervals or baseline.get(name) is None:
-        return ""
-    low, high = intervals[name]
-    beaten = high < baseline[name] if name == "mae" else low > baseline[name]
-    value = tables.value_text(name, baseline[name])
-    return "" if beaten else f"{tables.TITLES[name]} is not clearly better than the baseline's {value}."
 
 
 def _curves(run: FinishedRun) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ from deeptune.spec.toml import load_spec
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scored test rows. Classification: int64 class indices (N,) and float64 probabilities (N, C)."""
+    """The scored test rows. Classification: int64 class indices (N,) and float64 probabilities (N, C).
+
+    `groups` are codes (int64) of rows that depend on one another, or None.
+    """
 
     row: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
     probabilities: np.ndarray | None
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,11 @@ def read_run(directory: Path) -> FinishedRun:
     labels = _labels(files.labels)
     metrics = read_json(files.metrics)
     events = read_events(files.events)
-    result = read_json(files.result) if files.result.is_file() else {}
+    result = read_if_there(files.result)
     train_targets, rows = _splits(files.splits, labels)
+    predictions = _predictions(files.predictions, labels)
+    if predictions is not None and spec.data.group:
+        predictions = replace(predictions, groups=_groups(files.splits, predictions.row))
     return FinishedRun(
         files=files,
         spec=spec,
@@ -80,11 +87,19 @@ def read_run(directory: Path) -> FinishedRun:
         epochs=_epochs(events),
         warnings=list(dict.fromkeys(str(event.get("message", "")) for event in events if event["kind"] == "warning")),
         result=result,
-        run=read_json(files.run) if files.run.is_file() else {},
-        predictions=_predictions(files.predictions, labels),
+        run=read_if_there(files.run),
+        predictions=predictions,
         train_targets=train_targets,
         rows=rows or {split: count for split, count in (result.get("rows") or {}).items() if isinstance(count, int)},
     )
+
+
+def read_if_there(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no such file, or it holds something else."""
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
 
 
 def _epochs(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -125,6 +140,21 @@ def _splits(path: Path, labels: Labels) -> tuple[np.ndarray | None, dict[str, in
     split = table["split"]
     rows = {name: int(pc.sum(pc.equal(split, name)).as_py() or 0) for name in ("train", "val", "test")}
     return _targets(table.filter(pc.equal(split, "train"))["label"], labels, path), rows
+
+
+def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
+    """The group code of each of these test rows; None where the file does not say it of all."""
+    if not path.is_file():
+        return None
+    table = _read(path)
+    if "group" not in table.column_names:
+        return None
+    test = table.filter(pc.equal(table["split"], "test"))
+    at = pc.index_in(pa.array(rows), value_set=test["row"].combine_chunks())
+    if at.null_count:
+        return None
+    codes = pc.dictionary_encode(test["group"].combine_chunks(), null_encoding="encode").indices
+    return codes.take(at).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _targets(column: pa.ChunkedArray, labels: Labels, path: Path) -> np.ndarray:

@@ -14,6 +14,7 @@ TITLES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",
+    "macro_f1_present": "Macro F1 (scikit-learn)",
     "weighted_f1": "Weighted F1",
     "roc_auc": "ROC AUC",
     "log_loss": "Log loss",
@@ -24,6 +25,7 @@ TITLES = {
     "spearman": "Spearman",
     "loss": "Loss",
 }
+MINIMISED_LOSS = "Minimised loss"  # beside log loss, which has neither class weights nor label smoothing
 IN_UNITS = frozenset({"log_loss", "mae", "rmse", "loss"})
 UNDEFINED = "n/a"
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
@@ -76,9 +78,19 @@ def interval_text(metric: str, interval: tuple[float, float] | None) -> str:
     return f"{value_text(metric, interval[0])} to {value_text(metric, interval[1])}" if interval else ""
 
 
+def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """The single numbers of a split's metrics that are worth a line, in a fixed order.
+
+    scikit-learn's macro F1 is one only where it is another number: where a class neither occurs nor is predicted.
+    """
+    same = metrics.get("macro_f1_present") == metrics.get("macro_f1")
+    return [name for name in TITLES if name in metrics and not (same and name == "macro_f1_present")]
+
+
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(title, value) of each single number of a split's metrics, in a fixed order."""
-    return [(title, value_text(name, metrics[name])) for name, title in TITLES.items() if name in metrics]
+    titles = {**TITLES, "loss": MINIMISED_LOSS}
+    return [(titles[name], value_text(name, metrics[name])) for name in shown_metrics(metrics)]
 
 
 def class_title(row: Mapping[str, Any]) -> str:

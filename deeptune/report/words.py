@@ -8,9 +8,9 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG, find
-from deeptune.report.intervals import LEVEL, RESAMPLES, Intervals
-from deeptune.report.reading import FinishedRun
-from deeptune.report.tables import TITLES, interval_text, share_text, significant, value_text, visible
+from deeptune.report.intervals import LEVEL, Spread
+from deeptune.report.reading import FinishedRun, read_if_there
+from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.spec.model import LOWER_IS_BETTER, DataSpec
 
 OPTIMIZERS = {
@@ -22,6 +22,36 @@ VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 HEADLINES = {"classification": ("accuracy", "macro_f1"), "regression": ("mae", "r2")}
 
 Facts = list[tuple[str, str]]
+
+
+def backbone_name(run: FinishedRun) -> str:
+    """The backbone's name; of a model in a folder that of the folder, and its architecture where the run has it."""
+    name = run.spec.backbone.name
+    prefix, _, place = name.partition(":")
+    if prefix != "hf" or not Path(place).is_absolute():
+        return name
+    architectures = read_if_there(run.files.backbone / "config.json").get("architectures") or []
+    known = f", {architectures[0]}" if architectures else ""
+    return f"{Path(place).name} (Hugging Face{known})"
+
+
+def loss_words(run: FinishedRun) -> str:
+    """The loss that was minimised, with its weights and smoothing."""
+    return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + _loss_extras(run)
+
+
+def loss_title(run: FinishedRun) -> str:
+    """What the value of the loss is called beside other metrics."""
+    return f"{MINIMISED_LOSS} ({loss_words(run)})"
+
+
+def effective_batch(run: FinishedRun) -> str:
+    """Rows of an optimizer step: never more than there are to train on."""
+    train, rows = run.spec.train, run.rows.get("train", 0)
+    if not isinstance(train.batch_size, int):
+        return str(train.batch_size)
+    asked = train.batch_size * train.accumulation
+    return f"{rows:,}, all training rows" if 0 < rows < asked else f"{asked:,}"
 
 
 def modality(run: FinishedRun) -> str:
@@ -55,7 +85,7 @@ def training_facts(run: FinishedRun) -> Facts:
     spec, train = run.spec, run.spec.train
     facts: Facts = [
         ("Task", spec.task + (f", {run.classes} classes" if run.classes else "")),
-        ("Backbone", spec.backbone.name),
+        ("Backbone", backbone_name(run)),
         ("Weights to start from", _weights(run)),
         ("Input, pooling", f"{_input_size(run)}, {spec.backbone.pooling}"),
         ("Tuning method", _method(run)),
@@ -71,13 +101,15 @@ def training_facts(run: FinishedRun) -> Facts:
     ]
     if spec.data.group:
         facts.append(("Kept together", f"rows of one {spec.data.group}"))
-    effective = f" × {train.accumulation} accumulated" if train.accumulation > 1 else ""
+    size = f"{train.batch_size} × {train.accumulation} accumulated" if train.accumulation > 1 else str(train.batch_size)
+    if effective_batch(run) != size:
+        size += f"; rows of a step: {effective_batch(run)}"
     facts += [
         ("Epochs", _epochs(run)),
         ("Optimizer", f"{OPTIMIZERS[train.optimizer]}, weight decay {train.weight_decay}, {_clip(train.clip_norm)}"),
         ("Learning rate", _learning_rate(run)),
-        ("Batch size", f"{train.batch_size}{effective}"),
-        ("Loss", LOSSES.get(train.loss, train.loss) + _loss_extras(run)),
+        ("Batch size", size),
+        ("Loss", loss_words(run)),
     ]
     if modality(run) == "image":
         facts.append(("Augmentation", train.augmentation))
@@ -98,12 +130,12 @@ def provenance(run: FinishedRun) -> Facts:
     return [(visible(term), visible(text)) for term, text in facts]
 
 
-def methods_paragraph(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> str:
+def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
     """What was done and found, in sentences that fit a paper; every number comes from the run's files."""
-    return visible(" ".join(_sentences(run, intervals, baseline)))
+    return visible(" ".join(_sentences(run, spread, baseline)))
 
 
-def _sentences(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> Iterator[str]:
+def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     spec, train = run.spec, run.spec.train
     what = "images" if modality(run) == "image" else "texts"
     weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
@@ -114,7 +146,7 @@ def _sentences(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] 
     versions = versions if isinstance(versions, dict) else {}
     torch = f", PyTorch {versions['torch']}" if versions.get("torch") else ""
     version = versions.get("deeptune", __version__)
-    yield f"We trained a {spec.backbone.name} backbone {weights} to {goal} (DeepTune {version}{torch})."
+    yield f"We trained a {backbone_name(run)} backbone {weights} to {goal} (DeepTune {version}{torch})."
     parameters = f" ({_parameters(run)})" if _parameters(run) else ""
     if spec.tuning.unfreeze:
         but = f"but for its last {_blocks(run)}, fine-tuned together with {_head(run)}"
@@ -130,41 +162,45 @@ def _sentences(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] 
         yield f"The rows were split into {counts}{_how_split(run)}."
     if bad := len(skipped(run)):
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
-    batch = train.batch_size * train.accumulation if isinstance(train.batch_size, int) else train.batch_size
     yield (
-        f"We minimised {LOSSES.get(train.loss, train.loss)}{_loss_extras(run)} with {OPTIMIZERS[train.optimizer]} "
-        f"(learning rate {_learning_rate(run)}; weight decay {train.weight_decay}; effective batch size {batch}; "
-        f"{_clip(train.clip_norm)}; seed {train.seed})" + _augmented(run) + "."
+        f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer]} "
+        f"(learning rate {_learning_rate(run)}; weight decay {train.weight_decay}; "
+        f"effective batch size {effective_batch(run)}; {_clip(train.clip_norm)}; seed {train.seed})"
+        + _augmented(run)
+        + "."
     )
     if run.epochs and not any(epoch.get("val") for epoch in run.epochs):
         yield f"There was no validation split; the weights after epoch {len(run.epochs)} were kept."
-        yield from _findings(run, intervals, baseline)
+        yield from _findings(run, spread, baseline)
         return
     metric = train.early_stopping.metric
     extreme = "lowest" if metric.rpartition("/")[2] in LOWER_IS_BETTER else "highest"
     epoch = f", epoch {best_epoch(run)} of {len(run.epochs)}," if best_epoch(run) and run.epochs else ""
     yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
-    yield from _findings(run, intervals, baseline)
+    yield from _findings(run, spread, baseline)
 
 
-def _findings(run: FinishedRun, intervals: Intervals, baseline: dict[str, Any] | None) -> Iterator[str]:
-    metrics = run.metrics.get(run.split, {})
+def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
+    metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
     found = []
     for name in HEADLINES[run.spec.task]:
         if metrics.get(name) is None:
             continue
         inside = [f"95% CI {interval_text(name, intervals[name])}"] if name in intervals else []
-        if baseline and baseline.get(name) is not None:
+        if baseline.get(name) is not None:
             inside.append(f"baseline {value_text(name, baseline[name])}")
         said = f"{_sentence_title(name)} was {value_text(name, metrics[name])}"
         found.append(f"{said} ({'; '.join(inside)})" if inside else said)
     if found:
         yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
+    if found and run.split == "val" and best_epoch(run):
+        yield "There was no test split: the val split also chose the epoch, so these values are too good."
     if intervals:
-        yield f"Intervals are {LEVEL:.0%} percentile bootstrap intervals over rows ({RESAMPLES:,} resamples)."
-    if baseline:
-        constant = "the class frequencies" if run.spec.task == "classification" else "the mean"
-        yield f"The baseline predicts {constant} of the training split for every row."
+        yield f"Intervals are {LEVEL:.0%} {spread.method}."
+    if baseline and run.spec.task == "regression":
+        yield "The baseline predicts the median (for MAE) or the mean (for R²) of the training labels for every row."
+    elif baseline:
+        yield f"The baseline predicts the most frequent class of the {run.split} split for every row."
 
 
 def _sentence_title(metric: str) -> str:
@@ -238,8 +274,11 @@ def _how_split(run: FinishedRun) -> str:
         return ", given as files of their own"
     by = "class" if run.spec.task == "classification" else "quantile of the label"
     drawn = "at random" if data.path else f"{_drawn(data)} drawn from the training file at random"
-    together = f", with the rows of one {data.group} on one side" if data.group else ""
-    return f", {drawn}, stratified by {by}{together}"
+    if data.group:
+        return (
+            f", {drawn}; all rows of one {data.group} are in one split, and each {by} is spread as far as that allows"
+        )
+    return f", {drawn}, stratified by {by}"
 
 
 def _drawn(data: DataSpec) -> str:

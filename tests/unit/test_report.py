@@ -22,15 +22,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 
 from deeptune.data.labels import ClassLabels, NumberLabels
+from deeptune.engine.baselines import classification_baseline, regression_baseline
 from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.errors import CheckpointError
 from deeptune.report import tables, write_report
-from deeptune.report.intervals import (
-    classification_baseline,
-    classification_intervals,
-    regression_baseline,
-    regression_intervals,
-)
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.events import EventWriter
 from deeptune.runs.files import write_json
@@ -175,7 +170,10 @@ def _write_common(
     parts = [
         pa.table({"row": rows, "split": [name] * len(rows), "label": targets[rows]}) for name, rows in splits.items()
     ]
-    pq.write_table(pa.concat_tables(parts), files.splits)
+    table = pa.concat_tables(parts)
+    if values["data"].get("group"):
+        table = table.append_column("group", pa.array([f"author {row % 30}" for row in table["row"].to_pylist()]))
+    pq.write_table(table, files.splits)
     write_json(
         files.result,
         {
@@ -277,13 +275,13 @@ def test_headline_numbers_are_scikit_learns(digits: tuple[dict[str, Any], str, P
     assert low < expected["Accuracy"] < high
 
     dummy = DummyClassifier(strategy="prior").fit(np.zeros((len(known["train"]), 1)), known["train"])
-    constant = dummy.predict(np.zeros((len(truth), 1)))
+    constant = np.full(len(truth), np.bincount(truth).argmax())
     assert rows["Accuracy"][3] == f"{sk.accuracy_score(truth, constant):.3f}"
     assert rows["Macro F1"][3] == f"{sk.f1_score(truth, constant, average='macro'):.3f}"
     assert float(rows["Log loss"][3]) == pytest.approx(
         sk.log_loss(truth, dummy.predict_proba(np.zeros((len(truth), 1)))), rel=1e-3
     )
-    assert "1,000 resamples, seed 7" in page.text
+    assert "Wilson score intervals" in page.text
 
 
 def test_classes_are_sorted_worst_first(digits: tuple[dict[str, Any], str, Page]) -> None:
@@ -397,16 +395,17 @@ def test_regression_report(tmp_path: Path) -> None:
     assert float(rows["MAE"][1]) == pytest.approx(sk.mean_absolute_error(truth, prediction), rel=1e-3)
     assert float(rows["RMSE"][1]) == pytest.approx(sk.root_mean_squared_error(truth, prediction), rel=1e-3)
     assert rows["R²"][1] == f"{sk.r2_score(truth, prediction):.3f}"
+    median = predict_constant(DummyRegressor(strategy="median"), known)
     constant = predict_constant(DummyRegressor(), known)
-    assert float(rows["MAE"][3]) == pytest.approx(sk.mean_absolute_error(truth, constant), rel=1e-3)
+    assert float(rows["MAE"][3]) == pytest.approx(sk.mean_absolute_error(truth, median), rel=1e-3)
     assert rows["R²"][3] == f"{sk.r2_score(truth, constant):.3f}"
     assert rows["Spearman"][3] == "n/a"
     text = " ".join(page.text.split())
     assert "from random initial weights to predict a number from texts" in text
     assert "LoRA of rank 8, alpha 16" in text
-    assert "val drawn from the training file at random, stratified by quantile of the label" in text
-    assert "with the rows of one author on one side" in text
-    assert "Rows that share one author are not independent" in text
+    assert "val drawn from the training file at random; all rows of one author are in one split" in text
+    assert "stratified" not in text
+    assert "jackknife intervals over 30 groups" in text
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 4
     assert len(page.tables) == 1
 
@@ -437,7 +436,7 @@ def test_rows_with_an_error_are_not_scored(tmp_path: Path) -> None:
     joined = pa.concat_tables([failed, table])
     pq.write_table(joined.append_column("error", pa.array(["no image"] + [None] * len(table))), files.predictions)
     _, page = read(tmp_path)
-    constant = predict_constant(DummyClassifier(strategy="prior"), known)
+    constant = np.full(len(known["truth"]), np.bincount(known["truth"]).argmax())
     rows = {row[0]: row for row in page.tables[0]}
     assert rows["Accuracy"][3] == f"{sk.accuracy_score(known['truth'], constant):.3f}"
 
@@ -521,43 +520,39 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_intervals_agree_with_resampling_rows() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, size=300)
-    prediction = np.where(rng.random(300) < 0.7, truth, rng.integers(0, 4, size=300))
-    ours = classification_intervals(truth, prediction, 4, seed=1)
-    draws = [rng.integers(0, 300, size=300) for _ in range(500)]
-    functions = {
-        "accuracy": sk.accuracy_score,
-        "balanced_accuracy": sk.balanced_accuracy_score,
-        "macro_f1": lambda a, b: sk.f1_score(a, b, labels=range(4), average="macro"),
-        "weighted_f1": lambda a, b: sk.f1_score(a, b, average="weighted"),
-    }
-    for name, function in functions.items():
-        expected = np.percentile([function(truth[rows], prediction[rows]) for rows in draws], [2.5, 97.5])
-        assert ours[name] == pytest.approx(expected, abs=0.015), name
-    assert classification_intervals(truth, prediction, 4, seed=1) == ours
-
-    values, guesses = rng.normal(size=300), rng.normal(size=300)
-    guesses = values + guesses / 2
-    ours = regression_intervals(values, guesses, seed=1)
-    functions = {"mae": sk.mean_absolute_error, "rmse": sk.root_mean_squared_error, "r2": sk.r2_score}
-    for name, function in functions.items():
-        expected = np.percentile([function(values[rows], guesses[rows]) for rows in draws], [2.5, 97.5])
-        assert ours[name] == pytest.approx(expected, abs=0.015), name
-
-
 def test_baselines_are_scikit_learns_dummies() -> None:
     train, truth = np.array([0, 0, 0, 1, 2, 2]), np.array([2, 1, 0, 0])
-    metrics, majority = classification_baseline(truth, train, ClassLabels(("a", "b", "c")))
+    metrics = classification_baseline(truth, train, ClassLabels(("a", "b", "c"))).to_json()
     dummy = DummyClassifier(strategy="prior").fit(train[:, None], train)
-    assert majority == 0
+    assert (metrics["class"], metrics["train_class"]) == ("a", "a")
     assert metrics["accuracy"] == sk.accuracy_score(truth, dummy.predict(truth[:, None]))
     assert metrics["log_loss"] == pytest.approx(sk.log_loss(truth, dummy.predict_proba(truth[:, None])))
     assert metrics["roc_auc"] == 0.5
-    metrics, mean = regression_baseline(np.array([1.0, 4.0]), np.array([2.0, 4.0]))
-    assert mean == 3
-    assert metrics["mae"] == 1.5
+
+
+def test_the_baseline_is_the_best_constant_where_trains_most_frequent_class_is_rare_in_test() -> None:
+    train, truth = np.array([0] * 60 + [1] * 30 + [2] * 10), np.array([1] * 61 + [2] * 39)
+    found = classification_baseline(truth, train, ClassLabels(("a", "b", "c"))).to_json()
+    assert (found["class"], found["train_class"]) == ("b", "a")
+    always = np.ones(100, int)
+    assert found["accuracy"] == sk.accuracy_score(truth, always) == 0.61
+    expected = sk.f1_score(truth, always, labels=[0, 1, 2], average="macro", zero_division=0)
+    assert found["macro_f1"] == pytest.approx(expected)
+    prior = DummyClassifier(strategy="prior").fit(train[:, None], train).predict_proba(truth[:, None])
+    assert found["log_loss"] == pytest.approx(sk.log_loss(truth, prior, labels=[0, 1, 2]))
+
+
+def test_the_baseline_of_mae_is_the_median_and_of_rmse_the_mean() -> None:
+    train, truth = np.array([1.0, 1.0, 1.0, 9.0]), np.array([1.0, 2.0, 12.0])
+    found = regression_baseline(truth, train).to_json()
+    for name, strategy, score in (
+        ("mae", "median", sk.mean_absolute_error),
+        ("rmse", "mean", sk.root_mean_squared_error),
+        ("r2", "mean", sk.r2_score),
+    ):
+        constant = DummyRegressor(strategy=strategy).fit(train[:, None], train).predict(truth[:, None])
+        assert found[name] == pytest.approx(score(truth, constant)), name
+    assert (found["median"], found["mean"]) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -584,7 +579,7 @@ def test_tables_for_the_terminal() -> None:
     labels = ClassLabels((3, 5, 9, 11), ("ant", "bee", "cow", "\x1bdog"))
     metrics = classification_metrics(truth, np.eye(4)[prediction], labels)
     assert tables.metric_rows({"loss": 0.5, **metrics})[:2] == [("Accuracy", "0.500"), ("Balanced accuracy", "0.500")]
-    assert tables.metric_rows({"loss": 0.5, **metrics})[-1] == ("Loss", "0.5000")
+    assert tables.metric_rows({"loss": 0.5, **metrics})[-1] == ("Minimised loss", "0.5000")
     assert [row["class"] for row in tables.worst_classes(metrics)] == [9, 5, 3]
     assert tables.class_rows(metrics, 1) == [("9 (cow)", "0.000", "0.000", "0.000", "0.500", "2")]
     assert tables.worst_confusions(metrics, 2) == [("5 (bee)", "3 (ant)", 1, "50%"), ("9 (cow)", "3 (ant)", 1, "50%")]

@@ -1,0 +1,40 @@
+"""What a person has to know before the numbers of a run, for the report and the terminal alike. No numpy here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deeptune.report.tables import TITLES, value_text, visible
+
+FEW_ROWS = 10
+# The metrics that a model has to be better in than a constant prediction, and whether less is better.
+MAIN_METRICS = {"accuracy": False, "log_loss": True, "mae": True, "rmse": True}
+
+
+def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    """Sentences about the metrics of a split, the worst first. `metrics` and `result` are what the run's files hold."""
+    found = []
+    if worse := result.get("worse_than_constant"):
+        found.append(f"{str(worse)[:1].upper()}{str(worse)[1:]}.")
+    found += _below_baseline(metrics)
+    if split != "test" and metrics:
+        found.append(
+            "There is no test split. These are the metrics of val, which also chose the best epoch: "
+            "they flatter the model."
+        )
+    n = int(metrics.get("n", 0))
+    if 0 < n < FEW_ROWS:
+        worth = "" if "accuracy" not in metrics else f" One row changes the accuracy by {1 / n:.2f}."
+        found.append(f"The {split} split has {n} {'row' if n == 1 else 'rows'}: that decides nothing.{worth}")
+    return [visible(text) for text in found]
+
+
+def _below_baseline(metrics: Mapping[str, Any]) -> list[str]:
+    baseline = metrics.get("baseline") or {}
+    worse = []
+    for name, lower in MAIN_METRICS.items():
+        value, bar = metrics.get(name), baseline.get(name)
+        if value is not None and bar is not None and (value > bar if lower else value < bar):
+            worse.append(f"{TITLES[name]} {value_text(name, value)} (baseline {value_text(name, bar)})")
+    return [f"Worse than a constant prediction: {', '.join(worse)}."] if worse else []

@@ -1,0 +1,236 @@
+"""Intervals of the report: they contain their estimate, and cover the truth in about 95 of 100 drawn samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from deeptune.report.intervals import (
+    ERRORS,
+    MIN_GROUPS,
+    MIN_ROWS,
+    MIN_UNITS_RMSE,
+    PROPORTIONS,
+    classification_spread,
+    regression_spread,
+)
+
+LOW, HIGH = 0.92, 0.98
+
+
+def scores(truth: np.ndarray, prediction: np.ndarray, classes: int) -> dict[str, float]:
+    labels = range(classes)
+    return {
+        "accuracy": sk.accuracy_score(truth, prediction),
+        "balanced_accuracy": sk.recall_score(truth, prediction, labels=np.unique(truth), average="macro"),
+        "macro_f1": sk.f1_score(truth, prediction, labels=labels, average="macro", zero_division=0),
+        "weighted_f1": sk.f1_score(truth, prediction, labels=labels, average="weighted", zero_division=0),
+    }
+
+
+def errors(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    return {
+        "mae": sk.mean_absolute_error(truth, prediction),
+        "rmse": sk.root_mean_squared_error(truth, prediction),
+        "r2": sk.r2_score(truth, prediction),
+    }
+
+
+# The estimate is inside.
+
+
+def test_every_interval_contains_its_estimate_on_a_thousand_random_tables() -> None:
+    rng = np.random.default_rng(0)
+    seen = dict.fromkeys((*PROPORTIONS, *ERRORS), 0)
+    for _ in range(1000):
+        n, classes = int(rng.integers(1, 150)), int(rng.integers(2, 12))
+        groups = rng.integers(0, rng.integers(2, 60), n) if rng.random() < 0.3 else None
+        truth = rng.choice(classes, n, p=rng.dirichlet(np.full(classes, 0.7)))
+        right = rng.random(n) < rng.choice([0, 0.2, 0.5, 0.9, 0.99, 1])
+        prediction = np.where(right, truth, rng.integers(0, classes, n))
+        values = rng.standard_t(2, n)
+        guesses = values + rng.choice([0, 1e-9, 0.3, 5]) * rng.standard_t(2, n)
+        found = [
+            (classification_spread(truth, prediction, classes, groups).intervals, scores(truth, prediction, classes)),
+            (regression_spread(values, guesses, groups).intervals, errors(values, guesses) if n > 1 else {}),
+        ]
+        for intervals, estimates in found:
+            for name, (low, high) in intervals.items():
+                seen[name] += 1
+                assert low - 1e-12 <= estimates[name] <= high + 1e-12, (name, n, classes)
+                assert np.isfinite([low, high]).all()
+                if name in PROPORTIONS:
+                    assert low >= 0
+                    assert high <= 1
+    assert min(seen.values()) > 150  # the tables were not too small for most of them
+
+
+# Simulated coverage.
+
+
+def confusion(classes: int, accuracy: float, prior: np.ndarray) -> np.ndarray:
+    """Chances (C, C) of true and predicted class; classes are harder the later they come."""
+    hard = np.clip(accuracy + 0.1 * np.linspace(1, -1, classes), 0.05, 0.99)
+    chances = np.repeat((1 - hard)[:, None] / (classes - 1), classes, axis=1)
+    np.fill_diagonal(chances, hard)
+    return chances * prior[:, None]
+
+
+def population(chances: np.ndarray) -> dict[str, float]:
+    truth, prediction = np.indices(chances.shape).reshape(2, -1)
+    weights = chances.ravel()
+    labels = range(len(chances))
+    return {
+        "accuracy": float(chances.trace()),
+        "balanced_accuracy": sk.balanced_accuracy_score(truth, prediction, sample_weight=weights),
+        "macro_f1": sk.f1_score(truth, prediction, labels=labels, average="macro", sample_weight=weights),
+        "weighted_f1": sk.f1_score(truth, prediction, labels=labels, average="weighted", sample_weight=weights),
+    }
+
+
+def coverage(found: list[dict[str, tuple[float, float]]], true: dict[str, float]) -> dict[str, float]:
+    names = {name for intervals in found for name in intervals}
+    shares = {}
+    for name in names:
+        ends = np.array([intervals[name] for intervals in found if name in intervals])
+        assert len(ends) > 0.5 * len(found)
+        shares[name] = float(((ends[:, 0] <= true[name]) & (true[name] <= ends[:, 1])).mean())
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("n", "classes", "accuracy", "skewed"),
+    [
+        (10, 2, 0.9, False),
+        (20, 2, 0.9, False),
+        (20, 3, 0.7, False),
+        (50, 2, 0.8, True),
+        (50, 5, 0.9, False),
+        (200, 3, 0.9, True),
+        (200, 10, 0.7, False),
+        (600, 60, 0.8, False),
+        (1000, 10, 0.9, False),
+    ],
+)
+def test_intervals_of_scores_cover_the_truth(n: int, classes: int, accuracy: float, skewed: bool) -> None:
+    rng = np.random.default_rng(n + classes)
+    prior = np.array([0.8, *np.full(classes - 1, 0.2 / (classes - 1))]) if skewed else np.full(classes, 1 / classes)
+    chances = confusion(classes, accuracy, prior)
+    found = []
+    for _ in range(1500):
+        truth, prediction = np.divmod(rng.choice(chances.size, n, p=chances.ravel()), classes)
+        found.append(classification_spread(truth, prediction, classes).intervals)
+    shares = coverage(found, population(chances))
+    assert set(shares) == set(PROPORTIONS)
+    assert all(LOW - 0.015 <= share <= HIGH + 0.015 for share in shares.values()), shares  # two standard errors
+
+
+@pytest.mark.parametrize("n", [10, 20, 50, 100, 1000])
+@pytest.mark.parametrize("accuracy", [0.7, 0.9])
+def test_intervals_of_accuracy_cover_the_truth_exactly_as_often_as_wilsons(n: int, accuracy: float) -> None:
+    hits = np.arange(n + 1)
+    ends = np.array(
+        [classification_spread(np.ones(n, int), (np.arange(n) < k).astype(int), 2).intervals["accuracy"] for k in hits]
+    )
+    for k in (0, 1, n // 2, n):
+        expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+        assert ends[k] == pytest.approx((expected.low, expected.high), abs=1e-9)
+    covered = (ends[:, 0] <= accuracy) & (accuracy <= ends[:, 1])
+    assert LOW <= stats.binom.pmf(hits, n, accuracy)[covered].sum() <= HIGH
+
+
+@pytest.mark.parametrize("accuracy", [0.7, 0.9])
+@pytest.mark.parametrize("correlation", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("groups", [10, 30])
+def test_intervals_of_dependent_rows_cover_the_truth(groups: int, correlation: float, accuracy: float) -> None:
+    """Groups of 20 rows whose accuracies differ; with correlation 1 all rows of a group are right, or none."""
+    rng = np.random.default_rng(groups)
+    group = np.repeat(np.arange(groups), 20)
+    strength = (1 - correlation) / correlation
+    found = []
+    for _ in range(400):
+        if correlation == 1:
+            own = (rng.random(groups) < accuracy).astype(float)
+        else:
+            own = rng.beta(accuracy * strength, (1 - accuracy) * strength, groups)
+        truth = rng.integers(0, 2, len(group))
+        prediction = np.where(rng.random(len(group)) < own[group], truth, 1 - truth)
+        found.append(classification_spread(truth, prediction, 2, group).intervals)
+    shares = coverage(found, dict.fromkeys(PROPORTIONS, accuracy))
+    assert all(LOW - 0.02 <= share <= HIGH + 0.02 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("n", [10, 30, 200, 1000])
+def test_intervals_of_errors_cover_the_truth(n: int, grouped: bool) -> None:
+    """Normal errors; in groups of 5 rows, half of the variance of labels and errors is the group's own."""
+    rng = np.random.default_rng(n)
+    group = np.repeat(np.arange(max(MIN_GROUPS, n // 5)), 5) if grouped else np.arange(n)
+
+    def drawn() -> np.ndarray:
+        own, shared = rng.normal(size=len(group)), rng.normal(size=len(group))
+        return (own + shared[group]) / 2**0.5 if grouped else own
+
+    found = []
+    for _ in range(1000):
+        truth = drawn()
+        found.append(regression_spread(truth, truth + 0.5 * drawn(), group if grouped else None).intervals)
+    shares = coverage(found, {"mae": 0.5 * (2 / np.pi) ** 0.5, "rmse": 0.5, "r2": 0.75})
+    assert set(shares) == set(ERRORS) - ({"rmse"} if group.max() + 1 < MIN_UNITS_RMSE else set())
+    assert all(LOW - 0.015 <= share <= HIGH + 0.015 for share in shares.values()), shares
+
+
+# Where there is none, a sentence says why.
+
+
+def test_too_few_rows_have_no_interval() -> None:
+    spread = classification_spread(np.array([0, 1]), np.array([0, 1]), 2)
+    assert spread.intervals == {}
+    assert spread.reasons == (f"No interval is given: 2 rows are too few (at least {MIN_ROWS}).",)
+    assert regression_spread(np.zeros(1), np.zeros(1)).reasons[0].startswith("No interval is given: 1 row is too few")
+
+
+def test_too_few_groups_have_no_interval() -> None:
+    truth = np.arange(200) % 2
+    spread = classification_spread(truth, truth, 2, np.arange(200) % (MIN_GROUPS - 1))
+    assert spread.intervals == {}
+    assert "9 groups are too few (at least 10)" in spread.reasons[0]
+
+
+def test_one_group_that_holds_nearly_all_rows_leaves_no_interval() -> None:
+    truth = np.arange(200) % 2
+    group = np.where(np.arange(200) < 180, 0, np.arange(200))
+    assert "one group holds 90% of the rows" in classification_spread(truth, truth, 2, group).reasons[0]
+
+
+def test_averages_over_classes_of_two_rows_have_no_interval() -> None:
+    truth = np.repeat(np.arange(60), 2)
+    spread = classification_spread(truth, truth, 60)
+    assert set(spread.intervals) == {"accuracy", "weighted_f1"}
+    assert spread.intervals["accuracy"][1] == 1
+    assert "60 of 60 classes have fewer than 3 rows" in spread.reasons[0]
+
+
+def test_groups_may_be_of_any_type() -> None:
+    truth = np.arange(200) % 2
+    prediction = np.where(np.arange(200) % 7 == 0, 1 - truth, truth)
+    codes = np.arange(200) // 10
+    named = np.array([f"patient {code}" for code in codes])
+    assert classification_spread(truth, prediction, 2, named) == classification_spread(truth, prediction, 2, codes)
+
+
+def test_rows_that_depend_on_one_another_have_a_wider_interval() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(10), 20)
+    truth = rng.integers(0, 2, 200)
+    prediction = np.where(group < 7, truth, 1 - truth)
+    low, high = classification_spread(truth, prediction, 2, group).intervals["accuracy"]
+    alone = classification_spread(truth, prediction, 2).intervals["accuracy"]
+    assert high - low > 3 * (alone[1] - alone[0])
+
+
+def test_a_perfect_regression_has_an_interval_of_no_width() -> None:
+    truth = np.arange(30.0)
+    assert regression_spread(truth, truth).intervals == {"mae": (0.0, 0.0), "rmse": (0.0, 0.0)}
