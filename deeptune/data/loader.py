@@ -73,6 +73,7 @@ def make_loader(
     blank: AbstractSet[int] = frozenset(),
     pin_memory: bool = False,
     by_length: bool = False,
+    accumulation: int = 1,
     pad_multiple: int = 1,
 ) -> Loader:
     """A loader over `rows` (int64 indices in the samples' source).
@@ -82,7 +83,8 @@ def make_loader(
     default where the targets are classes. `workers` processes decode images, where there is something to decode.
 
     With `by_length` a batch holds texts of like length and so little padding: in the order of `windowed_order` or, when
-    shuffled, of `bucketed_order`. Batches are padded to a multiple of `pad_multiple` tokens.
+    shuffled, of `bucketed_order`. Rows of like length then meet in an optimizer step, which has `accumulation` batches,
+    so that `batch_size` does not decide which rows a step has. Batches are padded to a multiple of `pad_multiple` tokens.
     """
     rows = np.asarray(rows, np.int64)
     dataset: _Images | _Texts
@@ -105,6 +107,7 @@ def make_loader(
         workers=workers,
         pin_memory=pin_memory,
         by_length=by_length,
+        accumulation=accumulation,
     )
 
 
@@ -129,12 +132,13 @@ class Loader:
         workers: int,
         pin_memory: bool,
         by_length: bool,
+        accumulation: int,
     ) -> None:
         self.rows = dataset.rows
         self.lengths: np.ndarray | None = getattr(dataset, "lengths", None)
         self.truncated: int = getattr(dataset, "truncated", 0)
         lengths = torch.from_numpy(self.lengths) if by_length and self.lengths is not None else None
-        self._sampler = _EpochSampler(len(dataset.rows), batch_size, shuffle, seed, lengths)
+        self._sampler = _EpochSampler(len(dataset.rows), batch_size, accumulation, shuffle, seed, lengths)
         self.warn: Callable[[str], None] | None = None
         self._epoch = self._skip = 0
         self._dataset, self._batch_size, self._pin_memory = dataset, batch_size, pin_memory
@@ -268,8 +272,10 @@ class _Ended:
 class _EpochSampler(Sampler[list[_Key]]):
     """Batches of (epoch, position): workers that live on learn the epoch with each batch."""
 
-    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, lengths: Tensor | None) -> None:
-        self.n, self.batch_size, self.shuffle, self.seed, self.lengths = n, batch_size, shuffle, seed, lengths
+    def __init__(
+        self, n: int, batch_size: int, accumulation: int, shuffle: bool, seed: int, lengths: Tensor | None
+    ) -> None:
+        self.n, self.step, self.shuffle, self.seed, self.lengths = n, batch_size * accumulation, shuffle, seed, lengths
         self.unshuffled = torch.arange(n) if lengths is None else windowed_order(lengths)
         self.epoch = self.first = 0
         self.slices = batch_slices(n, batch_size, training=shuffle)
@@ -279,7 +285,7 @@ class _EpochSampler(Sampler[list[_Key]]):
             return self.unshuffled
         if self.lengths is None:
             return epoch_order(self.n, self.seed, epoch)
-        return bucketed_order(self.lengths, self.batch_size, self.seed, epoch)
+        return bucketed_order(self.lengths, self.step, self.seed, epoch)
 
     def __len__(self) -> int:
         return len(self.slices)

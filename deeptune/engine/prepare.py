@@ -235,6 +235,7 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         blank=plan.blank_rows(split),
         pin_memory=cuda,
         by_length=not shuffle or not spec.tuning.frozen,
+        accumulation=spec.train.accumulation,
         pad_multiple=8 if cuda else 1,  # the width that tensor cores are fastest at; a CPU would only compute more
     )
 

@@ -12,6 +12,7 @@ from deeptune.data.loader import make_loader
 from deeptune.data.order import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
+from deeptune.engine.loop import groups_of
 
 BATCH = 16
 
@@ -81,6 +82,26 @@ def test_less_than_a_twentieth_of_the_movie_snippets_is_padding(review_bert, bat
         assert found == pytest.approx(bucketed.padded_share(epoch))  # what the run's log says
         assert found < 0.05
         assert plain.padded_share(epoch) > 0.35
+
+
+@pytest.mark.parametrize("n", [7, 33, 200, 201, 217, 400])
+def test_accumulation_does_not_change_which_rows_make_an_optimizer_step(review_bert, n):
+    from transformers import AutoTokenizer
+
+    tokens = TextPreprocessing(AutoTokenizer.from_pretrained(review_bert), max_length=512, pad_id=0)
+    samples = open_samples(Source.open("sample:movie_snippets"), "text", tokens)
+
+    def steps(batch_size: int, accumulation: int) -> list[list[set[int]]]:
+        loader = make_loader(
+            samples, np.arange(n), batch_size=batch_size, accumulation=accumulation, shuffle=True, by_length=True
+        )
+        return [
+            [{int(row) for batch in group for row in batch.rows} for group in groups_of(loader, accumulation)]
+            for epoch in range(3)
+            if not loader.set_epoch(epoch)
+        ]
+
+    assert steps(8, 4) == steps(16, 2) == steps(32, 1)
 
 
 def test_a_row_may_come_at_any_time():
