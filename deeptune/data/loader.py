@@ -84,7 +84,8 @@ def make_loader(
 
     With `by_length` a batch holds texts of like length and so little padding: in the order of `windowed_order` or, when
     shuffled, of `bucketed_order`. Rows of like length then meet in an optimizer step, which has `accumulation` batches,
-    so that `batch_size` does not decide which rows a step has. Batches are padded to a multiple of `pad_multiple` tokens.
+    so that `batch_size` does not decide which rows a step has. Batches are padded to a multiple of `pad_multiple`
+    tokens.
     """
     rows = np.asarray(rows, np.int64)
     dataset: _Images | _Texts
