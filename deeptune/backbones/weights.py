@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from deeptune.data.kinds import HEAD, stand_in
 from deeptune.errors import WeightsError, listed
 
 State = dict[str, Tensor]
@@ -83,6 +84,7 @@ def read_state(path: Path) -> State:
 def _read_file(path: Path) -> State:
     if path.suffix not in _SUFFIXES:
         raise WeightsError(f"{path}: not a weight file; expected one of {', '.join(_SUFFIXES)}.")
+    _require_content(path)
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     return _unwrapped(content, path)
 
@@ -140,6 +142,13 @@ def _read_torch(path: Path) -> Any:
         raise _damaged(path, error) from error
     except Exception as error:  # torch.load meets damaged bytes with whatever its parsers raise
         raise _damaged(path, error) from error
+
+
+def _require_content(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        if (found := stand_in(stream.read(HEAD))) is not None:
+            what, hint = found
+            raise WeightsError(f"{path}: holds no weights: it is {what}.", hint=hint)
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:

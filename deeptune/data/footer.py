@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeptune.data.columns import room
+from deeptune.data.kinds import stand_in
 from deeptune.errors import DataError
 
 Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
@@ -20,11 +21,6 @@ _ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, tar
 _CSV = "DeepTune reads Parquet. With pandas: pandas.read_csv(FILE).to_parquet('data.parquet')."
 # Beginnings of files that people have in place of a Parquet file: what it is, and what to do.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
-    (
-        b"version https://git-lfs.github.com/spec/",
-        "a Git LFS pointer: the content is still on the server",
-        "Run `git lfs pull` in the repository that the file came with.",
-    ),
     (b"PARE", "an encrypted Parquet file", "Write it again without encryption."),
     (b"ARROW1", "an Arrow (Feather) file", "With pandas: pandas.read_feather(FILE).to_parquet('data.parquet')."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Write its rows as Parquet, for example with pandas."),
@@ -32,7 +28,6 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "compressed with gzip", "Unpack it first: `gunzip FILE`."),
     (b"SQLite format 3\0", "an SQLite database", "Write one of its tables as Parquet, for example with pandas."),
 )
-_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 @dataclass(frozen=True)
@@ -101,14 +96,11 @@ def first_line(error: Exception) -> str:
 
 
 def _not_parquet(file: Path, head: bytes, key: str) -> DataError:
-    for beginning, what, hint in _BEGINNINGS:
-        if head.startswith(beginning):
-            return DataError(f"{key}: {file} is not a Parquet file but {what}", hint=hint)
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
-        return DataError(
-            f"{key}: {file} is not a Parquet file but a web page (HTML), which a server sent in its place",
-            hint="Download the file itself: on a hub the link is called raw, resolve or download.",
-        )
+    found = [(what, hint) for beginning, what, hint in _BEGINNINGS if head.startswith(beginning)]
+    if (other := stand_in(head)) is not None:
+        found.append(other)
+    for what, hint in found:
+        return DataError(f"{key}: {file} is not a Parquet file but {what}", hint=hint)
     return DataError(f"{key}: {file} is not a Parquet file", hint=_CSV)
 
 

@@ -66,10 +66,26 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 _BRANDS = {b"heic": _HEIF, b"heix": _HEIF, b"heim": _HEIF, b"heis": _HEIF, b"hevc": _HEIF, b"hevx": _HEIF}
 _BRANDS |= {b"mif1": _HEIF, b"msf1": _HEIF, b"avif": _AVIF, b"avis": _AVIF, b"qt  ": f"is a video (MOV): {_VIDEO}"}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _KNOWN = {  # of formats that Pillow opens
     b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF87a": "GIF", b"GIF89a": "GIF",
     **dict.fromkeys(_TIFF, "TIFF"),
 }  # fmt: skip
+
+
+def stand_in(head: bytes) -> tuple[str, str] | None:
+    """What came in place of a file's content, by its first bytes, and what to do; None where the content is there."""
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        return (
+            "a Git LFS pointer: the content is still on the server",
+            "Run `git lfs pull` in the repository that the file came with.",
+        )
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
+        return (
+            "a web page (HTML), which a server sent in its place",
+            "Download the file itself: on a hub the link is called raw, resolve or download.",
+        )
+    return None
 
 
 def kind_of(data: bytes) -> str | None:
@@ -114,7 +130,7 @@ def _markup(head: bytes) -> str | None:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if b"<svg" in text:
         return "is an SVG drawing: render it as PNG"
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+    if text.startswith(_PAGES):
         return "is a web page (HTML), as servers send it in place of a file: download the image again"
     if text.startswith(b"<?xml"):
         return "is not an image but an XML file"

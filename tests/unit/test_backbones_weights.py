@@ -138,3 +138,22 @@ def test_seeded_repeats_itself_and_leaves_the_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
     with seeded(1):
         assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+@pytest.mark.parametrize(
+    ("content", "words", "hint"),
+    [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 440449768\n",
+            "Git LFS pointer",
+            "git lfs pull",
+        ),
+        ("<!DOCTYPE html><html>Sign in</html>", "web page", "raw, resolve or download"),
+    ],
+)
+def test_what_came_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, words: str, hint: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(WeightsError, match=words) as caught:
+        read_state(tmp_path / name)
+    assert hint in str(caught.value.hint)

@@ -152,8 +152,10 @@ class RunsScreen(DeepTuneScreen):
             condition, problem = (lambda run: False), str(error)
         rows = sorted((row for row in self._rows if row.matches(condition)), key=self._order)
         width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
-        cells = [self._cells(row, width) for row in rows]
-        room = self._fit(cells, COLUMNS[width])
+        tagged = any(row.notes.tags for row in rows)
+        columns = tuple(name for name in COLUMNS[width] if name != "tags" or tagged)
+        cells = [self._cells(row, columns, width) for row in rows]
+        room = self._fit(cells, columns)
         self.retitle_for(len(rows))
         nothing = self.query_one("#nothing", Static)
         nothing.display = not rows
@@ -163,24 +165,26 @@ class RunsScreen(DeepTuneScreen):
             table.focus()
         if not rows:
             nothing.update(problem or self._why_nothing(text))
-        drawn = ((width, room), [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
+        drawn = ((columns, room), [row.run.path for row in rows], [[str(cell) for cell in line] for line in cells])
         if drawn == self._drawn:
             return
         before, self._drawn = self._drawn, drawn
         self._shown = {str(row.run.path): row for row in rows}
         if before is None or before[:2] != drawn[:2]:
-            self._rebuild(table, width, room, rows, cells)
+            self._rebuild(table, columns, room, rows, cells)
             return
         for row, line, old in zip(rows, cells, before[2], strict=True):
-            for name, cell, was in zip(COLUMNS[width], line, old, strict=True):
+            for name, cell, was in zip(columns, line, old, strict=True):
                 if str(cell) != was:
                     table.update_cell(str(row.run.path), name, cell, update_width=name != "run")
         self._show_facts()
 
-    def _rebuild(self, table: RunsTable, width: str, room: int, rows: list[Row], cells: list[list[Text]]) -> None:
+    def _rebuild(
+        self, table: RunsTable, columns: tuple[str, ...], room: int, rows: list[Row], cells: list[list[Text]]
+    ) -> None:
         at = self._current()
         table.clear(columns=True)
-        for name in COLUMNS[width]:
+        for name in columns:
             table.add_column(name, key=name, width={"": 1, "run": room}.get(name))
         for row, line in zip(rows, cells, strict=True):
             table.add_row(*line, key=str(row.run.path))
@@ -188,7 +192,7 @@ class RunsScreen(DeepTuneScreen):
             table.move_cursor(row=list(self._shown).index(str(at.run.path)))
         self._show_facts()
 
-    def _cells(self, row: Row, width: str) -> list[Text]:
+    def _cells(self, row: Row, columns: tuple[str, ...], width: str) -> list[Text]:
         state = row.state
         style = self.deeptune.colour(STYLES.get(state.word, ""))
         marked = "◆" if row.run.path in self._marked else ""
@@ -203,7 +207,7 @@ class RunsScreen(DeepTuneScreen):
             "method": Text(safe(row.method)),
             "age": Text(ago(self._coarse(self.deeptune.clock() - row.made)), justify="right"),
         }
-        return [texts[name] for name in COLUMNS[width]]
+        return [texts[name] for name in columns]
 
     def _fit(self, cells: list[list[Text]], columns: tuple[str, ...]) -> int:
         """Cut ids in their middle to the room that the other columns leave; returns it."""
