@@ -232,10 +232,12 @@ def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
 
 def _rest(event: dict[str, Any]) -> str:
     """An event that a viewer has no line for, as its keys and values."""
-    from deeptune.show.view import step_text
+    from deeptune.show.view import ending_text, step_text
 
     if event["kind"] == "step":
         return step_text(event)
+    if event["kind"] == "end":
+        return ending_text(event)
     content = {key: value for key, value in event.items() if key not in ("v", "seq", "t", "kind")}
     return f"{event['kind']} " + " ".join(
         f"{key}={value if isinstance(value, (str, int, float)) else json.dumps(value)}"

@@ -126,6 +126,13 @@ def message_of(event: dict[str, Any]) -> str | None:
     return None
 
 
+def ending_text(event: dict[str, Any]) -> str:
+    """How a run ended, by its event."""
+    if event["state"] == "failed":
+        return f"the run failed: {event.get('message') or 'it does not say why'}"
+    return "the run was stopped" if event["state"] == "stopped" else f"the run is {event['state']}"
+
+
 def step_text(event: dict[str, Any]) -> str:
     place = f"epoch {event['epoch']}/{event['epochs']}  step {event['epoch_step']}/{event['epoch_steps']}"
     return f"{place}  loss {value_text('loss', event['loss'])}  {event['rate'] or 0:.1f} rows/s"

@@ -73,8 +73,8 @@ class UseScreen(DeepTuneScreen):
         yield Input(id="output", compact=True)
         yield Lines(id="progress")
         with VerticalScroll(id="told"):
-            yield Line(id="said")
             yield Scores(id="scores")
+            yield Line(id="said")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -139,7 +139,7 @@ class UseScreen(DeepTuneScreen):
     async def _use(self, data: str, output: Path) -> None:
         application = self._application = Application(self._go_on, self._say)
         self._said, self._result, self._pace = [], None, Pace()
-        self.query_one(Scores).tell({}, "")
+        self.query_one(Scores).display = False
         self.query_one("#said", Line).say("")
         self.query_one("#progress", Lines).show([[("loading PyTorch and the model ...", "label")]])
         self.refresh_bindings()
@@ -160,7 +160,9 @@ class UseScreen(DeepTuneScreen):
             self._result = output
             progress.show([[("✓ ", "good"), (safe(output), "value")]])
             if self.verb == "evaluate":
-                self.query_one(Scores).tell({"file": metrics_in(printed)}, "")
+                scores = self.query_one(Scores)
+                scores.display = True
+                scores.tell({"file": metrics_in(printed)}, "")
             else:
                 self._say(printed.strip())
         elif cancelled:

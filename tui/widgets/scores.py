@@ -9,8 +9,9 @@ from deeptune.show.chart import Row
 from tui.widgets.lines import Lines, wrapped
 
 MAX_CLASSES = 8
-COLUMN = 8  # cells of a number
-MIN_NAME = 12  # cells
+COLUMN, NARROW_COLUMN = 8, 7  # cells of a number
+NARROW = 34  # cells of the table
+MIN_NAME = 10  # cells
 
 
 class Scores(Lines):
@@ -39,19 +40,20 @@ def score_rows(metrics: dict[str, dict[str, Any]], width: int) -> list[Row]:
     first = next(iter(metrics.values()))
     worst = worst_classes(first, MAX_CLASSES)
     names = [class_title(row) for row in worst] if len(worst) > 1 else []
-    numbers = COLUMN * max(len(tables), 2 if names else 1)
+    column = COLUMN if width >= NARROW else NARROW_COLUMN
+    numbers = column * max(len(tables), 2 if names else 1)
     room = min(max(map(len, (*titles, *names))) + 1, max(width - numbers, MIN_NAME))
-    rows: list[Row] = [[(" " * room, ""), *((f"{split:>{COLUMN}}", "label") for split in tables)]]
+    rows: list[Row] = [[(" " * room, ""), *((f"{split:>{column}}", "label") for split in tables)]]
     for title in titles:
-        values = [(f"{table.get(title, ''):>{COLUMN}}", "value") for table in tables.values()]
+        values = [(f"{table.get(title, ''):>{column}}", "value") for table in tables.values()]
         rows += _named(title, room, values)
     rows.append(
-        [(f"{'rows':<{room}}", "label"), *((f"{each.get('n', 0):>{COLUMN},}", "label") for each in metrics.values())]
+        [(f"{'rows':<{room}}", "label"), *((f"{each.get('n', 0):>{column},}", "label") for each in metrics.values())]
     )
     if names:
-        rows += [[], [(f"{'lowest F1':<{room}}", "title"), (f"{'F1':>{COLUMN}}{'rows':>{COLUMN}}", "label")]]
+        rows += [[], [(f"{'lowest F1':<{room}}", "title"), (f"{'F1':>{column}}{'rows':>{column}}", "label")]]
         for name, row in zip(names, worst, strict=True):
-            values = [(f"{value_text('f1', row['f1']):>{COLUMN}}", "value"), (f"{row['support']:>{COLUMN},}", "label")]
+            values = [(f"{value_text('f1', row['f1']):>{column}}", "value"), (f"{row['support']:>{column},}", "label")]
             rows += _named(name, room, values)
     notes = [safe(note) for note in first.get("notes") or []]
     return rows + [[(part, "label")] for note in notes for part in wrapped(note, width)]

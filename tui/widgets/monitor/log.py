@@ -18,7 +18,7 @@ from textual.strip import Strip
 from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
 from deeptune.show.history import Note
-from deeptune.show.view import PHASE_WORDS, View, epoch_text, message_of, start_facts
+from deeptune.show.view import PHASE_WORDS, View, ending_text, epoch_text, message_of, start_facts
 from tui.widgets.lines import wrapped
 
 MAX_LINES = 10_000
@@ -62,7 +62,7 @@ class Journal:
             place = f"epoch {event['epoch']}/{event['epochs']}"
             self._say(event["t"], "event", f"{place}  {epoch_text(view, event)}")
         elif kind == "end":
-            self._say(event["t"], "alert" if event["state"] == "failed" else "event", _end_text(event))
+            self._say(event["t"], "alert" if event["state"] == "failed" else "event", ending_text(event))
         alert = view.history.alert
         if alert is not None and alert is not self._alert:
             where = f" (step {alert.step:,})" if alert.step is not None else ""
@@ -73,13 +73,6 @@ class Journal:
         for number, line in enumerate(text.split("\n")):
             self.total += 1
             self.lines.append(Line.at(moment, kind, line) if number == 0 else Line(kind, f"{'':{STAMP}}{safe(line)}"))
-
-
-def _end_text(event: dict[str, Any]) -> str:
-    """How a run ended, by its event."""
-    if event["state"] == "failed":
-        return f"the run failed: {event.get('message') or 'it does not say why'}"
-    return "the run was stopped" if event["state"] == "stopped" else f"the run is {event['state']}"
 
 
 def crash_lines(error: DeepTuneError) -> list[Line]:
