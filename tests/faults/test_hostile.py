@@ -411,7 +411,7 @@ def test_a_column_is_read_for_as_long_as_there_is_memory(monkeypatch):
     """Where nothing but the system's killer would stop it."""
     for stored in (False, True):
         long_values("bomb.parquet", stored=stored)
-        monkeypatch.setattr("deeptune.data.source.room", lambda: 10**9)
+        monkeypatch.setattr("deeptune.data.footer.room", lambda: 10**9)
         monkeypatch.setattr(columns, "room", lambda: 500_000_000)
         source = Source.open("bomb.parquet")
         with pytest.raises(DataError, match=r"column 'text' of .* does not fit in memory: .* the 0\.5 GB"):
