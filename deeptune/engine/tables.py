@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from deeptune.data.kept import kept_columns
 from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.naming import Relabel
-from deeptune.data.source import Source
+from deeptune.data.source import SMALL, Source
 from deeptune.engine.evaluate import predicted_numbers, probabilities
 from deeptune.engine.windows import Window
 from deeptune.runs.files import replacing, storage_errors
@@ -80,16 +80,19 @@ def embedding_file(
     with _table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
-            found = columns.take(window.rows)
-            table = pa.table({"row": pa.array(window.rows, pa.int64())})
-            if label is not None and relabel is not None:
-                table = table.append_column("label", relabel(found[label]))
-            elif label is not None:
-                table = table.append_column(source.field(label).with_name("label"), found[label])
-            table = table.append_column("embedding", _embeddings(window))
-            for name, shown in names.items():
-                table = table.append_column(source.field(name).with_name(shown), found[name])
-            write(_with_errors(table, window.rows, errors))
+            embeddings, why, start = _embeddings(window), _reasons(window.rows, errors), 0
+            for rows, found in columns.pieces(window.rows):
+                here = slice(start, start + len(rows))
+                table = {pa.field("row", pa.int64()): pa.array(rows, pa.int64())}
+                if label is not None:
+                    values = found[label] if relabel is None else relabel(found[label])
+                    table[source.field(label).with_name("label").with_type(values.type)] = values
+                table[pa.field("embedding", embeddings.type)] = embeddings[here]
+                table |= {source.field(name).with_name(shown): found[name] for name, shown in names.items()}
+                if why is not None:
+                    table[pa.field("error", pa.string())] = why[here]
+                write(pa.Table.from_arrays(list(table.values()), schema=pa.schema(list(table))))
+                start = here.stop
 
         yield write_window
         source.require_unchanged()
@@ -103,17 +106,26 @@ class InStep:
         self._stream = source.stream_table(names)
         self._start, self._here = 0, pa.RecordBatch.from_arrays([], names=[])  # the piece that was read last
 
-    def take(self, rows: np.ndarray) -> pa.Table:
-        """The values at `rows` (int64, ascending), all of which come after those that were asked for before."""
+    def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """`rows` (int64, ascending), which come after those that were asked for before, with their values: in one
+        piece, or in several of not much more than SMALL bytes."""
+        if not len(self._schema):
+            yield rows, pa.table({})
+            return
         parts: list[pa.RecordBatch] = []
-        while len(rows) and len(self._schema):
+        start = end = size = 0
+        while end < len(rows):
             inside = int(np.searchsorted(rows, self._start + len(self._here)))
-            if inside:
-                parts.append(self._here.take(pa.array(rows[:inside] - self._start)))
-                rows = rows[inside:]
-            else:
+            if inside <= end:
                 self._start, self._here = next(self._stream)
-        return pa.Table.from_batches(parts, schema=self._schema)
+                continue
+            parts.append(self._here.take(pa.array(rows[end:inside] - self._start)))
+            end, size = inside, size + parts[-1].nbytes
+            if size >= SMALL:
+                yield rows[start:end], pa.Table.from_batches(parts)
+                parts, start, size = [], end, 0
+        if parts or not len(rows):
+            yield rows[start:], pa.Table.from_batches(parts, schema=self._schema)
 
 
 # Writing in pieces.
@@ -244,6 +256,10 @@ def _lists(values: np.ndarray, seen: np.ndarray) -> pa.Array:
 
 
 def _with_errors(table: pa.Table, rows: np.ndarray, errors: Mapping[int, str] | None) -> pa.Table:
-    if not errors:
-        return table
-    return table.append_column("error", pa.array([errors.get(int(row)) for row in rows], pa.string()))
+    reasons = _reasons(rows, errors)
+    return table if reasons is None else table.append_column("error", reasons)
+
+
+def _reasons(rows: np.ndarray, errors: Mapping[int, str] | None) -> pa.Array | None:
+    """Why rows can't be used, null for those that can; None for a file without such rows."""
+    return pa.array([errors.get(int(row)) for row in rows], pa.string()) if errors else None

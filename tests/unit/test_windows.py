@@ -109,6 +109,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     labels = ClassLabels(("a", "b"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deeptune.data.source.SMALL", small)
+        patch.setattr(tables, "SMALL", small)
         again = Source(source.files)  # has no column in memory yet
         with tables.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
             for window in windows(batches_of(good, size, cuts, seed), rows, model(), embed=True, size=size):
@@ -151,6 +152,17 @@ def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
     assert found["truth"].to_pylist() == [None if row == 5 else row / 2 for row in range(10)]
     expected = [10 + 2 * float(np.float32(np.sin(row))) if row in good else None for row in range(10)]
     assert found["prediction"].to_pylist() == pytest.approx(expected)
+
+
+def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"it": ["x" * 1000] * 50}), tmp_path / "a.parquet", use_dictionary=False)
+    monkeypatch.setattr("deeptune.data.source.SMALL", 5000)
+    monkeypatch.setattr(tables, "SMALL", 5000)
+    source, rows = Source.open(str(tmp_path / "a.parquet")), np.arange(1, 50)
+    pieces = list(tables.InStep(source, ["it"]).pieces(rows))
+    assert np.concatenate([some for some, _ in pieces]).tolist() == rows.tolist()
+    assert all(len(some) == len(found) for some, found in pieces)
+    assert max(found.nbytes for _, found in pieces) < 2 * 5000
 
 
 def write_all(path, source, *, before_each=lambda window: None, **options):
