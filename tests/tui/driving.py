@@ -41,14 +41,14 @@ def picture(app: DeepTuneApp) -> str:
     return "\n".join(strip.text for strip in lines[:height])
 
 
-async def until(pilot: Pilot, condition) -> None:
+async def until(pilot: Pilot, condition, *, seconds: float = PATIENCE) -> None:
     """Let the app work until a condition holds."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, picture(pilot.app)
         await pilot.pause(0.05)
 
 
-async def shows(pilot: Pilot, words: str) -> None:
+async def shows(pilot: Pilot, words: str, *, seconds: float = PATIENCE) -> None:
     """Let the app work until its screen has these words."""
-    await until(pilot, lambda: words in picture(pilot.app))
+    await until(pilot, lambda: words in picture(pilot.app), seconds=seconds)

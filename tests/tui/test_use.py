@@ -16,6 +16,8 @@ from tui.applying import Application, Progress, command_of
 from tui.screens.pick import PickScreen
 from tui.screens.use import UseScreen, proposed
 
+LOADING = 180.0  # seconds that a process may take that loads PyTorch on a busy machine
+
 
 def letters(text: str) -> str:
     return re.sub(r"\s+", "", text)
@@ -51,7 +53,7 @@ def test_predictions_are_written_for_a_file_that_is_picked(finished_run, picture
         output = tmp_path / "out.parquet"
         app.screen.query_one("#output", Input).value = str(output)
         await pilot.press("enter")
-        await shows(pilot, "wrote 48 predictions to")
+        await shows(pilot, "wrote 48 predictions to", seconds=LOADING)
         assert letters(f"✓ {output}") in letters(picture(app))
         assert pq.read_table(output).num_rows == 48
         await pilot.press("ctrl+y")
@@ -68,7 +70,7 @@ def test_the_scores_on_a_labelled_file_are_shown_and_written(finished_run, pictu
         await opened(pilot, "evaluate", pictures_parquet)
         app.screen.query_one("#output", Input).value = str(output)
         await pilot.press("enter")
-        await shows(pilot, "Balanced accuracy")
+        await shows(pilot, "Balanced accuracy", seconds=LOADING)
         assert f"{json.loads(output.read_text())['balanced_accuracy']:.3f}" in picture(app)
 
     drive(app, steps)
@@ -85,7 +87,7 @@ def test_an_error_is_shown_whole_and_the_files_stay_as_they_were(finished_run, t
         await pilot.press("enter")
         await shows(pilot, "Replace the file?")
         await pilot.press("right", "enter")
-        await shows(pilot, "it failed (exit code 3)")
+        await shows(pilot, "it failed (exit code 3)", seconds=LOADING)
         assert letters("data error: --data: there is no file") in letters(picture(app))
         assert output.read_text() == "of somebody else"
 
