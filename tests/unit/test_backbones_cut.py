@@ -31,6 +31,8 @@ TEXT_MODELS = {
     "modernbert": transformers.ModernBertConfig(**SMALL, pad_token_id=0, bos_token_id=1, eos_token_id=2,
                                                 cls_token_id=1, sep_token_id=2, local_attention=4),
     "llama": transformers.LlamaConfig(**SMALL),
+    "convbert": transformers.ConvBertConfig(**SMALL, embedding_size=32),  # whose texts pass by length
+    "fnet": transformers.FNetConfig(**{name: size for name, size in SMALL.items() if name != "num_attention_heads"}),
     "t5": transformers.T5Config(vocab_size=90, d_model=32, d_kv=16, d_ff=48, num_layers=LAYERS, num_heads=2),
 }  # fmt: skip
 IMAGE_MODELS = [  # name, pixels, blocks
