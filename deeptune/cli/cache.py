@@ -88,7 +88,7 @@ def clear(
 
     What a run in progress uses stays.
     """
-    from deeptune.data.entries import entries, remove_leftovers, size_text
+    from deeptune.data.entries import entries, remove_leftovers, remove_probes, size_text
 
     there = entries()
     for key in keys or ():
@@ -103,6 +103,8 @@ def clear(
         and (older_than is None or time.time() - entry.used > older_than * 86400)
     ]
     remove_leftovers()
+    if not keys and older_than is None:
+        remove_probes()
     freed = [entry for entry in chosen if entry.remove()]
     for entry in chosen:
         if entry not in freed:

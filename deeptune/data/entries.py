@@ -2,8 +2,9 @@
 
     features/KEY/    pooled features of a frozen backbone (`cache.py`)
     samples/KEY/     decoded images, token ids, or images as they are encoded (`store.py`)
+    probes/KEY.json  what a small pass told of a network (`backbones/probes.py`)
 
-Each holds `entry.json` (what it is, for people and for who opens it), `use.lock` (shared by who reads the entry,
+Each folder holds `entry.json` (what it is, for people and for who opens it), `use.lock` (shared by who reads the entry,
 exclusive for who removes it) and `write.lock` (exclusive for the one who makes what is missing; the kernel opens it
 when that one is killed).
 """
@@ -174,6 +175,11 @@ def remove_leftovers() -> None:
     with suppress(OSError):
         for path in cache_folder().glob("*/.*.removed"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_probes() -> None:
+    """What was found out about networks, which costs a moment to find out again."""
+    shutil.rmtree(cache_folder() / "probes", ignore_errors=True)
 
 
 class CacheEntry(ABC):

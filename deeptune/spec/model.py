@@ -123,7 +123,10 @@ class DataSpec(_Part):
 class BackboneSpec(_Part):
     """The pretrained feature extractor."""
 
-    name: str = Field(description="A catalog name (`deeptune backbones`), `timm:NAME` or `hf:NAME_OR_FOLDER`.")
+    name: str = Field(
+        description="A catalog name (`deeptune backbones`), `timm:NAME`, `hf:NAME_OR_FOLDER`, or the address of a "
+        "model's page on the Hugging Face hub."
+    )
     weights: str = Field(
         "pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder."
     )
@@ -133,7 +136,8 @@ class BackboneSpec(_Part):
     )
     max_length: Annotated[int, Field(ge=2, le=1_000_000)] | Auto = Field(
         "auto",
-        description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit (512 at most).",
+        description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit, a sentence "
+        "encoder's own length, and 512.",
     )
 
 
@@ -166,7 +170,8 @@ class LoraSpec(_Part):
     alpha: PositiveFloat | Auto = Field("auto", description="Scale of the adapters; `auto` is twice the rank.")
     dropout: Dropout = Field(0.1, description="On the adapter's input, while training.")
     targets: list[str] | Auto = Field(
-        "auto", description="Module name endings to adapt; `auto` is the family's projections."
+        "auto",
+        description="Module name endings to adapt; `auto` is the family's projections, where adapters can learn.",
     )
     variant: Literal["lora", "rslora", "dora"] = Field(
         "lora", description="Plain, rank-stabilised or weight-decomposed LoRA."
