@@ -16,7 +16,7 @@ from deeptune.data.duplicates import HASH
 from deeptune.data.encoded import file_named
 from deeptune.data.entries import Cache, CacheRefused, key_of
 from deeptune.data.store import Damaged, open_store
-from deeptune.data.types import bare_values, text_of
+from deeptune.data.types import sample_parts, text_of
 from deeptune.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class NamedFiles:
         seen: set[Path] = set()
         for first, values in self.source.stream(self.column):
             folder = self.source.folder_of(first)
-            for value in text_of(bare_values(values)).to_pylist():
+            for value in text_of(sample_parts(values)).to_pylist():
                 path = file_named(value, folder)
                 if path is not None and path not in seen:
                     seen.add(path)

@@ -20,7 +20,17 @@ from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
 from deeptune.data.depth import Range
 from deeptune.data.encoded import file_named, image_bytes, look_like_images
 from deeptune.data.source import Source
-from deeptune.data.types import bare, bare_values, is_bytes, is_text, is_uuid, reads_as_text, text_of, texts
+from deeptune.data.types import (
+    bare,
+    bare_values,
+    is_bytes,
+    is_text,
+    is_uuid,
+    reads_as_text,
+    sample_parts,
+    text_of,
+    texts,
+)
 from deeptune.errors import DataError
 
 DEFAULT_INPUT = {"image": "images", "text": "text"}
@@ -55,7 +65,7 @@ def modality_of(kind: pa.DataType) -> str | None:
     kind = bare(kind)
     if pt.is_struct(kind):
         fields = {one.name: one.type for one in kind}
-        if "bytes" in fields:
+        if not pt.is_null(fields.get("bytes", pa.null())):
             return "image" if is_bytes(fields["bytes"]) else None
         return "image" if "path" in fields and is_text(fields["path"]) else None
     return "image" if is_bytes(kind) else "text" if is_text(kind) else None
@@ -126,7 +136,7 @@ def attach_files(source: Source, modality: str, input: str) -> None:
     if modality != "image":
         return
     first = source.head([input], FIRST_ROWS).column(0)
-    kind, values = bare(first.type), text_of(bare_values(first)).to_pylist()
+    kind, values = bare(first.type), text_of(sample_parts(first)).to_pylist()
     names = any(file_named(one, source.folder_of(0)) for one in values)
     if is_text(kind) or (names if pt.is_struct(kind) else look_like_images(values)):
         source.read_files_named_in(input)
@@ -163,23 +173,26 @@ def input_piece(source: Source, values: pa.Array, first: int, threads: ThreadPoo
     """Values of an input column as bytes or strings, of which the first is of the row `first`."""
     if source.named is not None:
         return _read(image_values(source, values), source.folder_of(first), threads)
-    return Piece(input_values(values), _unread(values) if pt.is_struct(values.type) else {})
+    return Piece(input_values(values), _unread(values) if pt.is_struct(bare(values.type)) else {})
 
 
 def input_values(values: pa.Array) -> pa.Array:
     """A piece of an input column that names no files, as bytes or strings."""
-    return bare_values(pc.struct_field(values, "bytes") if pt.is_struct(values.type) else values)
+    parts = sample_parts(values)
+    return pc.struct_field(parts, "bytes") if pt.is_struct(parts.type) else parts
 
 
 def image_values(source: Source, values: pa.Array) -> pa.Array:
     """A piece of a column of images as `image_bytes` takes its values."""
-    return text_of(bare_values(values)) if source.named is not None else values
+    parts = sample_parts(values)
+    return text_of(parts) if source.named is not None else parts
 
 
 def _unread(structs: pa.Array) -> dict[int, str]:
     """Which structs without bytes name a file, though the first rows do not."""
-    empty = np.flatnonzero(pc.is_null(pc.struct_field(structs, "bytes")).to_numpy(zero_copy_only=False)).tolist()
-    names = {place: (structs[place].as_py() or {}).get("path") for place in empty}
+    parts = sample_parts(structs)
+    empty = np.flatnonzero(pc.is_null(pc.struct_field(parts, "bytes")).to_numpy(zero_copy_only=False)).tolist()
+    names = {place: (parts[place].as_py() or {}).get("path") for place in empty}
     return {
         place: f"has no bytes, and its path {name!r} is not read, as the first rows have bytes: write all alike"
         for place, name in names.items()

@@ -119,6 +119,24 @@ def text_of(values: Values) -> Values:
     return values
 
 
+def sample_parts(values: Values) -> Values:
+    """Strings or bytes as they are, and of a struct only what a sample is read from, `bytes` and `path`: what else it
+    holds may be of types that Python has no values for."""
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = values.cast(values.type.storage_type)
+    if not pt.is_struct(values.type):
+        return bare_values(values)
+    names = [name for name in ("bytes", "path") if values.type.get_field_index(name) >= 0]
+    if isinstance(values, pa.Array):
+        return _fields(values, names)
+    return pa.chunked_array([_fields(chunk, names) for chunk in values.chunks or [pa.nulls(0, values.type)]])
+
+
+def _fields(structs: pa.StructArray, names: list[str]) -> pa.StructArray:
+    inside = [bare_values(pc.struct_field(structs, name)) for name in names]
+    return pa.StructArray.from_arrays(inside, names=names, mask=structs.is_null())
+
+
 def texts(values: pa.Array) -> pa.Array:
     """Strings of byte strings, null for those that are not UTF-8; strings as they are."""
     found = text_of(values)

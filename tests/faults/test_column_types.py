@@ -389,6 +389,26 @@ def test_pictures_in_any_layout_of_bytes_are_pictures(tmp_path, layout):
     assert (plan.modality, plan.bad_samples) == ("image", [])
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["bytes", "files"])
+def test_what_else_a_struct_holds_does_not_matter(tmp_path, named):
+    pictures = [png(colour=[(200, 30, 30), (30, 30, 200)][row % 2]) for row in range(ROWS)]
+    for row, picture in enumerate(pictures):
+        (tmp_path / f"{row}.png").write_bytes(picture)
+    images = pa.StructArray.from_arrays(
+        [
+            pa.nulls(ROWS) if named else pa.array(pictures),
+            pa.array([f"{row}.png" for row in range(ROWS)], pa.string_view()),
+            pa.array(range(1, ROWS + 1), pa.timestamp("ns")),
+            pa.array([10**7] * ROWS, pa.date32()),
+        ],
+        names=["bytes", "path", "taken", "due"],
+    )
+    file = write(tmp_path / "a.parquet", {"images": images, "labels": LABELS})
+    plan = plan_data(spec_of(file))
+    assert (plan.modality, plan.bad_samples) == ("image", [])
+    assert preview(str(file), "images", "labels", start=1, count=1)[0].image == pictures[1]
+
+
 # Several files.
 
 
