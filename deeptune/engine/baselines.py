@@ -20,8 +20,12 @@ class Baseline:
     constant: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The single numbers and the constants, for metrics.json."""
-        numbers = {name: value for name, value in self.metrics.items() if value is None or isinstance(value, float)}
+        """The single numbers and the constants, for metrics.json. A constant is calibrated by itself: no `ece`."""
+        numbers = {
+            name: value
+            for name, value in self.metrics.items()
+            if (value is None or isinstance(value, float)) and name != "ece"
+        }
         return {**numbers, **self.constant}
 
 

@@ -54,7 +54,9 @@ def describe(spec: RunSpec) -> dict[str, Any]:
             "reason": ready.compute.reason,
         },
         "epochs": spec.train.epochs,
-        "effective_batch_size": int(spec.train.batch_size) * spec.train.accumulation,
+        "effective_batch_size": min(
+            int(spec.train.batch_size) * spec.train.accumulation, len(plan.splits["train"].rows)
+        ),
         "steps": ready.steps,
         "warnings": plan.warnings,
         "spec": dump_spec(spec),

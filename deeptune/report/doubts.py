@@ -26,7 +26,8 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
     n = int(metrics.get("n", 0))
     if 0 < n < FEW_ROWS:
         worth = "" if "accuracy" not in metrics else f" One row changes the accuracy by {1 / n:.2f}."
-        found.append(f"The {split} split has {n} {'row' if n == 1 else 'rows'}: that decides nothing.{worth}")
+        rows = "1 row" if n == 1 else f"{n} rows"
+        found.append(f"The {split} split has {rows}, too few to tell a good model from a bad one.{worth}")
     return [visible(text) for text in found]
 
 

@@ -19,6 +19,8 @@ from deeptune.runs.files import write_text
 MOST_CLASSES_SHOWN = 40
 MOST_LINES = 50
 METRIC_HEADER = ("Metric", "Value", "95% interval", "Baseline")
+# Scores of the same split without doubtful rows, which a run stores where there are such rows.
+WITHOUT = {"without_duplicates": "Without duplicates", "without_outliers": "Without outliers"}
 
 
 def write_report(directory: Path) -> Path:
@@ -45,15 +47,18 @@ def _content(run: FinishedRun) -> dict[str, Any]:
     metrics = run.metrics.get(run.split, {})
     judged = verdict(run)
     intervals, baseline = judged.intervals, judged.baseline
+    without = {title: metrics[name] for name, title in WITHOUT.items() if (metrics.get(name) or {}).get("n")}
     rows = [
         (
             words.loss_title(run) if name == "loss" else tables.TITLES[name],
             tables.value_text(name, metrics[name]),
             tables.interval_text(name, intervals.get(name)),
             tables.value_text(name, baseline[name]) if name in baseline else "",
+            *(tables.value_text(name, scores[name]) if name in scores else "" for scores in without.values()),
         )
         for name in tables.shown_metrics(metrics)
     ]
+    metric_header = (*METRIC_HEADER, *without)
     classes = tables.class_rows(metrics)
     headlines = [
         {
@@ -61,6 +66,10 @@ def _content(run: FinishedRun) -> dict[str, Any]:
             "value": tables.value_text(name, metrics.get(name)),
             "interval": tables.interval_text(name, intervals.get(name)),
             "baseline": tables.value_text(name, baseline[name]) if name in baseline else "",
+            "without": [
+                f"{title[0].lower()}{title[1:]} {tables.value_text(name, scores.get(name))} (n = {scores['n']:,})"
+                for title, scores in without.items()
+            ],
         }
         for name in words.HEADLINES[run.spec.task]
     ]
@@ -74,7 +83,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "chosen_by": "" if run.split == "test" else ", which chose the epoch",
         "headlines": headlines,
         "doubts": judged.doubts,
-        "metric_header": METRIC_HEADER,
+        "metric_header": metric_header,
         "metric_rows": rows,
         "remarks": judged.remarks,
         "curves": _curves(run),
@@ -86,14 +95,18 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "confusions": tables.worst_confusions(metrics),
         "facts": words.training_facts(run),
         "provenance": words.provenance(run),
-        "notes": [tables.visible(note) for note in [*run.warnings, *metrics.get("notes", [])]],
+        "notes": [
+            tables.visible(note)
+            for note in [*run.warnings, *metrics.get("notes", [])]
+            if note != run.result.get("worse_than_constant")  # which comes first
+        ],
         "skipped": skipped[:MOST_LINES],
         "skipped_more": max(0, len(skipped) - MOST_LINES),
         "commands": next_commands(run.files.path),
         "methods": words.methods_paragraph(run, judged.spread, baseline),
         "paste": [
             (f"{title}, {kind}", write(header, body))
-            for title, header, body in (("Metrics", METRIC_HEADER, rows), ("Classes", tables.CLASS_HEADER, classes))
+            for title, header, body in (("Metrics", metric_header, rows), ("Classes", tables.CLASS_HEADER, classes))
             for kind, write in (("Markdown", tables.markdown_table), ("LaTeX", tables.latex_table))
             if body
         ],

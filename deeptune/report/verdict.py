@@ -111,8 +111,10 @@ def _remarks(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline
     remarks += spread.reasons
     if baseline:
         remarks.append(baseline)
-    if "loss" in metrics:
-        remarks.append(f"The loss that was minimised is {words.loss_words(run)}; log loss is without weights.")
+    if run.spec.task == "regression" and "loss" in metrics:
+        remarks.append("The minimised loss is that of standardised labels.")
+    elif "loss" in metrics and words.loss_differs(run):
+        remarks.append("The minimised loss has class weights or label smoothing, and log loss has neither.")
     if absent := _absent(metrics):
         remarks.append(absent)
     if run.spec.task == "regression" and (outlier := _outlier(run)):

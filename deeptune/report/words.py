@@ -40,6 +40,11 @@ def loss_words(run: FinishedRun) -> str:
     return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + _loss_extras(run)
 
 
+def loss_differs(run: FinishedRun) -> bool:
+    """Whether the loss is another number than log loss."""
+    return bool(_loss_extras(run))
+
+
 def loss_title(run: FinishedRun) -> str:
     """What the value of the loss is called beside other metrics."""
     return f"{MINIMISED_LOSS} ({loss_words(run)})"
