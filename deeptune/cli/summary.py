@@ -161,5 +161,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         say(f"\nlabel: mean {facts['labels']['mean']:.4g}, standard deviation {facts['labels']['std']:.4g} on train")
     for warning in facts["warnings"]:
         say(f"warning: {warning}")
+    for note in facts["notes"]:
+        say(f"note: {note}")
     say("\nEvery key, resolved (a spec that gives this very run):\n")
     say(facts["spec"].rstrip())

@@ -1,4 +1,7 @@
-"""Samples that are identical, byte for byte: a hash of each, found where samples are read anyway."""
+"""Samples that are identical, byte for byte: a hash of each, found where samples are read anyway, and what follows.
+
+The hash 0 stands for no sample: one that is null, or that can't be used.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +26,48 @@ def _hashes(values: pa.Array) -> np.ndarray:
     buffers = (value.as_buffer() for value in values)
     digests = (bytes(8) if one is None else hashlib.blake2b(one, digest_size=8).digest() for one in buffers)
     return np.frombuffer(b"".join(digests), HASH)
+
+
+def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which samples are identical to one of `others` (bool (N,)), by the hashes of both."""
+    return (hashes != 0) & np.isin(hashes, others)
+
+
+def duplicate_sets(hashes: np.ndarray) -> np.ndarray:
+    """The number of the set of identical samples that each sample is in (int64 (N,)): 1, 2, …; 0 for a unique one."""
+    _, sets, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    repeated = (counts[sets] > 1) & (hashes != 0)
+    numbers = np.zeros(len(hashes), np.int64)
+    numbers[repeated] = np.unique(sets[repeated], return_inverse=True)[1] + 1
+    return numbers
+
+
+def conflicting(hashes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Which samples are identical to another one that has another target (bool (N,))."""
+    sets = duplicate_sets(hashes)
+    lowest = np.full(sets.max(initial=0) + 1, np.inf)
+    highest = -lowest
+    np.minimum.at(lowest, sets, targets)
+    np.maximum.at(highest, sets, targets)
+    return (sets > 0) & (lowest < highest)[sets]
+
+
+def kept_together(hashes: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
+    """Codes (int64 (N,)) of groups in which identical samples are together, and so are the rows of each of `groups`.
+
+    None without `groups` and duplicates: every row is then by itself.
+    """
+    sets = duplicate_sets(hashes)
+    if not sets.any():
+        return groups
+    own = np.where(sets > 0, sets - 1, sets.max() + np.arange(len(sets)))  # a set of its own for each unique sample
+    if groups is None:
+        return own
+    from scipy.sparse import coo_array  # a tenth of a second
+    from scipy.sparse.csgraph import connected_components
+
+    # A graph of groups and sets, in which a row links its group with its set.
+    group = np.unique(groups, return_inverse=True)[1]
+    size = group.max() + 1 + own.max() + 1
+    links = coo_array((np.ones(len(own), np.int8), (group, group.max() + 1 + own)), shape=(size, size))
+    return connected_components(links, directed=False)[1][group].astype(np.int64)

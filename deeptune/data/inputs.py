@@ -18,6 +18,7 @@ import pyarrow.types as pt
 
 from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
 from deeptune.data.depth import Range
+from deeptune.data.duplicates import HASH, content_hashes
 from deeptune.data.encoded import file_named, image_bytes, look_like_images
 from deeptune.data.source import Source
 from deeptune.data.types import (
@@ -217,12 +218,14 @@ class Checked:
     """What was found of the rows of a source.
 
     By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
-    8 bits for which no range was known. `clipped` are rows with values outside of the range.
+    8 bits for which no range was known. `clipped` are rows with values outside of the range. `hashes` (uint64) are
+    those of all samples (`duplicates.content_hashes`).
     """
 
     reasons: dict[int, str] = field(default_factory=dict)
     deep: dict[int, Range] = field(default_factory=dict)
     clipped: list[int] = field(default_factory=list)
+    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, HASH))
 
     def bad(self, rows: np.ndarray, *, deep: bool = True) -> list[BadSample]:
         """Those of some rows that can't be used, in the order given; without `deep`, as if a range were known."""
@@ -247,9 +250,10 @@ def check_samples(
     `progress(done, total)` counts the rows of the source.
     """
     wanted = np.ones(source.num_rows, bool) if rows is None else np.isin(np.arange(source.num_rows), rows)
-    checked = Checked()
+    checked = Checked(hashes=np.zeros(source.num_rows, HASH))
     with fitting(source, input), decoding_threads() as threads:
         for first, piece in stream_input(source, input, threads):
+            checked.hashes[first : first + len(piece)] = content_hashes(piece.values, threads)
             picked = np.flatnonzero(wanted[first : first + len(piece)])
             some = piece.take(picked)
             found = image_findings(some, threads, value_range) if modality == "image" else text_reasons(some.values)

@@ -7,19 +7,29 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deeptune.data.caveats import (
+    class_warnings,
+    duplicate_warnings,
+    outlier_warnings,
+    small_split_notes,
+    twin_rows,
+)
 from deeptune.data.depth import Range, range_of, range_text
+from deeptune.data.duplicates import duplicate_sets, kept_together, twins
 from deeptune.data.inputs import BadSample, Checked, Progress, attach_files, check_samples, resolve_columns
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
 from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabelling
+from deeptune.data.outliers import outliers
 from deeptune.data.source import Source
-from deeptune.data.splits import SPLITS, assign_splits
+from deeptune.data.splits import SPLITS, SplitData, assign_splits
 from deeptune.data.types import as_type, keys_of, promote, shared, shown
 from deeptune.errors import DataError, listed
 from deeptune.spec.model import RunSpec, SplitSpec
@@ -41,24 +51,12 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class SplitData:
-    """The rows of one split: `rows` (int64, ascending) are indices in `source`, `targets` are int64 class
-    indices or float64 numbers in their own unit, one per row."""
-
-    source: Source
-    rows: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclass(frozen=True)
 class DataPlan:
     """What a run learns from. A split may be empty, but train never is.
 
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
-    `value_range` is that of images of more than 8 bits, None where no training row has such.
+    `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,
+    what val and test are too small to decide. `outside` are the rows, by split, whose number is far from the others.
     """
 
     task: str
@@ -73,6 +71,13 @@ class DataPlan:
     blank: frozenset[tuple[str, int]] = frozenset()
     value_range: Range | None = None
     notes: list[str] = field(default_factory=list)
+    limits: dict[str, list[str]] = field(default_factory=dict)
+    outside: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """`notes`, then `limits` of all splits."""
+        return [*self.notes, *(note for notes in self.limits.values() for note in notes)]
 
     @property
     def outputs(self) -> int:
@@ -112,15 +117,25 @@ class DataPlan:
             return pc.fill_null(found, -1).to_numpy().astype(np.int64)
         return np.where(missing(values), np.nan, values.to_numpy().astype(np.float64))
 
+    def doubtful(self, split: str) -> dict[str, np.ndarray]:
+        """Rows (int64) of a split by why a score without them is worth a look; a reason without rows is not there."""
+        found = {
+            "duplicates": twin_rows(self.splits, split),
+            "outliers": self.outside.get(split, np.zeros(0, np.int64)),
+        }
+        return {reason: rows for reason, rows in found.items() if len(rows)}
+
     def relabelling(self, split: str) -> Relabel | None:
         """What gives labels in a split's file the values of this plan's classes, where they are others."""
         return relabelling(LabelColumn.read(self.splits[split].source, self.label, task=self.task), self.labels)
 
     def splits_table(self) -> pa.Table:
-        """row, split, label (the class's own value or the number), then group and file where there are such.
+        """row, split, label (the class's own value or the number), then group, file and duplicate_set (a number that
+        identical samples share, null for others) where there are such.
 
         `row` is the index in the split's own source; `file` is there when the rows come from several files.
         """
+        sets = self._duplicate_sets()
         several = len({file for data in self.splits.values() for file in data.source.files}) > 1
         parts = []
         for split in SPLITS:
@@ -137,8 +152,19 @@ class DataPlan:
                 columns["group"] = as_type(data.source.take(self.group, data.rows), self._group_type())
             if several:
                 columns["file"] = pa.array(data.source.file_of(data.rows), pa.string())
+            if sets is not None:
+                columns["duplicate_set"] = pa.array(sets[split], mask=sets[split] == 0)
             parts.append(pa.table(columns))
         return pa.concat_tables(parts).combine_chunks()
+
+    def _duplicate_sets(self) -> dict[str, np.ndarray] | None:
+        """The set of identical samples that each row of the splits is in, or None where all samples are unique."""
+        known = {split: data.hashes for split, data in self.splits.items() if data.hashes is not None}
+        if len(known) < len(self.splits):
+            return None
+        sets = duplicate_sets(np.concatenate(list(known.values())))
+        ends = np.cumsum([len(hashes) for hashes in known.values()])[:-1]
+        return dict(zip(known, np.split(sets, ends), strict=True)) if sets.any() else None
 
     def _group_type(self) -> pa.DataType:
         """The type of the groups of all splits together."""
@@ -165,7 +191,7 @@ def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
 def open_sources(spec: RunSpec) -> dict[str, Source]:
     """The files of each split that has its own; under `train` alone those that all splits are drawn from.
 
-    Raises DataError for files that can't be opened, that hold no rows, or that are in two splits.
+    Raises DataError for files that can't be opened, that hold no rows, or that are in two splits, also as a copy.
     """
     data = spec.data
     if data.path is not None:
@@ -184,11 +210,27 @@ def open_sources(spec: RunSpec) -> dict[str, Source]:
             if other != key:
                 raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
         sources["train" if key == "path" else key] = source
+    _refuse_copies(sources)
     with suppress(DataError):  # what is wrong with the columns `draft_plan` says
         modality, input = resolve_columns(sources["train"], data.modality, data.input)
         for source in sources.values():
             attach_files(source, modality, input)
     return sources
+
+
+def _refuse_copies(sources: Mapping[str, Source]) -> None:
+    """Files of two splits with the same bytes; only those of the same size are read."""
+    sizes: dict[int, list[tuple[str, Path]]] = {}
+    for split, source in sources.items():
+        for file in source.files:
+            alike = sizes.setdefault(source.size(file), [])
+            for other, before in alike:
+                if other != split and sources[other].digest(before) == source.digest(file):
+                    raise DataError(
+                        f"data.{split}: {file} has the same bytes as {before} of data.{other}",
+                        hint="A row belongs in one split only: name the file that was meant, or leave this split out.",
+                    )
+            alike.append((split, file))
 
 
 def sources_fingerprint(sources: Mapping[str, Source]) -> str:
@@ -235,7 +277,7 @@ def planned(
     if given == "auto" and any(one.deep for one in found.values()):
         value_range = _training_range(draft, found)
         found = found if value_range is None else look(value_range)
-    plan = draft.finish(lambda source, rows: found[source].bad(rows))
+    plan = draft.finish(lambda source, rows: found[source].bad(rows), lambda source: found[source].hashes)
     if value_range is not None:
         plan = replace(plan, value_range=value_range, notes=_range_notes(plan, found, value_range, given == "auto"))
     return plan, found
@@ -244,7 +286,9 @@ def planned(
 def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range | None:
     sources = {part.split or "train": part.source for part in draft.parts.values()}
     again = draft_plan(draft.spec, sources=sources)
-    train = again.finish(lambda source, rows: found[source].bad(rows, deep=False)).splits["train"]
+    train = again.finish(
+        lambda source, rows: found[source].bad(rows, deep=False), lambda source: found[source].hashes
+    ).splits["train"]
     deep = found[train.source].deep
     return range_of(deep[row] for row in train.rows.tolist() if row in deep)
 
@@ -296,19 +340,34 @@ class PlanDraft:
             yield part.source, progress and _shifted(progress, before, total)
             before += part.source.num_rows
 
-    def finish(self, unusable: Callable[[Source, np.ndarray], list[BadSample]]) -> DataPlan:
-        """`unusable(source, rows)` says which of some rows have a sample that can't be used."""
+    def finish(
+        self,
+        unusable: Callable[[Source, np.ndarray], list[BadSample]],
+        hashes: Callable[[Source], np.ndarray] | None = None,
+    ) -> DataPlan:
+        """`unusable(source, rows)` says which of some rows have a sample that can't be used. `hashes(source)`, which is
+        asked next, gives the hash of every sample (`content_hashes`); without it, duplicates stay unknown.
+        """
         spec, parts, data = self.spec, self.parts, self.spec.data
         _check_inputs(parts, self.input, data.on_bad_sample, unusable)
+        if hashes is not None:
+            for part in parts.values():
+                part.take_hashes(hashes(part.source))
+            if data.duplicates == "group":
+                _group_duplicates(parts)
         warnings: list[str] = []
         splits = _draw(spec, parts, warnings)
         labels: Labels
+        outside: dict[str, np.ndarray] = {}
         if self.classes is not None:
             warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.classes, data.label)
             labels, splits = _forget_unseen(self.classes, splits, data.label)
-            warnings += _class_warnings(labels, splits)
+            warnings += class_warnings(labels, splits)
         else:
             labels = NumberLabels.fit(splits["train"].targets, name=data.label)
+            outside = _outside(splits)
+            warnings += outlier_warnings(splits, outside, data.label, spec.train.loss)
+        warnings += duplicate_warnings(splits)
 
         bad = [_with_split(sample, part, splits) for part in parts.values() for sample in part.bad]
         blank = frozenset((s.split, s.row) for s in bad if s.split and _holds(splits[s.split].rows, s.row))
@@ -317,9 +376,11 @@ class PlanDraft:
             total = sum(part.source.num_rows for part in parts.values())
             done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
             warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
+        limits = small_split_notes(labels, splits)
         return DataPlan(
-            spec.task, self.modality, self.input, data.label, data.group, labels, splits, bad, warnings, blank
-        )
+            spec.task, self.modality, self.input, data.label, data.group, labels, splits, bad, warnings, blank,
+            limits=limits, outside=outside,
+        )  # fmt: skip
 
 
 @dataclass
@@ -332,11 +393,22 @@ class _Part:
     targets: np.ndarray
     labels: LabelColumn = field(init=False)
     groups: np.ndarray | None = None
+    hashes: np.ndarray | None = None
     bad: list[BadSample] = field(default_factory=list)
 
     def keep(self, mask: np.ndarray) -> None:
         self.rows, self.targets = self.rows[mask], self.targets[mask]
         self.groups = None if self.groups is None else self.groups[mask]
+
+    def take_hashes(self, hashes: np.ndarray) -> None:
+        """Those of the rows in use, of all that the source has; an empty sample that stands for another has none."""
+        bad = np.array([sample.row for sample in self.bad], np.int64)
+        self.hashes = np.where(np.isin(self.rows, bad), 0, hashes[self.rows])
+
+    def data(self, mask: np.ndarray | slice = slice(None)) -> SplitData:
+        """Some of the rows, as a split."""
+        hashes, groups = (None if one is None else one[mask] for one in (self.hashes, self.groups))
+        return SplitData(self.source, self.rows[mask], self.targets[mask], hashes, groups)
 
     def place(self, key: str) -> str:
         """`data.label`, or `data.test, data.label` where the splits are files of their own."""
@@ -465,6 +537,31 @@ def _check_inputs(
             )
 
 
+def _group_duplicates(parts: Mapping[str, _Part]) -> None:
+    """Identical samples become rows of one group; those that are in two files are an error."""
+    seen: list[tuple[str, np.ndarray]] = []
+    for split, part in parts.items():
+        assert part.hashes is not None
+        for other, hashes in seen:
+            rows = part.rows[twins(part.hashes, hashes)]
+            if len(rows):
+                raise DataError(
+                    f"data.duplicates: {len(rows):,} rows of data.{split} are identical to a row of data.{other}: "
+                    f"{part.wheres(rows)}",
+                    hint="Leave them out of one of the files, name all files in data.path, or set "
+                    'data.duplicates = "keep".',
+                )
+        seen.append((split, part.hashes))
+        part.groups = kept_together(part.hashes, part.groups)
+
+
+def _outside(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
+    """The rows whose target lies far outside those of all splits, by split."""
+    far = outliers(np.concatenate([data.targets for data in splits.values()]))
+    ends = np.cumsum([len(data) for data in splits.values()])[:-1]
+    return {split: data.rows[mask] for (split, data), mask in zip(splits.items(), np.split(far, ends), strict=True)}
+
+
 def _shifted(progress: Progress, offset: int, total: int) -> Progress:
     return lambda done, _: progress(offset + done, total)
 
@@ -495,20 +592,27 @@ def _draw(spec: RunSpec, parts: Mapping[str, _Part], warnings: list[str]) -> dic
     codes = assign_splits(
         train.targets, task=spec.task, proportions=proportions, groups=train.groups, seed=spec.train.seed
     )
+    together = " and ".join(_kept_in_one_split(spec))
     splits = {}
     for code, split in enumerate(SPLITS):
         if split in parts and split != "train":
-            splits[split] = SplitData(parts[split].source, parts[split].rows, parts[split].targets)
+            splits[split] = parts[split].data()
             continue
         here = codes == code
-        splits[split] = SplitData(train.source, train.rows[here], train.targets[here])
+        splits[split] = train.data(here)
         asked, got = getattr(proportions, split), float(here.mean())
         if train.groups is not None and abs(got - asked) > max(0.05, 0.25 * asked):
             warnings.append(
-                f"{split} holds {got:.0%} of the rows instead of {asked:.0%}, "
-                f"because rows of one {spec.data.group!r} stay together"
+                f"{split} holds {got:.0%} of the rows instead of {asked:.0%}, because {together} stay together"
             )
     return splits
+
+
+def _kept_in_one_split(spec: RunSpec) -> Iterator[str]:
+    if spec.data.group is not None:
+        yield f"rows of one {spec.data.group!r}"
+    if spec.data.duplicates == "group":
+        yield "identical samples"
 
 
 def _holds(rows: np.ndarray, row: int) -> bool:
@@ -545,23 +649,4 @@ def _forget_unseen(
     new = np.cumsum(present) - 1
     names = None if labels.names is None else tuple(labels.names[i] for i in kept)
     smaller = ClassLabels(tuple(labels.values[i] for i in kept), names)
-    return smaller, {split: SplitData(s.source, s.rows, new[s.targets]) for split, s in splits.items()}
-
-
-def _class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list[str]:
-    """Classes that a split holds no row of, such as those with fewer rows than splits."""
-    counts = {split: np.bincount(s.targets, minlength=len(labels)) for split, s in splits.items() if len(s)}
-    whole = np.sum(list(counts.values()), axis=0)
-    texts = []
-    for split, count in counts.items():
-        none = np.flatnonzero(count == 0)
-        if len(none):
-            which = listed(
-                (f"{labels.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
-                most=5,
-            )
-            texts.append(
-                f"{split} holds no row of {'class' if len(none) == 1 else 'classes'} {which}, "
-                "so its metrics say nothing about that"
-            )
-    return texts
+    return smaller, {split: replace(s, targets=new[s.targets]) for split, s in splits.items()}

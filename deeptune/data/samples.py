@@ -379,6 +379,7 @@ def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
         low, high = samples.read(row).view(np.float64).tolist()
         samples.deep[row] = low, high
     samples.clipped = np.flatnonzero(store.flags & _CLIPPED).tolist()
+    samples.hashes = store.hashes
 
 
 def _reason(samples: Samples, row: int) -> str:

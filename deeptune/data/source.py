@@ -61,6 +61,7 @@ class Source:
         self._single = {name for name, count in Counter(self.column_names).items() if count == 1}
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._fingerprint: str | None = None
+        self._digests: dict[Path, str] = {}
 
     @classmethod
     def open(
@@ -255,15 +256,23 @@ class Source:
         Raises DataError as `column` does.
         """
         if self._fingerprint is None:
-            digests = []
-            for file in self.files:
-                with self._reading(file, "the content"):
-                    digests.append(_digest(file))
+            digests = [self.digest(file) for file in self.files]
             if self.named is not None:
                 digests.append(self.named.fingerprint())
             whole = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
             self._fingerprint = f"sha256:{whole}"
         return self._fingerprint
+
+    def size(self, file: Path) -> int:
+        """Bytes of one of the files, when it was opened."""
+        return self._identities[file][0]
+
+    def digest(self, file: Path) -> str:
+        """The SHA-256 of one of the files, in hexadecimal; read once. Raises DataError as `column` does."""
+        if file not in self._digests:
+            with self._reading(file, "the content"):
+                self._digests[file] = _digest(file)
+        return self._digests[file]
 
     @contextmanager
     def _reading(self, file: Path, what: str) -> Iterator[None]:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from deeptune.data.assignment import needed_in_train, smallest_cover
+from deeptune.data.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.model import SplitSpec
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = 0, 1, 2
 _GROUP_BINS = 10  # quantile bins that group splits of a number are balanced by
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The rows of one split: `rows` (int64, ascending) are indices in `source`, `targets` are int64 class
+    indices or float64 numbers in their own unit, one per row.
+
+    `hashes` (uint64) are those of the samples, 0 for none, and `groups` (int64) codes of what stays in one split.
+    """
+
+    source: Source
+    rows: np.ndarray
+    targets: np.ndarray
+    hashes: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def target_of(self, row: int) -> float:
+        """The target of one of the rows."""
+        return float(self.targets[np.searchsorted(self.rows, row)])
 
 
 def assign_splits(
@@ -27,7 +53,8 @@ def assign_splits(
     values stay together. Without groups each class is within one row of its exact share in every split, and
     has at least one training row; numbers are dealt within runs of neighbouring quantiles in the same way.
     With groups the shares are as near as a greedy assignment gets (largest groups first). A split with
-    proportion 0 is empty. Raises DataError when there are too few rows, or groups, for a wanted split.
+    proportion 0 is empty. Raises DataError where no assignment gives each wanted split a row, or group, and train
+    one of each class, or numbers that vary.
     """
     share = np.array([proportions.train, proportions.val, proportions.test], np.float64)
     share /= share.sum()
@@ -35,25 +62,41 @@ def assign_splits(
     rng = np.random.default_rng(seed)
     unit, units = ("rows", len(targets)) if groups is None else ("groups", len(np.unique(groups)))
     if units < len(wanted):
-        raise _too_few(units, unit, share, place)
+        raise _too_few(units, unit, share, place, "one of them would be empty")
 
     if groups is not None:
         bins = min(_GROUP_BINS, units // len(wanted))  # enough groups for each bin to be in every split
-        codes = _by_group(_strata(targets, task, bins, rng), groups, share, rng)
-    else:
-        # neighbouring quantiles, each about as long as it takes to give the smallest split a row
-        bins = max(1, int(len(targets) * share[wanted].min()))
-        codes = _by_row(_strata(targets, task, bins, rng), share, rng)
+        strata, group = _strata(targets, task, bins, rng), np.unique(groups, return_inverse=True)[1]
+        codes = _by_group(strata, group, share, rng)
+        needs = needed_in_train(group, targets, task)
+        if len(np.unique(codes)) < len(wanted) or not _allowed(codes, group, needs):
+            train = smallest_cover(needs, rng)
+            if units - len(train) < len(wanted) - 1:
+                why = "holds a row of every class" if task == "classification" else "has labels that vary"
+                left = units - len(train)
+                raise _too_few(units, unit, share, place, f"train {why} with {len(train)} of them at the least, which "
+                               f"leaves {left or 'none'} for the other splits")  # fmt: skip
+            codes = _by_group(strata, group, share, rng, train)
+        return codes
+    # neighbouring quantiles, each about as long as it takes to give the smallest split a row
+    bins = max(1, int(len(targets) * share[wanted].min()))
+    codes = _by_row(_strata(targets, task, bins, rng), share, rng)
     if len(np.unique(codes)) < len(wanted):
-        raise _too_few(units, unit, share, place)
+        raise _too_few(units, unit, share, place, "each class needs a training row, and one of them would be empty")
     return codes
 
 
-def _too_few(units: int, unit: str, share: np.ndarray, place: str) -> DataError:
+def _allowed(codes: np.ndarray, group: np.ndarray, needs: np.ndarray) -> bool:
+    """Whether train has one of each set of groups that it needs."""
+    in_train = np.bincount(group, codes == TRAIN) > 0
+    return bool(needs[:, in_train].any(axis=1).all())
+
+
+def _too_few(units: int, unit: str, share: np.ndarray, place: str, why: str) -> DataError:
     parts = ", ".join(f"{name} {part:.3g}" for name, part in zip(SPLITS, share, strict=True) if part > 0)
     return DataError(
-        f"{place}: {units:,} {unit} are too few for the splits asked for ({parts}): one of them would be empty",
-        hint=f"Bring more {unit}, raise the smallest proportion, or set it to 0.",
+        f"{place}: {units:,} {unit} are too few for the splits asked for ({parts}): {why}",
+        hint=f"Bring more {unit}, or set the proportion of val or test to 0.",
     )
 
 
@@ -87,6 +130,7 @@ def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> 
             counts[stratum, split] += 1
             total[split] += 1
 
+    _fill_empty(counts, share)
     codes = np.empty(len(strata), np.int8)
     shuffled = rng.permutation(len(strata))
     shuffled = shuffled[np.argsort(strata[shuffled], kind="stable")]
@@ -94,8 +138,25 @@ def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> 
     return codes
 
 
-def _by_group(strata: np.ndarray, groups: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    group = np.unique(groups, return_inverse=True)[1]
+def _fill_empty(counts: np.ndarray, share: np.ndarray) -> None:
+    """Move a row to each wanted split that has none, where a split or, in train, a stratum has more than one."""
+    for split in np.flatnonzero((share > 0) & (counts.sum(axis=0) == 0)):
+        spare = counts * (counts.sum(axis=0) > 1)
+        spare[:, TRAIN] = counts[:, TRAIN] - 1
+        stratum, donor = np.unravel_index(spare.argmax(), spare.shape)
+        if spare[stratum, donor] > 0:
+            counts[stratum, donor] -= 1
+            counts[stratum, split] += 1
+
+
+def _by_group(
+    strata: np.ndarray,
+    group: np.ndarray,
+    share: np.ndarray,
+    rng: np.random.Generator,
+    train: np.ndarray | None = None,
+) -> np.ndarray:
+    """`group` are codes 0, 1, …; those in `train` are in the training split from the start."""
     sizes = np.bincount(group)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
@@ -111,6 +172,9 @@ def _by_group(strata: np.ndarray, groups: np.ndarray, share: np.ndarray, rng: np
     # One choice depends on those before it, so this is a loop over groups: what is not `have` is prepared.
     counts = pair_counts.astype(np.float64)
     goals = goal[:, pair_stratum]
+    if train is not None:
+        order = order[~np.isin(order, train)]
+        have[0] = np.bincount(strata[np.isin(group, train)], minlength=have.shape[1])
     for left, g in zip(range(len(order), 0, -1), order.tolist(), strict=True):
         here = slice(bounds[g], bounds[g + 1])
         stratum, count, aim = pair_stratum[here], counts[here], goals[:, here]

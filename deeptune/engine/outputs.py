@@ -23,6 +23,9 @@ from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json
 from deeptune.spec.model import Split
 
+DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
+TOLD = ("accuracy", "macro_f1", "rmse", "r2")
+
 
 def score_splits(
     ready: Prepared,
@@ -46,6 +49,10 @@ def score_splits(
             truth = split_truth(plan, split, outputs.rows)
             metrics[split] = evaluate.score(outputs, truth, plan.labels, loss.value)
             metrics[split]["baseline"] = _baseline(plan, truth)
+            metrics[split] |= scores_without(plan, split, outputs)
+            metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split])]
+            for note in without_notes(metrics[split]):
+                journal.message(f"{split}: {note}")
             journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
     journal.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
@@ -54,6 +61,30 @@ def score_splits(
         for window in windows([outputs], plan.all_rows("test"), model):
             write(window)
     return metrics
+
+
+def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, Any]:
+    """The metrics of a split without its doubtful rows: `without_duplicates` and `without_outliers`."""
+    found = {}
+    for reason, rows in plan.doubtful(split).items():
+        kept = outputs.at(np.flatnonzero(~np.isin(outputs.rows, rows)))
+        scores = evaluate.score(kept, split_truth(plan, split, kept.rows), plan.labels)
+        found[f"without_{reason}"] = {"left_out": len(outputs) - len(kept), **headline(scores)}
+    return found
+
+
+def without_notes(metrics: dict[str, Any]) -> list[str]:
+    """The same in sentences."""
+    texts = []
+    for reason, what in DOUBTS.items():
+        scores = metrics.get(f"without_{reason}")
+        if scores is None:
+            continue
+        count = f"{scores['left_out']:,} of {metrics['n']:,} rows"
+        told = [f"{name} {metrics[name]:.4g} becomes {scores[name]:.4g}" for name in TOLD if name in scores]
+        rest = f"without them (n = {scores['n']:,}) {' and '.join(told)}" if told else "no other row is left to score"
+        texts.append(f"{count} {what}: {rest}")
+    return texts
 
 
 def embed_splits(

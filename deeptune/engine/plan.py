@@ -59,5 +59,6 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         ),
         "steps": ready.steps,
         "warnings": plan.warnings,
+        "notes": plan.remarks,
         "spec": dump_spec(spec),
     }

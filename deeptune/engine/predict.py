@@ -16,6 +16,7 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.cache import FeatureCache
+from deeptune.data.caveats import size_notes
 from deeptune.data.depth import Range, range_of, range_text
 from deeptune.data.inputs import attach_files
 from deeptune.data.kept import require_kept
@@ -135,7 +136,9 @@ def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) ->
         outputs = evaluate.joined([window.outputs for window in found], trained.model)
     if not len(outputs):
         raise DataError("no row of the file can be scored")
-    return file, evaluate.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
+    metrics = evaluate.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
+    metrics["notes"] += size_notes("the file", truth[outputs.rows], labels)
+    return file, metrics
 
 
 def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:

@@ -99,7 +99,7 @@ def _execute(
         ready = tune(ready, spec, journal)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
     trainable, total = model.counts()
-    for note in plan.notes:
+    for note in plan.remarks:
         journal.message(note)
     for warning in plan.warnings:
         journal.warn(warning)

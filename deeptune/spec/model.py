@@ -90,6 +90,10 @@ class DataSpec(_Part):
         False, description="Accept a label column without class names that has almost as many classes as rows."
     )
     group: str | None = Field(None, description="Column whose equal values stay in one split, such as a patient.")
+    duplicates: Literal["keep", "group"] = Field(
+        "keep",
+        description="Identical samples: leave each where it is drawn (`keep`), or keep them in one split (`group`).",
+    )
     split: SplitSpec = Field(default_factory=SplitSpec, description="Proportions of train, val and test.")  # type: ignore[arg-type]
     on_bad_sample: BadSamplePolicy = Field(
         "error",

@@ -88,7 +88,7 @@ def test_rows_and_seed_decide_the_splits_and_not_the_order_of_the_files(tmp_path
     assert one.splits_table().equals(other.splits_table())
     assert not one.splits_table().equals(third.splits_table())
     table = one.splits_table()
-    assert table.column_names == ["row", "split", "label", "file"]
+    assert table.column_names == ["row", "split", "label", "file", "duplicate_set"]  # the files share 30 texts
     assert all(r["file"] == (a if r["row"] < 40 else b) for r in table.to_pylist())
 
 
@@ -286,6 +286,8 @@ def test_what_files_apart_must_agree_on(tmp_path):
         in refusal(train=train, test=numbers).message
     )
     assert refusal(train=train, test=train).message == f"data.test: {train} is also in data.train"
+    copy = write(tmp_path / "copy.parquet", **texts(40, lambda i: "ab"[i % 2]))
+    assert refusal(train=train, test=copy).message == f"data.test: {copy} has the same bytes as {train} of data.train"
     missing = write(tmp_path / "missing.parquet", text=["x"])
     assert f"data.label: there is no column 'labels' in {missing}" in refusal(train=train, test=missing).message
     empty = write(tmp_path / "empty.parquet", text=pa.array([], pa.string()), labels=pa.array([], pa.string()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -148,10 +150,66 @@ def test_too_few_rows_or_groups():
         "data.split: 2 rows are too few for the splits asked for (train 0.7, val 0.1, test 0.2): "
         "one of them would be empty"
     )
-    assert caught.value.hint == "Bring more rows, raise the smallest proportion, or set it to 0."
-    with pytest.raises(DataError, match="4 rows are too few"):
-        split([0, 1, 0, 1], 0.9, 0.05, 0.05)
+    assert caught.value.hint == "Bring more rows, or set the proportion of val or test to 0."
     with pytest.raises(DataError, match="2 groups are too few"):
         split([0, 1] * 10, groups=np.arange(20) % 2)
-    with pytest.raises(DataError, match="5 rows are too few"):
-        split(np.arange(5.0), 0.98, 0.01, 0.01, task="regression")
+
+
+# --- few groups ----------------------------------------------------------------------------------------
+
+
+def allowed(codes, targets, task) -> bool:
+    """Whether each split has a row, and train every class or numbers that vary."""
+    learnt = targets[codes == 0]
+    fits = len(set(learnt)) == len(set(targets)) if task == "classification" else len(set(learnt)) > 1
+    return fits and len(set(codes.tolist())) == 3
+
+
+def few(case: int, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and groups of 3 to 24 rows in 3 to 6 groups."""
+    rng = np.random.default_rng(case)
+    groups = int(rng.integers(3, 7))
+    rows = int(rng.integers(groups, 25))
+    group = np.concatenate([np.arange(groups), rng.integers(0, groups, rows - groups)])
+    if task == "classification":
+        return rng.integers(0, rng.integers(2, 6), rows), group
+    return rng.integers(0, 3, groups).astype(float)[group], group  # one number in all rows of a group
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_few_groups_are_refused_where_and_only_where_no_assignment_is_allowed(task):
+    refused = 0
+    for case in range(150):
+        targets, group = few(case, task)
+        if len(set(targets)) < 2:
+            continue
+        every = itertools.product(range(3), repeat=group.max() + 1)
+        possible = any(allowed(np.array(codes)[group], targets, task) for codes in every)
+        try:
+            codes = split(targets, task=task, groups=group, seed=case)
+        except DataError:
+            refused += 1
+            assert not possible
+        else:
+            assert allowed(codes, targets, task)
+            assert all(len(set(codes[group == one])) == 1 for one in group)
+    assert refused
+
+
+def test_why_few_groups_are_refused():
+    with pytest.raises(DataError) as caught:
+        split([0, 1, 2, 0], groups=np.arange(4))
+    assert caught.value.message == (
+        "data.split: 4 groups are too few for the splits asked for (train 0.7, val 0.1, test 0.2): "
+        "train holds a row of every class with 3 of them at the least, which leaves 1 for the other splits"
+    )
+
+
+def test_few_rows_fill_every_split_where_they_can():
+    for seed in range(10):
+        assert sorted(split([0, 0, 0, 1], seed=seed)[:3].tolist()) == [0, 1, 2]
+        assert set(split([1.0, 2.0, 3.0, 4.0], task="regression", seed=seed).tolist()) == {0, 1, 2}
+        assert set(split([0, 1, 0, 1], 0.9, 0.05, 0.05, seed=seed).tolist()) == {0, 1, 2}
+        assert set(split(np.arange(5.0), 0.98, 0.01, 0.01, task="regression", seed=seed).tolist()) == {0, 1, 2}
+    with pytest.raises(DataError, match="each class needs a training row"):
+        split([0, 0, 1, 2])

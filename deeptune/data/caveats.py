@@ -1,0 +1,151 @@
+"""What a person has to know of the labels and splits of a run before believing its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from deeptune.data.duplicates import conflicting, twins
+from deeptune.data.labels import ClassLabels, Labels
+from deeptune.data.splits import SPLITS, SplitData
+from deeptune.errors import listed
+
+MIN_ROWS = 100  # rows of val and test below which their metrics come with a word about their width
+MIN_CLASS_ROWS = 10  # the same for the rows of a class
+MIN_GROUPS = 10  # the same for groups, whose rows depend on one another
+_Z = 1.959964  # of a two-sided interval of 95%
+_EXAMPLE = 0.8  # the accuracy or recall that widths are told for
+
+
+def class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list[str]:
+    """Classes that a split holds no row of, such as those with fewer rows than splits."""
+    counts = {split: np.bincount(s.targets, minlength=len(labels)) for split, s in splits.items() if len(s)}
+    whole = np.sum(list(counts.values()), axis=0)
+    texts = []
+    for split, count in counts.items():
+        none = np.flatnonzero(count == 0)
+        if len(none):
+            which = listed(
+                (f"{labels.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
+                most=5,
+            )
+            texts.append(
+                f"{split} holds no row of {'class' if len(none) == 1 else 'classes'} {which}, "
+                "so its metrics say nothing about that"
+            )
+    return texts
+
+
+def twin_rows(splits: Mapping[str, SplitData], split: str) -> np.ndarray:
+    """The rows of val or test whose sample is identical to one of the training split's (int64)."""
+    data, train = splits[split], splits["train"]
+    if split == "train" or data.hashes is None or train.hashes is None:
+        return np.zeros(0, np.int64)
+    return data.rows[twins(data.hashes, train.hashes)]
+
+
+def duplicate_warnings(splits: Mapping[str, SplitData]) -> list[str]:
+    """Rows of val and test that are identical to a training row, and identical rows with different labels."""
+    texts = []
+    for split in ("val", "test"):
+        rows = twin_rows(splits, split)
+        if len(rows):
+            apart = splits[split].source is not splits["train"].source
+            way = (
+                f"leave them out of data.{split}"
+                if apart
+                else 'data.duplicates = "group" keeps identical samples in one split'
+            )
+            texts.append(
+                f"{len(rows):,} of {len(splits[split]):,} {split} rows are identical to a training row, so the score "
+                f"on them measures memory ({_places(splits, split, rows)}). metrics.json also has the score without "
+                f"them; {way}"
+            )
+    known = {split: data for split, data in splits.items() if data.hashes is not None and len(data)}
+    if not known:
+        return texts
+    hashes = np.concatenate([data.hashes for data in known.values() if data.hashes is not None])
+    clash = conflicting(hashes, np.concatenate([data.targets for data in known.values()]))
+    if clash.any():
+        places = [f"{split} {data.source.where(row)}" for split, data in known.items() for row in data.rows.tolist()]
+        texts.append(
+            f"{int(clash.sum()):,} rows are identical to another row with a different label, so no model gets all of "
+            f"them right: {listed(places[at] for at in np.flatnonzero(clash))}"
+        )
+    return texts
+
+
+def outlier_warnings(
+    splits: Mapping[str, SplitData], outside: Mapping[str, np.ndarray], name: str, loss: str
+) -> list[str]:
+    """Labels far outside the others, given their rows by split, and what to do about them."""
+    count = sum(map(len, outside.values()))
+    if not count:
+        return []
+    low, middle, high = np.quantile(np.concatenate([data.targets for data in splits.values()]), [0.25, 0.5, 0.75])
+    shown = (
+        f"{split} {splits[split].source.where(int(row))} is {splits[split].target_of(int(row)):g}"
+        for split, rows in outside.items()
+        for row in rows
+    )
+    huber = "" if loss == "huber" else '; train.loss = "huber" gives such labels less weight'
+    return [
+        f"{count:,} {'label lies' if count == 1 else 'labels lie'} far outside the others of column {name!r} (median "
+        f"{middle:g}, middle half {low:g} to {high:g}): {listed(shown)}. Correct mistakes, or leave these rows out"
+        f"{huber}"
+    ]
+
+
+def small_split_notes(labels: Labels, splits: Mapping[str, SplitData]) -> dict[str, list[str]]:
+    """What val and test are too small to decide, by split."""
+    return {
+        split: size_notes(split, splits[split].targets, labels, splits[split].groups)
+        for split in SPLITS[1:]
+        if len(splits[split])
+    }
+
+
+def size_notes(what: str, targets: np.ndarray, labels: Labels, groups: np.ndarray | None = None) -> list[str]:
+    """What so few targets can't decide, in sentences that begin with `what`; none for enough of them."""
+    rows, texts = len(targets), []
+    count = f"{rows:,} {'row' if rows == 1 else 'rows'}"
+    if 0 < rows < MIN_ROWS and isinstance(labels, ClassLabels):
+        texts.append(
+            f"{what} has {count}: an accuracy of {_EXAMPLE:.2f} on them has a 95% interval of {_interval(rows)}, and "
+            "smaller differences decide nothing"
+        )
+    elif 0 < rows < MIN_ROWS:
+        texts.append(
+            f"{what} has {count}: an RMSE on them is known to about ±{_Z / math.sqrt(2 * rows):.0%} (95%, errors of a "
+            "normal distribution), and smaller differences decide nothing"
+        )
+    if groups is not None and 0 < (different := len(np.unique(groups))) < MIN_GROUPS:
+        texts.append(
+            f"{what} has rows of {different} {'group' if different == 1 else 'groups'} only, and rows of one group "
+            "depend on each other: the metrics are less certain than the number of rows says"
+        )
+    if isinstance(labels, ClassLabels):
+        counts = np.bincount(targets, minlength=len(labels))
+        few = [int(i) for i in np.argsort(counts, kind="stable") if 0 < counts[i] < MIN_CLASS_ROWS]
+        if few:
+            shown = listed((f"{labels.display(i)}: {counts[i]}" for i in few), most=5)
+            least = int(counts[few[0]])
+            texts.append(
+                f"{what} has fewer than {MIN_CLASS_ROWS} rows of {len(few):,} of {len(labels):,} classes ({shown}): "
+                f"a recall of {_EXAMPLE:.2f} on {least} {'row' if least == 1 else 'rows'} has a 95% interval of "
+                f"{_interval(least)}"
+            )
+    return texts
+
+
+def _interval(rows: int) -> str:
+    """Wilson's score interval (Wilson 1927) of a share of _EXAMPLE among some rows."""
+    centre = (_EXAMPLE + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
+    half = _Z / (1 + _Z**2 / rows) * math.sqrt(_EXAMPLE * (1 - _EXAMPLE) / rows + _Z**2 / (4 * rows**2))
+    return f"{centre - half:.2f} to {centre + half:.2f}"
+
+
+def _places(splits: Mapping[str, SplitData], split: str, rows: np.ndarray) -> str:
+    return listed(splits[split].source.where(int(row)) for row in rows)
