@@ -70,8 +70,8 @@ def deep_reason(extremes: Range) -> str:
     """Why an image of more than 8 bits can't be used where no range is known."""
     low, high = extremes
     return (
-        f"has values of more than 8 bits ({low:,.6g} to {high:,.6g}), and no training image has such, so that their "
-        "range is not known: convert it to 8 bits, or train with data.value_range"
+        f"has values of more than 8 bits ({low:,.6g} to {high:,.6g}), and neither the training images nor "
+        "data.value_range give a range for them"
     )
 
 

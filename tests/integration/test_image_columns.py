@@ -152,7 +152,7 @@ def test_a_run_on_8_bits_takes_no_deep_image(command, tmp_path):
     answer = command("predict", str(run), "--data", str(deep), "--output", "out", "--on-bad-sample", "error")
     assert answer.code == 3
     assert "has values of more than 8 bits (" in answer.stderr
-    assert "no training image has such" in answer.stderr
+    assert "neither the training images nor data.value_range give a range" in answer.stderr
 
 
 def test_a_plain_backbone_finds_the_range_on_its_file_or_is_given_one(command, tmp_path):

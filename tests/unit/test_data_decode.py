@@ -196,7 +196,7 @@ def test_opacity_of_16_bits_is_composited():
 def test_grey_whose_range_is_unknown_is_refused():
     deep = Image.fromarray(np.array([[0, 70_000]], np.int32))
     assert reason(encoded(deep, "TIFF")).startswith(
-        "has values of more than 8 bits (0 to 70,000), and no training image"
+        "has values of more than 8 bits (0 to 70,000), and neither the training images"
     )
     real = Image.fromarray(np.array([[0.0, 0.5]], np.float32))
     assert reason(encoded(real, "TIFF")).startswith("has values of more than 8 bits (0 to 0.5)")
