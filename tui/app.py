@@ -121,7 +121,7 @@ class DeepTuneApp(App[None]):
     async def _hand_on(self, event: Event) -> None:
         target = self.focused or self.screen
         await super().on_event(event)
-        self._typed.sent(target)
+        self._typed.sent(event, target)
 
     async def on_followed(self, message: Followed) -> None:
         await self._typed.back(message)
@@ -245,7 +245,10 @@ class DeepTuneApp(App[None]):
         from deeptune.runs.control import request_stop
 
         question = "It stops at its next step and stores a checkpoint: it can be resumed exactly there."
-        if await self.ask(f"Stop {run.id}?", question, [Choice("stop", "Stop"), Choice("no", "Leave it")]) != "stop":
+        if (
+            await self.ask(f"Stop {run.id}?", question, [Choice("stop", "Stop"), Choice("no", "Keep running")])
+            != "stop"
+        ):
             return
         await self._do(request_stop, run, done="asked the run to stop at its next step")
 

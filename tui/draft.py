@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeptune.runs.directory import DEFAULT_ROOT
-from deeptune.runs.files import write_text
+from deeptune.errors import CheckpointError
+from deeptune.runs.directory import DEFAULT_ROOT, RunDirectory
+from deeptune.runs.files import read_json, write_text
 from deeptune.spec import RunSpec, load_spec
 from deeptune.spec.fields import SpecField, quoted, spec_fields
 from deeptune.spec.toml import problems_in, validate
@@ -64,8 +67,20 @@ class Draft:
 
     @classmethod
     def from_file(cls, file: Path) -> Draft:
-        """A draft of a spec file, such as a preset or that of a run. Raises SpecError."""
-        return cls.from_spec(load_spec(file))
+        """A draft of a spec file, such as a preset or that of a run. Raises SpecError.
+
+        The file of a run has a value for all that was left to the run to choose; a new run chooses anew.
+        """
+        draft = cls.from_spec(load_spec(file))
+        run = RunDirectory(file.parent)
+        if file == run.spec and (asked := _asked(run)) is not None:
+            for key, one in draft.fields.items():
+                value: Any = asked
+                for part in key.split("."):
+                    value = value.get(part) if isinstance(value, dict) else None
+                if value == one.default and not one.required:
+                    draft.given.pop(key, None)
+        return draft
 
     def set(self, key: str, text: str) -> None:
         """What was typed for a key; an empty text takes it back."""
@@ -74,9 +89,17 @@ class Draft:
         else:
             self.given.pop(key, None)
 
+    def said(self) -> dict[str, str]:
+        """What was given and differs from what stands without it."""
+        return {key: text for key, text in self.given.items() if text.strip() != self.standing(key)}
+
+    def standing(self, key: str) -> str:
+        """What stands for a key that was not given: guessed, or the default's text."""
+        return self.guessed.get(key) or self.fields[key].show(self.fields[key].default)
+
     def text(self, key: str) -> str:
         """What stands for a key: given, guessed, or the default's text."""
-        return self.given.get(key) or self.guessed.get(key) or self.fields[key].show(self.fields[key].default)
+        return self.given.get(key) or self.standing(key)
 
     def value(self, key: str) -> Any:
         return self.fields[key].parse(self.given.get(key) or self.guessed.get(key) or "")
@@ -147,11 +170,22 @@ class Draft:
                 into.update({key: text for key, text in texts.items() if key in draft.fields and isinstance(text, str)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return draft if draft.given else None
+        return draft if draft.said() else None
 
 
-def draft_file() -> Path:
-    return state_folder() / "draft.json"
+def draft_file(folder: Path | None = None) -> Path:
+    """Where the draft that was begun in a folder is kept; without one that of the current folder."""
+    begun_in = os.fsencode(folder.resolve() if folder is not None else Path.cwd())
+    return state_folder() / "drafts" / f"{hashlib.sha256(begun_in).hexdigest()[:16]}.json"
+
+
+def _asked(run: RunDirectory) -> dict[str, Any] | None:
+    """The spec that a run was started with, before anything was chosen for it; None where that is not known."""
+    try:
+        asked = read_json(run.run).get("asked")
+    except (CheckpointError, AttributeError):
+        return None
+    return asked if isinstance(asked, dict) else None
 
 
 def _toml(one: SpecField, value: Any) -> str:

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from textual.dom import DOMNode
-from textual.events import Event
+from textual.events import Event, Key, Paste
 from textual.message import Message
 from textual.timer import Timer
+from textual.widgets import Input
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -39,11 +40,12 @@ class TypeAhead:
         self._waiting: deque[Event] = deque()
         self._target: DOMNode | None = None  # where the key went that has not yet been dealt with
         self._turn = self._rounds = self._looks = 0
+        self._text = False  # whether what went there is text for an entry
         self._watch: Timer | None = None
 
     def holds(self, event: Event) -> bool:
         """Whether a key has to wait; it is kept then."""
-        if self._target is None and not self._waiting and self._ready():
+        if not self._waiting and self._may_go(event):
             return False
         self._waiting.append(event)
         if self._watch is None:
@@ -51,8 +53,9 @@ class TypeAhead:
             self._watch = self._app.set_interval(LOOK, self._look)
         return True
 
-    def sent(self, target: DOMNode) -> None:
+    def sent(self, event: Event, target: DOMNode) -> None:
         """A key is on its way to `target`."""
+        self._text = isinstance(target, Input) and _is_text(event)
         self._turn += 1
         self._rounds, self._looks = ROUNDS, 0
         self._follow(target)
@@ -72,8 +75,14 @@ class TypeAhead:
             await self._go_on()
 
     async def _go_on(self) -> None:
-        if self._target is None and self._waiting and self._ready():
+        while self._waiting and self._may_go(self._waiting[0]):
             await self._handle(self._waiting.popleft())
+
+    def _may_go(self, event: Event) -> bool:
+        """Whether nothing is in the way of a key. Text behind text for the same entry moves no focus, and need not wait
+        for it."""
+        flows = self._text and self._target is self._app.focused and _is_text(event)
+        return (self._target is None or flows) and self._ready()
 
     async def _look(self) -> None:
         """Go on where no message comes back: the widget is gone, or a screen was not ready."""
@@ -89,3 +98,7 @@ class TypeAhead:
         screen = self._app.screen
         ready = screen.is_mounted and getattr(screen, "ready", True) and getattr(screen.focused, "ready", True)
         return bool(ready) or self._looks > PATIENCE
+
+
+def _is_text(event: Event) -> bool:
+    return isinstance(event, Paste) or (isinstance(event, Key) and event.is_printable)

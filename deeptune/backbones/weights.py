@@ -18,18 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from deeptune.catalog import WEIGHT_FILES as WEIGHT_FILES
 from deeptune.data.kinds import HEAD, stand_in
 from deeptune.errors import WeightsError, listed
 
 State = dict[str, Tensor]
 
-# In the order in which they are preferred; an index names the files that the weights are spread over.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 _PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile

@@ -134,6 +134,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("bad samples", f"{facts['bad_samples']:,}"),
         ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),
+        *((("to fetch", f"{fetch['text']}. {fetch['way']}"),) if (fetch := backbone["fetch"]) else ()),
         ("input", f"{backbone['input_size']} {size}, pooling {backbone['pooling']}"),
         ("head", " → ".join(str(width) for width in facts["head"])),
         ("method", facts["method"]),

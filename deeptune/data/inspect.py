@@ -39,7 +39,7 @@ from deeptune.data.picture import range_of_values, small_image
 from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
-from deeptune.data.types import bare, is_bytes, is_text, shown, text_of, texts
+from deeptune.data.types import bare, in_words, is_bytes, is_text, shown, text_of, texts
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
@@ -58,10 +58,12 @@ _GROUP_WORDS = ("patient", "subject", "person", "user", "author", "group", "case
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, its Arrow type in words, and the modality that it could be the input of, or None."""
+    """A column's name, its Arrow type, what it holds in words, and the modality that it could be the input of, or
+    None."""
 
     name: str
     type: str
+    words: str
     modality: str | None
 
 
@@ -116,7 +118,9 @@ def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
     modalities |= {name: "image" for name, values in first.items() if look_like_images(text_of(values).to_pylist())}
-    columns = [Column(field.name, str(field.type), modalities[field.name]) for field in source.schema]
+    columns = [
+        Column(field.name, str(field.type), in_words(field.type), modalities[field.name]) for field in source.schema
+    ]
     guesses = _guess_input(source, first, modalities)
     label = _guess_label(source, first, guesses.get("data.input"))
     if label is not None:

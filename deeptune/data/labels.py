@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.types import bare_values, is_bytes, is_uuid, text_of
+from deeptune.data.types import bare_values, in_words, is_bytes, is_uuid, text_of
 from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool
@@ -60,7 +60,7 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
 def check_type(column: pa.ChunkedArray, *, task: str, name: str, place: str = "data.label") -> None:
     """Raise DataError when a column's type cannot be the label of `task`."""
     kind = plain(column).type
-    said = f"{place}: column {name!r} holds {column.type} values"
+    said = f"{place}: column {name!r} holds {in_words(column.type)}"
     if pt.is_null(kind):
         raise DataError(
             f"{place}: every value of column {name!r} is null", hint="Name the column that holds the labels."

@@ -30,6 +30,28 @@ def is_bytes(kind: pa.DataType) -> bool:
     return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind) or pt.is_fixed_size_binary(kind)
 
 
+def in_words(kind: pa.DataType) -> str:
+    """What a column of this type holds, for people: `decimal numbers`, `lists of text`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return f"values of type {kind.extension_name}"
+    kind = bare(kind)
+    named: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+        (is_text, "text"),
+        (is_bytes, "bytes"),
+        (pt.is_boolean, "true or false"),
+        (pt.is_integer, "whole numbers"),
+        (pt.is_floating, "decimal numbers"),
+        (pt.is_decimal, "decimal numbers"),
+        (pt.is_timestamp, "times"),
+        (pt.is_date, "dates"),
+        (pt.is_struct, "records"),
+        (pt.is_null, "nothing"),
+    )
+    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+        return f"lists of {in_words(kind.value_type)}"
+    return next((words for holds, words in named if holds(kind)), str(kind))
+
+
 def carried(kind: pa.DataType) -> pa.DataType:
     """The type to read a column in. Arrow cannot take rows of views yet, at whatever depth they are."""
     return _rebuilt(kind, _carried_leaf)

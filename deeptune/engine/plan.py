@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from deeptune.data.labels import ClassLabels
 from deeptune.engine.prepare import SPLITS, prepare
+from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
 
 
@@ -42,6 +44,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "backbone": {
             "name": spec.backbone.name,
             "weights": spec.backbone.weights,
+            "fetch": asdict(fetch) | {"text": fetch.text} if (fetch := weights_to_fetch(spec.backbone)) else None,
             "pooling": spec.backbone.pooling,
             "input_size": spec.backbone.image_size if plan.modality == "image" else spec.backbone.max_length,
         },

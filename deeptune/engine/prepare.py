@@ -35,6 +35,7 @@ from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.optim import Criterion
 from deeptune.engine.resume import Earlier
 from deeptune.errors import SpecError
+from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
@@ -87,6 +88,8 @@ def prepare(
         require_weights(spec.backbone.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
     if journal:
+        if (fetch := weights_to_fetch(spec.backbone)) is not None:
+            journal.message(f"{fetch.text}. {fetch.way}")
         journal.phase("data")
     sources = open_sources(spec)
     if earlier:

@@ -19,7 +19,7 @@ from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, Training
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.process import ProcessIdentity
-from deeptune.spec import dump_spec
+from deeptune.spec import RunSpec, dump_spec
 
 
 class Clock:
@@ -63,6 +63,7 @@ def write_inputs(
     clock: Clock,
     earlier: Earlier | None,
     checkpoint: Checkpoint | None,
+    asked: RunSpec,
 ) -> None:
     """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
     spec = ready.spec
@@ -82,6 +83,10 @@ def write_inputs(
     if tuning is not None:
         made["tuning"] = tuning
     made["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
+    # A new run from this one chooses anew what was left to it. A resumed run has all that in its spec.
+    before = earlier.record.get("asked") if earlier is not None else asked.model_dump(mode="json")
+    if before is not None:
+        made["asked"] = before
     if earlier is not None:
         earlier.warn_of_versions(made["versions"])
         step = checkpoint.manifest["training"]["history"]["steps"] if checkpoint else 0

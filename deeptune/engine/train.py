@@ -88,6 +88,7 @@ def _execute(
     deterministic = spec.train.device == "cpu" or not torch.cuda.is_available()
     torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 4% of a pass
+    asked = spec
     earlier = Earlier.read(run, journal, force=force)
     if earlier is None:
         write_text(run.spec, dump_spec(spec))
@@ -104,7 +105,7 @@ def _execute(
     for warning in plan.warnings:
         journal.warn(warning)
     checkpoint = find_checkpoint(run, journal) if earlier else None
-    write_inputs(run, ready, argv, clock, earlier, checkpoint)
+    write_inputs(run, ready, argv, clock, earlier, checkpoint, asked)
     journal.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
     journal.events.write(
         "start",

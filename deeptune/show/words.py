@@ -53,6 +53,13 @@ def count_text(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
 
 
+def backbone_text(name: str) -> str:
+    """A backbone's name where there is little room: of a folder its own name alone."""
+    prefix, colon, place = name.partition(":")
+    short = place.rstrip("/").rpartition("/")[2] if place.startswith(("/", "~", ".")) else place
+    return f"{prefix}{colon}{short}" if short else name
+
+
 def duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)

@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_used(command, write, parts):
             ["row 3 claims 10,000 × 10,000 pixels; the limit is 64 megapixels"],
         ),
         ({"labels": replaced(LABELS, 5, None)}, ["data.label: 1 of 24 labels in column 'labels' are missing", "row 5"]),
-        ({"labels": np.linspace(0, 1, 24)}, ["'labels' holds double values", "integers, strings", "regression"]),
+        ({"labels": np.linspace(0, 1, 24)}, ["'labels' holds decimal numbers", "integers, strings", "regression"]),
         ({"labels": np.arange(24) % 3 * 1.0}, ["cast the column to integers"]),
         ({"labels": ["same"] * 24}, ["only one class, 'same'", "two or more"]),
         ({"labels": [None] * 24}, ["'labels' is null"]),

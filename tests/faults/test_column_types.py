@@ -250,7 +250,7 @@ REFUSED = {
     "uuid labels": (
         pa.table({"text": TEXTS, "labels": PATIENTS}),
         [],
-        "data.label: column 'labels' holds extension<arrow.uuid> values, and classes are integers, strings or booleans",
+        "data.label: column 'labels' holds values of type arrow.uuid, and classes are integers, strings or booleans",
     ),
     "lists as groups": (
         pa.table({"text": TEXTS, "labels": LABELS, "who": [[row] for row in range(ROWS)]}),

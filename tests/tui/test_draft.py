@@ -163,3 +163,43 @@ def test_a_guess_gives_way_to_what_is_given() -> None:
     assert "task" not in draft.changes()
     draft.set("task", "")
     assert draft.changes() == {"task": "regression"}
+
+
+def test_a_new_run_from_a_run_leaves_open_what_was_left_open(trained):
+    """Its file has a value for every key; those that the run chose are chosen anew."""
+    draft = Draft.from_file(trained.spec)
+    assert "train.learning_rate" in Draft.from_spec(load_spec(trained.spec)).given
+    assert draft.spec().train.learning_rate == "auto"
+    assert draft.said() == {
+        "name": "pictures",
+        "data.path": load_spec(trained.spec).data.path,
+        "backbone.name": "resnet18",
+        "backbone.weights": "random",
+        "backbone.image_size": "32",
+        "train.epochs": "3",
+        "train.batch_size": "8",
+        "train.device": "cpu",
+        "train.workers": "0",
+    }
+
+
+def test_a_new_run_from_one_of_an_earlier_version_keeps_what_its_file_says(finished_run):
+    told = json.loads(finished_run.run.read_text())
+    del told["asked"]
+    finished_run.run.write_text(json.dumps(told))
+    assert Draft.from_file(finished_run.spec).spec() == load_spec(finished_run.spec)
+
+
+def test_each_folder_has_a_draft_of_its_own(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert Draft.load() is None
+        Draft({"data.path": f"{name}.parquet"}).save()
+    assert Draft.load(draft_file(tmp_path / "one")).text("data.path") == "one.parquet"
+    assert Draft.load().text("data.path") == "two.parquet"
+
+
+def test_a_draft_of_what_stands_anyway_is_none():
+    Draft({"tuning.method": "partial", "data.label": "labels"}).save()
+    assert Draft.load() is None

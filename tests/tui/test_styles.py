@@ -74,7 +74,7 @@ def test_a_screen_looks_as_before_once_another_was_over_it(finished_run, name, s
         app.push_screen(below := SCREENS[name](finished_run))
         await until(pilot, lambda: app.screen is below and below.focused is not None)
         if name == "wizard":
-            await until(pilot, lambda: below.reader.data.survey and below.reader.samples and below._here)
+            await until(pilot, lambda: below.reader.data.survey and below.reader.samples and below._fetches)
         before = await still(pilot)
         for other in [lambda _, make=make: make(finished_run) for make in SCREENS.values()] + [*OTHERS.values()]:
             app.push_screen(above := other(app))

@@ -18,7 +18,7 @@ from ptys import Terminal
 from runners import goes_on, new_run, runner, step, until
 
 from deeptune.runs import RunDirectory, read_events, run_state, runs_in, write_json
-from tui.draft import Draft
+from tui.draft import Draft, draft_file
 
 SIZE = (80, 24)
 ALT, F1, CTRL_N, CTRL_Q, CTRL_Z = "\x1b", "\x1bOP", "\x0e", "\x11", "\x1a"
@@ -58,9 +58,9 @@ def shown_on(terminal: Terminal, *words: str, seconds: float = 60) -> str:
         assert time.monotonic() < deadline, picture
 
 
-def kept_draft() -> dict[str, str]:
-    """What was typed into the wizard, as it is on the disk."""
-    draft = Draft.load()
+def kept_draft(folder: Path) -> dict[str, str]:
+    """What was typed into the wizard in a folder, as it is on the disk."""
+    draft = Draft.load(draft_file(folder))
     return draft.given if draft else {}
 
 
@@ -152,7 +152,7 @@ def test_a_hang_up_in_the_wizard_keeps_what_was_typed(variables, tmp_path):
         shown_on(terminal, "scans/ward7.parquet")  # what has not even reached the program is lost with the line
         terminal.close()
         assert terminal.process.wait(timeout=10) == 128 + signal.SIGHUP
-    assert kept_draft() == {"data.path": "scans/ward7.parquet"}
+    assert kept_draft(tmp_path) == {"data.path": "scans/ward7.parquet"}
     with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
         shown_on(terminal, "There are no runs")
         terminal.type("n")
@@ -174,7 +174,7 @@ def test_what_is_typed_while_nobody_reads_is_kept(variables, tmp_path):
         time.sleep(1.0)  # the last escape is one by itself, not the start of a key
         assert terminal.unread() > 0
         terminal.type("scans/ward7.parquet")
-        until(lambda: kept_draft() == {"data.path": "scans/ward7.parquet"})
+        until(lambda: kept_draft(tmp_path) == {"data.path": "scans/ward7.parquet"})
 
 
 def test_a_run_that_the_interface_launched_goes_on_after_a_hang_up(pictures_parquet, variables, tmp_path):
@@ -245,7 +245,7 @@ def test_keys_of_one_write_go_where_they_would_go_one_by_one(variables, tmp_path
         shown_on(terminal, "There are no runs")
         terminal.type("nsample:dig\t\r" + 4 * CTRL_N + "3\t16\r0.1")
         wanted = {"data.path": "sample:digits_rotation", "train.epochs": "3", "train.batch_size": "16"}
-        until(lambda: kept_draft() == {**wanted, "train.learning_rate": "0.1"})
+        until(lambda: kept_draft(tmp_path) == {**wanted, "train.learning_rate": "0.1"})
 
 
 def test_alt_and_a_digit_goes_to_a_step_and_types_nothing(variables, tmp_path):
@@ -257,7 +257,7 @@ def test_alt_and_a_digit_goes_to_a_step_and_types_nothing(variables, tmp_path):
         shown_on(terminal, "epochs", "batch size")
         terminal.type(f"{ALT}3")
         shown_on(terminal, "layers")
-        until(lambda: kept_draft() == {"data.path": "scans"})
+        until(lambda: kept_draft(tmp_path) == {"data.path": "scans"})
 
 
 def test_ctrl_q_leaves_from_a_window_too(tui):

@@ -630,3 +630,112 @@ def test_the_screen_answers_while_a_large_file_is_read(app, tmp_path):
 
     drive(app, steps)
     assert min(gaps) < 0.1
+
+
+def test_escape_on_the_question_about_a_draft_leaves_it_where_it_is(app):
+    Draft({"data.path": "scans.parquet"}).save()
+
+    async def steps(pilot):
+        pilot.app.open_wizard()
+        await shows(pilot, "There is a draft")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        assert Draft.load().text("data.path") == "scans.parquet"
+        pilot.app.open_wizard()
+        await shows(pilot, "There is a draft")
+        await pilot.press("right", "enter")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        assert app.screen.draft.given == {}
+
+    drive(app, steps)
+
+
+def test_what_was_typed_and_taken_back_is_no_draft(app):
+    async def steps(pilot):
+        screen = await open_wizard(pilot)
+        await type_in(pilot, "scans")
+        screen.save_now()
+        assert draft_file().exists()
+        await pilot.press("ctrl+u")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await until(pilot, lambda: not draft_file().exists())
+
+    drive(app, steps)
+
+
+def test_a_preset_that_was_only_looked_at_is_no_draft(app):
+    async def steps(pilot):
+        pilot.app.push_screen(screen := WizardScreen(Draft({"data.path": "scans.parquet"})))
+        await until(pilot, lambda: screen.ready)
+        await pilot.press("escape")
+        await until(pilot, lambda: len(app.screen_stack) == 2)
+        await pilot.pause()
+        assert not draft_file().exists()
+
+    drive(app, steps)
+
+
+def test_down_goes_to_the_next_field_where_not_all_of_them_have_room(app):
+    async def steps(pilot):
+        screen = await open_wizard(pilot)
+        await screen.action_go("Training")
+        form = screen.query_one("#step-training").form
+        form.unfold()
+        screen.refresh_facts()
+        await until(pilot, lambda: len([row for row in form.rows.values() if row.display]) > 20)
+        seen = []
+        for _ in range(20):
+            seen.append(app.focused)
+            await pilot.press("down")
+        assert len(set(seen)) == 20
+
+    drive(app, steps)
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch) -> None:
+    for name in ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "said"),
+    [
+        ("bert-base-uncased", "", "the run begins with fetching about 436 MB"),
+        ("hf:someone/tiny", "", "the run begins with fetching"),
+        ("hf:someone/tiny", "1", "and HF_HUB_OFFLINE forbids"),
+    ],
+)
+def test_the_review_says_which_weights_are_not_here(app, no_weights, monkeypatch, name, offline, said):
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+
+    async def steps(pilot):
+        given = {"data.path": "sample:movie_snippets", "backbone.name": name}
+        pilot.app.push_screen(screen := WizardScreen(Draft(given)))
+        await until(pilot, lambda: screen.reader.data.survey)
+        await screen.action_go("Review")
+        await shows(pilot, "are not on this")
+        assert said in " ".join(str(screen.query_one("#verdict").render()).split())
+        assert "✓ ready" not in picture(app)
+
+    drive(app, steps, size=(160, 45))
+
+
+def test_weights_that_are_here_come_first_and_their_column_is_whole(app, no_weights, tmp_path):
+    file = tmp_path / "cache" / "hub" / "checkpoints" / "vit_b_32-d86f8d99.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+
+    async def steps(pilot):
+        screen = await open_wizard(pilot)
+        await pilot.press("f3")
+        await until(pilot, lambda: screen._fetches)
+        await shows(pilot, "45 MB to get")  # of resnet18
+        lines = picture(app).splitlines()
+        top = next(number for number, line in enumerate(lines) if "params" in line)
+        here = [line.split()[0] for line in lines[top + 1 :] if "✓ here" in line]
+        assert "vit_b_32" in here
+        assert all("✓ here" in line for line in lines[top + 1 : top + 1 + len(here)])
+
+    drive(app, steps)

@@ -152,7 +152,7 @@ def test_an_input_column_of_the_wrong_type(tmp_path, modality, column, said):
 
 def test_label_errors_are_those_of_the_column(tmp_path):
     floats = write(tmp_path / "a.parquet", **texts(20, lambda i: i / 2))
-    assert refusal(path=floats).message.startswith("data.label: column 'labels' holds double values, and classes are")
+    assert refusal(path=floats).message.startswith("data.label: column 'labels' holds decimal numbers, and classes are")
     one = write(tmp_path / "b.parquet", **texts(20, lambda i: "same"))
     assert refusal(path=one).message == "data.label: there is only one class, 'same', in column 'labels'"
     constant = write(tmp_path / "c.parquet", **texts(20, lambda i: 3.5))

@@ -29,7 +29,7 @@ class AskScreen(ModalScreen[str | None]):
     CSS_PATH = "ask.tcss"
     AUTO_FOCUS = "Button"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave it", id="ask.leave", tooltip="Close without a choice"),
+        Binding("escape", "leave", "Close", id="ask.leave", tooltip="Close without a choice"),
         Binding("left,up", "app.focus_previous", show=False, id="ask.previous", tooltip="The choice before"),
         Binding("right,down", "app.focus_next", show=False, id="ask.next", tooltip="The next choice"),
     ]

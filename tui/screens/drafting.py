@@ -43,6 +43,9 @@ class DraftScreen(DeepTuneScreen):
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self.draft = draft
+        self._begun = draft.said()  # of a preset or another run: no work of the person's that could be lost
+        self._file = draft_file()  # now, as the folder may be gone later
+        self._kept = False
         self.facts = Facts()
         self.reader = Reader()
         self._pauses: dict[str, Timer] = {}
@@ -61,10 +64,16 @@ class DraftScreen(DeepTuneScreen):
             former.stop()
 
     def save_now(self) -> None:
-        """Save the draft. Called when the terminal hangs up, too."""
-        if self.draft.given and not self._launching:
-            with suppress(DeepTuneError):  # a full disk is no reason to lose what is on the screen
-                self.draft.save()
+        """Save the draft if there is something in it. Called when the terminal hangs up, too."""
+        if self._launching:
+            return
+        with suppress(DeepTuneError, OSError):  # a full disk is no reason to lose what is on the screen
+            if self.draft.said() != self._begun:
+                self.draft.save(self._file)
+                self._kept = True
+            elif self._kept:
+                self._file.unlink(missing_ok=True)
+                self._kept = False
 
     @work(group="save")
     async def action_save(self) -> None:
@@ -77,7 +86,7 @@ class DraftScreen(DeepTuneScreen):
         path = await self.app.push_screen_wait(SaveScreen(f"{run_name(self.facts.spec)}.toml"))
         if path is None:
             return
-        choices = [Answer("no", "Keep it"), Answer("yes", "Replace", dangerous=True)]
+        choices = [Answer("no", "Keep that file"), Answer("yes", "Replace it", dangerous=True)]
         if path.exists() and await self.deeptune.ask(f"Replace {path}?", "There is such a file.", choices) != "yes":
             return
         try:
@@ -121,7 +130,8 @@ class DraftScreen(DeepTuneScreen):
             assert event.error is not None
             self.deeptune.tell_error(event.error)
             return
-        draft_file().unlink(missing_ok=True)
+        if self._kept:
+            self._file.unlink(missing_ok=True)
         self.deeptune.pop_screen()
         self.deeptune.open_monitor(event.run)
 

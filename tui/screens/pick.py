@@ -35,7 +35,7 @@ class PickScreen(ModalScreen[Path | None]):
 
     CSS_PATH = "pick.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave it", id="pick.leave", tooltip="Close without a choice"),
+        Binding("escape", "leave", "Close", id="pick.leave", tooltip="Close without a choice"),
         Binding("left,backspace", "up", "Up", id="pick.up", tooltip="To the folder above"),
         Binding("space", "take_folder", "Take folder", id="pick.folder", tooltip="All Parquet files of this folder"),
     ]

@@ -21,7 +21,7 @@ class SaveScreen(ModalScreen[Path | None]):
 
     CSS_PATH = "save.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave it", id="save.leave", tooltip="Close without saving"),
+        Binding("escape", "leave", "Close", id="save.leave", tooltip="Close without saving"),
     ]
 
     def __init__(self, proposed: str) -> None:

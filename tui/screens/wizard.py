@@ -15,11 +15,12 @@ from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widget import Widget
 
-from deeptune.catalog import CATALOG, weights_on_this_machine
+from deeptune.catalog import CATALOG, BackboneInfo
+from deeptune.fetching import Fetch, fetch_of
 from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
 from deeptune.show.words import ago
-from tui.draft import Draft, draft_file
+from tui.draft import Draft
 from tui.screens.ask import Choice as Answer
 from tui.screens.drafting import DraftScreen
 from tui.widgets.line import Line
@@ -37,8 +38,14 @@ from tui.widgets.wizard.words import counts_content, facts_text, training_conten
 UNFOUND = {"image": "resnet50", "text": "bert-base-multilingual-cased"}  # when no weights are on this machine
 
 
-class Pane(VerticalScroll, can_focus=False):
-    """One step: its fields, and beside or below them what is known."""
+class Pane(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """One step: its fields, and beside or below them what is known. Arrow keys go from field to field, and scroll to
+    it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pagedown", "page_down", show=False, id="pane.down", tooltip="Scroll on"),
+        Binding("pageup", "page_up", show=False, id="pane.up", tooltip="Scroll back"),
+    ]
 
     def __init__(self, step: str, draft: Draft) -> None:
         self.form = Form(draft, step)
@@ -83,11 +90,18 @@ class WizardScreen(DraftScreen):
     ]
 
     class Machine(Message):
-        """What this machine has: devices, and weights by backbone."""
+        """What this machine has: devices, and by backbone what has to be fetched (None for nothing)."""
 
-        def __init__(self, found: list[Device], here: dict[str, bool]) -> None:
+        def __init__(self, found: list[Device], fetches: dict[str, Fetch | None]) -> None:
             super().__init__()
-            self.found, self.here = found, here
+            self.found, self.fetches = found, fetches
+
+    class Looked(Message):
+        """What the weights of one backbone are found to take."""
+
+        def __init__(self, name: str, fetch: Fetch | None) -> None:
+            super().__init__()
+            self.name, self.fetch = name, fetch
 
     def __init__(self, start: Draft | None = None) -> None:
         super().__init__(start or Draft())
@@ -95,7 +109,7 @@ class WizardScreen(DraftScreen):
         self.ready = False  # keys wait until a field has the focus
         self.step = STEPS[0]
         self._devices: list[Device] = []
-        self._here: dict[str, bool] = {}
+        self._fetches: dict[str, Fetch | None] = {}
         self._visited: set[str] = set()
 
     def body(self) -> Iterable[Widget]:
@@ -104,7 +118,7 @@ class WizardScreen(DraftScreen):
     def on_mount(self) -> None:
         super().on_mount()
         self._learn_machine()
-        saved = Draft.load() if self._fresh else None
+        saved = Draft.load(self._file) if self._fresh else None
         if saved is not None:
             self._offer(saved)
         else:
@@ -114,11 +128,15 @@ class WizardScreen(DraftScreen):
     async def _offer(self, saved: Draft) -> None:
         age = ""
         with suppress(OSError):
-            age = f"\nlast changed {ago(self.deeptune.clock() - draft_file().stat().st_mtime)} ago"
-        choices = [Answer("on", "Go on with it"), Answer("new", "Start anew")]
+            age = f"\nlast changed {ago(self.deeptune.clock() - self._file.stat().st_mtime)} ago"
+        choices = [Answer("on", "Continue it"), Answer("new", "Begin a new one")]
         text = f"{saved.text('data.path') or 'no data yet'} · {saved.text('backbone.name') or 'no backbone yet'}{age}"
-        if await self.deeptune.ask("There is a draft", text, choices) != "new":
-            self.draft = saved
+        answer = await self.deeptune.ask("There is a draft", text, choices)
+        if answer is None:  # no answer begins nothing, and leaves the draft where it is
+            self.dismiss()
+            return
+        if answer == "on":
+            self.draft, self._kept = saved, True
         await self._begin()
 
     async def _begin(self) -> None:
@@ -140,6 +158,8 @@ class WizardScreen(DraftScreen):
         pane.display = True
         self.refresh_facts()
         self._focus_first(pane)
+        if step == "Review" and self.facts.info is not None:
+            self._look_for_weights(self.facts.info)
 
     async def action_turn(self, by: int) -> None:
         at = STEPS.index(self.step) + by
@@ -219,7 +239,7 @@ class WizardScreen(DraftScreen):
             self._show_backbones(pane)
         elif self.step == "Review":
             actions = pane.query_one(ReviewActions)
-            actions.show(facts, data.reading)
+            actions.show(facts, data.reading, self._fetch())
             pane.query_one(SpecView).show(facts)
             if self.focused is None or not self.focused.focusable:
                 actions.focus_first()
@@ -244,7 +264,7 @@ class WizardScreen(DraftScreen):
             words="" if found else typed,
             chosen=chosen,
             modality=self.reader.data.modality,
-            here=self._here,
+            fetches=self._fetches,
             width=self.size.width // 2 if self.has_class("-wide") else self.size.width,
         )
 
@@ -337,19 +357,35 @@ class WizardScreen(DraftScreen):
         """The first of the catalog that fits the data and whose weights are on this machine."""
         overview = self.reader.data.overview
         column = self.reader.input_column(self.draft)
-        if overview is None or column is None or not self._here:
+        if overview is None or column is None or not self._fetches:
             return
         modality = next(one["modality"] for one in overview["columns"] if one["name"] == column)
         if modality is not None:
-            fits = [row.name for row in CATALOG.values() if row.modality == modality and self._here[row.name]]
-            self.draft.guessed["backbone.name"] = fits[0] if fits else UNFOUND[modality]
+            here = [row.name for row in CATALOG.values() if row.modality == modality and not self._fetches[row.name]]
+            self.draft.guessed["backbone.name"] = here[0] if here else UNFOUND[modality]
 
     @work(thread=True, group="machine")
     def _learn_machine(self) -> None:
-        here = {row.name: weights_on_this_machine(row) is not None for row in CATALOG.values()}
-        self.post_message(self.Machine(devices(), here))
+        fetches = {row.name: fetch_of(row) for row in CATALOG.values()}
+        self.post_message(self.Machine(devices(), fetches))
 
     @on(Machine)
     def _learned(self, event: Machine) -> None:
-        self._devices, self._here = event.found, event.here
+        self._devices, self._fetches = event.found, {**self._fetches, **event.fetches}
+        self._known()
+
+    def _fetch(self) -> Fetch | None:
+        """What the run has to fetch, as far as it is known."""
+        if self.facts.info is None or self.facts.spec is None or self.facts.spec.backbone.weights != "pretrained":
+            return None
+        return self._fetches.get(self.facts.info.name)
+
+    @work(thread=True, exclusive=True, group="weights")
+    def _look_for_weights(self, info: BackboneInfo) -> None:
+        """Weights may have been brought since the last look, and those of a name of no catalog were not looked for."""
+        self.post_message(self.Looked(info.name, fetch_of(info)))
+
+    @on(Looked)
+    def _found(self, event: Looked) -> None:
+        self._fetches[event.name] = event.fetch
         self._known()

@@ -9,6 +9,7 @@ from functools import cached_property
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.notes import Notes
 from deeptune.show.filters import Described, describe
+from deeptune.show.words import backbone_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Row:
 
     @property
     def backbone(self) -> str:
-        return str(self.state.status.get("backbone") or self.state.result.get("backbone") or "")
+        return backbone_text(str(self.state.status.get("backbone") or self.state.result.get("backbone") or ""))
 
     @property
     def method(self) -> str:

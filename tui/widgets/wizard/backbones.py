@@ -11,13 +11,25 @@ from textual.message import Message
 from textual.widgets import DataTable
 
 from deeptune.catalog import CATALOG, BackboneInfo
+from deeptune.fetching import Fetch
 
 FAMILIES = list(dict.fromkeys(row.family for row in CATALOG.values()))
-COLUMNS = ("", "name", "family", "params", "embedding", "input", "weights")
+COLUMNS = ("", "name", "weights", "params", "input", "embedding", "family")  # the right ones are cut first
+
+
+UNKNOWN = Fetch("", "", None, "", "")  # until this machine has been looked at
+
+
+def weights_text(fetch: Fetch | None) -> str:
+    """Whether weights are here, or what it takes: `✓ here`, `94 MB to get`, `out of reach`."""
+    if fetch is None or fetch is UNKNOWN:
+        return "" if fetch else "✓ here"
+    return "out of reach" if fetch.obstacle else f"{fetch.amount.removeprefix('about ')} to get".lstrip()
 
 
 class BackboneTable(DataTable[Any]):
-    """Rows of one modality whose name or family has the words; the chosen one has a mark."""
+    """Rows of one modality whose name or family has the words, first those whose weights are here; the chosen one has a
+    mark."""
 
     DEFAULT_CSS = "BackboneTable { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -38,15 +50,18 @@ class BackboneTable(DataTable[Any]):
     def current(self) -> BackboneInfo | None:
         return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
 
-    def show(self, *, words: str, chosen: str, modality: str | None, here: dict[str, bool], width: int) -> None:
+    def show(
+        self, *, words: str, chosen: str, modality: str | None, fetches: dict[str, Fetch | None], width: int
+    ) -> None:
         parts = words.lower().split()
+        away = {row.name: fetches.get(row.name, UNKNOWN) is not None for row in CATALOG.values()}
         rows = [
             row
-            for row in sorted(CATALOG.values(), key=lambda row: FAMILIES.index(row.family))
+            for row in sorted(CATALOG.values(), key=lambda row: (away[row.name], FAMILIES.index(row.family)))
             if modality in (None, row.modality) and all(part in f"{row.name} {row.family}" for part in parts)
         ]
-        left_out = () if width >= 74 else ("family",) if width >= 60 else ("family", "embedding")
-        drawn = ([row.name for row in rows], chosen, here, left_out)
+        left_out = () if width >= 84 else ("family",) if width >= 72 else ("family", "embedding")
+        drawn = ([row.name for row in rows], chosen, fetches, left_out)
         if drawn == self._drawn:
             return
         before, self._drawn, self._rows = self._drawn, drawn, rows
@@ -63,9 +78,7 @@ class BackboneTable(DataTable[Any]):
                 "params": Text(f"{(row.parameters or 0) / 1e6:.1f} M", justify="right"),
                 "embedding": Text(f"{row.width:,}", justify="right"),
                 "input": Text(f"{row.input_size} {'px' if row.modality == 'image' else 'tokens'}", justify="right"),
-                "weights": Text(
-                    "✓ here" if here.get(row.name) else "to fetch", style="" if here.get(row.name) else "dim"
-                ),
+                "weights": Text(weights_text(fetches.get(row.name, UNKNOWN)), style="dim" if away[row.name] else ""),
             }
             family = row.family
             lines.append([cells[column] for column in columns])

@@ -79,7 +79,7 @@ def columns_content(data: Data, label: str) -> Content:
         role = used.get(column["name"], "")
         parts += [
             (f"{cut(column['name'], width):<{width}}  ", "bold" if role else ""),
-            (f"{cut(column['type'], 24):<24}", "dim"),
+            (f"{cut(column['words'], 24):<24}", "dim"),
             (f"  {role}", "$primary"),
             ("\n", ""),
         ]

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.fetching import Fetch
 from deeptune.report.tables import safe
 from deeptune.spec import dump_spec
 from tui.draft import Problem
@@ -63,12 +64,16 @@ class ReviewActions(Vertical):
         yield Problems(id="problems", markup=False, compact=True)
         yield Actions()
 
-    def show(self, facts: Facts, reading: str) -> None:
+    def show(self, facts: Facts, reading: str, fetch: Fetch | None) -> None:
+        """`fetch` is what the run has to fetch before it begins."""
         count = len(facts.problems)
         if count:
             verdict = Content.styled(
                 f"! {count} problem{'s' if count > 1 else ''}: Enter goes to the field", "bold $error"
             )
+        elif fetch is not None:
+            sign, style = ("!", "bold $error") if fetch.obstacle else ("↓", "bold $warning")
+            verdict = Content.assemble((f"{sign} {safe(fetch.text)}\n", style), (safe(fetch.way), "dim"))
         elif reading:
             verdict = Content.styled(f"{reading} It can be launched all the same.", "dim")
         else:

