@@ -342,7 +342,7 @@ def _resume(run: RunDirectory) -> None:
     if state.alive or state.word == "starting":
         raise in_progress(run)
     if not state.resumable:
-        raise CheckpointError(f"the run {run.id} is {state.word}: there is nothing to go on with")
+        raise CheckpointError(f"the run {run.id} is {state.word}: there is nothing to resume")
     load_spec(run.spec)  # one that was edited wrongly is known before a process is started
     start_runner(run)
 

@@ -92,7 +92,7 @@ def test_a_session_that_may_only_look_changes_nothing(finished_run):
 
     async def steps(pilot):
         assert "read-only" in picture(app)
-        for offered in ("Stop", "Delete", "Resume", "New run", "As new"):
+        for offered in ("Stop", "Delete", "Resume", "New run", "New run from"):
             assert offered not in picture(app)
         await pilot.press("d", "n", "r", "w")
         await pilot.pause()
@@ -122,7 +122,17 @@ def test_help_lists_the_keys_that_work_here_and_jump_goes_where_its_letter_says(
 def test_the_keys_at_the_foot_are_whole_at_any_width(finished_run):
     app = DeepTuneApp(Options(root=finished_run.path.parent))
     useful = ["⏎ Open", "esc Leave", "n New run", "s Stop", "r Resume", "d Delete", "/ Filter"]
-    others = ["space Mark", "c Compare", "t Notes", "p Pin", "w As new", "e Embeddings", "o Sort", "f1 Help", "^o Jump"]
+    others = [
+        "space Mark",
+        "c Compare",
+        "t Notes",
+        "p Pin",
+        "w New run from this spec",
+        "e Embeddings",
+        "o Sort",
+        "f1 Help",
+        "^o Jump",
+    ]
 
     async def steps(pilot):
         for width in (160, 119, 100, 80, 60, 40, 120):

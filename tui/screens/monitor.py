@@ -77,7 +77,7 @@ class MonitorScreen(DeepTuneScreen):
         Binding("w", "warnings", "Warnings", id="monitor.warnings", tooltip="Only warnings in the log, and back"),
         Binding("c", "console", "Console", id="monitor.console", tooltip="What libraries printed, and back"),
         Binding("e", "embeddings", "Embeddings", id="monitor.embeddings", tooltip="Scatter of embeddings"),
-        Binding("n", "again", "As new", id="monitor.again", tooltip="A new run from this run's spec"),
+        Binding("n", "again", "New run from this spec", id="monitor.again", tooltip="A new run from this run's spec"),
         Binding("y", "copy", "Copy path", id="monitor.copy", tooltip="Copy the path of the run"),
         Binding("escape,q", "back", "Back", id="monitor.back", tooltip="Leave the run, which goes on"),
     ]

@@ -66,7 +66,7 @@ class RunsScreen(DeepTuneScreen):
         Binding("c", "compare", "Compare", id="runs.compare", tooltip="Compare the marked runs, as many as have room"),
         Binding("t", "notes", "Notes", id="runs.notes", tooltip="Name the run, tag it, write a note"),
         Binding("p", "pin", "Pin", id="runs.pin", tooltip="Draw its curves behind those of other runs, and back"),
-        Binding("w", "again", "As new", id="runs.again", tooltip="Start a new run from this run's spec"),
+        Binding("w", "again", "New run from this spec", id="runs.again", tooltip="A new run from this run's spec"),
         Binding("e", "embeddings", "Embeddings", id="runs.embeddings", tooltip="Scatter of its embeddings"),
         Binding("o", "sort", "Sort", id="runs.sort", tooltip="By age, name, state, best"),
         Binding("escape,q", "leave", "Leave", id="runs.leave", tooltip="Clear the filter, or leave; runs go on"),

@@ -28,7 +28,7 @@ Wish = tuple[bytes | None, int, int, Look]  # encoded image, cells of width and 
 class Picture(Widget):
     """Shows an encoded image as large as its room allows; a widget of automatic height is as high as the image then is.
 
-    What can't be decoded is told in one line.
+    One line says why an image can't be decoded.
     """
 
     DEFAULT_CSS = "Picture { width: 1fr; height: auto; }"

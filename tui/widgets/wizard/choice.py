@@ -14,7 +14,7 @@ from deeptune.report.tables import safe
 
 
 class Choice(Widget, can_focus=True):
-    """One of some words. The chosen one has a mark, so that it is told without colour too."""
+    """One of some words. The chosen one has a mark, so that it is seen without colour too."""
 
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -72,7 +72,7 @@ class PathEntry(Entry):
 
     ready = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "complete", show=False, id="path.complete", tooltip="Complete the path, or go on"),
+        Binding("tab", "complete", show=False, id="path.complete", tooltip="Complete the path, or leave the field"),
     ]
 
     class Completed(Message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from deeptune.report.tables import safe
-from deeptune.show.words import backbone_text
+from deeptune.show.words import backbone_text, count_text
 from tui.widgets.wizard.facts import Facts
 
 
@@ -16,13 +16,6 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def count_text(count: int | None) -> str:
-    """Parameters: whole up to a million, then `11.2 M`."""
-    if count is None:
-        return "?"
-    return f"{count:,}" if count < 1_000_000 else f"{count / 1e6:,.1f} M"
 
 
 def bar(share: float, width: int, track: str = " ") -> str:
@@ -42,8 +35,9 @@ def facts_text(facts: Facts, width: int) -> str:
     if facts.info is not None:
         parts.append(safe(backbone_text(facts.info.name)))
     if facts.counts is not None and facts.counts.trainable is not None:
-        parts.append(f"learns {count_text(facts.counts.trainable)}")
-        whole = len(parts) - 1, f" of {count_text(facts.counts.total)}"
+        parts.append(f"{count_text(facts.counts.trainable)} trainable")
+        if facts.counts.total is not None:
+            whole = len(parts) - 1, f" of {count_text(facts.counts.total)}"
     if facts.steps is not None:
         parts.append(f"≤ {facts.steps:,} steps")
     text = " · ".join(parts)
@@ -60,10 +54,10 @@ def counts_content(facts: Facts, width: int) -> Content:
     if facts.counts is None or facts.counts.trainable is None or facts.counts.total is None:
         total = facts.counts.total if facts.counts is not None else None
         of = f" of the {total:,} parameters" if total is not None else " parameters"
-        return Content.styled(f"How many{of} learn is counted when the run starts.", "dim")
+        return Content.styled(f"How many{of} are trainable is counted when the run starts.", "dim")
     share = facts.counts.trainable / facts.counts.total
     return Content.assemble(
-        ("learns   ", "dim"),
+        ("trainable", "dim"),
         (f"{facts.counts.trainable:>13,}", "bold"),
         (f"  {share:.2%}\n", "dim"),
         ("in all   ", "dim"),
