@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.color import Color
 from textual.driver import Driver
 from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
@@ -104,9 +103,9 @@ class DeepTuneApp(App[None]):
     def get_line_filters(self) -> list[LineFilter]:
         if self.options.color:
             return [*super().get_line_filters(), *self._characters]
-        from tui.colourless import Colourless
+        from tui.colourless import colourless
 
-        return [Colourless(Color.parse(self.current_theme.background or "black")), *self._characters]
+        return [colourless(self.current_theme.background or "black"), *self._characters]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return inks(self.current_theme)

@@ -27,6 +27,12 @@ class Colourless(LineFilter):
         ]
 
 
+@lru_cache(8)
+def colourless(ground: str) -> Colourless:
+    """The filter for a theme of this ground, the same each time: lines are kept by filter."""
+    return Colourless(Color.parse(ground))
+
+
 @lru_cache(4096)
 def _without_colour(style: Style, ground: float) -> Style:
     plain = style.without_color
