@@ -58,7 +58,7 @@ class DeepTuneScreen(Screen[None]):
     """A screen with `where` in its title, `body()` below it, and the keys at the foot."""
 
     where = ""
-    CHANGES: ClassVar[frozenset[str]] = frozenset({"stop", "resume", "delete", "new", "again", "use"})
+    CHANGES: ClassVar[frozenset[str]] = frozenset({"stop", "resume", "delete", "new", "again", "use", "notes"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="screen.back", tooltip="To the screen before this one"),
     ]

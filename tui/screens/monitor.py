@@ -6,9 +6,8 @@ A thread reads the run's files and posts what is new; the view is built from tha
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar, cast
 
 from textual import on, work
@@ -22,7 +21,7 @@ from textual.worker import get_current_worker
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.notes import read_notes
-from deeptune.show import chart, curves
+from deeptune.show import curves
 from deeptune.show.announce import end_text
 from deeptune.show.chart import Look
 from deeptune.show.view import View
@@ -30,13 +29,14 @@ from tui.compositor import FrugalCompositor
 from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
+from tui.widgets.monitor import plots
 from tui.widgets.monitor.examples import Example, Examples
 from tui.widgets.monitor.failure import Failure
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading
 from tui.widgets.monitor.log import Journal, LogView, crash_lines
 from tui.widgets.monitor.logpage import LogPage
-from tui.widgets.monitor.machine import Machine, devices
+from tui.widgets.monitor.machine import Machine
 from tui.widgets.monitor.printed import Printed
 from tui.widgets.monitor.results import USES, Outcome, Results, Verb
 from tui.widgets.monitor.tabs import Tabs
@@ -44,14 +44,6 @@ from tui.widgets.monitor.tabs import Tabs
 PAGES = {"curves": "Curves", "optimizer": "Optimizer", "machine": "Machine", "log": "Log", "results": "Results",
          "examples": "Examples"}  # fmt: skip
 WANTS = {"results": "outcome", "examples": "examples"}  # what a page needs read
-STEP_CHARTS = {  # by the widget: the value, its title, its style
-    "rate-now": ("learning_rate", "learning rate", "rate"),
-    "norm-now": ("gradient_norm", "gradient norm", "norm"),
-    "speed-now": ("rate", "rows/s", "val"),
-    "learning-rate": ("learning_rate", "learning rate", "rate"),
-    "gradient-norm": ("gradient_norm", "gradient norm", "norm"),
-    "waiting": ("waiting", "share of time waiting for data", "val"),
-}
 LOOK, LOOK_OVER_SSH = 0.5, 2.0  # seconds
 LINES_BESIDE = 200  # of the log, on the dashboard
 
@@ -243,48 +235,28 @@ class MonitorScreen(DeepTuneScreen):
 
     def _notes(self) -> tuple[str, ...]:
         """How the open page is set, at length and in short."""
-        setting = self.setting
         if self.page in ("curves", "optimizer"):
-            smoothed, log = setting.smoothing, setting.log
-            long = f"by {setting.unit}{' · log y' if log else ''}{f' · smoothed {smoothed:g}' if smoothed else ''}"
-            if self._pinned is not None:
-                long += " · a pinned run behind"
-            return long, f"{setting.unit}{' log' if log else ''}{f' ~{smoothed:g}' if smoothed else ''}"
+            return plots.setting_notes(self.setting, pinned=self._pinned is not None)
         if self.page == "log":
             return ("console.log",) if self._printed is not None else ("only warnings",) * self._warnings_only
         return ()
 
-    def _plot(self, id: str, make: Callable[[], chart.Chart]) -> None:
-        self.query_one(f"#{id}", Chart).plot(make, self._at)
-
-    def _plot_steps(self, *ids: str) -> None:
-        for id in ids:
-            self._plot(id, partial(curves.step_chart, self.view, *STEP_CHARTS[id], self.setting))
+    def _plot(self, charts: plots.Plots) -> None:
+        for id, make in charts.items():
+            self.query_one(f"#{id}", Chart).plot(make, self._at)
 
     def _draw_curves(self) -> None:
-        view, setting = self.view, self.setting
-        names = ["loss", *curves.metrics(view)]
-        chosen = names[setting.metric % len(names)]
-        both = self.has_class("-wide")
-        other = chosen if chosen != "loss" else names[1 % len(names)]
         behind = self._pinned[0] if self._pinned is not None else None
-        self._plot("first", partial(curves.chart_of, view, "loss" if both else chosen, setting, behind))
-        self._plot("second", partial(curves.chart_of, view, other, setting, behind))
-        self._plot_steps("rate-now", "norm-now", "speed-now")
-        self.query_one("#machine-now", Machine).tell(view, self._glyphs)
+        self._plot(plots.curve_plots(self.view, self.setting, behind, both=self.has_class("-wide")))
+        self.query_one("#machine-now", Machine).tell(self.view, self._glyphs)
         self.query_one("#log-now", LogView).show(list(self._said.lines)[-LINES_BESIDE:])
 
     def _draw_optimizer(self) -> None:
-        self._plot_steps("learning-rate", "gradient-norm", "waiting")
+        self._plot(plots.optimizer_plots(self.view, self.setting))
 
     def _draw_machine(self) -> None:
-        view = self.view
-        self.query_one("#devices", Machine).tell(view, self._glyphs)
-        gpus = {f"gpu{number}/memory_gib": f"GPU {number}" for number in devices(view)}
-        memory = {"process_gib": "of this run", "free_gib": "free"} if not gpus else {"process_gib": "host", **gpus}
-        use = {f"gpu{number}/utilisation": f"GPU {number}" for number in devices(view)} or {"cpu_percent": "processor"}
-        self._plot("memory", partial(curves.sample_chart, view, memory, "memory, GiB"))
-        self._plot("use", partial(curves.sample_chart, view, use, "use, percent"))
+        self.query_one("#devices", Machine).tell(self.view, self._glyphs)
+        self._plot(plots.machine_plots(self.view))
 
     def _draw_log(self) -> None:
         lines = list(self._said.lines)
