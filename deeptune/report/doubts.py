@@ -7,7 +7,7 @@ from typing import Any
 
 from deeptune.report.tables import TITLES, value_text, visible
 
-FEW_ROWS = 10
+MIN_ROWS = 10  # from which there are intervals
 # The metrics that a model has to be better in than a constant prediction, and whether less is better.
 MAIN_METRICS = {"accuracy": False, "log_loss": True, "mae": True, "rmse": True}
 
@@ -24,7 +24,7 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
             "they flatter the model."
         )
     n = int(metrics.get("n", 0))
-    if 0 < n < FEW_ROWS:
+    if 0 < n < MIN_ROWS:
         worth = "" if "accuracy" not in metrics else f" One row changes the accuracy by {1 / n:.2f}."
         rows = "1 row" if n == 1 else f"{n} rows"
         found.append(f"The {split} split has {rows}, too few to tell a good model from a bad one.{worth}")

@@ -47,7 +47,9 @@ def verdict(run: FinishedRun) -> Verdict:
 
 def _spread(run: FinishedRun) -> Spread:
     scored = run.predictions
-    if scored is None or run.split != "test" or not len(scored.truth):
+    if run.split != "test" and run.metrics:
+        return Spread(reasons=("No interval is given: val chose the epoch, which no interval takes into account.",))
+    if scored is None or not len(scored.truth):
         return Spread()
     if run.spec.data.group and scored.groups is None:
         why = f"No interval is given: the {run.spec.data.group} of each row is not in {run.files.splits.name}."
@@ -128,7 +130,7 @@ def _absent(metrics: dict[str, Any]) -> str:
     if not absent:
         return ""
     return (
-        f"{absent:,} of {len(metrics['per_class']):,} classes have no row here. Macro F1 is the mean over all classes, "
+        f"{absent:,} of {len(metrics['per_class']):,} classes {'has' if absent == 1 else 'have'} no row here. Macro F1 is the mean over all classes, "
         "and such a class counts as 0. The macro F1 of scikit-learn's default is the mean over the classes that occur "
         "in the labels or the predictions; balanced accuracy is the mean over the classes that have rows."
     )

@@ -163,7 +163,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
     else:
         yield f"The backbone was adapted with {_lora(run)} and trained together with {_head(run)}{parameters}."
     if run.rows:
-        counts = ", ".join(f"{count:,} for {split}" for split, count in run.rows.items())
+        counts = ", ".join(f"{count:,} for {split}" for split, count in run.rows.items() if count)
         yield f"The rows were split into {counts}{_how_split(run)}."
     if bad := len(skipped(run)):
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
@@ -199,9 +199,10 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     if found:
         yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
     if found and run.split == "val" and best_epoch(run):
-        yield "There was no test split: the val split also chose the epoch, so these values are too good."
+        yield "There was no test split: the val split also chose the epoch, so these values are optimistic."
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
+    yield from spread.reasons
     if baseline and run.spec.task == "regression":
         yield "The baseline predicts the median (for MAE) or the mean (for R²) of the training labels for every row."
     elif baseline:

@@ -10,7 +10,6 @@ from sklearn import metrics as sk
 from deeptune.report.intervals import (
     ERRORS,
     MIN_GROUPS,
-    MIN_ROWS,
     MIN_UNITS_RMSE,
     PROPORTIONS,
     classification_spread,
@@ -188,7 +187,7 @@ def test_intervals_of_errors_cover_the_truth(n: int, grouped: bool) -> None:
 def test_too_few_rows_have_no_interval() -> None:
     spread = classification_spread(np.array([0, 1]), np.array([0, 1]), 2)
     assert spread.intervals == {}
-    assert spread.reasons == (f"No interval is given: 2 rows are too few (at least {MIN_ROWS}).",)
+    assert spread.reasons == ("No interval is given: 2 rows are too few (at least 10).",)
     assert regression_spread(np.zeros(1), np.zeros(1)).reasons[0].startswith("No interval is given: 1 row is too few")
 
 
