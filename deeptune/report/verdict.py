@@ -129,10 +129,12 @@ def _absent(metrics: dict[str, Any]) -> str:
     absent = sum(not row["support"] for row in metrics.get("per_class", []))
     if not absent:
         return ""
+    have = "has" if absent == 1 else "have"
     return (
-        f"{absent:,} of {len(metrics['per_class']):,} classes {'has' if absent == 1 else 'have'} no row here. Macro F1 is the mean over all classes, "
-        "and such a class counts as 0. The macro F1 of scikit-learn's default is the mean over the classes that occur "
-        "in the labels or the predictions; balanced accuracy is the mean over the classes that have rows."
+        f"{absent:,} of {len(metrics['per_class']):,} classes {have} no row here. "
+        "Macro F1 is the mean over all classes, and such a class counts as 0. "
+        "The macro F1 of scikit-learn's default is the mean over the classes that occur in the labels or the "
+        "predictions; balanced accuracy is the mean over the classes that have rows."
     )
 
 
