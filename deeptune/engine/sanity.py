@@ -100,7 +100,7 @@ def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tens
 
 
 def _outputs(ready: Prepared, model: TunedModel, inputs: dict[str, Tensor]) -> Tensor:
-    logits = model.eval()(inputs).double().cpu()
+    logits = model.eval()(inputs).cpu().double()  # not every device has float64
     return logits.softmax(dim=1) if isinstance(ready.plan.labels, ClassLabels) else logits
 
 
