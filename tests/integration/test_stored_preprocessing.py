@@ -79,11 +79,9 @@ def test_a_resumed_run_prepares_samples_as_it_did_before(image_run, another_libr
     stored = json.loads(image_run.run.read_text())["preprocessing"]
     assert stored.pop("value_range") == "none"  # of images of more than 8 bits, which is no part of the backbone's
     assert (stored["resize"], stored["mean"]) == (37, [0.485, 0.456, 0.406])  # 32 × 256 / 224
-    assert ready.backbone.preprocessing.record() == stored | {
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "fill": (0, 0, 0),
-    }
+    assert ready.preprocessing == ImagePreprocessing(
+        32, 37, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center"
+    )
     assert ready.backbone.mean.flatten().tolist() == pytest.approx(stored["mean"])
 
 
