@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,7 +64,7 @@ def meta_width(backbone: TransformersBackbone) -> int | None:
     ids = torch.zeros(1, SHORT, dtype=torch.int64, device="meta")
     try:
         with torch.no_grad():
-            return int(backbone.net(input_ids=ids).last_hidden_state.shape[-1])
+            return int(backbone.run({"input_ids": ids}).shape[-1])
     except Exception:  # whatever a library meets when it looks at values that are not there
         return None
 
@@ -144,8 +144,9 @@ def small_pass(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
     device = next(backbone.parameters()).device
     backbone.eval()
     try:
+        plain = nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
         # Not in inference mode, whose tensors can't be a part of a graph.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        with torch.inference_mode(False), torch.no_grad(), plain:
             yield {name: value.to(device) for name, value in backbone.sample().items()}
     finally:
         for module, mode in modes:

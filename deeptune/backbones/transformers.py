@@ -78,7 +78,10 @@ class TransformersBackbone(Backbone):
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
         """Vectors (B, T, D) of tokens, all in one pass."""
-        return self.net(input_ids=inputs["input_ids"], attention_mask=attended(inputs)).last_hidden_state
+        ids = inputs["input_ids"]
+        # The libraries look at a mask's values, which there are none of on the meta device.
+        mask = None if ids.is_meta else attended(inputs)
+        return self.net(input_ids=ids, attention_mask=mask).last_hidden_state
 
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.each_length(self.run, inputs)

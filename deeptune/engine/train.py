@@ -340,7 +340,7 @@ def _tell_lengths(
         return
     middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
     padding = ""
-    if not isinstance(batches, FeatureLoader):  # which has no tokens
+    if not isinstance(batches, FeatureLoader) and not ready.backbone.padding_reaches:  # else nothing is padded
         padding = f", and {batches.padded_share():.1%} of the tokens in training batches are padding"
     journal.message(
         f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "

@@ -42,8 +42,8 @@ def inject_lora(backbone: Backbone, spec: LoraSpec, names: list[str] | None = No
         names, idle = find_targets(backbone, spec.targets), _idle(backbone)
         if left_out := [name for name in _matching(backbone, spec.targets) if name in idle]:
             backbone.notes.append(
-                f"no adapter is put beside {len(left_out):,} layers whose output does not reach that of "
-                f"{backbone.info.name}, as it could not learn: {listed(_endings(left_out), most=8)}"
+                f"no adapter is put beside {len(left_out):,} layers of {backbone.info.name}, as it could not learn "
+                f"there: {listed(_endings(left_out), most=8)}"
             )
     else:
         unfuse_attention(backbone.net)
@@ -83,8 +83,9 @@ def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
         found = [name for name in matching if _ends_with(name, [target])]
         if found and not set(found) - idle:
             raise SpecError(
-                f"tuning.lora.targets: {target!r} names layers whose output does not reach that of "
-                f"{backbone.info.name} ({listed(found, most=3)}): adapters there could not learn.",
+                f"tuning.lora.targets: {target!r} names layers of {backbone.info.name} whose adapters could not learn "
+                f"({listed(found, most=3)}): their weights are read without calling them, or nothing of them reaches "
+                "the output.",
                 hint=hint,
             )
     if not names:

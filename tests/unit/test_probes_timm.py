@@ -134,9 +134,9 @@ def test_adapters_are_beside_layers_that_are_called(name: str) -> None:
     for layer in adaptable(backbone.net):
         backbone.net.get_submodule(layer).register_forward_hook(lambda *_, layer=layer: called.add(layer))
     targets = find_targets(backbone, "auto")
+    assert called  # the probe passed an image
     with torch.no_grad():
         images = {"images": torch.empty(1, 3, *(backbone.preprocessing.image_size,) * 2, device="meta")}
-        called.clear()
         assert backbone(images).shape == (1, backbone.width)
     assert targets
     assert set(targets) <= called
@@ -161,7 +161,10 @@ def test_named_targets_that_cannot_act_are_refused() -> None:
     backbone.net.blocks[0].mlp.fc1, unused = nn.Identity(), nn.Linear(48, 48)
     backbone.net.blocks[0].mlp.fc2 = nn.Linear(48, 48)
     backbone.net.unused = unused
-    with pytest.raises(SpecError, match=r"tuning\.lora\.targets: 'unused' names layers whose output") as error:
+    with pytest.raises(
+        SpecError,
+        match=r"tuning\.lora\.targets: 'unused' names layers of .* could not learn",
+    ) as error:
         find_targets(backbone, ["qkv", "unused"])
     assert "Name endings that can be adapted: " in str(error.value)
     assert "unused" not in str(error.value).partition("adapted: ")[2]
@@ -174,3 +177,10 @@ def test_no_adapter_acts_in_a_network_of_grouped_convolutions() -> None:
     backbone.net.forward_head = lambda features, pre_logits: features.mean((2, 3))
     with pytest.raises(SpecError, match=r"no layer of timm:test_resnet can take an adapter"):
         find_targets(backbone, LoraSpec().targets)
+
+
+def test_layers_that_are_not_called_are_known_without_memory() -> None:
+    backbone: Any = load_backbone(BackboneSpec(name="timm:beit_base_patch16_224", weights="random"), device="meta")
+    layers = {name: backbone.net.get_submodule(name) for name in adaptable(backbone.net)}
+    assert idle_layers(backbone, layers) == [name for name in layers if name.endswith("qkv")]
+    assert any(name.endswith("qkv") for name in find_targets(backbone, "auto"))
