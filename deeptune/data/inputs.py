@@ -66,6 +66,8 @@ def modality_of(kind: pa.DataType) -> str | None:
     kind = bare(kind)
     if pt.is_struct(kind):
         fields = {one.name: one.type for one in kind}
+        if len(fields) < kind.num_fields:
+            return None  # two of one name: nobody knows which is meant
         if not pt.is_null(fields.get("bytes", pa.null())):
             return "image" if is_bytes(fields["bytes"]) else None
         return "image" if "path" in fields and is_text(fields["path"]) else None

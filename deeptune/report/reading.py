@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deeptune.data.labels import ClassLabels, Labels, labels_from_json, numbers
+from deeptune.data.types import keys_of
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.events import read_events
@@ -153,7 +154,8 @@ def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
     at = pc.index_in(pa.array(rows), value_set=test["row"].combine_chunks())
     if at.null_count:
         return None
-    codes = pc.dictionary_encode(test["group"].combine_chunks(), null_encoding="encode").indices
+    keys = keys_of(test["group"].combine_chunks())
+    codes = pc.dictionary_encode(keys, null_encoding="encode").indices
     return codes.take(at).to_numpy(zero_copy_only=False).astype(np.int64)
 
 

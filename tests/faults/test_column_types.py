@@ -35,6 +35,9 @@ from deeptune.spec.toml import validate
 ROWS = 36
 TEXTS = ["a good film", "bad", "a bad film"] * (ROWS // 3)
 LABELS = ["good", "bad", "bad"] * (ROWS // 3)
+PATIENTS = pa.ExtensionArray.from_storage(
+    pa.uuid(), pa.array([uuid.UUID(int=row // 2).bytes for row in range(ROWS)], pa.binary(16))
+)
 SAFE = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 99)
 
@@ -237,14 +240,19 @@ def test_a_run_carries_a_column_of_every_type_row_by_row(run, tmp_path):
             assert values_of(found[column]) == [expected[row] for row in rows], column
 
 
+def test_a_run_with_groups_by_uuid_has_its_report(run, tmp_path):
+    file = write(tmp_path / "a.parquet", {"text": TEXTS, "labels": LABELS, "who": PATIENTS})
+    done = run(file, "--set", "data.group=who")
+    assert done.code == 0, done.stderr
+    assert "could not be written" not in done.stdout + done.stderr
+    assert len(list(tmp_path.glob("out/*/report.html"))) == 1
+
+
 def twice(name: str) -> pa.Table:
     columns = [pa.array(TEXTS), pa.array(LABELS), pa.array(range(ROWS)), pa.array(range(ROWS))]
     return pa.Table.from_arrays(columns, names=["text", "labels", name, name])
 
 
-PATIENTS = pa.ExtensionArray.from_storage(
-    pa.uuid(), pa.array([uuid.UUID(int=row // 2).bytes for row in range(ROWS)], pa.binary(16))
-)
 REFUSED = {
     "a name twice": (twice("value"), [], "has 2 columns named 'value'"),
     "uuid labels": (
