@@ -219,7 +219,10 @@ class ClassLabels:
 
 @dataclass(frozen=True)
 class NumberLabels:
-    """Mean and standard deviation (of the population) of the training split's targets, in their own unit."""
+    """Mean and standard deviation (of the population) of the training split's targets, in their own unit.
+
+    With `train.loss = "huber"`, those of the targets that are not far outside the others.
+    """
 
     mean: float
     std: float

@@ -364,8 +364,10 @@ class PlanDraft:
             labels, splits = _forget_unseen(self.classes, splits, data.label)
             warnings += class_warnings(labels, splits)
         else:
-            labels = NumberLabels.fit(splits["train"].targets, name=data.label)
-            outside = _outside(splits)
+            outside, train = _outside(splits), splits["train"]
+            # Huber's loss bounds the pull of whatever is more than one deviation off: of one that a slip did not make.
+            near = ~np.isin(train.rows, outside["train"]) if spec.train.loss == "huber" else slice(None)
+            labels = NumberLabels.fit(train.targets[near], name=data.label)
             warnings += outlier_warnings(splits, outside, data.label, spec.train.loss)
         warnings += duplicate_warnings(splits)
 

@@ -81,3 +81,14 @@ def test_rows_and_values_are_told_with_a_way_on(tmp_path):
     assert found.doubtful(split)["outliers"].tolist() == [17]
     assert "huber" not in "".join(plan(tmp_path, labels, loss="huber").warnings)
     assert not any("far outside" in text for text in plan(tmp_path, RATINGS).warnings)
+
+
+def test_hubers_loss_gets_the_scale_of_the_labels_that_are_near(tmp_path):
+    labels = RATINGS.copy()
+    row = int(plan(tmp_path, RATINGS).splits["train"].rows[3])
+    labels[row] = 9999
+    found = plan(tmp_path, labels, loss="huber")
+    train = found.splits["train"]
+    near = train.targets[train.rows != row]
+    assert (found.labels.mean, found.labels.std) == (near.mean(), near.std())
+    assert plan(tmp_path, labels).labels.std > 100  # of all, as squared errors are of all

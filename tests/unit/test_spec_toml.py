@@ -151,7 +151,7 @@ patience = -1
         load_spec(tmp_path / "my.toml", ["train.epochs=none", "nonsense.x=1"])
     assert lines_of(caught.value) == [
         "line 1: task: expected 'classification' or 'regression', got 'clasification'. Did you mean 'classification'?",
-        "line 4: data.splits: unknown key. Did you mean 'split'?",
+        "line 4: data.splits: unknown key. Did you mean 'split' or 'duplicates'?",
         "line 5: data.on_bad_sample: expected 'error', 'skip' or 'blank', got 'ignore'.",
         "line 9: backbone.image_size: expected an integer of at least 8 and of at most 4,096 or 'auto', got 4.",
         "line 12: tuning.lora.rank: expected an integer of at least 1 or 'auto', got 0.",
