@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deeptune.data.duplicates import conflicting, twins
+from deeptune.data.duplicates import conflicting, duplicate_sets
 from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.splits import SPLITS, SplitData
 from deeptune.errors import listed
@@ -38,19 +38,29 @@ def class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list
     return texts
 
 
-def twin_rows(splits: Mapping[str, SplitData], split: str) -> np.ndarray:
+def sets_of(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
+    """The `duplicate_sets` of the rows of all splits together, by split; none where no sample is there twice."""
+    hashes = [data.hashes for data in splits.values() if data.hashes is not None]
+    if len(hashes) < len(splits):
+        return {}
+    sets = duplicate_sets(np.concatenate(hashes))
+    return dict(zip(splits, np.split(sets, np.cumsum(list(map(len, hashes)))[:-1]), strict=True)) if sets.any() else {}
+
+
+def twin_rows(splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str) -> np.ndarray:
     """The rows of val or test whose sample is identical to one of the training split's (int64)."""
-    data, train = splits[split], splits["train"]
-    if split == "train" or data.hashes is None or train.hashes is None:
+    if split == "train" or not sets:
         return np.zeros(0, np.int64)
-    return data.rows[twins(data.hashes, train.hashes)]
+    return splits[split].rows[(sets[split] > 0) & np.isin(sets[split], sets["train"])]
 
 
-def duplicate_warnings(splits: Mapping[str, SplitData]) -> list[str]:
+def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray]) -> list[str]:
     """Rows of val and test that are identical to a training row, and identical rows with different labels."""
+    if not sets:
+        return []
     texts = []
-    for split in ("val", "test"):
-        rows = twin_rows(splits, split)
+    for split in SPLITS[1:]:
+        rows = twin_rows(splits, sets, split)
         if len(rows):
             apart = splits[split].source is not splits["train"].source
             way = (
@@ -60,19 +70,18 @@ def duplicate_warnings(splits: Mapping[str, SplitData]) -> list[str]:
             )
             texts.append(
                 f"{len(rows):,} of {len(splits[split]):,} {split} rows are identical to a training row, so the score "
-                f"on them measures memory ({_places(splits, split, rows)}). metrics.json also has the score without "
-                f"them; {way}"
+                f"on them measures memory ({listed(splits[split].source.where(int(row)) for row in rows)}). "
+                f"metrics.json also has the score without them; {way}"
             )
-    known = {split: data for split, data in splits.items() if data.hashes is not None and len(data)}
-    if not known:
-        return texts
-    hashes = np.concatenate([data.hashes for data in known.values() if data.hashes is not None])
-    clash = conflicting(hashes, np.concatenate([data.targets for data in known.values()]))
+    parts = list(splits.values())
+    clash = conflicting(np.concatenate(list(sets.values())), np.concatenate([data.targets for data in parts]))
     if clash.any():
-        places = [f"{split} {data.source.where(row)}" for split, data in known.items() for row in data.rows.tolist()]
+        split_of = np.repeat(list(splits), list(map(len, parts)))[clash]
+        row_of = np.concatenate([data.rows for data in parts])[clash]
+        places = (f"{split} {splits[split].source.where(row)}" for split, row in zip(split_of, row_of, strict=True))
         texts.append(
             f"{int(clash.sum()):,} rows are identical to another row with a different label, so no model gets all of "
-            f"them right: {listed(places[at] for at in np.flatnonzero(clash))}"
+            f"them right: {listed(places)}"
         )
     return texts
 
@@ -145,7 +154,3 @@ def _interval(rows: int) -> str:
     centre = (_EXAMPLE + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
     half = _Z / (1 + _Z**2 / rows) * math.sqrt(_EXAMPLE * (1 - _EXAMPLE) / rows + _Z**2 / (4 * rows**2))
     return f"{centre - half:.2f} to {centre + half:.2f}"
-
-
-def _places(splits: Mapping[str, SplitData], split: str, rows: np.ndarray) -> str:
-    return listed(splits[split].source.where(int(row)) for row in rows)

@@ -42,14 +42,14 @@ def duplicate_sets(hashes: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def conflicting(hashes: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Which samples are identical to another one that has another target (bool (N,))."""
-    sets = duplicate_sets(hashes)
+def conflicting(sets: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Which samples are identical to another one that has another target (bool (N,)), by their `duplicate_sets`."""
     lowest = np.full(sets.max(initial=0) + 1, np.inf)
     highest = -lowest
-    np.minimum.at(lowest, sets, targets)
-    np.maximum.at(highest, sets, targets)
-    return (sets > 0) & (lowest < highest)[sets]
+    repeated = sets > 0
+    np.minimum.at(lowest, sets[repeated], targets[repeated])
+    np.maximum.at(highest, sets[repeated], targets[repeated])
+    return repeated & (lowest < highest)[sets]
 
 
 def kept_together(hashes: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:

@@ -18,11 +18,12 @@ from deeptune.data.caveats import (
     class_warnings,
     duplicate_warnings,
     outlier_warnings,
+    sets_of,
     small_split_notes,
     twin_rows,
 )
 from deeptune.data.depth import Range, range_of, range_text
-from deeptune.data.duplicates import duplicate_sets, kept_together, twins
+from deeptune.data.duplicates import kept_together, twins
 from deeptune.data.inputs import BadSample, Checked, Progress, attach_files, check_samples, resolve_columns
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
@@ -57,6 +58,7 @@ class DataPlan:
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
     `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,
     what val and test are too small to decide. `outside` are the rows, by split, whose number is far from the others.
+    `sets` are the `duplicate_sets` of the rows of all splits, or empty where no sample is there twice.
     """
 
     task: str
@@ -73,6 +75,7 @@ class DataPlan:
     notes: list[str] = field(default_factory=list)
     limits: dict[str, list[str]] = field(default_factory=dict)
     outside: dict[str, np.ndarray] = field(default_factory=dict)
+    sets: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def remarks(self) -> list[str]:
@@ -120,7 +123,7 @@ class DataPlan:
     def doubtful(self, split: str) -> dict[str, np.ndarray]:
         """Rows (int64) of a split by why a score without them is worth a look; a reason without rows is not there."""
         found = {
-            "duplicates": twin_rows(self.splits, split),
+            "duplicates": twin_rows(self.splits, self.sets, split),
             "outliers": self.outside.get(split, np.zeros(0, np.int64)),
         }
         return {reason: rows for reason, rows in found.items() if len(rows)}
@@ -135,7 +138,6 @@ class DataPlan:
 
         `row` is the index in the split's own source; `file` is there when the rows come from several files.
         """
-        sets = self._duplicate_sets()
         several = len({file for data in self.splits.values() for file in data.source.files}) > 1
         parts = []
         for split in SPLITS:
@@ -152,19 +154,10 @@ class DataPlan:
                 columns["group"] = as_type(data.source.take(self.group, data.rows), self._group_type())
             if several:
                 columns["file"] = pa.array(data.source.file_of(data.rows), pa.string())
-            if sets is not None:
-                columns["duplicate_set"] = pa.array(sets[split], mask=sets[split] == 0)
+            if self.sets:
+                columns["duplicate_set"] = pa.array(self.sets[split], mask=self.sets[split] == 0)
             parts.append(pa.table(columns))
         return pa.concat_tables(parts).combine_chunks()
-
-    def _duplicate_sets(self) -> dict[str, np.ndarray] | None:
-        """The set of identical samples that each row of the splits is in, or None where all samples are unique."""
-        known = {split: data.hashes for split, data in self.splits.items() if data.hashes is not None}
-        if len(known) < len(self.splits):
-            return None
-        sets = duplicate_sets(np.concatenate(list(known.values())))
-        ends = np.cumsum([len(hashes) for hashes in known.values()])[:-1]
-        return dict(zip(known, np.split(sets, ends), strict=True)) if sets.any() else None
 
     def _group_type(self) -> pa.DataType:
         """The type of the groups of all splits together."""
@@ -369,7 +362,8 @@ class PlanDraft:
             near = ~np.isin(train.rows, outside["train"]) if spec.train.loss == "huber" else slice(None)
             labels = NumberLabels.fit(train.targets[near], name=data.label)
             warnings += outlier_warnings(splits, outside, data.label, spec.train.loss)
-        warnings += duplicate_warnings(splits)
+        sets = sets_of(splits)
+        warnings += duplicate_warnings(splits, sets)
 
         bad = [_with_split(sample, part, splits) for part in parts.values() for sample in part.bad]
         blank = frozenset((s.split, s.row) for s in bad if s.split and _holds(splits[s.split].rows, s.row))
@@ -381,7 +375,7 @@ class PlanDraft:
         limits = small_split_notes(labels, splits)
         return DataPlan(
             spec.task, self.modality, self.input, data.label, data.group, labels, splits, bad, warnings, blank,
-            limits=limits, outside=outside,
+            limits=limits, outside=outside, sets=sets,
         )  # fmt: skip
 
 
@@ -548,8 +542,8 @@ def _group_duplicates(parts: Mapping[str, _Part]) -> None:
             rows = part.rows[twins(part.hashes, hashes)]
             if len(rows):
                 raise DataError(
-                    f"data.duplicates: {len(rows):,} rows of data.{split} are identical to a row of data.{other}: "
-                    f"{part.wheres(rows)}",
+                    f"data.duplicates: {len(rows):,} of {len(part.rows):,} rows of data.{split} are identical to a "
+                    f"row of data.{other}: {part.wheres(rows)}",
                     hint="Leave them out of one of the files, name all files in data.path, or set "
                     'data.duplicates = "keep".',
                 )

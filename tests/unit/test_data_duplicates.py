@@ -37,7 +37,8 @@ def test_identical_samples_share_a_number(some):
 
 @given(st.lists(st.tuples(small, st.integers(0, 1))))
 def test_a_conflict_is_the_same_sample_with_another_label(rows):
-    found = conflicting(hashes([one for one, _ in rows]), np.array([label for _, label in rows], np.int64)).tolist()
+    sets = duplicate_sets(hashes([one for one, _ in rows]))
+    found = conflicting(sets, np.array([label for _, label in rows], np.int64)).tolist()
     assert found == [one != 0 and (one, 1 - label) in rows for one, label in rows]
 
 
@@ -141,7 +142,9 @@ def test_twins_in_two_files_cannot_be_grouped(tmp_path):
     test = write(tmp_path / "test.parquet", text=["new", "text 3"], labels=[0, 1])
     with pytest.raises(DataError) as caught:
         plan(train=train, test=test, duplicates="group")
-    assert caught.value.message == "data.duplicates: 1 rows of data.test are identical to a row of data.train: row 1"
+    assert caught.value.message == (
+        "data.duplicates: 1 of 2 rows of data.test are identical to a row of data.train: row 1"
+    )
     found = plan(train=train, test=test)
     assert found.doubtful("test")["duplicates"].tolist() == [1]
     assert any("leave them out of data.test" in warning for warning in found.warnings)
