@@ -80,6 +80,10 @@ def print_summary(run: RunDirectory) -> None:
         if (worst := worst_classes_table(metrics[split])) is not None:
             out.print()
             out.print(worst)
+        if notes := metrics[split].get("notes"):
+            say()
+        for note in notes or []:
+            say(f"note: {note}")
     found = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
     warnings = [message for message in found if message != result.get("worse_than_constant")]
     if warnings:

@@ -104,8 +104,8 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
         ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
     ]
-    if spec.data.group:
-        facts.append(("Kept together", f"rows of one {spec.data.group}"))
+    if together := _kept_together(spec.data):
+        facts.append(("Kept together", together))
     size = f"{train.batch_size} × {train.accumulation} accumulated" if train.accumulation > 1 else str(train.batch_size)
     if effective_batch(run) != size:
         size += f"; rows of a step: {effective_batch(run)}"
@@ -280,11 +280,16 @@ def _how_split(run: FinishedRun) -> str:
         return ", given as files of their own"
     by = "class" if run.spec.task == "classification" else "quantile of the label"
     drawn = "at random" if data.path else f"{_drawn(data)} drawn from the training file at random"
-    if data.group:
-        return (
-            f", {drawn}; all rows of one {data.group} are in one split, and each {by} is spread as far as that allows"
-        )
+    if together := _kept_together(data):
+        spread = f"each {by} is spread over the splits as far as that allows"
+        return f", {drawn}; {together} are in one split, and {spread}"
     return f", {drawn}, stratified by {by}"
+
+
+def _kept_together(data: DataSpec) -> str:
+    """Which rows are always in one split; empty where each row is drawn by itself."""
+    groups = [f"all rows of one {data.group}"] if data.group else []
+    return " and ".join([*groups, *(["identical samples"] if data.duplicates == "group" else [])])
 
 
 def _drawn(data: DataSpec) -> str:

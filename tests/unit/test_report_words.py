@@ -12,7 +12,7 @@ import pytest
 from reports import change_json, change_spec, classification_run, read, regression_run
 from sklearn import metrics as sk
 
-from deeptune.cli.summary import metrics_table
+from deeptune.cli.summary import metrics_table, print_summary
 from deeptune.data.labels import ClassLabels
 from deeptune.engine.baselines import classification_baseline, regression_baseline
 from deeptune.engine.metrics import classification_metrics, regression_metrics
@@ -177,6 +177,35 @@ def test_the_score_without_duplicates_stands_beside_the_score(digits: RunDirecto
     assert page.tables[0][0][-1] == "Without duplicates"
     assert {row[0]: row for row in page.tables[0]}["Accuracy"][-1] == "0.571"
     assert "without duplicates 0.571 (n = 7)" in page.text.partition("Metrics on test")[0]
+
+
+def test_the_end_of_a_run_has_its_doubts_before_and_its_notes_after_the_numbers(digits: RunDirectory, capsys) -> None:
+    metrics = json.loads(digits.metrics.read_text())["test"]
+    notes = ["33 of 40 rows are identical to a training row"]
+    change_json(digits.metrics, test={**metrics, "notes": notes, "baseline": {"accuracy": 0.995}})
+    change_json(digits.result, epochs=4, on_bad_sample="skip")
+    print_summary(digits)
+    shown = capsys.readouterr().out
+    places = [shown.index(text) for text in ("Worse than a constant prediction", "Test metrics", f"note: {notes[0]}")]
+    assert places == sorted(places)
+
+
+def test_the_end_of_a_run_without_a_test_split_shows_val_and_says_so(digits: RunDirectory, capsys) -> None:
+    val = json.loads(digits.metrics.read_text())["val"]
+    digits.metrics.write_text(json.dumps({"val": val}))
+    change_json(digits.result, epochs=4, on_bad_sample="skip")
+    print_summary(digits)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: There is no test split." in shown
+    assert "Val metrics (val chose the epoch)" in shown
+    assert f"Accuracy {val['accuracy']:.3f}" in shown
+
+
+def test_splits_that_keep_identical_samples_together_are_not_called_stratified(digits: RunDirectory) -> None:
+    digits.spec.write_text(digits.spec.read_text().replace('duplicates = "keep"', 'duplicates = "group"'))
+    text = text_of(digits)
+    assert "; identical samples are in one split" in text
+    assert "stratified" not in text
 
 
 def test_no_score_is_shown_where_every_row_is_a_duplicate(digits: RunDirectory) -> None:
