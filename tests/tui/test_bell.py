@@ -21,7 +21,8 @@ KEEP_TITLE, FORMER_TITLE = "\x1b[22;2t", "\x1b[23;2t"
 
 @pytest.fixture
 def begun(made: RunDirectory) -> RunDirectory:
-    """A run that has begun, without a process yet."""
+    """A run whose process is gone."""
+    made.lock.touch()
     EventWriter(made.events).write("run", id=made.id, started=0, pid=1)
     return made
 

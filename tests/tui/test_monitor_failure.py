@@ -67,6 +67,7 @@ def test_a_run_that_failed_after_some_epochs_has_its_error_above_its_curves(fail
 
 
 def test_a_crashed_run_tells_its_last_words_on_its_first_page_and_in_its_log(made):
+    made.lock.touch()
     EventWriter(made.events).write("run", id=made.id, started=0, pid=1)
     made.console.write_text("CUDA error: the device was lost\n")
     app = monitor(made)
@@ -105,6 +106,7 @@ def test_results_of_a_run_that_failed_are_said_to_be_missing(failed):
 
 def test_a_deleted_run_is_not_offered_to_be_resumed(finished_run: RunDirectory):
     finished_run.result.unlink()  # as of one that crashed
+    finished_run.lock.touch()
     app = monitor(finished_run)
 
     async def steps(pilot):
@@ -112,6 +114,6 @@ def test_a_deleted_run_is_not_offered_to_be_resumed(finished_run: RunDirectory):
         shutil.rmtree(finished_run.path)
         await shows(pilot, "✗ deleted")
         assert "its folder is gone" in picture(app)
-        assert "resume" not in picture(app).lower()
+        await until(pilot, lambda: "resume" not in picture(app).lower())
 
     drive(app, steps)

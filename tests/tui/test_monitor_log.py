@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from driving import drive, monitor, picture, shows, until
+from runners import holding
 from test_monitor import START
 
 from deeptune.runs import EventWriter, RunDirectory
@@ -12,12 +15,13 @@ from tui.widgets.monitor import log, printed
 
 
 @pytest.fixture
-def logged(made: RunDirectory) -> EventWriter:
-    """The log of a run that has begun."""
+def logged(made: RunDirectory) -> Iterator[EventWriter]:
+    """The log of a run that is at work."""
     writer = EventWriter(made.events)
     writer.write("run", id=made.id, started=0, pid=1)
     writer.write("start", **START)
-    return writer
+    with holding(made):
+        yield writer
 
 
 def test_wrapped_lines_keep_every_word_and_hang_below_the_first():

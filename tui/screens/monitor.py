@@ -176,7 +176,7 @@ class MonitorScreen(DeepTuneScreen):
 
     @on(Read)
     def _take(self, message: Read) -> None:
-        news, view, over = message.news, self.view, self.view.state.over
+        news, view, before = message.news, self.view, self.view.state
         watched = self._caught_up
         for event in news.events:
             if view.take(event):
@@ -191,9 +191,9 @@ class MonitorScreen(DeepTuneScreen):
             self._printed = news.console
         self._outcome = self._outcome if news.outcome is None else news.outcome
         self._worst = self._worst if news.examples is None else news.examples
-        if watched and view.state.over and not over:
+        if watched and view.state.over and not before.over:
             self.deeptune.announce(end_text(self.run, view.state))
-        if view.state.over != over:
+        if view.state.word != before.word:
             self.refresh_bindings()
         self._draw()
 
