@@ -33,16 +33,16 @@ def room() -> int:
     return psutil.virtual_memory().available
 
 
-def read_column(file: Path, name: str, *, timestamps: str = "ns") -> list[pa.Array]:
-    """A column in chunks. Raises TooLarge when its values take more memory than is free, and what Arrow raises."""
+def read_columns(file: Path, names: Sequence[str], *, timestamps: str = "ns") -> list[pa.RecordBatch]:
+    """Columns in pieces. Raises TooLarge when their values take more memory than is free, and what Arrow raises."""
     free, size = room(), 0
-    chunks: list[pa.Array] = []
-    for batch in stream_columns(file, [name], timestamps=timestamps):
-        size += _decoded_size(batch.column(0))
+    batches: list[pa.RecordBatch] = []
+    for batch in stream_columns(file, names, timestamps=timestamps):
+        size += sum(map(_decoded_size, batch.columns))
         if size > free:
             raise TooLarge(f"it takes more than the {free / 1e9:.1f} GB of memory that are free")
-        chunks.append(batch.column(0))
-    return chunks
+        batches.append(batch)
+    return batches
 
 
 def stream_columns(

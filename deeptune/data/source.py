@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeptune.data.columns import TooLarge, read_column, stream_columns
+from deeptune.data.columns import TooLarge, read_columns, stream_columns
 from deeptune.data.files import NamedFiles
 from deeptune.data.footer import first_line, identity_of, read_footer
 from deeptune.data.shards import agree
@@ -78,21 +78,29 @@ class Source:
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of all rows. Raises DataError for a name that is not there, and for a file that is damaged, or
         changed since it was opened."""
-        self.require(name)
-        if name not in self._columns:
-            chunks: list[pa.Array] = []
-            for file in self.files:
-                with self._reading(file, f"column {name!r}"):
-                    found = read_column(file, name, timestamps=self._timestamps)
-                    chunks += [as_type(chunk, self.types[name]) for chunk in found]
-            column = pa.chunked_array(chunks, type=self.types[name])
+        self.hold([name])
+        return self._columns[name]
+
+    def hold(self, names: Sequence[str]) -> None:
+        """Read columns into memory, together, but for those that are there. Raises DataError as `column` does."""
+        self.require_all(names)
+        missing = [name for name in names if name not in self._columns]
+        if not missing:
+            return
+        what, chunks = _in_words(missing), {name: list[pa.Array]() for name in missing}
+        for file in self.files:
+            with self._reading(file, what):
+                for batch in read_columns(file, missing, timestamps=self._timestamps):
+                    for name, values in zip(missing, batch.columns, strict=True):
+                        chunks[name].append(as_type(values, self.types[name]))
+        for name in missing:
+            column = pa.chunked_array(chunks[name], type=self.types[name])
             if len(column) != self.num_rows:
-                raise self._miscounted(f"column {name!r}", len(column))
+                raise self._miscounted(what, len(column))
             wider = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(column.type)
             if wider is not None and column.nbytes >= 2**31:  # more than 32 bits count
                 column = column.cast(wider)
             self._columns[name] = column
-        return self._columns[name]
 
     def stream(self, name: str, *, start: int = 0, rows: int = 4096) -> Iterator[tuple[int, pa.Array]]:
         """A column from the row `start` on, as (first row, values), in the pieces of `stream_table`."""
@@ -106,7 +114,7 @@ class Source:
         bytes by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
         """
         self.require_all(names)
-        what = f"column {names[0]!r}" if len(names) == 1 else f"the columns {listed(map(repr, names), most=3)}"
+        what = _in_words(names)
         schema = pa.schema([self.field(name) for name in names])
         rows = max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
         for file, end, before in zip(self.files, self._ends.tolist(), [0, *self._ends.tolist()], strict=False):
@@ -315,6 +323,10 @@ def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.pa
     for file in files.values():
         require_utf8(file, key=key, error=DataError)
     return sorted(files.values(), key=lambda file: file.as_posix())
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return f"column {names[0]!r}" if len(names) == 1 else f"the columns {listed(map(repr, names), most=3)}"
 
 
 def _digest(file: Path) -> str:

@@ -88,23 +88,26 @@ def embedding_file(
                     values = found[label] if relabel is None else relabel(found[label])
                     table[source.field(label).with_name("label").with_type(values.type)] = values
                 table[pa.field("embedding", embeddings.type)] = embeddings[here]
-                table |= {source.field(name).with_name(shown): found[name] for name, shown in names.items()}
+                for name, shown in names.items():
+                    table[source.field(name).with_name(shown).with_type(found[name].type)] = found[name]
                 if why is not None:
                     table[pa.field("error", pa.string())] = why[here]
                 write(pa.Table.from_arrays(list(table.values()), schema=pa.schema(list(table))))
                 start = here.stop
 
         yield write_window
-        source.require_unchanged()
+        if not all(map(source.holds, names)):
+            source.require_unchanged()
 
 
 class InStep:
-    """Columns of a source, read together and once from the first row to the last, in step with who asks for rows."""
+    """Columns of a source, read together and once from the first row to the last, in step with who asks for rows; what
+    the source holds is not read again."""
 
     def __init__(self, source: Source, names: Sequence[str]) -> None:
         self._schema = pa.schema([source.field(name) for name in names])
-        self._stream = source.stream_table(names)
-        self._start, self._here = 0, pa.RecordBatch.from_arrays([], names=[])  # the piece that was read last
+        self._stream = _tables(source, names)
+        self._start, self._here = 0, pa.table({})  # the piece that was read last, and its first row
 
     def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
         """`rows` (int64, ascending), which come after those that were asked for before, with their values: in one
@@ -112,7 +115,7 @@ class InStep:
         if not len(self._schema):
             yield rows, pa.table({})
             return
-        parts: list[pa.RecordBatch] = []
+        parts: list[pa.Table] = []
         start = end = size = 0
         while end < len(rows):
             inside = int(np.searchsorted(rows, self._start + len(self._here)))
@@ -122,10 +125,20 @@ class InStep:
             parts.append(self._here.take(pa.array(rows[end:inside] - self._start)))
             end, size = inside, size + parts[-1].nbytes
             if size >= SMALL:
-                yield rows[start:end], pa.Table.from_batches(parts)
+                yield rows[start:end], pa.concat_tables(parts)
                 parts, start, size = [], end, 0
         if parts or not len(rows):
-            yield rows[start:], pa.Table.from_batches(parts, schema=self._schema)
+            yield rows[start:], pa.concat_tables(parts) if parts else pa.Table.from_batches([], self._schema)
+
+
+def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The pieces of some columns, as (first row, values): one where the source holds them."""
+    if all(map(source.holds, names)):
+        source.hold(names)
+        yield 0, pa.table({name: source.column(name) for name in names})
+    else:
+        for start, batch in source.stream_table(names):
+            yield start, pa.Table.from_batches([batch])
 
 
 # Writing in pieces.
