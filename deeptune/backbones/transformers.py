@@ -165,6 +165,8 @@ def load(
             with torch.device("meta" if on_meta else "cpu"), seeded(seed):
                 model = model_class._from_config(config, dtype=torch.float32, **options)
         net: Any = model.get_encoder() if _has_decoder(config) else model
+        if _rows(net) is None and _rows(model) is not None:
+            raise ValueError("its encoder reads no tokens")
 
     has_pooler = isinstance(getattr(net, "pooler", None), nn.Module)
     allowed = (*TOKEN_POOLING, "pooler") if has_pooler else TOKEN_POOLING

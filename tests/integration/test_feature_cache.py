@@ -16,6 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from deeptune.backbones import probes
 from deeptune.backbones.base import Backbone
 from deeptune.data import entries as entries_module
 from deeptune.data.entries import EntryInfo, key_of
@@ -235,7 +236,7 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     with monkeypatch.context() as patch:
         patch.setattr(features, "LEAST", 3)
         assert keys(spec).isdisjoint(first)
-    monkeypatch.setattr(features, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(probes, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)
 
 
