@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from textual.dom import DOMNode
 from textual.events import Event, Key, Paste
 from textual.message import Message
+from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input
 
@@ -41,6 +42,7 @@ class TypeAhead:
         self._target: DOMNode | None = None  # where the key went that has not yet been dealt with
         self._turn = self._rounds = self._looks = 0
         self._text = False  # whether what went there is text for an entry
+        self._given_up: Screen[Any] | None = None  # which was not ready for too long
         self._watch: Timer | None = None
 
     def holds(self, event: Event) -> bool:
@@ -87,6 +89,8 @@ class TypeAhead:
     async def _look(self) -> None:
         """Go on where no message comes back: the widget is gone, or a screen was not ready."""
         self._looks += 1
+        if self._looks > PATIENCE:
+            self._given_up = self._app.screen
         if self._target is not None and (not self._target.is_attached or self._looks > PATIENCE):
             self._target = None
         await self._go_on()
@@ -97,7 +101,7 @@ class TypeAhead:
     def _ready(self) -> bool:
         screen = self._app.screen
         ready = screen.is_mounted and getattr(screen, "ready", True) and getattr(screen.focused, "ready", True)
-        return bool(ready) or self._looks > PATIENCE
+        return bool(ready) or screen is self._given_up
 
 
 def _is_text(event: Event) -> bool:

@@ -25,6 +25,7 @@ from deeptune.runs import RunDirectory, run_state
 from deeptune.spec import RunSpec, load_spec
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.model import HeadSpec
+from tui import typeahead
 from tui.app import DeepTuneApp
 from tui.draft import Draft, draft_file
 from tui.inspector import Dropped, Inspector
@@ -737,5 +738,20 @@ def test_weights_that_are_here_come_first_and_their_column_is_whole(app, no_weig
         here = [line.split()[0] for line in lines[top + 1 :] if "✓ here" in line]
         assert "vit_b_32" in here
         assert all("✓ here" in line for line in lines[top + 1 : top + 1 + len(here)])
+
+    drive(app, steps)
+
+
+def test_keys_wait_for_a_screen_only_so_long(app, monkeypatch):
+    """One that is never ready gets the key that has waited, and those behind it at once."""
+    monkeypatch.setattr(typeahead, "PATIENCE", 3)
+
+    async def steps(pilot):
+        screen = await open_wizard(pilot)
+        await until(pilot, lambda: screen.ready)
+        screen.ready = False
+        for letter in "scans":
+            app.post_message(events.Key(letter, letter))
+        await until(pilot, lambda: screen.focused.value == "scans")
 
     drive(app, steps)
