@@ -32,9 +32,11 @@ from tui.inspector import Dropped, Inspector
 from tui.options import Options
 from tui.screens.wizard import WizardScreen
 from tui.widgets.wizard.choice import Choice
+from tui.widgets.wizard.facts import Data, work_out
 from tui.widgets.wizard.paths import cleaned, completions
 from tui.widgets.wizard.rail import STEPS
 from tui.widgets.wizard.review import Problems
+from tui.widgets.wizard.words import facts_text, training_content
 
 NAMED = {
     " ": "space", "/": "slash", ".": "full_stop", "_": "underscore", ":": "colon", "-": "minus",
@@ -755,3 +757,13 @@ def test_keys_wait_for_a_screen_only_so_long(app, monkeypatch):
         await until(pilot, lambda: screen.focused.value == "scans")
 
     drive(app, steps)
+
+
+def test_a_model_in_a_folder_has_its_steps_told_in_numbers_and_its_name_in_short():
+    rows = {"train": 1400, "val": 200, "test": 400}
+    survey = {"modality": "text", "classes": [["a", 700, 100, 200], ["b", 700, 100, 200]], "rows": rows,
+              "input": "text", "lengths": [40, 90, 200]}  # fmt: skip
+    draft = Draft({"data.path": "x.parquet", "backbone.name": f"hf:/scratch/{'a-long-way/' * 8}minilm"})
+    facts = work_out(draft, Data(survey=survey), [])
+    assert "100 epochs, batches of 64, fewer" in training_content(facts).plain
+    assert facts_text(facts, 78) == "1,400 rows · 2 classes · hf:minilm · ≤ 2,200 steps"

@@ -6,6 +6,7 @@ from textual.content import Content
 
 from deeptune.report.tables import safe
 from deeptune.show.words import backbone_text, count_text
+from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts
 
 
@@ -70,10 +71,17 @@ def training_content(facts: Facts) -> Content:
     """Steps, and memory beside what is free."""
     parts: list[tuple[str, str]] = []
     if facts.resolved is not None and facts.steps is not None:
-        train = facts.resolved.train
-        sizes = f"batches of {train.batch_size * train.accumulation}, " if train.batch_size != "auto" else ""
+        assert facts.info is not None
+        train, recipe = facts.resolved.train, known_recipe(facts.resolved, facts.info)
+        epochs, size = train.epochs, train.batch_size
+        if recipe is not None:  # that of a model of no catalog is not in the spec yet
+            epochs, size = (
+                (recipe.epochs if epochs == "auto" else epochs),
+                recipe.batch_size if size == "auto" else size,
+            )
+        sizes = f"batches of {size * train.accumulation}, " if size != "auto" else ""
         parts += [("steps    ", "dim"), (f"≤ {facts.steps:,}", "bold")]
-        parts += [(f"  {train.epochs} epochs, {sizes}fewer if it stops early\n", "dim")]
+        parts += [(f"  {epochs} epochs, {sizes}fewer if it stops early\n", "dim")]
     else:
         parts += [("Steps are counted once the rows are known.\n", "dim")]
     if facts.memory is not None:
