@@ -137,20 +137,22 @@ def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
     if ways:
         journal.message(f"train.tune: {chosen.name} is the fastest for {ready.steps:,} steps")
     if sizes:
-        journal.message(said_batch_size(spec))
+        journal.message(said_batch_size(spec, len(ready.plan.splits["train"].rows)))
         if bench.norms and chosen.rows < int(ready.spec.train.batch_size):
             journal.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
     found = {"chosen": chosen.record(), "trials": [trial.record() for trial in bench.trials]}
     return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), tuning=found)
 
 
-def said_batch_size(spec: RunSpec) -> str:
+def said_batch_size(spec: RunSpec, rows: int) -> str:
+    """`rows` are those of the training split, which may be fewer than a step could have."""
     train = spec.train
     effective = int(train.batch_size) * train.accumulation
     parts = f", of which at most {train.token_budget:,} tokens pass at once" if train.token_budget else ""
     return (
         f"batch size {train.batch_size} × {train.accumulation} accumulated = {effective} effective{parts}; "
         f"learning rate {float(train.learning_rate):g} is for {effective}"
+        + (f"; a step has all {rows:,} training rows" if rows < effective else "")
     )
 
 

@@ -232,16 +232,24 @@ def _with_groups(
 
 def _modelled_rows(rows: np.ndarray, hits: np.ndarray) -> float:
     """Independent rows that would tell as much of the accuracy: beta-binomial hits, flat priors on the accuracy and on
-    the correlation within groups, by numerical integration."""
-    chance = special.expit(np.linspace(-7, 7, 101))
-    correlation = (np.arange(16) + 0.5) / 16
+    the correlation within groups, by numerical integration.
+
+    Both grids are fine where the answer may be narrow: around the accuracy that was seen, and at small correlations.
+    """
+    seen = (hits.sum() + 0.5) / (rows.sum() + 1)
+    narrow = 1 / np.sqrt(rows.sum() * seen * (1 - seen))  # deviation of the log odds if all rows were independent
+    widest = np.arcsinh(12 / narrow)
+    step = np.linspace(-widest, widest, 121)
+    chance = special.expit(special.logit(seen) + narrow * np.sinh(step))
+    correlation = special.expit(np.linspace(special.logit(0.01 / rows.max()), 7, 32))
     strength = (1 - correlation) / correlation
     right, wrong = np.outer(chance, strength), np.outer(1 - chance, strength)
     pairs, times = np.unique(np.stack([rows, hits], axis=1), axis=0, return_counts=True)
     likelihood = -len(rows) * special.betaln(right, wrong)
     for (of, hit), count in zip(pairs, times, strict=True):
         likelihood += count * special.betaln(right + hit, wrong + of - hit)
-    density = np.exp(likelihood - likelihood.max()).sum(axis=1) * chance * (1 - chance)
+    density = np.exp(likelihood - likelihood.max()) @ (correlation * (1 - correlation))
+    density *= chance * (1 - chance) * np.cosh(step)
     density /= density.sum()
     mean = density @ chance
     return float(mean * (1 - mean) / (density @ np.square(chance - mean)))

@@ -230,6 +230,17 @@ def test_rows_that_depend_on_one_another_have_a_wider_interval() -> None:
     assert high - low > 3 * (alone[1] - alone[0])
 
 
+@pytest.mark.parametrize(("groups", "rows"), [(20, 2000), (400, 500), (2000, 20)])
+def test_large_groups_of_independent_rows_cost_little(groups: int, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(groups), rows)
+    truth = rng.integers(0, 2, len(group))
+    prediction = np.where(rng.random(len(group)) < 0.8, truth, 1 - truth)
+    low, high = classification_spread(truth, prediction, 2, group).intervals["accuracy"]
+    alone = classification_spread(truth, prediction, 2).intervals["accuracy"]
+    assert high - low < 1.5 * (alone[1] - alone[0])
+
+
 def test_a_perfect_regression_has_an_interval_of_no_width() -> None:
     truth = np.arange(30.0)
     assert regression_spread(truth, truth).intervals == {"mae": (0.0, 0.0), "rmse": (0.0, 0.0)}

@@ -20,6 +20,7 @@ from deeptune.report import words
 from deeptune.report.doubts import doubts
 from deeptune.report.reading import read_run
 from deeptune.runs.directory import RunDirectory
+from deeptune.spec.toml import validate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -153,6 +154,21 @@ def test_an_optimizer_step_has_no_more_rows_than_there_are(digits: RunDirectory)
     text = text_of(digits)
     assert f"effective batch size {rows:,}, all training rows" in text
     assert "2,048" not in text
+
+
+def test_the_log_of_a_measured_batch_size_says_that_there_are_fewer_rows() -> None:
+    from deeptune.engine.tuning import said_batch_size
+
+    spec = validate(
+        {
+            "task": "classification",
+            "data": {"path": "a.parquet"},
+            "backbone": {"name": "resnet18"},
+            "train": {"batch_size": 32, "accumulation": 2, "token_budget": 0, "learning_rate": 1e-3},
+        }
+    )
+    assert said_batch_size(spec, 7).endswith("; a step has all 7 training rows")
+    assert said_batch_size(spec, 64).endswith("learning rate 0.001 is for 64")
 
 
 def test_the_effective_batch_size_counts_accumulation(digits: RunDirectory) -> None:
