@@ -21,7 +21,7 @@ from deeptune.data.kinds import HEAD, is_image, kind_of
 from deeptune.errors import DataError
 
 MAX_FILE = 2**30  # bytes of a file that is read as an image
-_MAX_NAME = 4096  # characters
+MAX_NAME = 4096  # characters
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{64}|[A-Za-z0-9+/\r\n]{16,63}={0,2}\s*\Z")
 _WEB = ("http://", "https://", "s3://", "gs://", "hf://", "ftp://")
 _SUFFIXES = frozenset({
@@ -63,7 +63,7 @@ def file_named(value: Any, folder: Path) -> Path | None:
     name = value
     if isinstance(value, dict):
         name = value.get("path") if value.get("bytes") is None else None
-    if not isinstance(name, str) or not name.strip() or len(name) > _MAX_NAME:
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME:
         return None
     if name.startswith(("data:", *_WEB)) or "\0" in name:
         return None
@@ -124,7 +124,7 @@ def _looks_like_image(text: str) -> bool:
     text = text.strip()
     if text.startswith("data:"):
         return text.startswith("data:image/")
-    if len(text) <= _MAX_NAME and "\n" not in text and os.path.splitext(text)[1].lower() in _SUFFIXES:
+    if len(text) <= MAX_NAME and "\n" not in text and os.path.splitext(text)[1].lower() in _SUFFIXES:
         return True
     start = text[:HEAD].encode()
     start = start[: len(start) // 4 * 4]

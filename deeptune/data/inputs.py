@@ -19,7 +19,7 @@ import pyarrow.types as pt
 from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
 from deeptune.data.depth import Range
 from deeptune.data.duplicates import HASH, content_hashes
-from deeptune.data.encoded import file_named, image_bytes, look_like_images
+from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
 from deeptune.data.source import Source
 from deeptune.data.types import (
     bare,
@@ -119,7 +119,7 @@ def _way_on(kind: pa.DataType) -> str:
 def _modality_by_values(source: Source, input: str) -> str:
     """Of strings or bytes: images where the first are names of image files or base64, texts where they are text."""
     first = source.head([input], FIRST_ROWS).column(0)
-    if look_like_images(text_of(bare_values(first)).to_pylist()):
+    if look_like_images(_beginnings(first)):
         return "image"
     return "text" if is_text(bare(first.type)) or holds_text(source, input) else "image"
 
@@ -138,11 +138,31 @@ def attach_files(source: Source, modality: str, input: str) -> None:
     """
     if modality != "image":
         return
-    first = source.head([input], FIRST_ROWS).column(0)
-    kind, values = bare(first.type), text_of(sample_parts(first)).to_pylist()
-    names = any(file_named(one, source.folder_of(0)) for one in values)
-    if is_text(kind) or (names if pt.is_struct(kind) else look_like_images(values)):
+    parts = sample_parts(source.head([input], FIRST_ROWS).column(0))
+    if pt.is_struct(parts.type):
+        names = any(file_named({"path": name}, source.folder_of(0)) for name in _paths_alone(parts).values())
+    else:
+        names = is_text(parts.type) or look_like_images(_beginnings(parts))
+    if names:
         source.read_files_named_in(input)
+
+
+def _beginnings(values: pa.Array) -> list[str | None]:
+    """The beginnings of strings, or of bytes that are text: as much of them as a file's name may have."""
+    values = bare_values(values)
+    if is_bytes(values.type):
+        return text_of(pc.binary_slice(values, 0, MAX_NAME)).to_pylist()
+    return pc.utf8_slice_codeunits(values, 0, MAX_NAME).to_pylist()
+
+
+def _paths_alone(structs: pa.Array) -> dict[int, str]:
+    """By place, the path in structs that have no bytes."""
+    names = [one.name for one in structs.type]
+    if "path" not in names:
+        return {}
+    paths = pc.struct_field(structs, "path").to_pylist()
+    held = pc.is_valid(pc.struct_field(structs, "bytes")).to_pylist() if "bytes" in names else [False] * len(paths)
+    return {place: path for place, path in enumerate(paths) if path and not held[place]}
 
 
 @dataclass(frozen=True)
@@ -193,13 +213,9 @@ def image_values(source: Source, values: pa.Array) -> pa.Array:
 
 def _unread(structs: pa.Array) -> dict[int, str]:
     """Which structs without bytes name a file, though the first rows do not."""
-    parts = sample_parts(structs)
-    empty = np.flatnonzero(pc.is_null(pc.struct_field(parts, "bytes")).to_numpy(zero_copy_only=False)).tolist()
-    names = {place: (parts[place].as_py() or {}).get("path") for place in empty}
     return {
         place: f"has no bytes, and its path {name!r} is not read, as the first rows have bytes: write all alike"
-        for place, name in names.items()
-        if name
+        for place, name in _paths_alone(sample_parts(structs)).items()
     }
 
 
