@@ -141,4 +141,10 @@ def run_result(
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+    """The single numbers; scikit-learn's macro F1 only where it is another number than that of all classes."""
+    same = metrics.get("macro_f1_present") == metrics.get("macro_f1")
+    return {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, (int, float)) and not (same and name == "macro_f1_present")
+    }

@@ -259,7 +259,8 @@ def _fit(
             journal.warn(warning)
             diverged = True
         scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
-        return {name: value for name, value in scores.items() if isinstance(value, (int, float)) or value is None}
+        undefined = {name: value for name, value in scores.items() if value is None}
+        return {**headline(scores), **undefined}
 
     return fit(
         model,

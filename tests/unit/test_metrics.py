@@ -207,3 +207,15 @@ def test_regression_of_constants_is_null_with_the_reason() -> None:
     assert metrics["r2"] is None
     assert len(metrics["notes"]) == 2
     assert metrics["mae"] == pytest.approx(14 / 3)
+
+
+def test_scikit_learns_macro_f1_is_a_headline_only_where_it_is_another_number() -> None:
+    from deeptune.engine.record import headline
+
+    truth = np.array([0, 0, 1, 1])
+    whole = classification_metrics(truth, np.eye(2)[[0, 1, 1, 1]], ["a", "b"])
+    assert "macro_f1_present" not in headline(whole)
+    lacking = classification_metrics(truth, np.eye(3)[[0, 1, 1, 1]], ["a", "b", "c"])
+    expected = sk.f1_score(truth, [0, 1, 1, 1], average="macro")
+    assert headline(lacking)["macro_f1_present"] == pytest.approx(expected)
+    assert headline(lacking)["macro_f1"] == pytest.approx(expected * 2 / 3)
