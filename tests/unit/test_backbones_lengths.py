@@ -169,3 +169,14 @@ def test_a_network_that_needs_more_than_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"does not give a vector for each token of a text \(.*bbox"):
         load(tmp_path)
     shutil.rmtree(tmp_path)
+
+
+def test_clearing_the_cache_forgets_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
+    load(save_fnet(tmp_path / "fnet"))
+    assert command("cache", "clear", "--older-than", "1").code == 0
+    assert (tmp_path / "cache" / "probes").is_dir()
+    assert command("cache", "clear").code == 0
+    assert not (tmp_path / "cache" / "probes").exists()
