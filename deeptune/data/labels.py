@@ -292,6 +292,6 @@ def _refuse_missing(column: pa.ChunkedArray, name: str, place: str) -> None:
     if len(rows):
         raise DataError(
             f"{place}: {len(rows):,} of {len(column):,} labels in column {name!r} are missing "
-            f"(null, NaN, infinite or empty): rows {listed(rows)}",
+            f"(null, NaN, infinite, empty, or -1 in a ClassLabel column): rows {listed(rows)}",
             hint="Fill them in or leave these rows out.",
         )

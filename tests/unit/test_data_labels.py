@@ -108,7 +108,8 @@ def test_an_unknown_class_another_type_and_a_null():
     assert error.message == "data.label: column 'labels' holds int64 values, but the classes are string: cat, dog"
     error = refusal(labels.encode, column(["dog", None, ""]))
     assert error.message == (
-        "data.label: 2 of 3 labels in column 'labels' are missing (null, NaN, infinite or empty): rows 1, 2"
+        "data.label: 2 of 3 labels in column 'labels' are missing "
+        "(null, NaN, infinite, empty, or -1 in a ClassLabel column): rows 1, 2"
     )
 
 
