@@ -293,5 +293,5 @@ def test_no_color_sends_no_colour(finished_run, variables):
 def test_the_linux_console_gets_the_characters_that_it_has(finished_run, variables):
     arguments = [str(finished_run.path)]
     with Terminal(arguments, finished_run.path.parent, variables, module="tui", size=SIZE, kind="linux") as terminal:
-        shown_on(terminal, "√ done", "val loss")
+        shown_on(terminal, "√ done", "best val/loss", "step")
         terminal.drawn.encode("cp437")
