@@ -17,7 +17,7 @@ from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool
 
-MANY_CLASSES = 10  # a data set may be tiny; more classes than this at half as many as rows are hardly classes
+MANY_CLASSES = 10  # a data set may be tiny; more classes than this need two rows each and more
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -133,7 +133,7 @@ class ClassLabels:
             quantities = 'Set task = "regression" if they are quantities, or' if isinstance(values[0], int) else "Set"
             raise DataError(
                 f"data.label: column {name!r} has {len(values):,} distinct values in {len(column):,} rows: "
-                "these are hardly classes",
+                "too few rows for each class",
                 hint=f"{quantities} data.many_classes = true if they are classes; or name another label column.",
             )
         return cls(tuple(values), names)

@@ -84,7 +84,7 @@ def test_one_class_and_too_many():
         == "data.label: there is only one class, 'a', in column 'labels'"
     )
     error = refusal(ClassLabels.fit, column(list(range(30)) + [0] * 30), name="id")
-    assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: these are hardly classes"
+    assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: too few rows for each class"
     assert 'task = "regression"' in error.hint
     error = refusal(ClassLabels.fit, column([f"text {i}" for i in range(30)]))
     assert error.hint == "Set data.many_classes = true if they are classes; or name another label column."

@@ -143,7 +143,7 @@ def test_two_classes_of_one_name_are_refused(tmp_path):
 def test_many_classes_have_a_way_on(tmp_path):
     words = [f"species {row % 24:02d}" for row in range(48)]
     file = write(tmp_path / "a.parquet", None, words)
-    with pytest.raises(DataError, match="24 distinct values in 48 rows: these are hardly classes") as caught:
+    with pytest.raises(DataError, match="24 distinct values in 48 rows: too few rows for each class") as caught:
         plan(path=file)
     assert "data.many_classes = true" in caught.value.hint
     assert plan(path=file, many_classes=True).outputs == 24
