@@ -44,7 +44,7 @@ class Application:
         self.cancelled = False
 
     async def run(self, command: list[str]) -> tuple[int, str]:
-        """Start it and wait; returns its exit code and what it printed. What it warns of, and errors, are told."""
+        """Start it and wait; returns its exit code and what it printed. Warnings and errors are passed on."""
         process = self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,

@@ -16,7 +16,7 @@ MIN_ROWS = 100  # rows of val and test below which their metrics come with a wor
 MIN_CLASS_ROWS = 10  # the same for the rows of a class
 MIN_GROUPS = 10  # the same for groups, whose rows depend on one another
 _Z = 1.959964  # of a two-sided interval of 95%
-_EXAMPLE = 0.8  # the accuracy or recall that widths are told for
+_EXAMPLE = 0.8  # the accuracy or recall for which widths are given
 
 
 def class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list[str]:
