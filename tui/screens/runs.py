@@ -249,9 +249,10 @@ class RunsScreen(DeepTuneScreen):
     def _why_nothing(self, text: str) -> str:
         if self._rows:
             return f"No run is {text!r}. A filter takes {HELP}. Escape clears it."
+        wizard = "n       make one in the wizard: your Parquet file, a backbone, go\n"
         return (
             f"There are no runs in {self.deeptune.options.root} yet.\n\n"
-            "n       make one in the wizard: your Parquet file, a backbone, go\n"
+            f"{'' if self.deeptune.options.read_only else wizard}"
             "ctrl+p  every command, the presets among them\n"
             "F1      all keys\n\n"
             "Or in a shell: deeptune run quickstart"
