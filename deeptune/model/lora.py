@@ -17,7 +17,6 @@ from torch import nn
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import idle_layers
 from deeptune.errors import SpecError, listed
-from deeptune.model.unfuse import unfuse_attention
 from deeptune.spec.model import LoraSpec
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def inject_lora(backbone: Backbone, spec: LoraSpec, names: list[str] | None = No
                 f"there: {listed(_endings(left_out), most=8)}"
             )
     else:
-        unfuse_attention(backbone.net)
+        _unfuse(backbone)
     rank, alpha = resolve_rank(backbone, spec)
     backbone.requires_grad_(False)
     config = LoraConfig(
@@ -99,9 +98,15 @@ def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
     return names
 
 
+def _unfuse(backbone: Backbone) -> None:
+    from deeptune.model.unfuse import unfuse_attention  # imports torchvision, for seconds
+
+    unfuse_attention(backbone.net)
+
+
 def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
     """Names of the adaptable layers that `targets` mean, whether or not adapters could act there."""
-    unfuse_attention(backbone.net)
+    _unfuse(backbone)
     layers = _adaptable(backbone.net)
     if targets == "auto" and backbone.info.lora_targets is None:
         idle = _idle(backbone)
@@ -115,7 +120,7 @@ def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
 def _idle(backbone: Backbone) -> frozenset[str]:
     """Names of the adaptable layers whose adapters could not act."""
     if backbone.idle is None:
-        unfuse_attention(backbone.net)
+        _unfuse(backbone)
         layers = _adaptable(backbone.net)
         by_kernels = {name for name in layers if _read_by_kernels(backbone.net, name)}
         backbone.idle = frozenset(idle_layers(backbone, layers)) | by_kernels
