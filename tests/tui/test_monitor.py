@@ -364,11 +364,11 @@ def test_the_heading_and_the_tabs_fill_the_room_that_they_get_after_they_were_to
     async def steps(pilot):
         await shows(pilot, "done")
         assert "by step" not in picture(app)
-        assert "trainable of" not in picture(app)
+        assert "val accuracy" not in picture(app)
         app.screen._draw = app.screen._draw_heading = lambda: None
         await pilot.resize_terminal(120, 34)
         await shows(pilot, "by step")
-        await shows(pilot, "trainable of")
+        await shows(pilot, "val accuracy")
 
     drive(app, steps, size=(60, 16))
 
