@@ -59,10 +59,10 @@ class Lines(Widget):
         & > .line--val, & > .line--second { color: $accent; }
         & > .line--rate, & > .line--third { color: $success; }
         & > .line--norm, & > .line--fourth { color: $secondary; }
-        & > .line--fifth { color: $class-5; }
-        & > .line--sixth { color: $class-6; }
-        & > .line--seventh { color: $class-7; }
-        & > .line--eighth { color: $class-8; }
+        & > .line--fifth { color: $error; }
+        & > .line--sixth { color: $warning; }
+        & > .line--seventh { color: $foreground; }
+        & > .line--eighth { color: $text-muted; }
         & > .line--pinned { color: $foreground 40%; }
     }
     """
