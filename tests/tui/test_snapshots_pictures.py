@@ -12,6 +12,7 @@ from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.widgets.lines import Lines
 from tui.widgets.picture import Picture
+from tui.widgets.scatter import Scatter
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 45)], ids="{0[0]}x{0[1]}".format)
 
@@ -27,6 +28,7 @@ def test_embeddings(snap_compare, tmp_path, size):
     async def opened(pilot):
         pilot.app.open_embeddings(run)
         await until(pilot, lambda: getattr(pilot.app.screen, "points", None) is not None)
+        await until(pilot, lambda: isinstance(pilot.app.focused, Scatter) and pilot.app.focused.scene is not None)
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen.query_one(Picture)._rows)
         await pilot.app.workers.wait_for_complete()
