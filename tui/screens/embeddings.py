@@ -14,6 +14,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+import deeptune.spec  # noqa: F401  # here: two threads that import it at once would find half of it
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.report.tables import visible
 from deeptune.runs import RunDirectory
