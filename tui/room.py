@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LABELS = 34  # columns for the names of metrics and keys
 COLUMN = 13  # columns that a run has at least
-MAX_RUNS = 8  # colours that are told apart
+MAX_RUNS = 8  # as many colours as people can tell apart
 
 
 def max_compared(width: int) -> int:

@@ -74,7 +74,7 @@ def embedding_file(
 ) -> Iterator[WriteWindow]:
     """Write embeddings, a window after the other: `row`, `label` (as in the source, or as `relabel` has it),
     `embedding` (fixed-size list of float32), then the columns that are neither `label` nor `input`, which are read in
-    step. `errors` are told as in `prediction_file`."""
+    step. `errors` is as in `prediction_file`."""
     names = kept_columns(source, input=input, label=label)
     columns = InStep(source, [*names, *([] if label is None else [label])])
     with _table_file(path, keep) as write:

@@ -178,7 +178,8 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
         with pytest.raises(TrainingError) as caught:
             consume(loader, found, then=kill)
         assert caught.value.message.startswith(
-            "Processes that decode images ended unexpectedly 4 times in one pass over the data, most often"
+            "Processes that decode images ended unexpectedly 4 times in one pass over the data, "
+            "most often because memory, or shared memory (/dev/shm), ran out"
         )
         assert caught.value.hint == "Set train.workers to a smaller number; 0 decodes in the main process."
         assert len(told) == RESTARTS == 3

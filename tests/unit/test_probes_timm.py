@@ -110,7 +110,7 @@ def test_adapters_are_where_pefts_own_get_a_gradient(name: str) -> None:
     layers = adaptable(backbone.net)
     bypassed = set(layers) - with_gradient(backbone, layers)
     assert set(idle_layers(backbone, {name: backbone.net.get_submodule(name) for name in layers})) == bypassed
-    # Swin V2, BEiT and EVA read `qkv.weight` past the layer, until they are told to call it.
+    # Swin V2, BEiT and EVA read `qkv.weight` past the layer, until their switch makes them call it.
     assert all(layer.endswith("qkv") for layer in bypassed)
     assert bool(bypassed) == name.startswith(("swinv2", "beit", "eva"))
 
