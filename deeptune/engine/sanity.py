@@ -83,12 +83,16 @@ class Constant:
         return f"the model is worse than a constant: its {split} loss is {loss:.3g}, and {own:.3g} {self.said}"
 
 
-def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tensor]) -> str | None:
-    """A sentence when rows of a batch of the model's inputs get other outputs in a batch of their own."""
+def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tensor], logits: Tensor) -> str | None:
+    """A sentence when rows of a batch get other outputs in a batch of their own.
+
+    `probe` holds the inputs of the batch and `logits` (rows, outputs) what the model made of them.
+    """
     tolerance = TOLERANCE[ready.compute.precision]
+    together = _outputs(ready, logits[:ROWS_ALONE])
+    model.eval()
     with torch.inference_mode(), ready.compute.autocast():
-        together = _outputs(ready, model, probe)[:ROWS_ALONE]
-        alone = torch.cat([_outputs(ready, model, _row(probe, row)) for row in range(len(together))])
+        alone = _outputs(ready, torch.cat([model(_row(probe, row)) for row in range(len(together))]))
     difference = float((together - alone).abs().max())
     if difference <= tolerance:
         return None
@@ -99,8 +103,8 @@ def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tens
     )
 
 
-def _outputs(ready: Prepared, model: TunedModel, inputs: dict[str, Tensor]) -> Tensor:
-    logits = model.eval()(inputs).cpu().double()  # not every device has float64
+def _outputs(ready: Prepared, logits: Tensor) -> Tensor:
+    logits = logits.cpu().double()  # not every device has float64
     return logits.softmax(dim=1) if isinstance(ready.plan.labels, ClassLabels) else logits
 
 

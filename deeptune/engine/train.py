@@ -159,8 +159,8 @@ def _execute(
         journal.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
 
     journal.phase("verify")
-    model = verified_best(ready, run, probe)
-    if unstable := changes_with_batch(ready, model, probe):
+    model, logits = verified_best(ready, run, probe)
+    if unstable := changes_with_batch(ready, model, probe, logits):
         journal.warn(unstable)
     history.best = replace(history.best, **read_manifest(run.best)["best"])
 

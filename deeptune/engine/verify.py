@@ -83,8 +83,13 @@ def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
     return model
 
 
-def verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]) -> TunedModel:
-    """Load `best` into a model built from nothing and compare logits with the one in memory, bit by bit."""
+def verify(
+    ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]
+) -> tuple[TunedModel, torch.Tensor]:
+    """Load `best` into a model built from nothing and compare its logits with those of `model`, bit by bit.
+
+    Returns the loaded model and the logits of the probe. Raises CheckpointError when the logits differ.
+    """
     with generators_left_alone():
         stored = _rebuild(ready, run)
         expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
@@ -95,11 +100,13 @@ def verify(ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[st
             f"differ by up to {difference:.3g}",
             hint="The run is stopped rather than reported with weights that are not its own.",
         )
-    return stored
+    return stored, found
 
 
-def verified_best(ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]) -> TunedModel:
-    """The model that is scored, embedded and handed over: `best` as it is on disk.
+def verified_best(
+    ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]
+) -> tuple[TunedModel, torch.Tensor]:
+    """The model that is scored, embedded and handed over: `best` as it is on disk. Also its logits of the probe.
 
     The model in memory is set to the same tensors first, so that the comparison is with what was trained.
     """
