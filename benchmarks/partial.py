@@ -107,7 +107,7 @@ def scratch() -> Iterator[Path]:
 
 def _run(spec: Any, folder: Path) -> float:
     """A whole run, from reading the data to test metrics and embeddings of all rows; the report's pictures apart."""
-    from deeptune.engine.train import execute
+    from deeptune.engine.run import execute
     from deeptune.runs import new_run_directory, read_events
 
     run = new_run_directory(folder / "runs", "benchmark")
@@ -119,7 +119,7 @@ def _run(spec: Any, folder: Path) -> float:
 def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
     """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
     from deeptune.data.loader import make_loader
-    from deeptune.engine.features import rows_at_once
+    from deeptune.engine.feature_extraction import rows_at_once
 
     source = ready.plan.splits["train"].source
     size = rows_at_once(ready.compute.device)
@@ -274,11 +274,11 @@ def unfreeze_images(settings: Settings) -> Measured:
     """The loop of a run, fed in turns by the images and by what is stored of them."""
     from benchmarks.text import Loop, fitting
     from deeptune.data.cache import FeatureCache
-    from deeptune.engine.features import store_features
-    from deeptune.engine.journal import Journal
-    from deeptune.engine.memory import PassLimit
+    from deeptune.engine.feature_extraction import store_features
+    from deeptune.engine.micro_batch import MicroBatcher
     from deeptune.engine.prepare import prepare, split_loader
-    from deeptune.engine.train import stored_loader
+    from deeptune.engine.run import stored_loader
+    from deeptune.engine.run_logger import RunLogger
     from deeptune.runs import new_run_directory
     from deeptune.spec.toml import validate
 
@@ -292,11 +292,11 @@ def unfreeze_images(settings: Settings) -> Measured:
         }
     )
     with scratch() as folder, FeatureCache(lambda text: None) as cache:
-        journal = Journal(new_run_directory(folder / "runs", "benchmark"))
+        journal = RunLogger(new_run_directory(folder / "runs", "benchmark"))
         ready = prepare(spec, cache=cache)
         ready.model.to(ready.compute.device)
         started = time.perf_counter()
-        stored = store_features(ready, cache, journal, PassLimit())
+        stored = store_features(ready, cache, journal, MicroBatcher())
         storing = time.perf_counter() - started
         online, cached = (
             Loop(fitting(ready, functools.partial(_epochs, loader)))

@@ -146,7 +146,7 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
 
 def pick(loader: Any, count: int) -> dict[int, slice]:
     """Numbers and places of `count` whole batches of the first epoch: one in each stretch from narrow to wide."""
-    from deeptune.data.order import batch_slices
+    from deeptune.data.sampling import batch_slices
 
     rows = loader.rows
     slices = batch_slices(len(rows), BATCH, training=True)
@@ -289,7 +289,7 @@ def padding_of_log_normal(settings: Settings) -> Measured:
 def _padding(lengths: np.ndarray, settings: Settings) -> Measured:
     import torch
 
-    from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share
+    from deeptune.data.sampling import batch_slices, bucketed_order, epoch_order, padded_share
 
     epochs = 2 if settings.quick else 10
     slices = batch_slices(len(lengths), BATCH, training=True)

@@ -170,7 +170,7 @@ def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines
 
 
 def _dry_run(spec: RunSpec, as_json: bool) -> None:
-    from deeptune.engine.plan import describe
+    from deeptune.engine.dry_run import describe
 
     facts = describe(spec)
     if as_json:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from deeptune.data.types import is_bytes, is_text
+from deeptune.arrow import is_bytes, is_text
 
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536

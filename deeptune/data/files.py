@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeptune.arrow import sample_parts, text_of
 from deeptune.data.duplicates import HASH
 from deeptune.data.encoded import file_named
 from deeptune.data.entries import Cache, CacheRefused, key_of
 from deeptune.data.store import Damaged, open_store
-from deeptune.data.types import sample_parts, text_of
 from deeptune.errors import DataError
 
 if TYPE_CHECKING:

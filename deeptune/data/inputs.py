@@ -16,12 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
-from deeptune.data.depth import Range
-from deeptune.data.duplicates import HASH, content_hashes
-from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
-from deeptune.data.source import Source
-from deeptune.data.types import (
+from deeptune.arrow import (
     bare,
     bare_values,
     is_bytes,
@@ -32,6 +27,11 @@ from deeptune.data.types import (
     text_of,
     texts,
 )
+from deeptune.data.decode import RangeUnknown, decode_quietly, deep_reason
+from deeptune.data.depth import Range
+from deeptune.data.duplicates import HASH, content_hashes
+from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
+from deeptune.data.source import Source
 from deeptune.errors import DataError
 
 DEFAULT_INPUT = {"image": "images", "text": "text"}

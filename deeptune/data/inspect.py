@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from deeptune.arrow import bare, in_words, is_bytes, is_text, shown, text_of, texts
 from deeptune.data.depth import Range
 from deeptune.data.encoded import look_like_images
 from deeptune.data.inputs import (
@@ -39,7 +40,6 @@ from deeptune.data.picture import range_of_values, small_image
 from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
-from deeptune.data.types import bare, in_words, is_bytes, is_text, shown, text_of, texts
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.data.types import bare_values, in_words, is_bytes, is_uuid, text_of
+from deeptune.arrow import bare_values, in_words, is_bytes, is_uuid, text_of
 from deeptune.errors import DataError, listed
 
 ClassValue = int | str | bool

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, to_tensor
-from deeptune.data.order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.samples import Images, Texts
+from deeptune.data.sampling import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.text import collate, padded_width
 from deeptune.data.workers import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
 from deeptune.errors import DataError, TrainingError

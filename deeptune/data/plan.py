@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deeptune.arrow import as_type, keys_of, promote, shared, shown
 from deeptune.data.caveats import (
     class_warnings,
     duplicate_warnings,
@@ -31,7 +32,6 @@ from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabell
 from deeptune.data.outliers import outliers
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, SplitData, assign_splits
-from deeptune.data.types import as_type, keys_of, promote, shared, shown
 from deeptune.errors import DataError, listed
 from deeptune.spec.model import RunSpec, SplitSpec
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune import __version__
+from deeptune.arrow import texts
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
@@ -50,7 +51,6 @@ from deeptune.data.inputs import (
 from deeptune.data.source import SMALL, Source
 from deeptune.data.store import Damaged, DiskStore, MemoryStore, Store, open_store
 from deeptune.data.text import tokenise, tokenizer_identity
-from deeptune.data.types import texts
 from deeptune.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeptune.arrow import keeps_all, promote, shared
 from deeptune.data.columns import stream_columns
 from deeptune.data.footer import Footer
-from deeptune.data.types import keeps_all, promote, shared
 from deeptune.errors import DataError
 
 Reading = Callable[[Path, str], AbstractContextManager[None]]  # what a read of something of a file happens in
@@ -21,7 +21,7 @@ Reading = Callable[[Path, str], AbstractContextManager[None]]  # what a read of 
 @dataclass(frozen=True)
 class Agreement:
     """`schema` has the types that the files declare, and where they differ the one that holds them all. `types` are
-    those to read in (`data/types.py`), by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a
+    those to read in (`arrow.py`), by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a
     date is outside of the years 1677 to 2262, of which Arrow would otherwise make another date."""
 
     schema: pa.Schema

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deeptune.arrow import as_type
 from deeptune.data.columns import TooLarge, read_columns, stream_columns
 from deeptune.data.files import NamedFiles
 from deeptune.data.footer import first_line, identity_of, read_footer
 from deeptune.data.shards import agree
-from deeptune.data.types import as_type
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 

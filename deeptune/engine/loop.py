@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from deeptune.data.loader import Batch
-from deeptune.engine import snapshot
-from deeptune.engine.cadence import Cadence
+from deeptune.engine import train_state
+from deeptune.engine.checkpoint_interval import CheckpointInterval
 from deeptune.engine.device import Compute
-from deeptune.engine.memory import PassLimit, is_out_of_memory
-from deeptune.engine.optim import Criterion, make_optimizer, make_schedule
+from deeptune.engine.micro_batch import MicroBatcher, is_out_of_memory
+from deeptune.engine.optimizers import Criterion, make_optimizer, make_schedule
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs.files import finite
@@ -85,7 +85,7 @@ class Step:
 
 
 @dataclass
-class Snapshot:
+class TrainState:
     """What it takes to go on with training exactly where it was, besides the weights in a tuned state."""
 
     tensors: dict[str, Tensor]
@@ -102,7 +102,7 @@ class Hooks:
     step: Callable[[dict[str, Any]], None] = lambda report: None
     epoch: Callable[[dict[str, Any]], None] = lambda report: None
     best: Callable[[Best], None] = lambda best: None
-    store: Callable[[Snapshot, History], None] = lambda taken, history: None
+    store: Callable[[TrainState, History], None] = lambda taken, history: None
     check: Callable[[], None] = lambda: None
     warn: Callable[[str], None] = lambda message: None
 
@@ -127,7 +127,7 @@ def fit(
     validate: Callable[[], dict[str, Any]] | None,
     hooks: Hooks | None = None,
     *,
-    resume: Snapshot | None = None,
+    resume: TrainState | None = None,
 ) -> History:
     """Train `model` in place by a resolved `train` spec; with `resume`, go on where that snapshot was taken.
 
@@ -148,7 +148,7 @@ class _Training:
         compute: Compute,
         validate: Callable[[], dict[str, Any]] | None,
         hooks: Hooks,
-        resume: Snapshot | None,
+        resume: TrainState | None,
     ) -> None:
         self.model, self.train, self.batches, self.criterion = model, train, batches, criterion
         self.compute, self.validate, self.hooks = compute, validate, hooks
@@ -163,7 +163,7 @@ class _Training:
         # Fused Adam is told on the device that a step is to change nothing; fused SGD would begin its momentum with it.
         self.reads_late = compute.reads_late and train.optimizer in ("adam", "adamw")
         self.unread: list[Step] = []
-        self.cadence = Cadence(train.checkpoint_every)
+        self.cadence = CheckpointInterval(train.checkpoint_every)
         self.history = History(Best(train.early_stopping.metric))
         # What the forward pass itself changes, the running statistics of batch normalisation, now and when steps were
         # last read: that is what they go back to after one that is not finite, or that ran out of memory.
@@ -174,7 +174,7 @@ class _Training:
             for name in ("running_mean", "running_var", "num_batches_tracked")
         ]
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
-        self.limit = PassLimit(
+        self.limit = MicroBatcher(
             self._tell_limit, tokens=int(train.token_budget) or None, least=2 if self.statistics else 1
         )
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
@@ -436,9 +436,9 @@ class _Training:
             return ", without a checkpoint of that step for want of room on the disk"
         return ""
 
-    def _take(self) -> Snapshot:
-        tensors, optimizer = snapshot.take_optimizer(self.optimizer)
-        generators, generator_values = snapshot.take_generators()
+    def _take(self) -> TrainState:
+        tensors, optimizer = train_state.take_optimizer(self.optimizer)
+        generators, generator_values = train_state.take_generators()
         exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
         sums = {"sum.loss": self.loss_sum, "sum.count": self.count_sum}
         values = {
@@ -449,9 +449,9 @@ class _Training:
             "generators": generator_values,
         }
         whole = {**tensors, **generators, **exact, **sums}
-        return Snapshot({name: tensor.detach().cpu().clone() for name, tensor in whole.items()}, values)
+        return TrainState({name: tensor.detach().cpu().clone() for name, tensor in whole.items()}, values)
 
-    def _put_back(self, taken: Snapshot) -> None:
+    def _put_back(self, taken: TrainState) -> None:
         # of another version some may be missing or unknown: a limit of memory, say, is found again
         known = {one.name for one in fields(History)}
         history = {name: value for name, value in taken.values["history"].items() if name in known}
@@ -459,12 +459,12 @@ class _Training:
         self.limit.most = self.history.at_once
         exact = {name.removeprefix("exact."): t for name, t in taken.tensors.items() if name.startswith("exact.")}
         self.model.load_exact_state(exact)
-        snapshot.put_optimizer(self.optimizer, taken.tensors, taken.values["optimizer"])
+        train_state.put_optimizer(self.optimizer, taken.tensors, taken.values["optimizer"])
         self.schedule.load_state_dict(taken.values["schedule"])
         self.scaler.load_state_dict(taken.values["scaler"])
         self.loss_sum.copy_(taken.tensors["sum.loss"])
         self.count_sum.copy_(taken.tensors["sum.count"])
-        snapshot.put_generators(taken.tensors, taken.values["generators"])
+        train_state.put_generators(taken.tensors, taken.values["generators"])
 
 
 def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:

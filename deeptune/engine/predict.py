@@ -26,15 +26,15 @@ from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
 from deeptune.data.plan import BadSample, read_targets, resolve_columns
 from deeptune.data.samples import Images, Texts, open_samples
 from deeptune.data.source import Source
-from deeptune.engine import evaluate
+from deeptune.engine import inference
 from deeptune.engine.device import Compute, choose_compute, tokens_at_once
-from deeptune.engine.evaluate import MeanLoss, Progress, Scorer
-from deeptune.engine.features import FeatureLoader, Frozen, rows_at_once, stored_for_later
-from deeptune.engine.memory import PassLimit
-from deeptune.engine.optim import Criterion
-from deeptune.engine.restore import TrainedRun, load_run
-from deeptune.engine.tables import embedding_file, prediction_file
-from deeptune.engine.windows import Window, windows
+from deeptune.engine.feature_extraction import FeatureLoader, Frozen, rows_at_once, stored_for_later
+from deeptune.engine.inference import MeanLoss, Progress, Scorer
+from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizers import Criterion
+from deeptune.engine.row_order import Window, windows
+from deeptune.engine.trained_model import TrainedModel, load_run
+from deeptune.engine.writers import embedding_file, prediction_file
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory
 from deeptune.spec.model import BackboneSpec
@@ -103,13 +103,13 @@ class _Opened:
     cache: FeatureCache
 
 
-def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedRun, Compute]:
+def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedModel, Compute]:
     """The trained model of a run on a device. Precision is that of the CPU or GPU at hand."""
     compute = choose_compute(device)
     return load_run(run, device=compute.device), compute
 
 
-def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
+def predict_file(trained: TrainedModel, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
     """Write a prediction for every row of a file, with the run's own columns and preprocessing.
 
     Raises DataError for a sample that can't be used when `way.on_bad_sample` is `error`; so do the others here.
@@ -122,7 +122,7 @@ def predict_file(trained: TrainedRun, compute: Compute, data: str, output: Path,
     return file
 
 
-def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) -> tuple[CheckedFile, dict[str, Any]]:
+def evaluate_file(trained: TrainedModel, compute: Compute, data: str, way: Way) -> tuple[CheckedFile, dict[str, Any]]:
     """The metrics of a run on the rows of a labelled file that could be scored."""
     source, spec, labels = _source_for(trained, data, way), trained.spec, trained.labels
     resolve_columns(source, spec.data.modality, spec.data.input)  # before the labels are read
@@ -133,15 +133,15 @@ def evaluate_file(trained: TrainedRun, compute: Compute, data: str, way: Way) ->
         loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
     with _opened_for(trained, compute, source, way) as opened:
         file, found = opened.file, _passing_run(trained, compute, opened, way, targets=targets, loss=loss)
-        outputs = evaluate.joined([window.outputs for window in found], trained.model)
+        outputs = inference.joined([window.outputs for window in found], trained.model)
     if not len(outputs):
         raise DataError("no row of the file can be scored")
-    metrics = evaluate.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
+    metrics = inference.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
     metrics["notes"] += size_notes("the file", truth[outputs.rows], labels)
     return file, metrics
 
 
-def embed_file(trained: TrainedRun, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
+def embed_file(trained: TrainedModel, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
     """Write an embedding of a run's model for every row of a file; its label too when the file has such a column.
 
     The label has the run's value of the class with the same name. Raises DataError for an unknown class whose number is
@@ -201,11 +201,11 @@ def _present(source: Source, label: str) -> str | None:
     return label if label in source.column_names else None
 
 
-def _source_for(trained: TrainedRun, data: str, way: Way) -> Source:
+def _source_for(trained: TrainedModel, data: str, way: Way) -> Source:
     return Source.open(data, key="--data", root=way.root or trained.spec.data.root)
 
 
-def _opened_for(trained: TrainedRun, compute: Compute, source: Source, way: Way) -> AbstractContextManager[_Opened]:
+def _opened_for(trained: TrainedModel, compute: Compute, source: Source, way: Way) -> AbstractContextManager[_Opened]:
     data = trained.spec.data
     for difference in trained.differences(compute):
         way.tell(difference)
@@ -268,7 +268,7 @@ def _listing(bad: list[BadSample], source: Source) -> str:
 
 
 def _passing_run(
-    trained: TrainedRun,
+    trained: TrainedModel,
     compute: Compute,
     opened: _Opened,
     way: Way,
@@ -301,7 +301,7 @@ def _passing(
     The features of a `frozen` backbone are read from the cache, or stored there.
     """
     file, cuda = opened.file, compute.device.type == "cuda"
-    limit = PassLimit(way.tell, tokens=tokens_at_once(compute.device))
+    limit = MicroBatcher(way.tell, tokens=tokens_at_once(compute.device))
     rows = file.usable
     targets = None if targets is None else targets[rows]
     table = None
@@ -322,7 +322,7 @@ def _passing(
             by_length=True,
             pad_multiple=8 if cuda else 1,
         )
-    found = evaluate.outputs(
+    found = inference.outputs(
         model, batches, compute, embed=embed, loss=loss, limit=limit, total=len(rows), progress=way.progress
     )
     return windows(found, file.rows, model, embed=embed)

@@ -30,10 +30,10 @@ from deeptune.data.plan import (
 from deeptune.data.samples import Images, Texts, decoding_workers, open_samples
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
-from deeptune.engine.journal import Journal
 from deeptune.engine.loop import steps_per_epoch
-from deeptune.engine.optim import Criterion
+from deeptune.engine.optimizers import Criterion
 from deeptune.engine.resume import Earlier
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import SpecError
 from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
@@ -56,7 +56,7 @@ class Prepared:
     compute: Compute
     steps: int
     samples: Mapping[Source, Images | Texts]  # none where only sizes are asked for
-    tuning: dict[str, Any] | None = None  # what was measured (`engine/tuning.py`)
+    tuning: dict[str, Any] | None = None  # what was measured (`engine/batch_tuning.py`)
 
     @property
     def preprocessing(self) -> ImagePreprocessing | TextPreprocessing:
@@ -74,7 +74,7 @@ def prepare(
     spec: RunSpec,
     *,
     meta: bool = False,
-    journal: Journal | None = None,
+    journal: RunLogger | None = None,
     earlier: Earlier | None = None,
     cache: Cache | None = None,
 ) -> Prepared:
@@ -145,7 +145,7 @@ def _open_samples(
     draft: PlanDraft,
     backbone: Backbone,
     cache: Cache | None,
-    journal: Journal | None,
+    journal: RunLogger | None,
     value_range: Range | None,
 ) -> Mapping[Source, Images | Texts]:
     """Every sample of a run's sources, decoded or tokenised once."""

@@ -17,9 +17,9 @@ from deeptune.checkpoint import (
     restore_previous,
 )
 from deeptune.data.depth import FULL
-from deeptune.engine.environment import changed
-from deeptune.engine.journal import Journal
-from deeptune.engine.loop import Best, Snapshot
+from deeptune.engine.loop import Best, TrainState
+from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.versions import changed
 from deeptune.errors import CheckpointError, DataError, DeepTuneError, SpecError, WeightsError
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -32,12 +32,12 @@ class Earlier:
     A change is refused, unless `force`: then it is a warning, and listed in run.json.
     """
 
-    def __init__(self, run: RunDirectory, record: dict[str, Any], journal: Journal, *, force: bool) -> None:
+    def __init__(self, run: RunDirectory, record: dict[str, Any], journal: RunLogger, *, force: bool) -> None:
         self.run, self.record, self.journal, self.force = run, record, journal, force
         self.overridden: list[str] = []
 
     @classmethod
-    def read(cls, run: RunDirectory, journal: Journal, *, force: bool) -> Earlier | None:
+    def read(cls, run: RunDirectory, journal: RunLogger, *, force: bool) -> Earlier | None:
         """None for a run that did not get as far as knowing what it is made of."""
         if not run.run.exists():
             return None
@@ -100,7 +100,7 @@ class Earlier:
         self.journal.warn(f"resumed with --force: {what}: {difference}")
 
 
-def find_checkpoint(run: RunDirectory, journal: Journal) -> Checkpoint | None:
+def find_checkpoint(run: RunDirectory, journal: RunLogger) -> Checkpoint | None:
     """The newest whole checkpoint of training, with the best one of its time in `run.best`; None to start anew.
 
     A damaged one is told and passed over. Starting anew gives the same result later.
@@ -128,8 +128,8 @@ def find_checkpoint(run: RunDirectory, journal: Journal) -> Checkpoint | None:
     return None
 
 
-def snapshot_of(checkpoint: Checkpoint) -> Snapshot:
-    return Snapshot(checkpoint.training, checkpoint.manifest["training"])
+def snapshot_of(checkpoint: Checkpoint) -> TrainState:
+    return TrainState(checkpoint.training, checkpoint.manifest["training"])
 
 
 def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:

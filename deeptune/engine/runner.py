@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deeptune.engine.journal import Journal
-from deeptune.engine.sampler import Sampler
+from deeptune.engine.heartbeat import Sampler
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.control import StopFlag, take_stop_request
@@ -36,12 +36,12 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         spec = load_spec(run.spec)
         remove_unfinished(run.path)
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
-        journal = Journal(run, stop)
+        journal = RunLogger(run, stop)
         journal.status.update(force=True)
         sampler = Sampler(run, journal)
         sampler.start()
         try:
-            from deeptune.engine.train import execute  # takes seconds, in which the run already shows as starting
+            from deeptune.engine.run import execute  # takes seconds, in which the run already shows as starting
 
             # What torch imports on the first use of an optimizer, while the data is read. torchvision needs it too, so
             # that processes which decode images never fork amid this import.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from deeptune.data.labels import ClassLabels
-from deeptune.engine import evaluate
-from deeptune.engine.evaluate import Outputs
-from deeptune.engine.optim import Criterion
+from deeptune.engine import inference
+from deeptune.engine.inference import Outputs
+from deeptune.engine.optimizers import Criterion
 from deeptune.engine.prepare import Prepared, split_targets
 from deeptune.model.build import TunedModel
 from deeptune.spec.model import LOWER_IS_BETTER, Split
@@ -54,7 +54,7 @@ class Constant:
     def metrics(self, split: Split) -> dict[str, Any]:
         data, labels = self.ready.plan.splits[split], self.ready.plan.labels
         logits = self.logits.expand(len(data.rows), -1).numpy()
-        return evaluate.score(Outputs(data.rows, logits), data.targets, labels)
+        return inference.score(Outputs(data.rows, logits), data.targets, labels)
 
     def diverged(self, split: Split, loss: float) -> str | None:
         """A sentence when a loss is far beyond that of the constant."""

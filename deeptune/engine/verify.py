@@ -9,11 +9,11 @@ import torch
 
 from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
-from deeptune.engine.environment import versions
-from deeptune.engine.loop import Best, Snapshot
+from deeptune.engine.loop import Best, TrainState
 from deeptune.engine.prepare import Prepared, split_loader
-from deeptune.engine.restore import rebuild_model
-from deeptune.engine.snapshot import generators_left_alone
+from deeptune.engine.train_state import generators_left_alone
+from deeptune.engine.trained_model import rebuild_model
+from deeptune.engine.versions import versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel
 from deeptune.model.lora import adapters
@@ -29,7 +29,7 @@ def probe_inputs(ready: Prepared) -> dict[str, torch.Tensor]:
     return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
 
 
-def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: Snapshot | None = None) -> None:
+def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: TrainState | None = None) -> None:
     """Store the model as it is; with a snapshot, so that training can go on from it."""
     spec = ready.spec
     manifest = {

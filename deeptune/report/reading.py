@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deeptune.arrow import keys_of
 from deeptune.data.labels import ClassLabels, Labels, labels_from_json, numbers
-from deeptune.data.types import keys_of
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.events import read_events

@@ -47,10 +47,10 @@ class Samples:
         return found
 
     def _read(self, split: str, row: int) -> bytes | str:
+        from deeptune.arrow import texts
         from deeptune.data.depth import stored_range
         from deeptune.data.inputs import NOT_UTF8, image_values, input_values, resolve_columns
         from deeptune.data.picture import shown_image
-        from deeptune.data.types import texts
 
         data, sources = self._spec.data, self._sources
         source = sources.get(split, sources["train"])

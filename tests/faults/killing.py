@@ -26,7 +26,7 @@ from deeptune.runs import RunDirectory, read_events
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["deeptune.engine.train", "deeptune.backbones.timm", "deeptune.backbones.transformers", "torchvision", "peft"]
+    ["deeptune.engine.run", "deeptune.backbones.timm", "deeptune.backbones.transformers", "torchvision", "peft"]
 )
 
 

@@ -26,9 +26,9 @@ from deeptune.data.inspect import overview, preview, survey
 from deeptune.data.plan import DataPlan, draft_plan, plan_data
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
-from deeptune.engine import tables
-from deeptune.engine.evaluate import Outputs
-from deeptune.engine.windows import windows
+from deeptune.engine import writers
+from deeptune.engine.inference import Outputs
+from deeptune.engine.row_order import windows
 from deeptune.errors import DataError
 from deeptune.spec.toml import validate
 
@@ -68,7 +68,7 @@ def embeddings_of(source: Source, path: Path, rows: np.ndarray, *, label: str | 
     """The table of embeddings that a run writes of some rows."""
     model = SimpleNamespace(last_layer=SimpleNamespace(in_features=2, out_features=1))
     found = [Outputs(rows, np.zeros((len(rows), 1), np.float32), np.zeros((len(rows), 2), np.float32))]
-    with tables.embedding_file(path, source, label=label, input=input) as write_window:
+    with writers.embedding_file(path, source, label=label, input=input) as write_window:
         for window in windows(found, rows, model, embed=True, size=7):
             write_window(window)
     return pq.read_table(path)

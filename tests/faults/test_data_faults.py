@@ -27,8 +27,8 @@ from deeptune.data.loader import RESTARTS, make_loader
 from deeptune.data.plan import open_sources, plan_data, sources_fingerprint
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
-from deeptune.engine.journal import Journal
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, TrainingError
 from deeptune.runs import new_run_directory, read_events
 from deeptune.spec.toml import validate
@@ -495,14 +495,14 @@ def in_phase(monkeypatch):
     """`in_phase("embed", do)` calls `do` when a run enters that phase."""
 
     def arrange(name: str, do) -> None:
-        phase = Journal.phase
+        phase = RunLogger.phase
 
         def watched(self, which, **content):
             phase(self, which, **content)
             if which == name:
                 do()
 
-        monkeypatch.setattr(Journal, "phase", watched)
+        monkeypatch.setattr(RunLogger, "phase", watched)
 
     return arrange
 

@@ -23,9 +23,9 @@ from faults.killing import (
     start,
 )
 
-from deeptune.engine import train
-from deeptune.engine.features import rows_at_once
-from deeptune.engine.train import execute
+from deeptune.engine import run as run_module
+from deeptune.engine.feature_extraction import rows_at_once
+from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_events, run_state, write_text
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
@@ -168,7 +168,7 @@ def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spe
     while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
         time.sleep(0.05)
     kill(process)
-    snapshot_of = train.snapshot_of
+    snapshot_of = run_module.snapshot_of
 
     def of_another_version(checkpoint):
         taken = snapshot_of(checkpoint)
@@ -176,7 +176,7 @@ def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spe
         taken.values["history"]["rows_at_once"] = 8
         return taken
 
-    monkeypatch.setattr(train, "snapshot_of", of_another_version)
+    monkeypatch.setattr(run_module, "snapshot_of", of_another_version)
     execute(load_spec(run.spec), run)
     assert [event["kind"] for event in read_events(run.events)].count("resume") == 1
     assert json.loads(run.result.read_text())["state"] == "done"

@@ -21,13 +21,14 @@ from faults.killing import finish, kill, same_outcome, small_sample, start
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.loader import Batch
 from deeptune.data.source import Source
-from deeptune.engine import loop, sampler, train, verify
+from deeptune.engine import heartbeat, loop, verify
+from deeptune.engine import run as run_module
 from deeptune.engine.device import Compute
-from deeptune.engine.journal import Journal
 from deeptune.engine.loop import fit
-from deeptune.engine.memory import PassLimit
+from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import make_criterion, prepare, split_loader
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError
 from deeptune.runs import RunDirectory, new_run_directory, read_events, run_state, write_text
 from deeptune.runs.control import request_stop
@@ -72,7 +73,7 @@ OUT_OF_MEMORY = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
 from deeptune.data.loader import Batch
-from deeptune.engine import train
+from deeptune.engine import run as run_module
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.spec import load_spec
@@ -80,16 +81,16 @@ from pathlib import Path
 
 run = RunDirectory(Path(sys.argv[1]))
 room = int(sys.argv[2])
-fit = train.fit
+fit = run_module.fit
 
 def with_little_room(*arguments, **options):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
     return fit(*arguments, **options)
 
-train.fit = with_little_room
+run_module.fit = with_little_room
 try:
-    train.execute(load_spec(run.spec), run)
+    run_module.execute(load_spec(run.spec), run)
 except DeepTuneError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -206,7 +207,7 @@ def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
 def test_a_limit_of_one_row_can_not_be_halved():
     alone = Batch({"images": torch.zeros(1, 3, 8, 8)}, None, torch.arange(1))
     with pytest.raises(TrainingError, match="1 row at once, which is the fewest"):
-        PassLimit().halve(alone, "passing")
+        MicroBatcher().halve(alone, "passing")
 
 
 def test_want_of_memory_limits_tokens_of_texts_and_rows_of_images():
@@ -215,16 +216,16 @@ def test_want_of_memory_limits_tokens_of_texts_and_rows_of_images():
         return [len(piece) for piece in limit.pieces(batch)]
 
     told = []
-    texts = PassLimit(told.append)
+    texts = MicroBatcher(told.append)
     texts.halve(Batch({"input_ids": torch.zeros(8, 512)}, None, torch.arange(8)), "training on")
     assert told == ["out of memory while training on 8 rows of 512 tokens at once: going on with 2,048 tokens"]
     assert sizes(texts, input_ids=torch.zeros(32, 64)) == [32]  # short texts still pass whole
     assert sizes(texts, input_ids=torch.zeros(32, 100)) == [16, 16]  # in parts of like size
     assert sizes(texts, input_ids=torch.zeros(3, 4000)) == [1, 1, 1]
-    images = PassLimit()
+    images = MicroBatcher()
     images.halve(Batch({"images": torch.zeros(8, 3, 4, 4)}, None, torch.arange(8)), "training on")
     assert sizes(images, images=torch.zeros(9, 3, 4, 4)) == [3, 3, 3]
-    budget = PassLimit(tokens=100)
+    budget = MicroBatcher(tokens=100)
     assert sizes(budget, features=torch.zeros(500, 7)) == [500]
     assert sizes(budget, input_ids=torch.zeros(5, 40)) == [2, 2, 1]
 
@@ -365,8 +366,8 @@ cd {folder}
 import os, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from deeptune.engine import journal
-journal.LOOK_AGAIN, journal.WAIT_FOR_ROOM = 0.2, {patience}
+from deeptune.engine import run_logger
+run_logger.LOOK_AGAIN, run_logger.WAIT_FOR_ROOM = 0.2, {patience}
 from deeptune.engine.runner import do_run
 from deeptune.errors import DeepTuneError
 from deeptune.runs import new_run_directory, write_text, run_state
@@ -559,13 +560,13 @@ def test_what_replaces_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monk
 def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch, jump, spec_of):
     run = new_run(tmp_path, spec_of("partial", epochs=6, early_stopping={"patience": 0}))
     clock, moved = time.time, []
-    store = train.save_model
+    store = run_module.save_model
 
     def save_and_jump(*arguments, **options):
         moved.append(1)
         return store(*arguments, **options)
 
-    monkeypatch.setattr(train, "save_model", save_and_jump)
+    monkeypatch.setattr(run_module, "save_model", save_and_jump)
     monkeypatch.setattr(time, "time", lambda: clock() + (jump if moved else 0.0))
     started = time.monotonic()
     result = execute(load_spec(run.spec), run)
@@ -739,11 +740,11 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
         "NVMLError": OSError,
     }
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**readings))
-    monkeypatch.setattr(sampler, "SAMPLE_INTERVAL", 0.2)
-    monkeypatch.setattr(sampler, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(heartbeat, "SAMPLE_INTERVAL", 0.2)
+    monkeypatch.setattr(heartbeat, "LOOK_INTERVAL", 0.05)
     run = new_run(tmp_path, spec_of())
-    journal = Journal(run)
-    beside = sampler.Sampler(run, journal)
+    journal = RunLogger(run)
+    beside = heartbeat.Sampler(run, journal)
     beside.start()
     try:
         until(lambda: any(event["kind"] == "sample" for event in read_events(run.events)))

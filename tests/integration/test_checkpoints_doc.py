@@ -26,7 +26,7 @@ from deeptune.backbones.torchvision import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.data.source import Source
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.engine.verify import _lora
 from deeptune.model.build import build_model
 from deeptune.runs import RunDirectory, new_run_directory

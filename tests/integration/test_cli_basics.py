@@ -32,7 +32,7 @@ def modules_after(code: str, environment) -> set[str]:
 def test_a_run_imports_no_library_before_it_needs_it(environment):
     """A run on images needs no transformers, one on texts no torchvision, and neither needs PEFT without adapters."""
     later = {"torchvision", "transformers", "timm", "peft", "scipy", "sklearn", "matplotlib", "pandas"}
-    found = modules_after("import deeptune.engine.train", environment)
+    found = modules_after("import deeptune.engine.run", environment)
     assert "torch" in found
     assert not found & later
 

@@ -21,18 +21,18 @@ from deeptune.backbones.base import Backbone
 from deeptune.data import entries as entries_module
 from deeptune.data.entries import EntryInfo, key_of
 from deeptune.data.source import Source
-from deeptune.engine import features, predict
-from deeptune.engine.boundary import Boundary
+from deeptune.engine import feature_extraction, predict
+from deeptune.engine.activations import CutActivations
 from deeptune.engine.predict import open_run
 from deeptune.engine.prepare import SPLITS, prepare, split_loader
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, new_run_directory, read_events
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
-BLOCK = features.rows_at_once(torch.device("cpu"))
+BLOCK = feature_extraction.rows_at_once(torch.device("cpu"))
 
 
 def entries() -> list[EntryInfo]:
@@ -131,7 +131,7 @@ def passed(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr("deeptune.engine.train.write_report", lambda path: None)  # half of the time of so small a run
+    monkeypatch.setattr("deeptune.engine.run.write_report", lambda path: None)  # half of the time of so small a run
 
     def do(spec) -> RunDirectory:
         directory = new_run_directory(tmp_path / "runs", "test")
@@ -210,7 +210,7 @@ def keys(spec) -> set[str]:
     """The names of the entries that a run of this spec would read."""
     ready = prepare(spec)
     sources = {data.source for data in ready.plan.splits.values()}
-    return {key_of(features._pass_of(ready, source, list(SPLITS)).ingredients()) for source in sources}
+    return {key_of(feature_extraction._pass_of(ready, source, list(SPLITS)).ingredients()) for source in sources}
 
 
 def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, image_data, tmp_path, monkeypatch):
@@ -234,7 +234,7 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     assert len(set.union(*found)) == len(found)
     assert keys(image_spec(train={"seed": 5, "batch_size": 3}, head={"layers": 2})) == first
     with monkeypatch.context() as patch:
-        patch.setattr(features, "LEAST", 3)
+        patch.setattr(feature_extraction, "LEAST", 3)
         assert keys(spec).isdisjoint(first)
     monkeypatch.setattr(probes, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)
@@ -279,7 +279,8 @@ def test_whatever_changes_the_features_of_texts_changes_the_key(text_spec, revie
     assert keys(changed("elsewhere", lambda folder: None)) == first
     used = prepare(text_spec())
     used.backbone.preprocessing.tokenizer(["a text"], truncation=True, max_length=5, padding=True)
-    assert {key_of(features._pass_of(used, used.plan.splits["train"].source, list(SPLITS)).ingredients())} == first
+    again = feature_extraction._pass_of(used, used.plan.splits["train"].source, list(SPLITS))
+    assert {key_of(again.ingredients())} == first
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ def test_files_apart_have_an_entry_each(run, image_spec, image_data, passed, tmp
 def online(monkeypatch, cache_folder):
     cache_folder("none")
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")
-    monkeypatch.setattr(features, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(feature_extraction, "MEMORY_SHARE", 0.0)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -439,7 +440,7 @@ def test_a_damaged_entry_is_computed_again_and_that_is_said(run, image_spec, pas
 
 def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, monkeypatch, tmp_path):
     spec = image_spec()
-    usual_put = features.DiskTable.put
+    usual_put = feature_extraction.DiskTable.put
     directory = new_run_directory(tmp_path / "runs", "stopped")
 
     def put(self, block, values):
@@ -448,7 +449,7 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, m
             raise RunStopped("stopped by a test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(features.DiskTable, "put", put)
+        patch.setattr(feature_extraction.DiskTable, "put", put)
         with pytest.raises(RunStopped):
             execute(spec, directory)
     assert passed() == 2 * BLOCK
@@ -638,13 +639,13 @@ def partly(image_spec, text_spec, image_data, review_bert, gpt2):
 def blocks_passed(monkeypatch):
     """How many rows passed the frozen blocks to be stored."""
     counts = []
-    flat = Boundary.flat
+    flat = CutActivations.flat
 
     def counting(self, inputs):
         counts.append(len(next(iter(inputs.values()))))
         return flat(self, inputs)
 
-    monkeypatch.setattr(Boundary, "flat", counting)
+    monkeypatch.setattr(CutActivations, "flat", counting)
 
     def since_the_last_time():
         found = sum(counts)

@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory
 from deeptune.spec.toml import validate
 

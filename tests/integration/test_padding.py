@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeptune.engine import predict
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_events
 from deeptune.spec.toml import validate
 

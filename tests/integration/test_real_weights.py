@@ -6,7 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory
 from deeptune.spec import load_spec
 from deeptune.spec.presets import find_spec_file

@@ -16,8 +16,8 @@ from sklearn import metrics as sk
 
 from deeptune.data.source import Source
 from deeptune.engine import predict
-from deeptune.engine.restore import load_run
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
+from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
 from deeptune.runs import RunDirectory, new_run_directory, read_events
 from deeptune.spec import load_spec
@@ -221,7 +221,7 @@ def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path,
     stored = run(image_spec(task=task, epochs=4), tmp_path)
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "none"))
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")
-    monkeypatch.setattr("deeptune.engine.features.MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("deeptune.engine.feature_extraction.MEMORY_SHARE", 0.0)
     recomputed = run(image_spec(task=task, epochs=4), tmp_path)
     losses = [
         [event[split]["loss"] for event in read_events(r.events) if event["kind"] == "epoch" for split in SPLITS[:2]]
@@ -280,16 +280,16 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, finished):
 
 
 def test_a_checkpoint_that_does_not_read_back_as_it_was_fails_the_run(tmp_path, monkeypatch):
-    from deeptune.engine import restore
+    from deeptune.engine import trained_model
 
-    load = restore.load_checkpoint
+    load = trained_model.load_checkpoint
 
     def tampered(folder):
         checkpoint = load(folder)
         checkpoint.state["head.last_layer.bias"] += 1e-6
         return checkpoint
 
-    monkeypatch.setattr(restore, "load_checkpoint", tampered)
+    monkeypatch.setattr(trained_model, "load_checkpoint", tampered)
     directory = new_run_directory(tmp_path, "test")
     with pytest.raises(CheckpointError, match="not the trained one"):
         execute(validate(image_spec()), directory)
@@ -368,7 +368,7 @@ def test_augmented_runs_are_reproducible_too(tmp_path, augmentation):
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"])
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_every_optimizer_and_schedule_learns(optimizer, schedule):
-    from deeptune.engine.optim import make_optimizer, make_schedule, schedule_factor
+    from deeptune.engine.optimizers import make_optimizer, make_schedule, schedule_factor
 
     model = torch.nn.ModuleDict({"head": torch.nn.Linear(4, 1)})
     train = validate(

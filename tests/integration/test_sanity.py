@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deeptune.backbones.base import ImageBackbone
 from deeptune.cli.summary import print_summary
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.runs import RunDirectory, new_run_directory, read_events
 from deeptune.spec.toml import validate
 

@@ -14,10 +14,10 @@ import pytest
 
 from deeptune.backbones import torchvision
 from deeptune.backbones.preprocessing import ImagePreprocessing, stored_preprocessing
-from deeptune.engine.journal import Journal
 from deeptune.engine.prepare import prepare
 from deeptune.engine.resume import Earlier
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
+from deeptune.engine.run_logger import RunLogger
 from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
@@ -74,7 +74,7 @@ def test_predictions_do_not_change_with_the_librarys_transform(command, image_ru
 
 
 def test_a_resumed_run_prepares_samples_as_it_did_before(image_run, another_library):
-    earlier = Earlier.read(image_run, Journal(image_run), force=False)
+    earlier = Earlier.read(image_run, RunLogger(image_run), force=False)
     ready = prepare(load_spec(image_run.spec), earlier=earlier)
     stored = json.loads(image_run.run.read_text())["preprocessing"]
     assert stored.pop("value_range") == "none"  # of images of more than 8 bits, which is no part of the backbone's

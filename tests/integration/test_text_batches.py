@@ -9,7 +9,7 @@ import pytest
 from deeptune.data import samples as samples_module
 from deeptune.data.loader import epoch_order
 from deeptune.engine.prepare import prepare, split_loader
-from deeptune.engine.train import execute
+from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_events
 from deeptune.spec.toml import validate
 

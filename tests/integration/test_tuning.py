@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.engine import loop, train, tuning
-from deeptune.engine.journal import Journal
+from deeptune.engine import batch_tuning, loop
+from deeptune.engine import run as run_module
+from deeptune.engine.batch_tuning import NEAR, TOLERANCE, Trial, agrees
 from deeptune.engine.prepare import prepare, split_loader
-from deeptune.engine.train import execute
-from deeptune.engine.tuning import NEAR, TOLERANCE, Trial, agrees
+from deeptune.engine.run import execute
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.runs import new_run_directory, read_events, write_text
 from deeptune.spec import dump_spec, load_spec
@@ -65,7 +66,7 @@ def full_memory(monkeypatch, most):
 def test_what_was_measured_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch, way):
     settings = {} if way == "rows" else {"tune": True}
     if way == "tuned to contiguous":
-        monkeypatch.setattr(tuning, "_memory_formats", lambda train, ready: ["contiguous"])
+        monkeypatch.setattr(batch_tuning, "_memory_formats", lambda train, ready: ["contiguous"])
     monkeypatch.setattr(torch, "compile", lambda model: model)  # compiling is not what may leave a trace here
     measured = new_run(tmp_path / "a", spec_of(**settings))
     execute(load_spec(measured.spec), measured)
@@ -145,7 +146,7 @@ def test_no_memory_for_a_single_row_is_one_clear_error(tmp_path, monkeypatch):
 
 def test_a_resumed_run_repeats_the_choice_and_measures_nothing(tmp_path, monkeypatch):
     run = new_run(tmp_path, spec_of("lora", "timm:test_vit", epochs=3))
-    original = train.Hooks
+    original = run_module.Hooks
 
     def stopping(step, epoch, *others):
         def stop(report):
@@ -155,12 +156,12 @@ def test_a_resumed_run_repeats_the_choice_and_measures_nothing(tmp_path, monkeyp
         return original(step, stop, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "Hooks", stopping)
+        patched.setattr(run_module, "Hooks", stopping)
         full_memory(patched, 16)
         with pytest.raises(RunStopped):
             execute(load_spec(run.spec), run)
     record = json.loads(run.run.read_text())
-    monkeypatch.setattr(tuning, "fit", lambda *arguments: pytest.fail("measured again"))
+    monkeypatch.setattr(batch_tuning, "fit", lambda *arguments: pytest.fail("measured again"))
     execute(load_spec(run.spec), run)
     again = json.loads(run.run.read_text())
     assert again["tuning"] == record["tuning"]
@@ -178,7 +179,7 @@ def test_a_frozen_backbone_is_not_measured(tmp_path):
 def bench(tmp_path):
     """A bench whose trials are told instead of run: `bench.told` by rows, or by precision and compile."""
 
-    class Told(tuning._Bench):
+    class Told(batch_tuning._Bench):
         def trial(self, settings, steps):
             key = (settings.precision, settings.compile)
             known = settings.batch_size, (*key, settings.memory_format), key
@@ -192,7 +193,7 @@ def bench(tmp_path):
             return trial
 
     ready = prepare(spec_of("lora", "timm:test_vit"))
-    return Told(ready, Journal(new_run(tmp_path, ready.spec)))
+    return Told(ready, RunLogger(new_run(tmp_path, ready.spec)))
 
 
 def told(samples, *, fits=True, loss=1.0, extra=0.0):
@@ -270,7 +271,7 @@ def test_the_longest_texts_are_measured():
             }
         )
     )
-    batch = tuning._longest(ready, 8)
+    batch = batch_tuning._longest(ready, 8)
     lengths = split_loader(ready, "train", shuffle=False).lengths
     assert sorted(batch.inputs["attention_mask"].sum(1).tolist()) == sorted(lengths)[-8:]
 

@@ -25,7 +25,7 @@ def _nothing_is_here(tmp_path, monkeypatch) -> None:
 
 
 def test_a_run_says_it_before_anything_else(tmp_path):
-    from deeptune.engine.train import execute
+    from deeptune.engine.run import execute
 
     spec = validate(BERT)
     run = new_run_directory(tmp_path, "texts")
@@ -40,7 +40,7 @@ def test_a_run_says_it_before_anything_else(tmp_path):
 
 def test_a_dry_run_says_it(tmp_path, monkeypatch, capsys):
     from deeptune.cli.summary import print_plan
-    from deeptune.engine.plan import describe
+    from deeptune.engine.dry_run import describe
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     facts = describe(validate({"data": {"path": "sample:openclipart7"}, "backbone": {"name": "resnet18"}}))

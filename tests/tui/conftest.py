@@ -36,7 +36,7 @@ def pictures_parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, pictures_parquet: Path) -> RunDirectory:
     """A run from start to end: a random ResNet-18 at 32 px, three epochs. Copy it before you change it."""
-    from deeptune.engine.train import execute
+    from deeptune.engine.run import execute
     from deeptune.spec import dump_spec
     from deeptune.spec.toml import validate
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.loader import make_loader
-from deeptune.data.order import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.samples import open_samples
+from deeptune.data.sampling import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.source import Source
 from deeptune.engine.loop import groups_of
 

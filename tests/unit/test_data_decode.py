@@ -280,7 +280,7 @@ def box(kind: bytes, content: bytes) -> bytes:
         (b"\0\0\x01\xb3" + bytes(99), "is a video (MPEG)"),
         (b"\x93NUMPY\x01\0" + bytes(99), "is a NumPy array"),
         (b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(99), "is a NIfTI volume"),
-        (gzip.compress(b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(99), mtime=0), "is a NIfTI volume (packed with gzip)"),
+        (gzip.compress(b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(99), mtime=0), "is a NIfTI volume (packed with"),
         (gzip.compress(b"anything", mtime=0), "is compressed with gzip: unpack it"),
         (gzip.compress(b"anything", mtime=0)[:14], "is compressed with gzip: unpack it"),
         (b"\xff\x0a" + bytes(99), "is a JPEG XL image"),

@@ -210,7 +210,7 @@ def test_regression_of_constants_is_null_with_the_reason() -> None:
 
 
 def test_scikit_learns_macro_f1_is_a_headline_only_where_it_is_another_number() -> None:
-    from deeptune.engine.record import headline
+    from deeptune.engine.run_metadata import headline
 
     truth = np.array([0, 0, 1, 1])
     whole = classification_metrics(truth, np.eye(2)[[0, 1, 1, 1]], ["a", "b"])

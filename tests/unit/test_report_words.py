@@ -157,7 +157,7 @@ def test_an_optimizer_step_has_no_more_rows_than_there_are(digits: RunDirectory)
 
 
 def test_the_log_of_a_measured_batch_size_says_that_there_are_fewer_rows() -> None:
-    from deeptune.engine.tuning import said_batch_size
+    from deeptune.engine.batch_tuning import said_batch_size
 
     spec = validate(
         {

@@ -8,9 +8,9 @@ import pytest
 
 from deeptune.backbones import load_backbone
 from deeptune.catalog import CATALOG, find
-from deeptune.data.order import batch_slices
+from deeptune.data.sampling import batch_slices
 from deeptune.engine.loop import steps_per_epoch
-from deeptune.engine.optim import make_optimizer
+from deeptune.engine.optimizers import make_optimizer
 from deeptune.model.build import build_model
 from deeptune.spec.defaults import resolve
 from deeptune.spec.estimate import Counts, count_parameters, count_steps, estimate_memory

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.source import Source
-from deeptune.engine import tables
-from deeptune.engine.evaluate import Outputs
-from deeptune.engine.windows import windows
+from deeptune.engine import writers
+from deeptune.engine.inference import Outputs
+from deeptune.engine.row_order import windows
 from deeptune.errors import CheckpointError, DataError
 
 WIDTH = 3
@@ -109,9 +109,9 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     labels = ClassLabels(("a", "b"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deeptune.data.source.SMALL", small)
-        patch.setattr(tables, "SMALL", small)
+        patch.setattr(writers, "SMALL", small)
         again = Source(source.files)  # has no column in memory yet
-        with tables.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
+        with writers.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
             for window in windows(batches_of(good, size, cuts, seed), rows, model(), embed=True, size=size):
                 assert len(window.rows) <= size
                 write(window)
@@ -124,7 +124,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
         assert pq.ParquetFile(path).metadata.num_row_groups >= -(-len(good) // size)
 
     truth = np.where(rows % 7 == 0, -1, rows % 2)
-    with tables.prediction_file(path, labels, truth=truth, errors=errors) as write:
+    with writers.prediction_file(path, labels, truth=truth, errors=errors) as write:
         for window in windows(batches_of(good, size, cuts, seed), rows, model(), size=size):
             write(window)
     chances = np.exp(outputs_of(rows).logits.astype(np.float64))
@@ -145,7 +145,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
 def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
     rows, good = np.arange(10), np.array([1, 2, 5, 8])
     truth = np.where(rows == 5, np.nan, rows / 2)
-    with tables.prediction_file(tmp_path / "out.parquet", NumberLabels(10.0, 2.0), truth=truth) as write:
+    with writers.prediction_file(tmp_path / "out.parquet", NumberLabels(10.0, 2.0), truth=truth) as write:
         for window in windows(batches_of(good, 3, 2, 0, outputs=1), rows, model(1), size=3):
             write(window)
     found = pq.read_table(tmp_path / "out.parquet")
@@ -157,9 +157,9 @@ def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
 def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
     pq.write_table(pa.table({"it": ["x" * 1000] * 50}), tmp_path / "a.parquet", use_dictionary=False)
     monkeypatch.setattr("deeptune.data.source.SMALL", 5000)
-    monkeypatch.setattr(tables, "SMALL", 5000)
+    monkeypatch.setattr(writers, "SMALL", 5000)
     source, rows = Source.open(str(tmp_path / "a.parquet")), np.arange(1, 50)
-    pieces = list(tables.InStep(source, ["it"]).pieces(rows))
+    pieces = list(writers.InStep(source, ["it"]).pieces(rows))
     assert np.concatenate([some for some, _ in pieces]).tolist() == rows.tolist()
     assert all(len(some) == len(found) for some, found in pieces)
     assert max(found.nbytes for _, found in pieces) < 2 * 5000
@@ -168,7 +168,7 @@ def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
 def write_all(path, source, *, before_each=lambda window: None, **options):
     """Embeddings of all rows, in windows of nine."""
     rows = np.arange(source.num_rows)
-    with tables.embedding_file(path, source, label=None, input="", **options) as write:
+    with writers.embedding_file(path, source, label=None, input="", **options) as write:
         for window in windows([outputs_of(rows)], rows, model(), embed=True, size=9):
             before_each(window)
             write(window)
@@ -194,15 +194,15 @@ import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
 from deeptune.data.source import Source
-from deeptune.engine import tables
-from deeptune.engine.evaluate import Outputs
-from deeptune.engine.windows import windows
+from deeptune.engine import writers
+from deeptune.engine.inference import Outputs
+from deeptune.engine.row_order import windows
 
 rows = np.arange(60)
 model = SimpleNamespace(last_layer=SimpleNamespace(in_features=3, out_features=1))
 found = [Outputs(rows, np.zeros((60, 1), np.float32), np.zeros((60, 3), np.float32))]
 source = Source.open(sys.argv[1])
-with tables.embedding_file(Path(sys.argv[2]), source, label=None, input="") as write:
+with writers.embedding_file(Path(sys.argv[2]), source, label=None, input="") as write:
     for window in windows(found, rows, model, embed=True, size=9):
         write(window)
         if window.start > 20:
@@ -247,13 +247,13 @@ def test_a_full_disk_is_waited_for_and_costs_nothing_that_was_written(source, tm
             except CheckpointError as error:
                 waited.append(error.message)
 
-    start = tables._PatientFile.__init__
+    start = writers._PatientFile.__init__
 
     def full(self, *arguments):
         start(self, *arguments)
         self._file = Full(self._file)
 
-    monkeypatch.setattr(tables._PatientFile, "__init__", full)
+    monkeypatch.setattr(writers._PatientFile, "__init__", full)
     write_all(path, source, keep=keep)
     assert len(waited) > 5
     assert set(waited) == {f"cannot write {path}: No space left on device"}

@@ -34,7 +34,7 @@ from tui.widgets.monitor.examples import Example, Examples
 from tui.widgets.monitor.failure import Failure
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading
-from tui.widgets.monitor.log import Journal, LogView, crash_lines
+from tui.widgets.monitor.log import LogView, RunLogger, crash_lines
 from tui.widgets.monitor.logpage import LogPage
 from tui.widgets.monitor.machine import Machine
 from tui.widgets.monitor.printed import Printed
@@ -97,7 +97,7 @@ class MonitorScreen(DeepTuneScreen):
         self.setting = curves.Setting()
         self._follower = Follower(run)
         self._pinned: tuple[View, Follower] | None = None
-        self._said = Journal()
+        self._said = RunLogger()
         self._reading = self._caught_up = False
         self._problem = ""
         self._at: float | None = None  # the x of the cursor in the page's charts

@@ -41,7 +41,7 @@ class Line:
         return self.kind in ("warning", "alert")
 
 
-class Journal:
+class RunLogger:
     """The lines of a run, made from its events as they come in."""
 
     def __init__(self) -> None:

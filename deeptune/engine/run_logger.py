@@ -16,7 +16,7 @@ LOOK_AGAIN = 5.0  # seconds between tries while the disk is full
 WAIT_FOR_ROOM = 3600.0  # seconds that a run waits for room on the disk before it ends
 
 
-class Journal:
+class RunLogger:
     """Writes what happens to the event log, and where the run is to its status file.
 
     `stop` is looked at wherever work can be left: it raises RunStopped there.

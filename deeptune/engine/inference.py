@@ -12,9 +12,9 @@ import torch
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels
 from deeptune.data.loader import Batch
 from deeptune.engine.device import Compute
-from deeptune.engine.memory import PassLimit, each_piece
 from deeptune.engine.metrics import classification_metrics, regression_metrics
-from deeptune.engine.optim import Criterion
+from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.optimizers import Criterion
 from deeptune.errors import TrainingError, listed
 
 Progress = Callable[[int, int], None]
@@ -86,7 +86,7 @@ def outputs(
     *,
     embed: bool = False,
     loss: MeanLoss | None = None,
-    limit: PassLimit | None = None,
+    limit: MicroBatcher | None = None,
     total: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[Outputs]:
@@ -108,7 +108,7 @@ def outputs(
             loss.add(logits, batch.targets)
         return found
 
-    for _, found in each_piece(batches, forward, limit or PassLimit()):
+    for _, found in each_piece(batches, forward, limit or MicroBatcher()):
         done += len(found)
         if progress is not None:
             progress(done, total)

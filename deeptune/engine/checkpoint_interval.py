@@ -9,7 +9,7 @@ SHARE = 0.05  # of the time, at most, goes into storing at the ends of short epo
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
-class Cadence:
+class CheckpointInterval:
     """`every` is `200 steps`, `30 s`, `10 min` or `1 h`, as in `train.checkpoint_every`."""
 
     def __init__(self, every: str) -> None:

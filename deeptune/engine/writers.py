@@ -18,11 +18,11 @@ from deeptune.data.kept import kept_columns
 from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.naming import Relabel
 from deeptune.data.source import SMALL, Source
-from deeptune.engine.evaluate import predicted_numbers, probabilities
-from deeptune.engine.windows import Window
+from deeptune.engine.inference import predicted_numbers, probabilities
+from deeptune.engine.row_order import Window
 from deeptune.runs.files import replacing, storage_errors
 
-Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: Journal.keep
+Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: RunLogger.keep
 WriteWindow = Callable[[Window], None]
 
 

@@ -59,7 +59,7 @@ def _libc(name: str, *arguments: int) -> None:
             getattr(ctypes.CDLL(None), name)(*arguments)
 
 
-class PassLimit:
+class MicroBatcher:
     """How much goes through a model at once: a whole batch, of texts at most `tokens` (padding included), until memory
     runs out; then half of what was too much, for good.
 
@@ -110,7 +110,9 @@ def _sized(rows: int, width: int) -> str:
     return some if width == 1 else f"{some} of {width} tokens"
 
 
-def each_piece(batches: Iterable[Batch], forward: Callable[[Batch], T], limit: PassLimit) -> Iterator[tuple[Batch, T]]:
+def each_piece(
+    batches: Iterable[Batch], forward: Callable[[Batch], T], limit: MicroBatcher
+) -> Iterator[tuple[Batch, T]]:
     """`forward` of every batch, in parts that fit into memory, each with what it gave."""
     for batch in batches:
         waiting = limit.pieces(batch)

@@ -22,15 +22,15 @@ from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.images import LEAST
 from deeptune.data.inputs import Progress
 from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order, make_loader
-from deeptune.data.order import WINDOW
 from deeptune.data.samples import Images, Texts
+from deeptune.data.sampling import WINDOW
 from deeptune.data.source import Source
 from deeptune.data.text import tokenizer_identity
-from deeptune.engine.boundary import Boundary
+from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, tokens_at_once
-from deeptune.engine.journal import Journal
-from deeptune.engine.memory import PassLimit, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import SPLITS, Prepared
+from deeptune.engine.run_logger import RunLogger
 from deeptune.spec.model import Split
 
 MEMORY_SHARE = 0.25  # of the memory that is free now: what a table may take that the disk does not
@@ -59,7 +59,7 @@ class FeatureLoader:
         batch_size: int,
         shuffle: bool,
         seed: int,
-        boundary: Boundary | None = None,
+        boundary: CutActivations | None = None,
     ) -> None:
         self.boundary = boundary
         self.tables, self.rows = tables, torch.from_numpy(np.asarray(rows, np.int64))
@@ -100,7 +100,7 @@ class Stored:
 
     splits: Mapping[Split, Table]
     views: list[Table]
-    boundary: Boundary | None = None
+    boundary: CutActivations | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ class Frozen:
     augmentation: str = "none"
     seed: int = 0
     flip: bool = False
-    boundary: Boundary | None = None
+    boundary: CutActivations | None = None
 
     @classmethod
-    def of(cls, ready: Prepared, boundary: Boundary | None = None) -> Frozen:
+    def of(cls, ready: Prepared, boundary: CutActivations | None = None) -> Frozen:
         train = ready.spec.train
         return cls(
             ready.backbone,
@@ -213,7 +213,7 @@ class _Pass:
         """Which of the rows stands at each place: texts of like length together, so that blocks hold little padding."""
         return np.searchsorted(self.rows, self._loader(self.rows, by_length=True).order(0))
 
-    def features(self, table: Table, blocks: list[int], limit: PassLimit) -> Iterator[Tensor]:
+    def features(self, table: Table, blocks: list[int], limit: MicroBatcher) -> Iterator[Tensor]:
         """Vectors, float32 (n, width) on the CPU, of each of some blocks of a table."""
         loader = self._loader(table.rows_of(blocks))
         loader.warn = limit.tell
@@ -243,7 +243,7 @@ def passed(
     forward: Callable[[dict[str, Tensor]], Tensor],
     batches: Iterable[Batch],
     compute: Compute,
-    limit: PassLimit,
+    limit: MicroBatcher,
 ) -> Iterator[Tensor]:
     """What `forward` gives of each batch with the backbone in eval mode, float32 on the CPU."""
     backbone.eval()
@@ -259,7 +259,7 @@ def passed(
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
 
 
-def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit: PassLimit) -> Stored:
+def store_features(ready: Prepared, cache: FeatureCache, journal: RunLogger, limit: MicroBatcher) -> Stored:
     """Pass each row of a run once through what is frozen, or read what an earlier run stored; says which.
 
     Where the cache can't be used, tables are kept in memory while they fit, and what does not fit is passed online.
@@ -271,7 +271,7 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     cut, boundary = ready.model.cut, None
     if cut is not None:
         try:
-            boundary = Boundary.of(cut, ready.compute)
+            boundary = CutActivations.of(cut, ready.compute)
         except CannotCut as cannot:
             journal.warn(f"the frozen blocks pass each epoch, as their outputs can't be stored, because {cannot}")
     if not spec.tuning.frozen and boundary is None:
@@ -307,7 +307,7 @@ def store_features(ready: Prepared, cache: FeatureCache, journal: Journal, limit
     return Stored(stored, [], boundary)
 
 
-def _frozen_part(boundary: Boundary | None) -> str:
+def _frozen_part(boundary: CutActivations | None) -> str:
     return "backbone" if boundary is None else "blocks"
 
 
@@ -317,7 +317,7 @@ def stored_for_later(
     blank: frozenset[int],
     cache: FeatureCache,
     progress: Progress,
-    limit: PassLimit,
+    limit: MicroBatcher,
 ) -> Table | None:
     """Features of all rows of a file, for a command that reads them once, and whoever comes after it: those of the
     cache, or of one pass that is stored there. `blank` are the rows that can't be used.
@@ -334,7 +334,7 @@ def stored_for_later(
     return table
 
 
-def _pass_of(ready: Prepared, source: Source, needed: list[Split], boundary: Boundary | None = None) -> _Pass:
+def _pass_of(ready: Prepared, source: Source, needed: list[Split], boundary: CutActivations | None = None) -> _Pass:
     """All rows of a source, with an empty sample for those that the run leaves out; or, where these are many, only
     the rows that it uses."""
     splits = [split for split in needed if ready.plan.splits[split].source is source]
@@ -354,7 +354,7 @@ class _Filling:
     """
 
     def __init__(
-        self, cache: FeatureCache, progress: Progress, limit: PassLimit, total: int, *, again: bool = True
+        self, cache: FeatureCache, progress: Progress, limit: MicroBatcher, total: int, *, again: bool = True
     ) -> None:
         self.cache, self.progress, self.limit, self.total, self.again = cache, progress, limit, total, again
         self.done = self.passed = self.found = 0
@@ -414,7 +414,7 @@ class _Filling:
                 table.flush()
             raise
 
-    def tell(self, journal: Journal, boundary: Boundary | None) -> None:
+    def tell(self, journal: RunLogger, boundary: CutActivations | None) -> None:
         """Say which way was taken, and why it was not the usual one."""
         frozen = _frozen_part(boundary)
         what = "features are" if boundary is None else f"what the frozen blocks give (before {boundary.cut.name}) is"

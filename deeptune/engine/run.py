@@ -16,22 +16,22 @@ from deeptune.checkpoint import drop_previous, read_manifest
 from deeptune.data.cache import FeatureCache, Table
 from deeptune.data.loader import Batch, Loader
 from deeptune.data.plan import SplitData
-from deeptune.engine import evaluate
-from deeptune.engine.boundary import TextBoundaryLoader
+from deeptune.engine import inference
+from deeptune.engine.activations import TextActivationLoader
+from deeptune.engine.batch_tuning import tune
 from deeptune.engine.device import memory_in_use, seed_everything, tokens_at_once
-from deeptune.engine.evaluate import MeanLoss
-from deeptune.engine.features import FeatureLoader, Stored, passed, store_features
-from deeptune.engine.journal import Journal
-from deeptune.engine.loop import Batches, Best, History, Hooks, Snapshot, fit
-from deeptune.engine.memory import PassLimit
-from deeptune.engine.optim import Criterion
-from deeptune.engine.outputs import embed_splits, score_splits, split_truth
+from deeptune.engine.feature_extraction import FeatureLoader, Stored, passed, store_features
+from deeptune.engine.inference import MeanLoss
+from deeptune.engine.loop import Batches, Best, History, Hooks, TrainState, fit
+from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizers import Criterion
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
-from deeptune.engine.record import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
+from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.run_metadata import Clock, headline, provenance, record_end, run_result, told_error, write_inputs
 from deeptune.engine.sanity import Constant, changes_with_batch
-from deeptune.engine.snapshot import generators_left_alone
-from deeptune.engine.tuning import tune
+from deeptune.engine.scoring import embed_splits, score_splits, split_truth
+from deeptune.engine.train_state import generators_left_alone
 from deeptune.engine.verify import probe_inputs, save_model, verified_best, verify
 from deeptune.model.build import TunedModel
 from deeptune.model.head import collapsed
@@ -47,7 +47,7 @@ def execute(
     spec: RunSpec,
     run: RunDirectory,
     *,
-    journal: Journal | None = None,
+    journal: RunLogger | None = None,
     force: bool = False,
     argv: list[str] | None = None,
 ) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def execute(
     re-raised after they were recorded. `force` goes on though spec, data or backbone changed.
     """
     own = journal is None
-    journal = journal or Journal(run)
+    journal = journal or RunLogger(run)
     clock = Clock(earlier_seconds(journal.events.earlier))
     try:
         with FeatureCache(journal.message, journal.stop.check) as cache:
@@ -78,7 +78,7 @@ def execute(
 def _execute(
     spec: RunSpec,
     run: RunDirectory,
-    journal: Journal,
+    journal: RunLogger,
     clock: Clock,
     force: bool,
     argv: list[str],
@@ -130,13 +130,13 @@ def _execute(
     loaders = {split: _loader(ready, split, journal) for split in SPLITS}
     _warn_truncation(loaders, ready, journal)
     criterion = make_criterion(ready)
-    limit = PassLimit(journal.warn, tokens=tokens_at_once(compute.device))
+    limit = MicroBatcher(journal.warn, tokens=tokens_at_once(compute.device))
 
     scored: dict[Any, Any] = dict(loaders)
     stored = store_features(ready, cache, journal, limit)
     for split, table in stored.splits.items():
         scored[split] = stored_loader(ready, stored, split, [table])
-    train_batches: Loader | FeatureLoader | TextBoundaryLoader
+    train_batches: Loader | FeatureLoader | TextActivationLoader
     if stored.views:
         train_batches = stored_loader(ready, stored, "train", stored.views, shuffle=True)
     else:
@@ -188,7 +188,7 @@ def _execute(
     return result
 
 
-def _loader(ready: Prepared, split: Split, journal: Journal, *, shuffle: bool = False) -> Loader:
+def _loader(ready: Prepared, split: Split, journal: RunLogger, *, shuffle: bool = False) -> Loader:
     loader = split_loader(ready, split, shuffle=shuffle)
     loader.warn = journal.warn
     return loader
@@ -197,14 +197,14 @@ def _loader(ready: Prepared, split: Split, journal: Journal, *, shuffle: bool = 
 def _fit(
     ready: Prepared,
     run: RunDirectory,
-    journal: Journal,
+    journal: RunLogger,
     model: TunedModel,
     batches: Batches,
     val: Any,
     criterion: Criterion,
     probe: dict[str, torch.Tensor],
-    limit: PassLimit,
-    resume: Snapshot | None,
+    limit: MicroBatcher,
+    resume: TrainState | None,
 ) -> History:
     spec, plan = ready.spec, ready.plan
     started = told = time.monotonic()
@@ -237,7 +237,7 @@ def _fit(
         journal.events.write("checkpoint", which="best", epoch=best.epoch, metric=best.metric, value=best.value)
         journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
 
-    def store(taken: Snapshot, history: History) -> None:
+    def store(taken: TrainState, history: History) -> None:
         journal.keep(lambda: save_model(ready, run.last, model, history.best, taken))
         drop_previous(run.best)  # the best one is now known to the last one
         journal.events.write("checkpoint", which="last", epoch=history.epoch, step=history.steps)
@@ -247,10 +247,10 @@ def _fit(
     def validate() -> dict[str, Any]:
         nonlocal diverged
         loss = MeanLoss(criterion)
-        found = evaluate.outputs(
+        found = inference.outputs(
             model, val, ready.compute, loss=loss, limit=limit, progress=lambda done, total: journal.stop.check()
         )
-        outputs = evaluate.joined(list(found), model)
+        outputs = inference.joined(list(found), model)
         if not np.isfinite(outputs.logits).all():
             broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
             journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
@@ -258,7 +258,7 @@ def _fit(
         if not diverged and loss.value is not None and (warning := constant.diverged("val", loss.value)):
             journal.warn(warning)
             diverged = True
-        scores = evaluate.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
+        scores = inference.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
         undefined = {name: value for name, value in scores.items() if value is None}
         return {**headline(scores), **undefined}
 
@@ -282,11 +282,11 @@ def stored_loader(
     *,
     shuffle: bool = False,
     data: SplitData | None = None,
-) -> FeatureLoader | TextBoundaryLoader:
+) -> FeatureLoader | TextActivationLoader:
     """The batches of a split, or of some of its rows (`data`), from what is stored of them."""
     data, boundary = data or ready.plan.splits[split], stored.boundary
     if boundary is not None and boundary.of_tokens:
-        return TextBoundaryLoader(split_loader(ready, split, shuffle=shuffle, data=data), tables[0], boundary)
+        return TextActivationLoader(split_loader(ready, split, shuffle=shuffle, data=data), tables[0], boundary)
     batch_size, seed = int(ready.spec.train.batch_size), ready.spec.train.seed
     if boundary is None and not shuffle:  # the head alone is passed
         batch_size = max(batch_size, 512)
@@ -301,7 +301,7 @@ def stored_loader(
     )
 
 
-def _sampled_features(ready: Prepared, stored: Stored, limit: PassLimit) -> torch.Tensor:
+def _sampled_features(ready: Prepared, stored: Stored, limit: MicroBatcher) -> torch.Tensor:
     """Pooled features (n, width) of evenly spaced training rows, before training: the scale that the head starts in."""
     data = ready.plan.splits["train"]
     picked = np.unique(np.linspace(0, len(data.rows) - 1, min(len(data.rows), SCALE_ROWS)).round().astype(np.int64))
@@ -324,7 +324,7 @@ def _worse_than_constant(ready: Prepared, criterion: Criterion, metrics: dict[st
     return Constant(ready, criterion).not_beaten(split, metrics[split]) if split in metrics else None
 
 
-def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Journal) -> None:
+def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: RunLogger) -> None:
     for split, loader in loaders.items():
         if loader.truncated:
             journal.warn(
@@ -334,7 +334,7 @@ def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: Jou
 
 
 def _tell_lengths(
-    loader: Loader, batches: Loader | FeatureLoader | TextBoundaryLoader, ready: Prepared, journal: Journal
+    loader: Loader, batches: Loader | FeatureLoader | TextActivationLoader, ready: Prepared, journal: RunLogger
 ) -> None:
     """How long the training texts are, and how much of their batches is padding."""
     if loader.lengths is None:

@@ -14,7 +14,7 @@ from deeptune.checkpoint import load_checkpoint
 from deeptune.data.depth import Range, stored_range
 from deeptune.data.labels import Labels, labels_from_json
 from deeptune.engine.device import Compute
-from deeptune.engine.environment import changed, that_matter, versions
+from deeptune.engine.versions import changed, that_matter, versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import adapted_layers
@@ -24,7 +24,7 @@ from deeptune.spec import RunSpec, load_spec
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class TrainedModel:
     """A run that can be used: its resolved spec, its model with the stored weights (on `device`), its labels."""
 
     directory: RunDirectory
@@ -91,9 +91,9 @@ def rebuild_model(
     return model.to(device).eval(), checkpoint.manifest
 
 
-def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedRun:
+def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:
     """The run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
     spec = load_spec(directory.spec)
     labels = labels_from_json(read_json(directory.labels))
     model, manifest = rebuild_model(spec, directory.best, config_dir=directory.backbone, device=device)
-    return TrainedRun(directory, spec, model, labels, manifest)
+    return TrainedModel(directory, spec, model, labels, manifest)

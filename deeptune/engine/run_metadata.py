@@ -8,13 +8,13 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
-from deeptune.engine.environment import versions
-from deeptune.engine.journal import Journal
 from deeptune.engine.loop import History
-from deeptune.engine.memory import is_out_of_memory
+from deeptune.engine.micro_batch import is_out_of_memory
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.resume import Earlier
-from deeptune.engine.tables import write_table
+from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.versions import versions
+from deeptune.engine.writers import write_table
 from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json, write_text
@@ -45,7 +45,7 @@ def told_error(error: BaseException) -> BaseException:
     )
 
 
-def record_end(run: RunDirectory, journal: Journal, error: BaseException, clock: Clock) -> None:
+def record_end(run: RunDirectory, journal: RunLogger, error: BaseException, clock: Clock) -> None:
     state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
     message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
     if isinstance(error, DeepTuneError):
@@ -111,7 +111,7 @@ def run_result(
     metrics: dict[str, Any],
     model: TunedModel,
     clock: Clock,
-    journal: Journal,
+    journal: RunLogger,
 ) -> dict[str, Any]:
     trainable, total = model.counts()
     plan = ready.plan

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeptune.data.order import WINDOW
-from deeptune.engine.evaluate import Outputs, Scorer, joined
+from deeptune.data.sampling import WINDOW
+from deeptune.engine.inference import Outputs, Scorer, joined
 
 
 @dataclass(frozen=True)

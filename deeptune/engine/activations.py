@@ -17,7 +17,7 @@ from deeptune.engine.device import Compute
 
 
 @dataclass(frozen=True)
-class Boundary:
+class CutActivations:
     """A cut, and what stands there in a run's precision: of an image one map of `shape`, of a text a vector of `shape`
     for each token that counts."""
 
@@ -27,7 +27,7 @@ class Boundary:
     of_tokens: bool
 
     @classmethod
-    def of(cls, cut: Cut, compute: Compute) -> Boundary:
+    def of(cls, cut: Cut, compute: Compute) -> CutActivations:
         """Raises CannotCut where what learns needs more than the boundary."""
         cut.check()
         inputs = {name: value.to(compute.device) for name, value in cut.backbone.sample().items()}
@@ -57,10 +57,10 @@ class Boundary:
         return boundary
 
 
-class TextBoundaryLoader:
+class TextActivationLoader:
     """The batches of a loader of texts, with their boundary from a table: masks and positions come of the tokens."""
 
-    def __init__(self, loader: Loader, table: Table, boundary: Boundary) -> None:
+    def __init__(self, loader: Loader, table: Table, boundary: CutActivations) -> None:
         self.loader, self.table, self.boundary = loader, table, boundary
         self.set_epoch, self.padded_share = loader.set_epoch, loader.padded_share
 

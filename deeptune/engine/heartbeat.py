@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from deeptune.engine.journal import Journal
+from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.control import take_stop_request
@@ -21,7 +21,7 @@ LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
 class Sampler:
     """Runs beside a run from `start` to `stop`; everything it meets is told through the journal."""
 
-    def __init__(self, run: RunDirectory, journal: Journal) -> None:
+    def __init__(self, run: RunDirectory, journal: RunLogger) -> None:
         self._run, self._journal = run, journal
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)

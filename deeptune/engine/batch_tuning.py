@@ -26,11 +26,11 @@ from torch import nn
 from deeptune.data.loader import Batch, batch_slices
 from deeptune.data.plan import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
-from deeptune.engine.journal import Journal
 from deeptune.engine.loop import Hooks, fit
-from deeptune.engine.memory import PassLimit
+from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
-from deeptune.engine.snapshot import generators_left_alone
+from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.train_state import generators_left_alone
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.spec.model import RunSpec, TrainSpec
 
@@ -97,7 +97,7 @@ class Trial:
         return f"{self.name}: {rate}, peak {self.peak / 2**30:.2f} GiB" + ("" if self.fits else ", too much")
 
 
-def tune(ready: Prepared, asked: RunSpec, journal: Journal) -> Prepared:
+def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
     """`ready` with what was measured in its spec; `asked` is the spec before it was resolved, whose `"auto"` are free.
 
     Raises TrainingError when not even the fewest rows fit into memory.
@@ -175,7 +175,7 @@ def _memory_formats(train: TrainSpec, ready: Prepared) -> list[str]:
 class _Bench:
     """Trials of steps, always over the same rows: the longest texts, or evenly picked images."""
 
-    def __init__(self, ready: Prepared, journal: Journal) -> None:
+    def __init__(self, ready: Prepared, journal: RunLogger) -> None:
         self.ready, self.journal = ready, journal
         self.criterion = make_criterion(ready)
         self.trials: list[Trial] = []
@@ -226,7 +226,7 @@ class _Bench:
         """As resolved, which is no limit on a GPU; then halves of what passed at once, down to one of these texts."""
         train = self.ready.spec.train
         yield train
-        rows = PassLimit(tokens=int(train.token_budget) or None).rows(self.batch)
+        rows = MicroBatcher(tokens=int(train.token_budget) or None).rows(self.batch)
         while rows := min(rows, int(train.batch_size)) // 2:
             yield train.model_copy(update={"token_budget": rows * self.batch.width})
 

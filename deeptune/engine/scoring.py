@@ -9,16 +9,16 @@ import numpy as np
 
 from deeptune.data.labels import ClassLabels
 from deeptune.data.plan import DataPlan
-from deeptune.engine import evaluate
+from deeptune.engine import inference
 from deeptune.engine.baselines import classification_baseline, regression_baseline
-from deeptune.engine.evaluate import MeanLoss, Outputs
-from deeptune.engine.journal import Journal
-from deeptune.engine.memory import PassLimit
-from deeptune.engine.optim import Criterion
+from deeptune.engine.inference import MeanLoss, Outputs
+from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizers import Criterion
 from deeptune.engine.prepare import Prepared
-from deeptune.engine.record import headline
-from deeptune.engine.tables import embedding_file, prediction_file
-from deeptune.engine.windows import windows
+from deeptune.engine.row_order import windows
+from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.run_metadata import headline
+from deeptune.engine.writers import embedding_file, prediction_file
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json
 from deeptune.spec.model import Split
@@ -33,8 +33,8 @@ def score_splits(
     model: TunedModel,
     scored: dict[Any, Any],
     criterion: Criterion,
-    journal: Journal,
-    limit: PassLimit,
+    journal: RunLogger,
+    limit: MicroBatcher,
 ) -> dict[str, Any]:
     """Write metrics.json of val and test, predictions.parquet of test, and the embeddings of both that are asked for;
     returns the metrics."""
@@ -44,10 +44,10 @@ def score_splits(
     for split in splits:
         loss, kept = MeanLoss(criterion), list[Outputs]()
         _pass_split(ready, run, model, scored[split], split, journal, limit, loss=loss, kept=kept)
-        outputs = evaluate.joined(kept, model)
+        outputs = inference.joined(kept, model)
         if len(outputs):
             truth = split_truth(plan, split, outputs.rows)
-            metrics[split] = evaluate.score(outputs, truth, plan.labels, loss.value)
+            metrics[split] = inference.score(outputs, truth, plan.labels, loss.value)
             metrics[split]["baseline"] = _baseline(plan, truth)
             metrics[split] |= scores_without(plan, split, outputs)
             metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split])]
@@ -68,7 +68,7 @@ def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, An
     found = {}
     for reason, rows in plan.doubtful(split).items():
         kept = outputs.at(np.flatnonzero(~np.isin(outputs.rows, rows)))
-        scores = evaluate.score(kept, split_truth(plan, split, kept.rows), plan.labels)
+        scores = inference.score(kept, split_truth(plan, split, kept.rows), plan.labels)
         found[f"without_{reason}"] = {"left_out": len(outputs) - len(kept), **headline(scores)}
     return found
 
@@ -92,8 +92,8 @@ def embed_splits(
     run: RunDirectory,
     model: TunedModel,
     scored: dict[Any, Any],
-    journal: Journal,
-    limit: PassLimit,
+    journal: RunLogger,
+    limit: MicroBatcher,
 ) -> None:
     """embeddings/<split>.parquet of the splits that were asked for and that `score_splits` did not pass."""
     if "train" in ready.spec.embed.splits:
@@ -106,8 +106,8 @@ def _pass_split(
     model: TunedModel,
     batches: Any,
     split: Split,
-    journal: Journal,
-    limit: PassLimit,
+    journal: RunLogger,
+    limit: MicroBatcher,
     *,
     loss: MeanLoss | None = None,
     kept: list[Outputs] | None = None,
@@ -116,7 +116,7 @@ def _pass_split(
     plan = ready.plan
     data = plan.splits[split]
     embed = split in ready.spec.embed.splits and len(data.rows) > 0
-    found = evaluate.outputs(
+    found = inference.outputs(
         model,
         batches,
         ready.compute,
