@@ -12,7 +12,7 @@ import torch
 from deeptune import catalog
 from deeptune.backbones.base import Backbone, ImageBackbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import fingerprint
-from deeptune.errors import SpecError
+from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import BackboneSpec
 
 __all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "load_backbone"]
@@ -41,10 +41,7 @@ def load_backbone(
     stored preprocessing that does not fit.
     """
     info = catalog.find(spec.name)
-    if info.modality == "image" and spec.max_length != "auto":
-        raise SpecError(f"backbone.max_length: {info.name} reads images, which have no length in tokens; leave it out.")
-    if info.modality == "text" and spec.image_size != "auto":
-        raise SpecError(f"backbone.image_size: {info.name} reads text, which has no size in pixels; leave it out.")
+    MODALITIES[info.modality].refuse_foreign("backbone", spec)
     module, _, function = info.loader.partition(":")
     load = getattr(importlib.import_module(module), function)
     on_meta = device == "meta"
@@ -57,7 +54,6 @@ def load_backbone(
         backbone.fingerprint = fingerprint(backbone.net)
     if not on_meta:
         backbone.probe()
-    # The layout that convolutions are fastest in, on CPUs and NVIDIA's GPUs.
-    if info.modality == "image" and not torch.backends.mps.is_available():
-        backbone.arrange("channels_last")
+    if not torch.backends.mps.is_available():
+        backbone.arrange(backbone.usual_format)
     return backbone.to(device).eval()

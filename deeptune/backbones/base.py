@@ -26,6 +26,7 @@ class Backbone(nn.Module, ABC):
     """
 
     net: Any  # the library's own module: each has parts of its own
+    usual_format = "contiguous"  # the memory format that CPUs and NVIDIA's GPUs are fastest in
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class Backbone(nn.Module, ABC):
 class ImageBackbone(Backbone):
     """A backbone for {"images": uint8 (B, 3, S, S)}; images are normalised on the device they are on."""
 
+    usual_format = "channels_last"
     mean: Tensor
     std: Tensor
 

@@ -21,6 +21,7 @@ from deeptune import __version__
 from deeptune.data.entries import cache_folder, key_of
 from deeptune.errors import CheckpointError, WeightsError
 from deeptune.runs.files import write_json
+from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from deeptune.backbones.base import Backbone
@@ -243,6 +244,5 @@ def identity(backbone: Backbone) -> dict[str, Any]:
 
 def versions(backbone: Backbone) -> dict[str, str]:
     """Of the libraries that decode, tokenise and compute: another version may round otherwise."""
-    image = backbone.info.modality == "image"
-    packages = ("torch", "torchvision", "pillow", "timm") if image else ("torch", "transformers", "tokenizers")
+    packages = MODALITIES[backbone.info.modality].packages
     return {"deeptune": __version__} | {name: version(name) for name in packages}

@@ -8,6 +8,7 @@ import typer
 
 from deeptune.cli.console import console, safe, say, say_json
 from deeptune.errors import SpecError, did_you_mean
+from deeptune.spec.modalities import MODALITIES
 
 
 def presets(
@@ -88,13 +89,14 @@ def backbones(
     from rich.table import Table
 
     out = console()
-    for kind, unit in (("image", "pixels"), ("text", "tokens")):
+    for kind in MODALITIES.values():
         # A table for each modality: names of text backbones are long, and 80 columns are few.
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-        for title in ("family", "name", "params", "width", unit, "here", "weights from"):
-            table.add_column(title, justify="right" if title in ("params", "width", unit) else "left", no_wrap=True)
+        numbers = ("params", "width", kind.unit)
+        for title in ("family", "name", *numbers, "here", "weights from"):
+            table.add_column(title, justify="right" if title in numbers else "left", no_wrap=True)
         for row in rows:
-            if row.modality == kind:
+            if row.modality == kind.name:
                 here = "yes" if local[row.name] else "no"
                 millions = f"{(row.parameters or 0) / 1e6:.1f} M"
                 table.add_row(

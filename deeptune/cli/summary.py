@@ -11,6 +11,7 @@ from deeptune.report.doubts import doubts
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.files import read_json
+from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,17 +130,17 @@ def print_plan(facts: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     group = f", group {columns['group']!r}" if columns["group"] else ""
     share = share_text(parameters["trainable"], parameters["total"])
-    size = "px" if facts["modality"] == "image" else "tokens"
+    kind = MODALITIES[facts["modality"]]
     backbone = facts["backbone"]
     for name, value in (
         ("run", facts["name"]),
-        ("task", f"{facts['task']} of {'images' if facts['modality'] == 'image' else 'texts'}"),
+        ("task", f"{facts['task']} of {kind.plural}"),
         ("columns", f"input {columns['input']!r}, label {columns['label']!r}{group}"),
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("bad samples", f"{facts['bad_samples']:,}"),
         ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),
         *((("to fetch", f"{fetch['text']}. {fetch['way']}"),) if (fetch := backbone["fetch"]) else ()),
-        ("input", f"{backbone['input_size']} {size}, pooling {backbone['pooling']}"),
+        ("input", f"{backbone['input_size']} {kind.short_unit}, pooling {backbone['pooling']}"),
         ("head", " → ".join(str(width) for width in facts["head"])),
         ("method", facts["method"]),
         ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share})"),

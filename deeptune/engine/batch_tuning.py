@@ -32,6 +32,7 @@ from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.train_state import generators_left_alone
 from deeptune.errors import RunStopped, TrainingError
+from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import RunSpec, TrainSpec
 
 HEADROOM = 0.1  # share of the free memory that is left alone
@@ -103,8 +104,8 @@ def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
     Raises TrainingError when not even the fewest rows fit into memory.
     """
     train = asked.train
-    ways = train.tune
-    sizes = train.batch_size == "auto" and (ready.plan.modality == "image" or train.token_budget == "auto")
+    ways, kind = train.tune, MODALITIES[ready.plan.modality]
+    sizes = train.batch_size == "auto" and (not kind.counts_tokens or train.token_budget == "auto")
     if ready.spec.tuning.method == "partial":  # what is frozen passes once, in batches of its own
         if ways:
             journal.message("train.tune: nothing to measure, as the frozen backbone is passed once")
@@ -193,7 +194,8 @@ class _Bench:
         """
         by_speed = by_speed and not self.norms
         tried: list[Trial] = []
-        for parts in self._token_budgets() if self.ready.plan.modality == "text" else self._batch_sizes():
+        counts_tokens = MODALITIES[self.ready.plan.modality].counts_tokens
+        for parts in self._token_budgets() if counts_tokens else self._batch_sizes():
             tried.append(self.trial(parts, STEPS if by_speed else STEPS_TO_FIT))
             best = max((one.samples for one in tried if one.fits), default=0.0)
             if tried[-1].fits and (not by_speed or tried[-1].samples < best * (1 - NEAR)):

@@ -11,6 +11,7 @@ from deeptune.data.labels import ClassLabels
 from deeptune.engine.prepare import SPLITS, prepare
 from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.modalities import MODALITIES
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
             "weights": spec.backbone.weights,
             "fetch": asdict(fetch) | {"text": fetch.text} if (fetch := weights_to_fetch(spec.backbone)) else None,
             "pooling": spec.backbone.pooling,
-            "input_size": spec.backbone.image_size if plan.modality == "image" else spec.backbone.max_length,
+            "input_size": MODALITIES[plan.modality].size_of(spec.backbone),
         },
         "head": shape,
         "method": spec.tuning.method,

@@ -40,6 +40,7 @@ from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import resolve
+from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -102,10 +103,7 @@ def prepare(
             f"{draft.modality} (column {draft.input!r})",
             hint=f"`deeptune backbones --modality {draft.modality}` lists those that fit.",
         )
-    if draft.modality == "image" and spec.train.token_budget not in ("auto", 0):
-        raise SpecError("train.token_budget: images have no tokens; leave it out, or set train.batch_size.")
-    if draft.modality == "text" and spec.train.memory_format == "channels_last":
-        raise SpecError("train.memory_format: 'channels_last' is for images; leave it out.")
+    MODALITIES[draft.modality].refuse_foreign("train", spec.train)
     samples: Mapping[Source, Images | Texts] = {}
     if meta:
         plan = plan_data(spec, sources=sources)
@@ -213,7 +211,7 @@ def _passing(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str)
     """Most tokens that pass at once (0: no limit), and the memory format."""
     budget, layout = spec.train.token_budget, spec.train.memory_format
     if budget == "auto":
-        budget = tokens_at_once(compute.device) or 0 if modality == "text" else 0
+        budget = tokens_at_once(compute.device) or 0 if MODALITIES[modality].counts_tokens else 0
     return int(budget), backbone.memory_format if layout == "auto" else layout
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from deeptune import __version__
 from deeptune.catalog import TIMM_LOADER, BackboneInfo
+from deeptune.spec.modalities import MODALITIES
 
 PACKAGES = (
     "torch", "torchvision", "transformers", "tokenizers", "timm", "peft", "pillow", "pyarrow", "numpy", "scikit-learn",
@@ -25,9 +26,8 @@ def versions() -> dict[str, str]:
 
 def that_matter(info: BackboneInfo) -> tuple[str, ...]:
     """The libraries that decide what a backbone gives for a sample."""
-    if info.modality == "text":
-        return "torch", "transformers", "tokenizers"
-    return "torch", "timm" if info.loader == TIMM_LOADER else "torchvision", "pillow"
+    unused = "torchvision" if info.loader == TIMM_LOADER else "timm"
+    return tuple(name for name in MODALITIES[info.modality].packages if name != unused)
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:

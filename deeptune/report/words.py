@@ -11,6 +11,7 @@ from deeptune.catalog import CATALOG, find
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
+from deeptune.spec.modalities import MODALITIES, ModalityInfo
 from deeptune.spec.model import LOWER_IS_BETTER, DataSpec
 
 OPTIMIZERS = {
@@ -59,9 +60,9 @@ def effective_batch(run: FinishedRun) -> str:
     return f"{rows:,}, all training rows" if 0 < rows < asked else f"{asked:,}"
 
 
-def modality(run: FinishedRun) -> str:
-    """`image` or `text`, also where the spec left it to the columns."""
-    return run.spec.data.modality or find(run.spec.backbone.name).modality
+def modality(run: FinishedRun) -> ModalityInfo:
+    """What the samples are, also where the spec left it to the columns."""
+    return MODALITIES[run.spec.data.modality or find(run.spec.backbone.name).modality]
 
 
 def best_epoch(run: FinishedRun) -> int | None:
@@ -100,7 +101,7 @@ def training_facts(run: FinishedRun) -> Facts:
         facts.append(("Parameters", parameters))
     facts += [
         ("Data", ", ".join(_data(run))),
-        ("Columns", f"{spec.data.input or ('images' if modality(run) == 'image' else 'text')} → {spec.data.label}"),
+        ("Columns", f"{spec.data.input or modality(run).input} → {spec.data.label}"),
         ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
         ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
     ]
@@ -116,7 +117,7 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Batch size", size),
         ("Loss", loss_words(run)),
     ]
-    if modality(run) == "image":
+    if modality(run).augmented:
         facts.append(("Augmentation", train.augmentation))
     facts += [
         ("Precision, device", f"{train.precision}, {_device(run)}"),
@@ -142,7 +143,7 @@ def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]
 
 def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     spec, train = run.spec, run.spec.train
-    what = "images" if modality(run) == "image" else "texts"
+    what = modality(run).plural
     weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
         spec.backbone.weights, f"with the weights of {Path(spec.backbone.weights).name}"
     )
@@ -229,8 +230,8 @@ def _weights(run: FinishedRun) -> str:
 
 
 def _input_size(run: FinishedRun) -> str:
-    backbone = run.spec.backbone
-    return f"{backbone.image_size} pixels" if modality(run) == "image" else f"{backbone.max_length} tokens"
+    kind = modality(run)
+    return f"{kind.size_of(run.spec.backbone)} {kind.unit}"
 
 
 def _method(run: FinishedRun) -> str:

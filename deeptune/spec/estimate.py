@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from deeptune.catalog import CNN_FAMILIES, BackboneInfo
 from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
+from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
 
 # Bytes of state that an optimizer keeps for each parameter that learns, in fp32.
@@ -127,7 +128,7 @@ def estimate_memory(
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
     half = on_gpu and spec.train.precision != "fp32"
     length = min(tokens, 512 if spec.backbone.max_length == "auto" else spec.backbone.max_length)
-    if info.modality == "text":
+    if MODALITIES[info.modality].counts_tokens:
         budget = spec.train.token_budget
         budget = budget if budget != "auto" else 0 if on_gpu else CPU_TOKENS
         batch = min(batch, max(1, budget // length)) if budget else batch

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from deeptune.catalog import Modality
+
 Task = Literal["classification", "regression"]
-Modality = Literal["image", "text"]
 Method = Literal["partial", "full", "lora"]
 Split = Literal["train", "val", "test"]
 BadSamplePolicy = Literal["error", "skip", "blank"]

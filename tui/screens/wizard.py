@@ -20,6 +20,7 @@ from deeptune.fetching import Fetch, fetch_of
 from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
 from deeptune.show.words import ago
+from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
 from tui.screens.ask import Choice as Answer
 from tui.screens.drafting import DraftScreen
@@ -34,8 +35,6 @@ from tui.widgets.wizard.rail import STEPS, Rail
 from tui.widgets.wizard.reader import Reader
 from tui.widgets.wizard.review import ReviewActions, SpecView
 from tui.widgets.wizard.words import counts_content, facts_text, training_content
-
-UNFOUND = {"image": "resnet50", "text": "bert-base-multilingual-cased"}  # when no weights are on this machine
 
 
 class Pane(VerticalScroll, can_focus=False, inherit_bindings=False):
@@ -362,7 +361,7 @@ class WizardScreen(DraftScreen):
         modality = next(one["modality"] for one in overview["columns"] if one["name"] == column)
         if modality is not None:
             here = [row.name for row in CATALOG.values() if row.modality == modality and not self._fetches[row.name]]
-            self.draft.guessed["backbone.name"] = here[0] if here else UNFOUND[modality]
+            self.draft.guessed["backbone.name"] = here[0] if here else MODALITIES[modality].usual_backbone
 
     @work(thread=True, group="machine")
     def _learn_machine(self) -> None:

@@ -12,6 +12,7 @@ from textual.widgets import DataTable
 
 from deeptune.catalog import CATALOG, BackboneInfo
 from deeptune.fetching import Fetch
+from deeptune.spec.modalities import MODALITIES
 
 FAMILIES = list(dict.fromkeys(row.family for row in CATALOG.values()))
 COLUMNS = ("", "name", "weights", "params", "input", "embedding", "family")  # the right ones are cut first
@@ -77,7 +78,7 @@ class BackboneTable(DataTable[Any]):
                 "family": Text(row.family if row.family != family else ""),
                 "params": Text(f"{(row.parameters or 0) / 1e6:.1f} M", justify="right"),
                 "embedding": Text(f"{row.width:,}", justify="right"),
-                "input": Text(f"{row.input_size} {'px' if row.modality == 'image' else 'tokens'}", justify="right"),
+                "input": Text(f"{row.input_size} {MODALITIES[row.modality].short_unit}", justify="right"),
                 "weights": Text(weights_text(fetches.get(row.name, UNKNOWN)), style="dim" if away[row.name] else ""),
             }
             family = row.family

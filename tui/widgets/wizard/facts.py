@@ -11,6 +11,7 @@ from deeptune.show.devices import Device
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
+from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft, Problem
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
@@ -115,7 +116,7 @@ def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
     updates: dict[str, Any] = {}
     if backbone.pooling == "auto":
         updates["pooling"] = info.pooling
-    if backbone.image_size == "auto" and info.modality == "image":
+    if backbone.image_size == "auto" and MODALITIES[info.modality].size == "image_size":
         updates["image_size"] = info.input_size
     lora = tuning.lora
     if tuning.method == "lora":

@@ -14,6 +14,7 @@ from textual.message import Message
 from deeptune.catalog import find
 from deeptune.errors import WeightsError
 from deeptune.spec.fields import SpecField
+from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Facts
@@ -34,18 +35,17 @@ RELEVANT: dict[str, Callable[[Draft], bool]] = {
     "tuning.lora": lambda draft: draft.text("tuning.method") == "lora",
     "head.embedding_size": lambda draft: draft.text("head.layers") == "2",
     "head.activation": lambda draft: draft.text("head.layers") == "2",
-    "backbone.image_size": lambda draft: modality_of(draft) != "text",
-    "backbone.max_length": lambda draft: modality_of(draft) != "image",
     "train.head_learning_rate": lambda draft: draft.text("tuning.method") != "partial",
 }
 
 
-def modality_of(draft: Draft) -> str | None:
-    """What the backbone learns from; None while there is none."""
+def foreign(key: str, draft: Draft) -> bool:
+    """Whether a setting of the backbone is for samples of another modality than that of the chosen one."""
     try:
-        return find(draft.text("backbone.name")).modality
+        info = MODALITIES[find(draft.text("backbone.name")).modality]
     except WeightsError:
-        return None
+        return False
+    return key.startswith("backbone.") and key in info.foreign
 
 
 def step_of(key: str) -> str:
@@ -142,7 +142,8 @@ class Form(Vertical):
 
 
 def _relevant(key: str, draft: Draft) -> bool:
-    return all(holds(draft) for start, holds in RELEVANT.items() if key == start or key.startswith(f"{start}."))
+    needed = (holds(draft) for start, holds in RELEVANT.items() if key == start or key.startswith(f"{start}."))
+    return all(needed) and not foreign(key, draft)
 
 
 def _standing(draft: Draft, facts: Facts, key: str) -> str:

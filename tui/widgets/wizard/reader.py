@@ -10,13 +10,13 @@ from textual.message import Message
 from textual.widget import Widget
 
 from deeptune.errors import DataError
+from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft, Problem
 from tui.inspector import Dropped, Inspector
 from tui.widgets.wizard.facts import Data
 
 OPENING = "opening the files…"
 READING = "reading the labels…"
-DEFAULT_INPUTS = ("images", "text")
 
 
 class Reader(Widget):
@@ -119,7 +119,8 @@ class Reader(Widget):
         if self.data.overview is None:
             return None
         names = [column["name"] for column in self.data.overview["columns"]]
-        return next((name for name in (draft.value("data.input"), *DEFAULT_INPUTS) if name in names), None)
+        usual = [kind.input for kind in MODALITIES.values()]
+        return next((name for name in (draft.value("data.input"), *usual) if name in names), None)
 
     def preview(self, draft: Draft, start: int, count: int) -> None:
         if (input := self.input_column(draft)) is not None and self._paths:

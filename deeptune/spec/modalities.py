@@ -1,0 +1,105 @@
+"""What is known of each modality before any data is read: names, columns, units, and settings that it does not have.
+
+Pure Python, so that viewers and `deeptune --help` may read it. What is done with samples is in `data/modalities/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deeptune.catalog import Modality
+from deeptune.errors import SpecError
+
+TOKENS = "tokens"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A setting of another modality: the values that change nothing, and what to say of any other."""
+
+    allowed: tuple[Any, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModalityInfo:
+    """One kind of samples.
+
+    `plural` is what several samples are called, `input` the column that holds them by default, `expected` the values
+    that such a column may have. `size` is the key of `backbone` that sets how much of a sample a backbone takes, in
+    `unit`, or `short_unit` where room is small. `augmented` says whether `train.augmentation` changes samples.
+    `legible` says whether a person can read the values of a column, which may then be labels too.
+    `foreign` are settings of other modalities, by dotted key. `packages` decide what a backbone gives for a sample.
+    `usual_backbone` is proposed where no weights are on this machine.
+    """
+
+    name: Modality
+    plural: str
+    input: str
+    expected: str
+    size: str
+    unit: str
+    short_unit: str
+    augmented: bool
+    legible: bool
+    foreign: Mapping[str, Foreign]
+    packages: tuple[str, ...]
+    usual_backbone: str
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the length of a sample is a number of tokens, so that `train.token_budget` limits a batch."""
+        return self.unit == TOKENS
+
+    def size_of(self, backbone: Any) -> Any:
+        """How much of a sample a backbone takes, by the `backbone` section of a spec."""
+        return getattr(backbone, self.size)
+
+    def refuse_foreign(self, section: str, values: Any) -> None:
+        """Raise SpecError where a section of the spec (`backbone`, `train`) sets what such samples do not have."""
+        for key, foreign in self.foreign.items():
+            part, _, setting = key.partition(".")
+            if part == section and getattr(values, setting) not in foreign.allowed:
+                raise SpecError(f"{key}: {foreign.reason}")
+
+
+MODALITIES: Mapping[str, ModalityInfo] = {
+    "image": ModalityInfo(
+        name="image",
+        plural="images",
+        input="images",
+        expected="one image a row: encoded bytes (binary), file names (strings), or a struct of 'bytes' and 'path'",
+        size="image_size",
+        unit="pixels",
+        short_unit="px",
+        augmented=True,
+        legible=False,
+        foreign={
+            "backbone.max_length": Foreign(("auto",), "images have no length in tokens; leave it out."),
+            "train.token_budget": Foreign(
+                ("auto", 0), "images have no tokens; leave it out, or set train.batch_size."
+            ),
+        },
+        packages=("torch", "torchvision", "pillow", "timm"),
+        usual_backbone="resnet50",
+    ),
+    "text": ModalityInfo(
+        name="text",
+        plural="texts",
+        input="text",
+        expected="strings, or bytes that are UTF-8",
+        size="max_length",
+        unit=TOKENS,
+        short_unit=TOKENS,
+        augmented=False,
+        legible=True,
+        foreign={
+            "backbone.image_size": Foreign(("auto",), "texts have no size in pixels; leave it out."),
+            "train.memory_format": Foreign(("auto", "contiguous"), "'channels_last' is for images; leave it out."),
+        },
+        packages=("torch", "transformers", "tokenizers"),
+        usual_backbone="bert-base-multilingual-cased",
+    ),
+}  # fmt: skip
