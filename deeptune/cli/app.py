@@ -11,9 +11,9 @@ import typer
 
 from deeptune import __version__
 from deeptune.cli import apply, cache, catalog, report, run, runs, spec
-from deeptune.cli.console import fail, forget, say
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
+from deeptune.show.console import fail, forget, say
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.console import console, say, say_json
 from deeptune.errors import CheckpointError, DataError, SpecError
+from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.runs import RunDirectory

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeptune.cli.console import console, safe, say, say_json
 from deeptune.environment import short_path
 from deeptune.errors import SpecError
+from deeptune.show.console import console, safe, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.data.entries import EntryInfo

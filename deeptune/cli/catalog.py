@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from deeptune.cli.console import console, safe, say, say_json
 from deeptune.errors import SpecError, did_you_mean
+from deeptune.show.console import console, safe, say, say_json
 from deeptune.spec.modalities import MODALITIES
 
 

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.console import say
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
+from deeptune.show.console import say
 
 
 def report(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.console import console, say, say_json
 from deeptune.environment import short_path
 from deeptune.errors import RunStopped, SpecError
+from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.runs import RunDirectory, RunState
@@ -139,11 +139,11 @@ def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines
 
     What libraries print goes to console.log: the terminal belongs to the viewer.
     """
-    from deeptune.cli.viewer import beside
     from deeptune.engine.runner import do_run
     from deeptune.runs import run_state
     from deeptune.runs.files import storage_errors
     from deeptune.runs.state import ending
+    from deeptune.show.viewer import beside
 
     stream = sys.stderr if lines_to_stderr else sys.stdout
     stream.flush()

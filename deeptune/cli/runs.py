@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.console import console, fail, safe, say, say_json
 from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
+from deeptune.show.console import console, fail, safe, say, say_json
 
 if TYPE_CHECKING:
     import psutil
@@ -208,9 +208,9 @@ def logs(
 
 
 def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
-    from deeptune.cli.viewer import plain_line
     from deeptune.runs.events import EventReader
     from deeptune.show.view import View
+    from deeptune.show.viewer import plain_line
 
     view, reader = View(run), EventReader(run.events)
     told = 0

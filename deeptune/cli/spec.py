@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deeptune.cli.console import console, safe, say
+from deeptune.show.console import console, safe, say
 
 app = typer.Typer(help="Explain and check run specs.", no_args_is_help=True, rich_markup_mode=None)
 

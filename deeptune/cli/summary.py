@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from deeptune.cli.console import console, safe, say
 from deeptune.environment import short_path
 from deeptune.report.doubts import doubts
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.files import read_json
+from deeptune.show.console import console, safe, say
 from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:

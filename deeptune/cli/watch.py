@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from deeptune.cli.console import can_write, forget, say
-from deeptune.cli.viewer import INTERVAL, TerminalClosed, Viewer
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.control import request_stop
 from deeptune.show.announce import announcement, end_text, wants_bell
+from deeptune.show.console import can_write, forget, say
+from deeptune.show.viewer import INTERVAL, TerminalClosed, Viewer
 
 if TYPE_CHECKING:
     from rich.console import Console

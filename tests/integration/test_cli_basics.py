@@ -145,7 +145,7 @@ def test_a_file_is_no_terminal_though_colours_are_forced(monkeypatch, variables,
     from rich.live import Live
     from rich.text import Text
 
-    from deeptune.cli.console import console
+    from deeptune.show.console import console
 
     for name in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)

@@ -400,8 +400,8 @@ def test_what_files_say_is_inert_in_every_command(make, command, monkeypatch):
 def test_a_tall_dashboard_has_a_chart_of_the_losses_and_fits(make):
     from rich.console import Console
 
-    from deeptune.cli.viewer import dashboard
     from deeptune.runs.events import EventReader
+    from deeptune.show.dashboard import dashboard
     from deeptune.show.view import View
 
     run = make("one")
@@ -428,8 +428,8 @@ def test_a_dashboard_of_a_log_with_everything_in_it(make):
     """Two attempts, GPUs, damage and markup; drawn wide and narrow."""
     from rich.console import Console
 
-    from deeptune.cli.viewer import dashboard
     from deeptune.runs.events import EventReader
+    from deeptune.show.dashboard import dashboard
     from deeptune.show.view import View
 
     run = make("one")

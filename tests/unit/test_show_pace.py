@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from deeptune.cli.viewer import dashboard
 from deeptune.runs import RunDirectory, RunState
+from deeptune.show.dashboard import dashboard
 from deeptune.show.pace import Pace
 from deeptune.show.view import View
 from deeptune.show.words import count_text
@@ -54,7 +54,7 @@ def test_the_dashboard_tells_the_time_to_go_while_features_are_computed(tmp_path
     for moment, done in ((110.0, 100), (130.0, 300)):
         status = {"phase": "features", "progress": {"done": done, "total": 1000}, "heartbeat": moment}
         view.see(RunState("running", "", True, status))
-    monkeypatch.setattr("deeptune.cli.viewer.time.time", lambda: 130.0)
+    monkeypatch.setattr("deeptune.show.viewer.time.time", lambda: 130.0)
     out = io.StringIO()
     Console(file=out, width=100).print(dashboard(view, 100))
     assert "0:30  about 1:10 to go" in out.getvalue()

@@ -1,0 +1,175 @@
+"""Watch a run directory: a dashboard in a terminal, a plain line now and then elsewhere.
+
+A viewer only reads files. It is the same whether the run is in this process, in another, or long over.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from deeptune.report.tables import safe
+from deeptune.runs import RunDirectory, RunState
+from deeptune.runs.events import EventReader
+from deeptune.show.console import TERMINAL_GONE, can_write, forget, is_gone
+from deeptune.show.dashboard import dashboard
+from deeptune.show.view import PHASE_WORDS, View, epoch_text, message_of, start_facts, step_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERVAL = 0.25  # seconds between looks at the files
+PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
+
+
+class TerminalClosed(Exception):
+    """What was drawn on has gone away: there is nobody left to show anything to."""
+
+
+class Viewer:
+    """Shows a run on `out`, one `refresh` at a time: a dashboard on a terminal, plain lines when `plain` or elsewhere.
+
+    Raises TerminalClosed when `out` has gone away.
+    """
+
+    def __init__(self, directory: RunDirectory, out: Console, *, plain: bool) -> None:
+        self.view, self.reader, self.out = View(directory), EventReader(directory.events), out
+        self._lines = PlainLines(self.view, out) if plain or not out.is_terminal else None
+        self._live: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Viewer:
+        self.resume()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        with suppress(TerminalClosed):
+            self.pause()
+
+    def refresh(self) -> RunState:
+        """Read what is new and show it; returns the run's state: when that is over, everything has been shown."""
+        view, before = self.view, self.view.state
+        view.look()  # before the events: after it is over nothing more is written
+        events = [event for event in self.reader.poll() if view.take(event)] if self._lines is None else None
+        with self._writing():
+            if is_gone(self.out.file):
+                raise BrokenPipeError(errno.EPIPE, "nobody is there")
+            if self._lines is not None:
+                self._lines.tell(self.reader)
+            elif events or view.state != before or time.monotonic() - self._drawn >= 1:
+                self._drawn = time.monotonic()
+                self._live.update(dashboard(view, *self.out.size, utf8=speaks_utf8(self.out)), refresh=True)
+        return view.state
+
+    def note(self, text: str) -> None:
+        """Say something of the viewer's own."""
+        if self._lines is None:
+            self.view.messages.append((time.time(), "message", text))
+            self._drawn = 0.0
+        else:
+            with self._writing():
+                self.out.print(safe(text), soft_wrap=True)
+
+    def pause(self) -> None:
+        """Leave the terminal to something else; after the end, clear the dashboard away."""
+        if self._live is not None and can_write(self.out.file):
+            with self._writing():
+                self._live.stop()
+
+    def resume(self) -> None:
+        if self._lines is None:
+            from rich.live import Live
+
+            self._drawn = 0.0
+            self._live = Live(
+                console=self.out, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            )
+            with self._writing():
+                self._live.start()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in TERMINAL_GONE:
+                raise
+            forget(self.out.file)
+            raise TerminalClosed from None
+        except SystemExit:  # what Rich makes of a pipe that nobody reads
+            raise TerminalClosed from None
+
+
+@contextmanager
+def beside(directory: RunDirectory, out: Console, *, plain: bool) -> Iterator[None]:
+    """Show the run in a thread while the block does it."""
+    over = threading.Event()
+
+    def work() -> None:
+        with suppress(TerminalClosed), Viewer(directory, out, plain=plain) as viewer:
+            while not over.wait(INTERVAL):
+                viewer.refresh()
+            viewer.refresh()
+
+    thread = threading.Thread(target=work, name="viewer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=5)  # a terminal that nobody reads holds up its viewer alone
+
+
+class PlainLines:
+    """One line for what happens once, and now and then one for progress."""
+
+    def __init__(self, view: View, out: Console) -> None:
+        self._view, self._out = view, out
+        self._spoke, self._held, self._history = 0.0, "", True
+
+    def tell(self, reader: EventReader) -> None:
+        for event in reader.poll():
+            if not self._view.take(event) or (self._history and event["kind"] == "step"):
+                continue
+            if line := plain_line(self._view, event):
+                self._tell(event, line)
+        self._history = False
+
+    def _tell(self, event: dict[str, Any], line: str) -> None:
+        # By the events' own time: what happened before anyone watched is told at the same pace.
+        if event["kind"] in ("step", "epoch"):
+            if abs(event["t"] - self._spoke) < PLAIN_INTERVAL:
+                self._held = line if event["kind"] == "epoch" else self._held
+                return
+            self._spoke = event["t"]
+        elif self._held:
+            self._out.print(safe(self._held), soft_wrap=True)  # the last progress before it
+        self._held = ""
+        self._out.print(safe(line), soft_wrap=True)
+
+
+def plain_line(view: View, event: dict[str, Any], *, stamp: str = "%H:%M:%S") -> str | None:
+    """One line for an event that is worth one."""
+    kind = event["kind"]
+    if kind == "run":
+        text: str | None = f"run {view.directory.path}"
+    elif kind == "phase":
+        text = PHASE_WORDS.get(event["phase"], event["phase"])
+    elif kind == "start":
+        text = "; ".join(f"{name} {value}" for name, value in start_facts(event))
+    elif kind == "epoch":
+        text = f"epoch {event['epoch']}/{event['epochs']}  {epoch_text(view, event)}"
+    elif kind == "step" and event["epoch_step"] < event["epoch_steps"]:
+        text = step_text(event)
+    else:
+        text = message_of(event)
+        text = f"warning: {text}" if kind == "warning" else text
+    return None if text is None else f"{time.strftime(stamp, time.localtime(event['t']))} {text}"
+
+
+def speaks_utf8(out: Console) -> bool:
+    return out.encoding.lower().replace("-", "") == "utf8"
