@@ -83,10 +83,10 @@ def runner(run: RunDirectory) -> Iterator[int]:
     """A real runner at work on `run`."""
     import torch
 
-    from deeptune.engine import train  # before the fork: its imports take seconds
+    from deeptune.engine import run as engine  # before the fork: its imports take seconds
     from deeptune.engine.runner import do_run
 
-    assert train.execute
+    assert engine.execute
     torch.set_num_threads(1)
     with child(lambda: do_run(run), run.console) as pid:
         yield pid
