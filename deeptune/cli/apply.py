@@ -221,7 +221,7 @@ def _require_no_input(output: Path, data: str, run: RunDirectory | None) -> None
 
 
 def _is_among(output: Path, paths: Any, key: str) -> bool:
-    from deeptune.data.source import find_files
+    from deeptune.data.parquet import find_files
 
     with suppress(DataError):  # missing data is reported where it is opened; a run needs its own no longer
         return output.exists() and any(os.path.samefile(output, file) for file in find_files(paths, key=key))

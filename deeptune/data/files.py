@@ -43,7 +43,7 @@ class NamedFiles:
         self._identity = identity = self._identify()
         ingredients = {"named files": identity}
         what = {
-            "what": f"checksum of the files that {self.source.files[0].name} names ({self.column})",
+            "what": f"checksum of the files that {self.source.name} names ({self.column})",
             "data": self.source.describe(),
             "ingredients": ingredients,
         }

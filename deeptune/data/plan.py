@@ -30,6 +30,7 @@ from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
 from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabelling
 from deeptune.data.outliers import outliers
+from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, SplitData, assign_splits
 from deeptune.errors import DataError, listed
@@ -181,7 +182,7 @@ def read_targets(source: Source, label: str, labels: Labels) -> np.ndarray:
     return labels.encode(column.values, label_names=column.names, name=label, place=source.key)
 
 
-def open_sources(spec: RunSpec) -> dict[str, Source]:
+def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
     """The files of each split that has its own; under `train` alone those that all splits are drawn from.
 
     Raises DataError for files that can't be opened, that hold no rows, or that are in two splits, also as a copy.
@@ -211,7 +212,7 @@ def open_sources(spec: RunSpec) -> dict[str, Source]:
     return sources
 
 
-def _refuse_copies(sources: Mapping[str, Source]) -> None:
+def _refuse_copies(sources: Mapping[str, ParquetSource]) -> None:
     """Files of two splits with the same bytes; only those of the same size are read."""
     sizes: dict[int, list[tuple[str, Path]]] = {}
     for split, source in sources.items():

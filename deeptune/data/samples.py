@@ -334,7 +334,7 @@ def _stored(samples: Images | Texts, cache: Cache, progress: Progress | None) ->
     source, ingredients = samples.source, samples.ingredients()
     ingredients |= {"data": source.fingerprint(), "input": samples.input}
     what = {
-        "what": f"{samples.about()}: {source.files[0].name} ({samples.input})",
+        "what": f"{samples.about()}: {source.name} ({samples.input})",
         "data": source.describe(),
         "ingredients": ingredients,
     }

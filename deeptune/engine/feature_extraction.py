@@ -204,7 +204,7 @@ class _Pass:
         boundary = self.frozen.boundary
         kind = backbone.pooling if boundary is None else f"before {boundary.cut.name}"
         return {
-            "what": f"{name}, {size}, {kind}{view}: {self.source.files[0].name} ({self.frozen.input})",
+            "what": f"{name}, {size}, {kind}{view}: {self.source.name} ({self.frozen.input})",
             "data": self.source.describe(),
             "ingredients": self.ingredients(),
         }

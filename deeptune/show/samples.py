@@ -10,7 +10,7 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 
 if TYPE_CHECKING:
-    from deeptune.data.source import Source
+    from deeptune.data.parquet import ParquetSource
     from deeptune.spec import RunSpec
 
 Sample = bytes | str | DeepTuneError
@@ -30,7 +30,7 @@ class Samples:
         return load_spec(self.run.spec)
 
     @cached_property
-    def _sources(self) -> dict[str, Source]:
+    def _sources(self) -> dict[str, ParquetSource]:
         from deeptune.data.plan import open_sources
 
         return open_sources(self._spec)

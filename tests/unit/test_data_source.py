@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.source import Source, sample_names
+from deeptune.data.parquet import sample_names
+from deeptune.data.source import Source
 from deeptune.errors import DataError
 
 
@@ -230,12 +231,12 @@ def test_a_column_comes_in_pieces_that_are_not_kept(tmp_path, monkeypatch):
     write(tmp_path / "b.parquet", n=range(10_000, 10_005), word=pa.array(["x"] * 5).dictionary_encode())
     source = Source.open(str(tmp_path))
     for name in ("n", "word"):
-        pieces = list(source.chunks(name))
+        pieces = [values for _, values in source.stream(name)]
         assert max(map(len, pieces)) <= 4096
         assert [value for piece in pieces for value in piece.to_pylist()] == source.column(name).to_pylist()
     with pytest.raises(DataError, match="there is no column 'N'"):
-        next(source.chunks("N"))
-    pieces = source.chunks("n")
+        next(source.stream("N"))
+    pieces = (values for _, values in source.stream("n"))
     next(pieces)
     write(tmp_path / "a.parquet", n=range(1, 10_001), word=pa.array(words).dictionary_encode())
     with pytest.raises(DataError, match="has changed since the run opened it"):

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptune.data.labels import ClassLabels, NumberLabels
+from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
@@ -110,7 +111,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deeptune.data.source.SMALL", small)
         patch.setattr(writers, "SMALL", small)
-        again = Source(source.files)  # has no column in memory yet
+        again = ParquetSource(source.files)  # has no column in memory yet
         with writers.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
             for window in windows(batches_of(good, size, cuts, seed), rows, model(), embed=True, size=size):
                 assert len(window.rows) <= size
@@ -193,6 +194,7 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
+from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
