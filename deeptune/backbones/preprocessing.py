@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -43,6 +43,7 @@ class ImagePreprocessing:
     (`border`). These are the crop modes of timm's evaluation transform.
     """
 
+    modality: ClassVar[str] = "image"
     image_size: Positive
     resize: Positive
     interpolation: Interpolation
@@ -62,7 +63,7 @@ class ImagePreprocessing:
 
     def record(self) -> dict[str, Any]:
         """What a run stores of it, as JSON: enough to repeat it without DeepTune."""
-        return {"modality": "image", **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
+        return {"modality": self.modality, **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
 
     def restored(self, record: Mapping[str, Any]) -> Self:
         """The preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
@@ -74,6 +75,7 @@ class ImagePreprocessing:
 class TextPreprocessing:
     """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch."""
 
+    modality: ClassVar[str] = "text"
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     pad_id: int
@@ -82,7 +84,7 @@ class TextPreprocessing:
         """What a run stores of it, as JSON; the tokenizer itself is stored in the run's `backbone/`."""
         tokenizer = self.tokenizer
         return {
-            "modality": "text",
+            "modality": self.modality,
             "tokenizer": type(tokenizer).__name__,
             "tokenizer_sha256": _sha256(tokenizer),
             "probe_ids": _probe_ids(tokenizer),

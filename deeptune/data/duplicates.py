@@ -6,6 +6,7 @@ The hash 0 stands for no sample: one that is null, or that can't be used.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +21,16 @@ def content_hashes(values: pa.Array, threads: ThreadPoolExecutor) -> np.ndarray:
     size = max(1, -(-len(values) // _PARTS))
     parts = [values[start : start + size] for start in range(0, len(values), size)]
     return np.concatenate([np.zeros(0, HASH), *threads.map(_hashes, parts)])
+
+
+def sample_hashes(columns: Sequence[pa.Array], threads: ThreadPoolExecutor) -> np.ndarray:
+    """`content_hashes` of samples that one column holds, or several together; 0 where one of them is null."""
+    found = [content_hashes(values, threads) for values in columns]
+    if len(found) == 1:
+        return found[0]
+    whole = np.stack(found, axis=1)
+    digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in whole)
+    return np.where((whole == 0).any(axis=1), 0, np.frombuffer(digests, HASH)).astype(HASH)
 
 
 def _hashes(values: pa.Array) -> np.ndarray:

@@ -14,42 +14,28 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.arrow import bare, in_words, is_bytes, is_text, shown, text_of, texts
+from deeptune.arrow import bare, in_words, is_bytes, shown
 from deeptune.data.depth import Range
-from deeptune.data.encoded import look_like_images
-from deeptune.data.inputs import (
-    AT_ONCE,
-    NOT_UTF8,
-    attach_files,
-    holds_text,
-    image_values,
-    input_values,
-    modality_of,
-    resolve_columns,
-)
+from deeptune.data.inputs import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.labels import ClassLabels, plain
-from deeptune.data.picture import range_of_values, small_image
+from deeptune.data.modalities import MODALITIES, Modality
 from deeptune.data.plan import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError, DeepTuneError
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
 
 FIRST_ROWS = 500  # that guesses are made from
-TEXT_ROWS = 5_000  # that the lengths of texts are taken from
-LONGEST_TEXT = 4_000  # characters of a text in a preview
+MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
-TEXTS_AT_ONCE = 500
-RANGE_ROWS = 16  # whose range of values a preview uses
 BINS = 24  # of the histogram of numbers
 
 _LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
@@ -93,7 +79,7 @@ class Survey:
     """
 
     modality: str
-    input: str
+    input: Input
     rows: dict[str, int]
     classes: list[tuple[str, int, int, int]] = field(default_factory=list)
     histogram: list[tuple[float, float, int]] = field(default_factory=list)
@@ -117,7 +103,9 @@ def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     source = Source.open(paths, key=key)
     modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
-    modalities |= {name: "image" for name, values in first.items() if look_like_images(text_of(values).to_pylist())}
+    for name, values in first.items():
+        found = next((one for one in MODALITIES.values() if one.recognises(values)), None)
+        modalities[name] = found.info.name if found else None
     columns = [
         Column(field.name, str(field.type), in_words(field.type), modalities[field.name]) for field in source.schema
     ]
@@ -142,7 +130,7 @@ def survey(spec: RunSpec) -> Survey:
     plan = draft_plan(spec).finish(lambda source, rows: [])
     rows = {split: len(plan.splits[split]) for split in SPLITS}
     targets = {split: plan.splits[split].targets for split in SPLITS}
-    lengths = _text_lengths(plan.splits["train"].source, plan.input) if plan.modality == "text" else None
+    lengths = MODALITIES[plan.modality].lengths(plan.splits["train"].source, plan.input)
     known = {
         "modality": plan.modality,
         "input": plan.input,
@@ -161,7 +149,7 @@ def survey(spec: RunSpec) -> Survey:
 
 def preview(
     paths: str | list[str],
-    input: str,
+    input: Input,
     label: str | None,
     *,
     start: int,
@@ -176,73 +164,77 @@ def preview(
     `Source.open` does.
     """
     source = Source.open(paths, root=root)
-    names = list(dict.fromkeys(name for name in (input, label) if name in source.column_names))
+    there = set(source.column_names)
+    inputs = [name for name in columns_of(input) if name in there]
+    names = list(dict.fromkeys([*inputs, *([label] if label in there else [])]))
     kind, known = None, None
-    with suppress(DataError):  # the survey tells what is wrong with the column
-        kind, _ = resolve_columns(source, modality, input)
-    if kind == "image":
-        attach_files(source, kind, input)
-        known = _range(source, input, value_range)
+    with suppress(DataError):  # the survey tells what is wrong with the columns
+        kind = MODALITIES[resolve_columns(source, modality, input)[0]]
+    if kind is not None:
+        kind.attach_files(source, input)
+        known = _range(source, kind, input, value_range)
     samples: list[Sample] = []
     for first, batch in source.stream_table(names, start=start, rows=AT_ONCE) if names else ():
-        labels = batch.column(label) if label in names else pa.nulls(len(batch))
-        values = batch.column(input) if input in names else pa.nulls(len(batch))
-        if kind is not None:
-            values = input_values(values) if kind == "text" else image_values(source, values)
         for at in range(min(len(batch), count - len(samples))):
-            row, shown_label = first + at, _text(labels[at]) or ""
-            if kind == "image":
-                samples.append(_image(row, shown_label, values[at].as_py(), source.folder_of(row), known))
-            else:
-                samples.append(_sample(row, shown_label, values[at], kind))
+            values = {name: batch.column(name).slice(at, 1) for name in names}
+            said = _text(values[label][0]) or "" if label in values else ""
+            columns = {name: values[name] for name in inputs}
+            samples.append(_sample(source, kind, columns, first + at, said, known))
         if len(samples) == count:
             break
     return samples
 
 
-def _range(source: Source, input: str, value_range: list[float] | str) -> Range | None:
+def _range(source: Source, modality: Modality, input: Input, value_range: list[float] | str) -> Range | None:
     if isinstance(value_range, list):
         return value_range[0], value_range[1]
-    if value_range != "auto":
-        return None
-    values = image_values(source, source.head([input], RANGE_ROWS).column(0))
-    return range_of_values(values.to_pylist(), source.folder_of(0))
+    return modality.preview_range(source, input) if value_range == "auto" else None
 
 
-def _image(row: int, label: str, value: Any, folder: Path, value_range: Range | None) -> Sample:
+def _sample(
+    source: Source,
+    modality: Modality | None,
+    columns: Mapping[str, pa.Array],
+    row: int,
+    label: str,
+    value_range: Range | None,
+) -> Sample:
+    """A row as a preview shows it; of columns that are no input the values in words."""
+    if modality is None:
+        text = "\n".join(said for values in columns.values() if (said := _text(values[0])) is not None)
+        return Sample(row, label, text=text) if text else Sample(row, label, reason="is null")
     try:
-        return Sample(row, label, image=small_image(value, folder, value_range, PREVIEW_PIXELS))
+        found = modality.shown(source, columns, row, value_range=value_range, pixels=PREVIEW_PIXELS)
     except DataError as error:
         return Sample(row, label, reason=error.message)
+    if isinstance(found, bytes):
+        return Sample(row, label, image=found)
+    return Sample(row, label, text=found[:MAX_TEXT])
 
 
 def _text(value: pa.Scalar) -> str | None:
-    return shown(value)[:LONGEST_TEXT] if value.is_valid else None
-
-
-def _sample(row: int, label: str, value: pa.Scalar, modality: str | None) -> Sample:
-    if not value.is_valid:
-        return Sample(row, label, reason="is null")
-    text = texts(pa.array([value.as_py()]))[0].as_py() if modality == "text" else _text(value)
-    return Sample(row, label, reason=NOT_UTF8) if text is None else Sample(row, label, text=text[:LONGEST_TEXT])
+    return shown(value)[:MAX_TEXT] if value.is_valid else None
 
 
 def _modality(source: Source, name: str) -> str | None:
     """What a column may be the input of. Of bytes the first values tell, if they can be read."""
     if source.column_names.count(name) > 1:
         return None
-    found = modality_of(source.types[name])
-    with suppress(DataError):
-        return "text" if found == "image" and holds_text(source, name) else found
-    return found
+    kind = source.types[name]
+    found = modality_of(kind)
+    if is_bytes(bare(kind)):
+        with suppress(DataError):
+            found = modality_of_column(source, name)
+    return found.info.name if found else None
 
 
 def _first_rows(source: Source, modalities: Mapping[str, str | None]) -> dict[str, pa.Array]:
     """The first values of each column that could be a label, a group or a text; of those that can be read."""
+    legible = {None, *(one.info.name for one in MODALITIES.values() if one.info.legible)}
     names = [
         name
         for name, modality in modalities.items()
-        if modality != "image" and not pt.is_nested(bare(source.types[name])) and source.column_names.count(name) == 1
+        if modality in legible and not pt.is_nested(bare(source.types[name])) and source.column_names.count(name) == 1
     ]
     found = {}
     for name, values in _readable(source, names).items():
@@ -263,23 +255,24 @@ def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:
 
 
 def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping[str, str | None]) -> dict[str, str]:
-    """The input where the run's own rule finds none, or two: the only images, or the longest texts."""
+    """The input where the run's own rule finds none, or two: the first images, or the longest texts."""
     with suppress(DataError):
         resolve_columns(source)
         return {}
-    if "images" in source.column_names and "text" in source.column_names:
-        return {"data.modality": "image"}
-    images = [name for name, modality in modalities.items() if modality == "image"]
-    if images:
-        return {"data.input": images[0]}
-    strings = {name: values for name, values in first.items() if is_text(values.type)}
-    lengths = {name: pc.mean(pc.utf8_length(values)).as_py() or 0 for name, values in strings.items()}
-    return {"data.input": max(lengths, key=lambda name: lengths[name])} if lengths else {}
+    usual = [one.info.name for one in MODALITIES.values() if one.info.input in source.column_names]
+    if len(usual) > 1:
+        return {"data.modality": usual[0]}
+    for kind in MODALITIES.values():
+        names = [name for name, modality in modalities.items() if modality == kind.info.name]
+        if names:
+            return {"data.input": kind.likeliest(names, first)}
+    return {}
 
 
 def _guess_label(source: Source, first: dict[str, pa.Array], input: str | None) -> str | None:
     """A column that is named like a label, or else the one with the fewest distinct values among those with several."""
-    others = {name: values for name, values in first.items() if name not in (input, "text", "images")}
+    usual = [one.info.input for one in MODALITIES.values()]
+    others = {name: values for name, values in first.items() if name not in (input, *usual)}
     by_name = {name.lower(): name for name in others}
     for name in _LABEL_NAMES:
         if name in by_name:
@@ -304,18 +297,6 @@ def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:
         and 1 < len(values.unique()) < len(values)
     ]
     return sorted(names, key=lambda name: next(i for i, word in enumerate(_GROUP_WORDS) if word in name.lower()))
-
-
-def _text_lengths(source: Source, input: str) -> tuple[int, int, int] | None:
-    lengths: list[int] = []
-    for _, values in source.stream(input, rows=TEXTS_AT_ONCE):
-        lengths += pc.utf8_length(texts(input_values(values))).drop_null().to_pylist()
-        if len(lengths) >= TEXT_ROWS:
-            break
-    lengths = lengths[:TEXT_ROWS]
-    if not lengths:
-        return None
-    return int(np.median(lengths)), int(np.percentile(lengths, 95)), max(lengths)
 
 
 def answer(question: dict[str, Any]) -> Any:

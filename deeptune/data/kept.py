@@ -11,15 +11,16 @@ import pyarrow.types as pt
 from deeptune.data.footer import first_line
 from deeptune.data.source import Source
 from deeptune.errors import DataError
+from deeptune.spec.modalities import Input, columns_of
 
 OURS = ("row", "label", "embedding", "error")  # columns that a table of embeddings has of its own
 _ROWS = 16  # that are tried
 
 
-def kept_columns(source: Source, *, input: str, label: str | None) -> dict[str, str]:
+def kept_columns(source: Source, *, input: Input, label: str | None) -> dict[str, str]:
     """The name in a table of embeddings of each column that is neither input nor label: its own, or with `_in_source`
     where the table has a column of that name."""
-    names = [name for name in dict.fromkeys(source.column_names) if name not in (input, label)]
+    names = [name for name in dict.fromkeys(source.column_names) if name not in (*columns_of(input), label)]
     taken = {*OURS, *names}
     found = {}
     for name in names:
@@ -31,7 +32,7 @@ def kept_columns(source: Source, *, input: str, label: str | None) -> dict[str, 
     return found
 
 
-def require_kept(source: Source, *, input: str, label: str | None) -> None:
+def require_kept(source: Source, *, input: Input, label: str | None) -> None:
     """Raise DataError where a table of embeddings could not hold the columns of a source, before there is any: two of
     one name, and types that Arrow does not write. The first rows are tried of types that have others within."""
     names = [*kept_columns(source, input=input, label=label), *([] if label is None else [label])]

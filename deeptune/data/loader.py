@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from torch.utils.data._utils import signal_handling
 
 from deeptune.data.images import Augmentation, blank_image, to_tensor
-from deeptune.data.samples import Images, Texts
+from deeptune.data.modalities.image_samples import Images
+from deeptune.data.modalities.text_samples import Texts
+from deeptune.data.samples import Samples
 from deeptune.data.sampling import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.text import collate, padded_width
 from deeptune.data.workers import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
@@ -60,7 +62,7 @@ class Batch:
 
 
 def make_loader(
-    samples: Images | Texts,
+    samples: Samples,
     rows: np.ndarray,
     *,
     targets: np.ndarray | None = None,
@@ -92,6 +94,7 @@ def make_loader(
     if isinstance(samples, Texts):
         dataset = _Texts(samples, rows, targets, blank, pad_multiple)
     else:
+        assert isinstance(samples, Images)
         augment = None
         if augmentation != "none":
             flip = targets is not None and np.issubdtype(targets.dtype, np.integer) if flip is None else flip

@@ -25,15 +25,17 @@ from deeptune.data.caveats import (
 )
 from deeptune.data.depth import Range, range_of, range_text
 from deeptune.data.duplicates import kept_together, twins
-from deeptune.data.inputs import BadSample, Checked, Progress, attach_files, check_samples, resolve_columns
+from deeptune.data.inputs import BadSample, Checked, attach_files, check_samples, resolve_columns
 from deeptune.data.kept import require_kept
 from deeptune.data.labels import ClassLabels, Labels, NumberLabels, check_type, missing, numbers
+from deeptune.data.modalities.base import Progress
 from deeptune.data.naming import LabelColumn, Relabel, naming_warnings, relabelling
 from deeptune.data.outliers import outliers
 from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS, SplitData, assign_splits
 from deeptune.errors import DataError, listed
+from deeptune.spec.modalities import Input, input_words
 from deeptune.spec.model import RunSpec, SplitSpec
 
 __all__ = [
@@ -64,7 +66,7 @@ class DataPlan:
 
     task: str
     modality: str
-    input: str
+    input: Input
     label: str
     group: str | None
     labels: Labels
@@ -324,7 +326,7 @@ class PlanDraft:
     spec: RunSpec
     parts: Mapping[str, _Part]
     modality: str
-    input: str
+    input: Input
     classes: ClassLabels | None
 
     def sources(self, progress: Progress | None) -> Iterator[tuple[Source, Progress | None]]:
@@ -415,7 +417,7 @@ class _Part:
         return listed(self.source.where(int(row)) for row in rows)
 
 
-def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, str]:
+def _check_columns(spec: RunSpec, parts: Mapping[str, _Part]) -> tuple[str, Input]:
     data = spec.data
     modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
     for part in parts.values():
@@ -514,7 +516,7 @@ def _encode_groups(group: str, parts: Mapping[str, _Part]) -> None:
 
 def _check_inputs(
     parts: Mapping[str, _Part],
-    input: str,
+    input: Input,
     policy: str,
     unusable: Callable[[Source, np.ndarray], list[BadSample]],
 ) -> None:
@@ -529,7 +531,7 @@ def _check_inputs(
         if len(part.rows) == 0:
             reasons = listed(f"{part.source.where(sample.row)} {sample.reason}" for sample in found[split])
             raise DataError(
-                f"{part.place('data.input')}: no sample in column {input!r} can be used: {reasons}",
+                f"{part.place('data.input')}: no sample in {input_words(input)} can be used: {reasons}",
                 hint="Name the column that holds the samples, or repair them.",
             )
 
@@ -564,7 +566,7 @@ def _shifted(progress: Progress, offset: int, total: int) -> Progress:
 
 
 def _bad_samples_error(
-    parts: Mapping[str, _Part], found: Mapping[str, list[BadSample]], input: str, total: int
+    parts: Mapping[str, _Part], found: Mapping[str, list[BadSample]], input: Input, total: int
 ) -> DataError:
     lines = [
         f"  {part.split + ', ' if part.split else ''}{part.source.where(sample.row)} {sample.reason}"
@@ -575,7 +577,7 @@ def _bad_samples_error(
     if len(lines) > len(shown):
         shown.append(f"  and {len(lines) - len(shown):,} more")
     return DataError(
-        f"data.input: {len(lines):,} of {total:,} samples in column {input!r} cannot be used:\n" + "\n".join(shown),
+        f"data.input: {len(lines):,} of {total:,} samples in {input_words(input)} cannot be used:\n" + "\n".join(shown),
         hint='Repair them, or set data.on_bad_sample = "skip" to leave them out or "blank" to use empty ones.',
     )
 

@@ -20,9 +20,9 @@ from deeptune.backbones.probes import identity, versions
 from deeptune.data.cache import DiskTable, FeatureCache, Table
 from deeptune.data.entries import CacheRefused, key_of, size_text
 from deeptune.data.images import LEAST
-from deeptune.data.inputs import Progress
 from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order, make_loader
-from deeptune.data.samples import Images, Texts
+from deeptune.data.modalities.base import Progress
+from deeptune.data.samples import Samples
 from deeptune.data.sampling import WINDOW
 from deeptune.data.source import Source
 from deeptune.data.text import tokenizer_identity
@@ -31,6 +31,7 @@ from deeptune.engine.device import Compute, tokens_at_once
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.run_logger import RunLogger
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import Split
 
 MEMORY_SHARE = 0.25  # of the memory that is free now: what a table may take that the disk does not
@@ -112,8 +113,8 @@ class Frozen:
 
     backbone: Backbone
     compute: Compute
-    input: str
-    samples: Mapping[Source, Images | Texts]
+    input: Input
+    samples: Mapping[Source, Samples]
     workers: int = 0
     augmentation: str = "none"
     seed: int = 0
@@ -203,8 +204,9 @@ class _Pass:
         name = backbone.info.name.rstrip("/").rpartition("/")[2].removeprefix("hf:")
         boundary = self.frozen.boundary
         kind = backbone.pooling if boundary is None else f"before {boundary.cut.name}"
+        columns = ", ".join(columns_of(self.frozen.input))
         return {
-            "what": f"{name}, {size}, {kind}{view}: {self.source.name} ({self.frozen.input})",
+            "what": f"{name}, {size}, {kind}{view}: {self.source.name} ({columns})",
             "data": self.source.describe(),
             "ingredients": self.ingredients(),
         }

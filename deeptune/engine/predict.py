@@ -24,7 +24,7 @@ from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
 from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
 from deeptune.data.plan import BadSample, read_targets, resolve_columns
-from deeptune.data.samples import Images, Texts, open_samples
+from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import inference
 from deeptune.engine.device import Compute, choose_compute, tokens_at_once
@@ -37,6 +37,7 @@ from deeptune.engine.trained_model import TrainedModel, load_run
 from deeptune.engine.writers import embedding_file, prediction_file
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory
+from deeptune.spec.modalities import Input
 from deeptune.spec.model import BackboneSpec
 
 HEAD_ROWS = 512  # stored features that pass a head at once, at least
@@ -82,7 +83,7 @@ class CheckedFile:
     """A file whose samples were looked at: the column that goes in, and why some rows can't be used, by row."""
 
     source: Source
-    input: str
+    input: Input
     errors: dict[int, str]
 
     @property
@@ -99,7 +100,7 @@ class _Opened:
     """A checked file with its samples, and the cache that holds them and takes their features."""
 
     file: CheckedFile
-    samples: Images | Texts
+    samples: Samples
     cache: FeatureCache
 
 
@@ -166,7 +167,7 @@ def embed_with_backbone(
     output: Path,
     way: Way,
     *,
-    input: str | None,
+    input: Input | None,
     label: str,
     value_range: Range | None = None,
     device: str = "auto",
@@ -178,10 +179,10 @@ def embed_with_backbone(
     """
     compute = choose_compute(device)
     source = Source.open(data, key="--data", root=way.root)
-    modality, input = resolve_columns(source, find(backbone_spec.name).modality, input)
-    require_kept(source, input=input, label=_present(source, label))
+    modality, columns = resolve_columns(source, find(backbone_spec.name).modality, input)
+    require_kept(source, input=columns, label=_present(source, label))
     backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
-    with _opened(backbone, source, modality, input, way, value_range or "auto") as opened:
+    with _opened(backbone, source, modality, columns, way, value_range or "auto") as opened:
         found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
         _write_embeddings(found, opened.file, output, _present(source, label))
     return opened.file
@@ -217,21 +218,21 @@ def _opened(
     backbone: Backbone,
     source: Source,
     modality: str | None,
-    input: str | None,
+    input: Input | None,
     way: Way,
     value_range: Range | Literal["auto"] | None,
 ) -> Iterator[_Opened]:
     """Decode or tokenise a file's samples, or find them in the cache, and list those that can't be used."""
-    modality, input = resolve_columns(source, modality, input)
-    attach_files(source, modality, input)
+    modality, columns = resolve_columns(source, modality, input)
+    attach_files(source, modality, columns)
     for note in backbone.notes:
         way.tell(note)
     with FeatureCache(way.tell) as cache:
 
-        def opened() -> Images | Texts:
+        def opened() -> Samples:
             assert backbone.preprocessing is not None
             return open_samples(
-                source, input, backbone.preprocessing, cache=cache, value_range=known, progress=way.progress
+                source, columns, backbone.preprocessing, cache=cache, value_range=known, progress=way.progress
             )
 
         known = None if value_range == "auto" else value_range
@@ -249,16 +250,10 @@ def _opened(
             raise DataError(
                 _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
             )
-        file = CheckedFile(source, input, {sample.row: sample.reason for sample in bad})
-        _tell_cut(samples, file, way)
+        file = CheckedFile(source, columns, {sample.row: sample.reason for sample in bad})
+        for remark in samples.remarks(file.usable):
+            way.tell(remark)
         yield _Opened(file, samples, cache)
-
-
-def _tell_cut(samples: Images | Texts, file: CheckedFile, way: Way) -> None:
-    cut = samples.cut(file.usable) if isinstance(samples, Texts) else 0
-    if isinstance(samples, Texts) and cut:
-        longest = samples.preprocessing.max_length
-        way.tell(f"{cut:,} of {len(file.usable):,} texts are longer than {longest:,} tokens and were cut")
 
 
 def _listing(bad: list[BadSample], source: Source) -> str:

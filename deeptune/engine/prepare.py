@@ -17,6 +17,7 @@ from deeptune.data.depth import Range
 from deeptune.data.entries import Cache
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, batch_slices, make_loader
+from deeptune.data.modalities.image_samples import Images, decoding_workers
 from deeptune.data.plan import (
     DataPlan,
     PlanDraft,
@@ -27,7 +28,7 @@ from deeptune.data.plan import (
     planned,
     sources_fingerprint,
 )
-from deeptune.data.samples import Images, Texts, decoding_workers, open_samples
+from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
 from deeptune.engine.loop import steps_per_epoch
@@ -40,7 +41,7 @@ from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import resolve
-from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.modalities import MODALITIES, input_words
 from deeptune.spec.model import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -56,7 +57,7 @@ class Prepared:
     model: TunedModel
     compute: Compute
     steps: int
-    samples: Mapping[Source, Images | Texts]  # none where only sizes are asked for
+    samples: Mapping[Source, Samples]  # none where only sizes are asked for
     tuning: dict[str, Any] | None = None  # what was measured (`engine/batch_tuning.py`)
 
     @property
@@ -67,8 +68,7 @@ class Prepared:
 
     def preprocessing_record(self) -> dict[str, Any]:
         """How samples are prepared, as JSON."""
-        record = self.preprocessing.record()
-        return record | ({"value_range": self.spec.data.value_range} if self.plan.modality == "image" else {})
+        return self.preprocessing.record() | MODALITIES[self.plan.modality].recorded(self.spec.data)
 
 
 def prepare(
@@ -100,11 +100,11 @@ def prepare(
     if info.modality != draft.modality:
         raise SpecError(
             f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is "
-            f"{draft.modality} (column {draft.input!r})",
+            f"{draft.modality} ({input_words(draft.input)})",
             hint=f"`deeptune backbones --modality {draft.modality}` lists those that fit.",
         )
     MODALITIES[draft.modality].refuse_foreign("train", spec.train)
-    samples: Mapping[Source, Images | Texts] = {}
+    samples: Mapping[Source, Samples] = {}
     if meta:
         plan = plan_data(spec, sources=sources)
         backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta")
@@ -145,7 +145,7 @@ def _open_samples(
     cache: Cache | None,
     journal: RunLogger | None,
     value_range: Range | None,
-) -> Mapping[Source, Images | Texts]:
+) -> Mapping[Source, Samples]:
     """Every sample of a run's sources, decoded or tokenised once."""
     assert backbone.preprocessing is not None
     return {
@@ -163,7 +163,7 @@ def _open_samples(
 
 
 def _resolve(
-    spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute, samples: Mapping[Source, Images | Texts]
+    spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute, samples: Mapping[Source, Samples]
 ) -> RunSpec:
     info = backbone.info
     cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
@@ -173,14 +173,13 @@ def _resolve(
         rank, alpha = resolve_rank(backbone, lora)
         lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
     known: dict[str, Any] = {"pooling": backbone.pooling}
-    if isinstance(backbone.preprocessing, ImagePreprocessing):
-        known["image_size"] = backbone.preprocessing.image_size
-    elif backbone.preprocessing is not None:
-        known["max_length"] = backbone.preprocessing.max_length
+    if backbone.preprocessing is not None:
+        size = MODALITIES[plan.modality].size
+        known[size] = getattr(backbone.preprocessing, size)
     workers = resolved.train.workers
     if workers == "auto":
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
-        decoding = [one for one in samples.values() if one.decodes]
+        decoding = [one for one in samples.values() if isinstance(one, Images) and one.decodes]
         workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
     budget, layout = _passing(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(

@@ -21,6 +21,7 @@ from deeptune.data.source import SMALL, Source
 from deeptune.engine.inference import predicted_numbers, probabilities
 from deeptune.engine.row_order import Window
 from deeptune.runs.files import replacing, storage_errors
+from deeptune.spec.modalities import Input
 
 Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: RunLogger.keep
 WriteWindow = Callable[[Window], None]
@@ -68,7 +69,7 @@ def embedding_file(
     *,
     label: str | None,
     relabel: Relabel | None = None,
-    input: str,
+    input: Input,
     errors: Mapping[int, str] | None = None,
     keep: Keep = once,
 ) -> Iterator[WriteWindow]:

@@ -47,30 +47,23 @@ class Samples:
         return found
 
     def _read(self, split: str, row: int) -> bytes | str:
-        from deeptune.arrow import texts
         from deeptune.data.depth import stored_range
-        from deeptune.data.inputs import NOT_UTF8, image_values, input_values, resolve_columns
-        from deeptune.data.picture import shown_image
+        from deeptune.data.inputs import resolve_columns
+        from deeptune.data.modalities import MODALITIES
+        from deeptune.spec.modalities import columns_of
 
         data, sources = self._spec.data, self._sources
         source = sources.get(split, sources["train"])
-        modality, name = resolve_columns(source, data.modality, data.input)
-        found: Any = next((values for _, values in source.stream(name, start=row, rows=1)), None)
-        if found is None:
+        modality, input = resolve_columns(source, data.modality, data.input)
+        columns = columns_of(input)
+        batch: Any = next((batch for _, batch in source.stream_table(columns, start=row, rows=1)), None)
+        if batch is None:
             raise DataError(f"{source.describe()} has no row {row:,}: it is not the file that the run was made from")
-        if modality == "image":
-            value = image_values(source, found)[0].as_py()
-            image = shown_image(value, source.folder_of(row), stored_range(data.value_range))
-            if image is None:
-                raise DataError(f"row {row:,} is null")
-            return image
-        values = input_values(found)
-        if not values[0].is_valid:
-            raise DataError(f"row {row:,} is null")
-        text = texts(values)[0].as_py()
-        if text is None:
-            raise DataError(f"row {row:,} {NOT_UTF8}")
-        return text
+        values = {name: batch.column(name).slice(0, 1) for name in columns}
+        try:
+            return MODALITIES[modality].shown(source, values, row, value_range=stored_range(data.value_range))
+        except DataError as error:
+            raise DataError(f"row {row:,} {error.message}", hint=error.hint) from error
 
     def changed(self) -> str:
         """What is other than it was for the run, or nothing. All of the data is read."""

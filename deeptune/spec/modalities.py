@@ -13,6 +13,7 @@ from deeptune.catalog import Modality
 from deeptune.errors import SpecError
 
 TOKENS = "tokens"
+Input = str | list[str]  # one column, or several that make a sample together
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,26 @@ class Foreign:
 class ModalityInfo:
     """One kind of samples.
 
-    `plural` is what several samples are called, `input` the column that holds them by default, `expected` the values
-    that such a column may have. `size` is the key of `backbone` that sets how much of a sample a backbone takes, in
-    `unit`, or `short_unit` where room is small. `augmented` says whether `train.augmentation` changes samples.
-    `legible` says whether a person can read the values of a column, which may then be labels too.
-    `foreign` are settings of other modalities, by dotted key. `packages` decide what a backbone gives for a sample.
+    `plural` is what several samples are called. `input` is the column that holds them by default, `max_columns` how
+    many columns may make a sample together, `expected` the values that such a column may have. `size` is the key of
+    `backbone` that sets how much of a sample a backbone takes, in `unit`, or `short_unit` where room is small.
+    `augmented` says whether `train.augmentation` changes samples, `legible` whether a person can read the values of a
+    column, which may then be labels too. `data_settings` are keys of `data` that decide the preprocessing. `foreign`
+    are settings of other modalities, by dotted key. `packages` decide what a backbone gives for a sample.
     `usual_backbone` is proposed where no weights are on this machine.
     """
 
     name: Modality
     plural: str
     input: str
+    max_columns: int
     expected: str
     size: str
     unit: str
     short_unit: str
     augmented: bool
     legible: bool
+    data_settings: tuple[str, ...]
     foreign: Mapping[str, Foreign]
     packages: tuple[str, ...]
     usual_backbone: str
@@ -56,6 +60,10 @@ class ModalityInfo:
     def size_of(self, backbone: Any) -> Any:
         """How much of a sample a backbone takes, by the `backbone` section of a spec."""
         return getattr(backbone, self.size)
+
+    def recorded(self, data: Any) -> dict[str, Any]:
+        """What the `data` section of a spec says of the preprocessing, as JSON."""
+        return {key: getattr(data, key) for key in self.data_settings}
 
     def refuse_foreign(self, section: str, values: Any) -> None:
         """Raise SpecError where a section of the spec (`backbone`, `train`) sets what such samples do not have."""
@@ -70,12 +78,14 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         name="image",
         plural="images",
         input="images",
+        max_columns=1,
         expected="one image a row: encoded bytes (binary), file names (strings), or a struct of 'bytes' and 'path'",
         size="image_size",
         unit="pixels",
         short_unit="px",
         augmented=True,
         legible=False,
+        data_settings=("value_range",),
         foreign={
             "backbone.max_length": Foreign(("auto",), "images have no length in tokens; leave it out."),
             "train.token_budget": Foreign(
@@ -89,12 +99,14 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         name="text",
         plural="texts",
         input="text",
+        max_columns=1,
         expected="strings, or bytes that are UTF-8",
         size="max_length",
         unit=TOKENS,
         short_unit=TOKENS,
         augmented=False,
         legible=True,
+        data_settings=(),
         foreign={
             "backbone.image_size": Foreign(("auto",), "texts have no size in pixels; leave it out."),
             "train.memory_format": Foreign(("auto", "contiguous"), "'channels_last' is for images; leave it out."),
@@ -103,3 +115,14 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         usual_backbone="bert-base-multilingual-cased",
     ),
 }  # fmt: skip
+
+
+def columns_of(input: Input) -> list[str]:
+    """The columns that `data.input` names."""
+    return [input] if isinstance(input, str) else list(input)
+
+
+def input_words(input: Input) -> str:
+    """`column 'text'`, or `columns 'premise' and 'hypothesis'`."""
+    columns = columns_of(input)
+    return ("column " if len(columns) == 1 else "columns ") + " and ".join(map(repr, columns))

@@ -197,7 +197,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
 
 def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, soon):
     """The same batch takes down every worker that it is given to, such as an image that crashes its decoder."""
-    from deeptune.data import samples as module
+    from deeptune.data.modalities import image_samples as module
 
     decode = module.decode_quietly
 

@@ -272,7 +272,7 @@ def test_batches_are_padded_to_a_multiple(tmp_path, tokenizer):
 def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
     texts = source(tmp_path, text=["a good film", "bad", None, "a bad bad bad film", "film"])
     made = open_samples(texts, "text", tokens)
-    monkeypatch.setattr("deeptune.data.samples.tokenise", None)  # nobody does it again
+    monkeypatch.setattr("deeptune.data.modalities.text_samples.tokenise", None)  # nobody does it again
     rows = np.array([1, 3, 4])
     loader = make_loader(made, rows, targets=rows, batch_size=2, shuffle=True)
     seen = {

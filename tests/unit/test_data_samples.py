@@ -20,7 +20,10 @@ from deeptune.data.entries import INDEX_BYTES, Cache, entries
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
 from deeptune.data.loader import make_loader
-from deeptune.data.samples import Images, Pixels, Texts, open_samples
+from deeptune.data.modalities import image_samples, text_samples
+from deeptune.data.modalities.image_samples import Images, Pixels
+from deeptune.data.modalities.text_samples import Texts
+from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 
@@ -62,7 +65,7 @@ def decoded_each_time(source: Source, row: int) -> torch.Tensor:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kept", ["pixels", "encoded", "memory"])
 def test_what_is_kept_gives_the_bits_of_decoding_each_time(images, kept, workers, monkeypatch):
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(image_samples, "SMALL", 0)
     rows = np.setdiff1d(np.arange(ROWS), [3, 101])
     for _ in range(2):  # made, then found
         with Cache() as cache:
@@ -85,7 +88,7 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
     with Cache(told.append) as cache:
         first = open_samples(images, "images", PIXELS, cache=cache)
     assert f"{ROWS} samples were decoded once and are kept: decoded images, 24 px" in told[0]
-    monkeypatch.setattr(module, "decode_quietly", None)
+    monkeypatch.setattr(image_samples, "decode_quietly", None)
     monkeypatch.setattr("deeptune.data.source.stream_columns", None)
     again = Source.open([str(file) for file in images.files])
     with Cache(told.append) as cache:
@@ -138,7 +141,7 @@ def test_another_preprocessing_is_another_entry(images, change):
 def test_another_rule_of_decoding_is_another_entry(images, monkeypatch):
     with Cache() as cache:
         open_samples(images, "images", PIXELS, cache=cache)
-        monkeypatch.setattr(module, "LEAST", 3)
+        monkeypatch.setattr(image_samples, "LEAST", 3)
         open_samples(images, "images", PIXELS, cache=cache)
         assert len(entries()) == 2
 
@@ -159,14 +162,14 @@ def test_what_was_made_stays_when_it_ends_midway(images, monkeypatch):
     with Cache() as cache, pytest.raises(KeyboardInterrupt):
         open_samples(images, "images", PIXELS, cache=cache, progress=progress)
     seen = []
-    stream = Source.stream
+    stream = Source.stream_table
 
-    def watched(self, name, *, start=0, rows):
-        for first, values in stream(self, name, start=start, rows=rows):
+    def watched(self, names, *, start=0, rows):
+        for first, values in stream(self, names, start=start, rows=rows):
             seen.extend(range(first, first + len(values)))
             yield first, values
 
-    monkeypatch.setattr(Source, "stream", watched)
+    monkeypatch.setattr(Source, "stream_table", watched)
     with Cache() as cache:
         samples = open_samples(images, "images", PIXELS, cache=cache)
         assert seen == list(range(90, ROWS))
@@ -199,7 +202,7 @@ def test_pixels_that_would_take_too_much_of_the_cache_are_not_kept(images, monke
 
 
 def test_without_room_on_disk_and_in_memory_the_settings_are_named(images, monkeypatch):
-    monkeypatch.setattr(module, "SMALL", 0)
+    monkeypatch.setattr(image_samples, "SMALL", 0)
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "10 kB")
     with Cache() as cache:
         samples = open_samples(images, "images", PIXELS, cache=cache)
@@ -237,7 +240,7 @@ def test_a_disk_that_fills_up_midway_costs_no_sample(images, monkeypatch, folder
 @pytest.mark.parametrize("kept", [True, False])
 def test_token_ids_are_those_of_the_tokenizer(tmp_path, tokenizer, kept, monkeypatch):
     monkeypatch.setattr(Texts, "at_once", 17)
-    monkeypatch.setattr(module, "LETTERS_AT_ONCE", 50)
+    monkeypatch.setattr(text_samples, "LETTERS_AT_ONCE", 50)
     words = np.array(["a", "good", "bad", "film", "plot", "", " "])
     texts = [" ".join(words[np.random.default_rng(row).integers(0, 7, row % 11)]) for row in range(60)]
     texts[5] = None
@@ -254,7 +257,7 @@ def test_token_ids_are_those_of_the_tokenizer(tmp_path, tokenizer, kept, monkeyp
             assert samples.reasons[5] == "is null"
             assert samples.reasons == check_samples(source, "text", "text").reasons
         assert len(entries()) == kept
-        monkeypatch.setattr(module, "text_reasons", module.text_reasons if not kept else None)
+        monkeypatch.setattr(text_samples, "text_flags", text_samples.text_flags if not kept else None)
 
 
 def test_another_tokenizer_or_length_is_another_entry(tmp_path, tokenizer, bare_tokenizer):

@@ -1,0 +1,139 @@
+"""What a kind of samples is to the rest of the program."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from deeptune.arrow import sample_parts
+from deeptune.data.depth import Range
+from deeptune.spec.modalities import Input, ModalityInfo
+
+if TYPE_CHECKING:
+    from deeptune.data.entries import Cache
+    from deeptune.data.samples import Samples
+    from deeptune.data.source import Source
+
+# Flags of a stored row. A row with BAD has no sample, one with BLANK an empty one; DEEP rows hold their range.
+BAD, BLANK, CUT, NOT_UTF8, DEEP, CLIPPED, SECOND = 1, 2, 4, 8, 16, 32, 64
+FIRST_ROWS = 16  # that tell whether bytes are text, and whether a column names files
+
+# Why a sample can't be used; or the range of an image that needs one; or whether values were clipped.
+Finding = str | Range | bool | None
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive values of the input columns, as bytes or strings, by column.
+
+    `unread` says, by place, why the file that a row names can't be read.
+    """
+
+    columns: Mapping[str, pa.Array]
+    unread: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def values(self) -> pa.Array:
+        """Those of the first column."""
+        return next(iter(self.columns.values()))
+
+    def take(self, places: np.ndarray) -> Piece:
+        kept = {new: self.unread[old] for new, old in enumerate(places.tolist()) if old in self.unread}
+        return Piece({name: values.take(pa.array(places)) for name, values in self.columns.items()}, kept)
+
+
+class Modality(ABC):
+    """One kind of samples. `info` is what is known of it before data is read."""
+
+    info: ModalityInfo
+
+    # Columns.
+
+    @abstractmethod
+    def takes(self, kind: pa.DataType) -> bool:
+        """Whether a column of an Arrow type may hold such samples."""
+
+    @abstractmethod
+    def usual(self, kind: pa.DataType) -> bool:
+        """Whether a column of an Arrow type holds such samples unless its values say otherwise."""
+
+    @abstractmethod
+    def recognises(self, values: pa.Array | pa.ChunkedArray) -> bool:
+        """Whether the first values of a column are such samples."""
+
+    @abstractmethod
+    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> str:
+        """Which of some columns is most likely the input; `first` has their first values, where these were read."""
+
+    def attach_files(self, source: Source, input: Input) -> None:
+        """Make the files that an input column names a part of the data."""
+        return
+
+    # Samples.
+
+    @abstractmethod
+    def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
+        """Values of the input columns as bytes or strings, of which the first is of the row `first`."""
+
+    @abstractmethod
+    def findings(
+        self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
+    ) -> Sequence[Finding]:
+        """What was found of each sample."""
+
+    @abstractmethod
+    def open_samples(
+        self,
+        source: Source,
+        input: Input,
+        preprocessing: Any,
+        *,
+        cache: Cache | None = None,
+        augmented: bool = False,
+        value_range: Range | None = None,
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Make every sample as a backbone takes it, or find what an earlier run kept; see `samples.open_samples`."""
+
+    # Viewers.
+
+    @abstractmethod
+    def shown(
+        self,
+        source: Source,
+        columns: Mapping[str, pa.Array],
+        row: int,
+        *,
+        value_range: Range | None,
+        pixels: int | None = None,
+    ) -> str | bytes:
+        """The sample of a row for a viewer, from columns that hold this row alone: a text, or an encoded image.
+
+        With `pixels` an image has at most as many on a side. Raises DataError with a short reason.
+        """
+
+    def preview_range(self, source: Source, input: Input) -> Range | None:
+        """The range of values that the first samples have, where a viewer needs one."""
+        return None
+
+    def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
+        """Median, 95th percentile and longest of the first samples, in characters; None where they have no length."""
+        return None
+
+
+def input_values(values: pa.Array) -> pa.Array:
+    """Values of an input column that names no files, as bytes or strings."""
+    parts = sample_parts(values)
+    return pc.struct_field(parts, "bytes") if pt.is_struct(parts.type) else parts
