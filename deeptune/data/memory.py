@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deeptune.arrow import as_type, carried
-from deeptune.data.source import SMALL, Source
+from deeptune.data.source import Source
 
 
 class MemorySource(Source):
@@ -43,7 +43,7 @@ class MemorySource(Source):
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         self.require_all(names)
         schema = pa.schema([self.field(name) for name in names])
-        rows = max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
+        rows = self._at_once(rows)
         for batch in self._table.select(list(names)).slice(start).to_batches(max_chunksize=rows):
             columns = [as_type(values, kind) for values, kind in zip(batch.columns, schema.types, strict=True)]
             yield start, pa.RecordBatch.from_arrays(columns, schema=schema)

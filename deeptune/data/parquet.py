@@ -17,7 +17,7 @@ from deeptune.arrow import as_type
 from deeptune.data.columns import TooLarge, read_columns, stream_columns
 from deeptune.data.footer import first_line, identity_of, read_footer
 from deeptune.data.shards import agree
-from deeptune.data.source import SMALL, Source, in_words
+from deeptune.data.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 
@@ -96,7 +96,7 @@ class ParquetSource(Source):
         self.require_all(names)
         what = in_words(names)
         schema = pa.schema([self.field(name) for name in names])
-        rows = max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
+        rows = self._at_once(rows)
         for file, end, before in zip(self.files, self._ends.tolist(), [0, *self._ends.tolist()], strict=False):
             row = max(start, before)
             if row >= end:

@@ -121,6 +121,10 @@ class Source(ABC):
         for row, batch in self.stream_table([name], start=start, rows=rows):
             yield row, batch.column(0)
 
+    def _at_once(self, rows: int) -> int:
+        """At most `rows`, and as many as take about SMALL bytes."""
+        return max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
+
     def head(self, names: Sequence[str], rows: int) -> pa.Table:
         """The first `rows` rows of some columns."""
         parts: list[pa.RecordBatch] = []

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.parquet import sample_names
+from deeptune.data.parquet import ParquetSource, sample_names
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 
@@ -254,14 +254,14 @@ def test_a_changed_file_is_told_to_a_command_that_is_no_run(tmp_path):
 def test_a_file_that_changes_while_it_is_read_is_not_used(tmp_path, monkeypatch, damaged):
     """It changes between the look at it and the read, which may then fail for what it meets."""
     source, file = after_opening(tmp_path, lambda file: None)
-    look = Source._require_unchanged
+    look = ParquetSource._require_unchanged
 
     def look_too_early(self, path):
         look(self, path)
         if path == file:
             file.write_bytes(b"PAR1") if damaged else write(file, n=[3], text=["z"])
 
-    monkeypatch.setattr(Source, "_require_unchanged", look_too_early)
+    monkeypatch.setattr(ParquetSource, "_require_unchanged", look_too_early)
     with pytest.raises(DataError, match=r"b\.parquet has changed since the run opened it"):
         source.column("text")
     monkeypatch.undo()
