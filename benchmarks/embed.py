@@ -79,13 +79,13 @@ def _raw(spec: Any, data: Path) -> float:
 
 def _embed(spec: Any, data: Path) -> float:
     """Seconds of the command after its imports: the backbone, samples, features and the written table."""
-    from deeptune.engine.predict import Way, embed_with_backbone
+    from deeptune.data.source import Source
+    from deeptune.engine.predict import ApplyOptions, Embedder
 
     started = time.perf_counter()
-    embed_with_backbone(
-        spec.backbone, str(data), data.with_name("out.parquet"), Way(),
-        input=None, label=spec.data.label, device=spec.train.device,
-    )  # fmt: skip
+    embedder = Embedder(spec.backbone, device=spec.train.device)
+    embedder.label = spec.data.label
+    embedder.write_embeddings(Source.open(data), data.with_name("out.parquet"), ApplyOptions())
     return time.perf_counter() - started
 
 

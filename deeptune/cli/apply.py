@@ -16,6 +16,7 @@ from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
+    from deeptune.data.source import Source
     from deeptune.runs import RunDirectory
 
 RunArgument = Annotated[
@@ -60,13 +61,14 @@ def predict(
 
     directory = find_run(run, runs)
     _check_output(output, data, directory)
-    from deeptune.engine import predict as engine
+    from deeptune.engine.predict import ApplyOptions, Predictor
 
-    trained, compute = engine.open_run(directory, device=device)
-    with _progress("predicting", quiet, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
-        file = engine.predict_file(trained, compute, data, output, way)
-    _tell_written(output, file.source.num_rows, file.errors, "predictions")
+    predictor = Predictor(directory, device=device)
+    with _progress("predicting", quiet, json_progress) as progress, _hint():
+        source = _source(data, root or predictor.spec.data.root)
+        options = ApplyOptions(batch_size, on_bad_sample, progress, _tell)
+        errors = predictor.write_predictions(source, output, options)
+    _tell_written(output, source.num_rows, errors, "predictions")
 
 
 def evaluate(
@@ -95,23 +97,23 @@ def evaluate(
     if output is not None:
         _check_output(output, data, directory)
     from deeptune.cli.summary import metrics_table, worst_classes_table
-    from deeptune.engine import predict as engine
+    from deeptune.engine.predict import ApplyOptions, Predictor
 
-    trained, compute = engine.open_run(directory, device=device)
-    with _progress("scoring", quiet or as_json, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
-        file, metrics = engine.evaluate_file(trained, compute, data, way)
+    predictor = Predictor(directory, device=device)
+    with _progress("scoring", quiet or as_json, json_progress) as progress, _hint():
+        source = _source(data, root or predictor.spec.data.root)
+        metrics, errors = predictor.evaluate(source, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
     if output is not None:
         write_json(output, metrics)
     if as_json:
         say_json(metrics)
         return
     out = console()
-    out.print(metrics_table(metrics, title=f"{trained.directory.id} on {data}"))
+    out.print(metrics_table(metrics, title=f"{directory.id} on {data}"))
     if (worst := worst_classes_table(metrics)) is not None:
         out.print(worst)
-    if file.errors:
-        say(f"{len(file.errors):,} of {file.source.num_rows:,} rows could not be scored")
+    if errors:
+        say(f"{len(errors):,} of {source.num_rows:,} rows could not be scored")
 
 
 def embed(
@@ -159,21 +161,39 @@ def embed(
 
     directory = None if run is None else find_run(run, runs)
     _check_output(output, data, directory)
-    from deeptune.engine import predict as engine
+    from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
 
-    with _progress("embedding", quiet, json_progress) as progress:
-        way = engine.Way(batch_size, on_bad_sample, progress, _tell, root)
-        if backbone is not None:
+    with _progress("embedding", quiet, json_progress) as progress, _hint():
+        if directory is not None:
+            embedder: Embedder = Predictor(directory, device=device)
+            source = _source(data, root or embedder.spec.data.root)  # type: ignore[attr-defined]
+        else:
             spec = _backbone_spec(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
             )
-            file = engine.embed_with_backbone(
-                spec, data, output, way, input=input, label=label, value_range=value_range, device=device
-            )
-        elif directory is not None:
-            trained, compute = engine.open_run(directory, device=device)
-            file = engine.embed_file(trained, compute, data, output, way)
-    _tell_written(output, file.source.num_rows, file.errors, "embeddings")
+            source = _source(data, root)
+            embedder = Embedder(spec, device=device)
+            embedder.input, embedder.label, embedder.value_range = input, label, value_range or "auto"
+        errors = embedder.write_embeddings(source, output, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
+    _tell_written(output, source.num_rows, errors, "embeddings")
+
+
+def _source(data: str, root: str | None) -> Source:
+    from deeptune.data.source import Source
+
+    return Source.open(data, key="--data", root=root)
+
+
+@contextmanager
+def _hint() -> Iterator[None]:
+    """Add what to type to an error of samples that can't be used."""
+    from deeptune.engine.predict import BadSamples
+
+    try:
+        yield
+    except BadSamples as error:
+        hint = "Pass --on-bad-sample skip to leave them out, with nulls in their place."
+        raise DataError(error.message, hint=hint) from None
 
 
 def _backbone_spec(**values: Any) -> Any:

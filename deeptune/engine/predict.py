@@ -1,14 +1,15 @@
-"""Use a finished run, or a plain backbone, on other files, whatever number of rows these have."""
+"""Use a finished run, or a plain backbone, on other data, whatever number of rows this has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -27,15 +28,15 @@ from deeptune.data.plan import BadSample, read_targets, resolve_columns
 from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import inference
-from deeptune.engine.device import Compute, choose_compute, tokens_at_once
+from deeptune.engine.device import choose_compute, tokens_at_once
 from deeptune.engine.feature_extraction import FeatureLoader, Frozen, rows_at_once, stored_for_later
 from deeptune.engine.inference import MeanLoss, Progress, Scorer
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.optimizers import Criterion
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, load_run
-from deeptune.engine.writers import embedding_file, prediction_file
-from deeptune.errors import DataError
+from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
+from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
 from deeptune.spec.modalities import Input
 from deeptune.spec.model import BackboneSpec
@@ -66,25 +67,43 @@ class PooledBackbone(nn.Module):
         return inputs["features"] if "features" in inputs else self.backbone(inputs)
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a file is gone through. `on_bad_sample` is `skip` or `error`; `progress(done, total)` is called now and then;
-    `tell` gets a sentence, as when memory runs out and fewer rows go through at once."""
+class BadSamples(DataError):
+    """Samples that can't be used, where `on_bad_sample` is "error"."""
 
-    batch_size: int | None = None  # by default as in the run
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How a model is applied to data.
+
+    `batch_size` is the number of rows that pass together, by default that of the run. `on_bad_sample` says what a
+    sample that can't be used does: "skip" leaves nulls and the reason in its row, "error" raises BadSamples.
+    `progress(done, total)` counts rows. `notify` gets sentences, such as one on memory that runs out.
+    """
+
+    batch_size: int | None = None
     on_bad_sample: str = "skip"
     progress: Progress = lambda done, total: None
-    tell: Callable[[str], None] = lambda text: None
-    root: str | None = None  # where the names of files in the input column start; by default as in the run
+    notify: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        if self.on_bad_sample not in ("skip", "error"):
+            raise SpecError(f"on_bad_sample: expected 'skip' or 'error', got {self.on_bad_sample!r}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SpecError(f"batch_size: expected an integer of at least 1, got {self.batch_size!r}")
 
 
 @dataclass(frozen=True)
-class CheckedFile:
-    """A file whose samples were looked at: the column that goes in, and why some rows can't be used, by row."""
+class CheckedRows:
+    """All rows of a source, with their samples, and the cache that takes their features.
+
+    `errors` says, by row, why a sample can't be used.
+    """
 
     source: Source
     input: Input
+    samples: Samples
     errors: dict[int, str]
+    cache: FeatureCache
 
     @property
     def rows(self) -> np.ndarray:
@@ -95,229 +114,208 @@ class CheckedFile:
         return np.setdiff1d(self.rows, np.array(list(self.errors), np.int64), assume_unique=True)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A checked file with its samples, and the cache that holds them and takes their features."""
+class Embedder:
+    """A plain backbone, without any head: its embeddings are its pooled features.
 
-    file: CheckedFile
-    samples: Samples
-    cache: FeatureCache
-
-
-def open_run(run: RunDirectory, *, device: str = "auto") -> tuple[TrainedModel, Compute]:
-    """The trained model of a run on a device. Precision is that of the CPU or GPU at hand."""
-    compute = choose_compute(device)
-    return load_run(run, device=compute.device), compute
-
-
-def predict_file(trained: TrainedModel, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
-    """Write a prediction for every row of a file, with the run's own columns and preprocessing.
-
-    Raises DataError for a sample that can't be used when `way.on_bad_sample` is `error`; so do the others here.
+    `input` and `label` are columns; the input column is found in the data where it is None. Images of more than 8 bits
+    are scaled from `value_range`, which "auto" finds on the rows of the data. The file of the data may lack a label.
     """
-    with _opened_for(trained, compute, _source_for(trained, data, way), way) as opened:
-        file = opened.file
-        with prediction_file(output, trained.labels, errors=file.errors) as write:
-            for window in _passing_run(trained, compute, opened, way):
+
+    input: Input | None = None
+    label = "labels"
+    value_range: Range | Literal["auto"] | None = "auto"
+    batch_size: int | None = None  # rows at once, where the options name none
+
+    def __init__(self, spec: BackboneSpec, *, device: str = "auto", seed: int = 42) -> None:
+        self.compute = choose_compute(device)
+        self.modality: str | None = find(spec.name).modality
+        self.backbone = load_backbone(spec, seed=seed).to(self.compute.device)
+        self.model: Scorer = PooledBackbone(self.backbone)
+        self.frozen = True
+
+    def embeddings(self, source: Source, options: ApplyOptions) -> np.ndarray:
+        """An embedding for each row, float32 (N, width); NaN where the sample can't be used.
+
+        Raises DataError for data that does not fit, and for a sample that can't be used where the options say so.
+        """
+        with self._checked(source, options) as data:
+            found = np.full((source.num_rows, self.model.last_layer.in_features), np.nan, np.float32)
+            for window in self._passed(data, options, embed=True):
+                found[window.outputs.rows] = window.outputs.embeddings
+        return found
+
+    def write_embeddings(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
+        """Write an embedding for each row, beside the columns of the source that are no input; returns, by row, why a
+        row has none. Raises as `embeddings` does, and CheckpointError where the file can't be written."""
+        _, input = resolve_columns(source, self.modality, self.input)
+        label = self.label if self.label in source.column_names else None
+        require_kept(source, input=input, label=label)
+        relabel = None if label is None else self._relabelling(source, label)
+        with (
+            self._checked(source, options) as data,
+            embedding_file(output, source, label=label, relabel=relabel, input=input, errors=data.errors) as write,
+        ):
+            for window in self._passed(data, options, embed=True):
                 write(window)
-    return file
+        return data.errors
 
+    def _relabelling(self, source: Source, label: str) -> Relabel | None:
+        """What gives the labels of a source the values that the model knows them by."""
+        return None
 
-def evaluate_file(trained: TrainedModel, compute: Compute, data: str, way: Way) -> tuple[CheckedFile, dict[str, Any]]:
-    """The metrics of a run on the rows of a labelled file that could be scored."""
-    source, spec, labels = _source_for(trained, data, way), trained.spec, trained.labels
-    resolve_columns(source, spec.data.modality, spec.data.input)  # before the labels are read
-    truth = read_targets(source, spec.data.label, labels)
-    targets = labels.standardise(truth).astype(np.float32) if isinstance(labels, NumberLabels) else truth
-    loss = None
-    if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
-        loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
-    with _opened_for(trained, compute, source, way) as opened:
-        file, found = opened.file, _passing_run(trained, compute, opened, way, targets=targets, loss=loss)
-        outputs = inference.joined([window.outputs for window in found], trained.model)
-    if not len(outputs):
-        raise DataError("no row of the file can be scored")
-    metrics = inference.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
-    metrics["notes"] += size_notes("the file", truth[outputs.rows], labels)
-    return file, metrics
+    @contextmanager
+    def _checked(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
+        """Decode or tokenise the samples of a source, or find them in the cache, and list those that can't be used."""
+        modality, input = resolve_columns(source, self.modality, self.input)
+        attach_files(source, modality, input)
+        for note in self.backbone.notes:
+            options.notify(note)
+        with FeatureCache(options.notify) as cache:
 
+            def opened() -> Samples:
+                preprocessing = self.backbone.preprocessing
+                assert preprocessing is not None
+                return open_samples(
+                    source, input, preprocessing, cache=cache, value_range=known, progress=options.progress
+                )
 
-def embed_file(trained: TrainedModel, compute: Compute, data: str, output: Path, way: Way) -> CheckedFile:
-    """Write an embedding of a run's model for every row of a file; its label too when the file has such a column.
-
-    The label has the run's value of the class with the same name. Raises DataError for an unknown class whose number is
-    another class of the run.
-    """
-    source, columns, relabel = _source_for(trained, data, way), trained.spec.data, None
-    _, input = resolve_columns(source, columns.modality, columns.input)
-    label = _present(source, columns.label)
-    require_kept(source, input=input, label=label)
-    if label is not None:
-        column = LabelColumn.read(source, label, task=trained.spec.task)
-        relabel = known_relabelling(column, trained.labels, name=label, place=source.key)
-    with _opened_for(trained, compute, source, way) as opened:
-        found = _passing_run(trained, compute, opened, way, embed=True)
-        _write_embeddings(found, opened.file, output, label, relabel)
-    return opened.file
-
-
-def embed_with_backbone(
-    backbone_spec: BackboneSpec,
-    data: str,
-    output: Path,
-    way: Way,
-    *,
-    input: Input | None,
-    label: str,
-    value_range: Range | None = None,
-    device: str = "auto",
-    seed: int = 42,
-) -> CheckedFile:
-    """Pass a file through a plain backbone, without any head: its embeddings are its pooled features.
-
-    Without a `value_range` for images of more than 8 bits it is found on the rows of the file.
-    """
-    compute = choose_compute(device)
-    source = Source.open(data, key="--data", root=way.root)
-    modality, columns = resolve_columns(source, find(backbone_spec.name).modality, input)
-    require_kept(source, input=columns, label=_present(source, label))
-    backbone = load_backbone(backbone_spec, seed=seed).to(compute.device)
-    with _opened(backbone, source, modality, columns, way, value_range or "auto") as opened:
-        found = _passing(PooledBackbone(backbone), backbone, compute, opened, way, frozen=True, embed=True)
-        _write_embeddings(found, opened.file, output, _present(source, label))
-    return opened.file
-
-
-def _write_embeddings(
-    found: Iterator[Window], file: CheckedFile, output: Path, label: str | None, relabel: Relabel | None = None
-) -> None:
-    with embedding_file(
-        output, file.source, label=label, relabel=relabel, input=file.input, errors=file.errors
-    ) as write:
-        for window in found:
-            write(window)
-
-
-def _present(source: Source, label: str) -> str | None:
-    return label if label in source.column_names else None
-
-
-def _source_for(trained: TrainedModel, data: str, way: Way) -> Source:
-    return Source.open(data, key="--data", root=way.root or trained.spec.data.root)
-
-
-def _opened_for(trained: TrainedModel, compute: Compute, source: Source, way: Way) -> AbstractContextManager[_Opened]:
-    data = trained.spec.data
-    for difference in trained.differences(compute):
-        way.tell(difference)
-    return _opened(trained.model.backbone, source, data.modality, data.input, way, trained.value_range)
-
-
-@contextmanager
-def _opened(
-    backbone: Backbone,
-    source: Source,
-    modality: str | None,
-    input: Input | None,
-    way: Way,
-    value_range: Range | Literal["auto"] | None,
-) -> Iterator[_Opened]:
-    """Decode or tokenise a file's samples, or find them in the cache, and list those that can't be used."""
-    modality, columns = resolve_columns(source, modality, input)
-    attach_files(source, modality, columns)
-    for note in backbone.notes:
-        way.tell(note)
-    with FeatureCache(way.tell) as cache:
-
-        def opened() -> Samples:
-            assert backbone.preprocessing is not None
-            return open_samples(
-                source, columns, backbone.preprocessing, cache=cache, value_range=known, progress=way.progress
-            )
-
-        known = None if value_range == "auto" else value_range
-        samples = opened()
-        if value_range == "auto" and samples.deep:
-            known = range_of(samples.deep.values())
-            assert known is not None
-            way.tell(f"images of more than 8 bits: {range_text(known)}, found on all rows, become grey levels 0 to 255")
+            known = None if self.value_range == "auto" else self.value_range
             samples = opened()
-        if known is not None and samples.clipped:
-            rows = f"{len(samples.clipped):,} of {source.num_rows:,} rows"
-            way.tell(f"{rows} have values outside of {range_text(known)}, which are clipped")
-        bad = samples.bad(np.arange(source.num_rows))
-        if bad and way.on_bad_sample == "error":
-            raise DataError(
-                _listing(bad, source), hint="Pass --on-bad-sample skip to leave them out, with nulls in their place."
+            if self.value_range == "auto" and samples.deep:
+                known = range_of(samples.deep.values())
+                assert known is not None
+                found = f"{range_text(known)}, found on all rows, become grey levels 0 to 255"
+                options.notify(f"images of more than 8 bits: {found}")
+                samples = opened()
+            if known is not None and samples.clipped:
+                rows = f"{len(samples.clipped):,} of {source.num_rows:,} rows"
+                options.notify(f"{rows} have values outside of {range_text(known)}, which are clipped")
+            bad = samples.bad(np.arange(source.num_rows))
+            if bad and options.on_bad_sample == "error":
+                raise BadSamples(
+                    _listing(bad, source),
+                    hint='With on_bad_sample = "skip" they are left out, with nulls in their place.',
+                )
+            data = CheckedRows(source, input, samples, {sample.row: sample.reason for sample in bad}, cache)
+            for remark in samples.remarks(data.usable):
+                options.notify(remark)
+            yield data
+
+    def _passed(
+        self,
+        data: CheckedRows,
+        options: ApplyOptions,
+        *,
+        embed: bool = False,
+        targets: np.ndarray | None = None,
+        loss: MeanLoss | None = None,
+    ) -> Iterator[Window]:
+        """What the model says of every row. `targets`, for `loss`, are one for each.
+
+        The features of a frozen backbone are read from the cache, or stored there.
+        """
+        device = self.compute.device
+        cuda = device.type == "cuda"
+        limit = MicroBatcher(options.notify, tokens=tokens_at_once(device))
+        rows, batch_size = data.usable, options.batch_size or self.batch_size
+        targets = None if targets is None else targets[rows]
+        table = None
+        if self.frozen:
+            how = Frozen(self.backbone, self.compute, data.input, {data.source: data.samples})
+            blank = frozenset(data.errors)
+            table = stored_for_later(how, data.source, blank, data.cache, options.progress, limit)
+        batches: Any
+        if table is not None:
+            size = max(batch_size or 0, HEAD_ROWS)
+            batches = FeatureLoader([table], targets, rows, batch_size=size, shuffle=False, seed=0)
+        else:
+            batches = make_loader(
+                data.samples,
+                rows,
+                targets=targets,
+                batch_size=batch_size or rows_at_once(device),
+                pin_memory=cuda,
+                by_length=True,
+                pad_multiple=8 if cuda else 1,
             )
-        file = CheckedFile(source, columns, {sample.row: sample.reason for sample in bad})
-        for remark in samples.remarks(file.usable):
-            way.tell(remark)
-        yield _Opened(file, samples, cache)
+        found = inference.outputs(
+            self.model,
+            batches,
+            self.compute,
+            embed=embed,
+            loss=loss,
+            limit=limit,
+            total=len(rows),
+            progress=options.progress,
+        )
+        return windows(found, data.rows, self.model, embed=embed)
+
+
+class Predictor(Embedder):
+    """The best model of a finished run, with the run's own columns, preprocessing and labels.
+
+    Precision is that of the CPU or GPU at hand.
+    """
+
+    def __init__(self, run: RunDirectory, *, device: str = "auto") -> None:
+        self.compute = choose_compute(device)
+        self.trained: TrainedModel = load_run(run, device=self.compute.device)
+        self.spec, self.labels = self.trained.spec, self.trained.labels
+        data = self.spec.data
+        self.modality, self.input, self.label = data.modality, data.input, data.label
+        self.value_range = self.trained.value_range
+        self.batch_size = int(self.spec.train.batch_size)
+        self.model = self.trained.model
+        self.backbone, self.frozen = self.trained.model.backbone, self.trained.model.frozen
+
+    def predictions(self, source: Source, options: ApplyOptions) -> pa.Table:
+        """A prediction for each row, in the columns of `writers.prediction_table`. Raises as `embeddings` does."""
+        with self._checked(source, options) as data:
+            found = self._passed(data, options)
+            return pa.concat_tables([prediction_table(window, self.labels, errors=data.errors) for window in found])
+
+    def write_predictions(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
+        """Write the same to a file, some rows at a time; returns, by row, why a row has none."""
+        with (
+            self._checked(source, options) as data,
+            prediction_file(output, self.labels, errors=data.errors) as write,
+        ):
+            for window in self._passed(data, options):
+                write(window)
+        return data.errors
+
+    def evaluate(self, source: Source, options: ApplyOptions) -> tuple[dict[str, Any], dict[int, str]]:
+        """The metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""
+        spec, labels = self.spec, self.labels
+        resolve_columns(source, self.modality, self.input)  # before the labels are read
+        truth = read_targets(source, self.label, labels)
+        targets = labels.standardise(truth).astype(np.float32) if isinstance(labels, NumberLabels) else truth
+        loss = None
+        if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
+            loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
+        with self._checked(source, options) as data:
+            found = self._passed(data, options, targets=targets, loss=loss)
+            outputs = inference.joined([window.outputs for window in found], self.model)
+        if not len(outputs):
+            raise DataError(f"{source.key}: no row of {source.describe()} can be scored")
+        metrics = inference.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
+        metrics["notes"] += size_notes("the file", truth[outputs.rows], labels)
+        return metrics, data.errors
+
+    def _relabelling(self, source: Source, label: str) -> Relabel | None:
+        """Raises DataError for an unknown class whose number is another class of the run."""
+        column = LabelColumn.read(source, label, task=self.spec.task)
+        return known_relabelling(column, self.labels, name=label, place=source.key)
+
+    @contextmanager
+    def _checked(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
+        for difference in self.trained.differences(self.compute):
+            options.notify(difference)
+        with super()._checked(source, options) as data:
+            yield data
 
 
 def _listing(bad: list[BadSample], source: Source) -> str:
     lines = "\n".join(f"  {source.where(sample.row)}: {sample.reason}" for sample in bad[:8])
     more = f"\n  and {len(bad) - 8:,} more" if len(bad) > 8 else ""
     return f"{len(bad):,} of {source.num_rows:,} samples cannot be used:\n{lines}{more}"
-
-
-def _passing_run(
-    trained: TrainedModel,
-    compute: Compute,
-    opened: _Opened,
-    way: Way,
-    *,
-    embed: bool = False,
-    targets: np.ndarray | None = None,
-    loss: MeanLoss | None = None,
-) -> Iterator[Window]:
-    model = trained.model
-    way = way if way.batch_size else replace(way, batch_size=int(trained.spec.train.batch_size))
-    return _passing(
-        model, model.backbone, compute, opened, way, frozen=model.frozen, embed=embed, targets=targets, loss=loss
-    )
-
-
-def _passing(
-    model: Scorer,
-    backbone: Backbone,
-    compute: Compute,
-    opened: _Opened,
-    way: Way,
-    *,
-    frozen: bool,
-    embed: bool = False,
-    targets: np.ndarray | None = None,
-    loss: MeanLoss | None = None,
-) -> Iterator[Window]:
-    """What a model says of every row of a file. `targets`, for `loss`, are one for each.
-
-    The features of a `frozen` backbone are read from the cache, or stored there.
-    """
-    file, cuda = opened.file, compute.device.type == "cuda"
-    limit = MicroBatcher(way.tell, tokens=tokens_at_once(compute.device))
-    rows = file.usable
-    targets = None if targets is None else targets[rows]
-    table = None
-    if frozen:
-        how = Frozen(backbone, compute, file.input, {file.source: opened.samples})
-        table = stored_for_later(how, file.source, frozenset(file.errors), opened.cache, way.progress, limit)
-    batches: Any
-    if table is not None:
-        size = max(way.batch_size or 0, HEAD_ROWS)
-        batches = FeatureLoader([table], targets, rows, batch_size=size, shuffle=False, seed=0)
-    else:
-        batches = make_loader(
-            opened.samples,
-            rows,
-            targets=targets,
-            batch_size=way.batch_size or rows_at_once(compute.device),
-            pin_memory=cuda,
-            by_length=True,
-            pad_multiple=8 if cuda else 1,
-        )
-    found = inference.outputs(
-        model, batches, compute, embed=embed, loss=loss, limit=limit, total=len(rows), progress=way.progress
-    )
-    return windows(found, file.rows, model, embed=embed)

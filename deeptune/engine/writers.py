@@ -57,7 +57,7 @@ def prediction_file(
 
         def write_window(window: Window) -> None:
             known = None if truth is None else truth[window.places]
-            write(_with_errors(_predictions(window, labels, known), window.rows, errors))
+            write(prediction_table(window, labels, truth=known, errors=errors))
 
         yield write_window
 
@@ -224,7 +224,10 @@ def _table_file(path: Path, keep: Keep) -> Iterator[Callable[[pa.Table], None]]:
 _LISTS = (pa.ListType, pa.FixedSizeListType)
 
 
-def _predictions(window: Window, labels: Labels, truth: np.ndarray | None) -> pa.Table:
+def prediction_table(
+    window: Window, labels: Labels, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
+) -> pa.Table:
+    """A row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
     outputs, seen = window.outputs, window.seen
     columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}
     if isinstance(labels, ClassLabels):
@@ -238,7 +241,7 @@ def _predictions(window: Window, labels: Labels, truth: np.ndarray | None) -> pa
         if truth is not None:
             columns["truth"] = pa.array(truth, pa.float64(), mask=np.isnan(truth))
         columns["prediction"] = pa.array(_spread(predicted_numbers(outputs.logits, labels), seen), mask=~seen)
-    return pa.table(columns)
+    return _with_errors(pa.table(columns), window.rows, errors)
 
 
 def _embeddings(window: Window) -> pa.Array:

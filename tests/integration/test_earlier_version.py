@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.engine.predict import Way, embed_file, evaluate_file, open_run, predict_file
+from deeptune.data.source import Source
+from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.runner import do_run
 from deeptune.runs import RunDirectory, new_run_directory, write_text
 
@@ -31,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_finished_run_predicts_what_it_predicted(folder: Path) -> None:
     run = RunDirectory(folder / "finished")
-    trained, compute = open_run(run, device="cpu")
-    predict_file(trained, compute, str(folder / "texts.parquet"), folder / "again.parquet", Way())
+    source = Source.open(folder / "texts.parquet")
+    Predictor(run, device="cpu").write_predictions(source, folder / "again.parquet", ApplyOptions())
     then, now = pq.read_table(run.predictions), pq.read_table(folder / "again.parquet")
     now = now.take(then["row"])
     assert now["prediction"].to_pylist() == then["prediction"].to_pylist()
@@ -45,16 +46,16 @@ def test_a_finished_run_scores_what_it_scored(folder: Path) -> None:
     run = RunDirectory(folder / "finished")
     table = pq.read_table(folder / "texts.parquet")
     pq.write_table(table.take(pq.read_table(run.predictions)["row"]), folder / "test.parquet")
-    trained, compute = open_run(run, device="cpu")
-    _, metrics = evaluate_file(trained, compute, str(folder / "test.parquet"), Way())
+    metrics, _ = Predictor(run, device="cpu").evaluate(Source.open(folder / "test.parquet"), ApplyOptions())
     then = json.loads(run.metrics.read_text())["test"]
     for name in ("n", "accuracy", "macro_f1", "log_loss", "loss", "confusion_matrix"):
         assert np.asarray(metrics[name]) == pytest.approx(np.asarray(then[name]), abs=1e-5), name
 
 
 def test_a_finished_run_embeds(folder: Path) -> None:
-    trained, compute = open_run(RunDirectory(folder / "finished"), device="cpu")
-    embed_file(trained, compute, str(folder / "texts.parquet"), folder / "embeddings.parquet", Way())
+    source = Source.open(folder / "texts.parquet")
+    predictor = Predictor(RunDirectory(folder / "finished"), device="cpu")
+    predictor.write_embeddings(source, folder / "embeddings.parquet", ApplyOptions())
     assert pq.read_table(folder / "embeddings.parquet").num_rows == 60
 
 

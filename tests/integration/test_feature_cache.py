@@ -21,9 +21,9 @@ from deeptune.backbones.base import Backbone
 from deeptune.data import entries as entries_module
 from deeptune.data.entries import EntryInfo, key_of
 from deeptune.data.source import Source
-from deeptune.engine import feature_extraction, predict
+from deeptune.engine import feature_extraction
 from deeptune.engine.activations import CutActivations
-from deeptune.engine.predict import open_run
+from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
 from deeptune.engine.prepare import SPLITS, prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
@@ -461,12 +461,12 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, m
 # On other files, and on those of a run.
 
 
-def applied(folder, directory, data, **way) -> tuple[pa.Table, pa.Table, dict]:
+def applied(folder, directory, data, **options) -> tuple[pa.Table, pa.Table, dict]:
     """What predict, embed and evaluate give."""
-    trained, compute = predict.open_run(directory, device="cpu")
-    predict.predict_file(trained, compute, data, folder / "predictions.parquet", predict.Way(**way))
-    predict.embed_file(trained, compute, data, folder / "embeddings.parquet", predict.Way(**way))
-    _, metrics = predict.evaluate_file(trained, compute, data, predict.Way(**way))
+    predictor, source, how = Predictor(directory, device="cpu"), Source.open(data), ApplyOptions(**options)
+    predictor.write_predictions(source, folder / "predictions.parquet", how)
+    predictor.write_embeddings(source, folder / "embeddings.parquet", how)
+    metrics, _ = predictor.evaluate(source, how)
     return pq.read_table(folder / "predictions.parquet"), pq.read_table(folder / "embeddings.parquet"), metrics
 
 
@@ -490,19 +490,18 @@ def test_commands_on_the_data_of_a_run_pass_no_row_and_give_its_numbers(
     directory = run(spec)
     assert passed() == ROWS
     told: list[str] = []
-    stored = applied(tmp_path, directory, spec.data.path, tell=told.append)
+    stored = applied(tmp_path, directory, spec.data.path, notify=told.append)
     assert passed() == 0
     assert f"the features of all {ROWS} rows were in the cache: no row passes the frozen backbone" in told
     written = pq.read_table(directory.predictions)
     mine = np.array(stored[0].take(written["row"])["probabilities"].to_pylist())
     assert np.abs(mine - np.array(written["probabilities"].to_pylist())).max() < 1e-5
 
-    predict.embed_with_backbone(
-        spec.backbone, spec.data.path, tmp_path / "plain.parquet", predict.Way(), input=None, label="labels"
-    )
+    plain = Embedder(spec.backbone, device="cpu")
+    plain.write_embeddings(Source.open(spec.data.path), tmp_path / "plain.parquet", ApplyOptions())
     assert passed() == 0
     online(monkeypatch, cache_folder)
-    recomputed = applied(tmp_path, directory, spec.data.path, tell=told.append, batch_size=BLOCK)
+    recomputed = applied(tmp_path, directory, spec.data.path, notify=told.append, batch_size=BLOCK)
     assert passed() == 3 * ROWS
     assert "features are not stored for next time, because" in told[-1]
     same_outputs(stored, recomputed)
@@ -749,10 +748,10 @@ def test_what_is_stored_of_a_partly_frozen_backbone_is_what_learned_and_makes_th
     learned = sum(t.numel() for name, t in stored.items() if "running" not in name and "num_batches" not in name)
     head = sum(tensor.numel() for tensor in load_file(done.best / "head.safetensors").values())
     assert told["parameters"]["trainable"] == learned + head
-    trained, _ = open_run(done, device="cpu")
-    assert {name: t.tolist() for name, t in trained.model.tuned_state().items() if "net" in name} == {
+    model = Predictor(done, device="cpu").trained.model
+    assert {name: t.tolist() for name, t in model.tuned_state().items() if "net" in name} == {
         name: t.tolist() for name, t in stored.items()
     }
     frozen = prepare(spec).backbone.net.state_dict()
-    for name, tensor in trained.model.backbone.net.state_dict().items():
+    for name, tensor in model.backbone.net.state_dict().items():
         assert torch.equal(tensor, frozen[name]) == (f"backbone.net.{name}" not in stored), name

@@ -17,11 +17,12 @@ WIDTH = 3000
 EMBED = """
 import resource, sys
 from pathlib import Path
-from deeptune.engine import predict
+from deeptune.data.source import Source
+from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.runs import RunDirectory
 
-trained, compute = predict.open_run(RunDirectory(Path(sys.argv[1])), device="cpu")
-predict.embed_file(trained, compute, sys.argv[2], Path(sys.argv[3]), predict.Way())
+predictor = Predictor(RunDirectory(Path(sys.argv[1])), device="cpu")
+predictor.write_embeddings(Source.open(sys.argv[2]), Path(sys.argv[3]), ApplyOptions())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

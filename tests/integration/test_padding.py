@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.engine import predict
+from deeptune.data.source import Source
+from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_events
 from deeptune.spec.toml import validate
@@ -56,12 +57,12 @@ def test_a_text_alone_and_beside_a_longer_one_gets_the_same_result(tuning: str, 
     told = [event.get("message", "") for event in read_events(run.events)]
     assert any("in batches of equal length, without padding" in message for message in told)
 
-    trained, compute = predict.open_run(run, device="cpu")
+    predictor, options = Predictor(run, device="cpu"), ApplyOptions(batch_size=8)
     found = []
     for name, column in {"alone": ["a good film"], "beside": [LONG, "a good film"]}.items():
         pq.write_table(pa.table({"text": column}), tmp_path / f"{name}.parquet")
         output = tmp_path / f"{name}-embedded.parquet"
-        predict.embed_file(trained, compute, str(tmp_path / f"{name}.parquet"), output, predict.Way(batch_size=8))
+        predictor.write_embeddings(Source.open(tmp_path / f"{name}.parquet"), output, options)
         found.append(np.array(pq.read_table(output)["embedding"].to_pylist()[-1]))
     assert np.abs(found[0] - found[1]).max() < 1e-5 * np.abs(found[0]).max()
 
@@ -69,8 +70,6 @@ def test_a_text_alone_and_beside_a_longer_one_gets_the_same_result(tuning: str, 
     stored = pa.concat_tables([pq.read_table(file) for file in sorted(run.embeddings("test").parent.glob("*.parquet"))])
     own = next(one["embedding"] for one in stored.to_pylist() if one["row"] == row)
     pq.write_table(pa.table({"text": [texts[row]]}), tmp_path / "one.parquet")
-    predict.embed_file(
-        trained, compute, str(tmp_path / "one.parquet"), tmp_path / "one-embedded.parquet", predict.Way(batch_size=8)
-    )
+    predictor.write_embeddings(Source.open(tmp_path / "one.parquet"), tmp_path / "one-embedded.parquet", options)
     alone = np.array(pq.read_table(tmp_path / "one-embedded.parquet")["embedding"].to_pylist()[0])
     assert np.abs(np.array(own) - alone).max() < 1e-5 * np.abs(alone).max()

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
 from deeptune.data.source import Source
-from deeptune.engine import predict
+from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
@@ -166,8 +166,9 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
     """A model built from nothing but the run directory, over the source again: the same numbers, in order."""
     directory = finished(modality, method, task)
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")  # with no help from what the run stored
-    trained, compute = predict.open_run(directory, device="cpu")
-    predict.predict_file(trained, compute, trained.spec.data.path, tmp_path / "predictions.parquet", predict.Way())
+    predictor, options = Predictor(directory, device="cpu"), ApplyOptions()
+    source = Source.open(predictor.spec.data.path)
+    predictor.write_predictions(source, tmp_path / "predictions.parquet", options)
     again = pq.read_table(tmp_path / "predictions.parquet")
     written = pq.read_table(directory.predictions)
     rows = written["row"].to_numpy()
@@ -178,7 +179,7 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
     else:
         spread = np.std(written["truth"].to_numpy())
         assert np.allclose(again["prediction"].to_numpy()[rows], written["prediction"].to_numpy(), atol=1e-4 * spread)
-    predict.embed_file(trained, compute, trained.spec.data.path, tmp_path / "embeddings.parquet", predict.Way())
+    predictor.write_embeddings(source, tmp_path / "embeddings.parquet", options)
     embeddings = pq.read_table(tmp_path / "embeddings.parquet")
     for split in ("train", "val", "test"):
         stored = pq.read_table(directory.embeddings(split))
@@ -189,9 +190,9 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
         vectors = np.stack(stored["embedding"].to_numpy(zero_copy_only=False))
         assert np.allclose(np.stack(embeddings["embedding"].to_numpy(zero_copy_only=False))[at], vectors, atol=2e-4)
         if split == "test":
-            logits = trained.model.last_layer(torch.from_numpy(vectors)).detach().numpy()
+            logits = predictor.model.last_layer(torch.from_numpy(vectors)).detach().numpy()
             if task == "classification":
-                values = trained.labels.decode_all(logits.argmax(1)).to_pylist()
+                values = predictor.labels.decode_all(logits.argmax(1)).to_pylist()
                 assert values == written["prediction"].to_pylist()
 
 
@@ -237,8 +238,7 @@ def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tm
     rows = pq.read_table(directory.predictions)["row"]
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
-    trained = load_run(directory, device=CPU)
-    _, found = predict.evaluate_file(trained, predict.choose_compute("cpu"), str(file), predict.Way())
+    found, _ = Predictor(directory, device="cpu").evaluate(Source.open(file), ApplyOptions())
     expected = json.loads(directory.metrics.read_text())["test"]
     for name in ("accuracy", "macro_f1", "n"):
         assert found[name] == pytest.approx(expected[name])

@@ -89,7 +89,7 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
         first = open_samples(images, "images", PIXELS, cache=cache)
     assert f"{ROWS} samples were decoded once and are kept: decoded images, 24 px" in told[0]
     monkeypatch.setattr(image_samples, "decode_quietly", None)
-    monkeypatch.setattr("deeptune.data.source.stream_columns", None)
+    monkeypatch.setattr("deeptune.data.parquet.stream_columns", None)
     again = Source.open([str(file) for file in images.files])
     with Cache(told.append) as cache:
         samples = open_samples(again, "images", PIXELS, cache=cache)
