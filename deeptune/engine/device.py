@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from deeptune.engine.micro_batch import keep_freed_memory
+from deeptune.engine.out_of_memory import keep_freed_memory
 from deeptune.errors import SpecError
 from deeptune.spec.defaults import CPU_TOKENS
 

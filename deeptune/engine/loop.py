@@ -16,8 +16,9 @@ from deeptune.data.loader import Batch
 from deeptune.engine import train_state
 from deeptune.engine.checkpoint_interval import CheckpointInterval
 from deeptune.engine.device import Compute
-from deeptune.engine.micro_batch import MicroBatcher, is_out_of_memory
+from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.optimizers import Criterion, make_optimizer, make_schedule
+from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs.files import finite
@@ -308,8 +309,9 @@ class _Training:
         history.batches += len(group)
         self.unread.append(Step(history.steps, [int(row) for b in group for row in b.rows], self._rate(), numbers))
         taken = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
-        if taken or self.scaler.is_enabled():
+        if taken:  # else fused SGD would begin its momentum with memory that nothing was written to
             self._update()
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if taken:
             self.schedule.step()
@@ -348,7 +350,6 @@ class _Training:
                 "for its state",
                 hint="Set tuning.method = 'lora' or 'partial', or train.optimizer = 'adafactor' or 'sgd'.",
             ) from error
-        self.scaler.update()
 
     def _gradients(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
         """Gradients of a group's mean loss; returns the sum of its losses and what that is divided by.

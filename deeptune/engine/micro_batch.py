@@ -1,62 +1,16 @@
-"""Memory that is freed is used again; and when it runs out: less at a time, the same result."""
+"""Fewer rows at a time once memory has run out, with the same result."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import gc
 import math
-import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 
-import torch
-
 from deeptune.data.loader import Batch, batch_slices
+from deeptune.engine.out_of_memory import is_out_of_memory, release_memory
 from deeptune.errors import TrainingError
 
 T = TypeVar("T")
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-
-# What PyTorch's CPU allocators and oneDNN say; only a GPU's has a class of its own.
-_CPU_WORDS = re.compile(
-    r"can't allocate memory|not enough memory|Cannot allocate memory|failed to allocate|"
-    r"could not create a (primitive$|memory)"
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and _CPU_WORDS.search(str(error).strip()) is not None
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, for the next step.
-
-    glibc gives large blocks back at once, so that each step has every page of its activations mapped and zeroed anew:
-    without that a step of ResNet-18 (96 px) took 0.74 of the time, one of MiniLM 0.93 (2 cores). Elsewhere this does
-    nothing.
-    """
-    _libc("mallopt", _MMAP_THRESHOLD, 32 << 20)  # the most that glibc itself raises it to
-    _libc("mallopt", _TRIM_THRESHOLD, 2**31 - 1)
-
-
-def give_freed_memory_back() -> None:
-    """As glibc does by default, from now on."""
-    _libc("mallopt", _MMAP_THRESHOLD, 128 * 1024)
-    _libc("mallopt", _TRIM_THRESHOLD, 128 * 1024)
-    _libc("malloc_trim", 0)
-
-
-def _libc(name: str, *arguments: int) -> None:
-    """Call a function of glibc's, where there is one."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            getattr(ctypes.CDLL(None), name)(*arguments)
 
 
 class MicroBatcher:
@@ -99,10 +53,7 @@ class MicroBatcher:
         self.most = fewer * width
         going = fewer if width == 1 else f"{self.most:,} tokens"
         self.tell(f"out of memory while {doing} {_sized(count, width)} at once: going on with {going}")
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        give_freed_memory_back()
+        release_memory()
 
 
 def _sized(rows: int, width: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
 from deeptune.engine.loop import History
-from deeptune.engine.micro_batch import is_out_of_memory
+from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import RunLogger
