@@ -161,9 +161,9 @@ def full_images(settings: Settings) -> Measured:
 
     The images are decoded before, once, as in a run.
     """
-    from deeptune.data.cache import FeatureCache
+    from deeptune.data.cache.entry import Cache
 
-    with scratch(), FeatureCache(lambda text: None) as cache:
+    with scratch(), Cache(lambda text: None) as cache:
         return _full_images(settings, cache)
 
 

@@ -93,7 +93,7 @@ def _store_samples(spec: Any, data: Path) -> float:
     """Leave decoded or tokenised samples in the cache, as any earlier command on the file does; the seconds of it."""
     from deeptune.backbones import load_backbone
     from deeptune.catalog import find
-    from deeptune.data.cache import FeatureCache
+    from deeptune.data.cache.entry import Cache
     from deeptune.data.plan import resolve_columns
     from deeptune.data.samples import open_samples
     from deeptune.data.source import Source
@@ -102,7 +102,7 @@ def _store_samples(spec: Any, data: Path) -> float:
     _, column = resolve_columns(source, find(spec.backbone.name).modality, None)
     preprocessing = load_backbone(spec.backbone, seed=0).preprocessing
     assert preprocessing is not None
-    with FeatureCache(lambda text: None) as cache:
+    with Cache(lambda text: None) as cache:
         started = time.perf_counter()
         open_samples(source, column, preprocessing, cache=cache)
         return time.perf_counter() - started

@@ -273,7 +273,7 @@ for kind, what, measure in KINDS:
 def unfreeze_images(settings: Settings) -> Measured:
     """The loop of a run, fed in turns by the images and by what is stored of them."""
     from benchmarks.text import Loop, fitting
-    from deeptune.data.cache import FeatureCache
+    from deeptune.data.cache.entry import Cache
     from deeptune.engine.feature_extraction import store_features
     from deeptune.engine.micro_batch import MicroBatcher
     from deeptune.engine.prepare import prepare, split_loader
@@ -291,7 +291,7 @@ def unfreeze_images(settings: Settings) -> Measured:
             "embed": {"splits": []},
         }
     )
-    with scratch() as folder, FeatureCache(lambda text: None) as cache:
+    with scratch() as folder, Cache(lambda text: None) as cache:
         journal = RunLogger(new_run_directory(folder / "runs", "benchmark"))
         ready = prepare(spec, cache=cache)
         ready.model.to(ready.compute.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from deeptune.data.entries import CacheRefused
+from deeptune.data.cache.entry import CacheRefused
 from deeptune.data.text import tokenizer_identity
 from deeptune.errors import CheckpointError
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from deeptune import __version__
-from deeptune.data.entries import cache_folder, key_of
+from deeptune.data.cache.entry import cache_folder, key_of
 from deeptune.errors import CheckpointError, WeightsError
 from deeptune.runs.files import write_json
 from deeptune.spec.modalities import MODALITIES

@@ -12,7 +12,7 @@ from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
 
 if TYPE_CHECKING:
-    from deeptune.data.entries import EntryInfo
+    from deeptune.data.cache.entry import EntryInfo
 
 KEY_SHOWN = 12
 
@@ -30,7 +30,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
     It is in `$DEEPTUNE_CACHE`, else in `$XDG_CACHE_HOME/deeptune`, else in `~/.cache/deeptune`, and takes at most
     `$DEEPTUNE_CACHE_LIMIT` (20 GB): beyond that, what was not used for longest goes.
     """
-    from deeptune.data.entries import CacheRefused, cache_folder, cache_limit, entries, size_text
+    from deeptune.data.cache.entry import CacheRefused, cache_folder, cache_limit, entries, size_text
 
     try:
         limit = cache_limit()
@@ -88,7 +88,7 @@ def clear(
 
     What a run in progress uses stays.
     """
-    from deeptune.data.entries import entries, remove_leftovers, remove_probes, size_text
+    from deeptune.data.cache.entry import entries, remove_leftovers, remove_probes, size_text
 
     there = entries()
     for key in keys or ():

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeptune.arrow import sample_parts, text_of
-from deeptune.data.duplicates import HASH
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of
+from deeptune.data.cache.records import Damaged, EntryRequest, open_records
 from deeptune.data.encoded import file_named
-from deeptune.data.entries import Cache, CacheRefused, key_of
-from deeptune.data.store import Damaged, open_store
 from deeptune.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,12 +48,12 @@ class NamedFiles:
         }
         found = None
         with suppress(CacheRefused, Damaged), Cache(lambda text: None) as cache:
-            store = open_store(cache, key_of(ingredients), 1, _BYTES, what)
-            if store.count:
-                return store.read(0).tobytes().hex()
+            records = open_records(cache, EntryRequest("samples", key_of(ingredients), 1, _BYTES, what))
+            if records.done.all():
+                return records.read(0).tobytes().hex()
             found = self._digest()
-            store.add(found, np.array([_BYTES]), np.zeros(1, np.uint32), np.zeros(1, HASH))
-            store.settle()
+            records.put(np.zeros(1, np.int64), found, _BYTES)
+            records.settle()
         return (found or self._digest()).hex()
 
     def require_unchanged(self) -> None:

@@ -1,6 +1,6 @@
 """The samples of a source as a backbone takes them: decoded or tokenised once, in one passage of the file, and kept.
 
-What a sample becomes is decided in `data/modalities/`. What is kept is on disk, for later runs too (`store.py`), or in
+What a sample becomes is decided in `data/modalities/`. What is kept is on disk, for later runs too (`cache/records.py`), or in
 memory where that has no room. With each row goes what was found when it was checked, so that what is on the disk needs
 no check.
 """
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from deeptune import __version__
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
+from deeptune.data.cache.records import Damaged, EntryRequest, MemoryRecords, Records, open_records
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.depth import Range
 from deeptune.data.duplicates import sample_hashes
-from deeptune.data.entries import Cache, CacheRefused, key_of, size_text
 from deeptune.data.inputs import AT_ONCE, Checked, fitting, stream_input
 from deeptune.data.modalities import MODALITIES, Modality, Piece
 from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, Progress
 from deeptune.data.source import Source
-from deeptune.data.store import Damaged, DiskStore, MemoryStore, Store, open_store
 from deeptune.data.threads import decoding_threads
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input, columns_of, input_words
@@ -47,7 +47,7 @@ class Samples(Checked, ABC):
     def __init__(self, source: Source, input: Input) -> None:
         super().__init__()
         self.source, self.input = source, input
-        self.store: Store
+        self.records: Records
 
     @abstractmethod
     def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ class Samples(Checked, ABC):
     def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
         """What is kept of a row (uint8). What was damaged since is made again."""
         try:
-            return self.store.read(row, into)
+            return self.records.read(row, into)
         except Damaged:
             self.source.require_unchanged()
             values = {name: self.source.take(name, np.array([row])).combine_chunks() for name in columns_of(self.input)}
@@ -128,7 +128,7 @@ def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) 
     source = samples.source
     most = MEMORY_SHARE * room()
     try:
-        _fill(samples, MemoryStore(source.num_rows, most), progress)
+        _fill(samples, MemoryRecords(source.num_rows, most), progress)
     except TooLarge as error:
         because = f", and the cache can't be used, because {refused}" if refused else ""
         raise DataError(
@@ -148,49 +148,60 @@ def stored(samples: AnySamples, cache: Cache, progress: Progress | None) -> AnyS
         "data": source.describe(),
         "ingredients": ingredients,
     }
-    store = open_store(cache, key_of(ingredients), source.num_rows, samples.expected_bytes, what)
-    found = store.count
+    request = EntryRequest("samples", key_of(ingredients), source.num_rows, samples.expected_bytes, what)
+    records = open_records(cache, request)
+    found = int(records.done.sum())
     try:
-        _fill(samples, store, progress)
+        _fill(samples, records, progress)
     except CacheRefused:
-        cache.discard(store)
+        cache.discard(records)
         raise
-    if found == store.rows:
+    if found == records.count:
         cache.tell(f"all {found:,} samples were in the cache: none is {samples.done} again ({samples.about()})")
     else:
         before = f" ({found:,} more were in the cache)" if found else ""
         cache.tell(
-            f"{store.rows - found:,} samples were {samples.done} once{before} and are kept: {samples.about()}, "
-            f"{size_text(store.size)}"
+            f"{records.count - found:,} samples were {samples.done} once{before} and are kept: {samples.about()}, "
+            f"{size_text(records.size)}"
         )
     return samples
 
 
-def _fill(samples: Samples, store: Store, progress: Progress | None) -> None:
-    """Add the rows that are missing. What was added stays when something ends it midway."""
-    source, input = samples.source, samples.input
-    samples.store = store
+def _fill(samples: Samples, records: Records, progress: Progress | None) -> None:
+    """Make the rows that are missing. What was made stays if something interrupts it."""
+    samples.records = records
     try:
-        with fitting(source, input), decoding_threads() as threads:
-            for _, piece in stream_input(
-                source, input, samples.modality, threads, start=store.count, rows=samples.at_once
-            ):
-                store.add(*samples.make(piece, threads), sample_hashes(list(piece.columns.values()), threads))
-                if progress:
-                    progress(store.count, store.rows)
+        _make_missing(samples, records, progress)
     except BaseException:
-        if isinstance(store, DiskStore):
-            with suppress(CacheRefused):
-                store.flush()
+        with suppress(CacheRefused):
+            records.flush()
         raise
-    store.settle()
-    for row in np.flatnonzero(store.flags & (BAD | BLANK)).tolist():
+    records.settle()
+    for row in np.flatnonzero(records.flags & (BAD | BLANK)).tolist():
         samples.reasons[row] = samples.reason(row)
-    for row in np.flatnonzero(store.flags & DEEP).tolist():
+    for row in np.flatnonzero(records.flags & DEEP).tolist():
         low, high = samples.read(row).view(np.float64).tolist()
         samples.deep[row] = low, high
-    samples.clipped = np.flatnonzero(store.flags & CLIPPED).tolist()
-    samples.hashes = store.hashes
+    samples.clipped = np.flatnonzero(records.flags & CLIPPED).tolist()
+    samples.hashes = records.hashes
+
+
+def _make_missing(samples: Samples, records: Records, progress: Progress | None) -> None:
+    source, input, missing = samples.source, samples.input, records.missing()
+    if not len(missing):
+        return
+    start, rows = int(missing[0]), samples.at_once
+    with fitting(source, input), decoding_threads() as threads:
+        for first, piece in stream_input(source, input, samples.modality, threads, start=start, rows=rows):
+            places = np.arange(first, first + len(piece))
+            wanted = ~records.done[places]
+            if wanted.any():
+                some = piece if wanted.all() else piece.take(np.flatnonzero(wanted))
+                data, lengths, flags = samples.make(some, threads)
+                hashes = sample_hashes(list(some.columns.values()), threads)
+                records.put(places[wanted], data, lengths, flags, hashes)
+            if progress:
+                progress(first + len(piece), records.count)
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.data.entries import CacheRefused
+from deeptune.data.cache.entry import CacheRefused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

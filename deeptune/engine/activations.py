@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeptune.backbones.cut import Cut
-from deeptune.data.cache import Table
+from deeptune.data.features import Features
 from deeptune.data.loader import Batch, Loader
 from deeptune.engine.device import Compute
 
@@ -60,7 +60,7 @@ class CutActivations:
 class TextActivationLoader:
     """The batches of a loader of texts, with their boundary from a table: masks and positions come of the tokens."""
 
-    def __init__(self, loader: Loader, table: Table, boundary: CutActivations) -> None:
+    def __init__(self, loader: Loader, table: Features, boundary: CutActivations) -> None:
         self.loader, self.table, self.boundary = loader, table, boundary
         self.set_epoch, self.padded_share = loader.set_epoch, loader.padded_share
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.cut import CannotCut
 from deeptune.backbones.probes import identity, versions
-from deeptune.data.cache import DiskTable, FeatureCache, Table
-from deeptune.data.entries import CacheRefused, key_of, size_text
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
+from deeptune.data.cache.records import DiskRecords, EntryRequest, MemoryRecords, Records, open_records
+from deeptune.data.features import Features
 from deeptune.data.images import LEAST
 from deeptune.data.loader import Batch, Loader, batch_slices, epoch_order, make_loader
 from deeptune.data.modalities.base import Progress
@@ -53,7 +54,7 @@ class FeatureLoader:
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[Features],
         targets: np.ndarray | None,
         rows: np.ndarray,
         *,
@@ -99,8 +100,8 @@ class Stored:
     `views` are those that training reads, one for each augmentation of the training rows, or none. They hold pooled
     features, or what stands at `boundary`."""
 
-    splits: Mapping[Split, Table]
-    views: list[Table]
+    splits: Mapping[Split, Features]
+    views: list[Features]
     boundary: CutActivations | None = None
 
 
@@ -211,13 +212,17 @@ class _Pass:
             "ingredients": self.ingredients(),
         }
 
-    def order(self) -> np.ndarray:
-        """Which of the rows stands at each place: texts of like length together, so that blocks hold little padding."""
-        return np.searchsorted(self.rows, self._loader(self.rows, by_length=True).order(0))
+    def batches(self) -> list[np.ndarray]:
+        """The rows that pass together: texts of like length, so that a batch holds little padding."""
+        order = self._loader(self.rows, by_length=True).order(0)
+        return [order[places] for places in batch_slices(len(order), self.block, training=False)]
 
-    def features(self, table: Table, blocks: list[int], limit: MicroBatcher) -> Iterator[Tensor]:
-        """Vectors, float32 (n, width) on the CPU, of each of some blocks of a table."""
-        loader = self._loader(table.rows_of(blocks))
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray | None:
+        return None if self.lengths is None else self.lengths[np.searchsorted(self.rows, rows)]
+
+    def features(self, batches: list[np.ndarray], limit: MicroBatcher) -> Iterator[Tensor]:
+        """Vectors, float32 (n, width) on the CPU, of each of some of the `batches`, in their order."""
+        loader = self._loader(np.concatenate(batches))
         loader.warn = limit.tell
         loader.set_epoch(self.view or 0)
         forward = self.frozen.boundary.flat if self.frozen.boundary else self.frozen.backbone
@@ -261,7 +266,7 @@ def passed(
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
 
 
-def store_features(ready: Prepared, cache: FeatureCache, journal: RunLogger, limit: MicroBatcher) -> Stored:
+def store_features(ready: Prepared, cache: Cache, journal: RunLogger, limit: MicroBatcher) -> Stored:
     """Pass each row of a run once through what is frozen, or read what an earlier run stored; says which.
 
     Where the cache can't be used, tables are kept in memory while they fit, and what does not fit is passed online.
@@ -317,10 +322,10 @@ def stored_for_later(
     frozen: Frozen,
     source: Source,
     blank: frozenset[int],
-    cache: FeatureCache,
+    cache: Cache,
     progress: Progress,
     limit: MicroBatcher,
-) -> Table | None:
+) -> Features | None:
     """Features of all rows of a file, for a command that reads them once, and whoever comes after it: those of the
     cache, or of one pass that is stored there. `blank` are the rows that can't be used.
 
@@ -356,65 +361,65 @@ class _Filling:
     """
 
     def __init__(
-        self, cache: FeatureCache, progress: Progress, limit: MicroBatcher, total: int, *, again: bool = True
+        self, cache: Cache, progress: Progress, limit: MicroBatcher, total: int, *, again: bool = True
     ) -> None:
         self.cache, self.progress, self.limit, self.total, self.again = cache, progress, limit, total, again
         self.done = self.passed = self.found = 0
         self.reasons: list[str] = []
         self.places: set[str] = set()
 
-    def table(self, one: _Pass) -> Table | None:
-        """The filled table of a pass; None when neither disk nor memory has room for it."""
+    def table(self, one: _Pass) -> Features | None:
+        """The features of a pass; None when neither disk nor memory has room for them."""
         if len(one.rows) == 0:
-            return Table(one.rows, one.width, one.block, np.arange(0))
-        table: DiskTable | None = None
+            return Features(MemoryRecords(0, 0), one.rows, one.width)
+        records: DiskRecords | None = None
         try:
-            key, what = key_of(one.ingredients()), one.what()
-            table = self.cache.open(key, one.rows, one.width, one.block, one.order, what, one.lengths)
-            self._fill(table, one)
-            table.settle()
+            what = {**one.what(), "width": one.width}
+            request = EntryRequest("features", key_of(one.ingredients()), len(one.rows), one.bytes, what, verify=True)
+            records = open_records(self.cache, request)
+            features = self._fill(records, one)
             self.places.add("disk")
-            return table
+            return features
         except CacheRefused as refused:
             self.reasons.append(str(refused))
-        memory = self._in_memory(one, table) if self.again else None
-        if table is not None:
-            self.cache.discard(table)
+        memory = self._in_memory(one, records) if self.again else None
+        if records is not None:
+            self.cache.discard(records)
         return memory
 
-    def _in_memory(self, one: _Pass, begun: Table | None) -> Table | None:
+    def _in_memory(self, one: _Pass, begun: Records | None) -> Features | None:
         if one.bytes > MEMORY_SHARE * psutil.virtual_memory().available:
             self.reasons.append(f"{size_text(one.bytes)} of features do not fit in the memory that is free")
             self.places.add("online")
             return None
-        table = Table(one.rows, one.width, one.block, begun.order if begun else one.order(), one.lengths)
+        records = MemoryRecords(len(one.rows), one.bytes)
         if begun is not None:
-            table.adopt(begun)
-        self._fill(table, one)
+            records.adopt(begun)
+        features = self._fill(records, one)
         self.places.add("memory")
-        return table
+        return features
 
-    def _fill(self, table: Table, one: _Pass) -> None:
-        """Compute the blocks that are missing. What was computed stays when something ends it midway."""
-        blocks = table.missing()
-        rows = sum(table.places_of(block).stop - table.places_of(block).start for block in blocks)
-        self.found += len(table.rows) - rows
-        self.done += len(table.rows) - rows
-        if not blocks:
-            return
+    def _fill(self, records: Records, one: _Pass) -> Features:
+        """Compute what is missing. What was computed stays if something interrupts it."""
+        features = Features(records, one.rows, one.width)
+        batches = [] if records.done.all() else [rows for rows in one.batches() if not features.done(rows).all()]
+        found = len(one.rows) - sum(map(len, batches))
+        self.found += found
+        self.done += found
         try:
-            for block, values in zip(blocks, one.features(table, blocks, self.limit), strict=True):
-                table.put(block, values.numpy())
-                rows = len(table.rows_of([block]))
-                self.done += rows
-                self.passed += rows
+            for rows, values in zip(batches, one.features(batches, self.limit) if batches else (), strict=True):
+                features.put(rows, values.numpy(), one.lengths_of(rows))
+                self.done += len(rows)
+                self.passed += len(rows)
                 self.progress(self.done, self.total)
+            records.settle()
         except CacheRefused:
             raise
-        except BaseException:  # a request to stop, most often: what is there is kept for the resumed run
+        except BaseException:  # a request to stop, most often: the resumed run needs what is there
             with suppress(CacheRefused):
-                table.flush()
+                records.flush()
             raise
+        return features
 
     def tell(self, journal: RunLogger, boundary: CutActivations | None) -> None:
         """Say which way was taken, and why it was not the usual one."""

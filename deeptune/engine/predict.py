@@ -16,7 +16,7 @@ from torch import nn
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
-from deeptune.data.cache import FeatureCache
+from deeptune.data.cache.entry import Cache
 from deeptune.data.caveats import size_notes
 from deeptune.data.depth import Range, range_of, range_text
 from deeptune.data.inputs import attach_files
@@ -103,7 +103,7 @@ class CheckedRows:
     input: Input
     samples: Samples
     errors: dict[int, str]
-    cache: FeatureCache
+    cache: Cache
 
     @property
     def rows(self) -> np.ndarray:
@@ -170,7 +170,7 @@ class Embedder:
         attach_files(source, modality, input)
         for note in self.backbone.notes:
             options.notify(note)
-        with FeatureCache(options.notify) as cache:
+        with Cache(options.notify) as cache:
 
             def opened() -> Samples:
                 preprocessing = self.backbone.preprocessing

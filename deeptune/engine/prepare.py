@@ -13,8 +13,8 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
+from deeptune.data.cache.entry import Cache
 from deeptune.data.depth import Range
-from deeptune.data.entries import Cache
 from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, batch_slices, make_loader
 from deeptune.data.modalities.image_samples import Images, decoding_workers

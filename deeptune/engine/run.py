@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from deeptune.checkpoint import drop_previous, read_manifest
-from deeptune.data.cache import FeatureCache, Table
+from deeptune.data.cache.entry import Cache
+from deeptune.data.features import Features
 from deeptune.data.loader import Batch, Loader
 from deeptune.data.plan import SplitData
 from deeptune.engine import inference
@@ -61,7 +62,7 @@ def execute(
     journal = journal or RunLogger(run)
     clock = Clock(earlier_seconds(journal.events.earlier))
     try:
-        with FeatureCache(journal.message, journal.stop.check) as cache:
+        with Cache(journal.message, journal.stop.check) as cache:
             result = _execute(spec, run, journal, clock, force, argv or sys.argv, cache)
     except BaseException as error:
         told = told_error(error)
@@ -82,7 +83,7 @@ def _execute(
     clock: Clock,
     force: bool,
     argv: list[str],
-    cache: FeatureCache,
+    cache: Cache,
 ) -> dict[str, Any]:
     # As use_deterministic_algorithms does, which also imports the compiler, for seconds.
     deterministic = spec.train.device == "cpu" or not torch.cuda.is_available()
@@ -278,7 +279,7 @@ def stored_loader(
     ready: Prepared,
     stored: Stored,
     split: Split,
-    tables: list[Table],
+    tables: list[Features],
     *,
     shuffle: bool = False,
     data: SplitData | None = None,

@@ -126,15 +126,15 @@ def _go_and_die(run: RunDirectory, number: int) -> None:
 
 
 def _go_and_die_at_block(run: RunDirectory, cache: Path, number: int) -> None:
-    from deeptune.data import entries
+    from deeptune.data.cache import entry
 
     os.environ["DEEPTUNE_CACHE"] = str(cache)
-    entries.FLUSH_EVERY = 0.0
+    entry.FLUSH_INTERVAL = 0.0
     left, pwrite, fsync = number, os.pwrite, os.fsync
 
     def dying_write(handle: int, content: memoryview, place: int) -> int:
         nonlocal left
-        left -= len(content) >= 4096  # a block: the lock's file is written in this way too, and is small
+        left -= "/features/" in os.readlink(f"/proc/self/fd/{handle}")
         if left == 0 and number % 2:
             pwrite(handle, content[: len(content) // 2], place)
             os.kill(os.getpid(), signal.SIGKILL)

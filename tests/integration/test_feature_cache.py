@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from deeptune.backbones import probes
 from deeptune.backbones.base import Backbone
-from deeptune.data import entries as entries_module
-from deeptune.data.entries import EntryInfo, key_of
+from deeptune.data.cache import entry as entry_module
+from deeptune.data.cache.entry import EntryInfo, key_of
+from deeptune.data.features import Features
 from deeptune.data.source import Source
 from deeptune.engine import feature_extraction
 from deeptune.engine.activations import CutActivations
@@ -37,7 +38,7 @@ BLOCK = feature_extraction.rows_at_once(torch.device("cpu"))
 
 def entries() -> list[EntryInfo]:
     """Those of features: samples are kept in the same cache."""
-    return [entry for entry in entries_module.entries() if entry.width is not None]
+    return [entry for entry in entry_module.entries() if entry.width is not None]
 
 
 @pytest.fixture(autouse=True)
@@ -427,29 +428,29 @@ def test_a_limit_that_is_no_size_is_said_and_costs_no_run(run, image_spec, monke
 def test_a_damaged_entry_is_computed_again_and_that_is_said(run, image_spec, passed):
     usual = run(image_spec())
     (entry,) = entries()
-    stored = bytearray((entry.folder / "features.bin").read_bytes())
+    stored = bytearray((entry.folder / "data.bin").read_bytes())
     stored[-3] ^= 4
-    (entry.folder / "features.bin").write_bytes(stored)
+    (entry.folder / "data.bin").write_bytes(stored)
     passed()
     repaired = run(image_spec())
     assert passed() == ROWS % BLOCK
-    assert "1 of 5 blocks of the stored features" in log(repaired)
+    assert f"1 of {ROWS} rows of the stored features" in log(repaired)
     assert f"{ROWS % BLOCK} rows passed the frozen backbone once ({4 * BLOCK} more were in the cache)" in log(repaired)
     same_bits(usual, repaired)
 
 
 def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, monkeypatch, tmp_path):
     spec = image_spec()
-    usual_put = feature_extraction.DiskTable.put
+    usual_put = Features.put
     directory = new_run_directory(tmp_path / "runs", "stopped")
 
-    def put(self, block, values):
-        usual_put(self, block, values)
-        if block == 1:
+    def put(self, *arguments):
+        usual_put(self, *arguments)
+        if self.records.done.sum() == 2 * BLOCK:
             raise RunStopped("stopped by a test")
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_extraction.DiskTable, "put", put)
+        patch.setattr(Features, "put", put)
         with pytest.raises(RunStopped):
             execute(spec, directory)
     assert passed() == 2 * BLOCK
@@ -700,7 +701,7 @@ def test_the_entry_of_texts_holds_a_vector_for_each_token_and_none_for_padding(r
     (entry,) = entries()
     ready = prepare(spec)
     tokens = sum(int(split_loader(ready, split, shuffle=False).lengths.sum()) for split in SPLITS)
-    assert (entry.folder / "features.bin").stat().st_size == tokens * 32 * 4
+    assert (entry.folder / "data.bin").stat().st_size == tokens * 32 * 4
     assert (entry.rows, entry.width, entry.complete) == (ROWS, 32, True)
     assert "before encoder.layer.1" in entry.what
 
@@ -709,12 +710,12 @@ def test_damaged_blocks_of_texts_are_computed_again(run, partly, blocks_passed):
     first = run(partly("bert"))
     blocks_passed()
     (entry,) = entries()
-    with (entry.folder / "features.bin").open("r+b") as file:
+    with (entry.folder / "data.bin").open("r+b") as file:
         file.seek(-8, os.SEEK_END)
         file.write(b"\1" * 8)
     again = run(partly("bert"))
     assert 0 < blocks_passed() < ROWS
-    assert "1 of 5 blocks of the stored features" in log(again)
+    assert f"1 of {ROWS} rows of the stored features" in log(again)
     assert losses(first) == losses(again)
 
 

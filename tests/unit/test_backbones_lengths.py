@@ -16,7 +16,7 @@ from torch import Tensor
 from deeptune.backbones import load_backbone
 from deeptune.backbones.lengths import by_length
 from deeptune.backbones.transformers import TransformersBackbone
-from deeptune.data.entries import cache_folder
+from deeptune.data.cache.entry import cache_folder
 from deeptune.errors import CheckpointError, WeightsError
 from deeptune.model.build import build_model
 from deeptune.spec.model import BackboneSpec, DataSpec, RunSpec, TuningSpec

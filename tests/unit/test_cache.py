@@ -1,4 +1,4 @@
-"""The cache of features on disk: what an entry is named by, and what it survives."""
+"""Entries of the cache on disk: their names, who may use them when, and which go when room runs out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import fcntl
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeptune.data import cache as cache_module
-from deeptune.data import entries as entries_module
-from deeptune.data.cache import DiskTable, FeatureCache, Table
-from deeptune.data.entries import (
+from deeptune.data.cache import entry as entry_module
+from deeptune.data.cache.entry import (
+    Cache,
     CacheRefused,
     cache_folder,
     cache_limit,
@@ -27,9 +24,9 @@ from deeptune.data.entries import (
     remove_leftovers,
     size_text,
 )
+from deeptune.data.cache.records import EntryRequest, open_records
 
-ROWS, WIDTH, BLOCK = np.arange(0, 20, 2), 3, 4  # 10 rows: blocks of 4, 4 and 2
-ORDER = np.array([3, 1, 2, 0, 9, 8, 7, 6, 5, 4])
+COUNT, SIZE = 10, 12  # rows, and bytes of each
 KEY = key_of({"name": "one"})
 
 
@@ -39,185 +36,27 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cache" / "features"
 
 
-def open_entry(cache, key=KEY, order=lambda: ORDER):
-    return cache.open(key, ROWS, WIDTH, BLOCK, order, {"what": f"entry {key[:4]}"})
+def open_entry(cache, key=KEY):
+    description = {"what": f"entry {key[:4]}", "width": 3}
+    return open_records(cache, EntryRequest("features", key, COUNT, COUNT * SIZE, description, verify=True))
 
 
-def content(block: int) -> np.ndarray:
-    """What the backbone says of a block's rows: each row's own number, and its place in the row."""
-    rows = ROWS[ORDER][block * BLOCK : (block + 1) * BLOCK]
-    return (rows[:, None] * 10 + np.arange(WIDTH)).astype(np.float32)
+def content(rows) -> bytes:
+    return b"".join(bytes([row]) * SIZE for row in rows)
 
 
-def fill(table, blocks=None):
-    for block in table.missing() if blocks is None else blocks:
-        table.put(block, content(block))
+def fill(records, rows=None):
+    rows = records.missing() if rows is None else np.array(rows)
+    records.put(rows, content(rows), SIZE)
 
 
 def filled(key=KEY):
-    with FeatureCache() as cache:
+    with Cache() as cache:
         fill(open_entry(cache, key))
 
 
-def expected(rows) -> np.ndarray:
-    return (np.asarray(rows)[:, None] * 10 + np.arange(WIDTH)).astype(np.float32)
-
-
-def test_rows_are_found_whatever_order_they_were_computed_in():
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        assert table.missing() == [0, 1, 2]
-        assert table.rows_of([0, 2]).tolist() == [6, 2, 4, 0, 10, 8]
-        fill(table)
-        table.settle()
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-    with FeatureCache() as cache:
-        table = open_entry(cache, order=lambda: pytest.fail("the order is stored"))
-        assert table.missing() == []
-        assert np.array_equal(table.take(np.array([8, 0, 18])), expected([8, 0, 18]))
-
-
-def test_memory_and_disk_hold_the_same():
-    memory = Table(ROWS, WIDTH, BLOCK, ORDER)
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        fill(table, [2, 0])
-        memory.adopt(table)
-    assert memory.missing() == [1]
-    fill(memory)
-    assert np.array_equal(memory.take(ROWS), expected(ROWS))
-
-
-def test_what_was_flushed_outlives_the_process_and_the_rest_is_missing():
-    code = f"""
-import os, signal, numpy as np
-from deeptune.data import cache, entries
-entries.FLUSH_EVERY = 1e9
-table = cache.FeatureCache().open({KEY!r}, np.arange(0, 20, 2), 3, 4, lambda: np.array({ORDER.tolist()}), {{}})
-table.put(0, np.array({content(0).tolist()}))
-table.flush()
-table.put(1, np.array({content(1).tolist()}))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        assert table.missing() == [1, 2]
-        fill(table)
-        table.settle()
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-
-
-def test_data_are_on_the_disk_before_they_are_recorded(monkeypatch, folder):
-    recorded = []
-    fsync = os.fsync
-
-    def looking(handle):
-        file, record = folder / KEY / "features.bin", folder / KEY / "blocks.txt"
-        recorded.append((os.path.samestat(os.fstat(handle), file.stat()), record.exists()))
-        fsync(handle)
-
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        fill(table, [0])
-        monkeypatch.setattr(os, "fsync", looking)
-        table.flush()
-    assert recorded == [(True, False), (False, True)]  # the table while there is no record; then the record
-
-
-def test_blocks_are_recorded_now_and_then_without_being_asked(monkeypatch):
-    monkeypatch.setattr(entries_module, "FLUSH_EVERY", 0.0)
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        fill(table, [0])
-        assert (table.folder / "blocks.txt").read_text().count("\n") == 1
-
-
-def test_a_torn_record_counts_for_nothing(folder):
-    filled()
-    record = folder / KEY / "blocks.txt"
-    record.write_text(record.read_text()[:-4])
-    told = []
-    with FeatureCache(told.append) as cache:
-        table = open_entry(cache)
-        assert table.missing() == [2]
-        fill(table)
-    with FeatureCache() as cache:
-        assert open_entry(cache).missing() == []
-
-
-@pytest.mark.parametrize("place", [0, 17, 60, 119])
-def test_a_damaged_block_is_noticed_and_only_it_is_missing(folder, place):
-    filled()
-    file = folder / KEY / "features.bin"
-    stored = bytearray(file.read_bytes())
-    stored[place] ^= 1
-    file.write_bytes(stored)
-    told = []
-    with FeatureCache(told.append) as cache:
-        table = open_entry(cache)
-        assert table.missing() == [place // (BLOCK * WIDTH * 4)]
-        fill(table)
-        table.settle()
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-    assert "1 of 3 blocks" in told[0]
-    assert "damaged" in told[0]
-
-
-def test_a_line_of_the_record_vouches_for_its_own_block_only(folder):
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        for block in (0, 1):
-            table.put(block, np.zeros((BLOCK, WIDTH)))
-    record = folder / KEY / "blocks.txt"
-    first, second = record.read_text().splitlines()
-    assert first.split()[1] != second.split()[1]
-    record.write_text(f"0 {second.split()[1]}\n{second}\nno line\n{'9' * 5000} 0\n99 {second.split()[1]}\n")
-    with FeatureCache() as cache:
-        assert open_entry(cache).missing() == [0, 2]
-
-
-def test_a_truncated_table_keeps_the_blocks_that_are_whole(folder):
-    filled()
-    os.truncate(folder / KEY / "features.bin", 70)
-    told = []
-    with FeatureCache(told.append) as cache:
-        table = open_entry(cache)
-        assert table.missing() == [1, 2]
-        fill(table)
-        table.settle()
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-    assert "2 of 3 blocks" in told[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("entry.json", "{"),
-        ("entry.json", "[]"),
-        ("entry.json", '{"format": 1, "rows": 11}'),
-        ("entry.json", "[" * 100_000),
-        ("order.bin", "short"),
-        ("order.bin", None),
-        ("features.bin", None),
-    ],
-)
-def test_an_entry_that_makes_no_sense_is_made_anew(folder, name, text):
-    filled()
-    if text is None:
-        (folder / KEY / name).unlink()
-    else:
-        (folder / KEY / name).write_text(text)
-    told = []
-    with FeatureCache(told.append) as cache:
-        table = open_entry(cache)
-        assert table.missing() == [0, 1, 2]
-        fill(table)
-        table.settle()
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-    assert "damaged" in told[0]
-    with FeatureCache() as cache:
-        assert open_entry(cache).missing() == []
+def is_whole(records) -> bool:
+    return records.take(np.arange(COUNT)).tobytes() == content(range(COUNT))
 
 
 # Who may do what, and when.
@@ -225,15 +64,15 @@ def test_an_entry_that_makes_no_sense_is_made_anew(folder, name, text):
 
 def hold(folder: str, ready, until, fill_it: bool) -> None:
     os.environ["DEEPTUNE_CACHE"] = folder
-    with FeatureCache() as cache:
-        table = open_entry(cache)
+    with Cache() as cache:
+        records = open_entry(cache)
         if fill_it:
-            fill(table)
-            table.settle()
+            fill(records)
+            records.settle()
         ready.set()
         until.wait()
         if not fill_it:
-            fill(table)
+            fill(records)
 
 
 @pytest.fixture
@@ -264,18 +103,18 @@ def test_a_run_waits_for_another_that_computes_the_same(other_run):
         told.append(text)
         until.set()
 
-    with FeatureCache(tell) as cache:
-        table = open_entry(cache)
-        assert table.missing() == []
-        assert np.array_equal(table.take(ROWS), expected(ROWS))
-    assert told == ["another run is computing the same features: waiting for them"]
+    with Cache(tell) as cache:
+        records = open_entry(cache)
+        assert not len(records.missing())
+        assert is_whole(records)
+    assert told == ["another run is computing the same features: waiting for it"]
 
 
 def test_a_run_that_waits_goes_on_where_the_other_was_killed(other_run, monkeypatch):
     process, _ = other_run(False)
-    monkeypatch.setattr(entries_module, "LOOK", 0.01)
-    with FeatureCache(lambda text: process.kill()) as cache:
-        assert open_entry(cache).missing() == [0, 1, 2]
+    monkeypatch.setattr(entry_module, "POLL_INTERVAL", 0.01)
+    with Cache(lambda text: process.kill()) as cache:
+        assert len(open_entry(cache).missing()) == COUNT
 
 
 def test_a_run_that_waits_can_be_stopped(other_run):
@@ -286,14 +125,14 @@ def test_a_run_that_waits_can_be_stopped(other_run):
         raise Stop
 
     other_run(False)
-    with FeatureCache(check=check) as cache, pytest.raises(Stop):
+    with Cache(check=check) as cache, pytest.raises(Stop):
         open_entry(cache)
 
 
 def test_readers_do_not_wait_for_one_another(other_run):
     other_run(True)
-    with FeatureCache(lambda text: pytest.fail(text)) as cache:
-        assert open_entry(cache).missing() == []
+    with Cache(lambda text: pytest.fail(text)) as cache:
+        assert not len(open_entry(cache).missing())
 
 
 def test_what_another_run_uses_is_not_removed(other_run, folder):
@@ -318,26 +157,26 @@ def test_an_entry_that_is_removed_while_its_lock_is_asked_for_is_made_anew(monke
         flock(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", removing)
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        assert table.missing() == [0, 1, 2]
-        fill(table)
-        table.settle()
+    with Cache() as cache:
+        records = open_entry(cache)
+        assert len(records.missing()) == COUNT
+        fill(records)
+        records.settle()
         assert not entries()[0].remove()  # this run's lock is that of the entry that is there
 
 
 def test_many_threads_that_open_and_remove_leave_a_whole_entry_or_none(folder):
-    """Each table that is read is whole, also while others remove the entry again and again."""
+    """Each entry that is read is whole, also while others remove the entry again and again."""
     problems, end = [], time.monotonic() + 1.5
 
     def use():
         while time.monotonic() < end:
-            with FeatureCache() as cache:
-                table = open_entry(cache)
-                fill(table)
-                table.settle()
-                if not np.array_equal(table.take(ROWS), expected(ROWS)):
-                    problems.append(table.take(ROWS))
+            with Cache() as cache:
+                records = open_entry(cache)
+                fill(records)
+                records.settle()
+                if not is_whole(records):
+                    problems.append("not whole")
 
     def remove():
         while time.monotonic() < end:
@@ -361,7 +200,7 @@ def test_many_threads_that_open_and_remove_leave_a_whole_entry_or_none(folder):
 # Room.
 
 
-def table_size() -> int:
+def entry_size() -> int:
     (entry,) = entries()
     return entry.bytes
 
@@ -371,21 +210,21 @@ def test_the_entries_not_used_for_longest_go_when_there_is_no_room(monkeypatch, 
     for age, key in enumerate(keys[:3]):
         filled(key)
         os.utime(folder / key / "entry.json", (1e9 - age, 1e9 - age))
-    with FeatureCache() as cache:
+    with Cache() as cache:
         open_entry(cache, keys[2])  # the oldest is used again
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", f"{sum(entry.bytes for entry in entries()) + 50} B")
     told = []
-    with FeatureCache(told.append) as cache:
+    with Cache(told.append) as cache:
         fill(open_entry(cache, keys[3]))
     assert {entry.key for entry in entries()} == {keys[0], keys[2], keys[3]}
     assert len(told) == 1
-    assert "removed from the cache for want of room" in told[0]
+    assert "removed from the cache to make room" in told[0]
 
 
 def test_an_entry_in_use_is_never_removed_for_want_of_room(monkeypatch):
     filled()
-    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", f"{table_size() + 50} B")
-    with FeatureCache() as cache:
+    monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", f"{entry_size() + 50} B")
+    with Cache() as cache:
         open_entry(cache)
         with pytest.raises(CacheRefused, match="runs in progress use"):
             open_entry(cache, key_of({"name": "other"}))
@@ -395,36 +234,36 @@ def test_an_entry_in_use_is_never_removed_for_want_of_room(monkeypatch):
 def test_what_is_larger_than_the_limit_is_refused_and_removes_nothing(monkeypatch):
     filled()
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "100 B")
-    with FeatureCache() as cache, pytest.raises(CacheRefused, match=r"take 120 B .* hold 100 B"):
+    with Cache() as cache, pytest.raises(CacheRefused, match=r"take 120 B .* hold 100 B"):
         open_entry(cache, key_of({"name": "other"}))
     assert [entry.key for entry in entries()] == [KEY]
 
 
-def test_the_disk_must_have_room_for_twice_the_table(monkeypatch):
+def test_the_disk_must_have_room_for_twice_the_entry(monkeypatch):
     usage = type("Usage", (), {"free": 2 * 120 - 1})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with FeatureCache() as cache, pytest.raises(CacheRefused, match="has 239 B left"):
+    with Cache() as cache, pytest.raises(CacheRefused, match="has 239 B left"):
         open_entry(cache)
     usage.free += 1
-    with FeatureCache() as cache:
+    with Cache() as cache:
         fill(open_entry(cache))
     usage.free = 0
-    with FeatureCache() as cache:
-        assert open_entry(cache).missing() == []  # what is there needs no room
+    with Cache() as cache:
+        assert not len(open_entry(cache).missing())  # what is there needs no room
 
 
 def test_a_full_disk_is_a_reason_and_the_entry_goes(monkeypatch, folder):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        fill(table, [0])
+    with Cache() as cache:
+        records = open_entry(cache)
+        fill(records, [0])
         monkeypatch.setattr(os, "pwrite", full)
         with pytest.raises(CacheRefused, match="No space left on device"):
-            fill(table, [1])
-        assert table.missing() == [1, 2]
-        cache.discard(table)
+            fill(records, [1])
+        assert len(records.missing()) == COUNT - 1
+        cache.discard(records)
         assert not any(folder.iterdir())
 
 
@@ -432,7 +271,7 @@ def test_a_folder_that_cannot_be_made_is_a_reason(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "file"))
     assert entries() == []
-    with FeatureCache() as cache, pytest.raises(CacheRefused, match="Not a directory"):
+    with Cache() as cache, pytest.raises(CacheRefused, match="Not a directory"):
         open_entry(cache)
 
 
@@ -480,32 +319,30 @@ def test_a_key_depends_on_content_and_not_on_order():
 
 def test_entries_are_listed_as_they_are(folder):
     filled()
-    with FeatureCache() as cache:
+    with Cache() as cache:
         fill(open_entry(cache, key_of({"name": "half"})), [0])
     (folder / ("f" * 64)).mkdir()
     (folder / ("f" * 64) / "entry.json").write_text(json.dumps({"rows": "many"}))
     (folder / "notes.txt").write_text("not an entry")
     found = {entry.key: entry for entry in entries()}
     assert len(found) == 3
-    assert (found[KEY].rows, found[KEY].width, found[KEY].complete) == (10, WIDTH, True)
+    assert (found[KEY].rows, found[KEY].width, found[KEY].complete) == (COUNT, 3, True)
     assert not found[key_of({"name": "half"})].complete
     assert found["f" * 64].what == "damaged"
     assert found["f" * 64].remove()
 
 
+def test_an_entry_of_another_format_is_listed_as_that(folder):
+    filled()
+    description = json.loads((folder / KEY / "entry.json").read_text())
+    (folder / KEY / "entry.json").write_text(json.dumps({**description, "format": 2}))
+    (entry,) = entries()
+    assert entry.what == f"entry {KEY[:4]} (from another version of DeepTune)"
+    assert entry.remove()
+
+
 def test_what_is_left_of_a_removal_goes(folder):
     (folder / ".abc.removed").mkdir(parents=True)
-    (folder / ".abc.removed" / "features.bin").write_text("x")
+    (folder / ".abc.removed" / "data.bin").write_text("x")
     remove_leftovers()
     assert not any(folder.iterdir())
-
-
-def test_the_memory_of_a_large_table_is_given_back(monkeypatch):
-    monkeypatch.setattr(cache_module, "MAPPED", 64)
-    with FeatureCache() as cache:
-        table = open_entry(cache)
-        fill(table)
-        for _ in range(3):
-            assert np.array_equal(table.take(ROWS), expected(ROWS))
-            assert isinstance(table, DiskTable)
-            assert table._touched == 0

@@ -15,8 +15,8 @@ from pictures import png
 
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.data import encoded, files
+from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.encoded import image_bytes, look_like_images
-from deeptune.data.entries import Cache, entries
 from deeptune.data.inputs import attach_files, check_samples, resolve_columns
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source

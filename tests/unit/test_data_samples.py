@@ -15,8 +15,9 @@ from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data import samples as module
+from deeptune.data.cache.entry import Cache, entries
+from deeptune.data.cache.records import RECORD
 from deeptune.data.decode import decode_quietly
-from deeptune.data.entries import INDEX_BYTES, Cache, entries
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
 from deeptune.data.loader import make_loader
@@ -109,7 +110,7 @@ def test_samples_of_the_same_bytes_have_the_same_hash(tmp_path, kept):
                 Source.open(str(tmp_path / "a.parquet")), "images", PIXELS,
                 cache=None if kept == "memory" else cache, augmented=kept == "encoded",
             )  # fmt: skip
-            hashes = samples.store.hashes.tolist()
+            hashes = samples.records.hashes.tolist()
         assert hashes[0] == hashes[2]
         assert len(set(hashes)) == 4
         assert hashes[3] == hashes[5] == 0
@@ -121,7 +122,7 @@ def test_texts_of_the_same_letters_have_the_same_hash(tmp_path, tokenizer):
     )
     source, preprocessing = Source.open(str(tmp_path / "a.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
     with Cache() as cache:
-        hashes = open_samples(source, "text", preprocessing, cache=cache).store.hashes.tolist()
+        hashes = open_samples(source, "text", preprocessing, cache=cache).records.hashes.tolist()
     assert hashes[0] == hashes[2] != hashes[1]
     assert hashes[3] == 0
 
@@ -191,6 +192,29 @@ def test_a_damaged_sample_is_made_again_from_the_file(images, folder):
         assert torch.equal(first.inputs["images"][0], decoded_each_time(images, 0))
 
 
+def test_only_a_damaged_sample_is_made_again_by_the_next_run(images, folder):
+    with Cache() as cache:
+        open_samples(images, "images", PIXELS, cache=cache)
+    (file,) = folder.glob("*/data.bin")
+    content = bytearray(file.read_bytes())
+    content[100] ^= 255
+    file.write_bytes(content)
+    told: list[str] = []
+    for _ in range(2):  # the first finds the damage, the second makes up for it
+        with Cache(told.append) as cache:
+            samples = open_samples(images, "images", PIXELS, cache=cache)
+            for row in range(3):
+                assert torch.equal(pixels_of(samples, row), decoded_each_time(images, row))
+    assert f"all {ROWS} samples were in the cache" in told[0]
+    assert f"1 samples were decoded once ({ROWS - 1} more were in the cache)" in told[1]
+
+
+def pixels_of(samples, row: int) -> torch.Tensor:
+    into = np.empty((3, 24, 24), np.uint8)
+    samples.pixels(row, into)
+    return torch.from_numpy(into)
+
+
 def test_pixels_that_would_take_too_much_of_the_cache_are_not_kept(images, monkeypatch):
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", f"{2 * ROWS * 3 * 24**2 - 2} B")
     with Cache() as cache:
@@ -219,16 +243,16 @@ def test_without_room_on_disk_and_in_memory_the_settings_are_named(images, monke
 
 
 def test_a_disk_that_fills_up_midway_costs_no_sample(images, monkeypatch, folder):
-    write, left = os.write, 100_000
+    pwrite, left = os.pwrite, 100_000
 
-    def full(handle, content):
+    def full(handle, content, place):
         nonlocal left
         left -= len(content)
         if left < 0:
             raise OSError(28, "No space left on device")
-        return write(handle, content)
+        return pwrite(handle, content, place)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with Cache() as cache:
         samples = open_samples(images, "images", PIXELS, cache=cache)
         assert type(samples) is Images
@@ -280,4 +304,4 @@ def test_a_file_that_is_replaced_midway_leaves_nothing_of_the_other_under_its_na
     with Cache() as cache, pytest.raises(DataError, match="has changed since the run opened it"):
         open_samples(images, "images", PIXELS, cache=cache, progress=progress)
     (entry,) = entries()
-    assert os.path.getsize(entry.folder / "index.bin") == 64 * INDEX_BYTES
+    assert os.path.getsize(entry.folder / "index.bin") == 64 * RECORD.itemsize

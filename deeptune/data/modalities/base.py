@@ -18,7 +18,7 @@ from deeptune.data.depth import Range
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:
-    from deeptune.data.entries import Cache
+    from deeptune.data.cache.entry import Cache
     from deeptune.data.samples import Samples
     from deeptune.data.source import Source
 

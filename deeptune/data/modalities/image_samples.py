@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from deeptune.data.cache.entry import Cache, CacheRefused, cache_limit
 from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
-from deeptune.data.entries import Cache, CacheRefused, cache_limit
 from deeptune.data.images import LEAST, resize_crop
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Piece, Progress

@@ -27,7 +27,7 @@ from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
-    from deeptune.data.entries import Cache
+    from deeptune.data.cache.entry import Cache
     from deeptune.data.samples import Samples
     from deeptune.data.source import Source
 

@@ -58,11 +58,11 @@ class Texts(Samples):
         return self.source.claimed_bytes  # a token of 4 bytes stands for about 4 letters
 
     def reason(self, row: int) -> str:
-        return str(reason_of(int(self.store.flags[row]), columns_of(self.input)))
+        return str(reason_of(int(self.records.flags[row]), columns_of(self.input)))
 
     def require_texts(self, rows: np.ndarray) -> None:
         """Raise DataError for the first of some rows whose text is null."""
-        null = rows[self.store.flags[rows] & BAD != 0]
+        null = rows[self.records.flags[rows] & BAD != 0]
         if len(null):
             raise self.unusable(int(null[0]))
 
@@ -73,7 +73,7 @@ class Texts(Samples):
     def lengths(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> np.ndarray:
         """Tokens of each of some rows, as kept (int64)."""
         empty = np.isin(rows, list(blank))
-        return np.where(empty, len(self.empty), self.store.lengths[rows] // 4)
+        return np.where(empty, len(self.empty), self.records.lengths[rows] // 4)
 
     def remarks(self, rows: np.ndarray) -> list[str]:
         cut, longest = self.cut(rows), self.preprocessing.max_length
@@ -83,7 +83,7 @@ class Texts(Samples):
 
     def cut(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> int:
         """How many of some rows lost tokens to the greatest length."""
-        return int(((self.store.flags[rows] & CUT != 0) & ~np.isin(rows, list(blank))).sum())
+        return int(((self.records.flags[rows] & CUT != 0) & ~np.isin(rows, list(blank))).sum())
 
 
 def _lists(values: pa.Array) -> Iterator[list[str]]:

@@ -1,12 +1,12 @@
-"""The cache on disk: folders named by the SHA-256 of all that decides their content, for every later run.
+"""Entries of the cache on disk: where they are, who may use them, and which of them go when room runs out.
 
-    features/KEY/    pooled features of a frozen backbone (`cache.py`)
-    samples/KEY/     decoded images, token ids, or images as they are encoded (`store.py`)
-    probes/KEY.json  what a small pass told of a network (`backbones/probes.py`)
+    features/KEY/    what a frozen backbone, or its frozen blocks, give for each row
+    samples/KEY/     decoded images, token ids, or images as they are encoded
+    probes/KEY.json  what a small forward pass showed about a network (`backbones/probes.py`)
 
-Each folder holds `entry.json` (what it is, for people and for who opens it), `use.lock` (shared by who reads the entry,
-exclusive for who removes it) and `write.lock` (exclusive for the one who makes what is missing; the kernel opens it
-when that one is killed).
+KEY is the SHA-256 of all that decides the content. Each folder holds `entry.json` (a description, for people and for
+whoever opens it), `use.lock` (shared by readers, exclusive for removal) and `write.lock` (exclusive for the process
+that writes; the kernel releases it when that process is killed). `records.py` describes the other files.
 """
 
 from __future__ import annotations
@@ -25,30 +25,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from deeptune.errors import CheckpointError
+from deeptune.runs.files import write_json
 from deeptune.runs.lock import close_lock, open_lock
 
-FORMAT = 2  # to be raised when the same ingredients give other bits, or the files another layout
+FORMAT = 3  # raise it when the same ingredients give other bits, or when the layout of the files changes
 DEFAULT_LIMIT = "20 GB"
-FLUSH_EVERY = 1.0  # seconds of work that a kill may cost
-LOOK = 0.2  # seconds between looks at a lock that another run holds
+FLUSH_INTERVAL = 1.0  # seconds of work that a kill may cost
+POLL_INTERVAL = 0.2  # seconds between two attempts to get a lock that another run holds
 KINDS = ("features", "samples")
-INDEX_BYTES = 24  # that a store's index takes for each row
 
-_UNITS = {"B": 1, **{f"{prefix}B": 1000**n for n, prefix in enumerate("kMGTP", 1)}}
-_UNITS |= {f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGTP", 1)}
-_UNITS = {"B": 1, **{f"{prefix}B": 1000**n for n, prefix in enumerate("kMGTP", 1)}}
-_UNITS |= {f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGTP", 1)}
 _KEY = re.compile(r"[0-9a-f]{64}")
 _Tell = Callable[[str], None]
 _E = TypeVar("_E", bound="CacheEntry")
-_C = TypeVar("_C", bound="Cache")
 
 
 class CacheRefused(Exception):
-    """Why the cache can't be used, in words that go on after "because": no run ends for that."""
+    """The cache can't be used. The message is a reason that can follow "because"; no run fails because of it."""
 
 
 def cache_folder() -> Path:
@@ -56,22 +51,25 @@ def cache_folder() -> Path:
     if own := os.environ.get("DEEPTUNE_CACHE"):
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard says that a relative path there is to be ignored.
+    # The XDG standard says to ignore a relative path.
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "deeptune"
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may hold: `$DEEPTUNE_CACHE_LIMIT`. Raises CacheRefused for what is no size."""
+    """Bytes that the cache may hold: `$DEEPTUNE_CACHE_LIMIT`. Raises CacheRefused if that is not a size."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # here, as `deeptune --help` needs no pydantic
+
     text = os.environ.get("DEEPTUNE_CACHE_LIMIT") or DEFAULT_LIMIT
-    units = {unit.lower(): size for unit, size in _UNITS.items()} | {"": 1}
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.strip().lower())
-    if not found or found[2] not in units:
-        raise CacheRefused(f"DEEPTUNE_CACHE_LIMIT is {text!r}, and a size such as '20 GB' or '500 MB' was expected")
-    return int(float(found[1]) * units[found[2]])
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text.strip()))
+    except ValidationError as error:
+        raise CacheRefused(
+            f"DEEPTUNE_CACHE_LIMIT is {text!r}, and a size such as '20 GB' or '500 MB' was expected"
+        ) from error
 
 
 def size_text(size: float) -> str:
-    """`3.4 MB`: bytes in thousands."""
+    """Format bytes in powers of a thousand: `3.4 MB`."""
     units = ("B", "kB", "MB", "GB", "TB")
     power = 0
     while size >= 999.5 and power < len(units) - 1:
@@ -80,14 +78,14 @@ def size_text(size: float) -> str:
 
 
 def key_of(ingredients: dict[str, Any]) -> str:
-    """The name of an entry: it changes with each of its ingredients."""
+    """The name of an entry. It changes with each ingredient."""
     content = json.dumps({"format": FORMAT, **ingredients}, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 @contextmanager
 def locked(file: Path, how: int) -> Iterator[int]:
-    """A lock that outlives the block, unless the block fails."""
+    """Lock a file. The lock outlives the block, unless the block fails."""
     handle = open_lock(file)
     try:
         fcntl.flock(handle, how)
@@ -99,7 +97,7 @@ def locked(file: Path, how: int) -> Iterator[int]:
 
 @contextmanager
 def refusing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal into the reason not to use the cache."""
+    """Turn errors of the file system into CacheRefused."""
     try:
         yield
     except OSError as error:
@@ -108,9 +106,24 @@ def refusing(folder: Path) -> Iterator[None]:
         raise CacheRefused(error.message.removeprefix("cannot write ")) from error
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of an entry's entry.json. Raises OSError or ValueError."""
+    try:
+        content = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("entry.json is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("entry.json is not an object")
+    return content
+
+
 @dataclass(frozen=True)
 class EntryInfo:
-    """What is known of an entry from outside. `used` is when a run opened it last; `width` is that of features."""
+    """What can be seen of an entry without opening it.
+
+    `used` is the time of its last use (seconds since 1970). `width` is the number of float32 values in a vector of
+    features. `complete` says whether all rows were written.
+    """
 
     key: str
     folder: Path
@@ -123,23 +136,25 @@ class EntryInfo:
 
     @classmethod
     def read(cls, folder: Path) -> EntryInfo:
-        """Never fails: a damaged entry is one of unknown content."""
+        """Look at an entry. Never fails: a damaged entry has unknown content."""
         size, used, content = 0, 0.0, {}
         with suppress(OSError):
             for file in folder.iterdir():
                 size += file.stat().st_size
             used = folder.stat().st_mtime
             used = (folder / "entry.json").stat().st_mtime
-        with suppress(OSError, ValueError, RecursionError):
-            content = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-        names = ("rows", "width", "block") if folder.parent.name == "features" else ("rows",)
-        known = isinstance(content, dict) and all(type(content.get(name)) is int for name in names)
-        what = str(content.get("what", "")) if known else "damaged"
-        rows, width = (content["rows"], content.get("width")) if known else (None, None)
-        return cls(folder.name, folder, what, rows, width, size, used, known and _complete(folder, content))
+        with suppress(OSError, ValueError):
+            content = read_description(folder)
+        rows, width = content.get("rows"), content.get("width")
+        if type(rows) is not int or type(width) not in (int, type(None)):
+            return cls(folder.name, folder, "damaged", None, None, size, used, complete=False)
+        what, complete = str(content.get("what", "")), content.get("complete") is True
+        if content.get("format") != FORMAT:
+            what, complete = f"{what} (from another version of DeepTune)", True
+        return cls(folder.name, folder, what, rows, width, size, used, complete)
 
     def remove(self) -> bool:
-        """Remove it, unless a run uses it or it can't be removed; whether it is gone."""
+        """Remove the entry unless a run uses it. Returns whether it is gone."""
         try:
             with locked(self.folder / "use.lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as handle:
                 away = self.folder.with_name(f".{secrets.token_hex(6)}.removed")
@@ -151,18 +166,8 @@ class EntryInfo:
         return True
 
 
-def _complete(folder: Path, content: dict[str, Any]) -> bool:
-    if folder.parent.name != "features":
-        return file_size(folder / "index.bin") >= content["rows"] * INDEX_BYTES
-    done = set()
-    with suppress(OSError):
-        lines = (folder / "blocks.txt").read_text(encoding="ascii", errors="replace").splitlines()
-        done = {line.partition(" ")[0] for line in lines}
-    return content["block"] > 0 and len(done) >= -(-content["rows"] // content["block"])
-
-
 def entries() -> list[EntryInfo]:
-    """All entries of the cache, the one used last first."""
+    """List all entries of the cache, the one used last first."""
     folders: list[Path] = []
     for kind in KINDS:
         with suppress(OSError):
@@ -171,22 +176,19 @@ def entries() -> list[EntryInfo]:
 
 
 def remove_leftovers() -> None:
-    """What a process that was killed while it removed an entry left of it."""
+    """Remove the remains of entries whose removal was interrupted."""
     with suppress(OSError):
         for path in cache_folder().glob("*/.*.removed"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_probes() -> None:
-    """What was found out about networks, which costs a moment to find out again."""
+    """Remove what is known about networks; finding it out again takes a moment."""
     shutil.rmtree(cache_folder() / "probes", ignore_errors=True)
 
 
 class CacheEntry(ABC):
-    """An entry that a run has open, by its locks: it is not removed before `close`.
-
-    What is written is kept, whatever happens to this process, when `flush` has been called.
-    """
+    """An entry that this process has open: its locks keep it from removal until `close`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -194,29 +196,34 @@ class CacheEntry(ABC):
         self._flushed = time.monotonic()
 
     @abstractmethod
-    def lacks(self) -> int:
-        """Bytes that are still to be written."""
+    def missing_bytes(self) -> int:
+        """About how many bytes are still to be written; 0 exactly if the entry is complete."""
 
     @abstractmethod
     def flush(self) -> None:
-        """What was written so far is kept from now on. Raises CacheRefused where the disk does not take it."""
+        """Make what was written so far survive a kill. Raises CacheRefused if the disk does not take it."""
 
     def flush_now_and_then(self) -> None:
-        if time.monotonic() - self._flushed >= FLUSH_EVERY:
+        """Flush if the last flush was `FLUSH_INTERVAL` seconds ago."""
+        if time.monotonic() - self._flushed >= FLUSH_INTERVAL:
             self._flushed = time.monotonic()
             self.flush()
 
     def settle(self) -> None:
-        """The end of writing: what is missing now stays so, and another run may write."""
+        """End writing: flush, describe the entry as complete if it is, and let another run write."""
+        writes = len(self._locks) > 1
         try:
             self.flush()
+            if writes and not self.missing_bytes():
+                with suppress(CacheRefused, OSError, ValueError), refusing(self.folder):
+                    write_json(self.folder / "entry.json", {**read_description(self.folder), "complete": True})
         finally:
             for handle in self._locks[1:]:
                 close_lock(handle)
             del self._locks[1:]
 
     def close(self) -> None:
-        """Let go of the entry: from now on it may be removed."""
+        """Release the entry: from now on it may be removed."""
         with suppress(CacheRefused):
             self.settle()
         for handle in self._locks:
@@ -225,16 +232,17 @@ class CacheEntry(ABC):
 
 
 class Cache:
-    """The entries that a run has open: none of them is removed before `close`.
+    """The entries that a run has open. None of them is removed before `close`.
 
-    `tell` gets a sentence where the run waits or something was damaged; `check` is called while it waits.
+    `tell` gets a sentence when the run waits or something was damaged. `check` is called while the run waits, and may
+    raise to end the waiting.
     """
 
     def __init__(self, tell: _Tell = lambda text: None, check: Callable[[], None] = lambda: None) -> None:
         self.tell, self.check = tell, check
         self._open: list[CacheEntry] = []
 
-    def __enter__(self: _C) -> _C:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -243,33 +251,33 @@ class Cache:
         self.close()
 
     def close(self) -> None:
+        """Release all entries."""
         for entry in self._open:
             entry.close()
         self._open.clear()
 
-    def enter(
-        self, kind: str, key: str, size: int, read: Callable[[Path, bool], _E | None], create: Callable[[Path], _E]
-    ) -> _E:
-        """An entry of `size` bytes, which is made when there is none.
+    def enter(self, folder: Path, size: int, read: Callable[[bool], _E | None], create: Callable[[], _E]) -> _E:
+        """Open the entry of `size` bytes in `folder`, and create it if there is none.
 
-        `read(folder, writing)` gives it as it is, or None where there is none to go on with; with `writing` this
-        process has the right to put it right. Where something is missing, this process is the one that may write it,
-        until the entry's `settle`: a run that needs what another is making waits for it. Raises CacheRefused where
-        the cache can't be used.
+        `read(writing)` returns the entry as it is, or None if it can't be used; with `writing`, this process may repair
+        it. If something is missing, this process alone may write it until the entry's `settle`; a run that needs the
+        same entry waits. Raises CacheRefused.
         """
         limit = cache_limit()
-        folder = cache_folder() / kind / key
+        kind = folder.parent.name
         locks = [self._lock_for_use(folder)]
         try:
-            entry = read(folder, False)
-            if entry is None or entry.lacks():
-                locks.append(self._lock_for_writing(folder, kind))
-                entry = read(folder, True)
+            entry = read(False)
+            if entry is None or entry.missing_bytes():
+                if entry is not None:
+                    entry.close()
+                locks.append(self._lock_for_writing(folder))
+                entry = read(True)  # another run may have written it in the meantime
                 if entry is None:
-                    self._make_room(folder, kind, size, limit)
-                    entry = create(folder)
+                    self._make_room(folder, size, limit)
+                    entry = create()
                 else:
-                    _require_free(folder, kind, entry.lacks())
+                    _require_free(folder, kind, entry.missing_bytes())
         except BaseException:
             for handle in locks:
                 close_lock(handle)
@@ -277,15 +285,15 @@ class Cache:
                 EntryInfo.read(folder).remove()
             raise
         entry._locks = locks
-        if not entry.lacks():
+        if not entry.missing_bytes():
             entry.settle()
         with suppress(OSError):
-            os.utime(folder / "entry.json")  # when it was used last
+            os.utime(folder / "entry.json")  # the time of the last use
         self._open.append(entry)
         return entry
 
     def discard(self, entry: CacheEntry) -> None:
-        """Remove an entry that this run could not finish, so that it takes no room from the run itself."""
+        """Remove an entry that this run could not complete, so that it takes no room from the run itself."""
         self._open.remove(entry)
         entry.close()
         EntryInfo.read(entry.folder).remove()
@@ -295,19 +303,19 @@ class Cache:
             with refusing(folder):
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
-                except FileExistsError:  # also where it is removed while mkdir looks whether it is a folder
+                except FileExistsError:  # also raised if the folder is removed while mkdir looks at it
                     if folder.exists() and not folder.is_dir():
                         raise
             with (
                 refusing(folder),
-                suppress(FileNotFoundError),  # it was removed in between: once more
+                suppress(FileNotFoundError),  # it was removed in between: try again
                 locked(folder / "use.lock", fcntl.LOCK_SH) as handle,
             ):
                 if os.path.samestat(os.fstat(handle), os.stat(folder / "use.lock")):
                     return handle
                 raise FileNotFoundError
 
-    def _lock_for_writing(self, folder: Path, kind: str) -> int:
+    def _lock_for_writing(self, folder: Path) -> int:
         told = False
         while True:
             with (
@@ -317,13 +325,14 @@ class Cache:
             ):
                 return handle
             if not told:
-                self.tell(f"another run is computing the same {kind}: waiting for them")
+                self.tell(f"another run is computing the same {folder.parent.name}: waiting for it")
                 told = True
             self.check()
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
 
-    def _make_room(self, folder: Path, kind: str, size: int, limit: int) -> None:
-        """Remove the entries that were not used for longest until a new one fits under the limit."""
+    def _make_room(self, folder: Path, size: int, limit: int) -> None:
+        """Remove the least recently used entries until a new one fits under the limit."""
+        kind = folder.parent.name
         if size > limit:
             raise CacheRefused(
                 f"the {kind} take {size_text(size)} and the cache may hold {size_text(limit)} (DEEPTUNE_CACHE_LIMIT)"
@@ -335,7 +344,7 @@ class Cache:
                 break
             if entry.remove():
                 total -= entry.bytes
-                self.tell(f"removed from the cache for want of room: {entry.what} ({size_text(entry.bytes)})")
+                self.tell(f"removed from the cache to make room: {entry.what} ({size_text(entry.bytes)})")
         if total + size > limit:
             raise CacheRefused(
                 f"the cache may hold {size_text(limit)} (DEEPTUNE_CACHE_LIMIT), and runs in progress use "
@@ -345,16 +354,8 @@ class Cache:
 
 
 def _require_free(folder: Path, kind: str, size: int) -> None:
-    """As much again must stay free for the run itself and for others."""
+    """Require twice the size: as much again must stay free for the run itself and for others."""
     with refusing(folder):
         free = shutil.disk_usage(folder).free
     if free < 2 * size:
         raise CacheRefused(f"the disk of {folder} has {size_text(free)} left, and the {kind} take {size_text(size)}")
-
-
-def file_size(file: Path) -> int:
-    """Bytes of a file; 0 when there is none."""
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0
