@@ -1,8 +1,8 @@
 """The samples of a source as a backbone takes them: decoded or tokenised once, in one passage of the file, and kept.
 
-What a sample becomes is decided in `data/modalities/`. What is kept is on disk, for later runs too (`cache/records.py`), or in
-memory where that has no room. With each row goes what was found when it was checked, so that what is on the disk needs
-no check.
+`data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`cache/records.py`), or in
+memory where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk
+needs no check.
 """
 
 from __future__ import annotations
