@@ -23,6 +23,7 @@ from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs.files import finite
 from deeptune.spec.model import LOWER_IS_BETTER, TrainSpec
+from deeptune.spec.optimizers import OPTIMIZERS
 
 REPORT_INTERVAL = 0.25  # seconds between step reports
 MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite
@@ -161,8 +162,7 @@ class _Training:
         self.epochs = int(train.epochs)
         self.schedule = make_schedule(self.optimizer, train, self.per_epoch * self.epochs)
         self.scaler = compute.scaler()
-        # Fused Adam is told on the device that a step is to change nothing; fused SGD would begin its momentum with it.
-        self.reads_late = compute.reads_late and train.optimizer in ("adam", "adamw")
+        self.reads_late = compute.reads_late and OPTIMIZERS[train.optimizer].skips_on_device
         self.unread: list[Step] = []
         self.cadence = CheckpointInterval(train.checkpoint_every)
         self.history = History(Best(train.early_stopping.metric))

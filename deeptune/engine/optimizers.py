@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeptune.spec.model import TrainSpec
-
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "radam": torch.optim.RAdam,
-    "nadam": torch.optim.NAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "adafactor": torch.optim.Adafactor,
-    "sgd": lambda groups, **options: torch.optim.SGD(groups, momentum=0.9, nesterov=True, **options),
-}
-_FUSED = frozenset({"adamw", "adam", "sgd"})  # those that PyTorch has one kernel for all parameters of, on CPU and CUDA
+from deeptune.spec.optimizers import OPTIMIZERS
 
 
 def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
-    """The optimizer over every parameter that learns, in groups by learning rate and weight decay.
+    """Build the optimizer over every parameter that learns, in groups by learning rate and weight decay.
 
-    Biases, norms and other vectors are not decayed. Fused where PyTorch has such a kernel. `train` must be resolved (no
-    `"auto"`).
+    Biases, norms and other vectors are not decayed. It is fused where PyTorch has such a kernel. `train` must be
+    resolved (no `"auto"`).
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     devices = set()
@@ -38,16 +27,23 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
         decay = float(train.weight_decay) if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
         devices.add(parameter.device.type)
-    fused = train.optimizer in _FUSED and devices <= {"cpu", "cuda"}
-    return _OPTIMIZERS[train.optimizer](
+    row = OPTIMIZERS[train.optimizer]
+    options = dict(row.options)
+    if row.fused and devices <= {"cpu", "cuda"}:
+        options["fused"] = True
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, row.torch_class)(
         [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()],
         lr=float(train.learning_rate),
-        **({"fused": True} if fused else {}),
+        **options,
     )
+    return optimizer
 
 
 def schedule_factor(step: int, *, steps: int, warmup: float, schedule: str) -> float:
-    """Share of the peak learning rate for optimizer step `step` (from 0): linear warmup, then the schedule to 0."""
+    """Return the share of the peak learning rate at optimizer step `step` (from 0).
+
+    It rises linearly during warmup, then follows the schedule to 0.
+    """
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising
@@ -58,6 +54,7 @@ def schedule_factor(step: int, *, steps: int, warmup: float, schedule: str) -> f
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Build the learning rate schedule over `steps` optimizer steps, to be stepped after each of them."""
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: schedule_factor(min(step, steps - 1), steps=steps, warmup=train.warmup, schedule=train.schedule),

@@ -13,11 +13,8 @@ from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.spec.modalities import MODALITIES, ModalityInfo
 from deeptune.spec.model import LOWER_IS_BETTER, DataSpec
+from deeptune.spec.optimizers import OPTIMIZERS
 
-OPTIMIZERS = {
-    "adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "radam": "RAdam", "nadam": "NAdam", "rmsprop": "RMSprop",
-    "adafactor": "Adafactor",
-}  # fmt: skip
 LOSSES = {"cross_entropy": "cross entropy", "mse": "mean squared error", "huber": "Huber loss"}
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 HEADLINES = {"classification": ("accuracy", "macro_f1"), "regression": ("mae", "r2")}
@@ -112,7 +109,10 @@ def training_facts(run: FinishedRun) -> Facts:
         size += f"; rows of a step: {effective_batch(run)}"
     facts += [
         ("Epochs", _epochs(run)),
-        ("Optimizer", f"{OPTIMIZERS[train.optimizer]}, weight decay {train.weight_decay}, {_clip(train.clip_norm)}"),
+        (
+            "Optimizer",
+            f"{OPTIMIZERS[train.optimizer].title}, weight decay {train.weight_decay}, {_clip(train.clip_norm)}",
+        ),
         ("Learning rate", _learning_rate(run)),
         ("Batch size", size),
         ("Loss", loss_words(run)),
@@ -169,7 +169,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
     if bad := len(skipped(run)):
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
     yield (
-        f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer]} "
+        f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer].title} "
         f"(learning rate {_learning_rate(run)}; weight decay {train.weight_decay}; "
         f"effective batch size {effective_batch(run)}; {_clip(train.clip_norm)}; seed {train.seed})"
         + _augmented(run)

@@ -9,9 +9,8 @@ from deeptune.catalog import CNN_FAMILIES, BackboneInfo
 from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
+from deeptune.spec.optimizers import OPTIMIZERS
 
-# Bytes of state that an optimizer keeps for each parameter that learns, in fp32.
-_STATE_BYTES = {"adamw": 8, "adam": 8, "radam": 8, "nadam": 8, "rmsprop": 4, "sgd": 4, "adafactor": 0}
 _TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
 _FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
 _FROZEN_BATCH = {"cpu": 32, "gpu": 256}  # rows that a frozen backbone is given at once
@@ -121,7 +120,7 @@ def estimate_memory(
     counts, auto = count_parameters(spec, info, outputs), known_recipe(spec, info)
     if counts.trainable is None or counts.total is None or auto is None:
         return None
-    exact = 4 * counts.total + (4 + _STATE_BYTES[spec.train.optimizer]) * counts.trainable
+    exact = 4 * counts.total + (4 + OPTIMIZERS[spec.train.optimizer].state_bytes) * counts.trainable
     batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
     share = 1.0
     if spec.tuning.frozen and spec.train.augmentation == "none":

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deeptune.catalog import Modality
+from deeptune.spec.optimizers import OptimizerName, optimizers_text
 
 Task = Literal["classification", "regression"]
 Method = Literal["partial", "full", "lora"]
@@ -246,13 +247,11 @@ class TrainSpec(_Part):
     head_learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of the head, when the backbone learns too."
     )
-    optimizer: Literal["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"] = Field(
-        "adamw", description="Optimizer."
-    )
+    optimizer: OptimizerName = Field("adamw", description=f"Optimizer. {optimizers_text()}.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
     warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
-        "auto", description="Decoupled weight decay; norms and biases are left out."
+        "auto", description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out."
     )
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Largest gradient norm; 0 turns clipping off."

@@ -21,6 +21,7 @@ from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
 from deeptune.runs import RunDirectory, new_run_directory, read_events
 from deeptune.spec import load_spec
+from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
 
 CPU = torch.device("cpu")
@@ -365,7 +366,7 @@ def test_augmented_runs_are_reproducible_too(tmp_path, augmentation):
     assert pq.read_table(one.predictions).equals(pq.read_table(two.predictions))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "radam", "nadam", "rmsprop", "adafactor"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_every_optimizer_and_schedule_learns(optimizer, schedule):
     from deeptune.engine.optimizers import make_optimizer, make_schedule, schedule_factor
