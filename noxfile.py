@@ -31,6 +31,7 @@ def test(session: nox.Session) -> None:
 
 
 def tests(session: nox.Session) -> None:
+    """Run the tests."""
     # Two processes on two cores, one compute thread in each: the fastest that does not thrash.
     session.env["OMP_NUM_THREADS"] = "1"
     session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)

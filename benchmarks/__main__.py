@@ -1,4 +1,4 @@
-"""python -m benchmarks [--only NAME ...] [--quick] [--device cpu|cuda] [--list]"""
+"""Run benchmarks: `python -m benchmarks [--only NAME ...] [--quick] [--device cpu|cuda] [--list]`."""
 
 from __future__ import annotations
 

@@ -39,9 +39,11 @@ def ten_times_the_rows(settings: Settings) -> Measured:
 
 
 def write_noise(path: Path, rows: int, *, side: int = 112, quality: int = 95, page: int = 1024) -> int:
-    """Write JPEG files of random noise with two labels as one row group, `page` rows in a page (or more, where they are
-    less than 1 MB); returns the bytes of the images."""
-    # A hundred pictures over and over; nothing notices, as Parquet is told to write each in full.
+    """Write JPEG files of random noise with two labels as one row group. Returns the bytes of the images.
+
+    A page holds `page` rows, or more where these are less than 1 MB.
+    """
+    # A hundred pictures repeat. That changes nothing, as Parquet writes each in full.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -24,8 +24,10 @@ EPOCHS = 10
 
 @dataclass
 class Seconds:
-    """Seconds that each way took at best with the same rows: the raw pass, two runs, and the plain loop, of which
-    `epoch` is one with its validation and `end` what comes after the last: test, and the embeddings of all rows."""
+    """The fewest seconds that each way took with the same rows: the raw pass, two runs, and the plain loop.
+
+    Of the plain loop, `epoch` is one epoch with its validation, and `end` is the test and the embeddings of all rows.
+    """
 
     rows: int
     forward: float
@@ -146,8 +148,11 @@ def raw_forward(spec: Any) -> float:
 
 
 def _plain_loop(spec: Any, folder: Path) -> tuple[float, float]:
-    """What people write: freeze the backbone, pass train and val through it in every epoch, and at the end test and,
-    for embeddings, all rows. Seconds of an epoch, and of the end."""
+    """Train as people write it by hand. Returns the seconds of an epoch, and of the end.
+
+    The backbone is frozen. Train and val pass through it in every epoch, and at the end test and, for embeddings, all
+    rows.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
     import torch

@@ -93,8 +93,10 @@ class Contender:
 
 @functools.cache
 def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
-    """Batches of a seeded epoch, evenly picked from the narrowest to the widest, in turns with the same rows in random
-    batches (Trainer, and a few of these padded to 512)."""
+    """Compare batches of a seeded epoch, evenly picked from narrow to wide, with the same rows in random batches.
+
+    The random batches are the Trainer's, and a few of these padded to 512.
+    """
     from deeptune.engine.prepare import prepare, split_loader
     from deeptune.spec.toml import validate
 
@@ -195,8 +197,10 @@ def fitting(ready: Any, batches: Callable[[], Iterator[Any]]) -> Callable[[Calla
 
 
 def training(folder: Path, ready: Any, examples: list[dict[str, Any]]) -> Callable[[Callable[[], None]], None]:
-    """The Trainer with its defaults over examples that are in random order already, for a Loop; its collator pads to
-    the longest of the batch."""
+    """Build a Loop of the Trainer with its defaults over examples that are in random order already.
+
+    Its collator pads to the longest of the batch.
+    """
     import torch
     from transformers import (
         AutoModelForSequenceClassification,

@@ -142,8 +142,10 @@ def text_of(values: Values) -> Values:
 
 
 def sample_parts(values: Values) -> Values:
-    """Strings or bytes as they are, and of a struct only what a sample is read from, `bytes` and `path`: what else it
-    holds may be of types that Python has no values for."""
+    """Keep of a struct only the fields that a sample is read from, `bytes` and `path`. Other values stay as they are.
+
+    The other fields of a struct may be of types that Python has no values for.
+    """
     if isinstance(values.type, pa.BaseExtensionType):
         values = values.cast(values.type.storage_type)
     if not pt.is_struct(values.type):

@@ -218,10 +218,10 @@ def find(name: str) -> BackboneInfo:
 
 
 def _own_name(name: str) -> str:
-    """`timm:NAME` or `hf:OWNER/NAME` of a model as its page on the hub, or timm, spells it; others are left as they
-    are.
+    """Turn a model's name, as timm or its page on the hub spells it, into `timm:NAME` or `hf:OWNER/NAME`.
 
-    A folder of that name is one. What the catalog holds has its row, unless `hf:` is said.
+    A folder of that name stays a folder, and a name of the catalog means its row, unless it begins with `hf:`. Other
+    names stay as they are.
     """
     prefix = next((known for known in ("timm:", "hf:") if name.startswith(known)), "")
     rest = name.removeprefix(prefix)

@@ -53,7 +53,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            preexec_fn=take_terminal,
+            preexec_fn=take_terminal,  # noqa: PLW1509  no other thread runs here
         )
         os.close(theirs)
 

@@ -1,3 +1,5 @@
+"""Run the terminal interface: `python -m tui`."""
+
 from tui.main import main
 
 if __name__ == "__main__":

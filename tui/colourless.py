@@ -14,8 +14,11 @@ NEAR = 0.17  # of brightness, 0 to 1: grounds that differ by less are those of p
 
 
 class Colourless(LineFilter):
-    """Takes the colours from each line. Ink on a ground that stands out from that of the theme is shown reversed, so
-    that a cursor, a button in hand or what is selected is seen all the same."""
+    """Removes the colours of each line.
+
+    Text whose background stands out from the theme's is reversed, so that a cursor, a focused button or a selection
+    stays visible.
+    """
 
     def __init__(self, ground: Color) -> None:
         super().__init__()

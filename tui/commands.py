@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def commands(app: DeepTuneApp, screen: Screen[Any]) -> Iterator[SystemCommand]:
+    """List the commands of the palette: the screen's bindings, then a new run from each preset."""
     for binding in active(screen):
         title = binding.description or str(binding.id).partition(".")[2].replace("_", " ").capitalize()
         keys = app.get_key_display(binding)

@@ -22,8 +22,10 @@ for sequence, key in list(_KEYS.items()):
 
 
 class PatientDriver(LinuxDriver):
-    """Textual's driver, but a terminal that takes nothing more does not hold up the loop: what would have to wait is
-    dropped, and the screen is drawn anew once the terminal reads again."""
+    """Textual's driver, without waiting for a terminal that does not read.
+
+    Output that would have to wait is dropped. The screen is drawn again once the terminal reads.
+    """
 
     behind = False
     titled = False

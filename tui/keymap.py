@@ -16,6 +16,7 @@ from tui.options import config_folder
 
 
 def keymap_file() -> Path:
+    """Return the path of the user's own keys."""
     return config_folder() / "keys.toml"
 
 

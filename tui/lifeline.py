@@ -26,7 +26,7 @@ GRACE = 1.5  # seconds for an end in order
 def lifeline(app: DeepTuneApp) -> Iterator[None]:
     """Handle SIGHUP and SIGTERM while the block runs the app, and let no end of the app take longer than GRACE."""
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         with suppress(Exception):  # nothing may keep the process from its end
             app.save_now()
         end_at_latest(128 + number)

@@ -38,6 +38,7 @@ class Options:
 
 
 def over_ssh() -> bool:
+    """Check whether this process runs in an SSH session."""
     return bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"))
 
 
@@ -53,4 +54,5 @@ def state_folder() -> Path:
 
 
 def config_folder() -> Path:
+    """Return the folder of the user's settings (the XDG base directory specification)."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "deeptune"

@@ -12,6 +12,7 @@ from tui.options import config_folder
 
 
 def settings_file() -> Path:
+    """Return the path of the settings that the interface remembers."""
     return config_folder() / "settings.toml"
 
 

@@ -48,6 +48,7 @@ THEMES = (DARK, LIGHT, TERMINAL)
 
 
 def theme_names() -> list[str]:
+    """List the themes, DeepTune's own first."""
     return [theme.name for theme in THEMES] + sorted(BUILTIN_THEMES)
 
 

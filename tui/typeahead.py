@@ -81,8 +81,10 @@ class TypeAhead:
             await self._handle(self._waiting.popleft())
 
     def _may_go(self, event: Event) -> bool:
-        """Whether nothing is in the way of a key. Text behind text for the same entry moves no focus, and need not wait
-        for it."""
+        """Check whether a key may be delivered now.
+
+        Text that follows text for the same entry moves no focus, so it does not wait for one.
+        """
         flows = self._text and self._target is self._app.focused and _is_text(event)
         return (self._target is None or flows) and self._ready()
 

@@ -274,7 +274,7 @@ def _progress(what: str, quiet: bool, as_json: bool) -> Iterator[Any]:
         return
     out = console(stderr=True)
     if quiet or not out.is_terminal:
-        yield lambda done, total: None
+        yield lambda _done, _total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

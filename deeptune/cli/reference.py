@@ -60,6 +60,7 @@ def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def command_parts(path: str, command: Any) -> list[str]:
+    """Describe a command as the paragraphs of its section: title, usage, help and the table of its options."""
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     words = [_name(argument) if argument.required else f"[{_name(argument)}]" for argument in arguments]
@@ -82,6 +83,7 @@ def _default(value: Any) -> str:
 
 
 def table_text(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Format a table in Markdown."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -68,6 +68,7 @@ def run(
 
 
 def check_ways(detach: bool, foreground: bool) -> None:
+    """Raise SpecError for `--detach` with `--foreground`."""
     if detach and foreground:
         raise SpecError("--detach and --foreground exclude each other")
 

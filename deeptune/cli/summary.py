@@ -64,10 +64,9 @@ def worst_classes_table(metrics: dict[str, Any]) -> Table | None:
 
 
 def print_summary(run: RunDirectory) -> None:
-    """The end of a finished run."""
+    """Print how a finished run ended: its metrics, warnings and files, and what to do next."""
     result, metrics = read_json(run.result), read_json(run.metrics)
-    out = console()
-    out.print()
+    console().print()
     best = result["best"]
     value = "" if best["value"] is None else f", {best['metric']} {best['value']:.4g}"
     say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
@@ -75,16 +74,36 @@ def print_summary(run: RunDirectory) -> None:
     for doubt in doubts(split, metrics.get(split, {}), result):
         say(f"warning: {doubt}")
     if split in metrics:
+        _print_metrics(split, metrics[split])
+    _print_warnings(run, result)
+    if result["skipped"]:
+        count = len(result["skipped"])
+        what = "sample was" if count == 1 else "samples were"
+        done = "left out" if result["on_bad_sample"] == "skip" else "left out or replaced by an empty one"
+        say(f"\n{count:,} bad {what} {done}: see `skipped` in {short_path(run.result)}")
+    _print_files(run)
+    say("\nnext:")
+    where = shlex.quote(short_path(run.path))
+    say(f"  deeptune predict {where} --data NEW.parquet -o predictions.parquet")
+    say(f"  deeptune evaluate {where} --data LABELLED.parquet")
+    say(f"  deeptune embed {where} --data NEW.parquet -o embeddings.parquet")
+
+
+def _print_metrics(split: str, metrics: dict[str, Any]) -> None:
+    out = console()
+    out.print()
+    title = "Test metrics" if split == "test" else "Val metrics (val chose the epoch)"
+    out.print(metrics_table(metrics, title=title))
+    if (worst := worst_classes_table(metrics)) is not None:
         out.print()
-        title = "Test metrics" if split == "test" else "Val metrics (val chose the epoch)"
-        out.print(metrics_table(metrics[split], title=title))
-        if (worst := worst_classes_table(metrics[split])) is not None:
-            out.print()
-            out.print(worst)
-        if notes := metrics[split].get("notes"):
-            say()
-        for note in notes or []:
-            say(f"note: {note}")
+        out.print(worst)
+    if notes := metrics.get("notes"):
+        say()
+    for note in notes or []:
+        say(f"note: {note}")
+
+
+def _print_warnings(run: RunDirectory, result: dict[str, Any]) -> None:
     found = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
     warnings = [message for message in found if message != result.get("worse_than_constant")]
     if warnings:
@@ -93,11 +112,9 @@ def print_summary(run: RunDirectory) -> None:
         say(f"warning: {warning}")
     if len(warnings) > WARNINGS_SHOWN:
         say(f"and {len(warnings) - WARNINGS_SHOWN:,} more in {short_path(run.events)}")
-    if result["skipped"]:
-        count = len(result["skipped"])
-        what = "sample was" if count == 1 else "samples were"
-        done = "left out" if result["on_bad_sample"] == "skip" else "left out or replaced by an empty one"
-        say(f"\n{count:,} bad {what} {done}: see `skipped` in {short_path(run.result)}")
+
+
+def _print_files(run: RunDirectory) -> None:
     say()
     for name, path in (
         ("report", run.report),
@@ -111,11 +128,6 @@ def print_summary(run: RunDirectory) -> None:
         if run.embeddings(split).exists():
             say(f"{'embeddings':12} {short_path(run.embeddings(split).parent)}")
             break
-    say("\nnext:")
-    where = shlex.quote(short_path(run.path))
-    say(f"  deeptune predict {where} --data NEW.parquet -o predictions.parquet")
-    say(f"  deeptune evaluate {where} --data LABELLED.parquet")
-    say(f"  deeptune embed {where} --data NEW.parquet -o embeddings.parquet")
 
 
 def print_plan(facts: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._count = 0
 
-    def happened(self, number: int, frame: object) -> None:
+    def happened(self, _number: int, _frame: object) -> None:
         self._count += 1
 
     def take(self) -> bool:
@@ -51,7 +51,7 @@ def signals() -> Iterator[Interrupts]:
         yield interrupts  # only the main thread may ask for signals
         return
 
-    def terminate(number: int, frame: object) -> None:
+    def terminate(_number: int, _frame: object) -> None:
         raise Terminated
 
     before = {

@@ -155,7 +155,7 @@ def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
 
 
 def main_kind(backbone: Backbone) -> str:
-    """ "linear" or "convolution": whichever kind of adaptable layer holds more of the weights."""
+    """Say which kind of adaptable layer holds more of the weights: "linear" or "convolution"."""
     return _main_kind(_adaptable(backbone.net))
 
 

@@ -115,9 +115,11 @@ def read_json(path: Path) -> Any:
 
 
 def fits(shape: Any, value: Any) -> bool:
-    """Whether a JSON value is of a shape: `int`, `str`, `float` (a finite number, or null for one that was not), `dict`
-    or `list`, or a dictionary of the shapes that it must have by name. Numbers are no larger than floats go. A damaged
-    file must not bring a viewer down."""
+    """Check whether a JSON value has a shape, so that a damaged file brings no viewer down.
+
+    A shape is `int`, `str`, `float` (a finite number, or null in place of another), `dict`, `list`, or a dictionary
+    with the shapes of its required keys. No number may be larger than a float can be.
+    """
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return False

@@ -40,6 +40,7 @@ def open_lock(path: Path) -> int:
 
 
 def close_lock(handle: int) -> None:
+    """Release a lock and close its file."""
     _held.discard(handle)
     os.close(handle)
 

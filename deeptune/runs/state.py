@@ -26,8 +26,11 @@ SYMBOLS = {
 
 @dataclass(frozen=True)
 class RunState:
-    """`word` is a key of SYMBOLS; `detail` says more in one sentence, or nothing; `alive` is None when only a guess
-    is possible. `status` and `result` are the contents of those files, empty when they are not there."""
+    """The state of a run.
+
+    `word` is a key of SYMBOLS. `detail` is one sentence about it, or empty. `alive` is None where it can only be
+    guessed. `status` and `result` are the contents of those files, empty where there are none.
+    """
 
     word: str
     detail: str = ""

@@ -280,7 +280,7 @@ def _y_range(lines: Sequence[Series], log: bool) -> tuple[float, float] | None:
         gaps = set(gaps_in(line.y, log=log))
         there = [value for index, value in enumerate(line.y) if index not in gaps] if gaps else line.y
         if len(there):
-            low, high = min(low, min(there)), max(high, max(there))
+            low, high = min(low, *there), max(high, *there)
     return axis_range(low, high, log=log) if low <= high else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def scores(tests: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], lis
     for name, title in TITLES.items():
         values = [test.get(name) for test in tests]
         texts = [value_text(name, value) if name in test else ABSENT for test, value in zip(tests, values, strict=True)]
-        known = [value for value in values if isinstance(value, (int, float)) and value == value]
+        known = [value for value in values if isinstance(value, (int, float)) and not math.isnan(value)]
         if known:
             top = min(known) if name in LOWER_IS_BETTER else max(known)
             best = [text == value_text(name, top) for text in texts]

@@ -47,8 +47,11 @@ def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
 
 
 def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
-    """A head on frozen features is a linear model: its penalty is fixed in the sum of the losses, as the C of logistic
-    regression is, so that its share in their mean falls with the number of training rows."""
+    """Choose the weight decay of a run.
+
+    A head on frozen features is a linear model. Its penalty is fixed relative to the sum of the losses, as the C of
+    logistic regression is, so its share in their mean falls with the number of training rows.
+    """
     if not spec.tuning.frozen:
         return chosen.weight_decay
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))

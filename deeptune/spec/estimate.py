@@ -97,8 +97,10 @@ def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device while training: `exact` is weights, gradients and optimizer states in fp32, and
-    `activations` is a guess."""
+    """Bytes on the device during training.
+
+    `exact` is weights, gradients and optimizer states in fp32. `activations` is an estimate.
+    """
 
     exact: int
     activations: int

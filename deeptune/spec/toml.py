@@ -144,8 +144,11 @@ _LONG_NUMBER = re.compile(r"(?<![\w-])\d\w{1000}")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """TOML as plain values. Raises ValueError for what is not TOML, and for what would take Python for ever: `tomllib`
-    takes the square of a key's parts, and the interpreter refuses to print a number of thousands of digits."""
+    """Parse TOML into plain values. Raises ValueError for text that is not TOML or takes Python too long.
+
+    `tomllib` takes time quadratic in the parts of a key, and the interpreter refuses to print a number of thousands of
+    digits.
+    """
     bare = _QUOTED.sub(lambda match: "" if match[0].startswith("#") else "s", text)
     bare = re.sub(r"(?<![ \t])[ \t]*+\.[ \t]*+", ".", bare)
     if match := _DEEP_KEY.search(bare):

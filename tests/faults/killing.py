@@ -87,8 +87,11 @@ def killed_at_write(number: int, run: RunDirectory) -> bool:
 
 
 def killed_at_block(number: int, run: RunDirectory, cache: Path) -> bool:
-    """Do the run with a cache of its own, and die at the `number`-th block of features that it stores: within the
-    writing of it, or when it is on the disk and not yet in the record. Whether it came to that."""
+    """Do a run with a cache of its own, and die at the `number`-th block of features that it stores.
+
+    It dies while the block is written, or when the block is on the disk and not yet in the record. Returns whether the
+    run got that far.
+    """
     return wait(_started(_go_and_die_at_block, run, cache, number)) == -signal.SIGKILL
 
 

@@ -1,5 +1,7 @@
-"""Made-up specs and damaged Parquet files: each works or is refused with a clear message; no traceback, no hang, no
-file written. 2,000 cases, the same ones each time."""
+"""Made-up specs and damaged Parquet files: each works or is refused with a clear message.
+
+No traceback, no hang, no file written. The same 2,000 cases each time.
+"""
 
 from __future__ import annotations
 

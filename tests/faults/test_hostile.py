@@ -1,5 +1,7 @@
-"""Input that somebody made to do harm: refused with one clear message or shown inert, in bounded memory and time;
-nothing in it is run, and nothing is written outside the run directory."""
+"""Input that somebody made to do harm: refused with one clear message or shown inert, in bounded memory and time.
+
+Nothing in it is run, and nothing is written outside the run directory.
+"""
 
 from __future__ import annotations
 

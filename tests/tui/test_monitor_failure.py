@@ -1,5 +1,7 @@
-"""The monitor of a run that failed, crashed or was deleted: the whole error is in sight, and nothing is offered that
-can't be done."""
+"""The monitor of a run that failed, crashed or was deleted.
+
+It shows the whole error, and offers nothing that can't be done.
+"""
 
 from __future__ import annotations
 

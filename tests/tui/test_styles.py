@@ -29,7 +29,7 @@ SCREENS = {
     "wizard": lambda run: WizardScreen(Draft({"data.path": "sample:digits_rotation"})),
     "monitor": lambda run: MonitorScreen(RunDirectory(run.path)),
     "compare": lambda run: CompareScreen([run, run]),
-    "embeddings": lambda run: EmbeddingsScreen(run),
+    "embeddings": EmbeddingsScreen,
 }
 OTHERS = {
     "help": lambda app: HelpScreen(app.screen),

@@ -17,14 +17,18 @@ from deeptune.report.tables import safe
 
 @dataclass(frozen=True)
 class Choice:
+    """An answer that AskScreen offers."""
+
     id: str
     label: str
     dangerous: bool = False
 
 
 class AskScreen(ModalScreen[str | None]):
-    """Ends with the id of the choice, or None for Escape. The first choice has the focus; so a dangerous one is not
-    to be the first."""
+    """Asks a question. Returns the id of the choice, or None for Escape.
+
+    The first choice has the focus, so it must not be a dangerous one.
+    """
 
     CSS_PATH = "ask.tcss"
     AUTO_FOCUS = "Button"

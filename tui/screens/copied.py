@@ -14,6 +14,8 @@ from deeptune.report.tables import safe
 
 
 class CopiedScreen(ModalScreen[None]):
+    """Shows text that was copied, to be selected by hand where the terminal has no clipboard."""
+
     CSS_PATH = "copied.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(

@@ -22,6 +22,8 @@ def targets(screen: Screen[Any]) -> dict[str, Widget]:
 
 
 class JumpScreen(ModalScreen[None]):
+    """Puts a letter beside each widget that can have the focus. The letter typed moves the focus to its widget."""
+
     CSS_PATH = "jump.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="jump.close", tooltip="Stay where you are"),

@@ -25,6 +25,8 @@ MOST_ENTRIES = 2_000
 
 @dataclass(frozen=True)
 class Entry:
+    """A file or folder in the list."""
+
     path: Path
     folder: bool
     size: int = 0

@@ -149,7 +149,7 @@ class RunsScreen(DeepTuneScreen):
         try:
             condition, problem = make_filter(text), ""
         except SpecError as error:
-            condition, problem = (lambda run: False), str(error)
+            condition, problem = (lambda _run: False), str(error)
         rows = sorted((row for row in self._rows if row.matches(condition)), key=self._order)
         width = next((name for name in COLUMNS if self.has_class(name)), "-normal")
         tagged = any(row.notes.tags for row in rows)

@@ -38,8 +38,10 @@ from tui.widgets.wizard.words import counts_content, facts_text, training_conten
 
 
 class Pane(VerticalScroll, can_focus=False, inherit_bindings=False):
-    """One step: its fields, and beside or below them what is known. Arrow keys go from field to field, and scroll to
-    it."""
+    """A step: its fields, and the facts beside or below them.
+
+    Arrow keys move from field to field and scroll to it.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("pagedown", "page_down", show=False, id="pane.down", tooltip="Scroll on"),

@@ -41,8 +41,10 @@ class Example:
 
 
 def worst_examples(run: RunDirectory) -> list[Example]:
-    """The wrong predictions by confidence, or the numbers by their error; the worst first. None where there is no such
-    file, or a damaged one. For a thread."""
+    """Read the worst predictions: wrong classes by confidence, or numbers by error.
+
+    Returns an empty list where the file is missing or damaged. Takes long, so a thread calls it.
+    """
     try:
         return _worst(run.predictions, _names(run))
     except (OSError, ValueError, KeyError, NotImplementedError):  # Arrow's errors are among these

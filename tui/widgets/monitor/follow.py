@@ -22,7 +22,8 @@ BATCH = 1000  # events handed over at once: they are taken in within some ten mi
 class News:
     """What is new. `state` is None while there is more to come at once; the last three are None where nothing is.
 
-    `failure` is the error of a run that failed or crashed."""
+    `failure` is the error of a run that failed or crashed.
+    """
 
     events: list[dict[str, Any]]
     state: RunState | None = None
@@ -34,8 +35,10 @@ class News:
 
 
 class Follower:
-    """Knows what was read of a run. `wanted` names what else than events and state is read: `console`, `outcome`,
-    `examples`."""
+    """Reads what is new of a run.
+
+    `wanted` names what it reads besides events and state: `console`, `outcome`, `examples`.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from deeptune.show.chart import Look, Row, spark
 from deeptune.show.history import GPU_VALUES
@@ -31,44 +32,55 @@ def devices(view: View) -> list[int]:
     return sorted({int(name[3:].split("/")[0]) for name in names if name.startswith("gpu")})
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A value of the machine over time. `high` is the top of its range; None means the greatest value shown."""
+
+    name: str
+    text: str
+    past: Sequence[float]
+    high: float | None
+    style: str
+
+
 def machine_rows(view: View, width: int, look: Look) -> list[Row]:
+    """Draw a line for each measured value of the machine: name, newest value, recent values."""
+    rows = [_row(measured, width, look) for measured in _measured(view)]
+    return rows or [[("the machine has not been measured yet", "label")]]
+
+
+def _measured(view: View) -> Iterator[Measured]:
     values = view.history.samples.values
     steps = view.history.steps.values
-    rows: list[Row] = []
     if rate := _last(steps.get("rate")):
-        rows.append(_row("rate", f"{rate:,.1f} rows/s", steps["rate"], 0.0, None, width, look, "rate"))
+        yield Measured("rate", f"{rate:,.1f} rows/s", steps["rate"], None, "rate")
     if (waiting := _last(steps.get("waiting"))) is not None:
-        rows.append(_row("waiting", f"{waiting:.0%} for data", steps["waiting"], 0.0, 1.0, width, look, "third"))
+        yield Measured("waiting", f"{waiting:.0%} for data", steps["waiting"], 1.0, "third")
     if (used := _last(values.get("process_gib"))) is not None:
         free = _last(values.get("free_gib")) or 0.0
-        text = f"{used:.1f} GiB, {free:.1f} free"
-        rows.append(_row("memory", text, values["process_gib"], 0.0, used + free, width, look, "first"))
+        yield Measured("memory", f"{used:.1f} GiB, {free:.1f} free", values["process_gib"], used + free, "first")
     if (busy := _last(values.get("cpu_percent"))) is not None:
-        rows.append(_row("CPU", f"{busy:.0f}% of a core", values["cpu_percent"], 0.0, None, width, look, "second"))
+        yield Measured("CPU", f"{busy:.0f}% of a core", values["cpu_percent"], None, "second")
     for number in devices(view):
         now = [_last(values.get(f"gpu{number}/{name}")) for name in GPU_VALUES]
         if any(value is None for value in now):
             continue
         use, heat, used, total = (value or 0.0 for value in now)
-        for name, text, key, high in (
-            (f"GPU {number}", f"{use:.0f}% busy", "utilisation", 100.0),
-            ("", f"{used:.1f} of {total:.1f} GiB", "memory_gib", total),
-            ("", f"{heat:.0f} °C", "temperature", 100.0),
-        ):
-            rows.append(_row(name, text, values[f"gpu{number}/{key}"], 0.0, high, width, look, "busy"))
-    return rows or [[("the machine has not been measured yet", "label")]]
+        past = {name: values[f"gpu{number}/{name}"] for name in GPU_VALUES}
+        yield Measured(f"GPU {number}", f"{use:.0f}% busy", past["utilisation"], 100.0, "busy")
+        yield Measured("", f"{used:.1f} of {total:.1f} GiB", past["memory_gib"], total, "busy")
+        yield Measured("", f"{heat:.0f} °C", past["temperature"], 100.0, "busy")
 
 
-def _row(
-    name: str, text: str, past: Sequence[float], low: float, high: float | None, width: int, look: Look, style: str
-) -> Row:
-    row: Row = [(f"{name:<8}", "label"), (f"{text:<22}", "value")]
+def _row(measured: Measured, width: int, look: Look) -> Row:
+    row: Row = [(f"{measured.name:<8}", "label"), (f"{measured.text:<22}", "value")]
     room = min(width - 31, 60)
     if room < 5:
         return row
-    shown = past[-room:]
-    top = high if high is not None else max((value for value in shown if math.isfinite(value)), default=1.0)
-    return [*row, (" ", ""), (spark(shown, room, low, top, look), style)]
+    shown = measured.past[-room:]
+    finite = (value for value in shown if math.isfinite(value))
+    high = measured.high if measured.high is not None else max(finite, default=1.0)
+    return [*row, (" ", ""), (spark(shown, room, 0.0, high, look), measured.style)]
 
 
 def _last(values: Sequence[float] | None) -> float | None:

@@ -35,6 +35,7 @@ def curve_plots(view: View, setting: Setting, behind: View | None, *, both: bool
 
 
 def optimizer_plots(view: View, setting: Setting) -> Plots:
+    """Plot learning rate, gradient norm and waiting time."""
     return _of_steps(view, setting, "learning-rate", "gradient-norm", "waiting")
 
 

@@ -29,8 +29,10 @@ def weights_text(fetch: Fetch | None) -> str:
 
 
 class BackboneTable(DataTable[Any]):
-    """Rows of one modality whose name or family has the words, first those whose weights are here; the chosen one has a
-    mark."""
+    """Lists the backbones of a modality whose name or family contains the words of the search.
+
+    Those with weights on this machine come first. The chosen one has a mark.
+    """
 
     DEFAULT_CSS = "BackboneTable { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [

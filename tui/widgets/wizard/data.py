@@ -48,6 +48,7 @@ class DataView(Vertical):
 
 
 def files_content(data: Data) -> Content:
+    """Describe the files that the wizard has read, or say what it is doing."""
     if data.overview is None:
         text = data.reading or "Type or paste the path of a Parquet file, a glob or a folder; ctrl+f looks for one."
         return Content.styled(text, "dim")
@@ -67,6 +68,7 @@ def files_content(data: Data) -> Content:
 
 
 def columns_content(data: Data, label: str) -> Content:
+    """List the columns with their types, and the classes of the label."""
     if data.overview is None:
         return Content()
     used = {label: "label"}
@@ -117,6 +119,7 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
 
 
 def warnings_content(survey: dict[str, Any]) -> Content:
+    """List the warnings about the data."""
     parts = [part for text in survey["warnings"] for part in (("! ", "bold $warning"), (f"{safe(text)}\n", "$warning"))]
     return Content.assemble(*parts)
 

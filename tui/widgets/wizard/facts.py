@@ -42,6 +42,8 @@ class Data:
 
 @dataclass
 class Facts:
+    """What the draft means: its spec, the facts about backbone, data and device, and its problems."""
+
     spec: RunSpec | None = None
     resolved: RunSpec | None = None
     info: BackboneInfo | None = None
@@ -150,7 +152,7 @@ def _device(spec: RunSpec, devices: list[Device]) -> Device | None:
     wanted = spec.train.device
     if wanted == "auto":
         return devices[0] if devices else None
-    return next((device for device in devices if device.name == wanted or device.name == f"{wanted}:0"), None)
+    return next((device for device in devices if device.name in (wanted, f"{wanted}:0")), None)
 
 
 def _longest(data: Data) -> int:

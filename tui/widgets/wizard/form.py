@@ -122,7 +122,7 @@ class Form(Vertical):
         for key, row in rows.items():
             common = key in COMMON
             row.display = _relevant(key, draft) and (common or self._open or key in set_rarely)
-            standing = _standing(draft, facts, key)
+            standing = _standing(facts, key)
             row.from_spec(draft, standing)
             row.show_problem(facts.problem_of(key) if draft.given else None)
         for fold in self.query(Fold):
@@ -146,7 +146,7 @@ def _relevant(key: str, draft: Draft) -> bool:
     return all(needed) and not foreign(key, draft)
 
 
-def _standing(draft: Draft, facts: Facts, key: str) -> str:
+def _standing(facts: Facts, key: str) -> str:
     """What an empty entry stands for: `auto, here 0.001`."""
     if key in facts.hints:
         return f"auto, here {facts.hints[key]}"

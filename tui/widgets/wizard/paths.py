@@ -27,8 +27,10 @@ PATIENCE = 2.0  # seconds that keys wait for a disk that does not answer
 
 
 def cleaned(pasted: str) -> str:
-    """Paths as a field takes them, from what terminals, file managers and shells give: quoted, with `file://`, with
-    escaped spaces, one a line. Several are a list."""
+    """Turn pasted paths into the text of a field. Several become a list.
+
+    Terminals, file managers and shells paste them quoted, with `file://`, with escaped spaces, or one a line.
+    """
     lines = [line.strip() for line in pasted.splitlines() if line.strip()]
     paths = [path for line in lines for path in _words(line)]
     if not paths:

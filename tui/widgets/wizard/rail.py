@@ -11,6 +11,8 @@ STEPS = ("Data", "Backbone", "Head", "Tuning", "Training", "Review")
 
 
 class Rail(Widget):
+    """Shows the steps in one line."""
+
     DEFAULT_CSS = "Rail { height: 1; padding: 0 1; }"
 
     class Chosen(Message):
@@ -28,7 +30,7 @@ class Rail(Widget):
             self.refresh()
 
     def _parts(self) -> list[tuple[str, str, str]]:
-        """(step, text, style)"""
+        """List the steps as (step, text, style)."""
         roomy = self.size.width >= 78
         parts = []
         for number, step in enumerate(STEPS, start=1):
