@@ -131,7 +131,7 @@ def test_a_run_that_waits_can_be_stopped(other_run):
 
 def test_readers_do_not_wait_for_one_another(other_run):
     other_run(True)
-    with Cache(lambda text: pytest.fail(text)) as cache:
+    with Cache(pytest.fail) as cache:
         assert not len(open_entry(cache).missing())
 
 
