@@ -1,3 +1,66 @@
-"""DeepTune: fine-tune pretrained image and text backbones on your own Parquet file."""
+"""DeepTune: fine-tune pretrained image and text backbones on your own Parquet file.
+
+    import deeptune
+
+    run = deeptune.finetune("run.toml")            # a RunSpec, a TOML file, a preset's name or a dictionary
+    run.metrics["test"]["accuracy"]                # the run's files: metrics, events, report, predictions, embeddings
+
+    model = deeptune.load(run)                     # a Run, the path of its folder, its id, or "latest"
+    model.predict(["scan1.png", "scan2.png"])      # pyarrow.Table, one row for each sample
+    model.embed(images)                            # numpy float32 (N, width)
+    model.evaluate(images, labels)                 # the metrics that a run reports
+
+Every error that a person can act on is a `DeepTuneError`
+(`deeptune.errors`). Names are imported when they are first used, so that `import deeptune` loads no library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeptune import errors as errors
+    from deeptune.api.model import Model as Model
+    from deeptune.api.model import load as load
+    from deeptune.api.run import Run as Run
+    from deeptune.api.run import finetune as finetune
+    from deeptune.api.specs import load_spec as load_spec
+    from deeptune.errors import DeepTuneError as DeepTuneError
+    from deeptune.spec.model import RunSpec as RunSpec
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DeepTuneError",
+    "Model",
+    "Run",
+    "RunSpec",
+    "__version__",
+    "errors",
+    "finetune",
+    "load",
+    "load_spec",
+]
+
+_MODULES = {
+    "DeepTuneError": "deeptune.errors",
+    "Model": "deeptune.api.model",
+    "Run": "deeptune.api.run",
+    "RunSpec": "deeptune.spec.model",
+    "finetune": "deeptune.api.run",
+    "load": "deeptune.api.model",
+    "load_spec": "deeptune.api.specs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("deeptune.errors")
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'deeptune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

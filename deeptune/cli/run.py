@@ -144,7 +144,7 @@ def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines
     from deeptune.runs import run_state
     from deeptune.runs.files import storage_errors
     from deeptune.runs.state import ending
-    from deeptune.show.viewer import beside
+    from deeptune.show.viewer import Viewer, beside
 
     stream = sys.stderr if lines_to_stderr else sys.stdout
     stream.flush()
@@ -155,7 +155,7 @@ def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        with beside(directory, console(file=terminal), plain=plain):
+        with beside(Viewer(directory, console(file=terminal), plain=plain)):
             do_run(directory, force=force, argv=["deeptune", *sys.argv[1:]])
     except RunStopped as stopped:
         raise ending(directory, run_state(directory)) or stopped from None  # the same, with how to go on

@@ -62,7 +62,7 @@ class ParquetSource(Source):
         that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
         other columns than the first file.
         """
-        return cls(tuple(find_files(paths, key=key)), key=key, root=_root(root))
+        return cls(tuple(find_files(paths, key=key)), key=key, root=folder_of_names(root))
 
     @property
     def name(self) -> str:
@@ -212,7 +212,8 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _root(root: str | None) -> Path | None:
+def folder_of_names(root: str | None) -> Path | None:
+    """The folder `data.root`, where names of files start. Raises DataError where there is none."""
     if root is None:
         return None
     path = user_path(root, key="data.root", error=DataError).absolute()

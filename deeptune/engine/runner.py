@@ -54,7 +54,13 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
 
 @contextmanager
 def _signals(stop: StopFlag) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop, a second SIGINT ends at once; SIGHUP is nobody's business."""
+    """SIGTERM and SIGINT ask for a stop, a second SIGINT ends at once; SIGHUP is nobody's business.
+
+    Python handles signals in the main thread alone: a run in another thread leaves them as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def on_terminate(number: int, frame: object) -> None:
         stop.request(f"by {signal.Signals(number).name}")

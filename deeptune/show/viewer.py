@@ -9,8 +9,8 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState
@@ -104,13 +104,19 @@ class Viewer:
             raise TerminalClosed from None
 
 
+class Shows(Protocol):
+    """What shows a run: `refresh` shows what is new and returns the run's state."""
+
+    def refresh(self) -> RunState: ...
+
+
 @contextmanager
-def beside(directory: RunDirectory, out: Console, *, plain: bool) -> Iterator[None]:
-    """Show the run in a thread while the block does it."""
+def beside(viewing: AbstractContextManager[Shows]) -> Iterator[None]:
+    """Show a run in a thread while the block does it."""
     over = threading.Event()
 
     def work() -> None:
-        with suppress(TerminalClosed), Viewer(directory, out, plain=plain) as viewer:
+        with suppress(TerminalClosed), viewing as viewer:
             while not over.wait(INTERVAL):
                 viewer.refresh()
             viewer.refresh()

@@ -7,7 +7,7 @@ import math
 import re
 import reprlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -22,10 +22,16 @@ MOST_TOLD = 50  # problems in one message
 MOST_SHOWN = 200  # characters of a key or a value in it
 
 
-def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | None = None) -> RunSpec:
+def load_spec(
+    path: Path | None,
+    overrides: Iterable[str] = (),
+    *,
+    data: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> RunSpec:
     """Read a spec file (or start from nothing), apply `section.key=value` overrides, and validate.
 
-    `data` is a Parquet path that takes the place of whatever data the file names.
+    `data` is a Parquet path that takes the place of whatever data the file names. `changes` are values by dotted key.
 
     Raises SpecError with every problem at once, each with its dotted path and, where the value came
     from the file, the line.
@@ -59,6 +65,9 @@ def load_spec(path: Path | None, overrides: Iterable[str] = (), *, data: str | N
             overridden.add("data.path")
     for override in overrides:
         overridden.add(apply_override(values, override))
+    for key, value in (changes or {}).items():
+        set_key(values, key, value)
+        overridden.add(key)
     lines = {key: number for key, number in key_lines(text).items() if key not in overridden}
     return validate(values, source=str(path) if path else None, lines=lines, overridden=overridden)
 
@@ -114,15 +123,20 @@ def apply_override(values: dict[str, Any], override: str) -> str:
         if not text or text[0] in "\"'[{":
             raise SpecError(f"--set {_cut(key)}: {shown(text)} is not a TOML value: {error}") from error
         value = text
-    *sections, last = key.split(".")
-    place = values
-    for section in sections:
-        below = place.setdefault(section, {})
-        if not isinstance(below, dict):
-            raise SpecError(f"--set {_cut(key)}: {shown(section)} is a value, not a section")
-        place = below
-    place[last] = value
+    set_key(values, key, value, place="--set ")
     return key
+
+
+def set_key(values: dict[str, Any], key: str, value: Any, *, place: str = "") -> None:
+    """Set a dotted key in nested sections. Raises SpecError, which begins with `place`, where a section is a value."""
+    *sections, last = key.split(".")
+    inner = values
+    for section in sections:
+        below = inner.setdefault(section, {})
+        if not isinstance(below, dict):
+            raise SpecError(f"{place}{_cut(key)}: {shown(section)} is a value, not a section")
+        inner = below
+    inner[last] = value
 
 
 def _read_text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +82,13 @@ class Modality(ABC):
         """Make the files that an input column names a part of the data."""
         return
 
+    @abstractmethod
+    def column(self, samples: Sequence[Any]) -> pa.Array:
+        """Samples that a Python program holds, as an input column.
+
+        Raises DataError that begins with the row, where a sample is none of this kind.
+        """
+
     # Samples.
 
     @abstractmethod
@@ -131,6 +139,11 @@ class Modality(ABC):
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
         """Median, 95th percentile and longest of the first samples, in characters; None where they have no length."""
         return None
+
+
+def is_missing(sample: Any) -> bool:
+    """Whether a Python value stands for a sample that is not there: None, NaN, or pandas' NA."""
+    return sample is None or (isinstance(sample, float) and math.isnan(sample)) or type(sample).__name__ == "NAType"
 
 
 def input_values(values: pa.Array) -> pa.Array:

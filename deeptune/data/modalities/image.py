@@ -14,8 +14,9 @@ import pyarrow.types as pt
 from deeptune.arrow import bare, bare_values, is_bytes, is_text, is_uuid, sample_parts, text_of
 from deeptune.data.decode import RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
+from deeptune.data.encode import encoded
 from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
-from deeptune.data.modalities.base import FIRST_ROWS, Finding, Modality, Piece, Progress, input_values
+from deeptune.data.modalities.base import FIRST_ROWS, Finding, Modality, Piece, Progress, input_values, is_missing
 from deeptune.data.picture import range_of_values, shown_image, small_image
 from deeptune.data.threads import each_image
 from deeptune.errors import DataError
@@ -65,6 +66,18 @@ class ImageModality(Modality):
             names = is_text(parts.type) or look_like_images(_beginnings(parts))
         if names:
             source.read_files_named_in(column)
+
+    def column(self, samples: Sequence[Any]) -> pa.Array:
+        """Encoded bytes, or names of files: all alike, as in a file."""
+        found = [_encoded(row, sample) for row, sample in enumerate(samples)]
+        kinds = {type(one): row for row, one in reversed([*enumerate(found)]) if one is not None}
+        if len(kinds) > 1:
+            first, other = sorted(kinds.values())[:2]
+            raise DataError(
+                f"row {first} is {_KINDS[type(found[first])]} and row {other} is {_KINDS[type(found[other])]}",
+                hint="Give all images alike: as names of files, or as images.",
+            )
+        return pa.array(found, _ARROW.get(next(iter(kinds), bytes)))
 
     def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
         ((name, values),) = columns.items()
@@ -172,3 +185,14 @@ def _read(name: str, values: pa.Array, folder: Path, threads: ThreadPoolExecutor
     unread = {place: one.message for place, one in enumerate(found) if isinstance(one, DataError)}
     content = pa.array([None if isinstance(one, DataError) else one for one in found], pa.large_binary())
     return Piece({name: content}, unread)
+
+
+_KINDS: dict[type, str] = {bytes: "an image", str: "the name of a file", dict: "a dictionary"}
+_ARROW: dict[type, pa.DataType] = {bytes: pa.large_binary(), str: pa.large_string()}
+
+
+def _encoded(row: int, sample: Any) -> bytes | str | dict[str, Any] | None:
+    try:
+        return None if is_missing(sample) else encoded(sample)
+    except DataError as error:
+        raise DataError(f"row {row} {error.message}", hint=error.hint) from None

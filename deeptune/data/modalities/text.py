@@ -22,6 +22,7 @@ from deeptune.data.modalities.base import (
     Piece,
     Progress,
     input_values,
+    is_missing,
 )
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
@@ -56,6 +57,10 @@ class TextModality(Modality):
             if name in first and is_text(first[name].type)
         }
         return max(lengths, key=lambda name: lengths[name]) if lengths else names[0]
+
+    def column(self, samples: Sequence[Any]) -> pa.Array:
+        """Strings; None and NaN are missing."""
+        return pa.array([_text(row, sample) for row, sample in enumerate(samples)], pa.large_string())
 
     def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
         return Piece({name: input_values(values) for name, values in columns.items()})
@@ -135,3 +140,11 @@ def reason_of(flags: int, names: Sequence[str]) -> str | None:
         return None
     reason = "is not UTF-8 text" if flags & NOT_UTF8 else "is null" if flags & BAD else "is blank"
     return reason if len(names) == 1 else f"{reason} in column {names[bool(flags & SECOND)]!r}"
+
+
+def _text(row: int, sample: Any) -> str | None:
+    if isinstance(sample, str):
+        return str(sample)
+    if is_missing(sample):
+        return None
+    raise DataError(f"row {row} is a {type(sample).__name__}", hint="A text is a string.")

@@ -1,0 +1,172 @@
+"""A finished run's model, applied to whatever a Python program has at hand."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from deeptune.api.inputs import Columns, source_of
+from deeptune.api.run import ROOT, Run
+from deeptune.errors import SpecError, did_you_mean, listed
+from deeptune.runs import RunDirectory
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from torch import nn
+
+    from deeptune.data.source import Source
+    from deeptune.engine.predict import ApplyOptions
+    from deeptune.spec.model import RunSpec
+
+log = logging.getLogger("deeptune")
+
+
+class Options(TypedDict, total=False):
+    """How a model is applied.
+
+    `batch_size`: rows that pass together, by default as in the run. `on_bad_sample`: "error" (the default) raises
+    DataError with a list of the samples that can't be used; "skip" leaves their rows empty. `root`: the folder at
+    which names of files start, by default the current folder, or that of their Parquet file. `progress(done, total)`
+    is called now and then, with numbers of rows.
+    """
+
+    batch_size: int | None
+    on_bad_sample: str
+    root: str | None
+    progress: Callable[[int, int], None]
+
+
+def load(
+    run: Run | RunDirectory | str | os.PathLike[str] = "latest",
+    *,
+    device: str = "auto",
+    runs: str | os.PathLike[str] = ROOT,
+) -> Model:
+    """Load the best model of a run.
+
+    `run` is a Run, the path of a run's folder, or an id, the start of an id, or "latest" in the folder `runs`. `device`
+    is "auto", "cpu", "cuda", "cuda:N" or "mps". Raises SpecError where there is no such run, CheckpointError where it
+    has no model yet or its files are damaged, and WeightsError where its backbone can't be found.
+    """
+    return Model(run if isinstance(run, Run) else Run(run, runs), device=device)
+
+
+class Model:
+    """The best model of a run on a device, with the run's own columns, preprocessing and labels.
+
+    Samples `x` are a path (a Parquet file, glob, folder or `sample:NAME`), a pandas, polars or pyarrow table, a
+    dictionary of columns, or a list with a sample for each row. Of a table the run's own columns are read. A sample is
+    a string for a model of texts. For a model of images it is the name of a file, encoded bytes, a PIL image, or a
+    NumPy array of uint8 (H, W), (H, W, 3) or (H, W, 4) or of uint16 (H, W); arrays of equal size may be one array
+    (N, H, W) or (N, H, W, 3). Rows are numbered from 0, and come back in their order.
+
+    Samples are checked, prepared and passed exactly as `deeptune predict` does: the numbers have the same bits. All
+    methods take the keywords of `Options`, and raise DataError with the argument, the row and the reason.
+    """
+
+    def __init__(self, run: Run, *, device: str = "auto") -> None:
+        from deeptune.engine.predict import Predictor
+
+        self.run = run
+        self._predictor = Predictor(run.directory, device=device)
+        for difference in self._predictor.trained.differences(self._predictor.compute):
+            log.warning("%s: %s", run.id, difference)
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's spec, with every choice made."""
+        return self._predictor.spec
+
+    @property
+    def task(self) -> str:
+        return self.spec.task
+
+    @property
+    def classes(self) -> tuple[Any, ...] | None:
+        """The classes, in the order of `probabilities`; None where the task has none."""
+        return getattr(self._predictor.labels, "values", None)
+
+    @property
+    def width(self) -> int:
+        """Numbers in an embedding."""
+        return self._predictor.model.last_layer.in_features
+
+    @property
+    def device(self) -> torch.device:
+        return self._predictor.compute.device
+
+    def predict(self, x: Any, **options: Unpack[Options]) -> pa.Table:
+        """A prediction for each row.
+
+        Returns a table with `row` (int64), `prediction` (the label's own value; a number in the label's own unit) and,
+        for classes, `probabilities` (list of float64, in the order of `classes`) and `confidence` (float64, the largest
+        of them). With on_bad_sample = "skip" a column `error` has the reasons beside nulls.
+        """
+        return self._predictor.predictions(self._source(x, options), _apply(options))
+
+    def embed(self, x: Any, **options: Unpack[Options]) -> np.ndarray:
+        """An embedding for each row: float32 (N, `width`), what the last layer reads. NaN in rows that are skipped."""
+        return self._predictor.embeddings(self._source(x, options), _apply(options))
+
+    def evaluate(self, x: Any, y: Any = None, **options: Unpack[Options]) -> dict[str, Any]:
+        """The metrics of a run, on labelled rows that can be scored.
+
+        `y` are the labels, one for each row; a table or file has them in its own label column where `y` is left out.
+        Classes are compared by name where both sides have names. Returns what `metrics.json` has for a split.
+        """
+        source = self._source(x, options, y=y, labelled=True)
+        metrics, _ = self._predictor.evaluate(source, _apply(options))
+        return metrics
+
+    def write_predictions(self, x: Any, output: str | os.PathLike[str], **options: Unpack[Options]) -> dict[int, str]:
+        """Write what `predict` gives to a Parquet file, some rows at a time, whatever their number.
+
+        Returns, by row, why a row has no prediction. Raises CheckpointError where the file can't be written.
+        """
+        return self._predictor.write_predictions(self._source(x, options), Path(output), _apply(options))
+
+    def write_embeddings(self, x: Any, output: str | os.PathLike[str], **options: Unpack[Options]) -> dict[int, str]:
+        """Write embeddings to a Parquet file, with the label and the other columns of a file beside them.
+
+        Returns, by row, why a row has none. Raises CheckpointError where the file can't be written.
+        """
+        return self._predictor.write_embeddings(self._source(x, options), Path(output), _apply(options))
+
+    def torch_module(self) -> nn.Module:
+        """The model itself, in eval mode on `device`: not a copy.
+
+        Its forward takes a dictionary and gives logits, float32 (N, outputs): `{"images": uint8 (N, 3, S, S)}`, which
+        it normalises itself, or `{"input_ids": int64 (N, L), "attention_mask": int64 (N, L)}`. `.embed(inputs)` gives
+        the embeddings, float32 (N, `width`).
+        """
+        return self._predictor.trained.model
+
+    def __repr__(self) -> str:
+        spec, classes = self.spec, self.classes
+        what = spec.task if classes is None else f"{spec.task}, {len(classes):,} classes"
+        return f"Model({str(self.run.path)!r}: {spec.backbone.name}, {spec.tuning.method}, {what}, on {self.device})"
+
+    def _source(self, x: Any, options: Mapping[str, Any], *, y: Any = None, labelled: bool = False) -> Source:
+        data = self.spec.data
+        columns = Columns(str(data.modality), data.input or "", data.label)
+        path = isinstance(x, (str, os.PathLike))
+        root = options.get("root") or (data.root if path else None)
+        return source_of(x, columns, y=y, labelled=labelled, root=root)
+
+
+def _apply(options: Mapping[str, Any]) -> ApplyOptions:
+    from deeptune.engine.predict import ApplyOptions
+
+    known = ("batch_size", "on_bad_sample", "root", "progress")
+    for name in options:
+        if name not in known:
+            raise SpecError(
+                f"there is no option {name!r}. {did_you_mean(name, known)}".rstrip(), hint=f"Options: {listed(known)}."
+            )
+    given = {name: value for name, value in options.items() if name != "root"}
+    return ApplyOptions(**{"on_bad_sample": "error", "notify": log.info, **given})
