@@ -94,7 +94,7 @@ def _store_samples(spec: Any, data: Path) -> float:
     from deeptune.backbones import load_backbone
     from deeptune.catalog import find
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.plan import resolve_columns
+    from deeptune.data.inputs import resolve_columns
     from deeptune.data.samples import open_samples
     from deeptune.data.source import Source
 

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from deeptune.data.duplicates import conflicting, duplicate_sets
-from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.splits import SPLITS, SplitData
 from deeptune.errors import listed
+from deeptune.tasks.base import EXAMPLE_SHARE, Task, wilson_text
 
 MIN_ROWS = 100  # rows of val and test below which their metrics come with a word about their width
 MIN_CLASS_ROWS = 10  # the same for the rows of a class
 MIN_GROUPS = 10  # the same for groups, whose rows depend on one another
-_Z = 1.959964  # of a two-sided interval of 95%
-_EXAMPLE = 0.8  # the accuracy or recall for which widths are given
 
 
-def class_warnings(labels: ClassLabels, splits: Mapping[str, SplitData]) -> list[str]:
+def class_warnings(task: Task, splits: Mapping[str, SplitData]) -> list[str]:
     """Classes that a split holds no row of, such as those with fewer rows than splits."""
-    counts = {split: np.bincount(s.targets, minlength=len(labels)) for split, s in splits.items() if len(s)}
+    counts = {split: task.counts(s.targets) for split, s in splits.items() if len(s)}
     whole = np.sum(list(counts.values()), axis=0)
     texts = []
     for split, count in counts.items():
         none = np.flatnonzero(count == 0)
         if len(none):
             which = listed(
-                (f"{labels.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
+                (f"{task.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
                 most=5,
             )
             texts.append(
@@ -107,50 +104,34 @@ def outlier_warnings(
     ]
 
 
-def small_split_notes(labels: Labels, splits: Mapping[str, SplitData]) -> dict[str, list[str]]:
+def small_split_notes(task: Task, splits: Mapping[str, SplitData]) -> dict[str, list[str]]:
     """What val and test are too small to decide, by split."""
     return {
-        split: size_notes(split, splits[split].targets, labels, splits[split].groups)
+        split: size_notes(split, splits[split].targets, task, splits[split].groups)
         for split in SPLITS[1:]
         if len(splits[split])
     }
 
 
-def size_notes(what: str, targets: np.ndarray, labels: Labels, groups: np.ndarray | None = None) -> list[str]:
+def size_notes(what: str, targets: np.ndarray, task: Task, groups: np.ndarray | None = None) -> list[str]:
     """What so few targets can't decide, in sentences that begin with `what`; none for enough of them."""
     rows, texts = len(targets), []
     count = f"{rows:,} {'row' if rows == 1 else 'rows'}"
-    if 0 < rows < MIN_ROWS and isinstance(labels, ClassLabels):
-        texts.append(
-            f"{what} has {count}: an accuracy of {_EXAMPLE:.2f} on them has a 95% interval of {_interval(rows)}, and "
-            "smaller differences decide nothing"
-        )
-    elif 0 < rows < MIN_ROWS:
-        texts.append(
-            f"{what} has {count}: an RMSE on them is known to about ±{_Z / math.sqrt(2 * rows):.0%} (95%, errors of a "
-            "normal distribution), and smaller differences decide nothing"
-        )
+    if 0 < rows < MIN_ROWS:
+        texts.append(f"{what} has {count}: {task.uncertainty(rows)}, and smaller differences decide nothing")
     if groups is not None and 0 < (different := len(np.unique(groups))) < MIN_GROUPS:
         texts.append(
             f"{what} has rows of {different} {'group' if different == 1 else 'groups'} only, and rows of one group "
             "depend on each other: the metrics are less certain than the number of rows says"
         )
-    if isinstance(labels, ClassLabels):
-        counts = np.bincount(targets, minlength=len(labels))
-        few = [int(i) for i in np.argsort(counts, kind="stable") if 0 < counts[i] < MIN_CLASS_ROWS]
-        if few:
-            shown = listed((f"{labels.display(i)}: {counts[i]}" for i in few), most=5)
-            least = int(counts[few[0]])
-            texts.append(
-                f"{what} has fewer than {MIN_CLASS_ROWS} rows of {len(few):,} of {len(labels):,} classes ({shown}): "
-                f"a recall of {_EXAMPLE:.2f} on {least} {'row' if least == 1 else 'rows'} has a 95% interval of "
-                f"{_interval(least)}"
-            )
+    counts = task.counts(targets)
+    few = [int(i) for i in np.argsort(counts, kind="stable") if 0 < counts[i] < MIN_CLASS_ROWS]
+    if few:
+        shown = listed((f"{task.display(i)}: {counts[i]}" for i in few), most=5)
+        least = int(counts[few[0]])
+        texts.append(
+            f"{what} has fewer than {MIN_CLASS_ROWS} rows of {len(few):,} of {task.classes:,} classes ({shown}): "
+            f"a recall of {EXAMPLE_SHARE:.2f} on {least} {'row' if least == 1 else 'rows'} has a 95% interval of "
+            f"{wilson_text(least)}"
+        )
     return texts
-
-
-def _interval(rows: int) -> str:
-    """Wilson's score interval (Wilson 1927) of a share of _EXAMPLE among some rows."""
-    centre = (_EXAMPLE + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
-    half = _Z / (1 + _Z**2 / rows) * math.sqrt(_EXAMPLE * (1 - _EXAMPLE) / rows + _Z**2 / (4 * rows**2))
-    return f"{centre - half:.2f} to {centre + half:.2f}"

@@ -23,15 +23,15 @@ import pyarrow.types as pt
 from deeptune.arrow import bare, in_words, is_bytes, shown
 from deeptune.data.depth import Range
 from deeptune.data.inputs import AT_ONCE, modality_of, modality_of_column, resolve_columns
-from deeptune.data.labels import ClassLabels, plain
 from deeptune.data.modalities import MODALITIES, Modality
-from deeptune.data.plan import draft_plan
+from deeptune.data.planning import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
+from deeptune.tasks.labels import plain
 
 FIRST_ROWS = 500  # that guesses are made from
 MAX_TEXT = 4_000  # characters of a text in a preview
@@ -138,9 +138,9 @@ def survey(spec: RunSpec) -> Survey:
         "lengths": lengths,
         "warnings": plan.warnings,
     }
-    if isinstance(plan.labels, ClassLabels):
-        counts = [np.bincount(targets[split], minlength=len(plan.labels)).tolist() for split in SPLITS]
-        classes = [(plan.labels.display(i), *(count[i] for count in counts)) for i in range(len(plan.labels))]
+    if plan.task.classes:
+        counts = [plan.task.counts(targets[split]).tolist() for split in SPLITS]
+        classes = [(plan.task.display(i), *(count[i] for count in counts)) for i in range(plan.task.classes)]
         return Survey(**known, classes=classes)  # type: ignore[arg-type]
     heights, edges = np.histogram(np.concatenate(list(targets.values())), bins=BINS)
     histogram = list(zip(edges[:-1].tolist(), edges[1:].tolist(), heights.tolist(), strict=True))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeptune.data.assignment import needed_in_train, smallest_cover
+from deeptune.data.assignment import smallest_cover
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.model import SplitSpec
+from deeptune.tasks import Task
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = 0, 1, 2
@@ -41,7 +42,7 @@ class SplitData:
 def assign_splits(
     targets: np.ndarray,
     *,
-    task: str,
+    task: type[Task],
     proportions: SplitSpec,
     groups: np.ndarray | None = None,
     seed: int,
@@ -66,21 +67,23 @@ def assign_splits(
 
     if groups is not None:
         bins = min(_GROUP_BINS, units // len(wanted))  # enough groups for each bin to be in every split
-        strata, group = _strata(targets, task, bins, rng), np.unique(groups, return_inverse=True)[1]
+        strata, group = task.strata(targets, bins, rng), np.unique(groups, return_inverse=True)[1]
         codes = _by_group(strata, group, share, rng)
-        needs = needed_in_train(group, targets, task)
+        needs = task.needed_in_train(group, targets)
         if len(np.unique(codes)) < len(wanted) or not _allowed(codes, group, needs):
             train = smallest_cover(needs, rng)
             if units - len(train) < len(wanted) - 1:
-                why = "holds a row of every class" if task == "classification" else "has labels that vary"
                 left = units - len(train)
-                raise _too_few(units, unit, share, place, f"train {why} with {len(train)} of them at the least, which "
-                               f"leaves {left or 'none'} for the other splits")  # fmt: skip
+                why = (
+                    f"train {task.TRAIN_NEEDS} with {len(train)} of them at the least, which leaves {left or 'none'} "
+                    "for the other splits"
+                )
+                raise _too_few(units, unit, share, place, why)
             codes = _by_group(strata, group, share, rng, train)
         return codes
     # neighbouring quantiles, each about as long as it takes to give the smallest split a row
     bins = max(1, int(len(targets) * share[wanted].min()))
-    codes = _by_row(_strata(targets, task, bins, rng), share, rng)
+    codes = _by_row(task.strata(targets, bins, rng), share, rng)
     if len(np.unique(codes)) < len(wanted):
         raise _too_few(units, unit, share, place, "each class needs a training row, and one of them would be empty")
     return codes
@@ -98,16 +101,6 @@ def _too_few(units: int, unit: str, share: np.ndarray, place: str, why: str) -> 
         f"{place}: {units:,} {unit} are too few for the splits asked for ({parts}): {why}",
         hint=f"Bring more {unit}, or set the proportion of val or test to 0.",
     )
-
-
-def _strata(targets: np.ndarray, task: str, bins: int, rng: np.random.Generator) -> np.ndarray:
-    """Stratum codes 0, 1, …: the class, or the quantile bin of a number (ties broken at random)."""
-    if task == "classification":
-        return np.unique(targets, return_inverse=True)[1]
-    order = np.lexsort((rng.random(len(targets)), targets))
-    strata = np.empty(len(targets), np.int64)
-    strata[order] = np.arange(len(targets)) * bins // len(targets)
-    return strata
 
 
 def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray:

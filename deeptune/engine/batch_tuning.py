@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from deeptune.data.loader import Batch, batch_slices
-from deeptune.data.plan import SplitData
+from deeptune.data.splits import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.micro_batch import MicroBatcher

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from deeptune.data.labels import ClassLabels
 from deeptune.engine.prepare import SPLITS, prepare
 from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
@@ -22,17 +19,6 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     ready = prepare(spec, meta=True)
     spec, plan, model = ready.spec, ready.plan, ready.model
     trainable, total = model.counts()
-    labels: dict[str, Any]
-    if isinstance(plan.labels, ClassLabels):
-        counts = {split: np.bincount(plan.splits[split].targets, minlength=plan.outputs) for split in SPLITS}
-        labels = {
-            "classes": [
-                {"class": plan.labels.display(index), **{split: int(counts[split][index]) for split in SPLITS}}
-                for index in range(plan.outputs)
-            ]
-        }
-    else:
-        labels = {"mean": plan.labels.mean, "std": plan.labels.std}
     shape = [ready.backbone.width, *([spec.head.embedding_size] if spec.head.layers == 2 else []), plan.outputs]
     return {
         "name": spec.name,
@@ -41,7 +27,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "columns": {"input": plan.input, "label": plan.label, "group": plan.group},
         "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
         "bad_samples": len(plan.bad_samples),
-        "labels": labels,
+        "labels": plan.task.summary({split: plan.splits[split].targets for split in SPLITS}),
         "backbone": {
             "name": spec.backbone.name,
             "weights": spec.backbone.weights,

@@ -34,6 +34,7 @@ from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.run_logger import RunLogger
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import Split
+from deeptune.spec.tasks import TASKS
 
 MEMORY_SHARE = 0.25  # of the memory that is free now: what a table may take that the disk does not
 MOST_UNUSED = 0.25  # of a source's rows: so many may pass for nothing, so that runs that use others share a table
@@ -133,7 +134,7 @@ class Frozen:
             int(train.workers),
             train.augmentation,
             train.seed,
-            ready.spec.task == "classification",
+            TASKS[ready.spec.task].mirrored,
             boundary,
         )
 

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from deeptune.data.labels import ClassLabels, Labels, NumberLabels
 from deeptune.data.loader import Batch
 from deeptune.engine.device import Compute
-from deeptune.engine.metrics import classification_metrics, regression_metrics
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
-from deeptune.engine.optimizers import Criterion
 from deeptune.errors import TrainingError, listed
+from deeptune.tasks import Task
 
 Progress = Callable[[int, int], None]
 
@@ -129,22 +128,8 @@ def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:
     )
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
-    chances = logits.astype(np.float64)
-    chances -= chances.max(axis=1, keepdims=True)
-    np.exp(chances, out=chances)
-    chances /= chances.sum(axis=1, keepdims=True)
-    return chances
-
-
-def predicted_numbers(logits: np.ndarray, labels: NumberLabels) -> np.ndarray:
-    """Outputs (N, 1) of a regression in the label's own unit, float64 (N,)."""
-    return labels.restore(logits[:, 0].astype(np.float64))
-
-
-def score(outputs: Outputs, truth: np.ndarray, labels: Labels, loss: float | None = None) -> dict[str, Any]:
-    """Metrics of outputs against the truth (class indices, or numbers in the label's own unit), and `loss` if known.
+def score(outputs: Outputs, truth: np.ndarray, task: Task, loss: float | None = None) -> dict[str, Any]:
+    """The metrics of outputs against the truth, which are targets of the task, and `loss` if known.
 
     Raises TrainingError when an output is not finite: no metric is defined then.
     """
@@ -155,8 +140,5 @@ def score(outputs: Outputs, truth: np.ndarray, labels: Labels, loss: float | Non
             f"rows {listed(outputs.rows[broken])}",
             hint="Look at those rows, set train.precision = 'fp32', or train with a lower train.learning_rate.",
         )
-    if isinstance(labels, ClassLabels):
-        metrics = classification_metrics(truth, probabilities(outputs.logits), labels)
-    else:
-        metrics = regression_metrics(truth, predicted_numbers(outputs.logits, labels))
+    metrics = task.score(outputs.logits, truth)
     return {"loss": loss, **metrics} if loss is not None else metrics

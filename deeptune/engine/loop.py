@@ -16,13 +16,15 @@ from deeptune.data.loader import Batch
 from deeptune.engine import train_state
 from deeptune.engine.checkpoint_interval import CheckpointInterval
 from deeptune.engine.device import Compute
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.optimizers import Criterion, make_optimizer, make_schedule
+from deeptune.engine.optimizers import make_optimizer, make_schedule
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs.files import finite
-from deeptune.spec.model import LOWER_IS_BETTER, TrainSpec
+from deeptune.spec.metrics import lower_is_better
+from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
 
 REPORT_INTERVAL = 0.25  # seconds between step reports
@@ -48,7 +50,7 @@ class Best:
 
     def offer(self, epoch: int, value: float | None) -> bool:
         """Whether `value` is better than every one before; a value that is undefined never is."""
-        lower = self.metric.removeprefix("val/") in LOWER_IS_BETTER
+        lower = lower_is_better(self.metric)
         better = value is not None and math.isfinite(value)
         if better and self.value is not None and epoch != self.epoch:  # the same epoch: it is trained once more
             better = value < self.value if lower else value > self.value  # type: ignore[operator]

@@ -1,12 +1,11 @@
-"""Optimizer, learning rate schedule and loss of a run, from its spec."""
+"""Optimizer and learning rate schedule of a run, from its spec."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
@@ -59,31 +58,3 @@ def make_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int
         optimizer,
         lambda step: schedule_factor(min(step, steps - 1), steps=steps, warmup=train.warmup, schedule=train.schedule),
     )
-
-
-class Criterion:
-    """The loss as a sum and its denominator apart, so that accumulated batches add up to the exact mean.
-
-    Classification: cross entropy of logits (B, C) against int64 class indices (B,), weighted by class.
-    Regression: MSE or Huber (delta 1) of outputs (B, 1) against float32 standardised targets (B,).
-    """
-
-    def __init__(self, loss: str, *, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
-        self.loss = loss
-        self.class_weights = class_weights
-        self.label_smoothing = label_smoothing
-
-    def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = outputs.float()
-        if self.loss == "cross_entropy":
-            return F.cross_entropy(
-                outputs, targets, weight=self.class_weights, label_smoothing=self.label_smoothing, reduction="sum"
-            )
-        measure = F.mse_loss if self.loss == "mse" else F.huber_loss
-        return measure(outputs.squeeze(1), targets, reduction="sum")
-
-    def count(self, targets: Tensor) -> Tensor:
-        """What `sum` is divided by for a mean: the rows, or the sum of their class weights."""
-        if self.class_weights is not None:
-            return self.class_weights[targets].sum()
-        return torch.tensor(float(targets.numel()), device=targets.device)

@@ -19,20 +19,19 @@ from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.caveats import size_notes
 from deeptune.data.depth import Range, range_of, range_text
-from deeptune.data.inputs import attach_files
+from deeptune.data.inputs import BadSample, attach_files, resolve_columns
 from deeptune.data.kept import require_kept
-from deeptune.data.labels import NumberLabels
 from deeptune.data.loader import make_loader
 from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
-from deeptune.data.plan import BadSample, read_targets, resolve_columns
+from deeptune.data.plan import read_targets
 from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import inference
 from deeptune.engine.device import choose_compute, tokens_at_once
 from deeptune.engine.feature_extraction import FeatureLoader, Frozen, rows_at_once, stored_for_later
 from deeptune.engine.inference import MeanLoss, Progress, Scorer
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.optimizers import Criterion
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, load_run
 from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
@@ -260,7 +259,7 @@ class Predictor(Embedder):
     def __init__(self, run: RunDirectory, *, device: str = "auto") -> None:
         self.compute = choose_compute(device)
         self.trained: TrainedModel = load_run(run, device=self.compute.device)
-        self.spec, self.labels = self.trained.spec, self.trained.labels
+        self.spec, self.task = self.trained.spec, self.trained.task
         data = self.spec.data
         self.modality, self.input, self.label = data.modality, data.input, data.label
         self.value_range = self.trained.value_range
@@ -272,13 +271,13 @@ class Predictor(Embedder):
         """A prediction for each row, in the columns of `writers.prediction_table`. Raises as `embeddings` does."""
         with self._checked(source, options) as data:
             found = self._passed(data, options)
-            return pa.concat_tables([prediction_table(window, self.labels, errors=data.errors) for window in found])
+            return pa.concat_tables([prediction_table(window, self.task, errors=data.errors) for window in found])
 
     def write_predictions(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
         """Write the same to a file, some rows at a time; returns, by row, why a row has none."""
         with (
             self._checked(source, options) as data,
-            prediction_file(output, self.labels, errors=data.errors) as write,
+            prediction_file(output, self.task, errors=data.errors) as write,
         ):
             for window in self._passed(data, options):
                 write(window)
@@ -286,10 +285,10 @@ class Predictor(Embedder):
 
     def evaluate(self, source: Source, options: ApplyOptions) -> tuple[dict[str, Any], dict[int, str]]:
         """The metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""
-        spec, labels = self.spec, self.labels
+        spec, task = self.spec, self.task
         resolve_columns(source, self.modality, self.input)  # before the labels are read
-        truth = read_targets(source, self.label, labels)
-        targets = labels.standardise(truth).astype(np.float32) if isinstance(labels, NumberLabels) else truth
+        truth = read_targets(source, self.label, task)
+        targets = task.model_targets(truth)
         loss = None
         if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
             loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
@@ -298,14 +297,14 @@ class Predictor(Embedder):
             outputs = inference.joined([window.outputs for window in found], self.model)
         if not len(outputs):
             raise DataError(f"{source.key}: no row of {source.describe()} can be scored")
-        metrics = inference.score(outputs, truth[outputs.rows], labels, loss.value if loss else None)
-        metrics["notes"] += size_notes("the file", truth[outputs.rows], labels)
+        metrics = inference.score(outputs, truth[outputs.rows], task, loss.value if loss else None)
+        metrics["notes"] += size_notes("the file", truth[outputs.rows], task)
         return metrics, data.errors
 
     def _relabelling(self, source: Source, label: str) -> Relabel | None:
         """Raises DataError for an unknown class whose number is another class of the run."""
         column = LabelColumn.read(source, label, task=self.spec.task)
-        return known_relabelling(column, self.labels, name=label, place=source.key)
+        return known_relabelling(column, self.task, name=label, place=source.key)
 
     @contextmanager
     def _checked(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:

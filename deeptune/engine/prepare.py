@@ -15,24 +15,17 @@ from deeptune.backbones.weights import require_weights
 from deeptune.catalog import CNN_FAMILIES, find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.depth import Range
-from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.loader import Loader, batch_slices, make_loader
 from deeptune.data.modalities.image_samples import Images, decoding_workers
-from deeptune.data.plan import (
-    DataPlan,
-    PlanDraft,
-    SplitData,
-    draft_plan,
-    open_sources,
-    plan_data,
-    planned,
-    sources_fingerprint,
-)
+from deeptune.data.plan import DataPlan
+from deeptune.data.planning import PlanDraft, draft_plan, plan_data, planned
 from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
+from deeptune.data.split_sources import open_sources, sources_fingerprint
+from deeptune.data.splits import SplitData
 from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
 from deeptune.engine.loop import steps_per_epoch
-from deeptune.engine.optimizers import Criterion
+from deeptune.engine.loss import Criterion
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import SpecError
@@ -43,6 +36,7 @@ from deeptune.spec import RunSpec
 from deeptune.spec.defaults import resolve
 from deeptune.spec.modalities import MODALITIES, input_words
 from deeptune.spec.model import Split
+from deeptune.spec.tasks import TASKS
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -230,7 +224,7 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
         shuffle=shuffle,
         seed=spec.train.seed,
         augmentation=spec.train.augmentation if shuffle else "none",
-        flip=spec.task == "classification",
+        flip=TASKS[spec.task].mirrored,
         workers=int(spec.train.workers),
         blank=plan.blank_rows(split),
         pin_memory=cuda,
@@ -241,36 +235,13 @@ def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitDat
 
 
 def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
-    """What the loss compares with: class indices (int64), or standardised numbers (float32)."""
-    labels = ready.plan.labels
-    if isinstance(labels, NumberLabels):
-        return labels.standardise(data.targets).astype(np.float32)
-    return data.targets
+    """What the loss compares with, as `Task.model_targets` gives it."""
+    return ready.plan.task.model_targets(data.targets)
 
 
 def make_criterion(ready: Prepared) -> Criterion:
     """The loss of a run, with its class weights on the device."""
     train, plan = ready.spec.train, ready.plan
-    weights = None
-    if isinstance(plan.labels, ClassLabels) and train.class_weights != "none":
-        targets = plan.splits["train"].targets
-        if train.class_weights == "balanced":
-            counts = np.bincount(targets, minlength=plan.outputs)
-            values = (len(targets) / (plan.outputs * counts)).tolist()  # scikit-learn's "balanced"
-        else:
-            values = _given_weights(plan.labels, train.class_weights)
-        weights = torch.tensor(values, dtype=torch.float32, device=ready.compute.device)
-    return Criterion(str(train.loss), class_weights=weights, label_smoothing=train.label_smoothing)
-
-
-def _given_weights(labels: ClassLabels, weights: dict[str, float] | str) -> list[float]:
-    assert isinstance(weights, dict)
-    classes = [str(value) for value in labels.values]
-    unknown = [name for name in weights if name not in classes]
-    missing = [name for name in classes if name not in weights]
-    if unknown or missing:
-        parts = [f"no class {name!r}" for name in unknown] + [f"no weight for class {name!r}" for name in missing]
-        raise SpecError(
-            "train.class_weights: " + "; ".join(parts), hint="Give one weight for each class, by its value."
-        )
-    return [weights[name] for name in classes]
+    weights = plan.task.class_weights(plan.splits["train"].targets, train.class_weights)
+    on_device = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=ready.compute.device)
+    return Criterion(str(train.loss), on_device, train.label_smoothing)

@@ -16,7 +16,7 @@ from deeptune.checkpoint import drop_previous, read_manifest
 from deeptune.data.cache.entry import Cache
 from deeptune.data.features import Features
 from deeptune.data.loader import Batch, Loader
-from deeptune.data.plan import SplitData
+from deeptune.data.splits import SplitData
 from deeptune.engine import inference
 from deeptune.engine.activations import TextActivationLoader
 from deeptune.engine.batch_tuning import tune
@@ -24,8 +24,8 @@ from deeptune.engine.device import memory_in_use, seed_everything, tokens_at_onc
 from deeptune.engine.feature_extraction import FeatureLoader, Stored, passed, store_features
 from deeptune.engine.inference import MeanLoss
 from deeptune.engine.loop import Batches, Best, History, Hooks, TrainState, fit
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.optimizers import Criterion
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, prepare, split_loader, split_targets
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, snapshot_of
 from deeptune.engine.run_logger import RunLogger
@@ -259,7 +259,7 @@ def _fit(
         if not diverged and loss.value is not None and (warning := constant.diverged("val", loss.value)):
             journal.warn(warning)
             diverged = True
-        scores = inference.score(outputs, split_truth(plan, "val", outputs.rows), plan.labels, loss.value)
+        scores = inference.score(outputs, split_truth(plan, "val", outputs.rows), plan.task, loss.value)
         undefined = {name: value for name, value in scores.items() if value is None}
         return {**headline(scores), **undefined}
 

@@ -20,6 +20,7 @@ from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.metrics import METRICS, shown_metrics
 
 
 class Clock:
@@ -68,7 +69,7 @@ def write_inputs(
     """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
     spec = ready.spec
     write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
-    write_json(run.labels, ready.plan.labels.to_json())
+    write_json(run.labels, ready.plan.task.to_json())
     write_table(ready.plan.splits_table(), run.splits)
     ready.backbone.save_config(run.backbone)
     made = provenance(argv, clock)
@@ -142,9 +143,9 @@ def run_result(
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """The single numbers; scikit-learn's macro F1 only where it is another number than that of all classes."""
-    same = metrics.get("macro_f1_present") == metrics.get("macro_f1")
+    shown = shown_metrics(metrics)
     return {
         name: value
         for name, value in metrics.items()
-        if isinstance(value, (int, float)) and not (same and name == "macro_f1_present")
+        if isinstance(value, (int, float)) and (name in shown or name not in METRICS)
     }

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.data.labels import ClassLabels
 from deeptune.engine import inference
 from deeptune.engine.inference import Outputs
-from deeptune.engine.optimizers import Criterion
+from deeptune.engine.loss import Criterion
 from deeptune.engine.prepare import Prepared, split_targets
 from deeptune.model.build import TunedModel
-from deeptune.spec.model import LOWER_IS_BETTER, Split
+from deeptune.spec.metrics import lower_is_better
+from deeptune.spec.model import Split
 
 DIVERGED = 10  # times the loss of a constant prediction
 ROWS_ALONE = 4  # rows that are scored in a batch of their own as well
@@ -28,33 +28,23 @@ class Constant:
 
     def __init__(self, ready: Prepared, criterion: Criterion) -> None:
         self.ready, self.criterion = ready, criterion
-        self.logits = torch.zeros(1, ready.plan.outputs)
-        what = "the mean of the training labels"
-        if isinstance(ready.plan.labels, ClassLabels):
-            counts = np.bincount(ready.plan.splits["train"].targets, minlength=ready.plan.outputs)
-            shares = torch.from_numpy(counts).float().clamp(min=1e-6)
-            if criterion.class_weights is not None:
-                shares = shares * criterion.class_weights.cpu()
-            self.logits = (shares / shares.sum()).log()[None]
-            what = "the class shares of the training split"
-        self.said = f"when every row is given {what}"
+        task, weights = ready.plan.task, criterion.on_cpu().class_weights
+        train = ready.plan.splits["train"].targets
+        logits = task.constant_logits(train, None if weights is None else weights.numpy())
+        self.logits = torch.from_numpy(logits)[None]
+        self.said = f"when every row is given {task.CONSTANT}"
         self.loss = cache(self._loss)
 
     def _loss(self, split: Split) -> float:
         """Its mean loss on a split that has rows."""
         targets = torch.from_numpy(split_targets(self.ready, self.ready.plan.splits[split]))
-        weights = self.criterion.class_weights
-        criterion = Criterion(
-            self.criterion.loss,
-            class_weights=None if weights is None else weights.cpu(),
-            label_smoothing=self.criterion.label_smoothing,
-        )
+        criterion = self.criterion.on_cpu()
         return float(criterion.sum(self.logits.expand(len(targets), -1), targets) / criterion.count(targets))
 
     def metrics(self, split: Split) -> dict[str, Any]:
-        data, labels = self.ready.plan.splits[split], self.ready.plan.labels
+        data, task = self.ready.plan.splits[split], self.ready.plan.task
         logits = self.logits.expand(len(data.rows), -1).numpy()
-        return inference.score(Outputs(data.rows, logits), data.targets, labels)
+        return inference.score(Outputs(data.rows, logits), data.targets, task)
 
     def diverged(self, split: Split, loss: float) -> str | None:
         """A sentence when a loss is far beyond that of the constant."""
@@ -77,7 +67,7 @@ class Constant:
         name = str(self.ready.spec.train.early_stopping.metric).removeprefix("val/")
         value, constant = metrics.get(name), self.metrics(split).get(name)
         if name != "loss" and value is not None and constant is not None:
-            better = value < constant if name in LOWER_IS_BETTER else value > constant
+            better = value < constant if lower_is_better(name) else value > constant
             if better and loss <= DIVERGED * own:
                 return None
         return f"the model is worse than a constant: its {split} loss is {loss:.3g}, and {own:.3g} {self.said}"
@@ -89,23 +79,19 @@ def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tens
     `probe` holds the inputs of the batch and `logits` (rows, outputs) what the model made of them.
     """
     tolerance = TOLERANCE[ready.compute.precision]
-    together = _outputs(ready, logits[:ROWS_ALONE])
+    together = ready.plan.task.comparable(logits[:ROWS_ALONE].cpu().numpy())
     model.eval()
     with torch.inference_mode(), ready.compute.autocast():
-        alone = _outputs(ready, torch.cat([model(_row(probe, row)) for row in range(len(together))]))
-    difference = float((together - alone).abs().max())
+        rows = torch.cat([model(_row(probe, row)) for row in range(len(together))])
+    alone = ready.plan.task.comparable(rows.cpu().numpy())
+    difference = float(np.abs(together - alone).max())
     if difference <= tolerance:
         return None
-    what = "probabilities" if isinstance(ready.plan.labels, ClassLabels) else "standardised predictions"
+    what = ready.plan.task.COMPARABLE
     return (
         f"a row's output depends on the rows that share its batch: the {what} of {len(together)} training rows change "
         f"by up to {difference:.2g} when each is scored alone. Rely on predictions to no more than that"
     )
-
-
-def _outputs(ready: Prepared, logits: Tensor) -> Tensor:
-    logits = logits.cpu().double()  # not every device has float64
-    return logits.softmax(dim=1) if isinstance(ready.plan.labels, ClassLabels) else logits
 
 
 def _row(inputs: dict[str, Tensor], row: int) -> dict[str, Tensor]:

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.data.labels import ClassLabels
 from deeptune.data.plan import DataPlan
 from deeptune.engine import inference
-from deeptune.engine.baselines import classification_baseline, regression_baseline
 from deeptune.engine.inference import MeanLoss, Outputs
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.optimizers import Criterion
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.row_order import windows
 from deeptune.engine.run_logger import RunLogger
@@ -22,9 +20,9 @@ from deeptune.engine.writers import embedding_file, prediction_file
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json
 from deeptune.spec.model import Split
+from deeptune.tasks import Task
 
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
-TOLD = ("accuracy", "macro_f1", "rmse", "r2")
 
 
 def score_splits(
@@ -47,16 +45,16 @@ def score_splits(
         outputs = inference.joined(kept, model)
         if len(outputs):
             truth = split_truth(plan, split, outputs.rows)
-            metrics[split] = inference.score(outputs, truth, plan.labels, loss.value)
-            metrics[split]["baseline"] = _baseline(plan, truth)
+            metrics[split] = inference.score(outputs, truth, plan.task, loss.value)
+            metrics[split]["baseline"] = plan.task.baseline(truth, plan.splits["train"].targets)
             metrics[split] |= scores_without(plan, split, outputs)
-            metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split])]
-            for note in without_notes(metrics[split]):
+            metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split], plan.task)]
+            for note in without_notes(metrics[split], plan.task):
                 journal.message(f"{split}: {note}")
             journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
     journal.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
-        run.predictions, plan.labels, truth=plan.truth("test"), errors=plan.errors("test"), keep=journal.keep
+        run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=journal.keep
     ) as write:
         for window in windows([outputs], plan.all_rows("test"), model):
             write(window)
@@ -68,12 +66,12 @@ def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, An
     found = {}
     for reason, rows in plan.doubtful(split).items():
         kept = outputs.at(np.flatnonzero(~np.isin(outputs.rows, rows)))
-        scores = inference.score(kept, split_truth(plan, split, kept.rows), plan.labels)
+        scores = inference.score(kept, split_truth(plan, split, kept.rows), plan.task)
         found[f"without_{reason}"] = {"left_out": len(outputs) - len(kept), **headline(scores)}
     return found
 
 
-def without_notes(metrics: dict[str, Any]) -> list[str]:
+def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
     """The same in sentences."""
     texts = []
     for reason, what in DOUBTS.items():
@@ -81,7 +79,9 @@ def without_notes(metrics: dict[str, Any]) -> list[str]:
         if scores is None:
             continue
         count = f"{scores['left_out']:,} of {metrics['n']:,} rows"
-        told = [f"{name} {metrics[name]:.4g} becomes {scores[name]:.4g}" for name in TOLD if name in scores]
+        told = [
+            f"{name} {metrics[name]:.4g} becomes {scores[name]:.4g}" for name in task.info.compared if name in scores
+        ]
         rest = f"without them (n = {scores['n']:,}) {' and '.join(told)}" if told else "no other row is left to score"
         texts.append(f"{count} {what}: {rest}")
     return texts
@@ -145,13 +145,6 @@ def _pass_split(
                 write(window)
             if kept is not None:
                 kept.append(window.outputs.without_embeddings())
-
-
-def _baseline(plan: DataPlan, truth: np.ndarray) -> dict[str, Any]:
-    train = plan.splits["train"].targets
-    if isinstance(plan.labels, ClassLabels):
-        return classification_baseline(truth, train, plan.labels).to_json()
-    return regression_baseline(truth, train).to_json()
 
 
 def split_truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import load_checkpoint
 from deeptune.data.depth import Range, stored_range
-from deeptune.data.labels import Labels, labels_from_json
 from deeptune.engine.device import Compute
 from deeptune.engine.versions import changed, that_matter, versions
 from deeptune.errors import CheckpointError
@@ -21,16 +20,17 @@ from deeptune.model.lora import adapted_layers
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec, load_spec
+from deeptune.tasks import Task, task_from_json
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A run that can be used: its resolved spec, its model with the stored weights (on `device`), its labels."""
+    """A run that can be used: its resolved spec, its model with the stored weights (on `device`), its task."""
 
     directory: RunDirectory
     spec: RunSpec
     model: TunedModel
-    labels: Labels
+    task: Task
     manifest: dict[str, Any]
 
     @property
@@ -94,6 +94,6 @@ def rebuild_model(
 def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:
     """The run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
     spec = load_spec(directory.spec)
-    labels = labels_from_json(read_json(directory.labels))
+    task = task_from_json(read_json(directory.labels))
     model, manifest = rebuild_model(spec, directory.best, config_dir=directory.backbone, device=device)
-    return TrainedModel(directory, spec, model, labels, manifest)
+    return TrainedModel(directory, spec, model, task, manifest)

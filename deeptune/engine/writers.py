@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deeptune.data.kept import kept_columns
-from deeptune.data.labels import ClassLabels, Labels
 from deeptune.data.naming import Relabel
 from deeptune.data.source import SMALL, Source
-from deeptune.engine.inference import predicted_numbers, probabilities
 from deeptune.engine.row_order import Window
 from deeptune.runs.files import replacing, storage_errors
 from deeptune.spec.modalities import Input
+from deeptune.tasks import Task
 
 Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: RunLogger.keep
 WriteWindow = Callable[[Window], None]
@@ -41,23 +39,22 @@ def once(write: Callable[[], None]) -> None:
 @contextmanager
 def prediction_file(
     path: Path,
-    labels: Labels,
+    task: Task,
     *,
     truth: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
     keep: Keep = once,
 ) -> Iterator[WriteWindow]:
-    """Write predictions, a window after the other: `row`, `truth` when known, `prediction` in the label's own value
-    and, for classification, `probabilities` (in the order of labels.json) and `confidence`.
+    """Write predictions, a window after the other: `row`, `truth` when known, and the columns of `Task.predictions`.
 
-    `truth` is a target for each of the rows; −1 or NaN, for a label that is not known, becomes null. `errors` says, in
+    `truth` is a target for each of the rows; that of a label that is not known becomes null. `errors` says, in
     a column `error`, why a row has nulls (the model never saw it), or what an empty sample gave (it saw that instead).
     """
     with _table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
             known = None if truth is None else truth[window.places]
-            write(prediction_table(window, labels, truth=known, errors=errors))
+            write(prediction_table(window, task, truth=known, errors=errors))
 
         yield write_window
 
@@ -225,23 +222,20 @@ _LISTS = (pa.ListType, pa.FixedSizeListType)
 
 
 def prediction_table(
-    window: Window, labels: Labels, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
+    window: Window, task: Task, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
 ) -> pa.Table:
     """A row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
-    outputs, seen = window.outputs, window.seen
     columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}
-    if isinstance(labels, ClassLabels):
-        chances = probabilities(outputs.logits)
-        if truth is not None:
-            columns["truth"] = _masked(labels.decode_all(np.maximum(truth, 0)), truth >= 0)
-        columns["prediction"] = _masked(labels.decode_all(_spread(chances.argmax(axis=1), seen)), seen)
-        columns["probabilities"] = _lists(chances, seen)
-        columns["confidence"] = pa.array(_spread(chances.max(axis=1), seen), mask=~seen)
-    else:
-        if truth is not None:
-            columns["truth"] = pa.array(truth, pa.float64(), mask=np.isnan(truth))
-        columns["prediction"] = pa.array(_spread(predicted_numbers(outputs.logits, labels), seen), mask=~seen)
+    if truth is not None:
+        columns["truth"] = task.decode(truth)
+    for name, values in task.predictions(window.outputs.logits).items():
+        columns[name] = _at_seen(values, window.seen)
     return _with_errors(pa.table(columns), window.rows, errors)
+
+
+def _at_seen(values: pa.Array, seen: np.ndarray) -> pa.Array:
+    """A value for each row: the next of `values` where the row was seen, else null."""
+    return values if seen.all() else values.take(pa.array(np.cumsum(seen) - 1, mask=~seen))
 
 
 def _embeddings(window: Window) -> pa.Array:
@@ -260,16 +254,6 @@ def _spread(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     spread = np.zeros((len(seen), *values.shape[1:]), values.dtype)
     spread[seen] = values
     return spread
-
-
-def _masked(values: pa.Array, seen: np.ndarray) -> pa.Array:
-    return pc.if_else(pa.array(seen), values, pa.scalar(None, values.type))
-
-
-def _lists(values: np.ndarray, seen: np.ndarray) -> pa.Array:
-    """A list<double> per row: the next of `values` where the row was seen, else null."""
-    offsets = np.concatenate([[0], np.cumsum(np.where(seen, values.shape[1], 0))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)), mask=pa.array(~seen))
 
 
 def _with_errors(table: pa.Table, rows: np.ndarray, errors: Mapping[int, str] | None) -> pa.Table:

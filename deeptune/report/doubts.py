@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deeptune.report.tables import TITLES, value_text, visible
+from deeptune.report.tables import value_text, visible
+from deeptune.spec.metrics import METRICS
 
 MIN_ROWS = 10  # from which there are intervals
-# The metrics that a model has to be better in than a constant prediction, and whether less is better.
-MAIN_METRICS = {"accuracy": False, "log_loss": True, "mae": True, "rmse": True}
 
 
 def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
@@ -34,8 +33,8 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
 def _below_baseline(metrics: Mapping[str, Any]) -> list[str]:
     baseline = metrics.get("baseline") or {}
     worse = []
-    for name, lower in MAIN_METRICS.items():
+    for name, metric in METRICS.items():
         value, bar = metrics.get(name), baseline.get(name)
-        if value is not None and bar is not None and (value > bar if lower else value < bar):
-            worse.append(f"{TITLES[name]} {value_text(name, value)} (baseline {value_text(name, bar)})")
+        if metric.beats_constant and value is not None and bar is not None and metric.better(bar, value):
+            worse.append(f"{metric.title} {value_text(name, value)} (baseline {value_text(name, bar)})")
     return [f"Worse than a constant prediction: {', '.join(worse)}."] if worse else []

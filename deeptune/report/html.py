@@ -13,7 +13,9 @@ from deeptune.report import plots, tables, words
 from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
 from deeptune.report.verdict import verdict
+from deeptune.report.views import view_of
 from deeptune.runs.files import write_text
+from deeptune.spec.metrics import shown_metrics
 
 # Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
 MOST_CLASSES_SHOWN = 40
@@ -56,7 +58,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
             tables.value_text(name, baseline[name]) if name in baseline else "",
             *(tables.value_text(name, scores[name]) if name in scores else "" for scores in without.values()),
         )
-        for name in tables.shown_metrics(metrics)
+        for name in shown_metrics(metrics)
     ]
     metric_header = (*METRIC_HEADER, *without)
     classes = tables.class_rows(metrics)
@@ -71,7 +73,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
                 for title, scores in without.items()
             ],
         }
-        for name in words.HEADLINES[run.spec.task]
+        for name in run.task.info.headline
     ]
     skipped = words.skipped(run)
     state = str(run.result.get("state", "unfinished"))
@@ -79,6 +81,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "id": tables.visible(run.files.path.resolve().name),
         "state": tables.visible(state),
         "task": run.spec.task,
+        "picture_heading": view_of(run).heading,
         "split": run.split,
         "chosen_by": "" if run.split == "test" else ", which chose the epoch",
         "headlines": headlines,
@@ -130,7 +133,7 @@ def _curves(run: FinishedRun) -> list[dict[str, Any]]:
         figures.append(_figure(svg, f"Loss on train and val in each epoch.{marked}"))
     chosen = run.spec.train.early_stopping.metric.rpartition("/")[2]
     # Where loss chooses the epoch, the second picture shows what people ask about first.
-    shown = chosen if chosen != "loss" else {"classification": "accuracy", "regression": "r2"}[run.spec.task]
+    shown = chosen if chosen != "loss" else run.task.info.curve
     values = series("val", shown)
     if any(value is not None for value in values):
         title = tables.TITLES[shown]
@@ -144,30 +147,7 @@ def _pictures(run: FinishedRun, metrics: dict[str, Any]) -> list[dict[str, Any]]
     scored = run.predictions
     if scored is None or not len(scored.truth):
         return []
-    if run.spec.task == "regression":
-        residuals = scored.prediction - scored.truth
-        points = f"{len(residuals):,} rows"
-        if len(residuals) > plots.MOST_POINTS:
-            points = f"{plots.MOST_POINTS:,} of {points}, drawn at random"
-        scatter = plots.predicted_against_true(scored.truth, scored.prediction, run.spec.train.seed)
-        mean, deviation = (tables.significant(float(value)) for value in (residuals.mean(), residuals.std()))
-        return [
-            _figure(scatter, f"Predicted against true, {points}."),
-            _figure(
-                plots.residual_histogram(residuals),
-                f"Residuals, predicted minus true: mean {mean}, standard deviation {deviation}.",
-            ),
-        ]
-    assert scored.probabilities is not None
-    confidence = scored.probabilities.max(axis=1)
-    correct = scored.prediction == scored.truth
-    mean = f"mean confidence {confidence.mean():.3f}, accuracy {correct.mean():.3f}"
-    error = tables.value_text("ece", metrics.get("ece"))
-    caption = (
-        "How far confidence can be trusted: points below the line are surer than right. "
-        f"Expected calibration error {error}; {mean}."
-    )
-    return [_figure(plots.reliability(confidence, correct), caption)]
+    return [_figure(svg, caption) for svg, caption in view_of(run).pictures(run, scored, metrics)]
 
 
 def _figure(svg: str, caption: str) -> dict[str, Any]:

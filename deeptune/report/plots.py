@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeptune.engine.metrics import ECE_BINS, calibration_bins
+from deeptune.tasks.metric_functions import ECE_BINS, calibration_bins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

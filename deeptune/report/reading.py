@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deeptune.arrow import keys_of
-from deeptune.data.labels import ClassLabels, Labels, labels_from_json, numbers
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.events import read_events
 from deeptune.runs.files import read_json
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import load_spec
+from deeptune.tasks import Task, task_from_json
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The scored test rows. Classification: int64 class indices (N,) and float64 probabilities (N, C).
+    """The scored test rows: truth and prediction as targets of the task, and float64 probabilities (N, C) or None.
 
     `groups` are codes (int64) of rows that depend on one another, or None.
     """
@@ -41,7 +41,7 @@ class FinishedRun:
 
     files: RunDirectory
     spec: RunSpec
-    labels: Labels
+    task: Task
     metrics: dict[str, dict[str, Any]]
     epochs: list[dict[str, Any]]
     warnings: list[str]
@@ -50,11 +50,6 @@ class FinishedRun:
     predictions: Predictions | None
     train_targets: np.ndarray | None  # int64 class indices or float64, of the training split
     rows: dict[str, int]
-
-    @property
-    def classes(self) -> int:
-        """The number of classes; 0 for regression."""
-        return len(self.labels) if isinstance(self.labels, ClassLabels) else 0
 
     @property
     def split(self) -> str:
@@ -72,18 +67,18 @@ def read_run(directory: Path) -> FinishedRun:
                 hint="The report is made from a run that has finished.",
             )
     spec = load_spec(files.spec)
-    labels = _labels(files.labels)
+    task = _task(files.labels)
     metrics = read_json(files.metrics)
     events = read_events(files.events)
     result = read_if_there(files.result)
-    train_targets, rows = _splits(files.splits, labels)
-    predictions = _predictions(files.predictions, labels)
+    train_targets, rows = _splits(files.splits, task)
+    predictions = _predictions(files.predictions, task)
     if predictions is not None and spec.data.group:
         predictions = replace(predictions, groups=_groups(files.splits, predictions.row))
     return FinishedRun(
         files=files,
         spec=spec,
-        labels=labels,
+        task=task,
         metrics=metrics,
         epochs=_epochs(events),
         warnings=list(dict.fromkeys(str(event.get("message", "")) for event in events if event["kind"] == "warning")),
@@ -110,37 +105,37 @@ def _epochs(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [told[number] for number in sorted(told)]
 
 
-def _labels(path: Path) -> Labels:
+def _task(path: Path) -> Task:
     try:
-        return labels_from_json(read_json(path))
+        return task_from_json(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe labels: {error!r}") from error
 
 
-def _predictions(path: Path, labels: Labels) -> Predictions | None:
+def _predictions(path: Path, task: Task) -> Predictions | None:
     if not path.is_file():
         return None
     table = _read(path)
     # A row that could not be read has an error and no prediction.
     table = table.filter(pc.and_(table["prediction"].is_valid(), table["truth"].is_valid()))
     row = table["row"].to_numpy()
-    truth, prediction = (_targets(table[name], labels, path) for name in ("truth", "prediction"))
-    if not isinstance(labels, ClassLabels):
+    truth, prediction = (_targets(table[name], task, path) for name in ("truth", "prediction"))
+    if "probabilities" not in table.column_names:
         return Predictions(row, truth, prediction, None)
-    shape = (len(table), len(labels))
+    shape = (len(table), task.classes)
     flat = pc.list_flatten(table["probabilities"]).to_numpy().astype(np.float64)
     if flat.size != shape[0] * shape[1]:
         raise CheckpointError(f"{path}: column 'probabilities' does not hold {shape[1]} numbers in every row")
     return Predictions(row, truth, prediction, flat.reshape(shape))
 
 
-def _splits(path: Path, labels: Labels) -> tuple[np.ndarray | None, dict[str, int]]:
+def _splits(path: Path, task: Task) -> tuple[np.ndarray | None, dict[str, int]]:
     if not path.is_file():
         return None, {}
     table = _read(path)
     split = table["split"]
     rows = {name: int(pc.sum(pc.equal(split, name)).as_py() or 0) for name in ("train", "val", "test")}
-    return _targets(table.filter(pc.equal(split, "train"))["label"], labels, path), rows
+    return _targets(table.filter(pc.equal(split, "train"))["label"], task, path), rows
 
 
 def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
@@ -159,12 +154,11 @@ def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
     return codes.take(at).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _targets(column: pa.ChunkedArray, labels: Labels, path: Path) -> np.ndarray:
-    """Class indices (int64), or the numbers themselves (float64)."""
+def _targets(column: pa.ChunkedArray, task: Task, path: Path) -> np.ndarray:
+    """The targets of labels, none of which is missing."""
     if len(column) == 0:
-        return np.zeros(0, np.int64 if isinstance(labels, ClassLabels) else np.float64)
-    name = path.name
-    return labels.encode(column, place=name) if isinstance(labels, ClassLabels) else numbers(column, place=name)
+        return task.find(column)
+    return task.encode(column, place=path.name)
 
 
 def _read(path: Path) -> pa.Table:

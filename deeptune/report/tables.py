@@ -10,23 +10,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-TITLES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "macro_f1_present": "Macro F1 (scikit-learn)",
-    "weighted_f1": "Weighted F1",
-    "roc_auc": "ROC AUC",
-    "log_loss": "Log loss",
-    "ece": "Expected calibration error",
-    "mae": "MAE",
-    "rmse": "RMSE",
-    "r2": "R²",
-    "spearman": "Spearman",
-    "loss": "Loss",
-}
+from deeptune.spec.metrics import METRICS, shown_metrics
+
+TITLES = {metric.name: metric.title for metric in METRICS.values()}
 MINIMISED_LOSS = "Minimised loss"  # beside log loss, which has neither class weights nor label smoothing
-IN_UNITS = frozenset({"log_loss", "mae", "rmse", "loss"})
 UNDEFINED = "n/a"
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
 
@@ -54,7 +41,8 @@ def value_text(metric: str, value: float | None) -> str:
     """A metric's value as it is printed everywhere; `n/a` for a value that is not defined."""
     if value is None or not math.isfinite(value):
         return UNDEFINED
-    return significant(value) if metric in IN_UNITS else f"{value:.3f}"
+    row = METRICS.get(metric)
+    return f"{value:.3f}" if row is None or row.unit == "share" else significant(value)
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -76,15 +64,6 @@ def share_text(part: float, whole: float) -> str:
 def interval_text(metric: str, interval: tuple[float, float] | None) -> str:
     """`0.882 to 0.941`, or an empty string where there is no interval."""
     return f"{value_text(metric, interval[0])} to {value_text(metric, interval[1])}" if interval else ""
-
-
-def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
-    """The single numbers of a split's metrics that are worth a line, in a fixed order.
-
-    scikit-learn's macro F1 is one only where it is another number: where a class neither occurs nor is predicted.
-    """
-    same = metrics.get("macro_f1_present") == metrics.get("macro_f1")
-    return [name for name in TITLES if name in metrics and not (same and name == "macro_f1_present")]
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,13 +11,14 @@ from deeptune.catalog import CATALOG, find
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
+from deeptune.report.views import view_of
+from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo
-from deeptune.spec.model import LOWER_IS_BETTER, DataSpec
+from deeptune.spec.model import DataSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.tasks import LOSSES, TASKS
 
-LOSSES = {"cross_entropy": "cross entropy", "mse": "mean squared error", "huber": "Huber loss"}
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
-HEADLINES = {"classification": ("accuracy", "macro_f1"), "regression": ("mae", "r2")}
 
 Facts = list[tuple[str, str]]
 
@@ -87,7 +88,7 @@ def training_facts(run: FinishedRun) -> Facts:
     """What was trained, on what and how."""
     spec, train = run.spec, run.spec.train
     facts: Facts = [
-        ("Task", spec.task + (f", {run.classes} classes" if run.classes else "")),
+        ("Task", view_of(run).task_words(run)),
         ("Backbone", backbone_name(run)),
         ("Weights to start from", _weights(run)),
         ("Input, pooling", f"{_input_size(run)}, {spec.backbone.pooling}"),
@@ -147,7 +148,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
     weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
         spec.backbone.weights, f"with the weights of {Path(spec.backbone.weights).name}"
     )
-    goal = f"classify {what} into {run.classes} classes" if run.classes else f"predict a number from {what}"
+    goal = view_of(run).goal(run, what)
     versions = run.run.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     torch = f", PyTorch {versions['torch']}" if versions.get("torch") else ""
@@ -180,7 +181,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield from _findings(run, spread, baseline)
         return
     metric = train.early_stopping.metric
-    extreme = "lowest" if metric.rpartition("/")[2] in LOWER_IS_BETTER else "highest"
+    extreme = "lowest" if lower_is_better(metric) else "highest"
     epoch = f", epoch {best_epoch(run)} of {len(run.epochs)}," if best_epoch(run) and run.epochs else ""
     yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
     yield from _findings(run, spread, baseline)
@@ -189,7 +190,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
 def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
     found = []
-    for name in HEADLINES[run.spec.task]:
+    for name in run.task.info.headline:
         if metrics.get(name) is None:
             continue
         inside = [f"95% CI {interval_text(name, intervals[name])}"] if name in intervals else []
@@ -204,10 +205,8 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
-    if baseline and run.spec.task == "regression":
-        yield "The baseline predicts the median (for MAE) or the mean (for R²) of the training labels for every row."
-    elif baseline:
-        yield f"The baseline predicts the most frequent class of the {run.split} split for every row."
+    if baseline:
+        yield view_of(run).baseline_sentence.format(split=run.split)
 
 
 def _sentence_title(metric: str) -> str:
@@ -279,7 +278,7 @@ def _how_split(run: FinishedRun) -> str:
     data = run.spec.data
     if data.val and data.test:
         return ", given as files of their own"
-    by = "class" if run.spec.task == "classification" else "quantile of the label"
+    by = TASKS[run.spec.task].stratified_by
     drawn = "at random" if data.path else f"{_drawn(data)} drawn from the training file at random"
     if together := _kept_together(data):
         spread = f"each {by} is spread over the splits as far as that allows"

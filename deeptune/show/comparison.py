@@ -13,6 +13,7 @@ from deeptune.report.tables import TITLES, value_text
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.notes import read_notes
+from deeptune.spec.metrics import lower_is_better
 
 ABSENT = "-"
 
@@ -84,15 +85,13 @@ def _text(value: Any) -> str:
 def scores(tests: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], list[bool]]]:
     """(title, value of each run, whether it is the best) of each test metric. With one value, or none that is better
     than another as it is printed, none is the best."""
-    from deeptune.spec.model import LOWER_IS_BETTER
-
     rows = []
     for name, title in TITLES.items():
         values = [test.get(name) for test in tests]
         texts = [value_text(name, value) if name in test else ABSENT for test, value in zip(tests, values, strict=True)]
         known = [value for value in values if isinstance(value, (int, float)) and not math.isnan(value)]
         if known:
-            top = min(known) if name in LOWER_IS_BETTER else max(known)
+            top = min(known) if lower_is_better(name) else max(known)
             best = [text == value_text(name, top) for text in texts]
             one_is = len(known) > 1 and not all(best)
             rows.append((title, texts, [one_is and each for each in best]))

@@ -142,18 +142,18 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
     """The group of each label, the groups' names, and the labels themselves when they are numbers."""
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    from deeptune.data.labels import ClassLabels, labels_from_json, plain
+    from deeptune.tasks import task_from_json
+    from deeptune.tasks.labels import plain
 
     if column.type == pa.null():
         return np.zeros(len(column), np.int64), [UNLABELLED], None
-    labels = labels_from_json(read_json(run.labels))
+    task = task_from_json(read_json(run.labels))
     column = plain(column)
-    if isinstance(labels, ClassLabels):
-        found = pc.index_in(column, value_set=pa.array(labels.values, column.type))
-        names = [labels.display(index) for index in range(len(labels))]
-        group = found.fill_null(len(names)).to_numpy().astype(np.int64)
+    if task.classes:
+        found = task.find(column)
+        names = [task.display(index) for index in range(task.classes)]
+        group = np.where(found < 0, len(names), found)
         return group, [*names, UNLABELLED] if (group == len(names)).any() else names, None
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return *_ranges(values), values

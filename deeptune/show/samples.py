@@ -31,7 +31,7 @@ class Samples:
 
     @cached_property
     def _sources(self) -> dict[str, ParquetSource]:
-        from deeptune.data.plan import open_sources
+        from deeptune.data.split_sources import open_sources
 
         return open_sources(self._spec)
 
@@ -67,7 +67,7 @@ class Samples:
 
     def changed(self) -> str:
         """What is other than it was for the run, or nothing. All of the data is read."""
-        from deeptune.data.plan import sources_fingerprint
+        from deeptune.data.split_sources import sources_fingerprint
 
         try:
             began = read_json(self.run.run)["fingerprints"]["data"]

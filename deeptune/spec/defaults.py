@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from deeptune.catalog import BackboneInfo, find
 from deeptune.environment import require_utf8, user_path
 from deeptune.spec.model import DataSpec, Paths, RunSpec
+from deeptune.spec.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
 
 def default_metric(spec: RunSpec) -> str:
     """A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better."""
-    return "val/macro_f1" if spec.task == "classification" and not spec.tuning.frozen else "val/loss"
+    return "val/loss" if spec.tuning.frozen else f"val/{TASKS[spec.task].tuned_metric}"
 
 
 def run_name(spec: RunSpec) -> str:
@@ -94,9 +95,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
                 "weight_decay": weight_decay(spec, chosen, rows)
                 if train.weight_decay == "auto"
                 else train.weight_decay,
-                "loss": ("cross_entropy" if spec.task == "classification" else "mse")
-                if train.loss == "auto"
-                else train.loss,
+                "loss": TASKS[spec.task].default_loss if train.loss == "auto" else train.loss,
                 "early_stopping": stopping.model_copy(
                     update={
                         "metric": default_metric(spec) if stopping.metric == "auto" else stopping.metric,

@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from deeptune.catalog import Modality
+from deeptune.spec.metrics import METRICS
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
+from deeptune.spec.tasks import TASKS
 
 Task = Literal["classification", "regression"]
 Method = Literal["partial", "full", "lora"]
@@ -28,12 +30,6 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Paths = str | list[str]
-
-CLASSIFICATION_METRICS = (
-    "loss", "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "roc_auc", "log_loss", "ece",
-)  # fmt: skip
-REGRESSION_METRICS = ("loss", "mae", "rmse", "r2", "spearman")
-LOWER_IS_BETTER = frozenset({"loss", "log_loss", "ece", "mae", "rmse"})
 
 
 class _Part(BaseModel):
@@ -346,22 +342,22 @@ class RunSpec(_Part):
     @model_validator(mode="after")
     def _parts_fit_the_task(self) -> RunSpec:
         problems = []
-        known = CLASSIFICATION_METRICS if self.task == "classification" else REGRESSION_METRICS
-        metric = self.train.early_stopping.metric
-        if metric != "auto" and metric not in {f"val/{name}" for name in known}:
+        info, train = TASKS[self.task], self.train
+        known = [f"val/{name}" for name in ("loss", *info.metrics) if METRICS[name].chooses]
+        metric = train.early_stopping.metric
+        if metric != "auto" and metric not in known:
             problems.append(
                 f"train.early_stopping.metric: {metric!r} is not a metric of {self.task}; choose one of "
-                + ", ".join(f"val/{name}" for name in known)
+                + ", ".join(known)
             )
-        if self.task == "regression":
-            if self.train.loss == "cross_entropy":
-                problems.append("train.loss: 'cross_entropy' needs classes; regression takes 'mse' or 'huber'")
-            if self.train.class_weights != "none":
-                problems.append("train.class_weights: regression has no classes; leave it out")
-            if self.train.label_smoothing:
-                problems.append("train.label_smoothing: regression has no classes; leave it out")
-        elif self.train.loss in ("mse", "huber"):
-            problems.append(f"train.loss: {self.train.loss!r} needs numbers; classification takes 'cross_entropy'")
+        if train.loss != "auto" and train.loss not in info.losses:
+            needs = next(other.description for other in TASKS.values() if train.loss in other.losses)
+            takes = " or ".join(map(repr, info.losses))
+            problems.append(f"train.loss: {train.loss!r} needs {needs}; {self.task} takes {takes}")
+        if train.class_weights != "none" and not info.class_weights:
+            problems.append(f"train.class_weights: {self.task} has no classes; leave it out")
+        if train.label_smoothing and not info.label_smoothing:
+            problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -23,7 +23,8 @@ from unit.conftest import _words
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data import columns
 from deeptune.data.inspect import overview, preview, survey
-from deeptune.data.plan import DataPlan, draft_plan, plan_data
+from deeptune.data.plan import DataPlan
+from deeptune.data.planning import draft_plan, plan_data
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.engine import writers
@@ -351,7 +352,7 @@ def test_a_group_in_two_files_of_different_types_is_known(tmp_path):
     ids=["binary", "dictionary of binary", "fixed size", "decimal", "uint64"],
 )
 def test_labels_are_what_their_values_mean(tmp_path, labels, values):
-    assert plan_of(tmp_path, labels=labels).labels.values == values
+    assert plan_of(tmp_path, labels=labels).task.values == values
 
 
 def test_decimals_are_numbers(tmp_path):

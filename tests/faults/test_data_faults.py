@@ -24,9 +24,10 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.data import source
 from deeptune.data.loader import RESTARTS, make_loader
-from deeptune.data.plan import open_sources, plan_data, sources_fingerprint
+from deeptune.data.planning import plan_data
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
+from deeptune.data.split_sources import open_sources, sources_fingerprint
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, TrainingError

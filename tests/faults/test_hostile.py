@@ -34,6 +34,7 @@ from deeptune.runs import find_run
 from deeptune.spec import load_spec
 from deeptune.spec.model import SplitSpec
 from deeptune.spec.presets import find_spec_file
+from deeptune.tasks.regression import RegressionTask
 
 VALID = '[data]\npath = "sample:openclipart7"\n[backbone]\nname = "resnet18"\n'
 MEMORY = 3 * 2**29  # bytes of address space for what must not need more
@@ -369,7 +370,7 @@ def in_bounds(program: str, *arguments: str) -> str:
 
 PLAN = """
 import sys
-from deeptune.data.plan import plan_data
+from deeptune.data.planning import plan_data
 from deeptune.errors import DataError
 from deeptune.spec.toml import validate
 try:
@@ -486,7 +487,7 @@ def test_text_that_is_no_text_is_a_damaged_column():
 def test_fewer_rows_than_bins_of_a_number_in_groups():
     """Found by the fuzz test: an empty bin was taken for a class without a training row."""
     codes = assign_splits(
-        np.arange(6.0), task="regression", proportions=SplitSpec(), groups=np.array([0, 0, 1, 1, 2, 2]), seed=0
+        np.arange(6.0), task=RegressionTask, proportions=SplitSpec(), groups=np.array([0, 0, 1, 1, 2, 2]), seed=0
     )
     assert set(codes.tolist()) == {0, 1, 2}
 

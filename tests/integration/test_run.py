@@ -193,7 +193,7 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
         if split == "test":
             logits = predictor.model.last_layer(torch.from_numpy(vectors)).detach().numpy()
             if task == "classification":
-                values = predictor.labels.decode_all(logits.argmax(1)).to_pylist()
+                values = predictor.task.decode(logits.argmax(1)).to_pylist()
                 assert values == written["prediction"].to_pylist()
 
 

@@ -16,13 +16,14 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 
-from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.report import write_report
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.events import EventWriter
 from deeptune.runs.files import write_json
 from deeptune.spec.toml import dump_spec, load_spec, validate
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.metric_functions import classification_metrics, regression_metrics
+from deeptune.tasks.regression import RegressionTask
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -53,7 +54,7 @@ def classification_run(directory: Path, names: list[str] | None = None) -> dict[
     names = names or ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     models, images, digits, splits = digit_models(len(names))
     train, val, test = splits.values()
-    labels = ClassLabels(tuple(range(len(names))), tuple(names))
+    labels = ClassificationTask(tuple(range(len(names))), tuple(names))
     files = RunDirectory(directory)
     events = EventWriter(files.events)
     for epoch, model in enumerate(models, start=1):
@@ -109,7 +110,7 @@ def regression_run(directory: Path) -> dict[str, Any]:
     val, test = test[:60], np.sort(test[60:])
     model = Ridge(alpha=0.1).fit(inputs[train], targets[train])
     prediction = model.predict(inputs[test])
-    labels = NumberLabels(float(targets[train].mean()), float(targets[train].std()))
+    labels = RegressionTask(float(targets[train].mean()), float(targets[train].std()))
     files = RunDirectory(directory)
     events = EventWriter(files.events)
     for epoch, alpha in enumerate((10.0, 1.0, 0.1, 0.01), start=1):

@@ -9,11 +9,12 @@ import pytest
 from scipy.stats import binomtest
 
 from deeptune.data.caveats import size_notes
-from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.plan import plan_data
+from deeptune.data.planning import plan_data
 from deeptune.spec.model import RunSpec
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.regression import RegressionTask
 
-TWO = ClassLabels(("a", "b"))
+TWO = ClassificationTask(("a", "b"))
 
 
 @pytest.mark.parametrize("rows", [5, 10, 50, 95])
@@ -28,7 +29,7 @@ def test_the_interval_is_wilsons(rows):
 
 def test_enough_rows_are_not_mentioned():
     assert size_notes("test", np.arange(100) % 2, TWO) == []
-    assert size_notes("test", np.arange(100.0), NumberLabels(0, 1)) == []
+    assert size_notes("test", np.arange(100.0), RegressionTask(0, 1)) == []
     assert size_notes("test", np.zeros(0, np.int64), TWO) == []
 
 
@@ -41,7 +42,7 @@ def test_classes_of_few_rows_are_named():
 
 
 def test_the_error_of_numbers():
-    (note,) = size_notes("val", np.arange(50.0), NumberLabels(0, 1))
+    (note,) = size_notes("val", np.arange(50.0), RegressionTask(0, 1))
     assert note.startswith("val has 50 rows: an RMSE on them is known to about ±20% (95%")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pictures import png
 
 from deeptune.data.duplicates import conflicting, duplicate_sets, kept_together, twins
-from deeptune.data.plan import plan_data
+from deeptune.data.planning import plan_data
 from deeptune.errors import DataError
 from deeptune.spec.model import RunSpec
 

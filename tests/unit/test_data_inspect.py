@@ -17,7 +17,7 @@ from pictures import png, sixteen_bit_png
 
 from deeptune.data.decode import decode_image
 from deeptune.data.inspect import overview, preview, serve, survey
-from deeptune.data.plan import plan_data
+from deeptune.data.planning import plan_data
 from deeptune.errors import DataError
 from deeptune.spec.toml import validate
 
@@ -80,7 +80,7 @@ def test_classes_are_counted_as_the_run_splits_them(sample: str) -> None:
     spec = spec_of(f"sample:{sample}")
     plan, told = plan_data(spec), survey(spec)
     assert told.rows == {split: len(data) for split, data in plan.splits.items()}
-    assert [name for name, *_ in told.classes] == [plan.labels.display(i) for i in range(plan.outputs)]
+    assert [name for name, *_ in told.classes] == [plan.task.display(i) for i in range(plan.outputs)]
     for column, data in enumerate(plan.splits.values()):
         assert [row[1 + column] for row in told.classes] == [
             int((data.targets == i).sum()) for i in range(plan.outputs)

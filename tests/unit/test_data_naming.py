@@ -8,15 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.labels import ClassLabels
 from deeptune.data.naming import LabelColumn, known_relabelling, relabelling
-from deeptune.data.plan import plan_data, read_targets
+from deeptune.data.plan import read_targets
+from deeptune.data.planning import plan_data
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.model import RunSpec
+from deeptune.tasks.classification import ClassificationTask
 
-CAT_DOG = ClassLabels((0, 1), ("cat", "dog"))
-WORDS = ClassLabels(("cat", "dog"))
+CAT_DOG = ClassificationTask((0, 1), ("cat", "dog"))
+WORDS = ClassificationTask(("cat", "dog"))
 
 
 def class_label(*names: str) -> dict[str, str]:
@@ -58,7 +59,8 @@ def test_words_are_names(tmp_path, labels, run):
 
 def test_without_names_on_both_sides_a_class_is_its_number(tmp_path):
     assert read_targets(source(tmp_path, None, [1, 0]), "labels", CAT_DOG).tolist() == [1, 0]
-    assert read_targets(source(tmp_path, own("dog", "cat"), [1, 0]), "labels", ClassLabels((0, 1))).tolist() == [1, 0]
+    named = source(tmp_path, own("dog", "cat"), [1, 0])
+    assert read_targets(named, "labels", ClassificationTask((0, 1))).tolist() == [1, 0]
 
 
 def test_a_name_that_the_run_does_not_know_is_refused(tmp_path):
@@ -74,7 +76,7 @@ def test_splits_in_files_apart_are_matched_by_name(tmp_path, names):
     train = write(tmp_path / "train.parquet", names("cat", "dog"), [0, 1] * 20)
     test = write(tmp_path / "test.parquet", names("dog", "cat"), [0, 0, 1, 0])
     found = plan(train=train, test=test)
-    assert found.labels == CAT_DOG
+    assert found.task == CAT_DOG
     assert found.splits["test"].targets.tolist() == [1, 1, 0, 1]
     assert found.truth("test").tolist() == [1, 1, 0, 1]
     table = found.splits_table().to_pylist()
@@ -110,14 +112,14 @@ def test_minus_one_of_a_class_label_is_a_missing_label(tmp_path):
         plan(path=file)
     assert "10 of 40 labels in column 'labels' are missing (null, or -1 in a ClassLabel column)" in caught.value.message
     found = plan(path=file, on_bad_sample="skip")
-    assert found.labels == CAT_DOG
+    assert found.task == CAT_DOG
     assert sum(map(len, found.splits.values())) == 30
     with pytest.raises(DataError, match=r"1 of 2 labels in column 'labels' are missing"):
         read_targets(source(tmp_path, class_label("cat", "dog"), [0, -1]), "labels", CAT_DOG)
 
 
 def test_minus_one_of_other_integers_is_a_class(tmp_path):
-    assert plan(path=write(tmp_path / "a.parquet", None, [-1, 1] * 20)).labels.values == (-1, 1)
+    assert plan(path=write(tmp_path / "a.parquet", None, [-1, 1] * 20)).task.values == (-1, 1)
 
 
 def test_a_class_label_without_a_name_is_refused(tmp_path):
@@ -131,7 +133,7 @@ def test_a_class_label_without_a_name_is_refused(tmp_path):
 
 def test_names_that_fit_another_column_are_not_used_and_said(tmp_path):
     found = plan(path=write(tmp_path / "a.parquet", own("cat", "dog"), [1, 2, 3] * 20))
-    assert found.labels.names is None
+    assert found.task.names is None
     assert any(warning.endswith("holds 2, 3: the names are not used") for warning in found.warnings)
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.outliers import outliers
-from deeptune.data.plan import plan_data
+from deeptune.data.planning import plan_data
 from deeptune.spec.model import RunSpec
+from deeptune.tasks.outliers import outliers
 
 RNG = np.random.default_rng(0)
 RATINGS = RNG.integers(1, 6, 700).astype(np.float64)
@@ -90,5 +90,5 @@ def test_hubers_loss_gets_the_scale_of_the_labels_that_are_near(tmp_path):
     found = plan(tmp_path, labels, loss="huber")
     train = found.splits["train"]
     near = train.targets[train.rows != row]
-    assert (found.labels.mean, found.labels.std) == (near.mean(), near.std())
-    assert plan(tmp_path, labels).labels.std > 100  # of all, as squared errors are of all
+    assert (found.task.mean, found.task.std) == (near.mean(), near.std())
+    assert plan(tmp_path, labels).task.std > 100  # of all, as squared errors are of all

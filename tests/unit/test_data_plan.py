@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deeptune.data.labels import ClassLabels, NumberLabels
-from deeptune.data.plan import BadSample, check_samples, plan_data, read_targets, resolve_columns
+from deeptune.data.inputs import BadSample, check_samples, resolve_columns
+from deeptune.data.plan import read_targets
+from deeptune.data.planning import plan_data
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.model import RunSpec
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.regression import RegressionTask
 
 
 def png(value: int = 0) -> bytes:
@@ -53,8 +56,14 @@ def refusal(*args, **kwargs) -> DataError:
 def test_a_sample_from_end_to_end():
     calls = []
     p = plan(path="sample:openclipart7", progress=lambda done, total: calls.append((done, total)))
-    assert (p.task, p.modality, p.input, p.label, p.outputs) == ("classification", "image", "images", "labels", 7)
-    assert p.labels.display(2) == "2 (people)"
+    assert (p.task.info.name, p.modality, p.input, p.label, p.outputs) == (
+        "classification",
+        "image",
+        "images",
+        "labels",
+        7,
+    )
+    assert p.task.display(2) == "2 (people)"
     assert {name: len(s) for name, s in p.splits.items()} == {"train": 392, "val": 56, "test": 112}
     assert (p.bad_samples, p.warnings, p.blank) == ([], [], frozenset())
     assert calls[-1] == (560, 560)
@@ -75,7 +84,7 @@ def test_regression_is_standardised_on_the_training_split():
     p = plan("regression", path="sample:movie_snippets", label="score")
     train = p.splits["train"].targets
     assert p.outputs == 1
-    assert p.labels == NumberLabels(train.mean(), train.std())
+    assert p.task == RegressionTask(train.mean(), train.std())
     assert train.dtype == np.float64
     scores = p.splits["val"].source.column("score").to_numpy()
     assert np.array_equal(p.splits["val"].targets, scores[p.splits["val"].rows])
@@ -185,7 +194,7 @@ def test_missing_labels_stop_or_are_left_out(tmp_path):
 def test_a_rare_class_is_named_and_trained_on(tmp_path):
     file = write(tmp_path / "a.parquet", **texts(101, lambda i: "rare" if i == 100 else "ab"[i % 2]))
     p = plan(path=file)
-    rare = p.labels.values.index("rare")
+    rare = p.task.values.index("rare")
     assert rare in p.splits["train"].targets
     assert p.warnings == [
         "val holds no row of class rare (1 row), so its metrics say nothing about that",
@@ -194,7 +203,7 @@ def test_a_rare_class_is_named_and_trained_on(tmp_path):
 
 
 def test_targets_of_another_file(tmp_path):
-    labels = ClassLabels(("a", "b"))
+    labels = ClassificationTask(("a", "b"))
     source = Source.open(write(tmp_path / "a.parquet", text=["x", "y"], labels=["b", "a"]), key="--data")
     assert read_targets(source, "labels", labels).tolist() == [1, 0]
     other = Source.open(write(tmp_path / "b.parquet", text=["x", "y"], labels=["b", "c"]), key="--data")
@@ -385,10 +394,10 @@ def test_a_class_whose_rows_are_all_skipped_is_no_class(tmp_path):
     labels = ["a gone" if i < 3 else "bc"[i % 2] for i in range(60)]
     file = write(tmp_path / "a.parquet", text=[None if i < 3 else "x" for i in range(60)], labels=labels)
     p = plan(path=file, on_bad_sample="skip")
-    assert p.labels.values == ("b", "c")
+    assert p.task.values == ("b", "c")
     assert p.outputs == 2
     for s in p.splits.values():
-        assert [p.labels.decode(t) for t in s.targets] == [labels[row] for row in s.rows]
+        assert p.task.decode(s.targets).to_pylist() == [labels[row] for row in s.rows]
     test = write(tmp_path / "test.parquet", text=["x"] * 3, labels=["a gone", "b", "c"])
     assert "no usable training row is left of a gone" in refusal(train=file, test=test, on_bad_sample="skip").message
 
@@ -417,4 +426,4 @@ def test_samples_of_another_file_are_checked_by_row(tmp_path):
 def test_text_that_looks_like_markup_stays_as_it_is(tmp_path):
     file = write(tmp_path / "a.parquet", **texts(20, lambda i: "[red]" if i % 2 else "[/]"))
     p = plan(path=file)
-    assert [p.labels.display(i) for i in range(2)] == ["[/]", "[red]"]
+    assert [p.task.display(i) for i in range(2)] == ["[/]", "[red]"]

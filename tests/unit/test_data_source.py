@@ -310,7 +310,7 @@ def test_files_that_disagree_on_class_names(tmp_path):
 def test_the_torch_free_part_imports_no_torch():
     code = """
 import sys
-import deeptune.data.source, deeptune.data.labels, deeptune.data.splits, deeptune.data.decode, deeptune.data.plan
+import deeptune.data.source, deeptune.tasks.labels, deeptune.data.splits, deeptune.data.decode, deeptune.data.plan
 heavy = {"torch", "torchvision", "transformers", "timm", "pandas", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -11,11 +11,12 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from deeptune.data.splits import assign_splits
 from deeptune.errors import DataError
 from deeptune.spec.model import SplitSpec
+from deeptune.tasks import task_class
 
 
 def split(targets, train=0.7, val=0.1, test=0.2, task="classification", groups=None, seed=42):
     proportions = SplitSpec(train=train, val=val, test=test)
-    return assign_splits(np.asarray(targets), task=task, proportions=proportions, groups=groups, seed=seed)
+    return assign_splits(np.asarray(targets), task=task_class(task), proportions=proportions, groups=groups, seed=seed)
 
 
 SHARES = [(0.7, 0.1, 0.2), (0.8, 0.1, 0.1), (0.34, 0.33, 0.33), (0.15, 0.05, 0.8), (0.9, 0.0, 0.1), (0.8, 0.2, 0.0)]

@@ -9,7 +9,7 @@ from deeptune.backbones import load_backbone
 from deeptune.data.loader import Batch
 from deeptune.engine import loop
 from deeptune.engine.device import Compute
-from deeptune.engine.optimizers import Criterion
+from deeptune.engine.loss import Criterion
 from deeptune.model.build import build_model
 from deeptune.spec.toml import validate
 

@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
-from deeptune.engine.metrics import calibration_bins, classification_metrics, regression_metrics
 from deeptune.errors import TrainingError
+from deeptune.tasks.metric_functions import calibration_bins, classification_metrics, regression_metrics
 
 pytestmark = pytest.mark.filterwarnings("error")
 

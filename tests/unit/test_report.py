@@ -17,13 +17,13 @@ from reports import HOSTILE, Page, classification_run, predict_constant, read, r
 from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
-from deeptune.data.labels import ClassLabels
-from deeptune.engine.baselines import classification_baseline, regression_baseline
-from deeptune.engine.metrics import classification_metrics
 from deeptune.errors import CheckpointError
 from deeptune.report import tables, write_report
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
+from deeptune.tasks.baselines import classification_baseline, regression_baseline
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.metric_functions import classification_metrics
 
 # Stopped early on purpose: the curves need epochs that differ.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -259,7 +259,7 @@ def test_many_classes_have_no_matrix_but_their_worst_confusions(tmp_path: Path) 
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 150, size=600)
     probabilities = rng.dirichlet(np.ones(150), size=600)
-    labels = ClassLabels(tuple(f"class {index:03d}" for index in range(150)))
+    labels = ClassificationTask(tuple(f"class {index:03d}" for index in range(150)))
     write_json(files.labels, labels.to_json())
     write_json(files.metrics, {"test": classification_metrics(truth, probabilities, labels)})
     files.predictions.unlink()
@@ -301,7 +301,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_baselines_are_scikit_learns_dummies() -> None:
     train, truth = np.array([0, 0, 0, 1, 2, 2]), np.array([2, 1, 0, 0])
-    metrics = classification_baseline(truth, train, ClassLabels(("a", "b", "c"))).to_json()
+    metrics = classification_baseline(truth, train, ClassificationTask(("a", "b", "c"))).to_json()
     dummy = DummyClassifier(strategy="prior").fit(train[:, None], train)
     assert (metrics["class"], metrics["train_class"]) == ("a", "a")
     assert metrics["accuracy"] == sk.accuracy_score(truth, dummy.predict(truth[:, None]))
@@ -311,7 +311,7 @@ def test_baselines_are_scikit_learns_dummies() -> None:
 
 def test_the_baseline_is_the_best_constant_where_trains_most_frequent_class_is_rare_in_test() -> None:
     train, truth = np.array([0] * 60 + [1] * 30 + [2] * 10), np.array([1] * 61 + [2] * 39)
-    found = classification_baseline(truth, train, ClassLabels(("a", "b", "c"))).to_json()
+    found = classification_baseline(truth, train, ClassificationTask(("a", "b", "c"))).to_json()
     assert (found["class"], found["train_class"]) == ("b", "a")
     always = np.ones(100, int)
     assert found["accuracy"] == sk.accuracy_score(truth, always) == 0.61
@@ -355,7 +355,7 @@ def test_numbers_are_written_one_way(metric: str, value: float | None, text: str
 def test_tables_for_the_terminal() -> None:
     truth = np.array([0, 0, 1, 1, 2, 2])
     prediction = np.array([0, 0, 1, 0, 0, 1])
-    labels = ClassLabels((3, 5, 9, 11), ("ant", "bee", "cow", "\x1bdog"))
+    labels = ClassificationTask((3, 5, 9, 11), ("ant", "bee", "cow", "\x1bdog"))
     metrics = classification_metrics(truth, np.eye(4)[prediction], labels)
     assert tables.metric_rows({"loss": 0.5, **metrics})[:2] == [("Accuracy", "0.500"), ("Balanced accuracy", "0.500")]
     assert tables.metric_rows({"loss": 0.5, **metrics})[-1] == ("Minimised loss", "0.5000")

@@ -13,14 +13,14 @@ from reports import change_json, change_spec, classification_run, read, regressi
 from sklearn import metrics as sk
 
 from deeptune.cli.summary import metrics_table, print_summary
-from deeptune.data.labels import ClassLabels
-from deeptune.engine.baselines import classification_baseline, regression_baseline
-from deeptune.engine.metrics import classification_metrics, regression_metrics
 from deeptune.report import words
 from deeptune.report.doubts import doubts
 from deeptune.report.reading import read_run
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import validate
+from deeptune.tasks.baselines import classification_baseline, regression_baseline
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.metric_functions import classification_metrics, regression_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -41,7 +41,7 @@ def keep_rows(run: RunDirectory, count: int) -> None:
     pq.write_table(table, run.predictions)
     truth = table["truth"].to_numpy()
     probabilities = np.stack(table["probabilities"].to_numpy())
-    change_json(run.metrics, test=classification_metrics(truth, probabilities, ClassLabels(tuple(range(10)))))
+    change_json(run.metrics, test=classification_metrics(truth, probabilities, ClassificationTask(tuple(range(10)))))
 
 
 # What comes first.
@@ -274,7 +274,7 @@ def test_titles_are_whole_in_a_narrow_terminal() -> None:
 
     truth, probabilities = np.array([0, 1] * 10), np.tile([0.6, 0.4], (20, 1))
     metrics = classification_metrics(truth, probabilities, ["a", "b"])
-    metrics["baseline"] = classification_baseline(truth, truth, ClassLabels(("a", "b"))).to_json()
+    metrics["baseline"] = classification_baseline(truth, truth, ClassificationTask(("a", "b"))).to_json()
     for width in (40, 60, 80, 160):
         console = Console(width=width, no_color=True)
         with console.capture() as capture:

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptune.data.labels import ClassLabels, NumberLabels
 from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
 from deeptune.errors import CheckpointError, DataError
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.regression import RegressionTask
 
 WIDTH = 3
 N = 60
@@ -107,7 +108,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     path = tmp_path_factory.mktemp("out") / "out.parquet"
     errors = {row: f"reason {row}" for row in sorted(left_out & set(rows.tolist()))}
     good = np.setdiff1d(rows, list(errors)).astype(np.int64)
-    labels = ClassLabels(("a", "b"))
+    labels = ClassificationTask(("a", "b"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deeptune.data.source.SMALL", small)
         patch.setattr(writers, "SMALL", small)
@@ -146,7 +147,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
 def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
     rows, good = np.arange(10), np.array([1, 2, 5, 8])
     truth = np.where(rows == 5, np.nan, rows / 2)
-    with writers.prediction_file(tmp_path / "out.parquet", NumberLabels(10.0, 2.0), truth=truth) as write:
+    with writers.prediction_file(tmp_path / "out.parquet", RegressionTask(10.0, 2.0), truth=truth) as write:
         for window in windows(batches_of(good, 3, 2, 0, outputs=1), rows, model(1), size=3):
             write(window)
     found = pq.read_table(tmp_path / "out.parquet")

@@ -378,9 +378,9 @@ def short_best(state: RunState) -> str:
 
 def _rank(best: dict[str, Any] | None) -> tuple[Any, ...]:
     """Runs with the same metric stand together, the better first; runs with none are last."""
-    from deeptune.spec.model import LOWER_IS_BETTER
+    from deeptune.spec.metrics import lower_is_better
 
     if best is None:
         return (1, "", 0.0)
     name = best["metric"].removeprefix("val/")
-    return (0, name, best["value"] if name in LOWER_IS_BETTER else -best["value"])
+    return (0, name, best["value"] if lower_is_better(name) else -best["value"])

@@ -9,6 +9,7 @@ from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
 from deeptune.show.view import PHASE_WORDS, PHASES, View, chosen_metric, start_facts
 from deeptune.show.words import ago, best_text, duration, is_number
+from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines
 
 STATE_STYLES = {
@@ -16,7 +17,6 @@ STATE_STYLES = {
     "failed": "bad", "crashed": "bad", "deleted": "bad", "stale": "warn", "presumed dead": "bad",
 }  # fmt: skip
 BAR = (10, 60)  # cells, least and most
-HEADLINES = ("accuracy", "macro_f1", "roc_auc", "mae", "rmse", "r2")
 
 
 class Heading(Lines):
@@ -165,7 +165,7 @@ def test_row(view: View) -> Row:
     if not isinstance(test, dict):
         return []
     row: Row = [("test ", "label")]
-    for name in HEADLINES:
+    for name in dict.fromkeys(name for info in TASKS.values() for name in info.summary):
         if is_number(test.get(name)):
             row += [(f" {TITLES[name]} ", "label"), (value_text(name, test[name]), "value"), (" ", "")]
     return row

@@ -9,8 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from deeptune.data.labels import ClassLabels, NumberLabels, check_type, labels_from_json, missing, numbers
 from deeptune.errors import DataError
+from deeptune.tasks import task_from_json
+from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.labels import missing, numbers
+from deeptune.tasks.regression import RegressionTask
 
 
 def column(values, kind=None) -> pa.ChunkedArray:
@@ -31,33 +34,32 @@ def column(values, kind=None) -> pa.ChunkedArray:
     ],
 )
 def test_classes_are_the_sorted_values_and_survive_json(given, values):
-    labels = ClassLabels.fit(given)
+    labels = ClassificationTask.fit(given)
     assert labels.values == values
     assert [type(v) for v in labels.values] == [type(values[0])] * len(values)
     index = labels.encode(given)
     assert index.dtype == np.int64
     assert index.tolist() == [values.index(v) for v in given.to_pylist()]
-    assert [labels.decode(i) for i in index] == given.to_pylist()
-    assert labels.decode_all(index).to_pylist() == given.to_pylist()
-    again = labels_from_json(json.loads(json.dumps(labels.to_json())))
+    assert labels.decode(index).to_pylist() == given.to_pylist()
+    again = task_from_json(json.loads(json.dumps(labels.to_json())))
     assert again == labels
     assert [type(v) for v in again.values] == [type(v) for v in values]
 
 
 def test_dictionaries_that_differ_by_chunk_mean_the_same():
     parts = [pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"]).dictionary_encode()]
-    labels = ClassLabels.fit(pa.chunked_array(parts))
+    labels = ClassificationTask.fit(pa.chunked_array(parts))
     assert labels.encode(pa.chunked_array(parts)).tolist() == [0, 1, 1, 2]
 
 
 def test_names_are_shown_beside_the_values():
-    labels = ClassLabels.fit(column([3, 1, 1, 3]), label_names=["tea", "coffee", "milk", "espresso"])
+    labels = ClassificationTask.fit(column([3, 1, 1, 3]), label_names=["tea", "coffee", "milk", "espresso"])
     assert labels.names == ("coffee", "espresso")
     assert [labels.display(i) for i in (0, 1)] == ["1 (coffee)", "3 (espresso)"]
-    assert labels_from_json(labels.to_json()) == labels
-    assert ClassLabels.fit(column(["x", "y"]), label_names=["a", "b"]).names is None
-    assert ClassLabels.fit(column([0, 5]), label_names=["a", "b"]).names is None
-    assert ClassLabels.fit(column([False, True]), label_names=["a", "b"]).display(1) == "True"
+    assert task_from_json(labels.to_json()) == labels
+    assert ClassificationTask.fit(column(["x", "y"]), label_names=["a", "b"]).names is None
+    assert ClassificationTask.fit(column([0, 5]), label_names=["a", "b"]).names is None
+    assert ClassificationTask.fit(column([False, True]), label_names=["a", "b"]).display(1) == "True"
 
 
 def refusal(call, *args, **kwargs) -> DataError:
@@ -68,39 +70,39 @@ def refusal(call, *args, **kwargs) -> DataError:
 
 
 def test_float_classes():
-    error = refusal(ClassLabels.fit, column([0.5, 1.5]), name="score")
+    error = refusal(ClassificationTask.fit, column([0.5, 1.5]), name="score")
     assert (
         error.message
         == "data.label: column 'score' holds decimal numbers, and classes are integers, strings or booleans"
     )
     assert error.hint == 'Set task = "regression" to predict numbers, or name another label column.'
-    error = refusal(ClassLabels.fit, column([0.0, 1.0, None]))
+    error = refusal(ClassificationTask.fit, column([0.0, 1.0, None]))
     assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
 
 
 def test_one_class_and_too_many():
     assert (
-        refusal(ClassLabels.fit, column(["a", "a"])).message
+        refusal(ClassificationTask.fit, column(["a", "a"])).message
         == "data.label: there is only one class, 'a', in column 'labels'"
     )
-    error = refusal(ClassLabels.fit, column(list(range(30)) + [0] * 30), name="id")
+    error = refusal(ClassificationTask.fit, column(list(range(30)) + [0] * 30), name="id")
     assert error.message == "data.label: column 'id' has 30 distinct values in 60 rows: too few rows for each class"
     assert 'task = "regression"' in error.hint
-    error = refusal(ClassLabels.fit, column([f"text {i}" for i in range(30)]))
+    error = refusal(ClassificationTask.fit, column([f"text {i}" for i in range(30)]))
     assert error.hint == "Set data.many_classes = true if they are classes; or name another label column."
-    assert len(ClassLabels.fit(column(list(range(30)) * 3))) == 30
-    assert len(ClassLabels.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is no reason to refuse
+    assert len(ClassificationTask.fit(column(list(range(30)) * 3))) == 30
+    assert len(ClassificationTask.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is no reason to refuse
 
 
 def test_types_that_are_no_labels():
-    assert "holds lists of whole numbers" in refusal(ClassLabels.fit, column([[1], [2]])).message
-    assert "holds dates" in refusal(ClassLabels.fit, column([1, 2], pa.date32())).message
-    error = refusal(check_type, column([None, None]), task="classification", name="labels")
+    assert "holds lists of whole numbers" in refusal(ClassificationTask.fit, column([[1], [2]])).message
+    assert "holds dates" in refusal(ClassificationTask.fit, column([1, 2], pa.date32())).message
+    error = refusal(ClassificationTask.check_type, column([None, None]), name="labels")
     assert error.message == "data.label: every value of column 'labels' is null"
 
 
 def test_an_unknown_class_another_type_and_a_null():
-    labels = ClassLabels.fit(column(["cat", "dog"]))
+    labels = ClassificationTask.fit(column(["cat", "dog"]))
     error = refusal(labels.encode, column(["dog", "emu", "emu"]), place="data.test")
     assert error.message == "data.test: column 'labels' has a class that does not occur in the training data: 'emu'"
     assert error.hint == "Known classes: cat, dog. Leave such rows out, or train on them too."
@@ -154,20 +156,20 @@ def test_fractions_are_kept_to_the_last_bit():
 
 def test_standardised_inside_and_restored():
     targets = np.array([10.0, 20.0, 60.0])
-    labels = NumberLabels.fit(targets)
+    labels = RegressionTask.fit(targets)
     assert labels.mean == 30.0
     assert labels.std == pytest.approx(np.sqrt((400 + 100 + 900) / 3), rel=1e-15)
     standard = labels.standardise(targets)
     assert (standard.mean(), standard.std()) == (pytest.approx(0, abs=1e-15), pytest.approx(1))
     assert labels.restore(standard.astype(np.float32)) == pytest.approx(targets, rel=1e-6)
     assert labels.restore(np.float32(0)).dtype == np.float64
-    assert labels_from_json(json.loads(json.dumps(labels.to_json()))) == labels
+    assert task_from_json(json.loads(json.dumps(labels.to_json()))) == labels
 
 
 def test_numbers_that_cannot_be_learnt():
-    error = refusal(NumberLabels.fit, np.full(5, 3.5), name="dose")
+    error = refusal(RegressionTask.fit, np.full(5, 3.5), name="dose")
     assert error.message == "data.label: every training value of column 'dose' is 3.5"
-    assert "too large" in refusal(NumberLabels.fit, np.array([1e308, -1e308, 1e308])).message
+    assert "too large" in refusal(RegressionTask.fit, np.array([1e308, -1e308, 1e308])).message
     error = refusal(numbers, column(["1.5", "2"]), name="dose")
     assert error.message == "data.label: column 'dose' holds text, and regression needs numbers"
     assert error.hint == 'Cast the column to numbers, or set task = "classification".'

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.engine.metrics import Classes, classification_metrics, regression_metrics
+from deeptune.tasks.metric_functions import Classes, classification_metrics, regression_metrics
 
 _OF_ONE_CLASS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1")
 

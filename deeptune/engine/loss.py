@@ -1,0 +1,61 @@
+"""Losses as rows by name: the sum and its denominator apart, so that accumulated batches add up to the exact mean.
+
+A new loss is one function here, its row in `LOSSES`, and its name in `spec.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A loss by its name. `class_weights` float32 (C,) on the device of the outputs, or None for equal weights."""
+
+    loss: str
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+
+    def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum over the rows of a batch, in float32. Shapes and dtypes are those of the loss's function."""
+        return LOSSES[self.loss](self, outputs.float(), targets)
+
+    def count(self, targets: Tensor) -> Tensor:
+        """What `sum` is divided by for a mean: the rows, or the sum of their class weights."""
+        if self.class_weights is not None:
+            return self.class_weights[targets].sum()
+        return torch.tensor(float(targets.numel()), device=targets.device)
+
+    def on_cpu(self) -> Criterion:
+        """The same loss with its weights on the CPU."""
+        weights = None if self.class_weights is None else self.class_weights.cpu()
+        return Criterion(self.loss, weights, self.label_smoothing)
+
+
+def cross_entropy(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logits (B, C) against int64 class indices (B,), weighted by class."""
+    return F.cross_entropy(
+        outputs, targets, weight=criterion.class_weights, label_smoothing=criterion.label_smoothing, reduction="sum"
+    )
+
+
+def mse(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Squared error of outputs (B, 1) against float32 standardised targets (B,)."""
+    return F.mse_loss(outputs.squeeze(1), targets, reduction="sum")
+
+
+def huber(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Huber's loss (1964) with delta 1, of outputs (B, 1) against float32 standardised targets (B,)."""
+    return F.huber_loss(outputs.squeeze(1), targets, reduction="sum")
+
+
+LOSSES: Mapping[str, Callable[[Criterion, Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+    "huber": huber,
+}

@@ -1,0 +1,169 @@
+"""What a report says and draws for each kind of task. `TaskInfo.view` names the kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from deeptune.report import plots, tables
+from deeptune.report.doubts import MIN_ROWS
+from deeptune.report.intervals import Spread, classification_spread, regression_spread
+from deeptune.report.reading import FinishedRun, Predictions
+from deeptune.spec.tasks import TASKS
+
+Picture = tuple[str, str]  # an SVG and its caption
+
+OUTLIER = 0.5  # share of all squared errors in one row from which RMSE and R² say little of the others
+
+
+class View(ABC):
+    """The sentences and pictures of a finished run that depend on its task."""
+
+    heading: str  # of the section with the pictures
+    baseline_sentence: str  # for a methods section; `{split}` is the split that the report is about
+
+    @abstractmethod
+    def task_words(self, run: FinishedRun) -> str:
+        """The task, with its number of classes."""
+
+    @abstractmethod
+    def goal(self, run: FinishedRun, what: str) -> str:
+        """What the model was trained to do with images or texts, for `We trained … to …`."""
+
+    @abstractmethod
+    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+        """The intervals of the metrics."""
+
+    @abstractmethod
+    def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        """How the baseline predicts."""
+
+    @abstractmethod
+    def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
+        """Sentences below the metrics. `weighted_loss` says whether the loss is another number than log loss."""
+
+    @abstractmethod
+    def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        """Pictures of the scored rows, of which there is at least one."""
+
+
+class ClassesView(View):
+    """One of several classes for each row."""
+
+    heading = "Calibration"
+    baseline_sentence = "The baseline predicts the most frequent class of the {split} split for every row."
+
+    def task_words(self, run: FinishedRun) -> str:
+        return f"{run.spec.task}, {run.task.classes} classes"
+
+    def goal(self, run: FinishedRun, what: str) -> str:
+        return f"classify {what} into {run.task.classes} classes"
+
+    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+        return classification_spread(scored.truth, scored.prediction, run.task.classes, scored.groups)
+
+    def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        titles = {str(row["class"]): tables.class_title(row) for row in metrics.get("per_class", [])}
+        always, usual = (titles.get(str(found[name]), str(found[name])) for name in ("class", "train_class"))
+        if always == usual:
+            return f"The baseline predicts the class frequencies of train for every row, and so always class {usual}."
+        return (
+            f"The baseline for accuracy and F1 is to predict always class {always}, the most frequent in {run.split} "
+            f"(in train it is class {usual}); for the other metrics, the class frequencies of train."
+        )
+
+    def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
+        found = []
+        if "loss" in metrics and weighted_loss:
+            found.append("The minimised loss has class weights or label smoothing, and log loss has neither.")
+        classes = metrics.get("per_class", [])
+        if absent := sum(not row["support"] for row in classes):
+            found.append(
+                f"{absent:,} of {len(classes):,} classes {'has' if absent == 1 else 'have'} no row here. "
+                "Macro F1 is the mean over all classes, and such a class counts as 0. "
+                "The macro F1 of scikit-learn's default is the mean over the classes that occur in the labels or the "
+                "predictions; balanced accuracy is the mean over the classes that have rows."
+            )
+        return found
+
+    def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        assert scored.probabilities is not None
+        confidence = scored.probabilities.max(axis=1)
+        correct = scored.prediction == scored.truth
+        mean = f"mean confidence {confidence.mean():.3f}, accuracy {correct.mean():.3f}"
+        error = tables.value_text("ece", metrics.get("ece"))
+        caption = (
+            "How far confidence can be trusted: points below the line are surer than right. "
+            f"Expected calibration error {error}; {mean}."
+        )
+        return [(plots.reliability(confidence, correct), caption)]
+
+
+class NumbersView(View):
+    """A number for each row."""
+
+    heading = "Predictions"
+    baseline_sentence = (
+        "The baseline predicts the median (for MAE) or the mean (for R²) of the training labels for every row."
+    )
+
+    def task_words(self, run: FinishedRun) -> str:
+        return run.spec.task
+
+    def goal(self, run: FinishedRun, what: str) -> str:
+        return f"predict a number from {what}"
+
+    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+        return regression_spread(scored.truth, scored.prediction, scored.groups)
+
+    def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        median, mean = (tables.significant(float(found[name])) for name in ("median", "mean"))
+        return (
+            f"The baseline predicts one number for every row: for MAE the median of train, {median}, "
+            f"for RMSE and R² its mean, {mean}."
+        )
+
+    def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
+        found = ["The minimised loss is that of standardised labels."] if "loss" in metrics else []
+        return found + _outlier(run)
+
+    def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        residuals = scored.prediction - scored.truth
+        points = f"{len(residuals):,} rows"
+        if len(residuals) > plots.MOST_POINTS:
+            points = f"{plots.MOST_POINTS:,} of {points}, drawn at random"
+        scatter = plots.predicted_against_true(scored.truth, scored.prediction, run.spec.train.seed)
+        mean, deviation = (tables.significant(float(value)) for value in (residuals.mean(), residuals.std()))
+        return [
+            (scatter, f"Predicted against true, {points}."),
+            (
+                plots.residual_histogram(residuals),
+                f"Residuals, predicted minus true: mean {mean}, standard deviation {deviation}.",
+            ),
+        ]
+
+
+def _outlier(run: FinishedRun) -> list[str]:
+    """A sentence where one row makes up most of the squared errors."""
+    scored = run.predictions
+    if scored is None or run.split != "test" or len(scored.truth) < MIN_ROWS:
+        return []
+    squared = np.square(scored.prediction - scored.truth)
+    worst = int(squared.argmax())
+    if squared.sum() <= 0 or squared[worst] <= OUTLIER * squared.sum():
+        return []
+    return [
+        f"One row, {scored.row[worst]:,}, makes up {tables.share_text(squared[worst], squared.sum())} of all squared "
+        f"errors (true {tables.significant(float(scored.truth[worst]))}, predicted "
+        f"{tables.significant(float(scored.prediction[worst]))}): RMSE and R² are about that row."
+    ]
+
+
+_VIEWS: dict[str, View] = {"classes": ClassesView(), "numbers": NumbersView()}
+
+
+def view_of(run: FinishedRun) -> View:
+    """The view of a run's task."""
+    return _VIEWS[TASKS[run.spec.task].view]

@@ -1,0 +1,87 @@
+"""Tasks as rows: the static half of each, which spec, forms, reports and viewers read. No numpy here.
+
+The other half, which is fitted to a label column, is the class that `implementation` names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# The losses by name, with what a methods section calls them; `engine.loss` computes them.
+LOSSES = {"cross_entropy": "cross entropy", "mse": "mean squared error", "huber": "Huber loss"}
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What is known of a task before any data is read.
+
+    losses: those it takes, its default first. metrics: those of each split, in the order of metrics.json. headline:
+    what a report begins with. summary: what a line of the monitor has room for. compared: what is given again without
+    doubtful rows. curve: the metric that is plotted beside the loss. tuned_metric: chooses the best epoch when the
+    backbone learns too. view: which pictures and sentences a report has (`report.views`). mirrored: whether
+    augmentation may mirror an image, as it leaves classes what they are but not, say, an angle.
+    """
+
+    name: str
+    description: str
+    implementation: str
+    losses: tuple[str, ...]
+    metrics: tuple[str, ...]
+    headline: tuple[str, ...]
+    summary: tuple[str, ...]
+    compared: tuple[str, ...]
+    curve: str
+    tuned_metric: str
+    view: Literal["classes", "numbers"]
+    stratified_by: str
+    class_weights: bool = False
+    label_smoothing: bool = False
+    named_classes: bool = False
+    mirrored: bool = True
+
+    @property
+    def default_loss(self) -> str:
+        return self.losses[0]
+
+
+TASKS: dict[str, TaskInfo] = {
+    info.name: info
+    for info in (
+        TaskInfo(
+            name="classification",
+            description="classes",
+            implementation="deeptune.tasks.classification:ClassificationTask",
+            losses=("cross_entropy",),
+            metrics=(
+                "accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1", "roc_auc", "log_loss",
+                "ece",
+            ),
+            headline=("accuracy", "macro_f1"),
+            summary=("accuracy", "macro_f1", "roc_auc"),
+            compared=("accuracy", "macro_f1"),
+            curve="accuracy",
+            tuned_metric="macro_f1",
+            view="classes",
+            stratified_by="class",
+            class_weights=True,
+            label_smoothing=True,
+            named_classes=True,
+        ),
+        TaskInfo(
+            name="regression",
+            description="numbers",
+            implementation="deeptune.tasks.regression:RegressionTask",
+            losses=("mse", "huber"),
+            metrics=("mae", "rmse", "r2", "spearman"),
+            headline=("mae", "r2"),
+            summary=("mae", "rmse", "r2"),
+            compared=("rmse", "r2"),
+            curve="r2",
+            tuned_metric="loss",
+            view="numbers",
+            stratified_by="quantile of the label",
+            mirrored=False,
+        ),
+    )
+}  # fmt: skip

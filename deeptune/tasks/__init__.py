@@ -1,0 +1,25 @@
+"""What a run learns to predict: labels as targets, what a model's outputs mean, and how they are scored.
+
+`task_class` gives the class of a task by its name; a fitted `Task` is stored as labels.json.
+"""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import Any
+
+from deeptune.spec.tasks import TASKS
+from deeptune.tasks.base import Fitted, Relabel, Task
+
+__all__ = ["Fitted", "Relabel", "Task", "task_class", "task_from_json"]
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task, by its name in the spec. Raises KeyError for a name that is none."""
+    found: type[Task] = resolve_name(TASKS[name].implementation)
+    return found
+
+
+def task_from_json(data: dict[str, Any]) -> Task:
+    """Rebuild a task from what its `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    return task_class(data["task"]).from_json(data)

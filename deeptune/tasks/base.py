@@ -1,0 +1,193 @@
+"""The interface of a task. Everything that differs between tasks is behind it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.tasks import TaskInfo
+
+QUANTILE = 1.959964  # of a two-sided interval of 95%
+EXAMPLE_SHARE = 0.8  # the accuracy or recall for which widths are given
+
+Relabel = Callable[[pa.ChunkedArray], pa.Array | pa.ChunkedArray]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A task fitted to the splits, with the targets in its terms.
+
+    `outliers` says by split which labels lie far outside the others (bool (N,)); it is empty where that means nothing.
+    """
+
+    task: Task
+    targets: dict[str, np.ndarray]
+    outliers: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Labels as targets, outputs as predictions, and their scores.
+
+    Targets are NumPy arrays with a row for each sample; which dtype and shape they have, the subclass says.
+    """
+
+    info: ClassVar[TaskInfo]
+
+    # From labels to targets
+
+    @classmethod
+    @abstractmethod
+    def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+        """Raise DataError when a column's type can't be the label of this task."""
+
+    @classmethod
+    @abstractmethod
+    def fit_labels(
+        cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
+    ) -> Self:
+        """The task of the training file's labels, none of which is missing.
+
+        `label_names[v]` names the integer class v. Raises DataError for labels from which nothing can be learnt.
+        """
+
+    @abstractmethod
+    def fit_splits(self, targets: Mapping[str, np.ndarray], *, train: TrainSpec, name: str) -> Fitted:
+        """Fit to the targets of each split, once all unusable rows are left out.
+
+        Raises DataError when the training split has nothing to learn from.
+        """
+
+    @abstractmethod
+    def encode(
+        self,
+        column: pa.ChunkedArray,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "labels",
+        place: str = "data.label",
+    ) -> np.ndarray:
+        """Targets of labels. Raises DataError for a missing label, another type or an unknown class."""
+
+    @abstractmethod
+    def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
+        """Targets of labels that may be missing or unknown, such as those of rows that were left out."""
+
+    @abstractmethod
+    def decode(self, targets: np.ndarray) -> pa.Array:
+        """The labels that targets stand for, as the user's file has them; null for a missing one."""
+
+    def relabelling(self, values: pa.ChunkedArray, names: Sequence[str] | None) -> Relabel | None:
+        """A function that gives labels of a file the values of this task's classes with the same names.
+
+        None where the file's own values mean the same already. A class that this task does not know becomes null, or
+        keeps its name where this task's values are names.
+        """
+        return None
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The content of labels.json; its key `task` names the task."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: dict[str, Any]) -> Self: ...
+
+    # Splits
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0 where labels are numbers."""
+        return 0
+
+    def display(self, index: int) -> str:
+        """A class as it is shown to people."""
+        raise NotImplementedError
+
+    def counts(self, targets: np.ndarray) -> np.ndarray:
+        """The number of rows of each class: int64 (classes,)."""
+        return np.zeros(0, np.int64)
+
+    @classmethod
+    @abstractmethod
+    def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
+        """Codes 0, 1, … (int64 (N,)): rows of one code are spread evenly over the splits. Numbers are put in `bins`."""
+
+    @classmethod
+    @abstractmethod
+    def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Sets of groups (bool (S, G)): train must hold one group of each set.
+
+        `group` holds the code 0, 1, … of each row's group.
+        """
+
+    TRAIN_NEEDS: ClassVar[str] = "holds a row of every class"
+
+    @abstractmethod
+    def uncertainty(self, rows: int) -> str:
+        """What a metric on so few rows is known to, as part of a sentence."""
+
+    @abstractmethod
+    def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The labels of the splits for a dry run, as JSON."""
+
+    # The model
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers the head gives for each sample."""
+
+    def model_targets(self, targets: np.ndarray) -> np.ndarray:
+        """What the loss compares the outputs with."""
+        return targets
+
+    def class_weights(self, targets: np.ndarray, given: str | dict[str, float]) -> np.ndarray | None:
+        """The weight of each class in the loss, float64 (classes,); None for equal weights. Raises SpecError."""
+        return None
+
+    CONSTANT: ClassVar[str]
+
+    @abstractmethod
+    def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
+        """The outputs (float32 (outputs,)) of the best constant prediction, from the training targets.
+
+        `CONSTANT` says in words what it predicts.
+        """
+
+    COMPARABLE: ClassVar[str]
+
+    @abstractmethod
+    def comparable(self, logits: np.ndarray) -> np.ndarray:
+        """Outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
+
+    # Predictions and scores
+
+    @abstractmethod
+    def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
+        """Columns of predictions.parquet for outputs (N, outputs): `prediction` and what else there is."""
+
+    @abstractmethod
+    def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        """The metrics of outputs (N, outputs) against targets, ready for JSON.
+
+        Raises TrainingError when a prediction is not a finite number.
+        """
+
+    @abstractmethod
+    def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+        """The metrics of constant predictions on `truth`, and the constants; `train` holds the training targets."""
+
+
+def wilson_text(rows: int) -> str:
+    """Wilson's score interval (Wilson 1927) of a share of EXAMPLE_SHARE among some rows: `0.49 to 0.94`."""
+    centre = (EXAMPLE_SHARE + QUANTILE**2 / (2 * rows)) / (1 + QUANTILE**2 / rows)
+    half = math.sqrt(EXAMPLE_SHARE * (1 - EXAMPLE_SHARE) / rows + QUANTILE**2 / (4 * rows**2))
+    half *= QUANTILE / (1 + QUANTILE**2 / rows)
+    return f"{centre - half:.2f} to {centre + half:.2f}"

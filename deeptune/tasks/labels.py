@@ -1,0 +1,111 @@
+"""Label columns of any Arrow type as plain values, and what is refused of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from deeptune.arrow import bare_values, in_words, is_bytes, is_uuid, text_of
+from deeptune.errors import DataError, listed
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A label column as one of int64, string, bool, double or null; other types are left as they are.
+
+    Dictionary encoding and extension types are undone, and bytes that are UTF-8 are text. Decimals without decimal
+    places are integers; others, small floats and integers beyond 64 bits with a sign become double, exact to 53 bits.
+    """
+    named = is_uuid(column.type)
+    column = bare_values(column)
+    column = column if named else text_of(column)
+    kind = column.type
+    if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
+        return _integers(column)
+    if pt.is_floating(kind) or pt.is_decimal(kind):
+        return column.cast(pa.float64())
+    if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
+        return column.cast(pa.string()) if kind != pa.string() else column
+    return column
+
+
+def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.float64(), safe=False)
+
+
+def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A plain column with null for each -1, which is how Hugging Face writes a missing `ClassLabel`."""
+    return pc.if_else(pc.equal(values, -1), pa.scalar(None, values.type), values)
+
+
+def missing(column: pa.ChunkedArray) -> np.ndarray:
+    """Which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string."""
+    column = plain(column)
+    absent = pc.is_null(column)
+    if pt.is_floating(column.type):
+        absent = pc.or_(absent, pc.fill_null(pc.invert(pc.is_finite(column)), True))
+    elif pt.is_string(column.type):
+        absent = pc.or_(absent, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True))
+    return absent.to_numpy()
+
+
+def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+    """Raise DataError when a column's type is no number."""
+    kind, said = _kind(column, name, place)
+    if not (pt.is_integer(kind) or pt.is_floating(kind)):
+        classes = pt.is_string(kind) or pt.is_boolean(kind)
+        hint = 'Cast the column to numbers, or set task = "classification".' if classes else "Name a column of numbers."
+        raise DataError(f"{said}, and regression needs numbers", hint=hint)
+
+
+def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+    """Raise DataError when a column's type is no class."""
+    kind, said = _kind(column, name, place)
+    said += ", and classes are integers, strings or booleans"
+    if pt.is_floating(kind):
+        values = plain(column).drop_null()
+        whole = len(values) > 0 and bool(pc.all(pc.equal(values, pc.floor(values))).as_py())
+        if whole:
+            hint = "; if these whole numbers are classes, cast the column to integers."
+        else:
+            hint = ", or name another label column."
+        raise DataError(said, hint='Set task = "regression" to predict numbers' + hint)
+    if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind)):
+        raise DataError(
+            said,
+            hint="They are not UTF-8 text: decode them to strings, or name another column."
+            if is_bytes(kind)
+            else "Cast the column, or name another one.",
+        )
+
+
+def _kind(column: pa.ChunkedArray, name: str, place: str) -> tuple[pa.DataType, str]:
+    """The type of a plain label column, and how a sentence about it begins. Raises DataError where all is null."""
+    kind = plain(column).type
+    if pt.is_null(kind):
+        raise DataError(
+            f"{place}: every value of column {name!r} is null", hint="Name the column that holds the labels."
+        )
+    return kind, f"{place}: column {name!r} holds {in_words(column.type)}"
+
+
+def numbers(column: pa.ChunkedArray, *, name: str = "labels", place: str = "data.label") -> np.ndarray:
+    """A column of any numeric type as float64, without missing labels. Raises DataError for another one."""
+    check_numbers(column, name=name, place=place)
+    refuse_missing(column, name, place)
+    return plain(column).to_numpy().astype(np.float64)
+
+
+def refuse_missing(column: pa.ChunkedArray, name: str, place: str) -> None:
+    """Raise DataError when a label of a column is missing."""
+    rows = np.flatnonzero(missing(column))
+    if len(rows):
+        raise DataError(
+            f"{place}: {len(rows):,} of {len(column):,} labels in column {name!r} are missing "
+            f"(null, NaN, infinite, empty, or -1 in a ClassLabel column): rows {listed(rows)}",
+            hint="Fill them in or leave these rows out.",
+        )

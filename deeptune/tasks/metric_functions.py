@@ -1,0 +1,282 @@
+"""The functions of the metrics in `spec.metrics`, by scikit-learn's names and equal to its values.
+
+Everything follows from the confusion matrix, from ranks and from one pass over the confidences, so
+that scoring val after each epoch costs milliseconds, with many classes too. A value that is not
+defined on these rows is None, with the reason in `notes`; NaN never leaves this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from deeptune.errors import TrainingError, listed
+from deeptune.spec.metrics import METRICS
+from deeptune.spec.tasks import TASKS
+
+ECE_BINS = 15
+
+
+class Classes(Protocol):
+    """The classes' own values and the names shown beside them."""
+
+    @property
+    def values(self) -> Sequence[Any]: ...
+    @property
+    def names(self) -> Sequence[str] | None: ...
+
+
+# Classes
+
+
+class ClassScores:
+    """N predictions over C classes, and what the metrics of classes have in common.
+
+    truth: int64 (N,), class indices. probabilities: float (N, C), rows sum to 1. The prediction is the most probable
+    class, the first one of equals. `notes` collects why a metric is not defined.
+    """
+
+    def __init__(self, truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+        self.truth, self.probabilities, self.classes = truth, probabilities, classes
+        self.notes: list[str] = []
+        size = len(classes)
+        self.prediction = probabilities.argmax(axis=1) if len(truth) else np.zeros(0, dtype=np.int64)
+        self.confusion = np.bincount(truth * size + self.prediction, minlength=size * size).reshape(size, size)
+        self.hits = self.confusion.diagonal()
+        self.support, self.predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        self.precision = _ratio(self.hits, self.predicted)
+        self.recall = _ratio(self.hits, self.support)
+        self.f1 = _ratio(2 * self.hits, self.support + self.predicted)
+        self.areas = [area_under_roc(truth == index, probabilities[:, index]) for index in range(size)]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+
+def classification_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, labels: Classes | Sequence[Any], task: str = "classification"
+) -> dict[str, Any]:
+    """The metrics of N predictions over C classes, ready for JSON.
+
+    truth: int64 (N,), class indices. probabilities: float (N, C), rows sum to 1. labels: the C classes in index order.
+    `per_class` and `confusion_matrix` follow the metrics of the task. Raises TrainingError when a probability is not a
+    finite number.
+    """
+    values, names = _values_and_names(labels)
+    truth = np.asarray(truth, dtype=np.int64)
+    probabilities = np.asarray(probabilities)
+    n, size = len(truth), len(values)
+    if probabilities.shape != (n, size):
+        raise ValueError(f"expected probabilities of shape {(n, size)}, got {probabilities.shape}")
+    _require_finite(probabilities)
+    shown = [str(value) if name is None else f"{value} ({name})" for value, name in zip(values, names, strict=True)]
+    scored = ClassScores(truth, probabilities, shown)
+    metrics = _computed(task, scored)
+    metrics["per_class"] = [
+        {
+            "class": values[index],
+            "name": names[index],
+            "precision": float(scored.precision[index]),
+            "recall": float(scored.recall[index]),
+            "f1": float(scored.f1[index]),
+            "support": int(scored.support[index]),
+            "roc_auc": scored.areas[index],
+        }
+        for index in range(size)
+    ]
+    return metrics | {"confusion_matrix": scored.confusion.tolist(), "n": n, "notes": scored.notes}
+
+
+def accuracy(scored: ClassScores) -> float:
+    """The share of rows whose prediction is right."""
+    return float(scored.hits.sum() / len(scored))
+
+
+def balanced_accuracy(scored: ClassScores) -> float:
+    """The mean recall of the classes that have rows."""
+    return float(scored.recall[scored.support > 0].mean())
+
+
+def macro_f1(scored: ClassScores) -> float:
+    """The mean F1 of all classes; one with no row here counts as 0 (scikit-learn's `labels=`, `zero_division=0`)."""
+    return float(scored.f1.mean())
+
+
+def macro_f1_present(scored: ClassScores) -> float:
+    """The mean F1 of the classes that occur in the truth or the predictions: scikit-learn's default."""
+    return float(scored.f1[scored.support + scored.predicted > 0].mean())
+
+
+def weighted_f1(scored: ClassScores) -> float:
+    """The mean F1 of the classes, weighted by their rows."""
+    return float(scored.f1 @ scored.support / len(scored))
+
+
+def roc_auc(scored: ClassScores) -> float | None:
+    """The area of the second class for two classes, else the macro average of one-vs-rest."""
+    if None in scored.areas:
+        absent = [name for name, count in zip(scored.classes, scored.support, strict=True) if count == 0]
+        scored.notes.append(f"roc_auc is not defined: no row here is of class {listed(absent)}")
+    if len(scored.areas) == 2:
+        return scored.areas[1]
+    return None if None in scored.areas else float(np.mean(np.array(scored.areas, dtype=float)))
+
+
+def log_loss(scored: ClassScores) -> float:
+    """The mean of -log(probability of the true class), clipped where scikit-learn clips."""
+    tiny = np.finfo(np.result_type(scored.probabilities.dtype, np.float32)).eps
+    true_probability = scored.probabilities[np.arange(len(scored)), scored.truth].astype(np.float64)
+    return float(-np.log(np.clip(true_probability, tiny, 1 - tiny)).mean())
+
+
+def ece(scored: ClassScores) -> float:
+    """The expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599), 15 bins."""
+    return calibration_error(scored.probabilities.max(axis=1), scored.prediction == scored.truth)
+
+
+# Numbers
+
+
+class NumberScores:
+    """N predicted numbers, and what the metrics of numbers have in common.
+
+    truth, prediction: float64 (N,) in the label's own unit. `notes` collects why a metric is not defined.
+    """
+
+    def __init__(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        self.truth, self.prediction, self.error = truth, prediction, prediction - truth
+        self.truth_varies = len(truth) > 0 and bool(np.ptp(truth) > 0)
+        self.prediction_varies = len(truth) > 0 and bool(np.ptp(prediction) > 0)
+        self.notes: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+
+def regression_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+    """The metrics of N numbers, ready for JSON.
+
+    truth, prediction: float (N,) in the label's own unit. R² is None when the truth does not vary,
+    Spearman when either does not. Raises TrainingError when a prediction is not a finite number.
+    """
+    truth = np.asarray(truth, dtype=np.float64)
+    prediction = np.asarray(prediction, dtype=np.float64)
+    if truth.shape != prediction.shape or truth.ndim != 1:
+        raise ValueError(f"expected two vectors of one length, got {truth.shape} and {prediction.shape}")
+    _require_finite(prediction)
+    scored = NumberScores(truth, prediction)
+    return _computed("regression", scored) | {"n": len(truth), "notes": scored.notes}
+
+
+def mae(scored: NumberScores) -> float:
+    """The mean absolute error."""
+    return float(np.abs(scored.error).mean())
+
+
+def rmse(scored: NumberScores) -> float:
+    """The root of the mean squared error."""
+    return float(np.sqrt(np.square(scored.error).mean()))
+
+
+def r2(scored: NumberScores) -> float | None:
+    """The coefficient of determination."""
+    if not scored.truth_varies:
+        scored.notes.append("r2 is not defined: the truth is one and the same number in every row")
+        return None
+    deviation = scored.truth - scored.truth.mean()
+    return float(1 - np.square(scored.error).sum() / np.square(deviation).sum())
+
+
+def spearman(scored: NumberScores) -> float | None:
+    """Spearman's rank correlation."""
+    if scored.truth_varies and scored.prediction_varies:
+        return float(np.corrcoef(_ranks(scored.truth), _ranks(scored.prediction))[0, 1])
+    what = "prediction" if scored.truth_varies else "truth"
+    scored.notes.append(f"spearman is not defined: the {what} is one and the same number in every row")
+    return None
+
+
+# Shared
+
+
+class Scored(Protocol):
+    """Rows with their predictions, of which metrics are computed."""
+
+    notes: list[str]
+
+    def __len__(self) -> int: ...
+
+
+def _computed(task: str, scored: Scored) -> dict[str, Any]:
+    """The metrics of a task's row in `TASKS`; all are None where there are no rows."""
+    names = TASKS[task].metrics
+    if len(scored) == 0:
+        scored.notes.append("there are no rows, so no metric is defined")
+        return dict.fromkeys(names)
+    return {name: METRICS[name].compute(scored) for name in names}
+
+
+def calibration_bins(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, mean confidence and accuracy of each equal-width bin (low, high] of confidence.
+
+    confidence: float (N,) in 0 … 1; correct: bool (N,). Returns int64 (bins,) and two float64 (bins,), which
+    are 0 in an empty bin.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    edges = np.linspace(0, 1, bins + 1)
+    index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    return (
+        count,
+        _ratio(np.bincount(index, weights=confidence, minlength=bins), count),
+        _ratio(np.bincount(index, weights=np.asarray(correct, dtype=np.float64), minlength=bins), count),
+    )
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS) -> float:
+    """Expected calibration error: mean |accuracy - confidence| over bins, weighted by their rows (N > 0)."""
+    count, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
+    return float(np.abs(accuracy - mean_confidence) @ count / count.sum())
+
+
+def _values_and_names(labels: Classes | Sequence[Any]) -> tuple[list[Any], list[str | None]]:
+    given: Any = labels
+    values = [value.item() if isinstance(value, np.generic) else value for value in getattr(given, "values", given)]
+    names = getattr(given, "names", None)
+    return values, list(names) if names is not None else [None] * len(values)
+
+
+def _require_finite(predictions: np.ndarray) -> None:
+    finite = np.isfinite(predictions)
+    if finite.all():
+        return
+    rows = finite if finite.ndim == 1 else finite.all(axis=1)
+    raise TrainingError(
+        f"the model predicts no finite number for {int((~rows).sum()):,} of {len(rows):,} rows: training has diverged",
+        hint="Lower train.learning_rate, or set train.precision to 'fp32'.",
+    )
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 0 where whole is 0: scikit-learn's zero_division=0."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
+    """Area under the ROC curve as the Mann-Whitney U statistic (Hanley & McNeil 1982); ties count half."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if positives == 0 or negatives == 0:
+        return None
+    ranks = _ranks(score)
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties by their mean; `scipy.stats` would take a second to import for it."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[places]

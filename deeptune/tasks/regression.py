@@ -1,0 +1,164 @@
+"""Regression: a number for each sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from deeptune.errors import DataError
+from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.tasks import TASKS
+from deeptune.tasks.base import QUANTILE, Fitted, Task
+from deeptune.tasks.baselines import regression_baseline
+from deeptune.tasks.labels import check_numbers, missing, numbers
+from deeptune.tasks.metric_functions import regression_metrics
+from deeptune.tasks.outliers import outliers
+
+
+@dataclass(frozen=True)
+class RegressionTask(Task):
+    """A number for each sample: mean and standard deviation (of the population) of the training split's, in their unit.
+
+    With `train.loss = "huber"`, those of the targets that are not far outside the others. Targets are the numbers
+    themselves (float64 (N,)), NaN for a missing label. A model has one output, the standardised number.
+    """
+
+    info = TASKS["regression"]
+    CONSTANT = "the mean of the training labels"
+    COMPARABLE = "standardised predictions"
+    TRAIN_NEEDS = "has labels that vary"
+
+    mean: float
+    std: float
+
+    # From labels to targets
+
+    @classmethod
+    def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+        check_numbers(column, name=name, place=place)
+
+    @classmethod
+    def fit_labels(
+        cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
+    ) -> Self:
+        return cls.fit(numbers(column, name=name), name=name)
+
+    @classmethod
+    def fit(cls, targets: np.ndarray, *, name: str = "labels") -> Self:
+        """From float64 targets. Raises DataError when they are constant: there is nothing to predict."""
+        if len(targets) == 0 or np.all(targets == targets[0]):
+            value = f"{targets[0]:g}" if len(targets) else "missing"
+            raise DataError(
+                f"data.label: every training value of column {name!r} is {value}",
+                hint="Regression needs values that vary.",
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = float(np.mean(targets)), float(np.std(targets))
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise DataError(
+                f"data.label: the values of column {name!r} are too large or too close together for 64-bit numbers"
+            )
+        return cls(mean, std)
+
+    def fit_splits(self, targets: Mapping[str, np.ndarray], *, train: TrainSpec, name: str) -> Fitted:
+        far = outliers(np.concatenate(list(targets.values())))
+        ends = np.cumsum([len(one) for one in targets.values()])[:-1]
+        outside = dict(zip(targets, np.split(far, ends), strict=True))
+        # Huber's loss bounds the pull of whatever is more than one deviation off: of one that a slip did not make.
+        near = ~outside["train"] if train.loss == "huber" else slice(None)
+        return Fitted(type(self).fit(targets["train"][near], name=name), dict(targets), outside)
+
+    def encode(
+        self,
+        column: pa.ChunkedArray,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "labels",
+        place: str = "data.label",
+    ) -> np.ndarray:
+        """The numbers (float64) in their own unit. Raises DataError for a missing label or a type that is no number."""
+        return numbers(column, name=name, place=place)
+
+    def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
+        return np.where(missing(column), np.nan, column.to_numpy().astype(np.float64))
+
+    def decode(self, targets: np.ndarray) -> pa.Array:
+        return pa.array(targets, pa.float64(), mask=np.isnan(targets))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.info.name, "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(float(data["mean"]), float(data["std"]))
+
+    # Splits
+
+    @classmethod
+    def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
+        """The quantile bin of each number, ties broken at random."""
+        order = np.lexsort((rng.random(len(targets)), targets))
+        strata = np.empty(len(targets), np.int64)
+        strata[order] = np.arange(len(targets)) * bins // len(targets)
+        return strata
+
+    @classmethod
+    def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """For each number that is all that some group holds, train needs a group that holds another one."""
+        low = np.full(group.max() + 1, np.inf)
+        high = -low
+        np.minimum.at(low, group, targets)
+        np.maximum.at(high, group, targets)
+        constant = np.unique(low[low == high])
+        return (low != constant[:, None]) | (high != constant[:, None])
+
+    def uncertainty(self, rows: int) -> str:
+        width = QUANTILE / math.sqrt(2 * rows)
+        return f"an RMSE on them is known to about ±{width:.0%} (95%, errors of a normal distribution)"
+
+    def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        return {"mean": self.mean, "std": self.std}
+
+    # The model
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def standardise(self, targets: np.ndarray) -> np.ndarray:
+        return (targets - self.mean) / self.std
+
+    def restore(self, standardised: np.ndarray) -> np.ndarray:
+        """Back to the original unit, in float64."""
+        return np.asarray(standardised, np.float64) * self.std + self.mean
+
+    def model_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Standardised numbers (float32 (N,))."""
+        return self.standardise(targets).astype(np.float32)
+
+    def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
+        return np.zeros(1, np.float32)
+
+    def comparable(self, logits: np.ndarray) -> np.ndarray:
+        return logits.astype(np.float64)
+
+    # Predictions and scores
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """Outputs (N, 1) in the label's own unit, float64 (N,)."""
+        return self.restore(logits[:, 0].astype(np.float64))
+
+    def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
+        """`prediction` in the label's own unit."""
+        return {"prediction": pa.array(self.numbers(logits))}
+
+    def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        return regression_metrics(truth, self.numbers(logits))
+
+    def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+        return regression_baseline(truth, train).to_json()
