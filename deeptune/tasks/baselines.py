@@ -50,8 +50,11 @@ def classification_baseline(truth: np.ndarray, train: np.ndarray, labels: Classe
 
 
 def regression_baseline(truth: np.ndarray, train: np.ndarray) -> Baseline:
-    """The metrics of constant predictions on `truth`: MAE of the median of train, which is the constant with the least
-    absolute error there, and RMSE and R² of its mean, the one with the least squared error."""
+    """The metrics of constant predictions on `truth`.
+
+    MAE is that of the median of train, which is the constant with the least absolute error there; RMSE and R² are those
+    of its mean, the one with the least squared error.
+    """
     mean, median = float(np.mean(train)), float(np.median(train))
     metrics = regression_metrics(truth, np.full(len(truth), mean))
     metrics["mae"] = regression_metrics(truth, np.full(len(truth), median))["mae"]
