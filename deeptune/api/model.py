@@ -89,7 +89,7 @@ class Model:
     @property
     def classes(self) -> tuple[Any, ...] | None:
         """The classes, in the order of `probabilities`; None where the task has none."""
-        return getattr(self._predictor.labels, "values", None)
+        return getattr(self._predictor.task, "values", None)
 
     @property
     def width(self) -> int:
