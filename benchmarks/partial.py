@@ -110,11 +110,11 @@ def scratch() -> Iterator[Path]:
 def _run(spec: Any, folder: Path) -> float:
     """A whole run, from reading the data to test metrics and embeddings of all rows; the report's pictures apart."""
     from deeptune.engine.run import execute
-    from deeptune.runs import new_run_directory, read_events
+    from deeptune.runs import new_run_directory, read_records
 
     run = new_run_directory(folder / "runs", "benchmark")
     execute(spec, run)
-    at = {event.get("phase", event["kind"]): event["t"] for event in read_events(run.events)}
+    at = {event.get("phase", event["kind"]): event["t"] for event in read_records(run.events)}
     return at["report"] - at["data"]
 
 

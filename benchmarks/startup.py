@@ -118,7 +118,7 @@ def start_to_first_step(settings: Settings) -> Measured:
 
 def _first_step(folder: Path) -> float:
     """Seconds from the start of a runner's process to the first step that it records."""
-    from deeptune.runs import new_run_directory, read_events, write_text
+    from deeptune.runs import new_run_directory, read_records, write_text
 
     run = new_run_directory(folder, "start")
     write_text(run.spec, FIRST_STEP)
@@ -129,7 +129,7 @@ def _first_step(folder: Path) -> float:
         steps: list[float] = []
         while not steps and process.poll() is None:
             time.sleep(0.02)
-            steps = [event["t"] for event in read_events(run.events) if event["kind"] == "step"]
+            steps = [event["t"] for event in read_records(run.events) if event["kind"] == "step"]
         process.terminate()
     if not steps:
         raise NotMeasured(f"the run ended before its first step with exit code {process.returncode}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from deeptune.runs import RunDirectory, new_run_directory, read_events, run_state, write_json, write_text
+from deeptune.runs import RunDirectory, new_run_directory, read_records, run_state, write_json, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 
@@ -118,4 +118,4 @@ def goes_on(run: RunDirectory, *, steps: int = 3) -> bool:
 
 
 def kinds(run: RunDirectory) -> list[str]:
-    return [event["kind"] for event in read_events(run.events)]
+    return [event["kind"] for event in read_records(run.events)]

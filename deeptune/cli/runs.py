@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import psutil
 
     from deeptune.runs import RunDirectory, RunState
+    from deeptune.runs.events import Event
 
 LOOK = 0.25  # seconds between looks at a run
 TAIL = 20  # lines of console.log after a crash
@@ -208,7 +209,7 @@ def logs(
 
 
 def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
-    from deeptune.runs.events import EventReader
+    from deeptune.runs.event_log import EventReader
     from deeptune.show.view import View
     from deeptune.show.viewer import plain_line
 
@@ -218,10 +219,8 @@ def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
     def lines() -> Iterator[str]:
         nonlocal told
         for event in reader.poll():
-            if not view.take(event):
-                reader.broken += 1
-                continue
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["t"]))
+            view.take(event)
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
             yield plain_line(view, event, stamp="%Y-%m-%d %H:%M:%S") or f"{stamp} {_rest(event)}"
         if reader.broken > told:
             yield f"({reader.broken - told:,} lines of {short_path(run.events)} are damaged and were passed over)"
@@ -230,18 +229,18 @@ def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
     return lines
 
 
-def _rest(event: dict[str, Any]) -> str:
+def _rest(event: Event) -> str:
     """An event that a viewer has no line for, as its keys and values."""
+    from deeptune.runs.events import EndEvent, StepEvent
     from deeptune.show.view import ending_text, step_text
 
-    if event["kind"] == "step":
+    if isinstance(event, StepEvent):
         return step_text(event)
-    if event["kind"] == "end":
+    if isinstance(event, EndEvent):
         return ending_text(event)
-    content = {key: value for key, value in event.items() if key not in ("v", "seq", "t", "kind")}
-    return f"{event['kind']} " + " ".join(
+    return f"{event.to_json()['kind']} " + " ".join(
         f"{key}={value if isinstance(value, (str, int, float)) else json.dumps(value)}"
-        for key, value in content.items()
+        for key, value in event.content().items()
     )
 
 

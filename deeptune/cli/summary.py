@@ -9,6 +9,7 @@ from deeptune.environment import short_path
 from deeptune.report.doubts import doubts
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
+from deeptune.runs.events import WarningEvent
 from deeptune.runs.files import read_json
 from deeptune.show.console import console, safe, say
 from deeptune.spec.modalities import MODALITIES
@@ -104,7 +105,7 @@ def _print_metrics(split: str, metrics: dict[str, Any]) -> None:
 
 
 def _print_warnings(run: RunDirectory, result: dict[str, Any]) -> None:
-    found = [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+    found = [event.message for event in read_events(run.events) if isinstance(event, WarningEvent)]
     warnings = [message for message in found if message != result.get("worse_than_constant")]
     if warnings:
         say()

@@ -13,6 +13,7 @@ from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.control import take_stop_request
+from deeptune.runs.events import Gpu, SampleEvent, StoppingEvent
 
 SAMPLE_INTERVAL = 5.0  # seconds between samples
 LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
@@ -44,16 +45,16 @@ class Sampler:
             if self._journal.stop.reason is not None and not told:  # by a signal as well
                 told = True
                 with suppress(DeepTuneError):
-                    self._journal.events.write("stopping", reason=self._journal.stop.reason)
+                    self._journal.events.write(StoppingEvent(self._journal.stop.reason))
                     self._journal.status.update(state="stopping", force=True)
             if time.monotonic() - sampled >= SAMPLE_INTERVAL:
                 sampled = time.monotonic()
                 with suppress(DeepTuneError):  # whatever ails the disk, the run itself meets it and says so
-                    self._journal.events.write("sample", **self._sample())
+                    self._journal.events.write(self._sample())
                     self._journal.status.update(force=True)
 
-    def _sample(self) -> dict[str, Any]:
-        """Memory in GiB, CPU in percent of one core, GPUs in percent and °C; the processes that decode included."""
+    def _sample(self) -> SampleEvent:
+        """The machine now; the processes that decode are counted with the run's own."""
         family = [self._process]
         with suppress(psutil.Error):
             family += self._process.children(recursive=True)
@@ -61,13 +62,12 @@ class Sampler:
         for process in family:
             with suppress(psutil.Error):
                 used += process.memory_info().rss
-        sample: dict[str, Any] = {
-            "process_gib": round(used / 2**30, 3),
-            "free_gib": round(psutil.virtual_memory().available / 2**30, 3),
-            "cpu_percent": self._process.cpu_percent(),
-        }
-        gpus = [reading for gpu in self._gpus if (reading := _read_gpu(gpu))]
-        return sample | ({"gpus": gpus} if gpus else {})
+        return SampleEvent(
+            process_gib=round(used / 2**30, 3),
+            free_gib=round(psutil.virtual_memory().available / 2**30, 3),
+            cpu_percent=self._process.cpu_percent(),
+            gpus=tuple(reading for gpu in self._gpus if (reading := _read_gpu(gpu))),
+        )
 
 
 def _nvidia_gpus() -> list[Any]:
@@ -81,16 +81,16 @@ def _nvidia_gpus() -> list[Any]:
         return []
 
 
-def _read_gpu(handle: Any) -> dict[str, Any] | None:
+def _read_gpu(handle: Any) -> Gpu | None:
     import pynvml
 
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return {
-            "utilisation": int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "temperature": int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-            "memory_gib": round(memory.used / 2**30, 3),
-            "total_gib": round(memory.total / 2**30, 3),
-        }
+        return Gpu(
+            utilisation=int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            temperature=int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
+            memory_gib=round(memory.used / 2**30, 3),
+            total_gib=round(memory.total / 2**30, 3),
+        )
     except pynvml.NVMLError:
         return None

@@ -22,6 +22,7 @@ from deeptune.engine.optimizers import make_optimizer, make_schedule
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.model.build import TunedModel
+from deeptune.runs.events import EpochEvent, StepEvent
 from deeptune.runs.files import finite
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.model import TrainSpec
@@ -103,8 +104,8 @@ class Hooks:
     `check` may raise RunStopped, and is called at every step boundary. `store` must put the snapshot on the disk.
     """
 
-    step: Callable[[dict[str, Any]], None] = lambda report: None
-    epoch: Callable[[dict[str, Any]], None] = lambda report: None
+    step: Callable[[StepEvent], None] = lambda event: None
+    epoch: Callable[[EpochEvent], None] = lambda event: None
     best: Callable[[Best], None] = lambda best: None
     store: Callable[[TrainState, History], None] = lambda taken, history: None
     check: Callable[[], None] = lambda: None
@@ -225,28 +226,29 @@ class _Training:
         history, started = self.history, time.monotonic()
         self._train_epoch()
         self._require_finite_weights()
-        report: dict[str, Any] = {
-            "epoch": history.epoch,
-            "epochs": self.epochs,
-            "train": {"loss": float(self.loss_sum / self.count_sum)},
-            "learning_rate": self._rate(),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        if history.skipped_in_epoch:
-            report["skipped_steps"] = history.skipped_in_epoch
-        best = replace(history.best)
+        seconds = round(time.monotonic() - started, 3)
+        best, val = replace(history.best), None
         if self.validate is None:
             best.epoch, improved = history.epoch, True
         else:
-            report["val"] = self.validate()
-            value = report["val"].get(best.metric.removeprefix("val/"))
-            improved = best.offer(history.epoch, value if math.isfinite(report["val"]["loss"]) else None)
-        report["best"] = improved
+            val = self.validate()
+            value = val.get(best.metric.removeprefix("val/"))
+            improved = best.offer(history.epoch, value if math.isfinite(val["loss"]) else None)
+        event = EpochEvent(
+            epoch=history.epoch,
+            epochs=self.epochs,
+            train={"loss": float(self.loss_sum / self.count_sum)},
+            learning_rate=self._rate(),
+            seconds=seconds,
+            skipped_steps=history.skipped_in_epoch or None,
+            val=val,
+            best=improved,
+        )
         if improved:
             self.hooks.best(best)
         history.best = best  # only now: what is said to be the best is on the disk
-        self.hooks.epoch(report)
-        history.epochs.append(report)
+        self.hooks.epoch(event)
+        history.epochs.append(event.content())
         history.epoch, history.batches, history.skipped_in_epoch = history.epoch + 1, 0, 0
         self.loss_sum.zero_()
         self.count_sum.zero_()
@@ -270,18 +272,18 @@ class _Training:
             if due:
                 self.reported = now = time.monotonic()
                 self.hooks.step(
-                    {
-                        "step": history.steps,
-                        "epoch": history.epoch,
-                        "epoch_step": step,
-                        "epoch_steps": self.per_epoch,
-                        "epochs": self.epochs,
-                        "loss": loss,
-                        "learning_rate": rate,
-                        "gradient_norm": norm,
-                        "rate": round(rows / max(now - started, 1e-9), 2),
-                        "waiting": round(waited / max(now - started, 1e-9), 3),  # share of the epoch's time
-                    }
+                    StepEvent(
+                        step=history.steps,
+                        epoch=history.epoch,
+                        epoch_step=step,
+                        epoch_steps=self.per_epoch,
+                        epochs=self.epochs,
+                        loss=loss,
+                        learning_rate=rate,
+                        gradient_norm=norm,
+                        rate=round(rows / max(now - started, 1e-9), 2),
+                        waiting=round(waited / max(now - started, 1e-9), 3),
+                    )
                 )
             if self.cadence.due(history.steps):
                 self._store()

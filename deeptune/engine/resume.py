@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.versions import changed
 from deeptune.errors import CheckpointError, DataError, DeepTuneError, SpecError, WeightsError
 from deeptune.runs import RunDirectory
+from deeptune.runs.events import Event, RunEvent
 from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec
 
@@ -162,14 +163,14 @@ def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
         history["best"] = asdict(Best(best.metric, later["epoch"], later["value"]))
 
 
-def earlier_seconds(events: list[dict[str, Any]]) -> float:
+def earlier_seconds(events: Iterable[Event]) -> float:
     """Seconds that earlier attempts took, by their events."""
     total, first, last = 0.0, None, 0.0
     for event in events:
-        if event["kind"] == "run":
+        if isinstance(event, RunEvent):
             total += max(0.0, last - first) if first is not None else 0.0
-            first = event["t"]
-        last = event["t"]
+            first = event.t
+        last = event.t
     return total + (max(0.0, last - first) if first is not None else 0.0)
 
 

@@ -38,6 +38,16 @@ from deeptune.model.build import TunedModel
 from deeptune.model.head import collapsed
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
+from deeptune.runs.events import (
+    CheckpointEvent,
+    EndEvent,
+    EpochEvent,
+    Parameters,
+    ResumeEvent,
+    Rows,
+    StartEvent,
+    StepEvent,
+)
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.model import Split
 
@@ -109,23 +119,24 @@ def _execute(
     write_inputs(run, ready, argv, clock, earlier, checkpoint, asked)
     journal.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
     journal.events.write(
-        "start",
-        task=spec.task,
-        backbone=spec.backbone.name,
-        weights=spec.backbone.weights,
-        method=spec.tuning.method,
-        device=str(compute.device),
-        device_reason=compute.reason,
-        rows={split: len(plan.splits[split].rows) for split in SPLITS},
-        parameters={"trainable": trainable, "total": total},
-        steps=ready.steps,
-        epochs=int(spec.train.epochs),
-        metric=spec.train.early_stopping.metric,
-        patience=int(spec.train.early_stopping.patience),
+        StartEvent(
+            task=spec.task,
+            backbone=spec.backbone.name,
+            weights=spec.backbone.weights,
+            method=spec.tuning.method,
+            device=str(compute.device),
+            device_reason=compute.reason,
+            rows=Rows(*(len(plan.splits[split].rows) for split in SPLITS)),
+            parameters=Parameters(trainable, total),
+            steps=ready.steps,
+            epochs=int(spec.train.epochs),
+            metric=spec.train.early_stopping.metric,
+            patience=int(spec.train.early_stopping.patience),
+        )
     )
     if earlier:
         history = checkpoint.manifest["training"]["history"] if checkpoint else {"steps": 0, "epoch": 1}
-        journal.events.write("resume", step=history["steps"], epoch=history["epoch"])
+        journal.events.write(ResumeEvent(history["steps"], history["epoch"]))
     # The data is known now: what the head starts from must not depend on how it was read.
     seed_everything(spec.train.seed)
     loaders = {split: _loader(ready, split, journal) for split in SPLITS}
@@ -184,7 +195,7 @@ def _execute(
         write_report(run.path)
     except Exception as error:  # every result is on the disk by now: a picture of them must not cost the run
         journal.warn(f"report.html could not be written: {type(error).__name__}: {error}")
-    journal.events.write("end", state="done", test=headline(metrics.get("test", {})))
+    journal.events.write(EndEvent("done", test=headline(metrics.get("test", {}))))
     journal.status.update(state="done", phase="done", force=True)
     return result
 
@@ -214,20 +225,20 @@ def _fit(
         journal.status.update(best={name: best[name] for name in ("epoch", "metric", "value")})
     verified, constant, diverged = False, Constant(ready, criterion), False
 
-    def on_step(report: dict[str, Any]) -> None:
+    def on_step(event: StepEvent) -> None:
         nonlocal told
         now = time.monotonic()
         elapsed = now - started
-        left = elapsed * (ready.steps - report["step"]) / max(report["step"] - first_step, 1)
-        memory = memory_in_use(ready.compute.device)
-        journal.status.update(**report, steps=ready.steps, memory=memory, eta=round(left, 1))
+        left = elapsed * (ready.steps - event.step) / max(event.step - first_step, 1)
+        event = replace(event, memory=memory_in_use(ready.compute.device))
+        journal.status.update(**event.content(), steps=ready.steps, eta=round(left, 1))
         # A log of a day stays short enough to be read in a second.
-        if report["epoch_step"] == report["epoch_steps"] or now - told >= min(5.0, elapsed / 1000):
+        if event.epoch_step == event.epoch_steps or now - told >= min(5.0, elapsed / 1000):
             told = now
-            journal.events.write("step", **report, memory=memory)
+            journal.events.write(event)
 
-    def on_epoch(report: dict[str, Any]) -> None:
-        journal.events.write("epoch", **report)
+    def on_epoch(event: EpochEvent) -> None:
+        journal.events.write(event)
 
     def on_best(best: Best) -> None:
         nonlocal verified
@@ -235,13 +246,13 @@ def _fit(
         if not verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
             verify(ready, run, model, probe)
             verified = True
-        journal.events.write("checkpoint", which="best", epoch=best.epoch, metric=best.metric, value=best.value)
+        journal.events.write(CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value))
         journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
 
     def store(taken: TrainState, history: History) -> None:
         journal.keep(lambda: save_model(ready, run.last, model, history.best, taken))
         drop_previous(run.best)  # the best one is now known to the last one
-        journal.events.write("checkpoint", which="last", epoch=history.epoch, step=history.steps)
+        journal.events.write(CheckpointEvent("last", history.epoch, step=history.steps))
         # Also the step: a stop may come between two reports, and is told by what was stored.
         journal.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 

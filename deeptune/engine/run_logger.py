@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from deeptune.errors import CheckpointError
 from deeptune.runs import EventWriter, RunDirectory, StatusWriter
 from deeptune.runs.control import StopFlag
+from deeptune.runs.events import MessageEvent, PhaseEvent, RunEvent, WarningEvent
 from deeptune.runs.files import is_full
 
 LOOK_AGAIN = 5.0  # seconds between tries while the disk is full
@@ -26,17 +26,17 @@ class RunLogger:
         self.events = EventWriter(run.events)
         self.status = StatusWriter(run.status, pid=os.getpid())
         self.stop = stop or StopFlag()
-        self.events.write("run", id=run.id, started=round(time.time(), 3), pid=os.getpid())
+        self.events.write(RunEvent(run.id, started=round(time.time(), 3), pid=os.getpid()))
         # A resumed run meets the same data again, and would warn of it again.
-        self._warned = {str(event.get("message")) for event in self.events.earlier if event["kind"] == "warning"}
+        self._warned = {event.message for event in self.events.earlier if isinstance(event, WarningEvent)}
 
     @property
     def warnings(self) -> int:
         return len(self._warned)
 
-    def phase(self, name: str, **content: Any) -> None:
+    def phase(self, name: str) -> None:
         self.stop.check()
-        self.events.write("phase", phase=name, **content)
+        self.events.write(PhaseEvent(name))
         self.status.update(phase=name, progress=None, force=True)
 
     def warn(self, message: str) -> None:
@@ -45,7 +45,7 @@ class RunLogger:
             self.events.warning(message)
 
     def message(self, text: str) -> None:
-        self.events.write("message", message=text)
+        self.events.write(MessageEvent(text))
 
     def progress(self, done: int, total: int) -> None:
         self.stop.check()

@@ -18,6 +18,7 @@ from deeptune.engine.writers import write_table
 from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json, write_text
+from deeptune.runs.events import EndEvent
 from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.metrics import METRICS, shown_metrics
@@ -52,7 +53,7 @@ def record_end(run: RunDirectory, journal: RunLogger, error: BaseException, cloc
     if isinstance(error, DeepTuneError):
         message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
     with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
-        journal.events.write("end", state=state, message=message)
+        journal.events.write(EndEvent(state, message))
         journal.status.update(state=state, message=message, force=True)
         write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
 

@@ -19,6 +19,7 @@ from deeptune.engine.run_metadata import headline
 from deeptune.engine.writers import embedding_file, prediction_file
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json
+from deeptune.runs.events import MetricsEvent
 from deeptune.spec.model import Split
 from deeptune.tasks import Task
 
@@ -51,7 +52,7 @@ def score_splits(
             metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split], plan.task)]
             for note in without_notes(metrics[split], plan.task):
                 journal.message(f"{split}: {note}")
-            journal.events.write("metrics", split=split, metrics=headline(metrics[split]))
+            journal.events.write(MetricsEvent(split, headline(metrics[split])))
     journal.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
         run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=journal.keep

@@ -119,11 +119,12 @@ def _content(run: FinishedRun) -> dict[str, Any]:
 def _curves(run: FinishedRun) -> list[dict[str, Any]]:
     if not run.epochs:
         return []
-    numbers = [epoch["epoch"] for epoch in run.epochs]
+    numbers = [epoch.epoch for epoch in run.epochs]
     best = words.best_epoch(run)
 
     def series(split: str, name: str) -> list[float | None]:
-        return [_number((epoch.get(split) or {}).get(name)) for epoch in run.epochs]
+        scores = [epoch.train if split == "train" else epoch.val or {} for epoch in run.epochs]
+        return [_number(one.get(name)) for one in scores]
 
     marked = f" The ring marks the best epoch, {best}." if best in numbers else ""
     figures = []

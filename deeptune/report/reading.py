@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from deeptune.arrow import keys_of
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory
-from deeptune.runs.events import read_events
+from deeptune.runs.event_log import read_events
+from deeptune.runs.events import EpochEvent, Event, WarningEvent
 from deeptune.runs.files import read_json
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import load_spec
@@ -43,7 +44,7 @@ class FinishedRun:
     spec: RunSpec
     task: Task
     metrics: dict[str, dict[str, Any]]
-    epochs: list[dict[str, Any]]
+    epochs: list[EpochEvent]
     warnings: list[str]
     result: dict[str, Any]
     run: dict[str, Any]
@@ -81,7 +82,7 @@ def read_run(directory: Path) -> FinishedRun:
         task=task,
         metrics=metrics,
         epochs=_epochs(events),
-        warnings=list(dict.fromkeys(str(event.get("message", "")) for event in events if event["kind"] == "warning")),
+        warnings=list(dict.fromkeys(event.message for event in events if isinstance(event, WarningEvent))),
         result=result,
         run=read_if_there(files.run),
         predictions=predictions,
@@ -98,11 +99,10 @@ def read_if_there(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _epochs(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # A resumed run tells some epochs again: the last telling holds.
-    epochs = [event for event in events if event["kind"] == "epoch" and isinstance(event.get("epoch"), int)]
-    told = {event["epoch"]: event for event in epochs}
-    return [told[number] for number in sorted(told)]
+def _epochs(events: list[Event]) -> list[EpochEvent]:
+    # A resumed run trains some epochs again: the last event of each holds.
+    found = {event.epoch: event for event in events if isinstance(event, EpochEvent)}
+    return [found[number] for number in sorted(found)]
 
 
 def _task(path: Path) -> Task:

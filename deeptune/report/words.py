@@ -65,7 +65,7 @@ def modality(run: FinishedRun) -> ModalityInfo:
 
 def best_epoch(run: FinishedRun) -> int | None:
     best = (run.result.get("best") or {}).get("epoch")
-    return best if isinstance(best, int) else next((e["epoch"] for e in reversed(run.epochs) if e.get("best")), None)
+    return best if isinstance(best, int) else next((epoch.epoch for epoch in reversed(run.epochs) if epoch.best), None)
 
 
 def skipped(run: FinishedRun) -> list[str]:
@@ -176,7 +176,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         + _augmented(run)
         + "."
     )
-    if run.epochs and not any(epoch.get("val") for epoch in run.epochs):
+    if run.epochs and not any(epoch.val for epoch in run.epochs):
         yield f"There was no validation split; the weights after epoch {len(run.epochs)} were kept."
         yield from _findings(run, spread, baseline)
         return

@@ -1,163 +1,338 @@
-"""The event log: one JSON object a line, appended by one writer, readable at any moment by anyone."""
+"""The kinds of events in a run's log: what each of them says, and its form as JSON."""
 
 from __future__ import annotations
 
-import json
-import os
-import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, ClassVar, get_type_hints
 
-from deeptune.runs.files import DISK_FULL, finite, fits, storage_errors, sync
+from deeptune.runs.files import MAX_NUMBER, fits
 
 VERSION = 1
-BATCH = 500  # lines
-LAST_TIME = 253402300800  # the year 10000, in seconds since 1970
-MOST_PENDING = 1_000_000  # bytes kept while the disk is full
+MAX_TIME = 253402300800  # the year 10000, in seconds since 1970
+Number = float | None  # None where a number was not finite
+Scores = Mapping[str, Number]
 
 
-class EventWriter:
-    """Appends events to `events.jsonl`, one `os.write` per line, so that lines never interleave.
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
 
-    `kind` is the event's word; the other keys are its content. Non-finite numbers become null. A log that
-    exists is continued: after its last number, and on a line of its own. While the disk is full lines wait in memory
-    and are written when there is room. Any thread may write.
+    `t` is the time in seconds since 1970, and `seq` counts the events of a log from 1; the writer of the log sets both.
+    A field without a default is always written. One with a default is written when it has another value.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._pending = bytearray()
-        with storage_errors(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self.earlier = read_events(path)
-            self._sequence = max((event["seq"] for event in self.earlier), default=0)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b"\n":
-                self._pending += b"\n"  # the last writer died in the middle of a line
+    kind: ClassVar[str]
+    t: float = field(default=0.0, kw_only=True)
+    seq: int = field(default=0, kw_only=True)
 
-    def write(self, kind: str, **content: Any) -> None:
-        with self._lock:
-            if len(self._pending) > MOST_PENDING:
-                return  # the disk has been full for long: what the run is and ends with is in other files
-            self._sequence += 1
-            record = {"v": VERSION, "seq": self._sequence, "t": round(time.time(), 3), "kind": kind, **content}
-            line = json.dumps(finite(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
-            self._pending += line.encode("utf-8", "backslashreplace")
-            self._flush()
+    def content(self) -> dict[str, Any]:
+        """What the event says, as JSON: everything but its kind, number and time."""
+        values = asdict(self)
+        return {one.name: values[one.name] for one in _fields(type(self)) if values[one.name] != one.default}
 
-    def _flush(self) -> None:
-        with storage_errors(self.path):
-            try:
-                while self._pending:
-                    del self._pending[: os.write(self._file, self._pending)]
-            except OSError as error:
-                if error.errno not in DISK_FULL:
-                    raise
-
-    def warning(self, message: str) -> None:
-        self.write("warning", message=message)
-
-    def close(self) -> None:
-        with self._lock:
-            if self._file >= 0:
-                try:
-                    self._flush()
-                    with storage_errors(self.path):
-                        sync(self.path)
-                finally:
-                    os.close(self._file)
-                    self._file = -1
+    def to_json(self) -> dict[str, Any]:
+        """The event as its line in the log says it."""
+        return {"v": VERSION, "seq": self.seq, "t": self.t, "kind": self.kind, **self.content()}
 
 
-class EventReader:
-    """Reads an event log that may still be growing; each call of `poll` yields what is new.
+@dataclass(frozen=True)
+class RunEvent(Event):
+    """An attempt at the run starts: the first one, or one that resumes it."""
 
-    A line without its end is left for the next poll; a line that is no event is counted in `broken` and passed over;
-    a sequence number seen before is passed over, also when the file was cut and grew again.
+    kind = "run"
+    id: str = ""
+    started: float | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class PhaseEvent(Event):
+    """The run enters a phase, such as `data` or `train`."""
+
+    kind = "phase"
+    phase: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The number of rows of each split."""
+
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The number of parameters of a model."""
+
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True)
+class StartEvent(Event):
+    """Everything is known that training needs: what is trained, on what, and where."""
+
+    kind = "start"
+    backbone: str
+    weights: str
+    method: str
+    device: str
+    device_reason: str
+    steps: int
+    rows: Rows
+    parameters: Parameters
+    task: str = ""
+    epochs: int | None = None
+    metric: str = ""  # of early stopping, as `val/loss`
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class ResumeEvent(Event):
+    """Training continues after `step`, in `epoch`."""
+
+    kind = "resume"
+    step: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class StepEvent(Event):
+    """The state of training after a step; not every step has an event.
+
+    `rate` is in rows per second, `waiting` the share of the epoch's time in which training waited for data, and
+    `memory` in GiB.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.broken = 0
-        self._offset = 0
-        self._last = 0
-
-    def poll(self) -> Iterator[dict[str, Any]]:
-        try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset = 0
-                file.seek(self._offset)
-                block = file.read()
-        except OSError:  # not there yet, or its disk is away for now
-            return
-        end = block.rfind(b"\n") + 1
-        self._offset += end
-        lines = block[:end].decode("utf-8", "replace").split("\n")[:-1]
-        for start in range(0, len(lines), BATCH):
-            for event in self._parse(lines[start : start + BATCH]):
-                try:
-                    sequence = int(event["seq"])
-                    float(event["t"]), str(event["kind"])
-                except (ValueError, TypeError, KeyError, OverflowError):
-                    self.broken += 1
-                    continue
-                if sequence > self._last:
-                    self._last = sequence
-                    yield event
-
-    def _parse(self, lines: list[str]) -> list[Any]:
-        """The JSON of many lines at once, which is much faster than of each; of each when one is broken."""
-        try:
-            values = json.loads(f"[{','.join(lines)}]")
-            if len(values) == len(lines):
-                return values
-        except (ValueError, RecursionError):
-            pass
-        values = []
-        for line in lines:
-            try:
-                values.append(json.loads(line))
-            except (ValueError, RecursionError):
-                self.broken += 1
-        return values
+    kind = "step"
+    step: int
+    epoch: int
+    epoch_step: int
+    epoch_steps: int
+    epochs: int
+    loss: Number
+    learning_rate: Number
+    gradient_norm: Number
+    rate: Number
+    waiting: Number
+    memory: Scores | None = None
 
 
-_SHAPES: dict[str, Any] = {
-    "phase": {"phase": str},
-    "start": {
-        "backbone": str, "weights": str, "method": str, "device": str, "device_reason": str, "steps": int,
-        "rows": {"train": int, "val": int, "test": int}, "parameters": {"trainable": int, "total": int},
-    },
-    "step": {
-        "step": int, "epoch": int, "epoch_step": int, "epoch_steps": int, "epochs": int, "loss": float,
-        "learning_rate": float, "gradient_norm": float, "rate": float, "waiting": float,
-    },
-    "epoch": {"epoch": int, "epochs": int, "train": {"loss": float}},
-    "checkpoint": {"which": str, "epoch": int},
-    "resume": {"step": int, "epoch": int},
-    "sample": {"process_gib": float, "free_gib": float},
-    "stopping": {"reason": str},
-    "warning": {"message": str},
-    "message": {"message": str},
-    "end": {"state": str},
+@dataclass(frozen=True)
+class EpochEvent(Event):
+    """An epoch is complete: its mean training loss, and the metrics of val where there is such a split."""
+
+    kind = "epoch"
+    epoch: int
+    epochs: int
+    train: Scores
+    learning_rate: float | None = None
+    seconds: float | None = None
+    skipped_steps: int | None = None
+    val: Scores | None = field(default=None, metadata={"checked": True})
+    best: bool | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointEvent(Event):
+    """A checkpoint is on the disk: `best` with its metric, or `last` with its step."""
+
+    kind = "checkpoint"
+    which: str
+    epoch: int
+    step: int | None = None
+    metric: str = ""
+    value: Number = None
+
+    def content(self) -> dict[str, Any]:
+        """What the event says, as JSON. The best checkpoint has a value also where there is no val split."""
+        return super().content() | ({"value": self.value} if self.which == "best" else {})
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a GPU does: its use in percent, its temperature in °C and its memory in GiB."""
+
+    utilisation: Number = None
+    temperature: Number = None
+    memory_gib: Number = None
+    total_gib: Number = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> Gpu:
+        """Reads what is a number, and nothing else."""
+        found = value if isinstance(value, dict) else {}
+        return cls(**{one.name: found[one.name] for one in fields(cls) if fits(float, found.get(one.name, ""))})
+
+    @property
+    def complete(self) -> bool:
+        """Whether every number is known."""
+        return None not in (self.utilisation, self.temperature, self.memory_gib, self.total_gib)
+
+
+@dataclass(frozen=True)
+class SampleEvent(Event):
+    """The machine at a moment: memory in GiB and the processor in percent of one core."""
+
+    kind = "sample"
+    process_gib: Number
+    free_gib: Number
+    cpu_percent: float | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True)
+class WarningEvent(Event):
+    """Something that a person should know about."""
+
+    kind = "warning"
+    message: str
+
+
+@dataclass(frozen=True)
+class MessageEvent(Event):
+    """Something that a person may want to know."""
+
+    kind = "message"
+    message: str
+
+
+@dataclass(frozen=True)
+class StoppingEvent(Event):
+    """The run was asked to stop, and will do so after the step in progress."""
+
+    kind = "stopping"
+    reason: str
+
+
+@dataclass(frozen=True)
+class MetricsEvent(Event):
+    """The headline metrics of a split, from the best model."""
+
+    kind = "metrics"
+    split: str
+    metrics: Scores
+
+
+@dataclass(frozen=True)
+class EndEvent(Event):
+    """The run is over: `done` with the metrics of test, or `stopped` or `failed` with the reason."""
+
+    kind = "end"
+    state: str
+    message: str | None = None
+    test: Scores | None = None
+
+
+@dataclass(frozen=True)
+class UnknownEvent(Event):
+    """An event of a kind that another version of DeepTune writes."""
+
+    kind = ""
+    name: str
+    values: dict[str, Any]
+
+    def content(self) -> dict[str, Any]:
+        """What the event says, as it was read."""
+        return self.values
+
+    def to_json(self) -> dict[str, Any]:
+        """The event as its line in the log says it."""
+        return {**super().to_json(), "kind": self.name}
+
+
+KINDS: dict[str, type[Event]] = {
+    one.kind: one
+    for one in (
+        RunEvent, PhaseEvent, StartEvent, ResumeEvent, StepEvent, EpochEvent, CheckpointEvent, SampleEvent,
+        WarningEvent, MessageEvent, StoppingEvent, MetricsEvent, EndEvent,
+    )
 }  # fmt: skip
 
 
-def well_formed(event: dict[str, Any]) -> bool:
-    """Whether an event has what its kind has, so that a viewer may use it as it is."""
-    kind, at = event["kind"], event["t"]
-    if not (isinstance(kind, str) and isinstance(at, (int, float)) and 0 <= at < LAST_TIME):
-        return False
-    if not fits(_SHAPES.get(kind, {}), event):
-        return False
-    val = event.get("val") if kind == "epoch" else None
-    return val is None or (isinstance(val, dict) and all(fits(float, value) for value in val.values()))
+def event_from_json(record: dict[str, Any]) -> Event | None:
+    """Read an event from a JSON object that has `seq`, `t` and `kind`.
+
+    Returns None when a field without a default is missing or of another type: a damaged file must not bring a viewer
+    down. A field with a default that is of another type keeps the default. Other keys are passed over, and another
+    kind is an UnknownEvent.
+    """
+    kind, t = record["kind"], record["t"]
+    if not (isinstance(kind, str) and isinstance(t, (int, float)) and 0 <= t < MAX_TIME):
+        return None
+    readers = _READERS.get(kind)
+    if readers is None:
+        values = {key: value for key, value in record.items() if key not in ("v", "seq", "t", "kind")}
+        return UnknownEvent(kind, values, t=t, seq=record["seq"])
+    found = {"t": t, "seq": record["seq"]}
+    for name, usual, read, required in readers:
+        value: Any = record.get(name)
+        if type(value) is usual and (usual is str or -MAX_NUMBER <= value <= MAX_NUMBER):
+            found[name] = value  # without a call of its own: logs are long
+            continue
+        value = read(value)
+        if value is not _WRONG:
+            found[name] = value
+        elif required:
+            return None
+    # A frozen dataclass sets its fields one by one, which takes longer than all of the above.
+    event = object.__new__(KINDS[kind])
+    event.__dict__.update(found)
+    return event
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Every readable event of a log, in order."""
-    return list(EventReader(path).poll())
+_WRONG = object()
+_Reader = Callable[[Any], Any]  # the value of a field, or _WRONG
+
+
+def _fitting(shape: Any) -> _Reader:
+    return lambda value: value if fits(shape, value) else _WRONG
+
+
+def _scores(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _WRONG
+    for number in value.values():
+        if not (type(number) is float and -MAX_NUMBER <= number <= MAX_NUMBER) and not fits(float, number):
+            return _WRONG
+    return value
+
+
+def _counts(kind: type[Any]) -> _Reader:
+    shape = get_type_hints(kind)
+    return lambda value: kind(**{name: value[name] for name in shape}) if fits(shape, value) else _WRONG
+
+
+_BY_TYPE: dict[Any, _Reader] = {
+    str: _fitting(str),
+    str | None: _fitting(str),
+    int: _fitting(int),
+    int | None: _fitting(int),
+    Number: _fitting(float),
+    bool | None: lambda value: value if isinstance(value, bool) else _WRONG,
+    Scores: _scores,
+    Scores | None: lambda value: value if value is None else _scores(value),
+    Rows: _counts(Rows),
+    Parameters: _counts(Parameters),
+    tuple[Gpu, ...]: lambda value: tuple(map(Gpu.from_json, value)) if isinstance(value, list) else _WRONG,
+}
+
+
+def _readers(kind: type[Event]) -> list[tuple[str, Any, _Reader, bool]]:
+    """The name of each field of a kind, its usual type, the reader of other values, and whether it must be right."""
+    hints, found = get_type_hints(kind), []
+    for one in _fields(kind):
+        usual: Any = {str: str, int: int, Number: float}.get(hints[one.name])
+        required = one.default is MISSING or "checked" in one.metadata
+        found.append((one.name, usual, _BY_TYPE[hints[one.name]], required))
+    return found
+
+
+def _fields(kind: type[Event]) -> list[Field[Any]]:
+    return [one for one in fields(kind) if one.name not in ("t", "seq")]
+
+
+_READERS = {name: _readers(kind) for name, kind in KINDS.items()}

@@ -15,7 +15,7 @@ from typing import Any
 
 from deeptune.errors import CheckpointError
 
-_LARGEST = sys.float_info.max  # of the numbers that can be reckoned with
+MAX_NUMBER = sys.float_info.max  # of the numbers that can be reckoned with
 _OTHERS = (str, dict, list)
 
 # What the system says when a disk or a quota is full: waiting may help.
@@ -125,7 +125,7 @@ def fits(shape: Any, value: Any) -> bool:
             return False
         for key, below in shape.items():
             item: Any = value.get(key)
-            if type(item) is below and (below in _OTHERS or -_LARGEST <= item <= _LARGEST):
+            if type(item) is below and (below in _OTHERS or -MAX_NUMBER <= item <= MAX_NUMBER):
                 continue  # without a call of its own: logs are long
             if not fits(below, item):
                 return False
@@ -133,5 +133,5 @@ def fits(shape: Any, value: Any) -> bool:
     if isinstance(value, bool):
         return False
     if shape is float:
-        return value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST)
-    return isinstance(value, shape) and (shape is not int or abs(value) <= _LARGEST)
+        return value is None or (isinstance(value, (int, float)) and abs(value) <= MAX_NUMBER)
+    return isinstance(value, shape) and (shape is not int or abs(value) <= MAX_NUMBER)

@@ -10,7 +10,7 @@ from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
 from deeptune.show.view import PHASE_WORDS, PHASES, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
-from deeptune.show.words import duration, is_number
+from deeptune.show.words import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -120,8 +120,8 @@ def _bars(view: View) -> list[tuple[str, int, int]]:
     if view.phase == "train" and view.step:
         step = view.step
         return [
-            ("run", step["step"], view.start.get("steps", 0)),
-            ("epoch", step["epoch_step"], step["epoch_steps"]),
+            ("run", step.step, view.start.steps if view.start else 0),
+            ("epoch", step.epoch_step, step.epoch_steps),
         ]
     progress = view.status.get("progress")
     return [(view.phase, progress["done"], progress["total"])] if progress and progress["total"] > 0 else []
@@ -158,16 +158,17 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
     facts = []
     room = max(10, min(60, width - 50)) if sparks else 0
     name = chosen_metric(view)
-    best = view.best.get("value")
-    best_text = "" if not is_number(best) else f"best {value_text(name, best)} in epoch {view.best.get('epoch')}"
+    best = view.best
+    known = best is not None and best.value is not None
+    best_text = f"best {value_text(name, best.value)} in epoch {best.epoch}" if best and known else ""
     if losses := view.losses("train"):
         facts.append(("train loss", _losses(losses, room, look)))
     elif view.step:
-        facts.append(("train loss", value_text("loss", view.step["loss"])))
+        facts.append(("train loss", value_text("loss", view.step.loss)))
     if losses := view.losses("val"):
         shown = f"  {best_text}" if name == "loss" and best_text else ""
         facts.append(("val loss", f"{_losses(losses, room, look)}{shown}"))
-    if val := view.epoch.get("val"):
+    if val := view.val:
         if name != "loss":
             facts.append((name, f"{value_text(name, val.get(name))}  {best_text}".rstrip()))
         other = "accuracy" if "accuracy" in val else "r2"
@@ -175,13 +176,13 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
             facts.append((other, value_text(other, val.get(other))))
     elapsed = duration(view.elapsed(view.last if view.state.over else time.time()))
     if view.phase == "train" and view.step:
-        facts.append(("rate", f"{view.step['rate'] or 0:,.1f} rows/s  lr {view.step['learning_rate'] or 0:.2e}"))
+        facts.append(("rate", f"{view.step.rate or 0:,.1f} rows/s  lr {view.step.learning_rate or 0:.2e}"))
     facts.append(("time", f"{elapsed}  {_to_go(view)}".rstrip()))
     if memory := memory_text(view):
         facts.append(("memory", memory))
     for number, gpu in enumerate(gpu_texts(view.sample)):
         facts.append((f"GPU {number}", gpu))
     if view.stored:
-        age = f", {duration(time.time() - view.stored['t'])} ago" if not view.state.over else ""
-        facts.append(("checkpoint", f"step {view.stored.get('step')}{age}"))
+        age = f", {duration(time.time() - view.stored.t)} ago" if not view.state.over else ""
+        facts.append(("checkpoint", f"step {view.stored.step}{age}"))
     return facts

@@ -7,15 +7,15 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from deeptune.runs.files import fits
+from deeptune.runs.events import EpochEvent, Event, Gpu, ResumeEvent, SampleEvent, StepEvent, WarningEvent
 
 NAN = math.nan
 STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "rate", "waiting")
-GPU_VALUES = ("utilisation", "temperature", "memory_gib", "total_gib")
-MOST_NOTES = 10_000
+GPU_VALUES = tuple(one.name for one in fields(Gpu))
+MAX_NOTES = 10_000
 PLATEAU_EPOCHS, PLATEAU_GAIN = 5, 0.001
 OVERFIT_EPOCHS, OVERFIT_RISE = 3, 0.05
 RECENT = 40  # step events whose pace tells how sure the time to go is
@@ -84,48 +84,47 @@ class History:
     steps: Track = field(default_factory=lambda: _track(STEP_VALUES))
     epochs: Track = field(default_factory=Track)
     samples: Track = field(default_factory=Track)
-    notes: deque[Note] = field(default_factory=lambda: deque(maxlen=MOST_NOTES))
+    notes: deque[Note] = field(default_factory=lambda: deque(maxlen=MAX_NOTES))
     alert: Note | None = None  # what the last epochs warn of
     _attempt: float = 0.0  # the step that the attempt in progress began after
 
-    def take(self, event: dict[str, Any], elapsed: float, text: str | None) -> None:
-        """Take in a well-formed event at `elapsed` seconds of the run; `text` is what it says to people, or None."""
-        kind = event["kind"]
-        if kind == "step":
-            place = event["epoch"] - 1 + event["epoch_step"] / max(event["epoch_steps"], 1)
-            self.steps.add(event["step"], place, elapsed, event)
-        elif kind == "epoch":
+    def take(self, event: Event, elapsed: float, text: str | None) -> None:
+        """Add an event at `elapsed` seconds of the run; `text` is what it says to people, or None."""
+        if isinstance(event, StepEvent):
+            place = event.epoch - 1 + event.epoch_step / max(event.epoch_steps, 1)
+            self.steps.add(event.step, place, elapsed, vars(event))
+        elif isinstance(event, EpochEvent):
             self._epoch(event, elapsed)
-        elif kind == "sample":
+        elif isinstance(event, SampleEvent):
             values = _sample(event)
             self.samples.know(values)
             self.samples.add(len(self.samples) + 1, 0.0, elapsed, values)
-        elif kind == "resume":
-            self._attempt = event["step"]
-            self.steps.cut(event["step"] + 0.5)
-            self.epochs.cut(event["step"] + 0.5)
+        elif isinstance(event, ResumeEvent):
+            self._attempt = event.step
+            self.steps.cut(event.step + 0.5)
+            self.epochs.cut(event.step + 0.5)
             self.alert = None
         if text is not None:
-            self._note(event["t"], "warning" if kind == "warning" else "message", text)
+            self._note(event.t, "warning" if isinstance(event, WarningEvent) else "message", text)
 
     def _note(self, time: float, kind: str, text: str) -> Note:
         note = Note(time, kind, int(self.steps.step[-1]) if len(self.steps) else None, text)
         self.notes.append(note)
         return note
 
-    def _epoch(self, event: dict[str, Any], elapsed: float) -> None:
-        step = self.steps.step[-1] if len(self.steps) else float(event["epoch"])
-        values = {"train/loss": event["train"]["loss"]}
-        values |= {f"val/{name}": value for name, value in (event.get("val") or {}).items()}
+    def _epoch(self, event: EpochEvent, elapsed: float) -> None:
+        step = self.steps.step[-1] if len(self.steps) else float(event.epoch)
+        val = event.val or {}
+        values = {"train/loss": event.train.get("loss"), **{f"val/{name}": value for name, value in val.items()}}
         self.epochs.know(values)
-        self.epochs.add(step, event["epoch"], elapsed, values)
-        if (event.get("val") or {}).get("loss", 0) is None:
-            self._note(event["t"], "warning", f"the val loss of epoch {event['epoch']} is not finite")
+        self.epochs.add(step, event.epoch, elapsed, values)
+        if val.get("loss", 0) is None:
+            self._note(event.t, "warning", f"the val loss of epoch {event.epoch} is not finite")
         words = self._warning()
         if words is None:
             self.alert = None
         elif self.alert is None or self.alert.text.split(":")[0] != words.split(":")[0]:
-            self.alert = self._note(event["t"], "alert", words)
+            self.alert = self._note(event.t, "alert", words)
 
     def _warning(self) -> str | None:
         val, train = (self.epochs.values.get(f"{split}/loss", array("d")) for split in ("val", "train"))
@@ -158,13 +157,11 @@ def _track(names: Iterable[str]) -> Track:
     return track
 
 
-def _sample(event: dict[str, Any]) -> dict[str, Any]:
-    values = {name: event.get(name) for name in ("process_gib", "free_gib", "cpu_percent")}
-    gpus = event.get("gpus")
-    for number, gpu in enumerate(gpus if isinstance(gpus, list) else []):
-        if isinstance(gpu, dict):
-            values |= {f"gpu{number}/{name}": gpu.get(name) for name in GPU_VALUES}
-    return {name: value for name, value in values.items() if fits(float, value)}
+def _sample(event: SampleEvent) -> dict[str, Any]:
+    values = {"process_gib": event.process_gib, "free_gib": event.free_gib, "cpu_percent": event.cpu_percent}
+    for number, gpu in enumerate(event.gpus):
+        values |= {f"gpu{number}/{name}": value for name, value in vars(gpu).items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def plateau(val: Sequence[float]) -> bool:

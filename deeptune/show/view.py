@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from deeptune.report.tables import share_text, value_text
 from deeptune.runs import RunDirectory, RunState, run_state
-from deeptune.runs.events import well_formed
-from deeptune.show.history import GPU_VALUES, History
+from deeptune.runs.events import (
+    CheckpointEvent,
+    EndEvent,
+    EpochEvent,
+    Event,
+    MessageEvent,
+    PhaseEvent,
+    ResumeEvent,
+    RunEvent,
+    SampleEvent,
+    Scores,
+    StartEvent,
+    StepEvent,
+    StoppingEvent,
+    WarningEvent,
+)
+from deeptune.show.history import History
 from deeptune.show.pace import Pace
 from deeptune.show.words import count_text, is_number
 
@@ -35,12 +50,12 @@ class View:
     directory: RunDirectory
     state: RunState = field(default_factory=lambda: RunState("starting"))
     phase: str = "starting"
-    start: dict[str, Any] = field(default_factory=dict)
-    step: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    stored: dict[str, Any] = field(default_factory=dict)
-    sample: dict[str, Any] = field(default_factory=dict)
-    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    start: StartEvent | None = None
+    step: StepEvent | None = None
+    best: CheckpointEvent | None = None
+    stored: CheckpointEvent | None = None
+    sample: SampleEvent | None = None
+    epochs: dict[int, EpochEvent] = field(default_factory=dict)
     messages: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=4))
     history: History = field(default_factory=History)
     pace: Pace = field(default_factory=Pace)  # of a phase that counts its rows
@@ -49,34 +64,37 @@ class View:
     before: float = 0.0  # seconds that the attempts before it took
     last: float = 0.0  # time of the last event
 
-    def take(self, event: dict[str, Any]) -> bool:
-        """Take in an event; False for one that is not as an event of its kind is, which is passed over."""
-        if not well_formed(event):
-            return False
-        kind = event["kind"]
-        if kind == "run":
-            self.before = self.elapsed(self.last)
-            self.began, self.phase, self.step = event["t"], "starting", {}
-            self.seen.clear()
-        elif kind == "phase":
-            self.phase = event["phase"]
-            self.seen.append(self.phase)
-        elif kind in ("start", "step", "sample"):
-            setattr(self, kind, event)
-        elif kind == "epoch":
-            self.epochs[event["epoch"]] = event  # one that is trained again takes the place of its former self
-        elif kind == "checkpoint":
-            setattr(self, "best" if event["which"] == "best" else "stored", event)
-        elif kind == "resume":
-            # The epoch that training goes on in, and those after it, are trained again.
-            self.epochs = {number: epoch for number, epoch in self.epochs.items() if number < event["epoch"]}
-            if event["step"] == 0:
-                self.best, self.stored = {}, {}
+    def take(self, event: Event) -> None:
+        """Add an event to what is known of the run."""
+        match event:
+            case StepEvent():
+                self.step = event
+            case SampleEvent():
+                self.sample = event
+            case EpochEvent():
+                self.epochs[event.epoch] = event  # an epoch that is trained again replaces the first one
+            case PhaseEvent():
+                self.phase = event.phase
+                self.seen.append(self.phase)
+            case StartEvent():
+                self.start = event
+            case CheckpointEvent(which="best"):
+                self.best = event
+            case CheckpointEvent():
+                self.stored = event
+            case RunEvent():
+                self.before = self.elapsed(self.last)
+                self.began, self.phase, self.step = event.t, "starting", None
+                self.seen.clear()
+            case ResumeEvent():
+                # The epoch in which training continues, and those after it, are trained again.
+                self.epochs = {number: epoch for number, epoch in self.epochs.items() if number < event.epoch}
+                if event.step == 0:
+                    self.best = self.stored = None
         if (text := message_of(event)) is not None:
-            self.messages.append((event["t"], "warning" if kind == "warning" else "message", text))
-        self.history.take(event, self.elapsed(event["t"]), text)
-        self.last = event["t"]
-        return True
+            self.messages.append((event.t, "warning" if isinstance(event, WarningEvent) else "message", text))
+        self.history.take(event, self.elapsed(event.t), text)
+        self.last = event.t
 
     def look(self) -> None:
         self.see(run_state(self.directory))
@@ -100,13 +118,19 @@ class View:
         return self.state.status
 
     @property
-    def epoch(self) -> dict[str, Any]:
-        """The last epoch that is complete; empty before the first."""
-        return self.epochs[max(self.epochs)] if self.epochs else {}
+    def epoch(self) -> EpochEvent | None:
+        """The last epoch that is complete; None before the first."""
+        return self.epochs[max(self.epochs)] if self.epochs else None
 
-    def losses(self, split: str) -> list[float]:
+    @property
+    def val(self) -> Scores:
+        """The val metrics of the last complete epoch; empty where there are none."""
+        return (self.epoch.val if self.epoch else None) or {}
+
+    def losses(self, split: Literal["train", "val"]) -> list[float]:
         """The loss of each complete epoch, in order; one that is undefined is left out."""
-        found = ((self.epochs[number].get(split) or {}).get("loss") for number in sorted(self.epochs))
+        epochs = [self.epochs[number] for number in sorted(self.epochs)]
+        found = ((epoch.train if split == "train" else epoch.val or {}).get("loss") for epoch in epochs)
         return [loss for loss in found if loss is not None]
 
     def elapsed(self, now: float) -> float:
@@ -114,48 +138,48 @@ class View:
         return self.before + (max(0.0, now - self.began) if self.began is not None else 0.0)
 
 
-def message_of(event: dict[str, Any]) -> str | None:
+def message_of(event: Event) -> str | None:
     """The text of an event that has one for people."""
-    kind = event["kind"]
-    if kind in ("warning", "message"):
-        return str(event["message"])
-    if kind == "resume":
-        return f"resumed after step {event['step']:,}, in epoch {event['epoch']}" if event["step"] else "started again"
-    if kind == "stopping":
-        return f"stopping after this step ({event['reason']})"
+    if isinstance(event, StepEvent):  # most of the events of a long log
+        return None
+    if isinstance(event, WarningEvent | MessageEvent):
+        return event.message
+    if isinstance(event, ResumeEvent):
+        return f"resumed after step {event.step:,}, in epoch {event.epoch}" if event.step else "started again"
+    if isinstance(event, StoppingEvent):
+        return f"stopping after this step ({event.reason})"
     return None
 
 
-def ending_text(event: dict[str, Any]) -> str:
+def ending_text(event: EndEvent) -> str:
     """How a run ended, by its event."""
-    if event["state"] == "failed":
-        return f"the run failed: {event.get('message') or 'it does not say why'}"
-    return "the run was stopped" if event["state"] == "stopped" else f"the run is {event['state']}"
+    if event.state == "failed":
+        return f"the run failed: {event.message or 'it does not say why'}"
+    return "the run was stopped" if event.state == "stopped" else f"the run is {event.state}"
 
 
-def step_text(event: dict[str, Any]) -> str:
-    place = f"epoch {event['epoch']}/{event['epochs']}  step {event['epoch_step']}/{event['epoch_steps']}"
-    return f"{place}  loss {value_text('loss', event['loss'])}  {event['rate'] or 0:.1f} rows/s"
+def step_text(event: StepEvent) -> str:
+    """The place of a step, its loss and its speed."""
+    place = f"epoch {event.epoch}/{event.epochs}  step {event.epoch_step}/{event.epoch_steps}"
+    return f"{place}  loss {value_text('loss', event.loss)}  {event.rate or 0:.1f} rows/s"
 
 
-def start_facts(event: dict[str, Any]) -> list[tuple[str, str]]:
+def start_facts(event: StartEvent) -> list[tuple[str, str]]:
     """What is trained, on what and where, by name."""
-    parameters, rows = event["parameters"], event["rows"]
-    share = share_text(parameters["trainable"], parameters["total"])
+    parameters, rows = event.parameters, event.rows
+    share = share_text(parameters.trainable, parameters.total)
     return [
-        ("model", f"{event['backbone']} ({event['weights']} weights)"),
-        (
-            "method",
-            f"{event['method']}: {parameters['trainable']:,} trainable of {count_text(parameters['total'])} ({share})",
-        ),
-        ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
-        ("device", f"{event['device']} ({event['device_reason']})"),
+        ("model", f"{event.backbone} ({event.weights} weights)"),
+        ("method", f"{event.method}: {parameters.trainable:,} trainable of {count_text(parameters.total)} ({share})"),
+        ("rows", f"train {rows.train:,}, val {rows.val:,}, test {rows.test:,}"),
+        ("device", f"{event.device} ({event.device_reason})"),
     ]
 
 
-def epoch_text(view: View, event: dict[str, Any]) -> str:
-    parts = [f"train loss {value_text('loss', event['train']['loss'])}"]
-    if val := event.get("val"):
+def epoch_text(view: View, event: EpochEvent) -> str:
+    """The losses of an epoch, and the metrics that are quoted first."""
+    parts = [f"train loss {value_text('loss', event.train.get('loss'))}"]
+    if val := event.val:
         parts.append(f"val loss {value_text('loss', val.get('loss'))}")
         name = chosen_metric(view)
         if name != "loss":
@@ -164,28 +188,28 @@ def epoch_text(view: View, event: dict[str, Any]) -> str:
             parts.append(f"accuracy {value_text('accuracy', val['accuracy'])}")
         if "r2" in val and name != "r2":
             parts.append(f"r2 {value_text('r2', val['r2'])}")
-    if event.get("best"):
+    if event.best:
         parts.append("best so far")
     return "  ".join(parts)
 
 
 def chosen_metric(view: View) -> str:
-    return str(view.start.get("metric", "val/loss")).removeprefix("val/")
+    """The metric that early stopping watches, without its split."""
+    return ((view.start.metric if view.start else "") or "val/loss").removeprefix("val/")
 
 
 def memory_text(view: View) -> str:
     """The memory of the run's processes and what is free, by the last sample, or else by the last step."""
     if view.sample:
-        return f"{view.sample['process_gib'] or 0:.1f} GiB, {view.sample['free_gib'] or 0:.1f} GiB free"
-    used = (view.step.get("memory") or {}).get("process_gib") if isinstance(view.step.get("memory"), dict) else None
-    return f"{used:.1f} GiB" if is_number(used) else ""
+        return f"{view.sample.process_gib or 0:.1f} GiB, {view.sample.free_gib or 0:.1f} GiB free"
+    used = (view.step.memory or {}).get("process_gib") if view.step else None
+    return f"{used:.1f} GiB" if used is not None else ""
 
 
-def gpu_texts(sample: dict[str, Any]) -> list[str]:
+def gpu_texts(sample: SampleEvent | None) -> list[str]:
     """What each GPU does, by a sample."""
-    texts = []
-    for gpu in sample.get("gpus") or []:
-        if isinstance(gpu, dict) and all(is_number(gpu.get(key)) for key in GPU_VALUES):
-            use, heat, used, total = (gpu[key] for key in GPU_VALUES)
-            texts.append(f"{use:.0f}%  {heat:.0f} °C  {used:.1f} of {total:.1f} GiB")
-    return texts
+    return [
+        f"{gpu.utilisation:.0f}%  {gpu.temperature:.0f} °C  {gpu.memory_gib:.1f} of {gpu.total_gib:.1f} GiB"
+        for gpu in (sample.gpus if sample else ())
+        if gpu.complete
+    ]

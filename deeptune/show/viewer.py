@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState
-from deeptune.runs.events import EventReader
+from deeptune.runs.event_log import EventReader
+from deeptune.runs.events import EpochEvent, Event, PhaseEvent, RunEvent, StartEvent, StepEvent, WarningEvent
 from deeptune.show.console import TERMINAL_GONE, can_write, forget, is_gone
 from deeptune.show.dashboard import dashboard
 from deeptune.show.view import PHASE_WORDS, View, epoch_text, message_of, start_facts, step_text
@@ -54,7 +55,9 @@ class Viewer:
         """Read what is new and show it; returns the run's state: when that is over, everything has been shown."""
         view, before = self.view, self.view.state
         view.look()  # before the events: after it is over nothing more is written
-        events = [event for event in self.reader.poll() if view.take(event)] if self._lines is None else None
+        events = list(self.reader.poll()) if self._lines is None else []
+        for event in events:
+            view.take(event)
         with self._writing():
             if is_gone(self.out.file):
                 raise BrokenPipeError(errno.EPIPE, "nobody is there")
@@ -139,42 +142,45 @@ class PlainLines:
 
     def tell(self, reader: EventReader) -> None:
         for event in reader.poll():
-            if not self._view.take(event) or (self._history and event["kind"] == "step"):
+            self._view.take(event)
+            if self._history and isinstance(event, StepEvent):
                 continue
             if line := plain_line(self._view, event):
                 self._tell(event, line)
         self._history = False
 
-    def _tell(self, event: dict[str, Any], line: str) -> None:
+    def _tell(self, event: Event, line: str) -> None:
         # By the events' own time: what happened before anyone watched is told at the same pace.
-        if event["kind"] in ("step", "epoch"):
-            if abs(event["t"] - self._spoke) < PLAIN_INTERVAL:
-                self._held = line if event["kind"] == "epoch" else self._held
+        if isinstance(event, StepEvent | EpochEvent):
+            if abs(event.t - self._spoke) < PLAIN_INTERVAL:
+                self._held = line if isinstance(event, EpochEvent) else self._held
                 return
-            self._spoke = event["t"]
+            self._spoke = event.t
         elif self._held:
             self._out.print(safe(self._held), soft_wrap=True)  # the last progress before it
         self._held = ""
         self._out.print(safe(line), soft_wrap=True)
 
 
-def plain_line(view: View, event: dict[str, Any], *, stamp: str = "%H:%M:%S") -> str | None:
+def plain_line(view: View, event: Event, *, stamp: str = "%H:%M:%S") -> str | None:
     """One line for an event that is worth one."""
-    kind = event["kind"]
-    if kind == "run":
-        text: str | None = f"run {view.directory.path}"
-    elif kind == "phase":
-        text = PHASE_WORDS.get(event["phase"], event["phase"])
-    elif kind == "start":
-        text = "; ".join(f"{name} {value}" for name, value in start_facts(event))
-    elif kind == "epoch":
-        text = f"epoch {event['epoch']}/{event['epochs']}  {epoch_text(view, event)}"
-    elif kind == "step" and event["epoch_step"] < event["epoch_steps"]:
-        text = step_text(event)
-    else:
-        text = message_of(event)
-        text = f"warning: {text}" if kind == "warning" else text
-    return None if text is None else f"{time.strftime(stamp, time.localtime(event['t']))} {text}"
+    text: str | None
+    match event:
+        case RunEvent():
+            text = f"run {view.directory.path}"
+        case PhaseEvent():
+            text = PHASE_WORDS.get(event.phase, event.phase)
+        case StartEvent():
+            text = "; ".join(f"{name} {value}" for name, value in start_facts(event))
+        case EpochEvent():
+            text = f"epoch {event.epoch}/{event.epochs}  {epoch_text(view, event)}"
+        case StepEvent() if event.epoch_step < event.epoch_steps:
+            text = step_text(event)
+        case WarningEvent():
+            text = f"warning: {event.message}"
+        case _:
+            text = message_of(event)
+    return None if text is None else f"{time.strftime(stamp, time.localtime(event.t))} {text}"
 
 
 def speaks_utf8(out: Console) -> bool:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from deeptune.checkpoint import previous
 from deeptune.data.source import Source
 from deeptune.engine.runner import do_run
-from deeptune.runs import RunDirectory, read_events
+from deeptune.runs import RunDirectory, read_records
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -175,7 +175,7 @@ def same_outcome(one: RunDirectory, other: RunDirectory) -> None:
 
 def epochs_of(run: RunDirectory) -> list[dict]:
     """What was told of each epoch last, but for the time it took."""
-    told = {event["epoch"]: event for event in read_events(run.events) if event["kind"] == "epoch"}
+    told = {event["epoch"]: event for event in read_records(run.events) if event["kind"] == "epoch"}
     return [
         {name: value for name, value in told[epoch].items() if name not in ("seq", "t", "seconds")}
         for epoch in sorted(told)

@@ -31,7 +31,7 @@ from deeptune.data.split_sources import open_sources, sources_fingerprint
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, TrainingError
-from deeptune.runs import new_run_directory, read_events
+from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 # --- a worker process that is killed ---------------------------------------------------------------
@@ -528,7 +528,7 @@ def test_a_file_that_changes_between_training_and_embedding_is_not_mixed_in(tmp_
     assert f"data.path: {file} {what}" in run.error.message
     assert "`deeptune resume`" in run.error.hint
     assert run.result["error"] == {"title": "data error", "message": run.error.message, "hint": run.error.hint}
-    assert read_events(run.directory.events)[-1]["state"] == "failed"
+    assert read_records(run.directory.events)[-1]["state"] == "failed"
     for made in (run.directory.predictions, run.directory.embeddings("test")):
         assert made.exists()  # what was made of the file as it was stays
     assert not run.directory.embeddings("train").exists()

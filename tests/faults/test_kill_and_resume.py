@@ -26,7 +26,7 @@ from faults.killing import (
 from deeptune.engine import run as run_module
 from deeptune.engine.feature_extraction import rows_at_once
 from deeptune.engine.run import execute
-from deeptune.runs import new_run_directory, read_events, run_state, write_text
+from deeptune.runs import new_run_directory, read_records, run_state, write_text
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
@@ -132,7 +132,7 @@ def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, me
         lives += 1
         assert lives < 7, "it does not get on"
     assert lives == 4
-    told = [event["message"] for event in read_events(run.events) if " passed the frozen " in event.get("message", "")]
+    told = [event["message"] for event in read_records(run.events) if " passed the frozen " in event.get("message", "")]
     frozen, trains = {
         "partial": ("backbone", "the head trains on their features"),
         "unfreeze": ("blocks", "the others train on what these gave"),
@@ -146,18 +146,18 @@ def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, me
 def test_a_resumed_run_says_where_it_went_on(tmp_path, spec_of):
     run = new_run(tmp_path, spec_of("text", "full", epochs=40, early_stopping={"patience": 0}))
     process = start(run)
-    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
+    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_records(run.events)):
         time.sleep(0.05)
     kill(process)
     assert run_state(run).word == "crashed"
-    saved = [event for event in read_events(run.events) if event["kind"] == "checkpoint" and event["which"] == "last"]
+    saved = [event for event in read_records(run.events) if event["kind"] == "checkpoint" and event["which"] == "last"]
     copy = copy_of(run, tmp_path / "copy")
     process = start(copy)
-    while not (resumed := [event for event in read_events(copy.events) if event["kind"] == "resume"]):
+    while not (resumed := [event for event in read_records(copy.events) if event["kind"] == "resume"]):
         time.sleep(0.05)
     kill(process)
     assert resumed[0]["step"] == saved[-1]["step"] > 0
-    sequence = [event["seq"] for event in read_events(copy.events)]
+    sequence = [event["seq"] for event in read_records(copy.events)]
     assert sequence == sorted(set(sequence))
 
 
@@ -165,7 +165,7 @@ def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spe
     """What that version did not know has its default, and what this one does not know is left."""
     run = new_run(tmp_path, spec_of("text", "full", epochs=6, early_stopping={"patience": 0}))
     process = start(run)
-    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_events(run.events)):
+    while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_records(run.events)):
         time.sleep(0.05)
     kill(process)
     snapshot_of = run_module.snapshot_of
@@ -178,5 +178,5 @@ def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spe
 
     monkeypatch.setattr(run_module, "snapshot_of", of_another_version)
     execute(load_spec(run.spec), run)
-    assert [event["kind"] for event in read_events(run.events)].count("resume") == 1
+    assert [event["kind"] for event in read_records(run.events)].count("resume") == 1
     assert json.loads(run.result.read_text())["state"] == "done"

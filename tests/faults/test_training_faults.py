@@ -30,7 +30,7 @@ from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError
-from deeptune.runs import RunDirectory, new_run_directory, read_events, run_state, write_text
+from deeptune.runs import RunDirectory, new_run_directory, read_records, run_state, write_text
 from deeptune.runs.control import request_stop
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
@@ -61,11 +61,11 @@ def new_run(root, spec):
 
 
 def warnings_of(run):
-    return [event["message"] for event in read_events(run.events) if event["kind"] == "warning"]
+    return [event["message"] for event in read_records(run.events) if event["kind"] == "warning"]
 
 
 def steps_of(run):
-    return [event for event in read_events(run.events) if event["kind"] == "step"]
+    return [event for event in read_records(run.events) if event["kind"] == "step"]
 
 
 # Memory.
@@ -266,7 +266,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch,
     result = execute(load_spec(run.spec), run)
     assert result["state"] == "done"
     assert result["skipped_steps"] == 3  # one batch of each epoch holds the row
-    epochs = [event for event in read_events(run.events) if event["kind"] == "epoch"]
+    epochs = [event for event in read_records(run.events) if event["kind"] == "epoch"]
     assert [epoch["skipped_steps"] for epoch in epochs] == [1, 1, 1]
     assert all(isinstance(epoch["train"]["loss"], float) for epoch in epochs)
     told = [warning for warning in warnings_of(run) if "the step was skipped" in warning]
@@ -397,7 +397,7 @@ def in_a_namespace(script: str, environment) -> str:
 
 FILL = """
 import shutil, threading, time
-from deeptune.runs import read_events
+from deeptune.runs import read_records
 def until(condition):
     while not condition():
         time.sleep(0.02)
@@ -427,7 +427,7 @@ def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone,
         + """
 def fill_and_free():
     fill(lambda: run_state(run).status.get('state') == 'paused' or any(
-        event['kind'] == 'warning' and 'waits' in event['message'] for event in read_events(run.events)))
+        event['kind'] == 'warning' and 'waits' in event['message'] for event in read_records(run.events)))
     time.sleep(1)
     print('alive:', run_state(run).alive)
     print('kept:', load_checkpoint(run.last).manifest['training']['history']['steps'] > 0)
@@ -436,7 +436,7 @@ threading.Thread(target=fill_and_free, daemon=True).start()
 """
     )
     after = """
-told = [event['message'] for event in read_events(run.events) if event['kind'] in ('warning', 'message')]
+told = [event['message'] for event in read_records(run.events) if event['kind'] in ('warning', 'message')]
 print(*told, sep=chr(10))
 """
     said = in_a_namespace(
@@ -473,7 +473,7 @@ other.join()
 os.unlink('other')
 from deeptune.runs.control import request_stop
 def stop():
-    until(lambda: any(event['kind'] == 'resume' for event in read_events(run.events)))
+    until(lambda: any(event['kind'] == 'resume' for event in read_records(run.events)))
     request_stop(run)
 threading.Thread(target=stop, daemon=True).start()
 try:
@@ -580,7 +580,7 @@ def stopped_run(root, spec, *, after=2):
     """A run that was killed after some checkpoints."""
     run = new_run(root, spec)
     process = start(run)
-    kinds = lambda: [e for e in read_events(run.events) if e["kind"] == "checkpoint" and e["which"] == "last"]  # noqa: E731
+    kinds = lambda: [e for e in read_records(run.events) if e["kind"] == "checkpoint" and e["which"] == "last"]  # noqa: E731
     until(lambda: len(kinds()) >= after)
     kill(process)
     return run
@@ -639,9 +639,9 @@ def test_a_damaged_event_log_costs_the_damaged_lines_only(left_alone, tmp_path, 
     run.events.write_bytes(b"\n".join(lines)[:-30])
     finish(run)
     same_outcome(left_alone, run)
-    sequence = [event["seq"] for event in read_events(run.events)]
+    sequence = [event["seq"] for event in read_records(run.events)]
     assert sequence == sorted(set(sequence))
-    assert read_events(run.events)[-1]["state"] == "done"
+    assert read_records(run.events)[-1]["state"] == "done"
 
 
 # What changed since.
@@ -747,13 +747,13 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
     beside = heartbeat.Sampler(run, journal)
     beside.start()
     try:
-        until(lambda: any(event["kind"] == "sample" for event in read_events(run.events)))
+        until(lambda: any(event["kind"] == "sample" for event in read_records(run.events)))
         request_stop(run)
         until(lambda: journal.stop.reason is not None)
         until(lambda: json.loads(run.status.read_text())["state"] == "stopping")
     finally:
         beside.stop()
-    sample = next(event for event in read_events(run.events) if event["kind"] == "sample")
+    sample = next(event for event in read_records(run.events) if event["kind"] == "sample")
     assert 0.01 < sample["process_gib"] < 100
     assert [gpu["utilisation"] for gpu in sample["gpus"]] == [90, 91]
     assert sample["gpus"][0] | {"utilisation": 0} == {

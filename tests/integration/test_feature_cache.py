@@ -29,7 +29,7 @@ from deeptune.engine.prepare import SPLITS, prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
 from deeptune.errors import RunStopped
-from deeptune.runs import RunDirectory, new_run_directory, read_events
+from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
@@ -143,11 +143,11 @@ def run(tmp_path, monkeypatch):
 
 
 def log(run: RunDirectory) -> str:
-    return "\n".join(str(event["message"]) for event in read_events(run.events) if "message" in event)
+    return "\n".join(str(event["message"]) for event in read_records(run.events) if "message" in event)
 
 
 def losses(run: RunDirectory) -> list[float]:
-    epochs = [event for event in read_events(run.events) if event["kind"] == "epoch"]
+    epochs = [event for event in read_records(run.events) if event["kind"] == "epoch"]
     return [epoch[split]["loss"] for epoch in epochs for split in ("train", "val")]
 
 
@@ -745,7 +745,7 @@ def test_what_is_stored_of_a_partly_frozen_backbone_is_what_learned_and_makes_th
     start = {"cnn": "backbone.net.layer4.", "gpt2": ("backbone.net.h.2.", "backbone.net.ln_f.")}[kind]
     assert stored
     assert all(name.startswith(start) for name in stored)
-    told = next(event for event in read_events(done.events) if event["kind"] == "start")
+    told = next(event for event in read_records(done.events) if event["kind"] == "start")
     learned = sum(t.numel() for name, t in stored.items() if "running" not in name and "num_batches" not in name)
     head = sum(tensor.numel() for tensor in load_file(done.best / "head.safetensors").values())
     assert told["parameters"]["trainable"] == learned + head

@@ -12,7 +12,7 @@ import pytest
 from deeptune.data.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
-from deeptune.runs import new_run_directory, read_events
+from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 LONG = " ".join(["a good film and a bad plot with good acting"] * 3)
@@ -54,7 +54,7 @@ def test_a_text_alone_and_beside_a_longer_one_gets_the_same_result(tuning: str, 
     )
     run = new_run_directory(tmp_path / "runs", "padding")
     execute(spec, run)
-    told = [event.get("message", "") for event in read_events(run.events)]
+    told = [event.get("message", "") for event in read_records(run.events)]
     assert any("in batches of equal length, without padding" in message for message in told)
 
     predictor, options = Predictor(run, device="cpu"), ApplyOptions(batch_size=8)

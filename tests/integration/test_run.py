@@ -19,7 +19,7 @@ from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
-from deeptune.runs import RunDirectory, new_run_directory, read_events
+from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec import load_spec
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
@@ -61,7 +61,7 @@ def run(spec: dict, root) -> RunDirectory:
 
 
 def messages(run: RunDirectory) -> str:
-    return "\n".join(str(event["message"]) for event in read_events(run.events) if "message" in event)
+    return "\n".join(str(event["message"]) for event in read_records(run.events) if "message" in event)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
     result = json.loads(directory.result.read_text())
     assert result["state"] == "done"
     assert all((directory.path / path).exists() for path in result["artefacts"].values())
-    kinds = {event["kind"] for event in read_events(directory.events)}
+    kinds = {event["kind"] for event in read_records(directory.events)}
     assert {"run", "phase", "start", "step", "epoch", "checkpoint", "metrics", "end"} <= kinds
     assert json.loads(directory.status.read_text())["state"] == "done"
 
@@ -226,7 +226,7 @@ def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path,
     monkeypatch.setattr("deeptune.engine.feature_extraction.MEMORY_SHARE", 0.0)
     recomputed = run(image_spec(task=task, epochs=4), tmp_path)
     losses = [
-        [event[split]["loss"] for event in read_events(r.events) if event["kind"] == "epoch" for split in SPLITS[:2]]
+        [event[split]["loss"] for event in read_records(r.events) if event["kind"] == "epoch" for split in SPLITS[:2]]
         for r in (stored, recomputed)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -310,7 +310,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(tmp_path):
 def test_early_stopping_keeps_the_best_epoch_of_the_chosen_metric(tmp_path):
     spec = image_spec(epochs=60, learning_rate=0.02, early_stopping={"metric": "val/macro_f1", "patience": 3})
     directory = run(spec, tmp_path)
-    epochs = [event for event in read_events(directory.events) if event["kind"] == "epoch"]
+    epochs = [event for event in read_records(directory.events) if event["kind"] == "epoch"]
     values = [event["val"]["macro_f1"] for event in epochs]
     result = json.loads(directory.result.read_text())
     assert result["best"]["epoch"] == 1 + int(np.argmax(values))

@@ -15,7 +15,7 @@ from torch import Tensor
 from deeptune.backbones.base import ImageBackbone
 from deeptune.cli.summary import print_summary
 from deeptune.engine.run import execute
-from deeptune.runs import RunDirectory, new_run_directory, read_events
+from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 
@@ -42,7 +42,7 @@ def train(image_file: Callable[..., Path], tmp_path: Path) -> Callable[..., RunD
 def warnings_of(run: RunDirectory) -> list[tuple[str, str]]:
     """Phase and message of each warning."""
     found, phase = [], ""
-    for event in read_events(run.events):
+    for event in read_records(run.events):
         phase = event.get("phase", phase)
         if event["kind"] == "warning":
             found.append((phase, event["message"]))
@@ -52,7 +52,7 @@ def warnings_of(run: RunDirectory) -> list[tuple[str, str]]:
 def test_features_near_zero_are_told_before_the_first_step(train):
     """EfficientNet with random weights in eval mode: 1e-14."""
     run = train("efficientnet_b0")
-    events = read_events(run.events)
+    events = read_records(run.events)
     told = next(i for i, event in enumerate(events) if "features near zero" in str(event.get("message")))
     first = next(i for i, event in enumerate(events) if event["kind"] == "step")
     assert told < first

@@ -10,7 +10,7 @@ from deeptune.data import samples as samples_module
 from deeptune.data.loader import epoch_order
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
-from deeptune.runs import new_run_directory, read_events
+from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 
@@ -41,7 +41,7 @@ def test_a_run_tokenises_each_text_once_and_tells_their_lengths(tmp_path, review
     execute(text_spec(review_bert, "full", max_length=60), run)
     assert len(told) == 2000  # train (shuffled, unshuffled, a few rows), val, test and the embeddings of all
     (sentence,) = (
-        event["message"] for event in read_events(run.events) if event.get("message", "").startswith("a training text")
+        event["message"] for event in read_records(run.events) if event.get("message", "").startswith("a training text")
     )
     found = re.fullmatch(
         r"a training text has (\d+) tokens \(median\), (\d+) \(95th percentile\), (\d+) \(longest\); (\d+) of 400 were "

@@ -236,4 +236,4 @@ def test_each_report_has_the_share_of_time_spent_waiting_for_data(monkeypatch):
     reports = []
     fit(ready.model, ready.spec.train, Slow(), make_criterion(ready), ready.compute, None, Hooks(step=reports.append))
     assert len(reports) == len(loader)
-    assert [report["waiting"] for report in reports] == pytest.approx([0.75] * len(reports))
+    assert [report.waiting for report in reports] == pytest.approx([0.75] * len(reports))

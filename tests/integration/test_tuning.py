@@ -17,7 +17,7 @@ from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import RunStopped, TrainingError
-from deeptune.runs import new_run_directory, read_events, write_text
+from deeptune.runs import new_run_directory, read_records, write_text
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
@@ -41,12 +41,12 @@ def new_run(root, spec):
 
 
 def said(run):
-    return [event["message"] for event in read_events(run.events) if event["kind"] in ("message", "warning")]
+    return [event["message"] for event in read_records(run.events) if event["kind"] in ("message", "warning")]
 
 
 def outcome(run):
     """The losses of each epoch, and the best weights."""
-    losses = [(e["train"]["loss"], e["val"]["loss"]) for e in read_events(run.events) if e["kind"] == "epoch"]
+    losses = [(e["train"]["loss"], e["val"]["loss"]) for e in read_records(run.events) if e["kind"] == "epoch"]
     return losses, load_checkpoint(run.best).state
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deeptune.errors import WeightsError
-from deeptune.runs import new_run_directory, read_events, write_text
+from deeptune.runs import new_run_directory, read_records, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 
@@ -32,7 +32,7 @@ def test_a_run_says_it_before_anything_else(tmp_path):
     write_text(run.spec, dump_spec(spec))
     with pytest.raises(WeightsError):
         execute(spec, run)
-    said = [event for event in read_events(run.events) if event["kind"] in ("phase", "message")]
+    said = [event for event in read_records(run.events) if event["kind"] in ("phase", "message")]
     assert said[0]["kind"] == "message"
     assert "HF_HUB_OFFLINE forbids fetching them" in said[0]["message"]
     assert "hf download google-bert/bert-base-cased" in said[0]["message"]

@@ -81,8 +81,8 @@ def failed(made: RunDirectory) -> RunDirectory:
     }
     whole = f"{told['message']}\n{told['hint']}"
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("phase", phase="data")
-    log.write("end", state="failed", message=whole)
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("phase", phase="data")
+    log.record("end", state="failed", message=whole)
     write_json(made.result, {"state": "failed", "message": whole, "error": told, "seconds": 1.0})
     return made

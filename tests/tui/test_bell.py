@@ -23,7 +23,7 @@ KEEP_TITLE, FORMER_TITLE = "\x1b[22;2t", "\x1b[23;2t"
 def begun(made: RunDirectory) -> RunDirectory:
     """A run whose process is gone."""
     made.lock.touch()
-    EventWriter(made.events).write("run", id=made.id, started=0, pid=1)
+    EventWriter(made.events).record("run", id=made.id, started=0, pid=1)
     return made
 
 

@@ -28,7 +28,7 @@ def write_run(root, name: str, *, rate: float, accuracy: float, rows=(1, 2, 3), 
     with closing(EventWriter(run.events)) as events:
         for epoch in range(1, 5):
             val = {"loss": 1 / epoch, "accuracy": accuracy * epoch / 4}
-            events.write("epoch", epoch=epoch, epochs=4, train={"loss": 0.9 / epoch}, val=val, best=True)
+            events.record("epoch", epoch=epoch, epochs=4, train={"loss": 0.9 / epoch}, val=val, best=True)
     return run
 
 

@@ -7,6 +7,7 @@ from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
 
 from deeptune.runs import RunDirectory
+from deeptune.runs.events import SampleEvent
 from deeptune.show.chart import PLAIN
 from deeptune.show.view import View
 from tui.widgets.lines import Lines
@@ -41,7 +42,7 @@ def test_the_newest_measurement_is_in_sight_when_a_terminal_becomes_narrower(tmp
     app, view = Shown(Machine()), View(RunDirectory(tmp_path))
     for second in range(60):
         busy = 100.0 if second > 50 else 10.0
-        view.take({"kind": "sample", "seq": second, "t": second, "cpu_percent": busy})
+        view.take(SampleEvent(None, None, busy, t=second))
 
     async def steps(pilot):
         app.lines.tell(view, PLAIN)

@@ -45,11 +45,11 @@ def write_wrong(run: RunDirectory) -> None:
 def write_steps(log: EventWriter, *numbers: int, **values: Any) -> None:
     for number in numbers:
         place = {"step": number, "epoch": (number - 1) // 10 + 1, "epoch_step": (number - 1) % 10 + 1}
-        log.write("step", **place, epoch_steps=10, epochs=10, **{**STEP, **values})
+        log.record("step", **place, epoch_steps=10, epochs=10, **{**STEP, **values})
 
 
 def write_epoch(log: EventWriter, number: int, train: float, val: float | None, **scores: float) -> None:
-    log.write("epoch", epoch=number, epochs=10, train={"loss": train}, val={"loss": val, **scores}, best=False)
+    log.record("epoch", epoch=number, epochs=10, train={"loss": train}, val={"loss": val, **scores}, best=False)
 
 
 def test_a_finished_run_has_its_end_its_curves_and_its_results(finished_run):
@@ -198,9 +198,9 @@ def test_a_run_that_is_killed_while_it_is_watched_is_told_as_crashed(tmp_path, p
 
 def test_losses_that_are_not_finite_leave_gaps_and_warnings_with_their_step(made):
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("phase", phase="train")
-    log.write("start", **START)
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("phase", phase="train")
+    log.record("start", **START)
     write_steps(log, *range(1, 11))
     write_steps(log, 11, loss=float("nan"))
     log.warning("the loss is nan at step 11: the step was skipped")
@@ -223,8 +223,8 @@ def test_losses_that_are_not_finite_leave_gaps_and_warnings_with_their_step(made
 
 def test_overfitting_is_told_with_its_step(made):
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("start", **START)
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("start", **START)
     for number, (train, val) in enumerate([(1.0, 1.0), (0.8, 0.9), (0.6, 1.0), (0.5, 1.1), (0.4, 1.2)], start=1):
         write_steps(log, *range(number * 10 - 9, number * 10 + 1))
         write_epoch(log, number, train, val)
@@ -238,9 +238,9 @@ def test_overfitting_is_told_with_its_step(made):
 
 def test_text_of_the_run_is_neither_markup_nor_an_escape(made):
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("start", **{**START, "backbone": "[red]\x1b[2Jevil"})
-    log.write("message", message="[bold]kept[/bold] \x1b]0;title\x07 and [/nothing] \u202eback")
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("start", **{**START, "backbone": "[red]\x1b[2Jevil"})
+    log.record("message", message="[bold]kept[/bold] \x1b]0;title\x07 and [/nothing] \u202eback")
     made.console.write_text("[link=x]printed[/link]\x1b[31m red\r\n 50%|##\r100%|####\n")
     app = monitor(made)
 
@@ -332,9 +332,9 @@ def test_nothing_is_drawn_while_nothing_changes(finished_run):
 
 def test_a_new_step_draws_little_of_the_screen_again(made):
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("phase", phase="train")
-    log.write("start", **START)
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("phase", phase="train")
+    log.record("start", **START)
     for number in range(1, 40):
         write_steps(log, number, loss=0.4 + 0.1 * (number % 5))
     app = DeepTuneApp(Options(root=made.path.parent), opens=("run", made.path), clock=lambda: 2e9)
@@ -389,7 +389,7 @@ def test_every_page_can_be_drawn_in_any_size(finished_run, size):
 
 def test_read_only_neither_stops_nor_resumes(tmp_path, pictures_parquet, monkeypatch):
     run = new_run(tmp_path / "runs", Path(pictures_parquet))
-    EventWriter(run.events).write("run", id=run.id, started=0, pid=1)
+    EventWriter(run.events).record("run", id=run.id, started=0, pid=1)
     with holding(run):
         app = monitor(run, read_only=True)
         said: list[str] = []
@@ -408,8 +408,8 @@ def test_read_only_neither_stops_nor_resumes(tmp_path, pictures_parquet, monkeyp
 
 def test_the_time_to_go_is_told_while_features_are_computed(made):
     log = EventWriter(made.events)
-    log.write("run", id=made.id, started=0, pid=1)
-    log.write("phase", phase="features")
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("phase", phase="features")
     now = time.time()
     with holding(made, phase="features"):
         status = json.loads(made.status.read_text())

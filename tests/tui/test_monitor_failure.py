@@ -54,11 +54,11 @@ def test_the_log_of_a_failed_run_tells_the_whole_error(failed):
 def test_a_run_that_failed_after_some_epochs_has_its_error_above_its_curves(failed):
     failed.events.unlink()
     log = EventWriter(failed.events)
-    log.write("run", id=failed.id, started=0, pid=1)
-    log.write("start", **START)
+    log.record("run", id=failed.id, started=0, pid=1)
+    log.record("start", **START)
     write_steps(log, *range(1, 11))
     write_epoch(log, 1, 0.5, 0.6)
-    log.write("end", state="failed", message="no")
+    log.record("end", state="failed", message="no")
     app = monitor(failed)
 
     async def steps(pilot):
@@ -70,7 +70,7 @@ def test_a_run_that_failed_after_some_epochs_has_its_error_above_its_curves(fail
 
 def test_a_crashed_run_tells_its_last_words_on_its_first_page_and_in_its_log(made):
     made.lock.touch()
-    EventWriter(made.events).write("run", id=made.id, started=0, pid=1)
+    EventWriter(made.events).record("run", id=made.id, started=0, pid=1)
     made.console.write_text("CUDA error: the device was lost\n")
     app = monitor(made)
 

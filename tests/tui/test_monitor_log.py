@@ -18,8 +18,8 @@ from tui.widgets.monitor import log, printed
 def logged(made: RunDirectory) -> Iterator[EventWriter]:
     """The log of a run that is at work."""
     writer = EventWriter(made.events)
-    writer.write("run", id=made.id, started=0, pid=1)
-    writer.write("start", **START)
+    writer.record("run", id=made.id, started=0, pid=1)
+    writer.record("start", **START)
     with holding(made):
         yield writer
 
@@ -38,7 +38,7 @@ def test_a_word_that_is_wider_than_the_line_and_wide_characters_are_cut_into_par
 
 
 def test_long_lines_of_the_log_are_shown_to_their_end(made, logged):
-    logged.write("message", message="a long message " + "and more of it " * 20 + "which ends HERE.")
+    logged.record("message", message="a long message " + "and more of it " * 20 + "which ends HERE.")
     app = monitor(made)
 
     async def steps(pilot):
@@ -123,7 +123,7 @@ def test_no_warnings_and_an_empty_console_are_said(made, logged):
 def test_a_log_that_is_longer_than_what_is_kept_says_so(made, logged, monkeypatch):
     monkeypatch.setattr(log, "MAX_LINES", 50)
     for number in range(80):
-        logged.write("message", message=f"message {number}")
+        logged.record("message", message=f"message {number}")
     app = monitor(made)
 
     async def steps(pilot):

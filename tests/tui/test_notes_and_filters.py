@@ -27,7 +27,7 @@ def write_run(root, name: str, *, accuracy: float = 0.5, state: str = "done", ep
     with closing(EventWriter(run.events)) as events:
         for epoch in range(1, epochs + 1):
             val = {"loss": 1 / epoch, "accuracy": accuracy * epoch / epochs, "macro_f1": 0.1}
-            events.write("epoch", epoch=epoch, epochs=epochs, train={"loss": 0.9 / epoch}, val=val, best=True)
+            events.record("epoch", epoch=epoch, epochs=epochs, train={"loss": 0.9 / epoch}, val=val, best=True)
     return run
 
 

@@ -17,7 +17,7 @@ import pytest
 from ptys import Terminal
 from runners import goes_on, new_run, runner, step, until
 
-from deeptune.runs import RunDirectory, read_events, run_state, runs_in, write_json
+from deeptune.runs import RunDirectory, read_records, run_state, runs_in, write_json
 from tui.draft import Draft, draft_file
 
 SIZE = (80, 24)
@@ -228,7 +228,7 @@ def test_a_run_is_watched_again_midway_and_after_it_was_killed(pictures_parquet,
             assert goes_on(run)
         os.killpg(pid, signal.SIGKILL)
         until(lambda: run_state(run).over)
-    epochs = sum(event["kind"] == "epoch" for event in read_events(run.events))
+    epochs = sum(event["kind"] == "epoch" for event in read_records(run.events))
     with monitor(run, variables) as terminal:
         picture = shown_on(terminal, run_state(run).word, str(epochs))
     assert "running" not in picture

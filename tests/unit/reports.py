@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 from deeptune.report import write_report
 from deeptune.runs.directory import RunDirectory
-from deeptune.runs.events import EventWriter
+from deeptune.runs.event_log import EventWriter
 from deeptune.runs.files import write_json
 from deeptune.spec.toml import dump_spec, load_spec, validate
 from deeptune.tasks.classification import ClassificationTask
@@ -59,9 +59,10 @@ def classification_run(directory: Path, names: list[str] | None = None) -> dict[
     events = EventWriter(files.events)
     for epoch, model in enumerate(models, start=1):
         scores = _numbers(classification_metrics(digits[val], model.predict_proba(images[val]), labels))
-        events.write(
+        events.record(
             "epoch",
             epoch=epoch,
+            epochs=4,
             train={"loss": sk.log_loss(digits[train], model.predict_proba(images[train]))},
             val={"loss": scores["log_loss"], **scores},
             learning_rate=1e-3,
@@ -116,9 +117,10 @@ def regression_run(directory: Path) -> dict[str, Any]:
     for epoch, alpha in enumerate((10.0, 1.0, 0.1, 0.01), start=1):
         guess = Ridge(alpha=alpha).fit(inputs[train], targets[train]).predict(inputs[val])
         scores = regression_metrics(targets[val], guess)
-        events.write(
+        events.record(
             "epoch",
             epoch=epoch,
+            epochs=4,
             train={"loss": 1 / epoch},
             val={"loss": 2 / epoch, **_numbers(scores)},
             best=epoch == BEST,

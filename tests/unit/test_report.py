@@ -193,7 +193,7 @@ def test_broken_event_lines_and_repeated_epochs_are_no_problem(tmp_path: Path) -
     classification_run(tmp_path)
     files = RunDirectory(tmp_path)
     lines = files.events.read_text(encoding="utf-8").splitlines()
-    extra = {"v": 1, "seq": 99, "t": 0, "kind": "epoch", "epoch": 4, "train": {"loss": None}, "val": None}
+    extra = {"v": 1, "seq": 99, "t": 0, "kind": "epoch", "epoch": 4, "epochs": 4, "train": {"loss": None}, "val": None}
     lines[2:2] = ["{broken", "", "[1, 2]", '{"kind": "epoch"}']
     unknown = {**extra, "seq": 100, "kind": "from the future"}
     lines += [json.dumps(extra), json.dumps(unknown), '{"v":1,"seq":101,"t":1,"kind":"ep']

@@ -1,168 +1,163 @@
-"""The event log, written by one and read by anyone at any moment."""
+"""The kinds of events: what is written of each, and what is read in spite of damage and of other versions."""
 
 from __future__ import annotations
 
 import json
-import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deeptune.errors import CheckpointError
-from deeptune.runs import EventWriter, StatusWriter, read_events
-from deeptune.runs.events import EventReader, well_formed
+from deeptune.runs import EventWriter, read_events, read_records
+from deeptune.runs.event_log import EventReader
+from deeptune.runs.events import (
+    KINDS,
+    CheckpointEvent,
+    EndEvent,
+    EpochEvent,
+    Event,
+    Gpu,
+    MessageEvent,
+    MetricsEvent,
+    Parameters,
+    PhaseEvent,
+    ResumeEvent,
+    Rows,
+    RunEvent,
+    SampleEvent,
+    StartEvent,
+    StepEvent,
+    StoppingEvent,
+    UnknownEvent,
+    WarningEvent,
+    event_from_json,
+)
+
+NAN = float("nan")
+EARLIER = Path(__file__).parent.parent / "data" / "version_0_1"
+# Each kind as it is in the log of every version.
+WRITTEN: list[tuple[Event, dict[str, Any]]] = [
+    (RunEvent("a-1", started=1.5, pid=7), {"id": "a-1", "started": 1.5, "pid": 7}),
+    (PhaseEvent("data"), {"phase": "data"}),
+    (
+        StartEvent(
+            task="regression", backbone="b", weights="random", method="full", device="cpu", device_reason="asked",
+            rows=Rows(8, 1, 0), parameters=Parameters(2, 3), steps=4, epochs=2, metric="val/loss", patience=0,
+        ),
+        {
+            "task": "regression", "backbone": "b", "weights": "random", "method": "full", "device": "cpu",
+            "device_reason": "asked", "rows": {"train": 8, "val": 1, "test": 0},
+            "parameters": {"trainable": 2, "total": 3}, "steps": 4, "epochs": 2, "metric": "val/loss", "patience": 0,
+        },
+    ),
+    (ResumeEvent(0, 1), {"step": 0, "epoch": 1}),
+    (
+        StepEvent(1, 1, 1, 2, 3, NAN, 0.1, 1.0, 9.5, 0.0, memory={"process_gib": 1.5}),
+        {
+            "step": 1, "epoch": 1, "epoch_step": 1, "epoch_steps": 2, "epochs": 3, "loss": None, "learning_rate": 0.1,
+            "gradient_norm": 1.0, "rate": 9.5, "waiting": 0.0, "memory": {"process_gib": 1.5},
+        },
+    ),
+    (
+        EpochEvent(1, 3, {"loss": 0.5}, learning_rate=0.0, seconds=1.0, best=False),
+        {"epoch": 1, "epochs": 3, "train": {"loss": 0.5}, "learning_rate": 0.0, "seconds": 1.0, "best": False},
+    ),
+    (
+        EpochEvent(1, 3, {"loss": 0.5}, 0.1, 1.0, skipped_steps=2, val={"loss": NAN, "accuracy": 1.0}, best=True),
+        {
+            "epoch": 1, "epochs": 3, "train": {"loss": 0.5}, "learning_rate": 0.1, "seconds": 1.0, "skipped_steps": 2,
+            "val": {"loss": None, "accuracy": 1.0}, "best": True,
+        },
+    ),
+    (
+        CheckpointEvent("best", 2, metric="val/loss", value=None),
+        {"which": "best", "epoch": 2, "metric": "val/loss", "value": None},
+    ),
+    (CheckpointEvent("last", 2, step=9), {"which": "last", "epoch": 2, "step": 9}),
+    (SampleEvent(1.0, 2.0, 0.0), {"process_gib": 1.0, "free_gib": 2.0, "cpu_percent": 0.0}),
+    (
+        SampleEvent(1.0, 2.0, 99.0, gpus=(Gpu(90, 60, 1.0, 24.0),)),
+        {
+            "process_gib": 1.0, "free_gib": 2.0, "cpu_percent": 99.0,
+            "gpus": [{"utilisation": 90, "temperature": 60, "memory_gib": 1.0, "total_gib": 24.0}],
+        },
+    ),
+    (WarningEvent("x"), {"message": "x"}),
+    (MessageEvent(""), {"message": ""}),
+    (StoppingEvent("by SIGTERM"), {"reason": "by SIGTERM"}),
+    (MetricsEvent("val", {"n": 3, "r2": NAN}), {"split": "val", "metrics": {"n": 3, "r2": None}}),
+    (EndEvent("stopped", "by SIGTERM"), {"state": "stopped", "message": "by SIGTERM"}),
+    (EndEvent("done", test={}), {"state": "done", "test": {}}),
+]  # fmt: skip
 
 
-def line(sequence: object, kind: str = "step", **content) -> bytes:
-    return json.dumps({"v": 1, "seq": sequence, "t": 1.0, "kind": kind, **content}).encode() + b"\n"
+def test_every_kind_is_looked_at() -> None:
+    assert {type(event) for event, _ in WRITTEN} == set(KINDS.values())
 
 
-def test_what_is_written_is_read(tmp_path):
+@pytest.mark.parametrize(("event", "content"), WRITTEN, ids=lambda value: getattr(value, "kind", ""))
+def test_an_event_is_written_with_the_keys_of_its_kind_and_read_again(tmp_path, event, content) -> None:
     log = EventWriter(tmp_path / "events.jsonl")
-    log.write("run", id="a")
-    log.write("step", loss=float("nan"), rate=[1.0, float("inf")], nested={"deep": (float("-inf"), 2)})
-    log.warning("two\nlines \x1b[31m é \udcff")
-    log.close()
-    log.close()
-    first, second, third = read_events(tmp_path / "events.jsonl")
-    assert (first["v"], first["seq"], first["kind"], first["id"]) == (1, 1, "run", "a")
-    assert (second["loss"], second["rate"], second["nested"]) == (None, [1.0, None], {"deep": [None, 2]})
-    assert third["message"] == "two\nlines \x1b[31m é \udcff"
-    assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == 3
-
-
-def test_each_event_is_there_as_soon_as_it_is_written(tmp_path):
-    log, reader = EventWriter(tmp_path / "events.jsonl"), EventReader(tmp_path / "events.jsonl")
-    assert list(reader.poll()) == []
-    for number in range(1, 4):
-        log.write("step", number=number)
-        assert [event["number"] for event in reader.poll()] == [number]
-    assert list(reader.poll()) == []
-
-
-def test_a_line_that_is_not_finished_waits(tmp_path):
-    file = tmp_path / "events.jsonl"
-    reader = EventReader(file)
-    assert list(reader.poll()) == []  # no file yet
-    whole = line(1, text="é") + line(2)
-    for end in range(len(whole) + 1):
-        file.write_bytes(whole[:end])
-        found = [event["seq"] for event in reader.poll()]
-        assert found == ([1] if end == len(line(1, text="é")) else [2] if end == len(whole) else [])
-    assert reader.broken == 0
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        b"not json\n", b"\n", b"[1, 2]\n", b"3\n", b'"text"\n', b"null\n", b'{"seq": 9}\n', b'{"kind": "x", "t": 1}\n',
-        line("x"), line(None), b'{"seq": Infinity, "t": 1, "kind": "x"}\n', b"\xff\xfe\x00\n", b"[" * 100_000 + b"\n",
-    ],
-)  # fmt: skip
-def test_a_line_that_is_no_event_is_passed_over_and_counted(tmp_path, bad):
-    (tmp_path / "events.jsonl").write_bytes(line(1) + bad + line(2))
-    reader = EventReader(tmp_path / "events.jsonl")
-    assert [event["seq"] for event in reader.poll()] == [1, 2]
-    assert reader.broken == 1
-
-
-def test_two_broken_lines_do_not_make_a_whole_one(tmp_path):
-    (tmp_path / "events.jsonl").write_bytes(b'{"seq": 1, "t": 1.0\n"kind": "x"}\n' + line(2))
-    reader = EventReader(tmp_path / "events.jsonl")
-    assert [event["seq"] for event in reader.poll()] == [2]
-    assert reader.broken == 2
-
-
-def test_text_that_is_not_utf_8_does_not_hide_the_event(tmp_path):
-    (tmp_path / "events.jsonl").write_bytes(line(1, kind="message", message="X").replace(b"X", b"\xff"))
-    (event,) = read_events(tmp_path / "events.jsonl")
-    assert event["message"] == "\ufffd"
-
-
-def test_an_event_is_told_once(tmp_path):
-    (tmp_path / "events.jsonl").write_bytes(line(1) + line(2) + line(2) + line(1) + line(3))
-    assert [event["seq"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2, 3]
-
-
-def test_a_log_is_continued_after_a_crash(tmp_path):
-    file = tmp_path / "events.jsonl"
-    file.write_bytes(line(1) + line(2) + line(3)[:-9])
-    log = EventWriter(file)
-    log.write("run")
-    log.close()
-    reader = EventReader(file)
-    assert [(event["seq"], event["kind"]) for event in reader.poll()] == [(1, "step"), (2, "step"), (3, "run")]
-    assert reader.broken == 1
-
-
-def test_a_log_that_cannot_be_written(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot write"):
-        EventWriter(tmp_path)
-
-
-def test_status_is_written_at_most_once_a_second_unless_it_must(tmp_path, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr("deeptune.runs.status.time.monotonic", lambda: now[0])
-    status = StatusWriter(tmp_path / "status.json")
-
-    def stored() -> dict:
-        return json.loads((tmp_path / "status.json").read_text())
-
-    status.update(phase="data")
-    assert stored()["state"] == "running"
-    status.update(step=1)
-    assert "step" not in stored()
-    now[0] += 1.0
-    status.update(eta=2.5)
-    assert (stored()["step"], stored()["eta"]) == (1, 2.5)
-    status.update(state="done", force=True)
-    assert stored()["state"] == "done"
-    assert stored()["heartbeat"] > 0
-
-
-def test_a_log_that_is_cut_and_grows_again_tells_nothing_twice(tmp_path):
-    file = tmp_path / "events.jsonl"
-    file.write_bytes(b"".join(line(number) for number in range(1, 6)))
-    reader = EventReader(file)
-    assert len(list(reader.poll())) == 5
-    os.truncate(file, len(line(1)) * 2 + 7)  # as a disk that was full, or a power cut, may leave it
-    assert list(reader.poll()) == []
-    with file.open("ab") as log:
-        log.write(b"\n" + line(6))
-    assert [event["seq"] for event in reader.poll()] == [6]
-    file.unlink()
-    assert list(reader.poll()) == []
-
-
-def test_a_long_log_is_read_whole_through_all_its_damage(tmp_path):
-    number = 100_000
-    lines = [line(seq, loss=0.5, rate=[1, 2], message="é") for seq in range(1, number + 1)]
-    for place in range(0, number, 1000):
-        lines[place] += lines[place] + b"half a li\n" + b"\xff\n"
-    (tmp_path / "events.jsonl").write_bytes(b"".join(lines))
-    reader = EventReader(tmp_path / "events.jsonl")
-    assert [event["seq"] for event in reader.poll()] == list(range(1, number + 1))
-    assert reader.broken == 200
+    log.write(event)
+    (record,) = read_records(tmp_path / "events.jsonl")
+    assert {key: value for key, value in record.items() if key not in ("v", "seq", "t", "kind")} == content
+    assert (record["v"], record["seq"], record["kind"]) == (1, 1, event.kind)
+    (read,) = read_events(tmp_path / "events.jsonl")
+    assert type(read) is type(event)
+    assert json.loads(json.dumps(read.to_json())) == record
 
 
 STEP = {
     "step": 1, "epoch": 1, "epoch_step": 1, "epoch_steps": 2, "epochs": 1, "loss": None, "learning_rate": 1.0, "rate": 2
 }  # fmt: skip
+START = WRITTEN[2][1]
 
 
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
-        ({"kind": "step", **STEP}, [{"loss": "x"}, {"step": None}, {"epoch": 1.5}, {"rate": True}]),
+        ({"kind": "step", **STEP}, [{"loss": "x"}, {"step": None}, {"epoch": 1.5}, {"rate": True}, {"step": 10**400}]),
         (
             {"kind": "epoch", "epoch": 1, "epochs": 2, "train": {"loss": 1.0}},
-            [{"train": None}, {"val": 3}, {"val": {"loss": "x"}}],
+            [{"train": None}, {"train": {"loss": "x"}}, {"val": 3}, {"val": {"loss": "x"}}],
         ),
         ({"kind": "phase", "phase": "data"}, [{"phase": None}, {"t": -1}, {"t": 1e300}, {"t": "1"}, {"kind": []}]),
+        ({"kind": "start", **START}, [{"rows": {"train": 1}}, {"parameters": None}, {"steps": 0.5}]),
         ({"kind": "of the future"}, [{"t": float("nan")}]),
     ],
-)  # fmt: skip
-def test_an_event_that_a_viewer_may_use_as_it_is(good, bad):
+)
+def test_an_event_is_read_or_counted_as_damaged(tmp_path, good, bad) -> None:
+    file = tmp_path / "events.jsonl"
     event = {"v": 1, "seq": 1, "t": 1.0, **good}
-    assert well_formed(event)
-    for changes in bad:
-        assert not well_formed({**event, **changes}), changes
+    lines = [event, *({**event, "seq": number, **changes} for number, changes in enumerate(bad, start=2))]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    reader = EventReader(file)
+    assert [event.seq for event in reader.poll()] == [1]
+    assert (reader.broken, reader.last) == (len(bad), len(lines))
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    event = event_from_json({"v": 2, "seq": 1, "t": 1.0, "kind": "step", **STEP, "energy": 3, "to_json": 4})
+    assert isinstance(event, StepEvent)
+    assert event == StepEvent(1, 1, 1, 2, 1, None, 1.0, None, 2, None, t=1.0, seq=1)
+    assert "energy" not in event.to_json()
+    unknown = event_from_json({"v": 2, "seq": 1, "t": 1.0, "kind": "weather", "wind": {"from": "east"}})
+    assert isinstance(unknown, UnknownEvent)
+    assert unknown.to_json() == {"v": 1, "seq": 1, "t": 1.0, "kind": "weather", "wind": {"from": "east"}}
+
+
+def test_a_field_that_may_be_missing_may_be_wrong() -> None:
+    sample = {"seq": 1, "t": 1.0, "kind": "sample", "process_gib": 1.0, "free_gib": 2.0}
+    assert event_from_json({**sample, "cpu_percent": 10**400, "gpus": "none"}) == SampleEvent(1.0, 2.0, t=1.0, seq=1)
+    event = event_from_json({**sample, "gpus": [None, {"utilisation": 3, "temperature": "hot", "model": "x"}]})
+    assert event == SampleEvent(1.0, 2.0, gpus=(Gpu(), Gpu(utilisation=3)), t=1.0, seq=1)
+
+
+@pytest.mark.parametrize("run", ["finished", "stopped"])
+def test_logs_of_an_earlier_version_are_read_whole(run) -> None:
+    file = EARLIER / run / "events.jsonl"
+    reader = EventReader(file)
+    events = list(reader.poll())
+    assert reader.broken == 0
+    assert not any(isinstance(event, UnknownEvent) for event in events)
+    assert [event.to_json() for event in events] == read_records(file)

@@ -9,22 +9,29 @@ from typing import Any
 import pytest
 
 from deeptune.runs import RunDirectory
+from deeptune.runs.events import Event, ResumeEvent, RunEvent, WarningEvent, event_from_json
 from deeptune.show.history import History, Track, overfitting, plateau
 from deeptune.show.view import View
 
 START = 1_790_000_000.0
 
 
-def step(number: int, *, per_epoch: int = 10, **values: Any) -> dict[str, Any]:
+def read(kind: str, **values: Any) -> Event:
+    event = event_from_json({"seq": 1, "t": START, "kind": kind, **values})
+    assert event is not None
+    return event
+
+
+def step(number: int, *, per_epoch: int = 10, **values: Any) -> Event:
     epoch, place = divmod(number - 1, per_epoch)
-    event = {"kind": "step", "t": START + number, "step": number, "epoch": epoch + 1, "epoch_step": place + 1}
+    where = {"t": START + number, "step": number, "epoch": epoch + 1, "epoch_step": place + 1}
     numbers = {"loss": 1 / number, "learning_rate": 1e-3, "rate": 10.0}
-    return {**event, "epoch_steps": per_epoch, "epochs": 100, **numbers, **values}
+    return read("step", **{**where, "epoch_steps": per_epoch, "epochs": 100, **numbers, **values})
 
 
-def epoch(number: int, train: float, val: float | None, *, per_epoch: int = 10, **scores: float) -> dict[str, Any]:
-    event = {"kind": "epoch", "t": START + per_epoch * number, "epoch": number, "epochs": 100}
-    return {**event, "train": {"loss": train}, "val": {"loss": val, **scores}}
+def epoch(number: int, train: float, val: float | None, *, per_epoch: int = 10, **scores: float) -> Event:
+    losses = {"train": {"loss": train}, "val": {"loss": val, **scores}}
+    return read("epoch", t=START + per_epoch * number, epoch=number, epochs=100, **losses)
 
 
 def test_columns_are_as_long_as_their_steps_whatever_an_event_lacks() -> None:
@@ -42,13 +49,13 @@ def test_columns_are_as_long_as_their_steps_whatever_an_event_lacks() -> None:
 
 def test_what_is_trained_again_takes_the_place_of_what_was() -> None:
     view = View(RunDirectory(Path("nowhere")))
-    view.take({"kind": "run", "t": START})
+    view.take(RunEvent(t=START))
     for number in range(1, 26):
         view.take(step(number))
         if number % 10 == 0:
             view.take(epoch(number // 10, 1.0, 1.0))
-    view.take({"kind": "run", "t": START + 1000})
-    view.take({"kind": "resume", "t": START + 1001, "step": 20, "epoch": 3})
+    view.take(RunEvent(t=START + 1000))
+    view.take(ResumeEvent(20, 3, t=START + 1001))
     assert list(view.history.steps.step) == list(range(1, 21))
     assert list(view.history.epochs.epoch) == [1, 2]
     view.take(step(21, t=START + 1003))
@@ -63,11 +70,12 @@ def test_what_is_trained_again_takes_the_place_of_what_was() -> None:
     "damage", [{"step": 10**400}, {"epoch": -(10**400)}, {"loss": 10**400}, {"gradient_norm": 10**400}]
 )
 def test_numbers_that_nobody_can_reckon_with_are_passed_over(damage: dict[str, Any]) -> None:
+    line = {"seq": 1, "t": START, "kind": "step", **step(1).content()}
+    assert event_from_json({**line, **damage}) is None
     view = View(RunDirectory(Path("nowhere")))
-    assert not view.take(step(1, **damage))
-    assert view.take(step(1, gradient_norm=10**300))
+    view.take(step(1, gradient_norm=10**300))
     assert len(view.history.steps) == 1
-    assert view.take({"kind": "sample", "t": START, "process_gib": 1.0, "free_gib": 2.0, "cpu_percent": 10**400})
+    view.take(read("sample", process_gib=1.0, free_gib=2.0, cpu_percent=10**400))
     assert "cpu_percent" not in view.history.samples.values
 
 
@@ -75,7 +83,7 @@ def test_samples_of_devices_become_columns() -> None:
     history = History()
     gpu = {"utilisation": 90, "temperature": 60, "memory_gib": 3.5, "total_gib": 24}
     for gpus in ([gpu, gpu], "nonsense", [None, {**gpu, "utilisation": "hot"}]):
-        history.take({"kind": "sample", "t": START, "process_gib": 1.0, "free_gib": 2.0, "gpus": gpus}, 1.0, None)
+        history.take(read("sample", process_gib=1.0, free_gib=2.0, gpus=gpus), 1.0, None)
     assert history.samples.values["gpu0/utilisation"][0] == 90
     assert [math.isnan(value) for value in history.samples.values["gpu1/utilisation"]] == [False, True, True]
     assert list(history.samples.values["process_gib"]) == [1.0, 1.0, 1.0]
@@ -116,7 +124,7 @@ def test_a_loss_that_is_not_finite_is_noted() -> None:
     view = View(RunDirectory(Path("nowhere")))
     view.take(step(10))
     view.take(epoch(1, 1.0, None))
-    view.take({"kind": "warning", "t": START, "message": "the loss is nan at step 11"})
+    view.take(WarningEvent("the loss is nan at step 11", t=START))
     assert [(note.kind, note.step) for note in view.history.notes] == [("warning", 10), ("warning", 10)]
     assert "epoch 1 is not finite" in view.history.notes[0].text
     assert math.isnan(view.history.epochs.values["val/loss"][0])
@@ -129,7 +137,7 @@ def test_the_spread_of_the_pace_is_that_of_recent_steps() -> None:
         time += 2.0 if number % 5 == 0 else 1.0
         history.take(step(number), time, None)
     assert history.pace_spread() == (1.0, 2.0)
-    history.take({"kind": "resume", "t": START, "step": 40, "epoch": 5}, time, None)
+    history.take(ResumeEvent(40, 5), time, None)
     assert history.pace_spread() is None  # nothing of the attempt in progress yet
     for number in range(41, 47):
         time += 3.0

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from deeptune.runs import RunDirectory, RunState
+from deeptune.runs.events import PhaseEvent, RunEvent
 from deeptune.show.dashboard import dashboard
 from deeptune.show.pace import Pace
 from deeptune.show.view import View
@@ -49,8 +50,8 @@ def test_another_pass_begins_anew() -> None:
 
 def test_the_dashboard_tells_the_time_to_go_while_features_are_computed(tmp_path, monkeypatch) -> None:
     view = View(RunDirectory(tmp_path))
-    view.take({"v": 1, "seq": 1, "t": 100.0, "kind": "run", "id": "a", "started": 100, "pid": 1})
-    view.take({"v": 1, "seq": 2, "t": 101.0, "kind": "phase", "phase": "features"})
+    view.take(RunEvent("a", 100, 1, t=100.0))
+    view.take(PhaseEvent("features", t=101.0))
     for moment, done in ((110.0, 100), (130.0, 300)):
         status = {"phase": "features", "progress": {"done": done, "total": 1000}, "heartbeat": moment}
         view.see(RunState("running", "", True, status))

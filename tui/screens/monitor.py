@@ -179,8 +179,8 @@ class MonitorScreen(DeepTuneScreen):
         news, view, before = message.news, self.view, self.view.state
         watched = self._caught_up
         for event in news.events:
-            if view.take(event):
-                self._said.take(view, event)
+            view.take(event)
+            self._said.take(view, event)
         if news.state is None:
             return  # there is more to come
         gc.enable()

@@ -9,7 +9,8 @@ from typing import Any
 
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory, RunState, run_state
-from deeptune.runs.events import EventReader
+from deeptune.runs.event_log import EventReader
+from deeptune.runs.events import Event
 from deeptune.runs.state import ending
 from tui.widgets.monitor.examples import Example, worst_examples
 from tui.widgets.monitor.printed import ConsoleReader, Printed
@@ -25,7 +26,7 @@ class News:
     `failure` is the error of a run that failed or crashed.
     """
 
-    events: list[dict[str, Any]]
+    events: list[Event]
     state: RunState | None = None
     problem: str = ""
     failure: DeepTuneError | None = None
@@ -53,7 +54,7 @@ class Follower:
         """All that is new, in parts; nothing at all when nothing is."""
         run = self._run
         state = run_state(run)  # before the events: after it is over nothing more is written
-        events: list[dict[str, Any]] = []
+        events: list[Event] = []
         for event in self._reader.poll():
             events.append(event)
             if len(events) == BATCH:

@@ -67,7 +67,7 @@ def _state(view: View, now: float, width: int, problem: str) -> Row:
         return [*left, ("  ", ""), (problem, "bad")]
     if view.state.over:
         return beside(left, width, [(f"ended {coarse(now - view.last)}", "label")] if view.last else [])
-    epochs = f" · epoch {view.step['epoch']} of {view.step['epochs']}" if view.phase == "train" and view.step else ""
+    epochs = f" · epoch {view.step.epoch} of {view.step.epochs}" if view.phase == "train" and view.step else ""
     left.append((f"  {safe(PHASE_WORDS.get(view.phase, view.phase))}{epochs}", "value"))
     if view.state.detail:
         return [*left, ("  ", ""), (safe(view.state.detail), "warn")]
@@ -77,10 +77,10 @@ def _state(view: View, now: float, width: int, problem: str) -> Row:
 def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
     elapsed = [(f"{duration(view.elapsed(now))} so far", "label")]
     if view.phase == "train" and view.step:
-        step, total = view.step["step"], view.start.get("steps", 0)
+        step, total = view.step.step, view.start.steps if view.start else 0
         room = width - 55 if width >= 70 else width - 26
         run = bar("run", step, total, room, look)
-        epoch = bar("epoch", view.step["epoch_step"], view.step["epoch_steps"], room, look)
+        epoch = bar("epoch", view.step.epoch_step, view.step.epoch_steps, room, look)
         stored = _stored(view, now)
         return [beside(run, width, *_to_go(view)), beside(epoch, width, stored + elapsed, elapsed)]
     progress = view.status.get("progress")
@@ -126,7 +126,7 @@ def _to_go(view: View) -> list[Row]:
 def _stored(view: View, now: float) -> Row:
     if not view.stored:
         return []
-    return [(f"checkpoint {coarse(now - view.stored['t'])} · ", "label")]
+    return [(f"checkpoint {coarse(now - view.stored.t)} · ", "label")]
 
 
 def _phases(view: View, width: int) -> Row:
@@ -183,8 +183,8 @@ def _warning(view: View) -> Row | None:
 def _scores(view: View) -> Row:
     row: Row = []
     if view.step:
-        row += [("loss ", "label"), (value_text("loss", view.step["loss"]), "value")]
-    val = view.epoch.get("val") or {}
+        row += [("loss ", "label"), (value_text("loss", view.step.loss), "value")]
+    val = view.val
     for name in dict.fromkeys(("loss", chosen_metric(view), "accuracy", "r2")):
         if name in val:
             row += [(f"  val {safe(name)} ", "label"), (value_text(name, val[name]), "value")]

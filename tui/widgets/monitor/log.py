@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
@@ -17,6 +17,7 @@ from textual.strip import Strip
 
 from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
+from deeptune.runs.events import EndEvent, EpochEvent, Event, PhaseEvent, StartEvent, WarningEvent
 from deeptune.show.history import Note
 from deeptune.show.view import PHASE_WORDS, View, ending_text, epoch_text, message_of, start_facts
 from tui.widgets.lines import wrapped
@@ -49,24 +50,22 @@ class RunLogger:
         self.total = 0  # lines, those that had to go included
         self._alert: Note | None = None
 
-    def take(self, view: View, event: dict[str, Any]) -> None:
+    def take(self, view: View, event: Event) -> None:
         """Say an event that the view has just taken in, if it says anything."""
-        kind = event["kind"]
         if (text := message_of(event)) is not None:
-            self._say(event["t"], "warning" if kind == "warning" else "message", text)
-        elif kind == "phase":
-            self._say(event["t"], "event", PHASE_WORDS.get(event["phase"], event["phase"]))
-        elif kind == "start":
-            self._say(event["t"], "event", "; ".join(f"{name} {value}" for name, value in start_facts(event)))
-        elif kind == "epoch":
-            place = f"epoch {event['epoch']}/{event['epochs']}"
-            self._say(event["t"], "event", f"{place}  {epoch_text(view, event)}")
-        elif kind == "end":
-            self._say(event["t"], "alert" if event["state"] == "failed" else "event", ending_text(event))
+            self._say(event.t, "warning" if isinstance(event, WarningEvent) else "message", text)
+        elif isinstance(event, PhaseEvent):
+            self._say(event.t, "event", PHASE_WORDS.get(event.phase, event.phase))
+        elif isinstance(event, StartEvent):
+            self._say(event.t, "event", "; ".join(f"{name} {value}" for name, value in start_facts(event)))
+        elif isinstance(event, EpochEvent):
+            self._say(event.t, "event", f"epoch {event.epoch}/{event.epochs}  {epoch_text(view, event)}")
+        elif isinstance(event, EndEvent):
+            self._say(event.t, "alert" if event.state == "failed" else "event", ending_text(event))
         alert = view.history.alert
         if alert is not None and alert is not self._alert:
             where = f" (step {alert.step:,})" if alert.step is not None else ""
-            self._say(event["t"], "alert", alert.text + where)
+            self._say(event.t, "alert", alert.text + where)
         self._alert = alert
 
     def _say(self, moment: float, kind: str, text: str) -> None:
