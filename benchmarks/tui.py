@@ -175,7 +175,7 @@ def _alive(root: Path) -> Iterator[tuple[RunDirectory, EventWriter]]:
     with run_lock(run):
         log = EventWriter(run.events)
         for kind, content in _opening(10_000):
-            log.write(kind, **content)
+            log.record(kind, **content)
         _write_status(run, 1)
         yield run, log
 
@@ -233,7 +233,7 @@ def _step(number: int, steps: int) -> list[tuple[str, dict[str, Any]]]:
 
 def _write_step(log: EventWriter, number: int) -> None:
     for kind, content in _step(number, 10_000):
-        log.write(kind, **content)
+        log.record(kind, **content)
 
 
 def _write_status(run: RunDirectory, number: int) -> None:
