@@ -9,7 +9,7 @@ from typing import Any
 
 from deeptune.api.html import run_html
 from deeptune.runs import RunDirectory, RunState, run_state
-from deeptune.runs.events import EventReader
+from deeptune.runs.event_log import EventReader
 from deeptune.show import viewer
 from deeptune.show.console import console
 from deeptune.show.view import View

@@ -11,7 +11,7 @@ from deeptune.api.html import run_html
 from deeptune.api.progress import beside, follow
 from deeptune.api.specs import SpecLike, load_spec
 from deeptune.errors import CheckpointError, SpecError
-from deeptune.runs import RunDirectory, RunState, find_run, read_events, run_state
+from deeptune.runs import RunDirectory, RunState, find_run, read_events, read_records, run_state
 from deeptune.runs.control import request_stop
 from deeptune.runs.files import read_json
 from deeptune.runs.launch import make_run, start_runner
@@ -129,7 +129,7 @@ class Run:
 
     def events(self, kind: str | None = None) -> Rows:
         """The run's events so far, one dictionary each, in order; of one `kind` (step, epoch, warning …) alone."""
-        found = read_events(self.directory.events)
+        found = read_records(self.directory.events)
         return Rows(event for event in found if kind is None or event["kind"] == kind)
 
     def predictions(self) -> pa.Table:
@@ -180,7 +180,7 @@ class Run:
     def _repr_html_(self) -> str:
         view = View(self.directory)
         view.look()
-        for event in self.events():
+        for event in read_events(self.directory.events):
             view.take(event)
         return run_html(view)
 
