@@ -39,6 +39,7 @@ _ROWS = (
     ),
     OptimizerInfo("radam", "RAdam", "Adam that rectifies its first steps", "RAdam", 8),
     OptimizerInfo("nadam", "NAdam", "Adam with Nesterov momentum", "NAdam", 8),
+    OptimizerInfo("adamax", "Adamax", "Adam that scales by the largest recent gradient", "Adamax", 8),
     OptimizerInfo("rmsprop", "RMSprop", "scales by recent squared gradients", "RMSprop", 4),
     OptimizerInfo("adafactor", "Adafactor", "keeps almost no state, for little memory", "Adafactor", 0),
 )  # fmt: skip

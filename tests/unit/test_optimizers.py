@@ -1,4 +1,4 @@
-"""Each row's optimizer: what it does to real weights on real data, and that its state is stored and put back exactly."""
+"""Each optimizer row: what it does to real weights on real data, and that its state is stored and restored exactly."""
 
 from __future__ import annotations
 
@@ -63,3 +63,26 @@ def test_a_stored_state_continues_bit_by_bit(name: str) -> None:
 def test_every_class_name_is_that_of_its_optimizer() -> None:
     for name, row in OPTIMIZERS.items():
         assert type(make_optimizer(network(), train_spec(name))).__name__ == row.torch_class
+
+
+def test_adamax_takes_the_steps_of_its_paper() -> None:
+    """Kingma and Ba 2015, https://arxiv.org/abs/1412.6980, algorithm 2, written out here, with L2 decay of matrices."""
+    model, plain = network(), network()
+    train(model, make_optimizer(model, train_spec("adamax")), range(40))
+
+    first = {name: torch.zeros_like(p) for name, p in plain.named_parameters()}
+    largest = {name: torch.zeros_like(p) for name, p in plain.named_parameters()}
+    for step in range(40):
+        loss = loss_of(plain, step)
+        gradients = torch.autograd.grad(loss, list(plain.parameters()))
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(plain.named_parameters(), gradients, strict=True):
+                gradient = gradient + 0.05 * parameter if parameter.ndim == 2 else gradient
+                first[name] = 0.9 * first[name] + 0.1 * gradient
+                largest[name] = torch.maximum(0.999 * largest[name], gradient.abs() + 1e-8)
+                rate = 0.002 if name.startswith("head.") else 0.01
+                parameter -= rate / (1 - 0.9 ** (step + 1)) * first[name] / largest[name]
+
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter, plain.get_parameter(name), atol=1e-5), name
+    assert loss_of(model, 40).item() < 0.9 * loss_of(network(), 40).item()
