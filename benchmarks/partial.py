@@ -297,11 +297,11 @@ def unfreeze_images(settings: Settings) -> Measured:
         }
     )
     with scratch() as folder, Cache(lambda text: None) as cache:
-        journal = RunLogger(new_run_directory(folder / "runs", "benchmark"))
+        logger = RunLogger(new_run_directory(folder / "runs", "benchmark"))
         ready = prepare(spec, cache=cache)
         ready.model.to(ready.compute.device)
         started = time.perf_counter()
-        stored = store_features(ready, cache, journal, MicroBatcher())
+        stored = store_features(ready, cache, logger, MicroBatcher())
         storing = time.perf_counter() - started
         online, cached = (
             Loop(fitting(ready, functools.partial(_epochs, loader)))

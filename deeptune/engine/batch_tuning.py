@@ -98,7 +98,7 @@ class Trial:
         return f"{self.name}: {rate}, peak {self.peak / 2**30:.2f} GiB" + ("" if self.fits else ", too much")
 
 
-def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
+def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
     """`ready` with what was measured in its spec; `asked` is the spec before it was resolved, whose `"auto"` are free.
 
     Raises TrainingError when not even the fewest rows fit into memory.
@@ -108,11 +108,11 @@ def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
     sizes = train.batch_size == "auto" and (not kind.counts_tokens or train.token_budget == "auto")
     if ready.spec.tuning.method == "partial":  # what is frozen passes once, in batches of its own
         if ways:
-            journal.message("train.tune: nothing to measure, as the frozen backbone is passed once")
+            logger.message("train.tune: nothing to measure, as the frozen backbone is passed once")
         return ready
     if not (sizes or ways):
         return ready
-    bench = _Bench(ready, journal)
+    bench = _Bench(ready, logger)
     chosen = bench.find_size(by_speed=ways or ready.compute.device.type == "cuda") if sizes else None
     if ways:
         start = chosen or bench.trial(ready.spec.train, STEPS)
@@ -120,7 +120,7 @@ def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
         chosen = bench.find_way(start, _precisions(train, ready.compute), formats, compiled=(train.compile or None))
     assert chosen is not None
     for trial in bench.trials:
-        journal.message(f"tried {trial}")
+        logger.message(f"tried {trial}")
     values = {
         "batch_size": chosen.rows,
         "accumulation": chosen.pieces,
@@ -136,11 +136,11 @@ def tune(ready: Prepared, asked: RunSpec, journal: RunLogger) -> Prepared:
         made = choose_compute(str(compute.device), chosen.precision)
         compute = replace(made, reason=f"{compute.device} as before; {chosen.precision} by measurement")
     if ways:
-        journal.message(f"train.tune: {chosen.name} is the fastest for {ready.steps:,} steps")
+        logger.message(f"train.tune: {chosen.name} is the fastest for {ready.steps:,} steps")
     if sizes:
-        journal.message(said_batch_size(spec, len(ready.plan.splits["train"].rows)))
+        logger.message(said_batch_size(spec, len(ready.plan.splits["train"].rows)))
         if bench.norms and chosen.rows < int(ready.spec.train.batch_size):
-            journal.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
+            logger.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
     found = {"chosen": chosen.record(), "trials": [trial.record() for trial in bench.trials]}
     return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), tuning=found)
 
@@ -176,8 +176,8 @@ def _memory_formats(train: TrainSpec, ready: Prepared) -> list[str]:
 class _Bench:
     """Trials of steps, always over the same rows: the longest texts, or evenly picked images."""
 
-    def __init__(self, ready: Prepared, journal: RunLogger) -> None:
-        self.ready, self.journal = ready, journal
+    def __init__(self, ready: Prepared, logger: RunLogger) -> None:
+        self.ready, self.logger = ready, logger
         self.criterion = make_criterion(ready)
         self.trials: list[Trial] = []
         train = ready.spec.train
@@ -208,7 +208,7 @@ class _Bench:
                     hint="Choose a smaller backbone, backbone.image_size or backbone.max_length, or tuning.method = "
                     "'partial' or 'lora'.",
                 )
-            self.journal.warn(
+            self.logger.warn(
                 f"{tried[-1].at_once} at once fit into memory, but leave less than {HEADROOM:.0%} of what was free"
             )
             return tried[-1]
@@ -255,7 +255,7 @@ class _Bench:
 
     def trial(self, train: TrainSpec, steps: int) -> Trial:
         """Some optimizer steps of the run's own loop, over the same rows each."""
-        self.journal.stop.check()
+        self.logger.stop.check()
         ready, rows = self.ready, int(train.batch_size)
         compute = choose_compute(str(ready.compute.device), train.precision)
         pieces = [self.batch.part(part) for part in batch_slices(len(self.batch), rows, training=rows > 1)]
@@ -267,7 +267,7 @@ class _Bench:
         with _untouched(ready.model), _arranged(ready, layout), _Peak(compute.device) as peak:
             try:
                 history = fit(
-                    ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.journal.stop.check)
+                    ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.logger.stop.check)
                 )
                 loss = self._loss(pieces, compute)
             except RunStopped:

@@ -267,7 +267,7 @@ def passed(
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
 
 
-def store_features(ready: Prepared, cache: Cache, journal: RunLogger, limit: MicroBatcher) -> Stored:
+def store_features(ready: Prepared, cache: Cache, logger: RunLogger, limit: MicroBatcher) -> Stored:
     """Pass each row of a run once through what is frozen, or read what an earlier run stored; says which.
 
     Where the cache can't be used, tables are kept in memory while they fit, and what does not fit is passed online.
@@ -275,13 +275,13 @@ def store_features(ready: Prepared, cache: Cache, journal: RunLogger, limit: Mic
     spec, plan = ready.spec, ready.plan
     augmented = spec.train.augmentation != "none"
     if spec.train.views and (spec.tuning.method != "partial" or not augmented):
-        journal.warn("train.views has no effect: it is for tuning.method = 'partial' with a train.augmentation")
+        logger.warn("train.views has no effect: it is for tuning.method = 'partial' with a train.augmentation")
     cut, boundary = ready.model.cut, None
     if cut is not None:
         try:
             boundary = CutActivations.of(cut, ready.compute)
         except CannotCut as cannot:
-            journal.warn(f"the frozen blocks pass each epoch, as their outputs can't be stored, because {cannot}")
+            logger.warn(f"the frozen blocks pass each epoch, as their outputs can't be stored, because {cannot}")
     if not spec.tuning.frozen and boundary is None:
         return Stored({}, [])
     needed: list[Split] = [split for split in SPLITS if split != "train" or not augmented or split in spec.embed.splits]
@@ -296,19 +296,19 @@ def store_features(ready: Prepared, cache: Cache, journal: RunLogger, limit: Mic
         for view in range(spec.train.views if augmented else 0)
     ]
     if any(len(one.rows) for one in (*passes.values(), *views)):
-        journal.phase("features")
-    filling = _Filling(cache, journal.progress, limit, sum(len(one.rows) for one in (*passes.values(), *views)))
+        logger.phase("features")
+    filling = _Filling(cache, logger.progress, limit, sum(len(one.rows) for one in (*passes.values(), *views)))
     tables = {source: filling.table(one) for source, one in passes.items()}
     kept = [filling.table(one) for one in views]
-    filling.tell(journal, boundary)
+    filling.tell(logger, boundary)
     stored = {split: table for split in needed if (table := tables[id(plan.splits[split].source)]) is not None}
     if not augmented:
         return Stored(stored, [stored["train"]] if "train" in stored else [], boundary)
     if spec.train.views and None not in kept:
-        journal.message(f"epochs take turns with {spec.train.views} augmented views of the training rows (train.views)")
+        logger.message(f"epochs take turns with {spec.train.views} augmented views of the training rows (train.views)")
         return Stored(stored, [table for table in kept if table is not None], boundary)
     if not spec.train.views:
-        journal.message(
+        logger.message(
             f"each epoch passes the training rows through the frozen {_frozen_part(boundary)}, as train.augmentation "
             "draws new images: train.views = 4 would keep 4 of each"
         )
@@ -422,22 +422,22 @@ class _Filling:
             raise
         return features
 
-    def tell(self, journal: RunLogger, boundary: CutActivations | None) -> None:
+    def tell(self, logger: RunLogger, boundary: CutActivations | None) -> None:
         """Say which way was taken, and why it was not the usual one."""
         frozen = _frozen_part(boundary)
         what = "features are" if boundary is None else f"what the frozen blocks give (before {boundary.cut.name}) is"
         goes = "passes" if boundary is None else "pass"
         because = "; ".join(dict.fromkeys(self.reasons))
         if "online" in self.places:
-            journal.warn(f"{what} not stored, and the frozen {frozen} {goes} each epoch, because {because}")
+            logger.warn(f"{what} not stored, and the frozen {frozen} {goes} each epoch, because {because}")
         elif "memory" in self.places:
-            journal.message(f"{what} kept in memory, and not for later runs, because {because}")
+            logger.message(f"{what} kept in memory, and not for later runs, because {because}")
         if self.passed:
             before = f" ({self.found:,} more were in the cache)" if self.found else ""
             trains = "the head trains on their features" if boundary is None else "the others train on what these gave"
-            journal.message(f"{self.passed:,} rows passed the frozen {frozen} once{before}; {trains}")
+            logger.message(f"{self.passed:,} rows passed the frozen {frozen} once{before}; {trains}")
         elif self.found:
-            journal.message(
+            logger.message(
                 f"the features of all {self.found:,} rows were in the cache: no row passes the frozen {frozen}"
             )
 

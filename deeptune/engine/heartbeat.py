@@ -20,10 +20,10 @@ LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
 
 
 class Sampler:
-    """Runs beside a run from `start` to `stop`; everything it meets is told through the journal."""
+    """Runs beside a run from `start` to `stop`; everything it meets is told through the logger."""
 
-    def __init__(self, run: RunDirectory, journal: RunLogger) -> None:
-        self._run, self._journal = run, journal
+    def __init__(self, run: RunDirectory, logger: RunLogger) -> None:
+        self._run, self._logger = run, logger
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._process = psutil.Process()
@@ -41,17 +41,17 @@ class Sampler:
         sampled, told = time.monotonic(), False
         while not self._over.wait(LOOK_INTERVAL):
             if take_stop_request(self._run):
-                self._journal.stop.request("asked for by `deeptune stop`")
-            if self._journal.stop.reason is not None and not told:  # by a signal as well
+                self._logger.stop.request("asked for by `deeptune stop`")
+            if self._logger.stop.reason is not None and not told:  # by a signal as well
                 told = True
                 with suppress(DeepTuneError):
-                    self._journal.events.write(StoppingEvent(self._journal.stop.reason))
-                    self._journal.status.update(state="stopping", force=True)
+                    self._logger.events.write(StoppingEvent(self._logger.stop.reason))
+                    self._logger.status.update(state="stopping", force=True)
             if time.monotonic() - sampled >= SAMPLE_INTERVAL:
                 sampled = time.monotonic()
                 with suppress(DeepTuneError):  # whatever ails the disk, the run itself meets it and says so
-                    self._journal.events.write(self._sample())
-                    self._journal.status.update(force=True)
+                    self._logger.events.write(self._sample())
+                    self._logger.status.update(force=True)
 
     def _sample(self) -> SampleEvent:
         """The machine now; the processes that decode are counted with the run's own."""

@@ -69,7 +69,7 @@ def prepare(
     spec: RunSpec,
     *,
     meta: bool = False,
-    journal: RunLogger | None = None,
+    logger: RunLogger | None = None,
     earlier: Earlier | None = None,
     cache: Cache | None = None,
 ) -> Prepared:
@@ -82,10 +82,10 @@ def prepare(
     if spec.backbone.weights not in ("pretrained", "random"):
         require_weights(spec.backbone.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
-    if journal:
+    if logger:
         if (fetch := weights_to_fetch(spec.backbone)) is not None:
-            journal.message(f"{fetch.text}. {fetch.way}")
-        journal.phase("data")
+            logger.message(f"{fetch.text}. {fetch.way}")
+        logger.phase("data")
     sources = open_sources(spec)
     if earlier:
         spec = earlier.with_its_range(spec)
@@ -103,8 +103,8 @@ def prepare(
         plan = plan_data(spec, sources=sources)
         backbone = load_backbone(spec.backbone, seed=spec.train.seed, device="meta")
     else:
-        if journal:
-            journal.phase("backbone")
+        if logger:
+            logger.phase("backbone")
         seed_everything(spec.train.seed)
         backbone = load_backbone(
             spec.backbone,
@@ -114,15 +114,15 @@ def prepare(
         )
         if earlier:
             earlier.require_backbone(backbone.fingerprint)
-        if journal:
-            journal.phase("data")  # what a sample becomes is known now
-        plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, journal, known))
+        if logger:
+            logger.phase("data")  # what a sample becomes is known now
+        plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, logger, known))
     resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
         earlier.require_spec(resolved)
     model = build_model(resolved, backbone, plan.outputs)
-    for note in backbone.notes if journal else ():
-        journal.message(note)  # type: ignore[union-attr]
+    for note in backbone.notes if logger else ():
+        logger.message(note)  # type: ignore[union-attr]
     return Prepared(resolved, plan, backbone, model, compute, count_steps(resolved, plan), samples)
 
 
@@ -137,7 +137,7 @@ def _open_samples(
     draft: PlanDraft,
     backbone: Backbone,
     cache: Cache | None,
-    journal: RunLogger | None,
+    logger: RunLogger | None,
     value_range: Range | None,
 ) -> Mapping[Source, Samples]:
     """Every sample of a run's sources, decoded or tokenised once."""
@@ -152,7 +152,7 @@ def _open_samples(
             value_range=value_range,
             progress=step,
         )
-        for source, step in draft.sources(journal.progress if journal else None)
+        for source, step in draft.sources(logger.progress if logger else None)
     }
 
 

@@ -33,17 +33,17 @@ class Earlier:
     A change is refused, unless `force`: then it is a warning, and listed in run.json.
     """
 
-    def __init__(self, run: RunDirectory, record: dict[str, Any], journal: RunLogger, *, force: bool) -> None:
-        self.run, self.record, self.journal, self.force = run, record, journal, force
+    def __init__(self, run: RunDirectory, record: dict[str, Any], logger: RunLogger, *, force: bool) -> None:
+        self.run, self.record, self.logger, self.force = run, record, logger, force
         self.overridden: list[str] = []
 
     @classmethod
-    def read(cls, run: RunDirectory, journal: RunLogger, *, force: bool) -> Earlier | None:
+    def read(cls, run: RunDirectory, logger: RunLogger, *, force: bool) -> Earlier | None:
         """None for a run that did not get as far as knowing what it is made of."""
         if not run.run.exists():
             return None
         record = read_json(run.run)
-        return cls(run, record, journal, force=force) if "fingerprints" in record else None
+        return cls(run, record, logger, force=force) if "fingerprints" in record else None
 
     @property
     def preprocessing(self) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ class Earlier:
     def warn_of_versions(self, now: dict[str, str]) -> None:
         then = self.record.get("versions") or {}
         if others := changed(then, now):
-            self.journal.warn(f"other versions than when the run started ({others}): last digits may differ")
+            self.logger.warn(f"other versions than when the run started ({others}): last digits may differ")
 
     def attempt(self, provenance: dict[str, Any], step: int) -> dict[str, Any]:
         """What run.json says of this attempt to go on."""
@@ -98,10 +98,10 @@ class Earlier:
                 f"{self.run.id} --force`, which the run records.",
             )
         self.overridden.append(difference)
-        self.journal.warn(f"resumed with --force: {what}: {difference}")
+        self.logger.warn(f"resumed with --force: {what}: {difference}")
 
 
-def find_checkpoint(run: RunDirectory, journal: RunLogger) -> Checkpoint | None:
+def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
     """The newest whole checkpoint of training, with the best one of its time in `run.best`; None to start anew.
 
     A damaged one is told and passed over. Starting anew gives the same result later.
@@ -120,10 +120,10 @@ def find_checkpoint(run: RunDirectory, journal: RunLogger) -> Checkpoint | None:
             restore_previous(run.last)
         if damaged:
             step = checkpoint.manifest["training"]["history"]["steps"]
-            journal.warn(f"{'; '.join(damaged)}: going on from the checkpoint before it, of step {step}")
+            logger.warn(f"{'; '.join(damaged)}: going on from the checkpoint before it, of step {step}")
         return checkpoint
     if damaged:
-        journal.warn(f"{'; '.join(damaged)}: training starts again from its first step")
+        logger.warn(f"{'; '.join(damaged)}: training starts again from its first step")
     remove_checkpoints(run.last)
     remove_checkpoints(run.best)
     return None

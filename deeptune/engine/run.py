@@ -58,7 +58,7 @@ def execute(
     spec: RunSpec,
     run: RunDirectory,
     *,
-    journal: RunLogger | None = None,
+    logger: RunLogger | None = None,
     force: bool = False,
     argv: list[str] | None = None,
 ) -> dict[str, Any]:
@@ -68,28 +68,28 @@ def execute(
     directory: events, status and, at the end, result.json with `state` `done`, `stopped` or `failed`. Errors are
     re-raised after they were recorded. `force` goes on though spec, data or backbone changed.
     """
-    own = journal is None
-    journal = journal or RunLogger(run)
-    clock = Clock(earlier_seconds(journal.events.earlier))
+    own = logger is None
+    logger = logger or RunLogger(run)
+    clock = Clock(earlier_seconds(logger.events.earlier))
     try:
-        with Cache(journal.message, journal.stop.check) as cache:
-            result = _execute(spec, run, journal, clock, force, argv or sys.argv, cache)
+        with Cache(logger.message, logger.stop.check) as cache:
+            result = _execute(spec, run, logger, clock, force, argv or sys.argv, cache)
     except BaseException as error:
         told = told_error(error)
-        record_end(run, journal, told, clock)
+        record_end(run, logger, told, clock)
         if told is error:
             raise
         raise told from error
     finally:
         if own:
-            journal.events.close()
+            logger.events.close()
     return result
 
 
 def _execute(
     spec: RunSpec,
     run: RunDirectory,
-    journal: RunLogger,
+    logger: RunLogger,
     clock: Clock,
     force: bool,
     argv: list[str],
@@ -100,25 +100,25 @@ def _execute(
     torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 4% of a pass
     asked = spec
-    earlier = Earlier.read(run, journal, force=force)
+    earlier = Earlier.read(run, logger, force=force)
     if earlier is None:
         write_text(run.spec, dump_spec(spec))
         write_json(run.run, provenance(argv, clock))
 
-    ready = prepare(spec, journal=journal, earlier=earlier, cache=cache)
+    ready = prepare(spec, logger=logger, earlier=earlier, cache=cache)
     model = ready.model.to(ready.compute.device)
     if earlier is None:  # a resumed run has the choice in its spec
-        ready = tune(ready, spec, journal)
+        ready = tune(ready, spec, logger)
     spec, plan, compute = ready.spec, ready.plan, ready.compute
     trainable, total = model.counts()
     for note in plan.remarks:
-        journal.message(note)
+        logger.message(note)
     for warning in plan.warnings:
-        journal.warn(warning)
-    checkpoint = find_checkpoint(run, journal) if earlier else None
+        logger.warn(warning)
+    checkpoint = find_checkpoint(run, logger) if earlier else None
     write_inputs(run, ready, argv, clock, earlier, checkpoint, asked)
-    journal.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
-    journal.events.write(
+    logger.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
+    logger.events.write(
         StartEvent(
             task=spec.task,
             backbone=spec.backbone.name,
@@ -136,80 +136,80 @@ def _execute(
     )
     if earlier:
         history = checkpoint.manifest["training"]["history"] if checkpoint else {"steps": 0, "epoch": 1}
-        journal.events.write(ResumeEvent(history["steps"], history["epoch"]))
+        logger.events.write(ResumeEvent(history["steps"], history["epoch"]))
     # The data is known now: what the head starts from must not depend on how it was read.
     seed_everything(spec.train.seed)
-    loaders = {split: _loader(ready, split, journal) for split in SPLITS}
-    _warn_truncation(loaders, ready, journal)
+    loaders = {split: _loader(ready, split, logger) for split in SPLITS}
+    _warn_truncation(loaders, ready, logger)
     criterion = make_criterion(ready)
-    limit = MicroBatcher(journal.warn, tokens=tokens_at_once(compute.device))
+    limit = MicroBatcher(logger.warn, tokens=tokens_at_once(compute.device))
 
     scored: dict[Any, Any] = dict(loaders)
-    stored = store_features(ready, cache, journal, limit)
+    stored = store_features(ready, cache, logger, limit)
     for split, table in stored.splits.items():
         scored[split] = stored_loader(ready, stored, split, [table])
     train_batches: Loader | FeatureLoader | TextActivationLoader
     if stored.views:
         train_batches = stored_loader(ready, stored, "train", stored.views, shuffle=True)
     else:
-        train_batches = _loader(ready, "train", journal, shuffle=True)
-    _tell_lengths(loaders["train"], train_batches, ready, journal)
+        train_batches = _loader(ready, "train", logger, shuffle=True)
+    _tell_lengths(loaders["train"], train_batches, ready, logger)
 
-    journal.phase("train")
+    logger.phase("train")
     if checkpoint is not None:
         model.load_tuned_state(checkpoint.state)
     elif spec.head.standardise:
         features = _sampled_features(ready, stored, limit)
         if useless := collapsed(features):
-            journal.warn(useless)
+            logger.warn(useless)
         model.head.standardise(features)
     with generators_left_alone():
         probe = probe_inputs(ready)
     resume = snapshot_of(checkpoint) if checkpoint else None
-    history = _fit(ready, run, journal, model, train_batches, scored["val"], criterion, probe, limit, resume)
+    history = _fit(ready, run, logger, model, train_batches, scored["val"], criterion, probe, limit, resume)
     if history.stopped_early:
-        journal.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
+        logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
 
-    journal.phase("verify")
+    logger.phase("verify")
     model, logits = verified_best(ready, run, probe)
     if unstable := changes_with_batch(ready, model, probe, logits):
-        journal.warn(unstable)
+        logger.warn(unstable)
     history.best = replace(history.best, **read_manifest(run.best)["best"])
 
-    journal.phase("test")
-    metrics = score_splits(ready, run, model, scored, criterion, journal, limit)
+    logger.phase("test")
+    metrics = score_splits(ready, run, model, scored, criterion, logger, limit)
 
     if spec.embed.splits:
-        journal.phase("embed")
-        embed_splits(ready, run, model, scored, journal, limit)
+        logger.phase("embed")
+        embed_splits(ready, run, model, scored, logger, limit)
 
-    result = run_result(ready, run, history, metrics, model, clock, journal)
+    result = run_result(ready, run, history, metrics, model, clock, logger)
     if worse := _worse_than_constant(ready, criterion, metrics):
-        journal.warn(worse)
-        result |= {"worse_than_constant": worse, "warnings": journal.warnings}
-    journal.keep(lambda: write_json(run.result, result))
+        logger.warn(worse)
+        result |= {"worse_than_constant": worse, "warnings": logger.warnings}
+    logger.keep(lambda: write_json(run.result, result))
     for folder in (run.best, run.last):
         drop_previous(folder)
-    journal.phase("report")
+    logger.phase("report")
     try:
         write_report(run.path)
     except Exception as error:  # every result is on the disk by now: a picture of them must not cost the run
-        journal.warn(f"report.html could not be written: {type(error).__name__}: {error}")
-    journal.events.write(EndEvent("done", test=headline(metrics.get("test", {}))))
-    journal.status.update(state="done", phase="done", force=True)
+        logger.warn(f"report.html could not be written: {type(error).__name__}: {error}")
+    logger.events.write(EndEvent("done", test=headline(metrics.get("test", {}))))
+    logger.status.update(state="done", phase="done", force=True)
     return result
 
 
-def _loader(ready: Prepared, split: Split, journal: RunLogger, *, shuffle: bool = False) -> Loader:
+def _loader(ready: Prepared, split: Split, logger: RunLogger, *, shuffle: bool = False) -> Loader:
     loader = split_loader(ready, split, shuffle=shuffle)
-    loader.warn = journal.warn
+    loader.warn = logger.warn
     return loader
 
 
 def _fit(
     ready: Prepared,
     run: RunDirectory,
-    journal: RunLogger,
+    logger: RunLogger,
     model: TunedModel,
     batches: Batches,
     val: Any,
@@ -222,7 +222,7 @@ def _fit(
     started = told = time.monotonic()
     first_step = resume.values["history"]["steps"] if resume else 0
     if resume and (best := resume.values["history"]["best"])["epoch"]:
-        journal.status.update(best={name: best[name] for name in ("epoch", "metric", "value")})
+        logger.status.update(best={name: best[name] for name in ("epoch", "metric", "value")})
     verified, constant, diverged = False, Constant(ready, criterion), False
 
     def on_step(event: StepEvent) -> None:
@@ -231,44 +231,44 @@ def _fit(
         elapsed = now - started
         left = elapsed * (ready.steps - event.step) / max(event.step - first_step, 1)
         event = replace(event, memory=memory_in_use(ready.compute.device))
-        journal.status.update(**event.content(), steps=ready.steps, eta=round(left, 1))
+        logger.status.update(**event.content(), steps=ready.steps, eta=round(left, 1))
         # A log of a day stays short enough to be read in a second.
         if event.epoch_step == event.epoch_steps or now - told >= min(5.0, elapsed / 1000):
             told = now
-            journal.events.write(event)
+            logger.events.write(event)
 
     def on_epoch(event: EpochEvent) -> None:
-        journal.events.write(event)
+        logger.events.write(event)
 
     def on_best(best: Best) -> None:
         nonlocal verified
-        journal.keep(lambda: save_model(ready, run.best, model, best))
+        logger.keep(lambda: save_model(ready, run.best, model, best))
         if not verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
             verify(ready, run, model, probe)
             verified = True
-        journal.events.write(CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value))
-        journal.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
+        logger.events.write(CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value))
+        logger.status.update(best={"epoch": best.epoch, "metric": best.metric, "value": best.value})
 
     def store(taken: TrainState, history: History) -> None:
-        journal.keep(lambda: save_model(ready, run.last, model, history.best, taken))
+        logger.keep(lambda: save_model(ready, run.last, model, history.best, taken))
         drop_previous(run.best)  # the best one is now known to the last one
-        journal.events.write(CheckpointEvent("last", history.epoch, step=history.steps))
+        logger.events.write(CheckpointEvent("last", history.epoch, step=history.steps))
         # Also the step: a stop may come between two reports, and is told by what was stored.
-        journal.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
+        logger.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
 
     def validate() -> dict[str, Any]:
         nonlocal diverged
         loss = MeanLoss(criterion)
         found = inference.outputs(
-            model, val, ready.compute, loss=loss, limit=limit, progress=lambda done, total: journal.stop.check()
+            model, val, ready.compute, loss=loss, limit=limit, progress=lambda done, total: logger.stop.check()
         )
         outputs = inference.joined(list(found), model)
         if not np.isfinite(outputs.logits).all():
             broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
-            journal.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
+            logger.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
             return {"loss": math.nan}
         if not diverged and loss.value is not None and (warning := constant.diverged("val", loss.value)):
-            journal.warn(warning)
+            logger.warn(warning)
             diverged = True
         scores = inference.score(outputs, split_truth(plan, "val", outputs.rows), plan.task, loss.value)
         undefined = {name: value for name, value in scores.items() if value is None}
@@ -281,7 +281,7 @@ def _fit(
         criterion,
         ready.compute,
         validate if len(plan.splits["val"].rows) else None,
-        Hooks(on_step, on_epoch, on_best, store, journal.stop.check, journal.warn),
+        Hooks(on_step, on_epoch, on_best, store, logger.stop.check, logger.warn),
         resume=resume,
     )
 
@@ -336,17 +336,17 @@ def _worse_than_constant(ready: Prepared, criterion: Criterion, metrics: dict[st
     return Constant(ready, criterion).not_beaten(split, metrics[split]) if split in metrics else None
 
 
-def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, journal: RunLogger) -> None:
+def _warn_truncation(loaders: dict[Split, Loader], ready: Prepared, logger: RunLogger) -> None:
     for split, loader in loaders.items():
         if loader.truncated:
-            journal.warn(
+            logger.warn(
                 f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
                 f"{ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
             )
 
 
 def _tell_lengths(
-    loader: Loader, batches: Loader | FeatureLoader | TextActivationLoader, ready: Prepared, journal: RunLogger
+    loader: Loader, batches: Loader | FeatureLoader | TextActivationLoader, ready: Prepared, logger: RunLogger
 ) -> None:
     """How long the training texts are, and how much of their batches is padding."""
     if loader.lengths is None:
@@ -355,7 +355,7 @@ def _tell_lengths(
     padding = ""
     if not isinstance(batches, FeatureLoader) and not ready.backbone.padding_reaches:  # else nothing is padded
         padding = f", and {batches.padded_share():.1%} of the tokens in training batches are padding"
-    journal.message(
+    logger.message(
         f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
         f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
     )

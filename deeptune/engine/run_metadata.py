@@ -47,14 +47,14 @@ def told_error(error: BaseException) -> BaseException:
     )
 
 
-def record_end(run: RunDirectory, journal: RunLogger, error: BaseException, clock: Clock) -> None:
+def record_end(run: RunDirectory, logger: RunLogger, error: BaseException, clock: Clock) -> None:
     state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
     message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
     if isinstance(error, DeepTuneError):
         message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
     with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
-        journal.events.write(EndEvent(state, message))
-        journal.status.update(state=state, message=message, force=True)
+        logger.events.write(EndEvent(state, message))
+        logger.status.update(state=state, message=message, force=True)
         write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
 
 
@@ -113,7 +113,7 @@ def run_result(
     metrics: dict[str, Any],
     model: TunedModel,
     clock: Clock,
-    journal: RunLogger,
+    logger: RunLogger,
 ) -> dict[str, Any]:
     trainable, total = model.counts()
     plan = ready.plan
@@ -136,7 +136,7 @@ def run_result(
         "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
         "on_bad_sample": ready.spec.data.on_bad_sample,
         "parameters": {"trainable": trainable, "total": total},
-        "warnings": journal.warnings,
+        "warnings": logger.warnings,
         "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
         "seconds": clock.seconds,
     }

@@ -36,9 +36,9 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         spec = load_spec(run.spec)
         remove_unfinished(run.path)
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
-        journal = RunLogger(run, stop)
-        journal.status.update(force=True)
-        sampler = Sampler(run, journal)
+        logger = RunLogger(run, stop)
+        logger.status.update(force=True)
+        sampler = Sampler(run, logger)
         sampler.start()
         try:
             from deeptune.engine.run import execute  # takes seconds, in which the run already shows as starting
@@ -46,10 +46,10 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
             # What torch imports on the first use of an optimizer, while the data is read. torchvision needs it too, so
             # that processes which decode images never fork amid this import.
             threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
-            return execute(spec, run, journal=journal, force=force, argv=argv)
+            return execute(spec, run, logger=logger, force=force, argv=argv)
         finally:
             sampler.stop()
-            journal.events.close()
+            logger.events.close()
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def score_splits(
     model: TunedModel,
     scored: dict[Any, Any],
     criterion: Criterion,
-    journal: RunLogger,
+    logger: RunLogger,
     limit: MicroBatcher,
 ) -> dict[str, Any]:
     """Write metrics.json of val and test, predictions.parquet of test, and the embeddings of both that are asked for;
@@ -42,7 +42,7 @@ def score_splits(
     splits: tuple[Split, ...] = ("val", "test")
     for split in splits:
         loss, kept = MeanLoss(criterion), list[Outputs]()
-        _pass_split(ready, run, model, scored[split], split, journal, limit, loss=loss, kept=kept)
+        _pass_split(ready, run, model, scored[split], split, logger, limit, loss=loss, kept=kept)
         outputs = inference.joined(kept, model)
         if len(outputs):
             truth = split_truth(plan, split, outputs.rows)
@@ -51,11 +51,11 @@ def score_splits(
             metrics[split] |= scores_without(plan, split, outputs)
             metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split], plan.task)]
             for note in without_notes(metrics[split], plan.task):
-                journal.message(f"{split}: {note}")
-            journal.events.write(MetricsEvent(split, headline(metrics[split])))
-    journal.keep(lambda: write_json(run.metrics, metrics))
+                logger.message(f"{split}: {note}")
+            logger.events.write(MetricsEvent(split, headline(metrics[split])))
+    logger.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
-        run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=journal.keep
+        run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
     ) as write:
         for window in windows([outputs], plan.all_rows("test"), model):
             write(window)
@@ -93,12 +93,12 @@ def embed_splits(
     run: RunDirectory,
     model: TunedModel,
     scored: dict[Any, Any],
-    journal: RunLogger,
+    logger: RunLogger,
     limit: MicroBatcher,
 ) -> None:
     """embeddings/<split>.parquet of the splits that were asked for and that `score_splits` did not pass."""
     if "train" in ready.spec.embed.splits:
-        _pass_split(ready, run, model, scored["train"], "train", journal, limit)
+        _pass_split(ready, run, model, scored["train"], "train", logger, limit)
 
 
 def _pass_split(
@@ -107,7 +107,7 @@ def _pass_split(
     model: TunedModel,
     batches: Any,
     split: Split,
-    journal: RunLogger,
+    logger: RunLogger,
     limit: MicroBatcher,
     *,
     loss: MeanLoss | None = None,
@@ -125,7 +125,7 @@ def _pass_split(
         loss=loss,
         limit=limit,
         total=len(data.rows),
-        progress=journal.progress,
+        progress=logger.progress,
     )
     with ExitStack() as stack:
         write = None
@@ -138,7 +138,7 @@ def _pass_split(
                     input=plan.input,
                     relabel=plan.relabelling(split),
                     errors=plan.errors(split),
-                    keep=journal.keep,
+                    keep=logger.keep,
                 )
             )
         for window in windows(found, plan.all_rows(split), model, embed=embed):

@@ -743,13 +743,13 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
     monkeypatch.setattr(heartbeat, "SAMPLE_INTERVAL", 0.2)
     monkeypatch.setattr(heartbeat, "LOOK_INTERVAL", 0.05)
     run = new_run(tmp_path, spec_of())
-    journal = RunLogger(run)
-    beside = heartbeat.Sampler(run, journal)
+    logger = RunLogger(run)
+    beside = heartbeat.Sampler(run, logger)
     beside.start()
     try:
         until(lambda: any(event["kind"] == "sample" for event in read_records(run.events)))
         request_stop(run)
-        until(lambda: journal.stop.reason is not None)
+        until(lambda: logger.stop.reason is not None)
         until(lambda: json.loads(run.status.read_text())["state"] == "stopping")
     finally:
         beside.stop()
@@ -761,4 +761,4 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
     }  # fmt: skip
     assert not run.stop_request.exists()
     with pytest.raises(RunStopped):
-        journal.stop.check()
+        logger.stop.check()
