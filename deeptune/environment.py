@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from deeptune.errors import DeepTuneError, SpecError
+from deeptune.nvml import use_one_numbering
 
 
 def prepare_process() -> None:
-    """Give this process and its children open standard streams that take any text, and a home.
+    """Give this process and its children open standard streams that take any text, a home, and one numbering of GPUs.
 
     A closed stream becomes the null device: the next file that is opened would get its number otherwise, and what
     libraries print would go into that file.
@@ -33,6 +34,7 @@ def prepare_process() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="nearest")
     _find_home()
+    use_one_numbering()
 
 
 def require_current_folder() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from deeptune.engine.out_of_memory import keep_freed_memory
 from deeptune.errors import SpecError
+from deeptune.nvml import NvidiaGpu, freest, gpu_of, use_one_numbering
 from deeptune.spec.defaults import CPU_TOKENS
 
 
@@ -51,10 +52,16 @@ def tokens_at_once(device: torch.device) -> int | None:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """The device and precision of a run. Raises SpecError when the one asked for is not there."""
+    """The device and precision of a run. Raises SpecError when the one asked for is not there.
+
+    A CUDA GPU is from then on the current one of this thread, which kernels and questions without a device are for.
+    """
+    use_one_numbering()
     chosen, reason = _device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     if precision == "auto":
         dtype, why = _best_dtype(chosen)
         return Compute(chosen, dtype, f"{reason}; {why}")
@@ -64,10 +71,19 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(chosen, asked, f"{reason}; {precision} as asked")
 
 
+def driver_gpu(device: torch.device) -> NvidiaGpu | None:
+    """A CUDA GPU as its driver knows it, found by its UUID; None for any other device, or without the driver's help."""
+    if device.type != "cuda":
+        return None
+    number = device.index or 0
+    uuid = getattr(torch.cuda.get_device_properties(number), "uuid", None)
+    return None if uuid is None else gpu_of(number, str(uuid))
+
+
 def _device(device: str) -> tuple[torch.device, str]:
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", 0), f"CUDA GPU found: {torch.cuda.get_device_name(0)}"
+            return _freest_gpu()
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple GPU found"
         return torch.device("cpu"), "no GPU found, using the CPU"
@@ -89,9 +105,31 @@ def _device(device: str) -> tuple[torch.device, str]:
     return chosen, f"{chosen} as asked"
 
 
+def _freest_gpu() -> tuple[torch.device, str]:
+    """The CUDA GPU with the most free memory."""
+    count = torch.cuda.device_count()
+    if count == 1:
+        return torch.device("cuda", 0), f"CUDA GPU found: {torch.cuda.get_device_name(0)}"
+    free, total = zip(*(_free_and_total(torch.device("cuda", number)) for number in range(count)), strict=True)
+    chosen = freest(free)
+    return torch.device("cuda", chosen), (
+        f"of {count} CUDA GPUs cuda:{chosen} ({torch.cuda.get_device_name(chosen)}) has the most free memory, "
+        f"{free[chosen] / 2**30:.1f} of {total[chosen] / 2**30:.1f} GiB"
+    )
+
+
+def _free_and_total(device: torch.device) -> tuple[int, int]:
+    """Bytes of a GPU, from its driver: to ask CUDA takes some hundred megabytes on each GPU that is asked about."""
+    gpu = driver_gpu(device)
+    memory = None if gpu is None else gpu.memory
+    return memory or torch.cuda.mem_get_info(device)
+
+
 def _best_dtype(device: torch.device) -> tuple[torch.dtype | None, str]:
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if native:
             return torch.bfloat16, "bf16, which this GPU computes natively"
         return torch.float16, "fp16 with loss scaling, since this GPU has no bf16"
     return None, "fp32"

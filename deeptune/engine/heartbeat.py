@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 import psutil
 
@@ -27,7 +26,6 @@ class Sampler:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._process = psutil.Process()
-        self._gpus = _nvidia_gpus()
 
     def start(self) -> None:
         self._process.cpu_percent()  # the first call starts the measuring
@@ -54,7 +52,7 @@ class Sampler:
                     self._logger.status.update(force=True)
 
     def _sample(self) -> SampleEvent:
-        """The machine now; the processes that decode are counted with the run's own."""
+        """The machine now: the run's own GPU, and memory with that of the processes that decode."""
         family = [self._process]
         with suppress(psutil.Error):
             family += self._process.children(recursive=True)
@@ -62,35 +60,10 @@ class Sampler:
         for process in family:
             with suppress(psutil.Error):
                 used += process.memory_info().rss
+        gpu = self._logger.gpu
         return SampleEvent(
             process_gib=round(used / 2**30, 3),
             free_gib=round(psutil.virtual_memory().available / 2**30, 3),
             cpu_percent=self._process.cpu_percent(),
-            gpus=tuple(reading for gpu in self._gpus if (reading := _read_gpu(gpu))),
+            gpus=() if gpu is None else (Gpu(number=gpu.number, **gpu.reading()),),
         )
-
-
-def _nvidia_gpus() -> list[Any]:
-    """NVML's handles of this machine's GPUs; none where there is no driver."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # no driver, no rights, no library: a run without these numbers is a run all the same
-        return []
-
-
-def _read_gpu(handle: Any) -> Gpu | None:
-    import pynvml
-
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return Gpu(
-            utilisation=int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            temperature=int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-            memory_gib=round(memory.used / 2**30, 3),
-            total_gib=round(memory.total / 2**30, 3),
-        )
-    except pynvml.NVMLError:
-        return None

@@ -23,7 +23,7 @@ from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.data.split_sources import open_sources, sources_fingerprint
 from deeptune.data.splits import SplitData
-from deeptune.engine.device import Compute, choose_compute, seed_everything, tokens_at_once
+from deeptune.engine.device import Compute, choose_compute, driver_gpu, seed_everything, tokens_at_once
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
 from deeptune.engine.resume import Earlier
@@ -83,6 +83,7 @@ def prepare(
         require_weights(spec.backbone.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
     if logger:
+        logger.gpu = driver_gpu(compute.device)
         if (fetch := weights_to_fetch(spec.backbone)) is not None:
             logger.message(f"{fetch.text}. {fetch.way}")
         logger.phase("data")

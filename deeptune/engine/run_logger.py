@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from deeptune.errors import CheckpointError
+from deeptune.nvml import NvidiaGpu
 from deeptune.runs import EventWriter, RunDirectory, StatusWriter
 from deeptune.runs.control import StopFlag
 from deeptune.runs.events import MessageEvent, PhaseEvent, RunEvent, WarningEvent
@@ -26,6 +27,7 @@ class RunLogger:
         self.events = EventWriter(run.events)
         self.status = StatusWriter(run.status, pid=os.getpid())
         self.stop = stop or StopFlag()
+        self.gpu: NvidiaGpu | None = None  # the run's own, once it is chosen
         self.events.write(RunEvent(run.id, started=round(time.time(), 3), pid=os.getpid()))
         # A resumed run meets the same data again, and would warn of it again.
         self._warned = {event.message for event in self.events.earlier if isinstance(event, WarningEvent)}

@@ -154,23 +154,25 @@ class CheckpointEvent(Event):
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU does: its use in percent, its temperature in °C and its memory in GiB."""
+    """What a GPU does: its use in percent, temperature in °C, memory in GiB, power, and the share of its fastest clock.
+
+    `number` is CUDA's. What a GPU does not tell is None.
+    """
 
     utilisation: Number = None
     temperature: Number = None
     memory_gib: Number = None
     total_gib: Number = None
+    power_watts: Number = None
+    power_limit_watts: Number = None
+    clock_share: Number = None
+    number: Number = None
 
     @classmethod
     def from_json(cls, value: Any) -> Gpu:
         """Reads what is a number, and nothing else."""
         found = value if isinstance(value, dict) else {}
         return cls(**{one.name: found[one.name] for one in fields(cls) if fits(float, found.get(one.name, ""))})
-
-    @property
-    def complete(self) -> bool:
-        """Whether every number is known."""
-        return None not in (self.utilisation, self.temperature, self.memory_gib, self.total_gib)
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,12 @@ class SampleEvent(Event):
     free_gib: Number
     cpu_percent: float | None = None
     gpus: tuple[Gpu, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """What the event says, as JSON; of a GPU what it tells."""
+        found = super().content()
+        gpus = [{name: value for name, value in gpu.items() if value is not None} for gpu in found.pop("gpus", ())]
+        return {**found, "gpus": gpus} if gpus else found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from deeptune.runs.events import EpochEvent, Event, Gpu, ResumeEvent, SampleEven
 
 NAN = math.nan
 STEP_VALUES = ("loss", "learning_rate", "gradient_norm", "rate", "waiting")
-GPU_VALUES = tuple(one.name for one in fields(Gpu))
+GPU_VALUES = tuple(one.name for one in fields(Gpu) if one.name != "number")
 MAX_NOTES = 10_000
 PLATEAU_EPOCHS, PLATEAU_GAIN = 5, 0.001
 OVERFIT_EPOCHS, OVERFIT_RISE = 3, 0.05
@@ -159,8 +159,9 @@ def _track(names: Iterable[str]) -> Track:
 
 def _sample(event: SampleEvent) -> dict[str, Any]:
     values = {"process_gib": event.process_gib, "free_gib": event.free_gib, "cpu_percent": event.cpu_percent}
-    for number, gpu in enumerate(event.gpus):
-        values |= {f"gpu{number}/{name}": value for name, value in vars(gpu).items()}
+    for place, gpu in enumerate(event.gpus):  # of version 0.1.0 all of the machine, in their order
+        number = place if gpu.number is None else int(gpu.number)
+        values |= {f"gpu{number}/{name}": getattr(gpu, name) for name in GPU_VALUES}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -207,9 +208,19 @@ def memory_text(view: View) -> str:
 
 
 def gpu_texts(sample: SampleEvent | None) -> list[str]:
-    """What each GPU does, by a sample."""
-    return [
-        f"{gpu.utilisation:.0f}%  {gpu.temperature:.0f} °C  {gpu.memory_gib:.1f} of {gpu.total_gib:.1f} GiB"
-        for gpu in (sample.gpus if sample else ())
-        if gpu.complete
-    ]
+    """What each GPU does, by a sample; what it does not tell is left out."""
+    texts = ["  ".join(text for _, text, _ in gpu_values(vars(gpu))) for gpu in (sample.gpus if sample else ())]
+    return [text for text in texts if text]
+
+
+def gpu_values(gpu: Mapping[str, float | None]) -> Iterator[tuple[str, str, float]]:
+    """Each thing that a GPU tells: name of the value, text, top of its range."""
+    for name, top, unit, digits in (
+        ("utilisation", None, "%", 0),
+        ("memory_gib", "total_gib", " GiB", 1),
+        ("temperature", None, " °C", 0),
+        ("power_watts", "power_limit_watts", " W", 0),
+    ):
+        value, high = gpu.get(name), 100.0 if top is None else gpu.get(top)
+        if value is not None and high is not None:
+            yield name, f"{value:.{digits}f}{f' of {high:.{digits}f}' if top else ''}{unit}", float(high)

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from drivers import Card, driver
 from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
@@ -30,6 +30,7 @@ from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError
+from deeptune.nvml import gpu_of
 from deeptune.runs import RunDirectory, new_run_directory, read_records, run_state, write_text
 from deeptune.runs.control import request_stop
 from deeptune.spec import dump_spec, load_spec
@@ -729,21 +730,12 @@ def test_a_second_interrupt_ends_the_runner_at_once(tmp_path, spec_of):
 
 
 def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch, spec_of):
-    readings = {
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: 2,
-        "nvmlDeviceGetHandleByIndex": lambda index: index,
-        "nvmlDeviceGetMemoryInfo": lambda gpu: SimpleNamespace(used=3 << 30, total=80 << 30),
-        "nvmlDeviceGetUtilizationRates": lambda gpu: SimpleNamespace(gpu=90 + gpu),
-        "nvmlDeviceGetTemperature": lambda gpu, kind: 55,
-        "NVML_TEMPERATURE_GPU": 0,
-        "NVMLError": OSError,
-    }
-    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**readings))
+    monkeypatch.setitem(sys.modules, "pynvml", driver(Card("GPU-aaa"), Card("GPU-bbb")))
     monkeypatch.setattr(heartbeat, "SAMPLE_INTERVAL", 0.2)
     monkeypatch.setattr(heartbeat, "LOOK_INTERVAL", 0.05)
     run = new_run(tmp_path, spec_of())
     logger = RunLogger(run)
+    logger.gpu = gpu_of(0, "bbb")  # the run's own, of two
     beside = heartbeat.Sampler(run, logger)
     beside.start()
     try:
@@ -755,9 +747,10 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
         beside.stop()
     sample = next(event for event in read_records(run.events) if event["kind"] == "sample")
     assert 0.01 < sample["process_gib"] < 100
-    assert [gpu["utilisation"] for gpu in sample["gpus"]] == [90, 91]
-    assert sample["gpus"][0] | {"utilisation": 0} == {
-        "utilisation": 0, "temperature": 55, "memory_gib": 3.0, "total_gib": 80.0
+    (gpu,) = sample["gpus"]
+    assert gpu == {
+        "number": 0, "utilisation": 91, "temperature": 55, "memory_gib": 3.0, "total_gib": 80.0,
+        "power_watts": 312.5, "power_limit_watts": 400.0, "clock_share": 0.75,
     }  # fmt: skip
     assert not run.stop_request.exists()
     with pytest.raises(RunStopped):

@@ -464,7 +464,7 @@ def test_a_dashboard_of_a_log_with_everything_in_it(make):
         assert "\x1b" not in shown
         assert "● running · nothing new for 0:4" in shown or width == 40
     for part in (
-        "87%  64 °C  10.0 of 79.6 GiB",
+        "87%  10.0 of 79.6 GiB  64 °C",
         "1.5 GiB, 20.0 GiB free",
         "step 30, 0:",
         f"after this step ({INERT[:9]}",

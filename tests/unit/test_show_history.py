@@ -89,6 +89,14 @@ def test_samples_of_devices_become_columns() -> None:
     assert list(history.samples.values["process_gib"]) == [1.0, 1.0, 1.0]
 
 
+def test_a_gpu_has_its_own_number_and_what_it_does_not_tell_is_no_value() -> None:
+    history = History()
+    gpu = {"number": 3, "temperature": 60, "power_watts": 200.0}
+    history.take(read("sample", process_gib=1.0, free_gib=2.0, gpus=[gpu]), 1.0, None)
+    assert history.samples.values["gpu3/power_watts"][0] == 200.0
+    assert "gpu3/utilisation" not in history.samples.values
+
+
 def test_a_plateau_is_told_once_at_its_step_and_again_after_it_was_left() -> None:
     history = History()
     losses = [1.0, 0.5, 0.4, *[0.41] * 5, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deeptune.show.chart import Look, Row, spark
 from deeptune.show.history import GPU_VALUES
-from deeptune.show.view import View
+from deeptune.show.view import View, gpu_values
 from tui.widgets.lines import Lines
 
 
@@ -62,14 +62,11 @@ def _measured(view: View) -> Iterator[Measured]:
     if (busy := _last(values.get("cpu_percent"))) is not None:
         yield Measured("CPU", f"{busy:.0f}% of a core", values["cpu_percent"], None, "second")
     for number in devices(view):
-        now = [_last(values.get(f"gpu{number}/{name}")) for name in GPU_VALUES]
-        if any(value is None for value in now):
-            continue
-        use, heat, used, total = (value or 0.0 for value in now)
-        past = {name: values[f"gpu{number}/{name}"] for name in GPU_VALUES}
-        yield Measured(f"GPU {number}", f"{use:.0f}% busy", past["utilisation"], 100.0, "busy")
-        yield Measured("", f"{used:.1f} of {total:.1f} GiB", past["memory_gib"], total, "busy")
-        yield Measured("", f"{heat:.0f} °C", past["temperature"], 100.0, "busy")
+        past = {name: values.get(f"gpu{number}/{name}", ()) for name in GPU_VALUES}
+        title = f"GPU {number}"
+        for name, text, high in gpu_values({name: _last(column) for name, column in past.items()}):
+            yield Measured(title, text + (" busy" if name == "utilisation" else ""), past[name], high, "busy")
+            title = ""
 
 
 def _row(measured: Measured, width: int, look: Look) -> Row:

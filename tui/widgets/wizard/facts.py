@@ -7,7 +7,7 @@ from typing import Any
 
 from deeptune.catalog import CATALOG, CNN_FAMILIES, BackboneInfo, find
 from deeptune.errors import DeepTuneError
-from deeptune.show.devices import Device
+from deeptune.show.devices import Device, chosen_device
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
@@ -87,7 +87,7 @@ def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
     facts.resolved = _resolved(facts.spec, info, facts.rows)
     facts.standing["name"] = run_name(facts.spec)
     facts.hints = _hints(draft, facts.resolved)
-    facts.device = _device(facts.spec, devices)
+    facts.device = chosen_device(facts.spec.train.device, devices)
     if facts.outputs is not None:
         facts.counts = count_parameters(facts.spec, info, facts.outputs)
         on_gpu = facts.device is not None and facts.device.name != "cpu"
@@ -145,14 +145,6 @@ def _hints(draft: Draft, resolved: RunSpec) -> dict[str, str]:
         if value != "auto":
             hints[key] = one.show(value)
     return hints
-
-
-def _device(spec: RunSpec, devices: list[Device]) -> Device | None:
-    """The device that the run would take: the first GPU for `auto`."""
-    wanted = spec.train.device
-    if wanted == "auto":
-        return devices[0] if devices else None
-    return next((device for device in devices if device.name in (wanted, f"{wanted}:0")), None)
 
 
 def _longest(data: Data) -> int:

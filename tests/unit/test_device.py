@@ -1,0 +1,86 @@
+"""Which device and arithmetic a run takes. The cards are played at the boundary of torch.cuda and of the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from drivers import Card, driver
+
+from deeptune.engine.device import choose_compute, driver_gpu
+
+NEW, OLD = 8, 7  # compute capabilities with and without bf16
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """`machine([(capability, free GiB), ...])` has such CUDA GPUs, of which torch's current one is the first.
+
+    Torch numbers them the other way round than the driver does, as CUDA's own order may.
+    """
+    current = [0]
+
+    def make(cards):
+        count = len(cards)
+        by_bus = [Card(f"GPU-{number}", cards[number][1]) for number in reversed(range(count))]
+        monkeypatch.setitem(sys.modules, "pynvml", driver(*by_bus))
+
+        @contextlib.contextmanager
+        def within(device):
+            before, current[0] = current[0], torch.device(device).index
+            yield
+            current[0] = before
+
+        played = {
+            "is_available": lambda: True,
+            "device_count": lambda: count,
+            "get_device_name": lambda number: f"card {number}",
+            "get_device_properties": lambda number: SimpleNamespace(uuid=str(number), major=cards[number][0]),
+            "set_device": lambda device: current.__setitem__(0, torch.device(device).index),
+            "device": within,
+            "is_bf16_supported": lambda including_emulation=True: cards[current[0]][0] >= NEW,
+        }
+        for name, value in played.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        return current
+
+    return make
+
+
+def test_auto_takes_the_gpu_with_the_most_free_memory_and_says_why(machine) -> None:
+    current = machine([(NEW, 4), (NEW, 30), (NEW, 20)])
+    compute = choose_compute()
+    assert compute.device == torch.device("cuda", 1)
+    assert "of 3 CUDA GPUs cuda:1 (card 1) has the most free memory, 30.0 of 80.0 GiB" in compute.reason
+    assert current == [1]  # what torch does without a device is on the chosen one too
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cuda:0", "fp16"), ("cuda:1", "bf16")])
+def test_bf16_is_asked_of_the_chosen_gpu(machine, device, precision) -> None:
+    machine([(OLD, 10), (NEW, 5)])
+    assert choose_compute(device).precision == precision
+
+
+def test_the_driver_is_asked_about_the_run_s_own_gpu(machine) -> None:
+    machine([(NEW, 4), (NEW, 30), (NEW, 20)])
+    gpu = driver_gpu(torch.device("cuda", 2))
+    assert gpu is not None
+    assert gpu.memory == (20 << 30, 80 << 30)
+    assert gpu.number == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PCI_BUS_ID"), ("FASTEST_FIRST", "FASTEST_FIRST")])
+def test_cuda_numbers_gpus_as_the_driver_does(before, after) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_DEVICE_ORDER"}
+    environment |= {} if before is None else {"CUDA_DEVICE_ORDER": before}
+    script = (
+        "import os, sys\nfrom deeptune.environment import prepare_process\nprepare_process()\n"
+        "assert 'torch' not in sys.modules\nprint(os.environ['CUDA_DEVICE_ORDER'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == after
