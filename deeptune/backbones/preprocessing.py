@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from deeptune.data.cache.entry import CacheRefused
 from deeptune.data.text import tokenizer_identity
-from deeptune.errors import CheckpointError
+from deeptune.errors import CheckpointError, SpecError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,12 +73,36 @@ class ImagePreprocessing:
 
 @dataclass(frozen=True)
 class TextPreprocessing:
-    """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch."""
+    """The backbone's own tokenizer, the most tokens that are kept of a text, and the id that fills up a batch.
+
+    `token_types` says whether the backbone reads which text of a pair a token is of.
+    """
 
     modality: ClassVar[str] = "text"
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     pad_id: int
+    token_types: bool = False
+
+    def require_room_for_pairs(self) -> None:
+        """Raise SpecError where `max_length` leaves no token for one of the texts of a pair."""
+        fewest = self.tokenizer.num_special_tokens_to_add(pair=True) + 2
+        if self.max_length < fewest:
+            raise SpecError(
+                f"backbone.max_length: {self.max_length} tokens are too few for a pair of texts.",
+                hint=f"Set it to {fewest} or more: the tokenizer adds {fewest - 2} tokens of its own.",
+            )
+
+    @property
+    def pairs_note(self) -> str | None:
+        """What to say of pairs of texts where the tokenizer does not part them; else None."""
+        alone, together = (self.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
+        if together > alone or self.token_types:
+            return None
+        return (
+            f"{type(self.tokenizer).__name__} puts nothing between the two texts of a pair: the backbone cannot tell "
+            "where the second begins, unless the texts say so"
+        )
 
     def record(self) -> dict[str, Any]:
         """What a run stores of it, as JSON; the tokenizer itself is stored in the run's `backbone/`."""
@@ -92,6 +116,7 @@ class TextPreprocessing:
             "truncation_side": tokenizer.truncation_side,
             "padding_side": "right",
             "pad_id": self.pad_id,
+            "token_types": self.token_types,
         }
 
     def restored(self, record: Mapping[str, Any]) -> Self:
@@ -111,7 +136,7 @@ class TextPreprocessing:
                 hint="Put the former tokenizer files back into the run's folder `backbone`, or install the "
                 "versions of transformers and tokenizers that run.json names.",
             )
-        values = {key: record.get(key, getattr(self, key)) for key in ("max_length", "pad_id")}
+        values = {key: record.get(key, getattr(self, key)) for key in ("max_length", "pad_id", "token_types")}
         if not all(isinstance(value, int) and value >= 0 for value in values.values()):
             raise CheckpointError(f"the stored preprocessing is damaged: {values}")
         return replace(self, **values)

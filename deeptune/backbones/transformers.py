@@ -34,7 +34,8 @@ _OLD_BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias
 
 
 class TransformersBackbone(Backbone):
-    """A backbone for {"input_ids": int64 (B, T), "attention_mask": int64 (B, T)}; `features` is (B, T, D)."""
+    """A backbone for {"input_ids", "attention_mask": int64 (B, T)}, of pairs of texts with "token_type_ids" where
+    `preprocessing.token_types`; `features` is (B, T, D)."""
 
     config: PreTrainedConfig
     _probed: TextProbe | None = None
@@ -81,7 +82,8 @@ class TransformersBackbone(Backbone):
         ids = inputs["input_ids"]
         # The libraries look at a mask's values, which there are none of on the meta device.
         mask = None if ids.is_meta else attended(inputs)
-        return self.net(input_ids=ids, attention_mask=mask).last_hidden_state
+        types = {"token_type_ids": inputs["token_type_ids"]} if "token_type_ids" in inputs else {}
+        return self.net(input_ids=ids, attention_mask=mask, **types).last_hidden_state
 
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.each_length(self.run, inputs)
@@ -306,7 +308,15 @@ def _preprocessing(
         )
     else:
         max_length = spec.max_length
-    return TextPreprocessing(tokenizer, int(max_length), _pad_id(tokenizer, config, rows))
+    types = _reads_token_types(tokenizer, config, net)
+    return TextPreprocessing(tokenizer, int(max_length), _pad_id(tokenizer, config, rows), types)
+
+
+def _reads_token_types(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, net: Any) -> bool:
+    """Whether the tokenizer gives token types and the network has a vector for more than one of them."""
+    given = "token_type_ids" in tokenizer.model_input_names
+    read = "token_type_ids" in inspect.signature(net.forward).parameters
+    return given and read and getattr(config, "type_vocab_size", 2) > 1
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, rows: int | None) -> int:

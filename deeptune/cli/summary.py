@@ -12,7 +12,7 @@ from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.events import WarningEvent
 from deeptune.runs.files import read_json
 from deeptune.show.console import console, safe, say
-from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.modalities import MODALITIES, columns_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,11 +144,15 @@ def print_plan(facts: dict[str, Any]) -> None:
     group = f", group {columns['group']!r}" if columns["group"] else ""
     share = share_text(parameters["trainable"], parameters["total"])
     kind = MODALITIES[facts["modality"]]
+    inputs = " and ".join(map(repr, columns_of(columns["input"])))
     backbone = facts["backbone"]
     for name, value in (
         ("run", facts["name"]),
         ("task", f"{facts['task']} of {kind.plural}"),
-        ("columns", f"input {columns['input']!r}, label {columns['label']!r}{group}"),
+        (
+            "columns",
+            f"input {inputs}, label {columns['label']!r}{group}",
+        ),
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("bad samples", f"{facts['bad_samples']:,}"),
         ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),

@@ -20,7 +20,7 @@ from deeptune.data.modalities.image_samples import Images
 from deeptune.data.modalities.text_samples import Texts
 from deeptune.data.samples import Samples
 from deeptune.data.sampling import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
-from deeptune.data.text import collate, padded_width
+from deeptune.data.text import padded_width
 from deeptune.data.workers import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
 from deeptune.errors import DataError, TrainingError
 
@@ -30,8 +30,9 @@ _Key = tuple[int, int]  # epoch, position among the loader's rows
 
 @dataclass
 class Batch:
-    """`inputs` are {"images": uint8 (B, 3, S, S)} or {"input_ids", "attention_mask": int64 (B, T)}; `targets`
-    int64 class indices or float32 as they were given, or None; `rows` (int64) index the source."""
+    """`inputs` are {"images": uint8 (B, 3, S, S)}, or {"input_ids", "attention_mask": int64 (B, T)} and, of pairs of
+    texts, "token_type_ids"; `targets` int64 class indices or float32 as they were given, or None; `rows` (int64) index
+    the source."""
 
     inputs: dict[str, Tensor]
     targets: Tensor | None
@@ -375,8 +376,7 @@ class _Texts(_Rows):
         self.truncated = samples.cut(rows, self.blank)
 
     def inputs(self, keys: Sequence[_Key]) -> dict[str, Tensor]:
-        ids = [self.samples.ids(int(self.rows[position]), self.blank) for _, position in keys]
-        return collate(ids, self.preprocessing.pad_id, self.width)
+        return self.samples.batch(self.rows[[position for _, position in keys]], self.blank, self.width)
 
     def width(self, longest: int) -> int:
         return padded_width(longest, self.pad_multiple, self.preprocessing.max_length)

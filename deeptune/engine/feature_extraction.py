@@ -453,4 +453,5 @@ def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None)
         **tokenizer_identity(preprocessing.tokenizer),
         "max_length": preprocessing.max_length,
         "pad": preprocessing.pad_id,
+        "token_types": preprocessing.token_types,
     }

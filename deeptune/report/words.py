@@ -13,7 +13,7 @@ from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.views import view_of
 from deeptune.spec.metrics import lower_is_better
-from deeptune.spec.modalities import MODALITIES, ModalityInfo
+from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.model import DataSpec
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.tasks import LOSSES, TASKS
@@ -99,7 +99,7 @@ def training_facts(run: FinishedRun) -> Facts:
         facts.append(("Parameters", parameters))
     facts += [
         ("Data", ", ".join(_data(run))),
-        ("Columns", f"{spec.data.input or modality(run).input} → {spec.data.label}"),
+        ("Columns", f"{' + '.join(columns_of(spec.data.input or modality(run).input))} → {spec.data.label}"),
         ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
         ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
     ]

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from deeptune.spec.modalities import COLUMNS
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import describe, expected, parse_toml
 
-Kind = Literal["choice", "integer", "number", "text", "paths", "several", "list", "numbers", "table"]
+Kind = Literal["choice", "integer", "number", "text", "paths", "columns", "several", "list", "numbers", "table"]
 
 _UNSHOWN = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what moves a cursor, or ends a line
 _BARE = re.compile(rf"[^\s\"'\[{{{_UNSHOWN}](?:[^{_UNSHOWN}]*[^\s{_UNSHOWN}])?")
@@ -64,13 +65,12 @@ class SpecField:
         if isinstance(value, float):
             return repr(value).removesuffix(".0")
         if isinstance(value, str):
-            return value if _BARE.fullmatch(value) else quoted(value)
+            several = self.kind == "columns" and "," in value
+            return value if _BARE.fullmatch(value) and not several else quoted(value)
         if isinstance(value, list) and self.kind == "numbers":
             return f"[{', '.join(repr(item).removesuffix('.0') for item in value)}]"
         if isinstance(value, list):
-            # one path alone, or a list that reads like a word, must stay a list
-            plain = self.kind == "several" or (self.kind == "list" and value[:1] not in [[word] for word in self.words])
-            if value and plain and all(_ITEM.fullmatch(item) for item in value):
+            if self._as_words(value):
                 return ", ".join(value)
             return quoted(value)
         if isinstance(value, dict):
@@ -80,6 +80,15 @@ class SpecField:
             )
             return ", ".join(pairs) or "{}"
         return str(value)
+
+    def _as_words(self, value: list[str]) -> bool:
+        """Whether a list can stand without brackets: one that would read as a word, or one name, must stay a list."""
+        plain = {
+            "several": True,
+            "list": value[:1] not in [[word] for word in self.words],
+            "columns": len(value) > 1,
+        }.get(self.kind, False)
+        return bool(value) and plain and all(_ITEM.fullmatch(item) for item in value)
 
     def parse(self, text: str) -> Any:
         """The value that a text stands for; the default for an empty one."""
@@ -105,7 +114,7 @@ class SpecField:
             return parse_toml(f"value = {text if text.startswith('{') else '{' + text + '}'}")["value"]
         if text[0] in ("\"'" if self.kind == "text" else "\"'["):
             return parse_toml(f"value = {text}")["value"]
-        if self.kind in ("list", "several"):
+        if self.kind in ("list", "several") or (self.kind == "columns" and "," in text):
             return [item for part in text.split(",") if (item := part.strip())]
         return text
 
@@ -121,6 +130,8 @@ def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[Spec
         default = field.get_default(call_default_factory=True)
         required = default is PydanticUndefined
         kind, words = _kind(below)
+        if kind == "paths" and _names_columns(below, field.metadata):
+            kind = "columns"
         members = _members(below)
         found.append(
             SpecField(
@@ -157,6 +168,11 @@ def _members(annotation: Any) -> list[Any]:
     if origin in (Literal, list, dict) or isinstance(annotation, type):
         return [annotation]
     return [member for argument in get_args(annotation) for member in _members(argument)]
+
+
+def _names_columns(annotation: Any, metadata: list[Any]) -> bool:
+    marked = [COLUMNS in one.__metadata__ for one in get_args(annotation) if get_origin(one) is Annotated]
+    return COLUMNS in metadata or any(marked)
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...]]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from deeptune.catalog import Modality
 from deeptune.errors import SpecError
 
 TOKENS = "tokens"
-Input = str | list[str]  # one column, or several that make a sample together
+COLUMNS = "columns"  # marks settings that name columns, among those of other words
+Input = Annotated[str | list[str], COLUMNS]  # one column, or several that make a sample together
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         name="text",
         plural="texts",
         input="text",
-        max_columns=1,
+        max_columns=2,
         expected="strings, or bytes that are UTF-8",
         size="max_length",
         unit=TOKENS,

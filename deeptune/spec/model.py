@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from deeptune.catalog import Modality
 from deeptune.spec.metrics import METRICS
+from deeptune.spec.modalities import Input
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
 from deeptune.spec.tasks import TASKS
 
@@ -73,7 +74,11 @@ class DataSpec(_Part):
     val: Paths | None = Field(None, description="Validation Parquet; drawn from `train` when left out.")
     test: Paths | None = Field(None, description="Test Parquet; drawn from `train` when left out.")
     modality: Modality | None = Field(None, description="`image` or `text`; inferred from the columns when left out.")
-    input: str | None = Field(None, description="Input column; by default `images` for images, `text` for text.")
+    input: Input | None = Field(
+        None,
+        description="Input column, by default `images` for images and `text` for text; or two columns of texts that "
+        "are read as a pair.",
+    )
     root: str | None = Field(
         None,
         description="Folder at which the names of image files start; by default that of the Parquet file.",
@@ -103,6 +108,17 @@ class DataSpec(_Part):
     def _not_empty(cls, value: Paths | None) -> Paths | None:
         if value is not None and (not value or "" in ([value] if isinstance(value, str) else value)):
             raise ValueError("is empty: give a Parquet file, a glob or a folder")
+        return value
+
+    @field_validator("input")
+    @classmethod
+    def _several_columns(cls, value: Input | None) -> Input | None:
+        if isinstance(value, list):
+            if not value:
+                raise ValueError("is empty: name a column, or two columns of texts")
+            if len(set(value)) < len(value):
+                raise ValueError(f"names a column twice: {value!r}")
+            return value[0] if len(value) == 1 else value
         return value
 
     @field_validator("value_range")

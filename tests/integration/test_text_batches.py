@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from deeptune.data import samples as samples_module
+from deeptune.data.modalities import text_samples as samples_module
 from deeptune.data.loader import epoch_order
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
@@ -30,10 +30,10 @@ def test_a_run_tokenises_each_text_once_and_tells_their_lengths(tmp_path, review
     told = []
     tokenise = samples_module.tokenise
 
-    def counting(texts, *arguments):
+    def counting(texts, *arguments, **options):
         lists = list(texts)
         told.extend(text for some in lists for text in some if text)
-        return tokenise(lists, *arguments)
+        return tokenise(lists, *arguments, **options)
 
     monkeypatch.setattr(samples_module, "tokenise", counting)
     run = new_run_directory(tmp_path, "test")

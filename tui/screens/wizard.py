@@ -357,10 +357,10 @@ class WizardScreen(DraftScreen):
     def _guess_backbone(self) -> None:
         """The first of the catalog that fits the data and whose weights are on this machine."""
         overview = self.reader.data.overview
-        column = self.reader.input_column(self.draft)
-        if overview is None or column is None or not self._fetches:
+        columns = self.reader.input_columns(self.draft)
+        if overview is None or not columns or not self._fetches:
             return
-        modality = next(one["modality"] for one in overview["columns"] if one["name"] == column)
+        modality = next(one["modality"] for one in overview["columns"] if one["name"] == columns[0])
         if modality is not None:
             here = [row.name for row in CATALOG.values() if row.modality == modality and not self._fetches[row.name]]
             self.draft.guessed["backbone.name"] = here[0] if here else MODALITIES[modality].usual_backbone

@@ -10,6 +10,7 @@ from textual.content import Content
 
 from deeptune.report.tables import safe
 from deeptune.show.chart import Look, spark
+from deeptune.spec.modalities import columns_of
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
 from tui.widgets.wizard.words import bar, size_text
@@ -73,7 +74,7 @@ def columns_content(data: Data, label: str) -> Content:
         return Content()
     used = {label: "label"}
     if data.survey is not None:
-        used[data.survey["input"]] = "input"
+        used |= dict.fromkeys(columns_of(data.survey["input"]), "input")
     parts: list[tuple[str, str]] = []
     columns: list[dict[str, Any]] = data.overview["columns"]
     width = min(LONGEST_NAME, max((len(safe(column["name"])) for column in columns), default=0))

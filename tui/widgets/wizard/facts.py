@@ -11,7 +11,7 @@ from deeptune.show.devices import Device, chosen_device
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
-from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.modalities import MODALITIES, columns_of
 from tui.draft import Draft, Problem
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
@@ -101,7 +101,7 @@ def _standing(data: Data) -> dict[str, str]:
     """What the data say of columns that were not named."""
     standing = {}
     if data.survey is not None:
-        standing["data.input"] = data.survey["input"]
+        standing["data.input"] = ", ".join(columns_of(data.survey["input"]))
     if data.overview is not None and data.overview["groups"]:
         standing["data.group"] = f"unset; {data.overview['groups'][0]} may be one"
     return standing

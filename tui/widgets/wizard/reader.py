@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from deeptune.errors import DataError
-from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.modalities import MODALITIES, columns_of
 from tui.draft import Draft, Problem
 from tui.inspector import Dropped, Inspector
 from tui.widgets.wizard.facts import Data
@@ -114,16 +114,18 @@ class Reader(Widget):
 
     # Rows.
 
-    def input_column(self, draft: Draft) -> str | None:
-        """The column that a preview shows, also before the labels are in order."""
+    def input_columns(self, draft: Draft) -> list[str]:
+        """The columns that a preview shows, also before the labels are in order."""
         if self.data.overview is None:
-            return None
+            return []
         names = [column["name"] for column in self.data.overview["columns"]]
         usual = [kind.input for kind in MODALITIES.values()]
-        return next((name for name in (draft.value("data.input"), *usual) if name in names), None)
+        given = draft.value("data.input")
+        tried = [columns_of(given) if isinstance(given, str | list) else [], *([name] for name in usual)]
+        return next((columns for columns in tried if columns and set(columns) <= set(names)), [])
 
     def preview(self, draft: Draft, start: int, count: int) -> None:
-        if (input := self.input_column(draft)) is not None and self._paths:
+        if (input := self.input_columns(draft)) and self._paths:
             self._previewer.drop()
             label = draft.value("data.label")
             question = {"paths": self._paths, "input": input, "label": label, "start": start, "count": count}
