@@ -38,7 +38,27 @@ def bert(review_bert):
 def pairs(tmp_path) -> SimpleNamespace:
     """70 pairs of 0 to 30 words each; row 4 has no premise, row 5 no hypothesis, row 6 a blank one."""
     numbers = np.random.default_rng(0)
-    words = np.array("a film that moves the plot along without a single good or bad joke in its heart".split())
+    words = np.array(
+        [
+            "a",
+            "film",
+            "that",
+            "moves",
+            "the",
+            "plot",
+            "along",
+            "without",
+            "a",
+            "single",
+            "good",
+            "or",
+            "bad",
+            "joke",
+            "in",
+            "its",
+            "heart",
+        ]
+    )
     first, second = ([" ".join(numbers.choice(words, numbers.integers(1, 30))) for _ in range(ROWS)] for _ in PAIR)
     first[4], second[5], second[6] = None, None, " "
     pq.write_table(pa.table(dict(zip(PAIR, (first, second), strict=True))), tmp_path / "pairs.parquet")
@@ -125,7 +145,10 @@ def test_the_second_column_decides_what_is_kept(pairs, bert, tmp_path):
         (["text", "hypothesis"], "data.input: there is no column 'hypothesis' in "),
         (["text", "number"], "data.input: column 'number' of .* holds int64, and text needs strings, or bytes"),
         (["text", "other", "third"], "data.input: 3 columns are named, and texts come from at most 2"),
-        (["picture", "other"], "data.input: column 'other' of .*|data.input: 2 columns are named, and images come from"),
+        (
+            ["picture", "other"],
+            "data.input: column 'other' of .*|data.input: 2 columns are named, and images come from",
+        ),
     ],
 )
 def test_columns_that_make_no_pair_get_one_clear_message(tmp_path, columns, said):

@@ -24,6 +24,7 @@ from deeptune.data.loader import make_loader
 from deeptune.data.modalities import image_samples, text_samples
 from deeptune.data.modalities.image_samples import Images, Pixels
 from deeptune.data.modalities.text_samples import Texts
+from deeptune.data.parquet import ParquetSource
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.errors import DataError
@@ -163,14 +164,14 @@ def test_what_was_made_stays_when_it_ends_midway(images, monkeypatch):
     with Cache() as cache, pytest.raises(KeyboardInterrupt):
         open_samples(images, "images", PIXELS, cache=cache, progress=progress)
     seen = []
-    stream = Source.stream_table
+    stream = ParquetSource.stream_table
 
     def watched(self, names, *, start=0, rows):
         for first, values in stream(self, names, start=start, rows=rows):
             seen.extend(range(first, first + len(values)))
             yield first, values
 
-    monkeypatch.setattr(Source, "stream_table", watched)
+    monkeypatch.setattr(ParquetSource, "stream_table", watched)
     with Cache() as cache:
         samples = open_samples(images, "images", PIXELS, cache=cache)
         assert seen == list(range(90, ROWS))
