@@ -282,8 +282,8 @@ def unfreeze_images(settings: Settings) -> Measured:
     from deeptune.engine.feature_extraction import store_features
     from deeptune.engine.micro_batch import MicroBatcher
     from deeptune.engine.prepare import prepare, split_loader
-    from deeptune.engine.run import stored_loader
     from deeptune.engine.run_logger import RunLogger
+    from deeptune.engine.setup import stored_loader
     from deeptune.runs import new_run_directory
     from deeptune.spec.toml import validate
 

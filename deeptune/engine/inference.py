@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,40 +79,45 @@ class MeanLoss:
         return self._sum / self._count if self._count else None
 
 
-def outputs(
-    model: Scorer,
-    batches: Iterable[Batch],
-    compute: Compute,
-    *,
-    embed: bool = False,
-    loss: MeanLoss | None = None,
-    limit: MicroBatcher | None = None,
-    total: int = 0,
-    progress: Progress | None = None,
-) -> Iterator[Outputs]:
-    """What a model says of each batch of a loader, in eval mode; nothing is kept.
+@dataclass(frozen=True)
+class Inference:
+    """A model on its device, and how much of a batch passes at once."""
 
-    A batch that does not fit into memory comes in parts. `loss` takes in those that have targets.
-    """
-    model.eval()
-    done = 0
+    model: Scorer
+    compute: Compute
+    micro_batches: MicroBatcher = field(default_factory=MicroBatcher)
+
+    def outputs(
+        self,
+        batches: Iterable[Batch],
+        *,
+        embed: bool = False,
+        loss: MeanLoss | None = None,
+        total: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[Outputs]:
+        """What the model says of each batch of a loader, in eval mode; nothing is kept.
+
+        A batch that does not fit into memory comes in parts. `loss` takes in those that have targets. `progress` counts
+        rows, of `total`.
+        """
+        self.model.eval()
+        done = 0
+        for _, found in each_piece(batches, partial(self._forward, embed=embed, loss=loss), self.micro_batches):
+            done += len(found)
+            if progress is not None:
+                progress(done, total)
+            yield found
 
     @torch.inference_mode()
-    def forward(batch: Batch) -> Outputs:
-        batch = batch.to(compute.device, non_blocking=True)
-        with compute.autocast():
-            embedding = model.embed(batch.inputs).float()
-        logits = model.last_layer(embedding)
-        found = Outputs(batch.rows.numpy(), logits.cpu().numpy(), embedding.cpu().numpy() if embed else None)
+    def _forward(self, batch: Batch, *, embed: bool, loss: MeanLoss | None) -> Outputs:
+        batch = batch.to(self.compute.device, non_blocking=True)
+        with self.compute.autocast():
+            embedding = self.model.embed(batch.inputs).float()
+        logits = self.model.last_layer(embedding)
         if loss is not None and batch.targets is not None:
             loss.add(logits, batch.targets)
-        return found
-
-    for _, found in each_piece(batches, forward, limit or MicroBatcher()):
-        done += len(found)
-        if progress is not None:
-            progress(done, total)
-        yield found
+        return Outputs(batch.rows.numpy(), logits.cpu().numpy(), embedding.cpu().numpy() if embed else None)
 
 
 def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:

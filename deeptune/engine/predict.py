@@ -29,7 +29,7 @@ from deeptune.data.source import Source
 from deeptune.engine import inference
 from deeptune.engine.device import choose_compute, tokens_at_once
 from deeptune.engine.feature_extraction import FeatureLoader, Frozen, rows_at_once, stored_for_later
-from deeptune.engine.inference import MeanLoss, Progress, Scorer
+from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.row_order import Window, windows
@@ -237,15 +237,8 @@ class Embedder:
                 by_length=True,
                 pad_multiple=8 if cuda else 1,
             )
-        found = inference.outputs(
-            self.model,
-            batches,
-            self.compute,
-            embed=embed,
-            loss=loss,
-            limit=limit,
-            total=len(rows),
-            progress=options.progress,
+        found = Inference(self.model, self.compute, limit).outputs(
+            batches, embed=embed, loss=loss, total=len(rows), progress=options.progress
         )
         return windows(found, data.rows, self.model, embed=embed)
 

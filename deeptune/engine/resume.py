@@ -129,7 +129,8 @@ def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
     return None
 
 
-def snapshot_of(checkpoint: Checkpoint) -> TrainState:
+def train_state_of(checkpoint: Checkpoint) -> TrainState:
+    """The state of training in a checkpoint."""
     return TrainState(checkpoint.training, checkpoint.manifest["training"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from deeptune import __version__
@@ -13,12 +14,12 @@ from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.setup import Setup
 from deeptune.engine.versions import versions
 from deeptune.engine.writers import write_table
 from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
-from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory, write_json, write_text
-from deeptune.runs.events import EndEvent
+from deeptune.runs.events import EndEvent, Parameters, Rows, StartEvent
 from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.metrics import METRICS, shown_metrics
@@ -58,22 +59,24 @@ def record_end(run: RunDirectory, logger: RunLogger, error: BaseException, clock
         write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
 
 
-def write_inputs(
-    run: RunDirectory,
-    ready: Prepared,
-    argv: list[str],
-    clock: Clock,
-    earlier: Earlier | None,
-    checkpoint: Checkpoint | None,
-    asked: RunSpec,
-) -> None:
-    """What the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
-    spec = ready.spec
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt at a run: the spec as it was started, the command line, the clock, and what an earlier one left."""
+
+    spec: RunSpec
+    argv: list[str]
+    clock: Clock
+    earlier: Earlier | None
+
+
+def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoint: Checkpoint | None) -> None:
+    """Write what the run is made of, before the first step: spec, provenance, labels, splits, configuration."""
+    spec, earlier = ready.spec, attempt.earlier
     write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
     write_json(run.labels, ready.plan.task.to_json())
     write_table(ready.plan.splits_table(), run.splits)
     ready.backbone.save_config(run.backbone)
-    made = provenance(argv, clock)
+    made = provenance(attempt.argv, attempt.clock)
     made["device"] = {
         "name": str(ready.compute.device),
         "reason": ready.compute.reason,
@@ -86,7 +89,7 @@ def write_inputs(
         made["tuning"] = tuning
     made["spec"] = spec.model_dump(mode="json")  # to say later which key was changed
     # A new run from this one chooses anew what was left to it. A resumed run has all that in its spec.
-    before = earlier.record.get("asked") if earlier is not None else asked.model_dump(mode="json")
+    before = earlier.record.get("asked") if earlier is not None else attempt.spec.model_dump(mode="json")
     if before is not None:
         made["asked"] = before
     if earlier is not None:
@@ -106,17 +109,29 @@ def provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
     }
 
 
-def run_result(
-    ready: Prepared,
-    run: RunDirectory,
-    history: History,
-    metrics: dict[str, Any],
-    model: TunedModel,
-    clock: Clock,
-    logger: RunLogger,
-) -> dict[str, Any]:
-    trainable, total = model.counts()
-    plan = ready.plan
+def start_event(ready: Prepared) -> StartEvent:
+    """What is trained, on what, and where."""
+    spec = ready.spec
+    return StartEvent(
+        task=spec.task,
+        backbone=spec.backbone.name,
+        weights=spec.backbone.weights,
+        method=spec.tuning.method,
+        device=str(ready.compute.device),
+        device_reason=ready.compute.reason,
+        rows=Rows(*(len(ready.plan.splits[split].rows) for split in SPLITS)),
+        parameters=Parameters(*ready.model.counts()),
+        steps=ready.steps,
+        epochs=int(spec.train.epochs),
+        metric=spec.train.early_stopping.metric,
+        patience=int(spec.train.early_stopping.patience),
+    )
+
+
+def run_result(setup: Setup, history: History, metrics: dict[str, Any], clock: Clock) -> dict[str, Any]:
+    """The content of result.json of a run that is done."""
+    run, ready, plan = setup.run, setup.ready, setup.ready.plan
+    trainable, total = setup.model.counts()
     artefacts = {
         "checkpoint": run.best,
         "predictions": run.predictions,
@@ -136,7 +151,7 @@ def run_result(
         "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
         "on_bad_sample": ready.spec.data.on_bad_sample,
         "parameters": {"trainable": trainable, "total": total},
-        "warnings": logger.warnings,
+        "warnings": setup.logger.warnings,
         "artefacts": {name: str(path.relative_to(run.path)) for name, path in artefacts.items()},
         "seconds": clock.seconds,
     }

@@ -13,7 +13,6 @@ from deeptune.engine import inference
 from deeptune.engine.inference import Outputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.prepare import Prepared, split_targets
-from deeptune.model.build import TunedModel
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.model import Split
 
@@ -73,14 +72,14 @@ class Constant:
         return f"the model is worse than a constant: its {split} loss is {loss:.3g}, and {own:.3g} {self.said}"
 
 
-def changes_with_batch(ready: Prepared, model: TunedModel, probe: dict[str, Tensor], logits: Tensor) -> str | None:
+def changes_with_batch(ready: Prepared, probe: dict[str, Tensor], logits: Tensor) -> str | None:
     """A sentence when rows of a batch get other outputs in a batch of their own.
 
     `probe` holds the inputs of the batch and `logits` (rows, outputs) what the model made of them.
     """
     tolerance = TOLERANCE[ready.compute.precision]
     together = ready.plan.task.comparable(logits[:ROWS_ALONE].cpu().numpy())
-    model.eval()
+    model = ready.model.eval()
     with torch.inference_mode(), ready.compute.autocast():
         rows = torch.cat([model(_row(probe, row)) for row in range(len(together))])
     alone = ready.plan.task.comparable(rows.cpu().numpy())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,11 @@ import numpy as np
 from deeptune.data.plan import DataPlan
 from deeptune.engine import inference
 from deeptune.engine.inference import MeanLoss, Outputs
-from deeptune.engine.loss import Criterion
-from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.prepare import Prepared
-from deeptune.engine.row_order import windows
-from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.row_order import Window, windows
 from deeptune.engine.run_metadata import headline
+from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.writers import embedding_file, prediction_file
-from deeptune.model.build import TunedModel
-from deeptune.runs import RunDirectory, write_json
+from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
 from deeptune.spec.model import Split
 from deeptune.tasks import Task
@@ -26,30 +23,19 @@ from deeptune.tasks import Task
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
 
 
-def score_splits(
-    ready: Prepared,
-    run: RunDirectory,
-    model: TunedModel,
-    scored: dict[Any, Any],
-    criterion: Criterion,
-    logger: RunLogger,
-    limit: MicroBatcher,
-) -> dict[str, Any]:
-    """Write metrics.json of val and test, predictions.parquet of test, and the embeddings of both that are asked for;
-    returns the metrics."""
+def score_splits(setup: Setup, loaders: SplitLoaders) -> dict[str, Any]:
+    """Score val and test: metrics.json, predictions.parquet of test, and the embeddings of both that are asked for.
+
+    Returns the metrics by split.
+    """
     metrics: dict[str, Any] = {}
-    plan = ready.plan
+    run, logger, plan = setup.run, setup.logger, setup.ready.plan
     splits: tuple[Split, ...] = ("val", "test")
     for split in splits:
-        loss, kept = MeanLoss(criterion), list[Outputs]()
-        _pass_split(ready, run, model, scored[split], split, logger, limit, loss=loss, kept=kept)
-        outputs = inference.joined(kept, model)
+        loss = MeanLoss(setup.criterion)
+        outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
         if len(outputs):
-            truth = split_truth(plan, split, outputs.rows)
-            metrics[split] = inference.score(outputs, truth, plan.task, loss.value)
-            metrics[split]["baseline"] = plan.task.baseline(truth, plan.splits["train"].targets)
-            metrics[split] |= scores_without(plan, split, outputs)
-            metrics[split]["notes"] += [*plan.limits.get(split, []), *without_notes(metrics[split], plan.task)]
+            metrics[split] = _scores(plan, split, outputs, loss.value)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))
@@ -57,8 +43,18 @@ def score_splits(
     with prediction_file(
         run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
     ) as write:
-        for window in windows([outputs], plan.all_rows("test"), model):
+        for window in windows([outputs], plan.all_rows("test"), setup.model):
             write(window)
+    return metrics
+
+
+def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) -> dict[str, Any]:
+    """The metrics of a split with its baseline, the scores without doubtful rows, and notes."""
+    truth = split_truth(plan, split, outputs.rows)
+    metrics = inference.score(outputs, truth, plan.task, loss)
+    metrics["baseline"] = plan.task.baseline(truth, plan.splits["train"].targets)
+    metrics |= scores_without(plan, split, outputs)
+    metrics["notes"] += [*plan.limits.get(split, []), *without_notes(metrics, plan.task)]
     return metrics
 
 
@@ -88,64 +84,40 @@ def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
     return texts
 
 
-def embed_splits(
-    ready: Prepared,
-    run: RunDirectory,
-    model: TunedModel,
-    scored: dict[Any, Any],
-    logger: RunLogger,
-    limit: MicroBatcher,
-) -> None:
-    """embeddings/<split>.parquet of the splits that were asked for and that `score_splits` did not pass."""
-    if "train" in ready.spec.embed.splits:
-        _pass_split(ready, run, model, scored["train"], "train", logger, limit)
+def embed_splits(setup: Setup, loaders: SplitLoaders) -> None:
+    """Write embeddings/<split>.parquet of the splits that are asked for and that `score_splits` did not pass."""
+    if "train" in setup.ready.spec.embed.splits:
+        for _ in _passed(setup, loaders, "train"):
+            pass
 
 
-def _pass_split(
-    ready: Prepared,
-    run: RunDirectory,
-    model: TunedModel,
-    batches: Any,
-    split: Split,
-    logger: RunLogger,
-    limit: MicroBatcher,
-    *,
-    loss: MeanLoss | None = None,
-    kept: list[Outputs] | None = None,
-) -> None:
-    """Pass a split once: its embeddings go to their file, if they are asked for, and the other outputs to `kept`."""
-    plan = ready.plan
+def _passed(setup: Setup, loaders: SplitLoaders, split: Split, loss: MeanLoss | None = None) -> Iterator[Outputs]:
+    """Pass a split once: its embeddings go to their file, if they are asked for; yields the other outputs."""
+    plan = setup.ready.plan
     data = plan.splits[split]
-    embed = split in ready.spec.embed.splits and len(data.rows) > 0
-    found = inference.outputs(
-        model,
-        batches,
-        ready.compute,
-        embed=embed,
-        loss=loss,
-        limit=limit,
-        total=len(data.rows),
-        progress=logger.progress,
+    embed = split in setup.ready.spec.embed.splits and len(data.rows) > 0
+    found = setup.inference.outputs(
+        loaders.scoring(split), embed=embed, loss=loss, total=len(data.rows), progress=setup.logger.progress
     )
     with ExitStack() as stack:
-        write = None
-        if embed:
-            write = stack.enter_context(
-                embedding_file(
-                    run.embeddings(split),
-                    data.source,
-                    label=plan.label,
-                    input=plan.input,
-                    relabel=plan.relabelling(split),
-                    errors=plan.errors(split),
-                    keep=logger.keep,
-                )
-            )
-        for window in windows(found, plan.all_rows(split), model, embed=embed):
+        write = stack.enter_context(_embedding_file(setup, split)) if embed else None
+        for window in windows(found, plan.all_rows(split), setup.model, embed=embed):
             if write is not None:
                 write(window)
-            if kept is not None:
-                kept.append(window.outputs.without_embeddings())
+            yield window.outputs.without_embeddings()
+
+
+def _embedding_file(setup: Setup, split: Split) -> AbstractContextManager[Callable[[Window], None]]:
+    plan = setup.ready.plan
+    return embedding_file(
+        setup.run.embeddings(split),
+        plan.splits[split].source,
+        label=plan.label,
+        input=plan.input,
+        relabel=plan.relabelling(split),
+        errors=plan.errors(split),
+        keep=setup.logger.keep,
+    )
 
 
 def split_truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.engine.loop import Best, TrainState
 from deeptune.engine.prepare import Prepared, split_loader
+from deeptune.engine.setup import Setup
 from deeptune.engine.train_state import generators_left_alone
 from deeptune.engine.trained_model import rebuild_model
 from deeptune.engine.versions import versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel
 from deeptune.model.lora import adapters
-from deeptune.runs import RunDirectory
 from deeptune.spec import RunSpec
 
 PROBE_ROWS = 8
@@ -29,9 +29,9 @@ def probe_inputs(ready: Prepared) -> dict[str, torch.Tensor]:
     return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
 
 
-def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, taken: TrainState | None = None) -> None:
-    """Store the model as it is; with a snapshot, so that training can go on from it."""
-    spec = ready.spec
+def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainState | None = None) -> None:
+    """Store the model as it is; with `train_state`, so that training can continue from it."""
+    spec, model = ready.spec, ready.model
     manifest = {
         "deeptune": __version__,
         "task": spec.task,
@@ -48,16 +48,16 @@ def save_model(ready: Prepared, folder: Path, model: TunedModel, best: Best, tak
         "precision": ready.compute.precision,
         "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
-        **({"training": taken.values} if taken else {}),
+        **({"training": train_state.values} if train_state else {}),
     }
     save_checkpoint(
         folder,
         model.tuned_state(),
         manifest,
         method=spec.tuning.method,
-        training=taken.tensors if taken else None,
+        training=train_state.tensors if train_state else None,
         # The best one of the time of `last` is kept until `last` knows the new one.
-        keep="newest" if taken else "oldest",
+        keep="newest" if train_state else "oldest",
     )
 
 
@@ -78,21 +78,15 @@ def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) 
     return logits
 
 
-def _rebuild(ready: Prepared, run: RunDirectory) -> TunedModel:
-    model, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=ready.compute.device)
-    return model
-
-
-def verify(
-    ready: Prepared, run: RunDirectory, model: TunedModel, probe: dict[str, torch.Tensor]
-) -> tuple[TunedModel, torch.Tensor]:
-    """Load `best` into a model built from nothing and compare its logits with those of `model`, bit by bit.
+def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
+    """Load `best` into a model built from nothing and compare its logits with those of the trained one, bit by bit.
 
     Returns the loaded model and the logits of the probe. Raises CheckpointError when the logits differ.
     """
+    run, ready = setup.run, setup.ready
     with generators_left_alone():
-        stored = _rebuild(ready, run)
-        expected, found = _logits(ready, model, probe), _logits(ready, stored, probe)
+        stored, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=setup.compute.device)
+        expected, found = _logits(ready, ready.model, probe), _logits(ready, stored, probe)
     if not torch.equal(expected, found):
         difference = (expected.float() - found.float()).abs().max().item()
         raise CheckpointError(
@@ -103,12 +97,10 @@ def verify(
     return stored, found
 
 
-def verified_best(
-    ready: Prepared, run: RunDirectory, probe: dict[str, torch.Tensor]
-) -> tuple[TunedModel, torch.Tensor]:
-    """The model that is scored, embedded and handed over: `best` as it is on disk. Also its logits of the probe.
+def verified_best(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
+    """The model that is scored and that embeds: `best` as it is on the disk. Also its logits of the probe.
 
     The model in memory is set to the same tensors first, so that the comparison is with what was trained.
     """
-    ready.model.load_tuned_state(load_checkpoint(run.best).state)
-    return verify(ready, run, ready.model, probe)
+    setup.model.load_tuned_state(load_checkpoint(setup.run.best).state)
+    return verify(setup, probe)

@@ -168,15 +168,15 @@ def test_training_that_another_version_stored_goes_on(tmp_path, monkeypatch, spe
     while not any(event["kind"] == "checkpoint" and event["which"] == "last" for event in read_records(run.events)):
         time.sleep(0.05)
     kill(process)
-    snapshot_of = run_module.snapshot_of
+    train_state_of = run_module.train_state_of
 
     def of_another_version(checkpoint):
-        taken = snapshot_of(checkpoint)
+        taken = train_state_of(checkpoint)
         taken.values["history"].pop("at_once")
         taken.values["history"]["rows_at_once"] = 8
         return taken
 
-    monkeypatch.setattr(run_module, "snapshot_of", of_another_version)
+    monkeypatch.setattr(run_module, "train_state_of", of_another_version)
     execute(load_spec(run.spec), run)
     assert [event["kind"] for event in read_records(run.events)].count("resume") == 1
     assert json.loads(run.result.read_text())["state"] == "done"

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.engine import batch_tuning, loop
-from deeptune.engine import run as run_module
+from deeptune.engine import batch_tuning, fitting, loop
 from deeptune.engine.batch_tuning import NEAR, TOLERANCE, Trial, agrees
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
@@ -146,17 +145,17 @@ def test_no_memory_for_a_single_row_is_one_clear_error(tmp_path, monkeypatch):
 
 def test_a_resumed_run_repeats_the_choice_and_measures_nothing(tmp_path, monkeypatch):
     run = new_run(tmp_path, spec_of("lora", "timm:test_vit", epochs=3))
-    original = run_module.Hooks
+    original = fitting.Hooks
 
-    def stopping(step, epoch, *others):
-        def stop(report):
-            epoch(report)
+    def stopping(*, epoch, **others):
+        def stop(event):
+            epoch(event)
             raise RunStopped("stopped by the test")
 
-        return original(step, stop, *others)
+        return original(epoch=stop, **others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "Hooks", stopping)
+        patched.setattr(fitting, "Hooks", stopping)
         full_memory(patched, 16)
         with pytest.raises(RunStopped):
             execute(load_spec(run.spec), run)

@@ -1,0 +1,164 @@
+"""What every phase of a run works with, and the batches of its splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from deeptune.data.cache.entry import Cache
+from deeptune.data.features import Features
+from deeptune.data.loader import Loader
+from deeptune.data.splits import SplitData
+from deeptune.engine.activations import TextActivationLoader
+from deeptune.engine.device import Compute, tokens_at_once
+from deeptune.engine.feature_extraction import FeatureLoader, Stored, passed, store_features
+from deeptune.engine.inference import Inference
+from deeptune.engine.loss import Criterion
+from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, split_loader, split_targets
+from deeptune.engine.run_logger import RunLogger
+from deeptune.model.build import TunedModel
+from deeptune.runs import RunDirectory
+from deeptune.spec.model import Split
+
+HEAD_ROWS = 512  # stored features that pass a head at once, at least
+SCALE_ROWS = 2048  # rows from which the scale of the features is estimated
+SplitBatches = Loader | FeatureLoader | TextActivationLoader
+
+
+@dataclass
+class Setup:
+    """A run directory, its logger, and the resolved spec with its data, model and device.
+
+    `model` is the one that is trained, until `use_model` puts the verified one in its place. `micro_batches` is for
+    scoring and embedding; training has its own.
+    """
+
+    run: RunDirectory
+    logger: RunLogger
+    ready: Prepared
+    criterion: Criterion
+    micro_batches: MicroBatcher
+
+    @classmethod
+    def of(cls, run: RunDirectory, logger: RunLogger, ready: Prepared) -> Setup:
+        """Set up a prepared run."""
+        micro_batches = MicroBatcher(logger.warn, tokens=tokens_at_once(ready.compute.device))
+        return cls(run, logger, ready, make_criterion(ready), micro_batches)
+
+    @property
+    def model(self) -> TunedModel:
+        return self.ready.model
+
+    @property
+    def compute(self) -> Compute:
+        return self.ready.compute
+
+    @property
+    def inference(self) -> Inference:
+        """The model as it scores and embeds rows."""
+        return Inference(self.model, self.compute, self.micro_batches)
+
+    def use_model(self, model: TunedModel) -> None:
+        """Put another model in the place of the one so far."""
+        self.ready = replace(self.ready, model=model)
+
+
+class SplitLoaders:
+    """The batches of a run's splits: from stored features where there are any, else from samples."""
+
+    def __init__(self, setup: Setup, cache: Cache) -> None:
+        self.setup = setup
+        self.samples = {split: self._from_samples(split) for split in SPLITS}
+        self._warn_of_cut_texts()
+        self.stored = store_features(setup.ready, cache, setup.logger, setup.micro_batches)
+        self._scoring = {split: self._once(split) for split in SPLITS}
+
+    def training(self) -> SplitBatches:
+        """The shuffled and augmented batches of the training split."""
+        if self.stored.views:
+            return stored_loader(self.setup.ready, self.stored, "train", self.stored.views, shuffle=True)
+        return self._from_samples("train", shuffle=True)
+
+    def scoring(self, split: Split) -> SplitBatches:
+        """The batches of a split, each row once and as it is."""
+        return self._scoring[split]
+
+    def _once(self, split: Split) -> SplitBatches:
+        if (table := self.stored.splits.get(split)) is not None:
+            return stored_loader(self.setup.ready, self.stored, split, [table])
+        return self.samples[split]
+
+    def pooled_sample(self) -> torch.Tensor:
+        """Pooled features (n, width) of evenly spaced training rows, before training, on the device."""
+        ready, stored = self.setup.ready, self.stored
+        data = ready.plan.splits["train"]
+        count = min(len(data.rows), SCALE_ROWS)
+        picked = np.unique(np.linspace(0, len(data.rows) - 1, count).round().astype(np.int64))
+        table = stored.splits.get("train")
+        if table is not None and stored.boundary is None:
+            return torch.from_numpy(table.take(data.rows[picked])).to(ready.compute.device)
+        part = SplitData(data.source, data.rows[picked], data.targets[picked])
+        batches: SplitBatches
+        if table is None:
+            batches = split_loader(ready, "train", shuffle=False, data=part)
+        else:
+            batches = stored_loader(ready, stored, "train", [table], data=part)
+        found = passed(ready.backbone, ready.model.pooled, batches, ready.compute, self.setup.micro_batches)
+        return torch.cat(list(found)).to(ready.compute.device)
+
+    def report_lengths(self, training: SplitBatches) -> None:
+        """Log how long the training texts are, and how much of their batches is padding."""
+        loader, ready = self.samples["train"], self.setup.ready
+        if loader.lengths is None:
+            return
+        middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
+        padding = ""
+        if not isinstance(training, FeatureLoader) and not ready.backbone.padding_reaches:  # else nothing is padded
+            padding = f", and {training.padded_share():.1%} of the tokens in training batches are padding"
+        self.setup.logger.message(
+            f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
+            f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
+        )
+
+    def _from_samples(self, split: Split, *, shuffle: bool = False) -> Loader:
+        loader = split_loader(self.setup.ready, split, shuffle=shuffle)
+        loader.warn = self.setup.logger.warn
+        return loader
+
+    def _warn_of_cut_texts(self) -> None:
+        for split, loader in self.samples.items():
+            if loader.truncated:
+                self.setup.logger.warn(
+                    f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
+                    f"{self.setup.ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
+                )
+
+
+def stored_loader(
+    ready: Prepared,
+    stored: Stored,
+    split: Split,
+    tables: list[Features],
+    *,
+    shuffle: bool = False,
+    data: SplitData | None = None,
+) -> FeatureLoader | TextActivationLoader:
+    """The batches of a split, or of some of its rows (`data`), from what is stored of them."""
+    data, boundary = data or ready.plan.splits[split], stored.boundary
+    if boundary is not None and boundary.of_tokens:
+        return TextActivationLoader(split_loader(ready, split, shuffle=shuffle, data=data), tables[0], boundary)
+    batch_size, seed = int(ready.spec.train.batch_size), ready.spec.train.seed
+    if boundary is None and not shuffle:  # the head alone is passed
+        batch_size = max(batch_size, HEAD_ROWS)
+    return FeatureLoader(
+        tables,
+        split_targets(ready, data),
+        data.rows,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        boundary=boundary,
+    )
