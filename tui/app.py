@@ -1,4 +1,4 @@
-"""The app: what every screen shares, and the way from one to another."""
+"""The app: what all screens share, and how one opens another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Severity = Literal["information", "warning", "error"]
 
 
 class DeepTuneApp(App[None]):
-    """`opens` is what to show first beside the list of runs: ("run", its folder) or ("spec", a file).
+    """The terminal interface. `opens` is the first screen over the list of runs: ("run", folder) or ("spec", file).
 
     `clock` gives the present in seconds since 1970; tests freeze it.
     """
@@ -80,11 +80,11 @@ class DeepTuneApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = options.theme
-        self._told: list[str] = []  # of what is said once the first screen is there
+        self._key_notices: list[str] = []  # of what is said once the first screen is there
         if keymap:
             from tui.keymap import without_clashes
 
-            keymap, self._told = without_clashes(keymap)
+            keymap, self._key_notices = without_clashes(keymap)
         self.set_keymap(keymap or {})
         self.animation_level = "none"
         self.no_color = not options.color
@@ -111,7 +111,7 @@ class DeepTuneApp(App[None]):
         return inks(self.current_theme)
 
     async def on_event(self, event: Event) -> None:
-        """Every event comes by here. Keys and pasted text keep their order, however many come at once."""
+        """Handle an event. Keys and pasted text keep their order, however many arrive together."""
         if not isinstance(event, Key | Paste) or event.is_forwarded:
             await super().on_event(event)
         elif not self._typed.holds(event):
@@ -126,7 +126,7 @@ class DeepTuneApp(App[None]):
         await self._typed.back(message)
 
     def watch_theme(self, theme: str) -> None:
-        """Remember a theme that was chosen here."""
+        """Remember the theme that was chosen."""
         if self.is_running and theme != self.options.theme:
             from tui.settings import save_setting
 
@@ -134,7 +134,7 @@ class DeepTuneApp(App[None]):
 
     def on_mount(self) -> None:
         self.push_screen(RunsScreen())
-        for text in self._told:
+        for text in self._key_notices:
             self.notify(text, severity="warning", markup=False, timeout=20)
         if self._opens is not None:
             kind, path = self._opens
@@ -148,7 +148,7 @@ class DeepTuneApp(App[None]):
         self.push_screen(MonitorScreen(run))
 
     def open_wizard(self, start: Path | None = None) -> None:
-        """A new run: from a spec file (of a run or a preset), or from the draft or nothing."""
+        """Open the wizard with a spec file (of a run or a preset), or with the draft if there is one."""
         if self.refused("start a run"):
             return
         from tui.draft import Draft
@@ -169,7 +169,7 @@ class DeepTuneApp(App[None]):
             await self._do(lambda run: write_notes(run, notes), run, done="saved")
 
     def pin(self, run: RunDirectory) -> None:
-        """Draw a run's curves behind those of others, or no longer."""
+        """Toggle whether a run's curves are drawn behind those of others."""
         self.pinned = None if self.pinned == run else run
         name = read_notes(run).name or run.id
         self.tell(f"{name} is drawn behind other runs" if self.pinned else f"{name} is no longer drawn behind others")
@@ -193,18 +193,18 @@ class DeepTuneApp(App[None]):
         self.push_screen(CompareScreen(runs))
 
     def colour(self, plain: str) -> str:
-        """The theme's own for one of the plain colours of `show.words.STYLES`, for Rich texts."""
+        """Return the theme's colour for a plain colour of `show.words.STYLES`, for Rich texts."""
         name = {"blue": "primary", "green": "success", "yellow": "warning", "red": "error"}.get(plain)
         return plain if name is None or self.current_theme.ansi else self.theme_variables[name]
 
     # Talking to the person.
 
     def tell(self, text: str, severity: Severity = "information") -> None:
-        """A word in the corner; the text is never markup."""
+        """Show a notification. The text is never markup."""
         self.notify(text, severity=severity, markup=False)
 
     def tell_error(self, error: BaseException) -> None:
-        """What went wrong and what to do, until it is put away."""
+        """Show an error and its hint until the person closes it."""
         if isinstance(error, DeepTuneError):
             text = error.message + (f"\n\n{error.hint}" if error.hint else "")
             self.push_screen(AskScreen(error.title, text, [Choice("close", "Close")]))
@@ -212,24 +212,24 @@ class DeepTuneApp(App[None]):
             self.push_screen(AskScreen("error", f"{type(error).__name__}: {error}", [Choice("close", "Close")]))
 
     async def ask(self, title: str, text: str, choices: list[Choice]) -> str | None:
-        """The id of the choice that is taken, or None. For workers, as it waits."""
+        """Ask a question. Returns the id of the choice, or None. It waits, so only workers call it."""
         return await self.push_screen_wait(AskScreen(title, text, choices))
 
     def copy(self, text: str) -> None:
-        """To the clipboard of the terminal (OSC 52), and shown, as not every terminal has one."""
+        """Copy to the terminal's clipboard (OSC 52), and show the text, as not every terminal has one."""
         from tui.screens.copied import CopiedScreen
 
         self.copy_to_clipboard(text)
         self.push_screen(CopiedScreen(text))
 
     def refused(self, what: str) -> bool:
-        """Whether this session may only look; says so."""
+        """Return whether the session is read-only, and say so."""
         if self.options.read_only:
             self.tell(f"--read-only: this session can't {what}", "warning")
         return self.options.read_only
 
     def announce(self, text: str) -> None:
-        """Tell a person who looks elsewhere: a bell, a notification, the terminal's title."""
+        """Announce an event with a bell, a notification and the terminal's title."""
         announce = getattr(self._driver, "announce", None)
         if self.options.bell and announce is not None:
             announce(text)
@@ -238,7 +238,7 @@ class DeepTuneApp(App[None]):
 
     @work(group="act")
     async def stop_run(self, run: RunDirectory) -> None:
-        """Ask, then request that the run stops at its next step."""
+        """Ask for confirmation, then request that the run stops at its next step."""
         if self.refused("stop a run"):
             return
         from deeptune.runs.control import request_stop
@@ -258,7 +258,7 @@ class DeepTuneApp(App[None]):
 
     @work(group="act")
     async def delete_run(self, run: RunDirectory) -> None:
-        """Ask, then delete the folder of a run that is over."""
+        """Ask for confirmation, then delete the folder of a run that is over."""
         if self.refused("delete a run"):
             return
         text = f"All of {run.path} is removed: model, metrics, embeddings and report. This can't be undone."
@@ -292,7 +292,7 @@ class DeepTuneApp(App[None]):
             self.push_screen(JumpScreen(found))
 
     def action_quit_hint(self) -> None:
-        """Ctrl+C copies what is selected, as people expect, and else says how to leave."""
+        """Copy the selection, as people expect of Ctrl+C, or say how to quit."""
         entry = self.focused.selected_text if isinstance(self.focused, Input | TextArea) else ""
         if selected := entry or self.screen.get_selected_text():
             self.copy(selected)
@@ -300,13 +300,13 @@ class DeepTuneApp(App[None]):
             self.tell("ctrl+q leaves; every run continues")
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every action that a key has here, the presets, and the themes."""
+        """List every action with a key, the presets and the themes."""
         from tui.commands import commands
 
         yield from commands(self, screen)
 
     def save_now(self) -> None:
-        """Save what was typed. Called from signal handlers too: files only, no waiting."""
+        """Save the draft. Signal handlers call this too, so it only writes a file and never waits."""
         for screen in self.screen_stack:
             save = getattr(screen, "save_now", None)
             if save is not None:

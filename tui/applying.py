@@ -1,4 +1,4 @@
-"""Uses a finished run's model on a file, in a process of its own: the interface never loads the engine."""
+"""Use a finished run's model on a file, in a separate process, as the interface never loads the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRACE = 5.0  # seconds to end after SIGINT
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a process is: what it does, and of how many rows."""
+    """The progress of a process: its activity, and the rows done and in total."""
 
     what: str
     done: int
@@ -28,7 +28,7 @@ class Progress:
 
 
 def command_of(run: RunDirectory, verb: str, data: str, output: Path) -> list[str]:
-    """The process that does what `deeptune VERB RUN --data ... --output ...` does, and tells its progress."""
+    """Return the command line of `deeptune VERB RUN --data ... --output ...` with its progress as JSON."""
     # No module of that name in the folder that a person happens to be in is taken for the library's.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
     arguments = [verb, str(run.path), "--data", data, "--output", str(output), "--json-progress"]
@@ -36,7 +36,7 @@ def command_of(run: RunDirectory, verb: str, data: str, output: Path) -> list[st
 
 
 class Application:
-    """One such process. `progress` and `tell` are called in the loop with what it says."""
+    """Runs such a process. In the app's loop it calls `progress` with its progress and `tell` with other lines."""
 
     def __init__(self, progress: Callable[[Progress], None], tell: Callable[[str], None]) -> None:
         self._progress, self._tell = progress, tell
@@ -44,7 +44,7 @@ class Application:
         self.cancelled = False
 
     async def run(self, command: list[str]) -> tuple[int, str]:
-        """Start it and wait; returns its exit code and what it printed. Warnings and errors are passed on."""
+        """Start the process and wait for it. Returns its exit code and output; warnings and errors go to `tell`."""
         process = self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -76,7 +76,7 @@ class Application:
         self._tell(line)
 
     async def cancel(self) -> None:
-        """Interrupt it as Ctrl+C would, and kill what does not end by that."""
+        """Interrupt the process as Ctrl+C would, and kill it if it does not end."""
         self.cancelled = True
         self._send(signal.SIGINT)
         deadline = asyncio.get_running_loop().time() + GRACE
@@ -85,7 +85,7 @@ class Application:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:

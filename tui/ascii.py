@@ -1,4 +1,4 @@
-"""What is drawn, in the characters that a terminal has: the last filter before it."""
+"""The last filter before the terminal: it draws everything in characters that the terminal has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONSOLE_TWINS = {
 
 @lru_cache(4096)
 def to_console(text: str) -> str:
-    """`text` in as many columns, in the characters of the Linux console: those of code page 437, and no braille."""
+    """Write `text`, in as many columns, in the characters of the Linux console: code page 437, without braille."""
     return text if text.isascii() else "".join(map(_console_twin, text))
 
 

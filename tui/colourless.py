@@ -1,4 +1,4 @@
-"""What is drawn, without any colour (https://no-color.org)."""
+"""Drawing without any colour (https://no-color.org)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Colourless(LineFilter):
 
 @lru_cache(8)
 def colourless(ground: str) -> Colourless:
-    """The filter for a theme of this ground, the same each time: lines are kept by filter."""
+    """Return the filter for a theme with this background, always the same object, as lines are cached by filter."""
     return Colourless(Color.parse(ground))
 
 

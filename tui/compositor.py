@@ -1,4 +1,4 @@
-"""Sending no more to the terminal than what changed."""
+"""A compositor that sends only the changed cells to the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESET = "\x1b[0m"
 
 
 class SpansUpdate(ChopsUpdate):
-    """Textual's partial update, which begins each span at the left edge of its widget, cut to the span itself."""
+    """Textual's partial update, cut to each span. Textual begins a span at the left edge of its widget."""
 
     def render_segments(self, console: Console) -> str:
         system = console._color_system or ColorSystem.TRUECOLOR
@@ -38,7 +38,7 @@ class FrugalCompositor(Compositor):
 
 
 def in_few_bytes(strip: Strip, system: ColorSystem) -> str:
-    """The text with its styles, each told by what differs from the one before: most often the ink alone."""
+    """Write text with its styles, each as its difference from the one before: usually only the foreground."""
     written: list[str] = []
     before: Style | None = None
     for text, style, _ in strip:
@@ -56,6 +56,6 @@ def in_few_bytes(strip: Strip, system: ColorSystem) -> str:
 
 
 def _alike(one: Style, other: Style) -> bool:
-    """Whether two styles differ by the colour of their ink at most."""
+    """Check whether two styles differ at most by their foreground colour."""
     inked = one._attributes & one._set_attributes, other._attributes & other._set_attributes
     return one.bgcolor == other.bgcolor and inked[0] == inked[1]

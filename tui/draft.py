@@ -1,4 +1,4 @@
-"""A run spec while it is being made: what was typed, what was guessed, and what is wrong with it."""
+"""A run spec while it is edited: typed values, guessed values, and problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KEYED = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)(?:, ([a-z_]+\.[a-z_]+))?: ")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a key, in the words of the command line, and what to do about it."""
+    """A problem with a key, in the words of the command line, and what to do about it."""
 
     key: str
     message: str
@@ -34,7 +34,7 @@ class Problem:
 
     @classmethod
     def of(cls, message: str, hint: str | None, *, key: str) -> Problem:
-        """A problem whose message may begin with the key that it is about; `key` is for one that doesn't."""
+        """Make a problem of a message that may begin with its key; `key` is for one that doesn't."""
         if match := _KEYED.match(message):
             return cls(match[2] or match[1], message[match.end() :], hint)
         return cls(key, message, hint)
@@ -42,10 +42,10 @@ class Problem:
 
 @dataclass
 class Draft:
-    """`given` and `guessed` are texts by dotted key, as `SpecField.show` writes them.
+    """A spec as texts. `given` and `guessed` are by dotted key, as `SpecField.show` writes them.
 
-    A key that was not given has the guess of whoever looked at the data, or else the spec's default. A text that does
-    not parse is kept as it was typed.
+    A key that was not given has the value guessed from the data, or else the spec's default. A text that does not parse
+    stays as it was typed.
     """
 
     given: dict[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Draft:
 
     @classmethod
     def from_spec(cls, spec: RunSpec) -> Draft:
-        """A draft of what differs from the defaults."""
+        """Make a draft of the values that differ from the defaults."""
         draft = cls()
         for key, one in draft.fields.items():
             value: Any = spec
@@ -67,9 +67,9 @@ class Draft:
 
     @classmethod
     def from_file(cls, file: Path) -> Draft:
-        """A draft of a spec file, such as a preset or that of a run. Raises SpecError.
+        """Make a draft of a spec file, such as a preset or a run's spec. Raises SpecError.
 
-        The file of a run has a value for all that was left to the run to choose; a new run chooses anew.
+        A run's spec has its `"auto"` values resolved. The draft has them as `"auto"` again.
         """
         draft = cls.from_spec(load_spec(file))
         run = RunDirectory(file.parent)
@@ -83,35 +83,35 @@ class Draft:
         return draft
 
     def set(self, key: str, text: str) -> None:
-        """What was typed for a key; an empty text takes it back."""
+        """Set the text of a key; an empty text removes it."""
         if text.strip():
             self.given[key] = text
         else:
             self.given.pop(key, None)
 
-    def said(self) -> dict[str, str]:
-        """What was given and differs from what stands without it."""
+    def overrides(self) -> dict[str, str]:
+        """Return the given texts that differ from the guess or the default."""
         return {key: text for key, text in self.given.items() if text.strip() != self.standing(key)}
 
     def standing(self, key: str) -> str:
-        """What stands for a key that was not given: guessed, or the default's text."""
+        """Return the text of a key that was not given: the guess, or the default."""
         return self.guessed.get(key) or self.fields[key].show(self.fields[key].default)
 
     def text(self, key: str) -> str:
-        """What stands for a key: given, guessed, or the default's text."""
+        """Return the text of a key: given, guessed, or the default."""
         return self.given.get(key) or self.standing(key)
 
     def value(self, key: str) -> Any:
         return self.fields[key].parse(self.given.get(key) or self.guessed.get(key) or "")
 
     def changes(self) -> dict[str, Any]:
-        """Values by dotted key, of the keys that differ from their default."""
+        """Return the values that differ from their default, by dotted key."""
         keys = [key for key in self.fields if key in self.given or key in self.guessed]
         values = {key: self.value(key) for key in keys}
         return {key: value for key, value in values.items() if value != self.fields[key].default}
 
     def values(self) -> dict[str, Any]:
-        """The changes as the nested tables of a TOML file."""
+        """Return the changes as the nested tables of a TOML file."""
         tables: dict[str, Any] = {}
         for key, value in self.changes().items():
             *sections, last = key.split(".")
@@ -122,18 +122,18 @@ class Draft:
         return tables
 
     def spec(self) -> RunSpec:
-        """Raises SpecError."""
+        """Build the spec. Raises SpecError."""
         return validate(self.values())
 
     def problems(self) -> list[Problem]:
-        """What the spec's own checks say, by the key of a field."""
+        """List the problems that the spec's own checks find, by the key of a field."""
         values = self.values()
         values.setdefault("data", {})
         values.setdefault("backbone", {})
         return [Problem(self.field_of(path), message) for path, message in problems_in(values)]
 
     def field_of(self, path: str) -> str:
-        """The key of a field for a path of the spec, such as a table or one class of `train.class_weights`."""
+        """Find the field of a path in the spec, such as a table or one class of `train.class_weights`."""
         if path in self.fields:
             return path
         below = [key for key in self.fields if key.startswith(f"{path}.")]
@@ -141,7 +141,7 @@ class Draft:
         return (below or above or ["name"])[0]
 
     def command(self, root: Path = DEFAULT_ROOT) -> list[str]:
-        """The `deeptune run` that makes the same run, with no more than what differs from the defaults."""
+        """Return the `deeptune run` command for this run, with only the values that differ from the defaults."""
         parts = ["deeptune", "run"]
         for key, value in self.changes().items():
             if key == "data.path" and isinstance(value, str):
@@ -157,30 +157,30 @@ class Draft:
 
     def save(self, file: Path | None = None) -> None:
         """Replace the saved draft. Raises CheckpointError."""
-        told = {"version": 1, "step": self.step, "given": self.given, "guessed": self.guessed}
-        write_text(file or draft_file(), json.dumps(told, indent=1), durable=False)
+        stored = {"version": 1, "step": self.step, "given": self.given, "guessed": self.guessed}
+        write_text(file or draft_file(), json.dumps(stored, indent=1), durable=False)
 
     @classmethod
     def load(cls, file: Path | None = None) -> Draft | None:
-        """The saved draft; None when there is none, or one that can't be used."""
+        """Load the saved draft; None if there is none that can be used."""
         try:
-            told = json.loads((file or draft_file()).read_text(encoding="utf-8"))
-            draft = cls(step=str(told["step"]))
-            for texts, into in ((told["given"], draft.given), (told["guessed"], draft.guessed)):
+            stored = json.loads((file or draft_file()).read_text(encoding="utf-8"))
+            draft = cls(step=str(stored["step"]))
+            for texts, into in ((stored["given"], draft.given), (stored["guessed"], draft.guessed)):
                 into.update({key: text for key, text in texts.items() if key in draft.fields and isinstance(text, str)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return draft if draft.said() else None
+        return draft if draft.overrides() else None
 
 
 def draft_file(folder: Path | None = None) -> Path:
-    """Where the draft that was begun in a folder is kept; without one that of the current folder."""
+    """Return the file that keeps the draft of a folder, by default the current one."""
     begun_in = os.fsencode(folder.resolve() if folder is not None else Path.cwd())
     return state_folder() / "drafts" / f"{hashlib.sha256(begun_in).hexdigest()[:16]}.json"
 
 
 def _asked(run: RunDirectory) -> dict[str, Any] | None:
-    """The spec that a run was started with, before anything was chosen for it; None where that is not known."""
+    """Read the spec that a run was started with, before its `"auto"` values were resolved; None if unknown."""
     try:
         asked = read_json(run.run).get("asked")
     except (CheckpointError, AttributeError):
@@ -189,7 +189,7 @@ def _asked(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _toml(one: SpecField, value: Any) -> str:
-    """A value behind `--set key=`: TOML, or a bare word where that is read as the same."""
+    """Write a value for `--set key=`: as TOML, or as a bare word where that reads the same."""
     if isinstance(value, str):
         plain = _BARE_WORD.fullmatch(value) and value not in _TOML_WORDS
         return value if plain else quoted(value)

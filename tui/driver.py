@@ -1,4 +1,4 @@
-"""Keys from the terminal, and writing to it without ever waiting for it."""
+"""A terminal driver that never waits for the terminal."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class PatientDriver(LinuxDriver):
         writer.write(data)
 
     def announce(self, text: str) -> None:
-        """Ring, notify and show `text` as the terminal's title until the interface ends."""
-        if said := announcement(text, os.environ.get("TERM", "")):
-            self.write(said if self.titled else KEEP_TITLE + said)
+        """Ring the bell, notify, and show `text` as the terminal's title until the interface ends."""
+        if sequence := announcement(text, os.environ.get("TERM", "")):
+            self.write(sequence if self.titled else KEEP_TITLE + sequence)
             self.titled = True
 
     def stop_application_mode(self) -> None:

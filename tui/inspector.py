@@ -1,4 +1,4 @@
-"""Asks a process of its own what Parquet files hold, so that nothing in them can hold up the screen or end it."""
+"""Read Parquet files in a separate process, so that nothing in them can block or end the interface."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deeptune.errors import DataError
 
 
 class Dropped(Exception):
-    """The question was dropped for another one."""
+    """Raised when a newer question replaces this one."""
 
 
 class Inspector:
-    """One question at a time. `ask` waits and is for threads; `drop` ends a question that another thread waits for."""
+    """Answers one question at a time. `ask` waits, so threads call it. `drop` ends a question of another thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -27,7 +27,7 @@ class Inspector:
         self._waiting = 0
 
     def ask(self, **question: Any) -> Any:
-        """The answer of `deeptune.data.inspect`. Raises DataError, or Dropped."""
+        """Return the answer of `deeptune.data.inspect`. Raises DataError, or Dropped."""
         with self._lock:
             process = self._process = self._process or self._start()
             self._waiting += 1
@@ -52,13 +52,13 @@ class Inspector:
             raise DataError(
                 f"the process that reads the data is gone: {why}", hint="Split the file, or write it again."
             )
-        told = json.loads(line)
-        if "error" in told:
-            raise DataError(told["error"], hint=told["hint"])
-        return told["answer"]
+        reply = json.loads(line)
+        if "error" in reply:
+            raise DataError(reply["error"], hint=reply["hint"])
+        return reply["answer"]
 
     def drop(self) -> None:
-        """End the question that is being answered, if there is one."""
+        """End the current question, if there is one."""
         with self._lock:
             if self._waiting:
                 self._end()

@@ -1,4 +1,4 @@
-"""Keys of the user's own: a TOML file of binding ids and keys."""
+"""The user's own keys: a TOML file of binding ids and keys."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def keymap_file() -> Path:
 
 
 def load_keymap(path: Path | None = None) -> dict[str, str]:
-    """Keys by binding id, such as `"runs.stop" = "x"`; empty when there is no such file.
+    """Read the keys by binding id, such as `"runs.stop" = "x"`; empty if there is no such file.
 
-    Raises SpecError that names every id which does not exist and every value that is no key.
+    Raises SpecError that names every unknown id and every value that is not a key.
     """
     path = path or keymap_file()
     try:
@@ -58,14 +58,14 @@ SPARE = tuple(f"f{number}" for number in range(4, 13))  # for a binding whose on
 
 
 def without_clashes(keymap: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The keymap with other keys for the bindings whose key it takes away, and a sentence about each of them.
+    """Give other keys to the bindings whose key the keymap takes. Returns the keymap and a sentence about each of them.
 
-    Two bindings clash where both work: in one place, or when one of them works everywhere.
+    Two bindings clash if both work in the same place, or one of them works everywhere.
     """
     found = {str(binding.id): (place, binding) for place, binding in all_bindings()}
     keys = {name: _keys(binding.key) for name, (_, binding) in found.items()}
     keys |= {name: _keys(text) for name, text in keymap.items()}
-    changed, told = dict(keymap), []
+    changed, notices = dict(keymap), []
     for taker in keymap:
         place = found[taker][0]
         near = [name for name in keys if name != taker and (place == "app" or found[name][0] in (place, "app"))]
@@ -80,18 +80,20 @@ def without_clashes(keymap: dict[str, str]) -> tuple[dict[str, str], list[str]]:
                 kept = [next(key for key in (*freed, *SPARE) if key not in used)]
             keys[loser] = kept
             changed[loser] = ",".join(kept)
-            told.append(f"{', '.join(taken)} is now {taker} ({keymap_file().name}), so {loser} is on {', '.join(kept)}")
-    return changed, told
+            notices.append(
+                f"{', '.join(taken)} is now {taker} ({keymap_file().name}), so {loser} is on {', '.join(kept)}"
+            )
+    return changed, notices
 
 
 def _keys(text: str) -> list[str]:
-    """The keys of a binding by their long names, as Textual compares them: `slash` for `/`."""
+    """List the keys of a binding by their long names, as Textual compares them: `slash` for `/`."""
     parts = [part.strip() for part in text.split(",")]
     return [_character_to_key(part) if len(part) == 1 else part for part in parts if part]
 
 
 def all_bindings() -> Iterator[tuple[str, Binding]]:
-    """(where it works, binding) of every binding with an id; imports every screen and widget."""
+    """List every binding with an id as (place, binding). Imports every screen and widget."""
     import tui
 
     seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""Ends the interface in time, whatever has become of its terminal; what was typed is saved first.
+"""End the interface in time, whatever happens to its terminal, and save the draft first.
 
-A terminal that went away sends SIGHUP. One that nobody reads blocks whoever writes to it, and with it the loop that
-would end the interface in order: so a thread ends the process when that takes too long. Runs are processes of their own
-and notice nothing.
+A terminal that closes sends SIGHUP. One that nobody reads blocks the process that writes to it, and so the loop that
+would end the interface. A thread therefore ends the process if that takes too long. Runs are separate processes and
+continue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACE = 1.5  # seconds for an end in order
 
 @contextmanager
 def lifeline(app: DeepTuneApp) -> Iterator[None]:
-    """Handle SIGHUP and SIGTERM while the block runs the app, and let no end of the app take longer than GRACE."""
+    """Handle SIGHUP and SIGTERM while the block runs the app. Ending the app takes at most GRACE seconds."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         with suppress(Exception):  # nothing may keep the process from its end
@@ -42,7 +42,7 @@ def lifeline(app: DeepTuneApp) -> Iterator[None]:
 
 
 def end_at_latest(code: int) -> None:
-    """End this process with `code` in GRACE seconds if it is still there."""
+    """End this process with `code` after GRACE seconds, if it still runs."""
     timer = threading.Timer(GRACE, os._exit, (code,))
     timer.daemon = True
     timer.start()

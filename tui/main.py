@@ -87,7 +87,7 @@ def start(
 
 
 def _opens(what: str | None, root: Path) -> tuple[str, Path] | None:
-    """What to show first: ("run", its folder) or ("spec", a file). Raises SpecError when it is neither."""
+    """Return what to open first: ("run", folder) or ("spec", file). Raises SpecError if it is neither."""
     if what is None:
         return None
     from deeptune.errors import SpecError
@@ -108,7 +108,7 @@ app.command()(start)
 
 
 def main() -> None:
-    """Run the command and exit with its code: 0, or 2 for what can't be used."""
+    """Run the command and exit with its code: 0, or 2 for arguments that can't be used."""
     from deeptune.cli.app import run_command
 
     sys.exit(run_command(app, "deeptune-tui"))

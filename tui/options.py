@@ -1,4 +1,4 @@
-"""What the person who starts the interface decides, and what the environment says of the terminal."""
+"""The options of the interface, and what the environment says about the terminal."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def over_ssh() -> bool:
 
 
 def speaks_utf8() -> bool:
-    """Whether the locale says that the terminal takes UTF-8."""
+    """Check whether the terminal takes UTF-8, by the locale."""
     named = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")
     return named not in ("C", "POSIX") and (not named or "utf" in named.lower())
 
 
 def state_folder() -> Path:
-    """Where the interface keeps what it remembers, such as a draft (the XDG base directory specification)."""
+    """Return the folder of the interface's state, such as drafts (the XDG base directory specification)."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "deeptune"
 
 

@@ -1,4 +1,4 @@
-"""The interface's options and keys, from the command and the bindings: `python -m tui.reference docs/tui-keys.md`."""
+"""Generate the reference of options and keys: `python -m tui.reference docs/tui-keys.md`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCREENS = {
 
 
 def reference() -> str:
-    """The whole of `docs/tui-keys.md`."""
+    """Generate the text of `docs/tui-keys.md`."""
     import typer
 
     from deeptune.cli.reference import command_parts, table_text

@@ -1,4 +1,4 @@
-"""How much goes beside one another on a screen."""
+"""How many things fit side by side on a screen."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ MAX_RUNS = 8  # as many colours as people can tell apart
 
 
 def max_compared(width: int) -> int:
-    """How many runs have room beside one another in so many columns; at least two."""
+    """Return how many runs fit side by side in this many columns; at least two."""
     return max(2, min(MAX_RUNS, (width - LABELS) // COLUMN))

@@ -1,4 +1,4 @@
-"""What the interface remembers of a person's choices from one start to the next."""
+"""Settings that the interface keeps between starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def settings_file() -> Path:
 
 
 def load_settings() -> dict[str, Any]:
-    """The choices by name, such as `theme`; empty when there is no such file, or none that can be read."""
+    """Read the settings by name, such as `theme`; empty if the file is missing or unreadable."""
     import tomllib
 
     with suppress(OSError, ValueError):
@@ -26,7 +26,7 @@ def load_settings() -> dict[str, Any]:
 
 
 def save_setting(name: str, value: str | bool | int) -> None:
-    """Remember one choice beside the others. A folder that can't be written is no reason to stop anyone."""
+    """Save one setting beside the others. A folder that can't be written is ignored."""
     from deeptune.runs.files import write_text
 
     settings = load_settings() | {name: value}

@@ -1,4 +1,4 @@
-"""The themes of our own: a dark and a light one, and the colours of the terminal itself."""
+"""DeepTune's themes: dark, light, and the terminal's own colours."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def theme_names() -> list[str]:
 
 
 def inks(theme: Theme) -> dict[str, str]:
-    """The variables `class-1` and on for classes, and `value-1` and on for numbers from low to high."""
+    """Return the variables `class-1`, … for classes, and `value-1`, … for numbers from low to high."""
     if theme.ansi:
         classes = values = tuple(f"ansi_{name}" for name in OF_TERMINAL)
     else:

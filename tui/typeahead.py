@@ -1,7 +1,7 @@
-"""Keys that were typed ahead, each handed on once the one before it has had its effect.
+"""Keys that were typed ahead. Each is delivered once the one before it has taken effect.
 
-Textual hands a key to the widget that has the focus now. That widget looks at it a moment later, and the key that moves
-the focus takes effect later still: of keys that come together, those behind Tab would go to the field before it.
+Textual delivers a key to the widget that has the focus now. That widget handles it a moment later, and a key that
+moves the focus takes effect later still. Keys that arrive together with Tab would go to the field before it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PATIENCE = 200  # looks, after which a key is handed on all the same
 
 
 class Followed(Message):
-    """Goes the way of a key, behind it: when it reaches the app, the key has been dealt with."""
+    """Follows a key through the same queues. When it reaches the app, the key has been handled."""
 
     def __init__(self, turn: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Followed(Message):
 
 
 class TypeAhead:
-    """`handle` does what the app does with a key. A screen or a focused widget with `ready` False is waited for."""
+    """Delivers keys in order to `handle`. It waits for a screen or a focused widget whose `ready` is False."""
 
     def __init__(self, app: App[Any], handle: Callable[[Event], Awaitable[None]]) -> None:
         self._app, self._handle = app, handle
@@ -46,7 +46,7 @@ class TypeAhead:
         self._watch: Timer | None = None
 
     def holds(self, event: Event) -> bool:
-        """Whether a key has to wait; it is kept then."""
+        """Return whether a key has to wait. It is kept then."""
         if not self._waiting and self._may_go(event):
             return False
         self._waiting.append(event)
@@ -56,7 +56,7 @@ class TypeAhead:
         return True
 
     def sent(self, event: Event, target: DOMNode) -> None:
-        """A key is on its way to `target`."""
+        """Record that a key is on its way to `target`."""
         self._text = isinstance(target, Input) and _is_text(event)
         self._turn += 1
         self._rounds, self._looks = ROUNDS, 0
@@ -66,7 +66,7 @@ class TypeAhead:
         self._target = target if target.post_message(Followed(self._turn)) else None
 
     async def back(self, followed: Followed) -> None:
-        """The message behind a key has reached the app."""
+        """Record that the message behind a key has reached the app."""
         if followed.turn != self._turn or self._target is None:
             return
         self._rounds -= 1
@@ -89,7 +89,7 @@ class TypeAhead:
         return (self._target is None or flows) and self._ready()
 
     async def _look(self) -> None:
-        """Go on where no message comes back: the widget is gone, or a screen was not ready."""
+        """Deliver the next key where no message comes back: the widget is gone, or a screen was not ready."""
         self._looks += 1
         if self._looks > PATIENCE:
             self._given_up = self._app.screen

@@ -1,8 +1,9 @@
 """A checkpoint is a folder: one safetensors file per part and a manifest.
 
 The parts are `model`, or `head` alone, with `adapter`, or with the `blocks` that learned. The manifest names each file
-with its SHA-256, and says what the tensors belong to. No pickle. A checkpoint from which training goes on has one part
-more, `training`: optimizer, generators and whatever else decides the next step.
+with its SHA-256, and says what the tensors belong to. No file is a pickle. A checkpoint to resume from has one more
+part, `training`: the optimizer's state, the state of the random generators and everything else that decides the next
+step.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TRAINING = "training"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was stored: every tensor by its name in the model, those of `training`, and the manifest's content."""
+    """A loaded checkpoint: every tensor by its name in the model, those of `training`, and the manifest's content."""
 
     state: dict[str, torch.Tensor]
     manifest: dict[str, Any]
@@ -45,11 +46,11 @@ def save_checkpoint(
     training: Mapping[str, torch.Tensor] | None = None,
     keep: Literal["newest", "oldest"] = "newest",
 ) -> None:
-    """Replace `folder` by a checkpoint of `state`, and keep one former checkpoint as `previous(folder)`.
+    """Replace the checkpoint in `folder` by one of `state`, and keep one earlier checkpoint as `previous(folder)`.
 
-    That is the one just replaced (`newest`), or stays the one that is there already (`oldest`) until
-    `drop_previous`. The new folder is complete and on the disk before it takes the old one's place: a crash, a full
-    disk or a power cut at any moment leaves a whole checkpoint. Raises CheckpointError when it cannot be written.
+    That is the one just replaced (`newest`), or the one already there (`oldest`) until `drop_previous`. The new folder
+    is complete and on the disk before it replaces the old one, so a crash, a full disk or a power cut at any moment
+    leaves a complete checkpoint. Raises CheckpointError if it can't be written.
     """
     fresh = _beside(folder, "new")
     with storage_errors(folder):
@@ -87,18 +88,18 @@ def _take_place(fresh: Path, folder: Path, keep: str) -> None:
 
 
 def previous(folder: Path) -> Path:
-    """Where the checkpoint before the one in `folder` is kept while the run goes on."""
+    """Return the folder of the checkpoint before the one in `folder`, which is kept while the run continues."""
     return _beside(folder, "previous")
 
 
 def drop_previous(folder: Path) -> None:
-    """Forget the checkpoint before the one in `folder`."""
+    """Remove the checkpoint before the one in `folder`."""
     with storage_errors(folder):
         _remove(previous(folder))
 
 
 def restore_previous(folder: Path) -> None:
-    """Put the checkpoint before the one in `folder` in its place."""
+    """Replace the checkpoint in `folder` by the one before it."""
     with storage_errors(folder):
         _remove(folder)
         os.rename(previous(folder), folder)
@@ -113,7 +114,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint. Raises CheckpointError when it is missing, damaged or of another format."""
+    """Read the manifest of a checkpoint. Raises CheckpointError if it is missing, damaged or of another format."""
     manifest = read_json(folder / MANIFEST)
     if (
         not isinstance(manifest, dict)
@@ -127,7 +128,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU and check every file against the manifest.
 
-    Raises CheckpointError when something is missing, damaged or not what the manifest says.
+    Raises CheckpointError if a file is missing, damaged or not what the manifest says.
     """
     if not folder.exists() and previous(folder).exists():
         folder = previous(folder)  # a crash between the two renames of _take_place
@@ -163,13 +164,13 @@ def _parts(state: dict[str, torch.Tensor], method: str) -> dict[str, dict[str, t
 
 
 def _refusal(error: SafetensorError, file: Path) -> OSError:
-    """What the system said of the file; safetensors passes on only the words, with the number at their end."""
+    """Turn safetensors' error into the OSError behind it, which it passes on as text with the number at the end."""
     code = str(error).rpartition("(os error ")[2].partition(")")[0]
     return OSError(int(code), os.strerror(int(code)), str(file)) if code.isdigit() else OSError(str(error))
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint so that no part of one is ever taken for a whole."""
+    """Remove a checkpoint so that no part of it can ever pass for a complete one."""
     if folder.exists():
         gone = _beside(folder, "gone")
         shutil.rmtree(gone, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The command line. Importing it imports nothing heavy; commands reach for the engine in their bodies."""
+"""The command line. Importing it imports nothing heavy, as commands import the engine in their bodies."""
 
 from deeptune.cli.app import main
 

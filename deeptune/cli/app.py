@@ -1,4 +1,4 @@
-"""The Typer app, and the one edge where errors become a message and an exit code."""
+"""The Typer app, and the one place where errors become a message and an exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, cache, catalog, report, run, runs, spec
+from deeptune.cli import apply, cache, catalog, control, report, run, runs, spec
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.show.console import fail, forget, say
@@ -33,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
-for command in (runs.runs, runs.attach, runs.status, runs.logs, runs.stop, runs.resume):
+for command in (runs.runs, runs.attach, runs.status, runs.logs, control.stop, control.resume):
     app.command(command.__name__)(command)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
-    """Do what the arguments of this process say; returns the exit code."""
+    """Run the command that the arguments of this process name. Returns the exit code."""
     prepare_process()
     command = typer.main.get_command(app)
     try:

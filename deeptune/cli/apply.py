@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deeptune.runs import RunDirectory
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="Run directory, id, unique start of an id, or `latest`.")
+    str, typer.Argument(metavar="RUN", help="Run directory, id, unique prefix of an id, or `latest`.")
 ]
 DataOption = Annotated[str, typer.Option("--data", help="Parquet file, glob or folder.", metavar="FILE")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="OUT")]

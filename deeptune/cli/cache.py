@@ -1,4 +1,4 @@
-"""`deeptune cache`: decoded and tokenised samples, and features of frozen backbones, that runs keep for later runs."""
+"""`deeptune cache`: decoded and tokenised samples, and features of frozen backbones, kept for later runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KEY_SHOWN = 12
 
 app = typer.Typer(
-    help="List and remove what runs keep for later runs.",
+    help="List and remove the samples and features that runs keep for later runs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,10 +25,10 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
-    """List what is cached, the last used first.
+    """List the cache's entries, the last used first.
 
-    It is in `$DEEPTUNE_CACHE`, else in `$XDG_CACHE_HOME/deeptune`, else in `~/.cache/deeptune`, and takes at most
-    `$DEEPTUNE_CACHE_LIMIT` (20 GB): beyond that, what was not used for longest goes.
+    The cache is in `$DEEPTUNE_CACHE`, else in `$XDG_CACHE_HOME/deeptune`, else in `~/.cache/deeptune`. It takes at most
+    `$DEEPTUNE_CACHE_LIMIT` (20 GB by default). Beyond that, the entries least recently used are removed.
     """
     from deeptune.data.cache.entry import CacheRefused, cache_folder, cache_limit, entries, size_text
 
@@ -78,24 +78,22 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
 @app.command()
 def clear(
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY]...", help="Beginnings of keys; by default all.")
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Prefixes of keys; by default all.")
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(min=0, metavar="DAYS", help="Only what was not used for so many days.")
+        float | None, typer.Option(min=0, metavar="DAYS", help="Only entries not used for this many days.")
     ] = None,
 ) -> None:
-    """Remove what is cached; runs that need it make it again.
+    """Remove the cache's entries. Runs that need them make them again.
 
-    What a run in progress uses stays.
+    Entries that a run in progress uses stay.
     """
     from deeptune.data.cache.entry import entries, remove_leftovers, remove_probes, size_text
 
     there = entries()
     for key in keys or ():
         if not any(entry.key.startswith(key) for entry in there):
-            raise SpecError(
-                f"there is nothing cached with a key that begins with {key!r}", hint="`deeptune cache list`"
-            )
+            raise SpecError(f"no entry of the cache has a key that begins with {key!r}", hint="`deeptune cache list`")
     chosen = [
         entry
         for entry in there

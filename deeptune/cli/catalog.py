@@ -1,4 +1,4 @@
-"""`deeptune presets` and `deeptune backbones`: what there is to choose from."""
+"""`deeptune presets` and `deeptune backbones`: the presets and backbones to choose from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deeptune.spec.modalities import MODALITIES
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(help="Print this preset's TOML, to start a spec of your own from.")
+        str | None, typer.Argument(help="Preset whose TOML to print, as the start of your own spec.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

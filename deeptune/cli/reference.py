@@ -1,7 +1,7 @@
-"""The command line's reference, from the commands themselves: `python -m deeptune.cli.reference docs/cli.md`.
+"""Generate the reference of the command line: `python -m deeptune.cli.reference docs/cli.md`.
 
-It is made of each command's own parameters, not of the help that Typer lays out, so that it does not
-change with Typer's version.
+It is made from each command's own parameters, not from the help that Typer formats, so it does not change with
+Typer's version.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ EXIT_CODES = (
     (2, "the arguments or the run spec are not valid"),
     (3, "the data cannot be read or does not fit the task"),
     (4, "a backbone or its weights cannot be found, loaded or adapted"),
-    (5, "training started and could not go on, or the run crashed"),
+    (5, "training started and could not continue, or the run crashed"),
     (6, "a checkpoint or another output could not be written, read or trusted"),
     (130, "stopped, and can be resumed; or Ctrl+C ended the command itself"),
 )
 
 
 def reference() -> str:
-    """The whole of `docs/cli.md`."""
+    """Generate the text of `docs/cli.md`."""
     import typer
 
     from deeptune.cli.app import app
@@ -75,7 +75,7 @@ def command_parts(path: str, command: Any) -> list[str]:
 
 
 def _name(argument: Any) -> str:
-    return (argument.metavar or argument.name.upper()).strip("[]")
+    return (argument.metavar or argument.name.upper()).replace("[", "").replace("]", "")
 
 
 def _default(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""`deeptune report`: where a run's report lies, and a small server for a browser on another machine."""
+"""`deeptune report`: the path of a run's report, and a small server for a browser on another machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from deeptune.show.console import say
 def report(
     run: RunArgument,
     root: RootOption = Path("runs"),
-    serve: Annotated[bool, typer.Option("--serve", help="Serve it to a browser, on this machine alone.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve it to a browser, on the loopback address.")] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes one that is free.")
+        int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes any free one.")
     ] = 0,
 ) -> None:
-    """Print where a run's report is, or serve it to a browser.
+    """Print the path of a run's report, or serve the report to a browser.
 
-    A server listens on the loopback address only, and has nothing but the report. From another machine it is reached
-    through the `ssh -L` line that is printed. Ctrl+C ends it.
+    The server listens on the loopback address only and serves only the report. To reach it from another machine, use
+    the `ssh -L` line that it prints. Ctrl+C ends it.
     """
     from deeptune.runs import find_run, run_state
 
@@ -55,7 +55,7 @@ def report(
 
 
 def _login() -> str:
-    """The name and address by which a person reaches this machine, as far as it knows."""
+    """Return the user and address for `ssh` to this machine, as far as it knows them."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no account

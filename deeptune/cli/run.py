@@ -1,4 +1,4 @@
-"""`deeptune run`: from a spec to a finished run, watched while it goes."""
+"""`deeptune run`: fine-tune as a spec says, and show the progress."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from deeptune.runs import RunDirectory, RunState
     from deeptune.spec import RunSpec
 
-DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id, and return.")]
+DetachOption = Annotated[bool, typer.Option("--detach", "-d", help="Start the run, print its id, and return.")]
 ForegroundOption = Annotated[
-    bool, typer.Option("--foreground", help="Do it in this process, for Slurm, containers and CI.")
+    bool, typer.Option("--foreground", help="Run in this process, for Slurm, containers and CI.")
 ]
 PlainOption = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the dashboard.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Make the last line of stdout one JSON object.")]
@@ -32,24 +32,24 @@ def run(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key: section.key=value, a TOML value."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; the value is TOML."),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Short for --set data.path=FILE.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="ROOT", help="Folder in which the run directory is made.")
+        Path, typer.Option("--output", "-o", metavar="ROOT", help="Folder to make the run directory in.")
     ] = Path("runs"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Resolve and check everything, print it, train nothing.")
+        bool, typer.Option("--dry-run", help="Resolve and check everything, print it, and don't train.")
     ] = False,
     detach: DetachOption = False,
     foreground: ForegroundOption = False,
     as_json: JsonOption = False,
     plain: PlainOption = False,
 ) -> None:
-    """Fine-tune a backbone as a spec says.
+    """Fine-tune a backbone as a spec describes.
 
-    The run directory then holds test metrics and predictions, the best weights, embeddings and a report. The run is a
-    process of its own: closing the terminal ends the view of it alone.
+    The run directory receives test metrics and predictions, the best weights, embeddings and a report. The run is a
+    separate process: closing the terminal only ends the view of it.
     """
     from deeptune.spec import load_spec
     from deeptune.spec.presets import find_spec_file
@@ -76,7 +76,7 @@ def check_ways(detach: bool, foreground: bool) -> None:
 def do(
     directory: RunDirectory, *, force: bool = False, detach: bool, foreground: bool, plain: bool, as_json: bool
 ) -> None:
-    """Do the run in `directory`, or the rest of it, and tell how it ended. Raises what ended it."""
+    """Do or resume the run in `directory`, and print how it ended. Raises the error that ended it."""
     from deeptune.cli.watch import signals, tell_it_goes_on, watch
     from deeptune.runs import run_state
     from deeptune.runs.launch import start_runner
@@ -116,7 +116,7 @@ def do(
 
 
 def _outcome(directory: RunDirectory) -> dict[str, Any]:
-    """What a script is told of a run: where it is, its state, and the test metrics once there are some."""
+    """Describe a run for a script: its directory, its state, and its test metrics once it has some."""
     from deeptune.runs import run_state
 
     state = run_state(directory)
@@ -136,9 +136,9 @@ def _tell_detached(directory: RunDirectory, as_json: bool) -> None:
 
 
 def _in_this_process(directory: RunDirectory, *, force: bool, plain: bool, lines_to_stderr: bool) -> None:
-    """Do the run in this process, with a viewer that reads the run directory in a thread beside it.
+    """Do the run in this process, with a viewer in a second thread that reads the run directory.
 
-    What libraries print goes to console.log: the terminal belongs to the viewer.
+    The output of libraries goes to console.log, as the viewer needs the terminal.
     """
     from deeptune.engine.runner import do_run
     from deeptune.runs import run_state

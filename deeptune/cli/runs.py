@@ -1,9 +1,8 @@
-"""`deeptune runs`, `attach`, `status`, `logs`, `stop` and `resume`: runs that are there, and what to do with them."""
+"""`deeptune runs`, `status`, `attach` and `logs`: list runs, and show what they do."""
 
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
+from deeptune.cli.run import PlainOption
 from deeptune.environment import short_path
-from deeptune.errors import CheckpointError
-from deeptune.show.console import console, fail, safe, say, say_json
+from deeptune.show.console import console, safe, say, say_json
 
 if TYPE_CHECKING:
-    import psutil
-
     from deeptune.runs import RunDirectory, RunState
     from deeptune.runs.events import Event
 
@@ -27,13 +23,13 @@ LOOK = 0.25  # seconds between looks at a run
 TAIL = 20  # lines of console.log after a crash
 
 
-# What there is.
-
-
 def runs(
     root: RootOption = Path("runs"),
     only: Annotated[
-        str, typer.Option("--filter", metavar="WORDS", help="Only some: words, tag:NAME, state:failed, 'accuracy>0.8'.")
+        str,
+        typer.Option(
+            "--filter", metavar="WORDS", help="Only some runs: words, tag:NAME, state:failed, 'accuracy>0.8'."
+        ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
@@ -74,7 +70,7 @@ def runs(
 
 
 def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
-    """All that is known of a run without reading its log, for scripts."""
+    """Describe a run for scripts, without reading its event log."""
     from deeptune.runs.files import finite
     from deeptune.runs.lock import lock_owner
     from deeptune.runs.notes import read_notes
@@ -105,7 +101,7 @@ def status(
     root: RootOption = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Say what a run is doing."""
+    """Show what a run is doing."""
     from deeptune.runs import find_run, run_state
 
     directory = find_run(run, root)
@@ -160,11 +156,8 @@ def _next(run: RunDirectory, state: RunState) -> str:
     return f"deeptune attach {run.reference}"
 
 
-# Looking on.
-
-
 def attach(run: RunArgument, root: RootOption = Path("runs"), plain: PlainOption = False) -> None:
-    """Watch a run, from its beginning; leaving it leaves it alone."""
+    """Watch a run from its beginning. Leaving the view does not affect the run."""
     from deeptune.cli.summary import print_summary
     from deeptune.cli.watch import signals, tell_it_goes_on, watch
     from deeptune.runs import find_run
@@ -184,9 +177,9 @@ def attach(run: RunArgument, root: RootOption = Path("runs"), plain: PlainOption
 def logs(
     run: RunArgument,
     root: RootOption = Path("runs"),
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log until the run is over.")] = False,
     of_console: Annotated[
-        bool, typer.Option("--console", help="What libraries printed (console.log) instead of the event log.")
+        bool, typer.Option("--console", help="Print the output of libraries (console.log) instead of the event log.")
     ] = False,
 ) -> None:
     """Print a run's log."""
@@ -214,23 +207,23 @@ def _event_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
     from deeptune.show.viewer import plain_line
 
     view, reader = View(run), EventReader(run.events)
-    told = 0
+    reported = 0
 
     def lines() -> Iterator[str]:
-        nonlocal told
+        nonlocal reported
         for event in reader.poll():
             view.take(event)
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
             yield plain_line(view, event, stamp="%Y-%m-%d %H:%M:%S") or f"{stamp} {_rest(event)}"
-        if reader.broken > told:
-            yield f"({reader.broken - told:,} lines of {short_path(run.events)} are damaged and were passed over)"
-            told = reader.broken
+        if reader.broken > reported:
+            yield f"({reader.broken - reported:,} lines of {short_path(run.events)} are damaged and were skipped)"
+            reported = reader.broken
 
     return lines
 
 
 def _rest(event: Event) -> str:
-    """An event that a viewer has no line for, as its keys and values."""
+    """Format an event that has no line of its own, as its keys and values."""
     from deeptune.runs.events import EndEvent, StepEvent
     from deeptune.show.view import ending_text, step_text
 
@@ -245,7 +238,7 @@ def _rest(event: Event) -> str:
 
 
 def _console_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
-    """Its whole lines so far, then those that came since; a progress bar's returns begin new ones."""
+    """Return a function that reads the complete lines since its last call. A carriage return ends a line too."""
     place = 0
 
     def lines() -> Iterator[str]:
@@ -261,176 +254,3 @@ def _console_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
             return
 
     return lines
-
-
-# Doing something about it.
-
-
-def stop(
-    run: RunArgument,
-    root: RootOption = Path("runs"),
-    grace: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long each way of asking may take before the next.")
-    ] = 60.0,
-) -> None:
-    """Stop a run at its next step, with a checkpoint to go on from.
-
-    A runner that does not answer is sent SIGTERM and, at last, is killed with all its processes.
-    """
-    from deeptune.runs import find_run, run_state
-    from deeptune.runs.control import request_stop
-    from deeptune.runs.state import ending
-
-    directory = find_run(run, root)
-    state = _begun(directory)
-    if state.over:
-        if state.word in ("done", "stopped"):
-            say(f"nothing to stop: {state.detail or f'the run is {state.word}'}")
-            return
-        error = ending(directory, state)
-        assert error is not None
-        raise error
-    try:
-        request_stop(directory)
-        state = _stopped(directory, grace)
-    except KeyboardInterrupt:
-        say(f"the request stands: deeptune attach {directory.reference} shows what comes of it", stderr=True)
-        raise typer.Exit(130) from None
-    if not state.over:
-        return  # on another machine, where nothing more can be done from here
-    if state.word == "failed" and (error := ending(directory, state)) is not None:
-        raise error
-    say(_what_was_kept(directory, run_state(directory)))
-
-
-def _begun(run: RunDirectory) -> RunState:
-    """The state of a run once its runner is up: one that only starts takes no request."""
-    from deeptune.runs import run_state
-
-    while (state := run_state(run)).word == "starting" and not state.alive:
-        time.sleep(LOOK)
-    return state
-
-
-def _stopped(run: RunDirectory, grace: float) -> RunState:
-    """Wait for the end of a run that was asked to stop, and ask harder each time that `grace` seconds pass."""
-    from deeptune.runs import run_state
-    from deeptune.runs.lock import lock_owner
-
-    say("asked the run to stop at its next step", stderr=True)
-    state = _await(run, lambda state: state.over or state.word == "stopping" or not run.stop_request.exists(), grace)
-    if not state.over and not run.stop_request.exists():
-        say("the run has seen it and is stopping", stderr=True)
-        state = _await(run, lambda state: state.over, grace)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if state.over:
-            return state
-        owner = lock_owner(run)
-        process = owner.process() if owner else None  # each time: a number may have gone to another process
-        if process is None:
-            where = owner.host if owner else "another machine"
-            say(
-                f"it has not stopped within {grace:g} s. It runs on {where}, where no signal reaches it from here: the "
-                f"request stands, and it stops when it sees it",
-                stderr=True,
-            )
-            return run_state(run)
-        say(f"it has not stopped within {grace:g} s: sending {number.name} to process {process.pid}", stderr=True)
-        _send(process, number)
-        state = _await(run, lambda state: state.over, max(grace, 5.0) if number == signal.SIGKILL else grace)
-    return state
-
-
-def _await(run: RunDirectory, enough: Callable[[RunState], bool], seconds: float) -> RunState:
-    from deeptune.runs import run_state
-
-    deadline = time.monotonic() + seconds
-    while not enough(state := run_state(run)) and time.monotonic() < deadline:
-        time.sleep(LOOK)
-    return state
-
-
-def _send(process: psutil.Process, number: signal.Signals) -> None:
-    """SIGTERM to a runner, or SIGKILL to it and all its processes."""
-    import os
-    from contextlib import suppress
-
-    import psutil
-
-    try:
-        if number != signal.SIGKILL:
-            process.send_signal(number)
-        elif os.getpgid(process.pid) == process.pid:
-            os.killpg(process.pid, number)
-        else:  # it was started in a group that is not its own, such as a shell's
-            for one in (process, *process.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        return
-    except (psutil.AccessDenied, PermissionError):
-        fail("cannot stop", f"process {process.pid} belongs to {process.username()}", "The request to stop stands.")
-        raise typer.Exit(CheckpointError.exit_code) from None
-
-
-def _what_was_kept(run: RunDirectory, state: RunState) -> str:
-    if state.word == "done":
-        return f"the run was done before it could stop: deeptune attach {run.reference}"
-    step, steps, stored = (state.status.get(key) for key in ("step", "steps", "checkpoint"))
-    word = "stopped" if state.word == "stopped" else "killed"
-    where = f" at step {step:,} of {steps:,}" if step is not None and steps else " before training"
-    kept = ""
-    if word == "killed":
-        kept = f", what came after step {stored['step']:,} is lost" if stored else ", nothing was stored before"
-    return f"{word}{where}{kept}; go on with: deeptune resume {run.reference}"
-
-
-def resume(
-    run: RunArgument,
-    root: RootOption = Path("runs"),
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Go on though spec, data or backbone changed, or the runner can't be seen."),
-    ] = False,
-    detach: DetachOption = False,
-    foreground: ForegroundOption = False,
-    as_json: JsonOption = False,
-    plain: PlainOption = False,
-) -> None:
-    """Go on with a run from its last checkpoint.
-
-    It may have been stopped, or have failed or crashed. It goes on in the same directory and ends as if nothing had
-    happened.
-    """
-    from deeptune.runs import find_run, run_state
-    from deeptune.runs.lock import in_progress
-    from deeptune.spec import load_spec
-
-    check_ways(detach, foreground)
-    directory = find_run(run, root)
-    state = run_state(directory)
-    if state.word == "done":
-        _complete(directory)
-        if as_json:
-            say_json({"run": str(directory.path), "state": "done", "test": state.result.get("test") or {}})
-        return
-    if state.alive or state.word == "starting":
-        raise in_progress(directory)
-    if not state.resumable and not force:
-        raise CheckpointError(
-            f"the run {directory.id} may be in progress: {state.detail}",
-            hint="Look after it there. If it is dead for certain, go on here with --force.",
-        )
-    load_spec(directory.spec)  # one that was edited wrongly is known before a process is started
-    do(directory, force=force, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
-
-
-def _complete(run: RunDirectory) -> None:
-    """A run that is done has nothing to go on with, but for a report that it did not come to write."""
-    from deeptune.report import write_report
-
-    if run.report.exists():
-        say(f"nothing to do: the run is done; its report is {short_path(run.report)}", stderr=True)
-        return
-    write_report(run.path)
-    say(f"the run is done; its report was missing and is now {short_path(run.report)}", stderr=True)

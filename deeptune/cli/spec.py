@@ -14,7 +14,7 @@ app = typer.Typer(help="Explain and check run specs.", no_args_is_help=True, ric
 
 
 def schema_text() -> str:
-    """The JSON Schema of a run spec, as the file beside the presets holds it."""
+    """Return the JSON Schema of a run spec, as in the file beside the presets."""
     from deeptune.spec import RunSpec
 
     schema = {
@@ -28,7 +28,7 @@ def schema_text() -> str:
 @app.command()
 def schema(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here instead of to the terminal.")
+        Path | None, typer.Option("--output", "-o", help="File to write to; by default the terminal.")
     ] = None,
 ) -> None:
     """Write the JSON Schema of specs, for editors."""
@@ -43,7 +43,7 @@ def schema(
 
 @app.command()
 def fields() -> None:
-    """List every key with its default and its meaning."""
+    """List every key with its default and meaning."""
     from rich.padding import Padding
     from rich.text import Text
 

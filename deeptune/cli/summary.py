@@ -1,4 +1,4 @@
-"""What is printed when the work is done: metrics, the worst classes, the paths and what to try next."""
+"""The summary of a finished run: metrics, the worst classes, the paths and what to do next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES_SHOWN = 30
 
 
 def metrics_table(metrics: dict[str, Any], *, title: str) -> Table:
-    """The metrics of a split, beside those of constant predictions where the run has stored them."""
+    """Build a table of a split's metrics, beside those of a constant prediction if the run has stored them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -41,7 +41,7 @@ def metrics_table(metrics: dict[str, Any], *, title: str) -> Table:
 
 
 def worst_classes_table(metrics: dict[str, Any]) -> Table | None:
-    """The classes with the lowest F1; None for regression."""
+    """Build a table of the classes with the lowest F1; None for regression."""
     from rich.table import Table
     from rich.text import Text
 
@@ -132,7 +132,7 @@ def _print_files(run: RunDirectory) -> None:
 
 
 def print_plan(facts: dict[str, Any]) -> None:
-    """What `--dry-run` found."""
+    """Print the findings of `--dry-run`."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""A viewer and the person before it: Ctrl+C, requests to end, the end of the run, a terminal that goes away."""
+"""A viewer in a terminal: Ctrl+C, SIGTERM, the end of the run, a terminal that goes away."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from deeptune.show.viewer import INTERVAL, TerminalClosed, Viewer
 if TYPE_CHECKING:
     from rich.console import Console
 
-QUESTION = "The run goes on without this window. [d]etach, [s]top it, [Enter] keep watching: "
+QUESTION = "The run continues without this window. [d]etach, [s]top it, [Enter] keep watching: "
 
 
 class Terminated(BaseException):
-    """SIGTERM: raised where it arrives, since a viewer may be waiting for a terminal that nobody reads."""
+    """Raised by SIGTERM where it arrives, since a viewer may be waiting for a terminal that nobody reads."""
 
 
 class Interrupts:
-    """Counts Ctrl+C (or SIGINT) that nobody has looked at."""
+    """Counts interrupts (Ctrl+C or SIGINT) that were not handled yet."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -38,14 +38,14 @@ class Interrupts:
         self._count += 1
 
     def take(self) -> bool:
-        """Whether there was one since the last call."""
+        """Return whether there was an interrupt since the last call."""
         self._count, count = 0, self._count
         return count > 0
 
 
 @contextmanager
 def signals() -> Iterator[Interrupts]:
-    """Count interrupts instead of being ended by them. SIGTERM ends this process, and says that the run goes on."""
+    """Count interrupts instead of ending. SIGTERM ends this process with a message that the run continues."""
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts  # only the main thread may ask for signals
@@ -66,10 +66,10 @@ def signals() -> Iterator[Interrupts]:
 
 
 def watch(run: RunDirectory, out: Console, interrupts: Interrupts, *, plain: bool, stops: bool) -> RunState | None:
-    """Show a run until it is over; its state then, or None when the viewer was left before.
+    """Show a run until it is over. Returns its final state, or None if the person left before.
 
-    Ctrl+C asks what to do. Where nobody can be asked it stops the run when `stops`, and otherwise leaves it.
-    Raises RunStopped when the viewer was left with the run still stopping.
+    Ctrl+C asks what to do. Without a terminal to ask in, it stops the run if `stops` is true, and otherwise leaves it.
+    Raises RunStopped if the person left while the run was still stopping.
     """
     try:
         was_over = run_state(run).over
@@ -86,7 +86,7 @@ def watch(run: RunDirectory, out: Console, interrupts: Interrupts, *, plain: boo
 
 
 def _announce(run: RunDirectory, state: RunState, out: Console) -> None:
-    """Ring and notify on a terminal that takes it at once."""
+    """Ring the bell and send a notification, if the terminal takes them without waiting."""
     text = announcement(end_text(run, state), os.environ.get("TERM", ""))
     if text and wants_bell() and out.file.isatty() and can_write(out.file):
         with suppress(OSError):
@@ -106,7 +106,7 @@ def _watch(viewer: Viewer, interrupts: Interrupts, *, stops: bool) -> RunState |
             continue
         if stopping:
             raise RunStopped(
-                "the run has been asked to stop, and will at its next step",
+                "the run was asked to stop, and will stop at its next step",
                 hint=f"See how it ends: deeptune attach {run.reference}",
             )
         answer = _ask(viewer, interrupts) if _can_ask(viewer.out) else "s" if stops else "d"
@@ -115,7 +115,7 @@ def _watch(viewer: Viewer, interrupts: Interrupts, *, stops: bool) -> RunState |
         if answer == "s":
             request_stop(run)
             stopping = True
-            viewer.note("the run was asked to stop; Ctrl+C leaves it to that")
+            viewer.note("the run was asked to stop; Ctrl+C again leaves without waiting")
 
 
 def _can_ask(out: Console) -> bool:
@@ -123,7 +123,7 @@ def _can_ask(out: Console) -> bool:
 
 
 def _ask(viewer: Viewer, interrupts: Interrupts) -> str:
-    """`d`, `s` or nothing; a second Ctrl+C is `s`, and a terminal that goes away `d`."""
+    """Ask whether to detach (`d`), stop (`s`) or stay (empty). A second Ctrl+C means `s`, a lost terminal `d`."""
     viewer.pause()
     out = viewer.out.file
     try:
@@ -141,7 +141,7 @@ def _ask(viewer: Viewer, interrupts: Interrupts) -> str:
 
 
 def _line(run: RunDirectory, interrupts: Interrupts) -> str | None:
-    """A line from the terminal, with its end; nothing at the end of input, None at another Ctrl+C."""
+    """Read a line, with its end, from the terminal: empty at the end of input, None at another Ctrl+C."""
     while True:
         if interrupts.take():
             print(file=sys.stderr)
@@ -153,16 +153,16 @@ def _line(run: RunDirectory, interrupts: Interrupts) -> str | None:
 
 
 def tell_it_goes_on(run: RunDirectory) -> None:
-    """What somebody who leaves a run needs to know, if that is still there to hear it."""
+    """Print how to return to a run that continues, if the terminal is still there."""
     if can_write(sys.stderr):
         with suppress(OSError):
-            say(f"the run goes on: deeptune attach {run.reference}", stderr=True)
+            say(f"the run continues: deeptune attach {run.reference}", stderr=True)
             return
     forget(sys.stderr)
 
 
 def _end_by_sigterm(run: RunDirectory) -> None:
-    """End as whoever sent SIGTERM expects, after a word about the run."""
+    """End this process with SIGTERM's own exit status, after a message about the run."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     last = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))  # a full terminal holds up also this word
     last.daemon = True

@@ -18,8 +18,8 @@ from deeptune.runs.files import write_text
 from deeptune.spec.metrics import shown_metrics
 
 # Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
-MOST_CLASSES_SHOWN = 40
-MOST_LINES = 50
+MAX_CLASSES_SHOWN = 40
+MAX_LINES = 50
 METRIC_HEADER = ("Metric", "Value", "95% interval", "Baseline")
 # Scores of the same split without doubtful rows, which a run stores where there are such rows.
 WITHOUT = {"without_duplicates": "Without duplicates", "without_outliers": "Without outliers"}
@@ -103,8 +103,8 @@ def _content(run: FinishedRun) -> dict[str, Any]:
             for note in [*run.warnings, *metrics.get("notes", [])]
             if note != run.result.get("worse_than_constant")  # which comes first
         ],
-        "skipped": skipped[:MOST_LINES],
-        "skipped_more": max(0, len(skipped) - MOST_LINES),
+        "skipped": skipped[:MAX_LINES],
+        "skipped_more": max(0, len(skipped) - MAX_LINES),
         "commands": next_commands(run.files.path),
         "methods": words.methods_paragraph(run, judged.spread, baseline),
         "paste": [
@@ -157,7 +157,7 @@ def _figure(svg: str, caption: str) -> dict[str, Any]:
 
 def _confusion(metrics: dict[str, Any]) -> dict[str, Any] | None:
     counts = np.asarray(metrics.get("confusion_matrix", []))
-    if not 0 < len(counts) <= MOST_CLASSES_SHOWN:
+    if not 0 < len(counts) <= MAX_CLASSES_SHOWN:
         return None
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     titles = [tables.class_title(row) for row in metrics["per_class"]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TEXT, QUIET, BLUE, VERMILION = "#010203", "#020304", "#0072b2", "#d55e00"
 _CSS = {TEXT: "currentColor", QUIET: "var(--line)", BLUE: "var(--blue)", VERMILION: "var(--vermilion)"}
 
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 Values = Sequence[float | None]
 
 
@@ -77,13 +77,13 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> str:
 
 
 def predicted_against_true(truth: np.ndarray, prediction: np.ndarray, seed: int) -> str:
-    """Scatter of at most `MOST_POINTS` rows, with the line on which prediction equals truth."""
+    """Scatter of at most `MAX_POINTS` rows, with the line on which prediction equals truth."""
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, "True", "Predicted")
         rows = np.arange(len(truth))
-        if len(rows) > MOST_POINTS:
-            rows = np.random.default_rng(seed).choice(rows, MOST_POINTS, replace=False)
+        if len(rows) > MAX_POINTS:
+            rows = np.random.default_rng(seed).choice(rows, MAX_POINTS, replace=False)
         ends = [min(truth.min(), prediction.min()), max(truth.max(), prediction.max())]
         axes.plot(ends, ends, color=TEXT, linewidth=1, linestyle=":", label="prediction = truth")
         axes.plot(truth[rows], prediction[rows], "o", color=BLUE, markersize=3, alpha=0.45, markeredgewidth=0)

@@ -132,8 +132,8 @@ class NumbersView(View):
     def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
         residuals = scored.prediction - scored.truth
         points = f"{len(residuals):,} rows"
-        if len(residuals) > plots.MOST_POINTS:
-            points = f"{plots.MOST_POINTS:,} of {points}, drawn at random"
+        if len(residuals) > plots.MAX_POINTS:
+            points = f"{plots.MAX_POINTS:,} of {points}, drawn at random"
         scatter = plots.predicted_against_true(scored.truth, scored.prediction, run.spec.train.seed)
         mean, deviation = (tables.significant(float(value)) for value in (residuals.mean(), residuals.std()))
         return [

@@ -1,4 +1,4 @@
-"""The run directory and everything that reads or writes it. No torch here: viewers import this room."""
+"""The run directory, and everything that reads or writes it. Viewers import this package, so it needs no torch."""
 
 from deeptune.runs.directory import RunDirectory, find_run, new_run_directory, runs_in
 from deeptune.runs.event_log import EventWriter, read_events, read_records

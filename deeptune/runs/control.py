@@ -1,4 +1,4 @@
-"""Asking a runner to stop: a file in the run directory, or a signal; both set one flag that the runner looks at."""
+"""Stop requests: a file in the run directory or a signal. Both set one flag that the runner checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deeptune.runs.process import ProcessIdentity
 
 
 class StopFlag:
-    """Whether the run should stop, and why. Setting it is one assignment, so a signal handler may."""
+    """Holds whether the run should stop, and why. Setting it is one assignment, so a signal handler may do it."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -25,16 +25,16 @@ class StopFlag:
         self.reason = self.reason or reason
 
     def check(self) -> None:
-        """Raise RunStopped when a stop was asked for."""
+        """Raise RunStopped if a stop was requested."""
         if self.reason is not None:
             raise RunStopped(f"the run was stopped ({self.reason})")
 
 
 def request_stop(run: RunDirectory) -> None:
-    """Ask the run's runner to stop at its next step. It takes the file away to say that it has seen it.
+    """Ask the runner to stop at its next step. The runner removes the file to confirm the request.
 
-    Where the file can't be written, as on a full disk, the runner is sent SIGTERM, which asks the same. Raises
-    CheckpointError when neither can be done.
+    If the file can't be written, as on a full disk, the runner gets SIGTERM instead, which has the same effect. Raises
+    CheckpointError if both fail.
     """
     request: dict[str, Any] = {"requested": round(time.time(), 3), "by": ProcessIdentity.here().to_json()}
     try:
@@ -49,7 +49,7 @@ def request_stop(run: RunDirectory) -> None:
 
 
 def take_stop_request(run: RunDirectory) -> bool:
-    """Whether a stop was asked for since the last call; the request is taken away."""
+    """Return whether a stop was requested since the last call, and remove the request."""
     try:
         run.stop_request.unlink()
     except OSError:

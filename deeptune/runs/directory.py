@@ -1,4 +1,4 @@
-"""Names and places of a run's files. Nothing else in DeepTune knows them."""
+"""Names and places of a run's files. No other module knows them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DEFAULT_ROOT = Path("runs")
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run directory. A run has its spec before it has anything else."""
+    """Check whether a folder is a run directory. The spec is the first file that a run has."""
     return RunDirectory(path).spec.is_file()
 
 
 def runs_in(root: Path = DEFAULT_ROOT) -> list[RunDirectory]:
-    """Every run in a folder, the newest first."""
+    """List the runs in a folder, the newest first."""
     try:
         found = [RunDirectory(child.absolute()) for child in root.iterdir() if is_run(child)] if root.is_dir() else []
     except OSError as error:  # a folder that may not be read, a name that is too long
@@ -46,7 +46,7 @@ class RunDirectory:
 
     @property
     def made(self) -> float:
-        """When the run first began, in seconds since 1970; 0 when it is gone."""
+        """The time at which the run first started, in seconds since 1970; 0 if the run is gone."""
         try:
             began = json.loads(self.run.read_text(encoding="utf-8"))["started"]
             if isinstance(began, (int, float)) and 0 < began < math.inf:
@@ -60,7 +60,7 @@ class RunDirectory:
 
     @property
     def reference(self) -> str:
-        """What names the run in a command that is given here, ready for a shell: its id or its path."""
+        """The run's name in a command typed here, quoted for a shell: its id or its path."""
         if short_path(self.path.parent) == str(DEFAULT_ROOT):
             return shlex.quote(self.id)
         return shlex.quote(short_path(self.path))
@@ -107,7 +107,7 @@ class RunDirectory:
 
     @property
     def backbone(self) -> Path:
-        """Configuration and tokenizer of a text backbone, so that the run needs no hub to be used."""
+        """Configuration and tokenizer of a text backbone, so that using the run needs no hub."""
         return self.path / "backbone"
 
     @property
@@ -139,11 +139,11 @@ class RunDirectory:
 
     @property
     def notes(self) -> Path:
-        """What a person wrote about the run."""
+        """The name, note and tags that a person gave the run."""
         return self.path / "notes.json"
 
     def holds(self, file: Path) -> bool:
-        """Whether a file, by whatever path, is or would be one of the run's own."""
+        """Check whether a file, under whatever path, is or would be one of the run's own."""
         own = (
             self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
             self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
@@ -154,7 +154,7 @@ class RunDirectory:
 
 
 def new_run_directory(root: Path, name: str) -> RunDirectory:
-    """Make `root/<name>-<time>-<hash>/`, a name that no other run has.
+    """Make `root/<name>-<time>-<hash>/`, with a name that no other run has.
 
     Raises CheckpointError when the folder cannot be made, and SpecError for a name that is not UTF-8.
     """
@@ -169,7 +169,7 @@ def new_run_directory(root: Path, name: str) -> RunDirectory:
 
 
 def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
-    """The run that a path, an id, a unique start of an id, or `latest` names.
+    """Find the run that a path, an id, a unique prefix of an id, or `latest` names.
 
     Raises SpecError when there is none or more than one.
     """
@@ -188,7 +188,7 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     if matches:
         ids = listed((run.id for run in matches), most=5)
         raise SpecError(
-            f"{reference!r} is the start of {len(matches)} runs in {root}: {ids}",
+            f"{reference!r} is the prefix of {len(matches)} runs in {root}: {ids}",
             hint="Give more of the id.",
         )
     near = did_you_mean(reference, [run.id for run in runs])

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part of one."""
+"""Atomic writes: a reader sees the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room on the disk."""
+    """Check whether an error means that the disk is full."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write `path` into one CheckpointError."""
+    """Turn an operating system's error while writing `path` into a CheckpointError."""
     try:
         yield
     except OSError as error:
@@ -44,9 +44,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder that becomes `path` when the block ends well.
 
-    The content is on the disk (fsync of file, rename, fsync of folder) before the block is left, unless it is not
-    `durable`: what a power cut may lose. On an error nothing is left behind and an older `path` stays. Raises
-    CheckpointError when it can't be written.
+    If `durable`, the content is on the disk (fsync of file, rename, fsync of folder) when the block ends; otherwise a
+    power cut may lose it. An error leaves nothing behind, and an older `path` stays. Raises CheckpointError if the file
+    can't be written.
     """
     path = Path(path)
     with storage_errors(path):
@@ -65,14 +65,14 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed within `replacing` left anywhere below a folder."""
+    """Remove the temporary files below a folder that a process killed within `replacing` left."""
     with storage_errors(folder):
         for file in folder.rglob(".*.tmp"):
             file.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """Write a file or a folder through to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -81,18 +81,18 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace `path` with `text`, atomically. Bytes that were no text (in a path) become escapes."""
+    """Replace `path` with `text`, atomically. Bytes of a path that are not UTF-8 become escapes."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Replace `path` with `value` as JSON; NaN and infinities are refused rather than written."""
+    """Replace `path` with `value` as JSON. Raises ValueError for NaN and infinities."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", durable=durable)
 
 
 def finite(value: Any) -> Any:
-    """`value` for JSON: numbers that are not finite become null."""
+    """Replace numbers that are not finite by None, as JSON has none."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -103,7 +103,7 @@ def finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON of `path`. Raises CheckpointError when it is missing or damaged."""
+    """Read the JSON of `path`. Raises CheckpointError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Start the process that does a run, so that it outlives whoever started it."""
+"""Start the process that does a run, so that it outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE = 60.0  # seconds for a Python to start on a busy machine
 
 
 def make_run(spec: RunSpec, root: Path) -> RunDirectory:
-    """A run directory in `root` with the spec in it, ready for a runner.
+    """Make a run directory in `root` with the spec in it, ready for a runner.
 
     Raises WeightsError for an unknown backbone, before anything is made, and CheckpointError.
     """
@@ -35,12 +35,12 @@ def make_run(spec: RunSpec, root: Path) -> RunDirectory:
 def start_runner(
     run: RunDirectory, *, force: bool = False, asked: Sequence[str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a runner for `run`, which has its spec, and return when it is at work.
+    """Start a runner for `run`, which has its spec, and return once it works.
 
-    `asked` is the command that is recorded as the person's own; by default that of this process.
+    `asked` is recorded as the command that the person typed; by default it is that of this process.
 
-    It is the leader of a session of its own and has no pipe to anyone: no hang-up, no closed terminal and no reader
-    that went away can reach it. Raises CheckpointError when it did not get to work, or another one is at it.
+    The runner leads a session of its own and has no pipe to another process, so no hang-up, closed terminal or lost
+    reader can end it. Raises CheckpointError if it does not start, or another runner does this run.
     """
     if runner_alive(run):
         raise in_progress(run)
@@ -67,20 +67,20 @@ def start_runner(
             return process
         if over:
             raise CheckpointError(
-                f"the runner ended at once with exit code {process.returncode}: {_said(run, before)}",
-                hint=f"All that it said is in {run.console}.",
+                f"the runner ended at once with exit code {process.returncode}: {_failure(run, before)}",
+                hint=f"Its output is in {run.console}.",
             )
         time.sleep(0.02)
     raise CheckpointError(
         f"the runner (process {process.pid}) has not begun within {PATIENCE:.0f} s",
-        hint=f"It may still: `deeptune attach {run.reference}` shows it. What it says is in {run.console}.",
+        hint=f"It still may: watch it with `deeptune attach {run.reference}`. Its output is in {run.console}.",
     )
 
 
-def _said(run: RunDirectory, before: int) -> str:
-    """What a runner said that came to nothing: an error whole, of a traceback its last line."""
+def _failure(run: RunDirectory, before: int) -> str:
+    """Return the error of a runner that did not start, whole, or the last line of its traceback."""
     try:
         lines = run.console.read_bytes()[before:].decode("utf-8", "replace").strip().split("\n")
     except OSError:
         lines = [""]
-    return "\n".join(lines if len(lines) <= 5 else lines[-1:]) or "it said nothing"
+    return "\n".join(lines if len(lines) <= 5 else lines[-1:]) or "it printed nothing"

@@ -1,4 +1,4 @@
-"""run.lock: the runner holds it for life, so "held" is "alive", exactly, wherever the kernel is the same."""
+"""run.lock: the runner holds it as long as it lives, so under one kernel "held" means exactly "alive"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _held: set[int] = set()
 
 
 def _let_go_in_child() -> None:
-    """A data worker is a fork and would hold the lock on after its parent was killed."""
+    """Close inherited locks: a data worker is a fork and would hold them after its parent was killed."""
     for handle in _held:
         with suppress(OSError):
             os.close(handle)
@@ -33,7 +33,7 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def open_lock(path: Path) -> int:
-    """Open a file to lock it, without a right to write it where it is there; forks let go of it."""
+    """Open a file to lock it. An existing file need not be writable. Forks release the lock."""
     handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     _held.add(handle)
     return handle
@@ -47,7 +47,7 @@ def close_lock(handle: int) -> None:
 
 @contextmanager
 def run_lock(run: RunDirectory) -> Iterator[None]:
-    """Hold the run's lock, with this process's identity in it. Raises CheckpointError when another runner has it."""
+    """Hold the run's lock, with this process's identity in it. Raises CheckpointError if another runner holds it."""
     with storage_errors(run.lock):
         handle = os.open(run.lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -83,7 +83,7 @@ def _take(run: RunDirectory, handle: int) -> None:
 
 
 def in_progress(run: RunDirectory) -> CheckpointError:
-    """Why there can't be another runner for this run."""
+    """Build the error that says why no second runner can do this run."""
     owner = lock_owner(run)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return CheckpointError(
@@ -93,7 +93,7 @@ def in_progress(run: RunDirectory) -> CheckpointError:
 
 
 def lock_owner(run: RunDirectory) -> ProcessIdentity | None:
-    """The process that holds the lock, or held it last."""
+    """Return the identity of the process that holds the lock, or held it last."""
     try:
         return ProcessIdentity.from_json(json.loads(run.lock.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError):
@@ -101,7 +101,7 @@ def lock_owner(run: RunDirectory) -> ProcessIdentity | None:
 
 
 def runner_alive(run: RunDirectory) -> bool | None:
-    """Whether a runner holds the lock; None when that can't be told from here (another machine's kernel)."""
+    """Check whether a runner holds the lock; None if that is unknown here (another machine's kernel)."""
     owner = lock_owner(run)
     try:
         handle = os.open(run.lock, os.O_RDONLY)
@@ -121,7 +121,7 @@ def runner_alive(run: RunDirectory) -> bool | None:
 
 
 def _process_lives(owner: ProcessIdentity | None) -> bool | None:
-    """The next best answer, where a lock can't be looked at."""
+    """Check whether the process of the lock lives, where the lock itself can't be tested."""
     if _elsewhere(owner):
         return None
     return owner is not None and owner.process() is not None

@@ -1,4 +1,4 @@
-"""Whether the login manager would end a run when the person who started it logs out."""
+"""Check whether the login manager would end a run when the person who started it logs out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _YES = {"1", "yes", "y", "true", "t", "on"}
 
 
 def logout_warning(*, root: Path = Path("/"), cgroup: str | None = None, user: str | None = None) -> str | None:
-    """A warning with the remedy, when `KillUserProcesses` of systemd-logind applies to this process; else None.
+    """Return a warning with the remedy if systemd-logind's `KillUserProcesses` applies to this process, else None.
 
-    Only processes in a login session's scope are ended; those under `user@….service` or a system service are not.
+    It ends only processes in a login session's scope, not those under `user@….service` or a system service.
     """
     if cgroup is None:
         try:

@@ -1,4 +1,4 @@
-"""What a person wrote about a run: a name of its own, a note, tags. The run itself never reads it."""
+"""A person's notes about a run: a name, a note, tags. The run itself never reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_TAGS = 50
 
 @dataclass(frozen=True)
 class Notes:
-    """`name` is shown in place of the run's id, which stays the name of its folder."""
+    """The notes of a run. Viewers show `name` in place of the run's id, which stays the name of its folder."""
 
     name: str = ""
     note: str = ""
@@ -28,7 +28,7 @@ class Notes:
 
 
 def read_notes(run: RunDirectory) -> Notes:
-    """The notes of a run; empty ones where there are none, and for what is damaged in them."""
+    """Read the notes of a run. Missing or damaged parts are empty."""
     try:
         found = read_json(run.notes)
     except CheckpointError:
@@ -40,17 +40,17 @@ def read_notes(run: RunDirectory) -> Notes:
 
 
 def write_notes(run: RunDirectory, notes: Notes) -> None:
-    """Replace the notes of a run. Raises SpecError for what is too long, and CheckpointError."""
-    for what, text, most in (("name", notes.name, MAX_NAME), ("note", notes.note, MAX_NOTE)):
-        if len(text) > most:
-            raise SpecError(f"the {what} has {len(text):,} characters, and at most {most:,} are kept")
+    """Replace the notes of a run. Raises SpecError if they are too long, and CheckpointError if writing fails."""
+    for what, text, limit in (("name", notes.name, MAX_NAME), ("note", notes.note, MAX_NOTE)):
+        if len(text) > limit:
+            raise SpecError(f"the {what} has {len(text):,} characters, and at most {limit:,} are kept")
     if len(notes.tags) > MAX_TAGS:
         raise SpecError(f"there are {len(notes.tags):,} tags, and at most {MAX_TAGS} are kept")
     write_json(run.notes, {"name": notes.name.strip(), "note": notes.note.strip(), "tags": list(notes.tags)})
 
 
 def tags_from(text: str) -> tuple[str, ...]:
-    """Tags that were typed, apart from one another by blanks or commas; a `#` before one is left out."""
+    """Split typed tags at blanks or commas, and remove a leading `#`."""
     return _tags(word.lstrip("#") for word in text.replace(",", " ").split())
 
 

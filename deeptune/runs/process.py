@@ -1,4 +1,4 @@
-"""Which process runs a run, in terms that no other process shares."""
+"""Identities of processes that are never reused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _START_TOLERANCE = 1.0  # seconds: the kernel counts in ticks
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A pid means nothing without the time its process started, and that nothing without the boot it counts in."""
+    """A process by its pid, its start time and the boot of its machine, as pids and start times are reused."""
 
     pid: int
     process_started: float  # seconds since that boot, which no change of the clock moves; since 1970 without /proc
@@ -39,11 +39,11 @@ class ProcessIdentity:
 
     @property
     def same_boot(self) -> bool:
-        """Whether it lives or lived under the kernel that runs now: then locks and pids are exact."""
+        """Check whether the process belongs to the kernel that runs now, so that locks and pids are exact."""
         return self.boot_id == boot_id()
 
     def process(self) -> psutil.Process | None:
-        """The process itself, when it is still the same one."""
+        """Return the process if it still lives, else None."""
         if not self.same_boot:
             return None
         try:
@@ -65,7 +65,7 @@ def _started(pid: int) -> float:
 
 
 def boot_id() -> str:
-    """Names the time since this machine started; containers on one machine share it."""
+    """Return the id of this machine's boot. Containers on one machine share it."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:

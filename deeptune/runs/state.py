@@ -1,4 +1,4 @@
-"""What a run is doing: exact on the machine that runs it, honest elsewhere."""
+"""The state of a run: exact on the machine that runs it, a marked guess elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunState:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen unless somebody resumes the run."""
+        """Whether nothing more happens unless somebody resumes the run."""
         return self.word in ("done", "failed", "stopped", "crashed", "deleted", "presumed dead")
 
     @property
@@ -49,7 +49,7 @@ class RunState:
 
 
 def run_state(run: RunDirectory) -> RunState:
-    """The state of a run now."""
+    """Read the current state of a run."""
     if not run.path.is_dir():
         return RunState("deleted", "its folder is gone")
     alive = runner_alive(run)  # first: a runner writes its result before it lets go of the lock
@@ -80,7 +80,7 @@ def _word_while_alive(run: RunDirectory, status: dict[str, Any], age: float) -> 
 
 
 def _guess(owner: ProcessIdentity | None, status: dict[str, Any], age: float) -> tuple[str, str]:
-    """Where only the heartbeat tells, and the clocks of two machines are compared."""
+    """Guess the state from the heartbeat, which compares the clocks of two machines."""
     where = f"on {owner.host}" if owner else "on another machine"
     if age < -FRESH:
         return "stale", f"its last sign of life can't be dated: the clock {where} is {-age:.0f} s ahead of this one"
@@ -91,10 +91,10 @@ def _guess(owner: ProcessIdentity | None, status: dict[str, Any], age: float) ->
 
 
 def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
-    """How a run that is over ended, as the error to raise where it is watched; None when it is done."""
+    """Return the error to raise for a run that ended without success; None for one that is done."""
     if state.word == "done":
         return None
-    resume = f"Go on with: deeptune resume {run.reference}"
+    resume = f"Resume with: deeptune resume {run.reference}"
     if state.word == "stopped":
         return RunStopped(state.detail or "the run was stopped", hint=resume)
     if state.word == "failed":
@@ -109,11 +109,11 @@ def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
         return RunCrashed(state.detail)
     last = last_words(run)
     guess = "" if state.word == "crashed" else f"{state.word}, "
-    return RunCrashed(guess + state.detail + (f"\nIts last words: {last}" if last else ""), hint=resume)
+    return RunCrashed(guess + state.detail + (f"\nIts last output: {last}" if last else ""), hint=resume)
 
 
 def last_words(run: RunDirectory) -> str:
-    """The last line of console.log, such as the end of a traceback or the word of a library that died."""
+    """Return the last line of console.log, such as the end of a traceback or the message of a library that crashed."""
     try:
         with run.console.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
@@ -143,7 +143,7 @@ def _why_it_crashed(run: RunDirectory) -> str:
     except OSError:
         pass
     if _full(run):
-        return "it ended without a word while the disk was full"
+        return "it ended without a message while the disk was full"
     return f"process {owner.pid} was killed (by hand or out of memory)"
 
 

@@ -1,4 +1,4 @@
-"""status.json: where the run is now, replaced at most once a second."""
+"""status.json: the progress of a run, replaced at most once a second."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SHAPES: dict[str, Any] = {
 
 
 class StatusWriter:
-    """Keeps the latest state of a run and writes it to `status.json` now and then. Any thread may update it.
+    """Keeps the latest progress of a run and writes it to `status.json` at intervals. Any thread may update it.
 
-    A full disk costs a status, never the run.
+    A full disk skips a status and never ends the run.
     """
 
     def __init__(self, path: Path, **known: Any) -> None:
@@ -50,7 +50,7 @@ class StatusWriter:
 
 
 def read_status(path: Path) -> dict[str, Any]:
-    """The latest status; empty when there is none that can be read. What is not of its shape is left out."""
+    """Read the latest status; empty if it can't be read. Values of the wrong shape are left out."""
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

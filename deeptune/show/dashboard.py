@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PHASES_WIDTH = 73  # columns that all phases take in the panel
 WIDEST = 120  # columns of the panel
-LEAST_CHART, MOST_CHART = 8, 16  # rows of the chart of losses
+MIN_CHART, MAX_CHART = 8, 16  # rows of the chart of losses
 OTHER_LINES = 24  # of the panel, at most, when there is a chart
 CHART_STYLES = {
     "label": "dim", "axis": "dim", "title": "bold", "train": "blue", "train-raw": "bright_black", "val": "yellow",
@@ -137,9 +137,9 @@ def _curves(view: View, width: int, height: int, look: Look) -> list[RenderableT
     """The rows of the chart of losses, where there is room and something to draw."""
     from rich.text import Text
 
-    if height < LEAST_CHART or len(view.history.steps) < 2:
+    if height < MIN_CHART or len(view.history.steps) < 2:
         return []
-    drawing = draw(loss_chart(view, Setting()), width, min(height, MOST_CHART), look)
+    drawing = draw(loss_chart(view, Setting()), width, min(height, MAX_CHART), look)
     return [Text.assemble(*((text, CHART_STYLES.get(style, "")) for text, style in row)) for row in drawing.rows]
 
 

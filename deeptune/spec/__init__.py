@@ -1,4 +1,4 @@
-"""The run spec: what a run is asked to do. No torch here."""
+"""The run spec: everything that a run is to do. It needs no torch."""
 
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import dump_spec, load_spec

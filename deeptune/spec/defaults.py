@@ -1,4 +1,4 @@
-"""What `"auto"` means: one rule for each value, chosen per method and kind of backbone.
+"""The meaning of `"auto"`: one rule for each value, chosen by method and kind of backbone.
 
 The numbers were measured on real data; `docs/results.md` shows what they give.
 """
@@ -40,7 +40,7 @@ _RECIPES: dict[tuple[str, str], Recipe] = {
 
 
 def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
-    """Blocks that learn beside the head are trained as `full` trains them all."""
+    """Return the recipe of a method. Blocks that learn beside the head are trained as in `full`."""
     if spec.tuning.frozen:
         return _RECIPES["partial", "any"]
     method = "full" if spec.tuning.unfreeze else spec.tuning.method
@@ -64,7 +64,7 @@ def default_metric(spec: RunSpec) -> str:
 
 
 def run_name(spec: RunSpec) -> str:
-    """The start of a run's id: its name, or backbone and method."""
+    """Return the start of a run's id: its name, or backbone and method."""
     short = re.sub(
         r"[^A-Za-z0-9._-]+", "-", spec.backbone.name.rstrip("/").rpartition(":")[2].rpartition("/")[2]
     ).strip("-._")
@@ -72,11 +72,11 @@ def run_name(spec: RunSpec) -> str:
 
 
 def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSpec:
-    """The spec with every `"auto"` of `train` replaced by a value, and every path made absolute.
+    """Replace every `"auto"` of `train` by a value, and make every path absolute.
 
-    `cnn` says whether the backbone is mostly convolutions, `rows` how many there are to train on. What depends on
-    the built backbone or on the machine (pooling, image size, length, LoRA rank, device, precision,
-    workers) the engine fills in.
+    `cnn` says whether the backbone is mostly convolutions; `rows` is the number of training rows. The engine resolves
+    the values that depend on the built backbone or the machine (pooling, image size, length, LoRA rank, device,
+    precision, workers).
     """
     chosen = recipe(spec, cnn=cnn)
     train = spec.train
@@ -109,7 +109,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
 
 
 def absolute(spec: RunSpec, info: BackboneInfo | None = None) -> RunSpec:
-    """The spec with every path absolute, so that it means the same wherever it is read.
+    """Make every path of the spec absolute, so that it means the same wherever it is read.
 
     `info` is the backbone's row. Raises WeightsError when there is no such backbone.
     """

@@ -1,4 +1,4 @@
-"""What a run will cost, told before anything is built: parameters, steps and memory, from the spec and the catalog."""
+"""Estimates of parameters, steps and memory, from the spec and the catalog, before anything is built."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _FROZEN_BATCH = {"cpu": 32, "gpu": 256}  # rows that a frozen backbone is given 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters; None where only the built model can tell."""
+    """Numbers of parameters; None where they are known only once the model is built."""
 
     trainable: int | None
     total: int | None
 
 
 def head_parameters(head: HeadSpec, width: int, outputs: int) -> int:
-    """Parameters of a head on features of `width` with `outputs` logits."""
+    """Count the parameters of a head on features of `width` with `outputs` logits."""
     if head.layers == 1:
         return (width + 1) * outputs
     return (width + 1) * head.embedding_size + (head.embedding_size + 1) * outputs
 
 
 def adapter_parameters(tuning: TuningSpec, info: BackboneInfo) -> int | None:
-    """Parameters of the low-rank adapters; None for other targets than the catalog's."""
+    """Count the parameters of the low-rank adapters; None for targets other than the catalog's."""
     lora = tuning.lora
     if info.lora_per_rank is None or info.lora_outputs is None or lora.targets != "auto":
         return None
@@ -41,10 +41,11 @@ def adapter_parameters(tuning: TuningSpec, info: BackboneInfo) -> int | None:
 
 
 def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
-    """What learns and what there is, as the built model counts it.
+    """Count the parameters that learn and all parameters, as the built model counts them.
 
-    `outputs` is the number of classes, or 1. Unknown are models beyond the catalog, VGG and BERT with another pooling
-    than their own, and other LoRA targets; of blocks that learn beside the head only the total is known.
+    `outputs` is the number of classes, or 1. The counts are unknown for models outside the catalog, VGG and BERT with a
+    pooling other than their own, and other LoRA targets. With blocks that learn beside the head, only the total is
+    known.
     """
     backbone = _backbone_parameters(spec, info)
     if backbone is None or info.width is None:
@@ -63,7 +64,7 @@ def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
 
 
 def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
-    """The catalog's number; a ViT has a position for each patch, which depends on the image size."""
+    """Return the catalog's number. A ViT has a position for each patch, so its number depends on the image size."""
     pooling, size = spec.backbone.pooling, spec.backbone.image_size
     if pooling not in ("auto", info.pooling) and (info.family == "vgg" or pooling == "pooler"):
         return None  # these layers come or go with the pooling
@@ -76,14 +77,14 @@ def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
 
 
 def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
-    """What `"auto"` stands for in `train`; None when the built model decides which kind of backbone it is."""
+    """Return the recipe behind `"auto"` in `train`; None if the kind of backbone is known only once it is built."""
     if info.parameters is None and not spec.tuning.frozen:
         return None
     return recipe(spec, cnn=info.family in CNN_FAMILIES)
 
 
 def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
-    """Optimizer steps of all epochs over `rows` training rows, unless training stops early; None if unknown."""
+    """Count the optimizer steps of all epochs over `rows` training rows, without early stopping; None if unknown."""
     auto = known_recipe(spec, info)
     epochs, size = spec.train.epochs, spec.train.batch_size
     if auto is not None:
@@ -113,11 +114,11 @@ class Memory:
 def estimate_memory(
     spec: RunSpec, info: BackboneInfo, outputs: int, *, on_gpu: bool, tokens: int = 512
 ) -> Memory | None:
-    """What training will take; None where it can't be told. `tokens` is the length of the longest text.
+    """Estimate the memory of training; None if unknown. `tokens` is the length of the longest text.
 
-    Activations of images are those that PyTorch keeps at the catalog's input size, in proportion to the pixels; of
-    texts those of a transformer's layers (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, without attention
-    scores). A frozen backbone keeps none, and is passed in batches of its own.
+    Activations of images are those that PyTorch keeps at the catalog's input size, in proportion to the pixels. Those
+    of texts are a transformer's layers (Korthikanti et al. 2022, https://arxiv.org/abs/2205.05198, without attention
+    scores). A frozen backbone keeps none, and its features are computed in batches of their own.
     """
     counts, auto = count_parameters(spec, info, outputs), known_recipe(spec, info)
     if counts.trainable is None or counts.total is None or auto is None:
@@ -138,7 +139,7 @@ def estimate_memory(
 
 
 def _activations(spec: RunSpec, info: BackboneInfo, length: int) -> float:
-    """Bytes that one sample, of `length` tokens, keeps for the backward pass, in fp32."""
+    """Estimate the bytes that a sample of `length` tokens keeps for the backward pass, in fp32."""
     if info.activation_mb is not None and info.input_size is not None:
         size = info.input_size if spec.backbone.image_size == "auto" else spec.backbone.image_size
         return info.activation_mb * 1e6 * (size / info.input_size) ** 2

@@ -1,7 +1,7 @@
-"""The keys of a run spec, read from its models: what forms, help and the reference are made from.
+"""The keys of a run spec, read from its models, for forms, help and the reference.
 
-A form shows each value as a line of text. `SpecField.show` and `SpecField.parse` are each other's inverse; what is not
-of the field's type is left as it was typed, so that `validate` says what was expected instead.
+A form shows each value as a line of text. `SpecField.show` and `SpecField.parse` are inverse to each other. Text that
+is not of the field's type stays as it was typed, so that `validate` says what it expected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ITEM = re.compile(r"[\w.*/-]+", re.ASCII)
 
 
 def quoted(value: str | list[str]) -> str:
-    """A string or a list of strings as TOML in one line: JSON's escapes are TOML's too."""
+    """Write a string or a list of strings as TOML on one line. JSON's escapes are also TOML's."""
     text = json.dumps(value, ensure_ascii=False)
     return re.sub(rf"[{_UNSHOWN}]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -57,7 +57,7 @@ class SpecField:
         return self.key.rpartition(".")[2]
 
     def show(self, value: Any) -> str:
-        """A value as the text that `parse` reads; an empty text for the absence of one."""
+        """Write a value as the text that `parse` reads; a missing value is an empty text."""
         if value is None:
             return ""
         if isinstance(value, bool):
@@ -91,7 +91,7 @@ class SpecField:
         return bool(value) and plain and all(_ITEM.fullmatch(item) for item in value)
 
     def parse(self, text: str) -> Any:
-        """The value that a text stands for; the default for an empty one."""
+        """Read the value that a text stands for; an empty text is the default."""
         text = text.strip()
         if not text:
             return self.default
@@ -120,7 +120,7 @@ class SpecField:
 
 
 def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[SpecField]:
-    """Every key of a spec, in the order of its models."""
+    """List the keys of a spec, in the order of its models."""
     found: list[SpecField] = []
     for name, field in model.model_fields.items():
         below = field.annotation
@@ -149,7 +149,7 @@ def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[Spec
 
 
 def field_rows() -> list[tuple[str, str, str]]:
-    """(dotted key, default as TOML, what it accepts and means) for every key of a run spec."""
+    """List each key of a run spec as (dotted key, default as TOML, accepted values and meaning)."""
     return [
         (
             field.key,
@@ -161,7 +161,7 @@ def field_rows() -> list[tuple[str, str, str]]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The alternatives of an annotation: `Literal`s, `list[...]`s, `dict[...]`s and plain types."""
+    """List the alternatives of an annotation: `Literal`s, `list[...]`s, `dict[...]`s and plain types."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _members(get_args(annotation)[0])

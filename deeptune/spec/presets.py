@@ -19,12 +19,12 @@ def presets_folder() -> Path:
 
 
 def preset_files() -> dict[str, Path]:
-    """Name and file of every preset, sorted by name."""
+    """List the presets with their files, sorted by name."""
     return {file.stem: file for file in sorted(presets_folder().glob(f"*{SUFFIX}"))}
 
 
 def find_spec_file(reference: str) -> Path:
-    """The file that a path or a preset's name stands for. Raises SpecError when there is neither."""
+    """Find the file that a path or a preset's name stands for. Raises SpecError if there is neither."""
     there = False
     with suppress(OSError):  # a name that is too long is no path
         if Path(reference).is_file():
@@ -42,7 +42,7 @@ def find_spec_file(reference: str) -> Path:
 
 
 def summary(file: Path) -> str:
-    """A preset's first comment that is no directive: one line on what it is for."""
+    """Return a preset's first comment that is not a directive: one line about its purpose."""
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             return line.removeprefix("# ")

@@ -1,4 +1,4 @@
-"""TOML in and out: read a spec with every error at once, apply overrides, write it back."""
+"""Specs as TOML: read a spec and report all its errors together, apply overrides, write it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.spec.model import RunSpec
 
-MOST_BYTES = 4_000_000  # of a spec file: forty thousand paths
-MOST_TOLD = 50  # problems in one message
-MOST_SHOWN = 200  # characters of a key or a value in it
+MAX_BYTES = 4_000_000  # of a spec file: forty thousand paths
+MAX_PROBLEMS = 50  # problems in one message
+MAX_SHOWN = 200  # characters of a key or a value in it
 
 
 def load_spec(
@@ -31,10 +31,9 @@ def load_spec(
 ) -> RunSpec:
     """Read a spec file (or start from nothing), apply `section.key=value` overrides, and validate.
 
-    `data` is a Parquet path that takes the place of whatever data the file names. `changes` are values by dotted key.
+    `data` is a Parquet path that replaces the data that the file names. `changes` are values by dotted key.
 
-    Raises SpecError with every problem at once, each with its dotted path and, where the value came
-    from the file, the line.
+    Raises SpecError with all problems together, each with its dotted path and, for a value of the file, its line.
     """
     values: dict[str, Any] = {}
     text = ""
@@ -79,17 +78,17 @@ def validate(
     lines: dict[str, int] | None = None,
     overridden: Iterable[str] = (),
 ) -> RunSpec:
-    """A RunSpec from plain values. Raises SpecError that lists every problem, one a line."""
+    """Build a RunSpec from plain values. Raises SpecError that lists every problem, one a line."""
     try:
         return RunSpec.model_validate(values)
     except ValidationError as error:
-        told = []
+        problems_by_line = []
         for path, message in _problems(error):
             line, place = _place(path, source, lines or {}, set(overridden))
-            told.append((line, f"{place}{path}: {message}"))
-        problems = [problem for _, problem in sorted(told, key=lambda entry: entry[0])]
+            problems_by_line.append((line, f"{place}{path}: {message}"))
+        problems = [problem for _, problem in sorted(problems_by_line, key=lambda entry: entry[0])]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        if error.error_count() > MOST_TOLD:
+        if error.error_count() > MAX_PROBLEMS:
             count = f"more than {count}"
         raise SpecError(
             f"{count} in the run spec{f' {source}' if source else ''}:\n" + "\n".join(f"  {p}" for p in problems),
@@ -98,7 +97,7 @@ def validate(
 
 
 def problems_in(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """(dotted key, message) of every problem that `validate` would raise; none for a valid spec."""
+    """List the problems that `validate` would raise, as (dotted key, message); empty for a valid spec."""
     try:
         RunSpec.model_validate(values)
     except ValidationError as error:
@@ -143,9 +142,9 @@ def _read_text(path: Path) -> str:
     if path.exists() and not path.is_file():
         raise SpecError(f"{path} is not a regular file", hint="A spec is a TOML file.")
     with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise SpecError(f"{path} is larger than {MOST_BYTES:,} bytes: it is no run spec")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SpecError(f"{path} is larger than {MAX_BYTES:,} bytes: it is not a run spec")
     return content.decode("utf-8-sig")
 
 
@@ -176,17 +175,17 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: as Python writes it, however long or deep it is."""
+    """Write a value as messages show it: as Python does, cut where it is long or deep."""
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     short = reprlib.Repr()
-    short.maxstring = short.maxlong = short.maxother = MOST_SHOWN
+    short.maxstring = short.maxlong = short.maxother = MAX_SHOWN
     short.maxdict = short.maxlist = 8
     return short.repr(value)
 
 
 def dump_spec(spec: RunSpec, *, comment: str = "") -> str:
-    """The spec as TOML; keys without a value are left out."""
+    """Write the spec as TOML, without keys that have no value."""
     body = tomli_w.dumps(_without_none(spec.model_dump(mode="python")))
     return "".join(f"# {line}\n" for line in comment.splitlines()) + body
 
@@ -202,7 +201,7 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Line number (from 1) of each dotted key of a TOML text, as far as lines can tell.
+    """Find the line number (from 1) of each dotted key of a TOML text, as far as possible.
 
     Keys inside an inline table have no line of their own; `_place` falls back to the nearest parent.
     """
@@ -219,7 +218,7 @@ def key_lines(text: str) -> dict[str, int]:
 
 
 def _place(path: str, source: str | None, lines: dict[str, int], overridden: set[str]) -> tuple[float, str]:
-    """The line to sort a problem by, and its place in words: a line of the file, `--set`, or the file."""
+    """Return the line to sort a problem by, and its place in words: a line of the file, `--set`, or the file."""
     if any(path == key or path.startswith(key + ".") for key in overridden):
         return math.inf, "--set: "
     parts = path.split(".")
@@ -232,9 +231,9 @@ def _place(path: str, source: str | None, lines: dict[str, int], overridden: set
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    """(dotted path, message) of each problem; the alternatives of a union are told as one."""
+    """List the problems as (dotted path, message). The alternatives of a union give one problem."""
     found: dict[str, str] = {}
-    for item in error.errors(include_url=False)[:MOST_TOLD]:
+    for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path, model, field = _resolve(item["loc"])
         path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
         if kind == "extra_forbidden":
@@ -244,7 +243,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         elif kind == "missing":
             found[path] = f"is missing. {describe(field)}".rstrip()
         elif kind == "value_error":
-            found[path] = _cut(str(item["ctx"]["error"]), 10 * MOST_SHOWN)
+            found[path] = _cut(str(item["ctx"]["error"]), 10 * MAX_SHOWN)
         elif field is None:
             found[path] = f"expected a table of keys, got {shown(item['input'])}"
         else:
@@ -259,12 +258,12 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     return problems
 
 
-def _cut(text: str, most: int = MOST_SHOWN) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+def _cut(text: str, limit: int = MAX_SHOWN) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
-    """Dotted path of a pydantic location without union branches, its model, and its field (None for a model)."""
+    """Resolve a pydantic location to its dotted path without union branches, its model, and its field or None."""
     model: type[BaseModel] = RunSpec
     parts: list[str] = []
     field = None
@@ -298,12 +297,12 @@ def _literals(annotation: Any) -> list[Any]:
 
 
 def describe(field: Any) -> str:
-    """The field's help as one sentence, or an empty string."""
+    """Return the field's help as one sentence, or an empty string."""
     return (getattr(field, "description", None) or "").strip()
 
 
 def expected(field: Any) -> str:
-    """What a field accepts, in words: `an integer of at least 1, or 'auto'`."""
+    """Describe the values that a field accepts: `an integer of at least 1, or 'auto'`."""
     return _words(field.annotation, list(field.metadata))
 
 
@@ -325,8 +324,8 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
                     bounds.append(f"matching {pattern}")
         return " ".join([_NAMES[annotation], " and ".join(dict.fromkeys(bounds))]).strip()
     if origin is Literal:
-        *most, last = map(repr, arguments)
-        return f"{', '.join(most)} or {last}" if most else last
+        *first, last = map(repr, arguments)
+        return f"{', '.join(first)} or {last}" if first else last
     if origin is Annotated:
         return _words(arguments[0], [*arguments[1:], *metadata])
     if origin is list:

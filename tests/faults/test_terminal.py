@@ -72,7 +72,7 @@ def test_a_signal_to_a_viewer_ends_that_alone(at_work, attached, number):
     attached.signal(number)
     assert attached.ends() == -number
     if number == signal.SIGTERM:
-        assert "the run goes on: deeptune attach" in attached.read()
+        assert "the run continues: deeptune attach" in attached.read()
     assert goes_on(at_work)
     assert "stopping" not in kinds(at_work)
 
@@ -124,7 +124,7 @@ def test_ctrl_c_asks_and_enter_keeps_watching(at_work, attached):
     attached.shows(QUESTION)
     attached.type("d\n")
     assert attached.ends() == 0
-    assert f"the run goes on: deeptune attach {at_work.id}" in attached.read()
+    assert f"the run continues: deeptune attach {at_work.id}" in attached.read()
     assert goes_on(at_work)
 
 
@@ -134,7 +134,7 @@ def test_ctrl_c_and_s_stop_the_run(at_work, attached):
     attached.type("s\n")
     attached.shows("stopping after this step")
     assert attached.ends() == 130
-    assert f"Go on with: deeptune resume {at_work.id}" in attached.read()
+    assert f"Resume with: deeptune resume {at_work.id}" in attached.read()
     assert run_state(at_work).word == "stopped"
     assert at_work.last.is_dir()
 

@@ -43,6 +43,7 @@ def test_the_command_line_imports_nothing_heavy(environment):
         "cli",
         "cli.viewer",
         "cli.watch",
+        "cli.control",
         "cli.runs",
         "cli.summary",
         "cli.reference",

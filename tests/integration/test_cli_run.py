@@ -222,7 +222,7 @@ def test_an_interrupted_run_says_so(tmp_path, environment, image_file, where):
         process.kill()
     assert process.returncode == 130
     assert re.search(r"^stopped: the run was stopped \(.*\) at step \d+ of \d+$", stderr, re.M)
-    assert "Go on with: deeptune resume out/" in stderr
+    assert "Resume with: deeptune resume out/" in stderr
     assert "stopping after this step" in stdout
     assert "Traceback" not in stdout + stderr
     (run,) = (tmp_path / "out").iterdir()

@@ -100,7 +100,7 @@ def test_a_run_from_its_start_by_one_command_to_its_end_by_another(cli, tmp_path
 
     answer = cli("stop", run.id[:-2])
     assert answer.code == 0, answer.stderr
-    kept = re.fullmatch(rf"stopped at step (\d+) of 160; go on with: deeptune resume {run.id}\n", answer.stdout)
+    kept = re.fullmatch(rf"stopped at step (\d+) of 160; resume with: deeptune resume {run.id}\n", answer.stdout)
     assert kept, answer
     again = cli("stop", run.id)
     assert again.code == 0
@@ -127,7 +127,7 @@ def test_a_script_that_is_interrupted_leaves_a_run_that_it_only_looks_at(at_work
             viewer.send_signal(number)
             stdout, stderr = viewer.communicate(timeout=30)
         assert viewer.returncode == code, stderr
-        assert f"the run goes on: deeptune attach {at_work.id}" in stderr
+        assert f"the run continues: deeptune attach {at_work.id}" in stderr
         assert "Traceback" not in stdout + stderr
     assert goes_on(at_work)
     assert "stopping" not in kinds(at_work)
@@ -157,7 +157,7 @@ def test_a_runner_that_does_not_answer_is_asked_by_signal_and_then_killed(at_wor
     told = [line for line in answer.stderr.splitlines() if "sending" in line]
     assert [re.findall(r"SIG\w+", line) for line in told] == [["SIGTERM"], ["SIGKILL"]]
     assert all(f"process {owner.pid}" in line for line in told)
-    assert re.match(r"killed at step \d+ of [\d,]+, .*; go on with: deeptune resume ", answer.stdout)
+    assert re.match(r"killed at step \d+ of [\d,]+, .*; resume with: deeptune resume ", answer.stdout)
     assert os.waitstatus_to_exitcode(os.waitpid(owner.pid, 0)[1]) == -signal.SIGKILL
     assert run_state(at_work).word == "crashed"
 

@@ -170,7 +170,7 @@ def test_a_new_run_from_a_run_leaves_open_what_was_left_open(trained):
     draft = Draft.from_file(trained.spec)
     assert "train.learning_rate" in Draft.from_spec(load_spec(trained.spec)).given
     assert draft.spec().train.learning_rate == "auto"
-    assert draft.said() == {
+    assert draft.overrides() == {
         "name": "pictures",
         "data.path": load_spec(trained.spec).data.path,
         "backbone.name": "resnet18",

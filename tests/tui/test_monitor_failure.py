@@ -76,7 +76,7 @@ def test_a_crashed_run_tells_its_last_words_on_its_first_page_and_in_its_log(mad
 
     async def steps(pilot):
         await shows(pilot, "✗ run crashed")
-        assert "Its last words: CUDA error: the device was lost" in picture(app)
+        assert "Its last output: CUDA error: the device was lost" in picture(app)
         assert says(app, f"deeptune resume {made.reference}")
         await pilot.press("4")
         await shows(pilot, "the run crashed: ")

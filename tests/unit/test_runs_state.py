@@ -93,8 +93,8 @@ def test_a_run_that_was_killed(run):
     write_text(run.console, "Traceback\nKilled: \x1b[31mwhy\n\n")
     error = ending(run, state)
     assert isinstance(error, RunCrashed)
-    assert "Its last words: Killed: \x1b[31mwhy" in error.message
-    assert error.hint == f"Go on with: deeptune resume {run.id}"
+    assert "Its last output: Killed: \x1b[31mwhy" in error.message
+    assert error.hint == f"Resume with: deeptune resume {run.id}"
 
 
 def test_a_run_whose_folder_is_gone_is_deleted_and_not_resumable(run):

@@ -1,1 +1,1 @@
-"""One file a screen; each has its styles beside it."""
+"""The screens, one file each, with their styles beside them."""

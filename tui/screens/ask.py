@@ -1,4 +1,4 @@
-"""A question with a few answers, or a message to be put away."""
+"""A question with a few answers, or a message to close."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every full screen shares: a line that says where one is, the keys, and timers that rest while it is covered."""
+"""The base of every full screen: a title line, the keys, and timers that pause while the screen is covered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TitleBar(Static):
-    """One line: the program, where one is, and what is special about this session."""
+    """The title line: the program, the place, and what is special about this session."""
 
     DEFAULT_CSS = "TitleBar { dock: top; height: 1; background: $panel; padding: 0 1; text-wrap: nowrap; }"
 
@@ -38,7 +38,7 @@ class TitleBar(Static):
 
 
 class Keys(Footer):
-    """The keys of a screen in the order of its bindings, as many as fit in whole. Help, which has them all, is kept."""
+    """Shows the keys of a screen in the order of its bindings, as many as fit. Help, which lists all, always stays."""
 
     def compose(self) -> ComposeResult:
         keys = [key for key in super().compose() if isinstance(key, FooterKey)]
@@ -86,11 +86,11 @@ class DeepTuneScreen(Screen[None]):
         self.query_one(TitleBar).say(where, "read-only" if options.read_only else "")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer nothing that changes a run, or starts one, in a session that may only look."""
+        """Disable actions that change or start a run in a read-only session."""
         return not (self.deeptune.options.read_only and action in self.CHANGES)
 
     def every(self, seconds: float, callback: Callable[[], Any]) -> Timer:
-        """Call back in this interval while the screen is the one that is seen, and once each time that it comes up."""
+        """Call back at this interval while the screen is visible, and each time it becomes visible."""
         timer = self.set_interval(seconds, callback, pause=not self.visible_now)
         self._resting.append(timer)
         return timer
@@ -110,7 +110,7 @@ class DeepTuneScreen(Screen[None]):
         self.look()
 
     def look(self) -> None:
-        """Read anew what is shown; called when the screen comes up."""
+        """Read the shown data again. Called when the screen becomes visible."""
 
     def action_back(self) -> None:
         if len(self.app.screen_stack) > 2:  # Textual's own empty screen is the lowest

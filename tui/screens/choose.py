@@ -19,7 +19,7 @@ from tui.widgets.wizard.field import Entry
 
 
 class ChooseScreen(ModalScreen[str | None]):
-    """Ends with one of `words`, or None."""
+    """Returns one of `words`, or None."""
 
     CSS_PATH = "choose.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

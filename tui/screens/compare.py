@@ -1,4 +1,4 @@
-"""Runs beside one another, as many as have room: their curves, their test metrics, and what their specs differ in."""
+"""Runs side by side, as many as fit: curves, test metrics, and the differences of their specs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOOK, LOOK_OVER_SSH = 2.0, 5.0  # seconds
 
 
 class CompareScreen(DeepTuneScreen):
-    """Charts above, tables below. Runs that are at work are followed."""
+    """Shows charts above and tables below, and follows runs in progress."""
 
     CSS_PATH = "compare.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,7 +47,7 @@ class CompareScreen(DeepTuneScreen):
     ]
 
     class Read(Message):
-        """What is new of the run with this place in the list."""
+        """Posted with the news of the run at this place in the list."""
 
         def __init__(self, place: int, news: News, facts: Facts | None) -> None:
             super().__init__()
@@ -124,7 +124,7 @@ class CompareScreen(DeepTuneScreen):
         self.query_one("#table", Lines).show(self._tables())
 
     def _curves(self) -> list[str]:
-        """What there are curves of: the loss of val, the metrics that chose epochs, the loss of train, the others."""
+        """List the names of the curves: val loss, the metrics that chose epochs, train loss, the others."""
         found = dict.fromkeys(name for view in self.views for name in view.history.epochs.values)
         first = ["val/loss", *(f"val/{chosen_metric(view)}" for view in self.views), "train/loss"]
         return [name for name in dict.fromkeys([*first, *found]) if name in found] or ["val/loss"]
@@ -142,7 +142,7 @@ class CompareScreen(DeepTuneScreen):
         return chart.Chart(series, self.unit, self.log_y, title, growing, window=self._window)
 
     def _tables(self) -> list[Row]:
-        """The runs by their letters, their metrics with the best of each marked, and their differences."""
+        """Make the tables: the runs by letter, their metrics with the best of each marked, and their differing keys."""
         star = "*" if self.deeptune.options.ascii else "★"
         rows: list[Row] = [
             [
@@ -165,15 +165,18 @@ class CompareScreen(DeepTuneScreen):
         else:
             rows += [[], [("test metrics come when a run has scored its test split", "label")]]
         found = differences([each.spec for each in self.facts])
-        said = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
-        rows += [[], *(self._aligned("spec", said) if said else [[("the specs are the same but for names", "label")]])]
+        spec_rows = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
+        rows += [
+            [],
+            *(self._aligned("spec", spec_rows) if spec_rows else [[("the specs are the same but for names", "label")]]),
+        ]
         return rows
 
     def _aligned(self, head: str, rows: list[tuple[str, list[tuple[str, str]]]]) -> list[Row]:
-        """A table with a column for each run, as wide as the longest of its texts; long ones are cut."""
-        most = max(10, (self.size.width - LABELS) // len(self.runs))
+        """Make a table with a column for each run, as wide as its longest text; long ones are cut."""
+        widest = max(10, (self.size.width - LABELS) // len(self.runs))
         left = max(len(name) for name, _ in [(head, []), *rows]) + 2
-        widths = [min(max(len(cells[place][0]) for _, cells in rows), most) for place in range(len(self.runs))]
+        widths = [min(max(len(cells[place][0]) for _, cells in rows), widest) for place in range(len(self.runs))]
         table: list[Row] = [
             [(f"{head:<{left}}", "title")]
             + [(f"{NAMES[place] + '  ':>{width + 2}}", STYLES[place]) for place, width in enumerate(widths)]
@@ -230,7 +233,7 @@ class CompareScreen(DeepTuneScreen):
         )
 
     def action_back(self) -> None:
-        """First put away the cursor and the zoom, then the screen."""
+        """Clear the cursor and the zoom first, then close the screen."""
         if self._at is not None or self._window is not None:
             self._at = self._window = None
             self._draw()

@@ -1,4 +1,4 @@
-"""What was copied, to be copied by hand where the terminal does not let programs do it."""
+"""Copied text, to be copied by hand where the terminal does not let programs do it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with a draft, whatever it looks like: save it, copy its command, launch it."""
+"""The actions of a draft: save it, copy its command, launch it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAUSE = 0.4  # seconds without a key before the draft is saved, and its data loo
 
 
 class DraftScreen(DeepTuneScreen):
-    """Holds a draft, what follows from it, and who reads its data."""
+    """Holds a draft, the facts about it, and the reader of its data."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -43,7 +43,7 @@ class DraftScreen(DeepTuneScreen):
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self.draft = draft
-        self._begun = draft.said()  # of a preset or another run: no work of the person's that could be lost
+        self._begun = draft.overrides()  # of a preset or another run: no work of the person's that could be lost
         self._file = draft_file()  # now, as the folder may be gone later
         self._kept = False
         self.facts = Facts()
@@ -55,7 +55,7 @@ class DraftScreen(DeepTuneScreen):
         self.save_now()
 
     def _later(self, what: str, do: Callable[[], None]) -> None:
-        """Do it once no key was pressed for a moment."""
+        """Call back once no key was pressed for a moment."""
         self._no_longer(what)
         self._pauses[what] = self.set_timer(PAUSE, do)
 
@@ -64,11 +64,11 @@ class DraftScreen(DeepTuneScreen):
             former.stop()
 
     def save_now(self) -> None:
-        """Save the draft if there is something in it. Called when the terminal hangs up, too."""
+        """Save the draft if it is not empty. Also called when the terminal hangs up."""
         if self._launching:
             return
         with suppress(DeepTuneError, OSError):  # a full disk is no reason to lose what is on the screen
-            if self.draft.said() != self._begun:
+            if self.draft.overrides() != self._begun:
                 self.draft.save(self._file)
                 self._kept = True
             elif self._kept:
@@ -103,7 +103,7 @@ class DraftScreen(DeepTuneScreen):
             self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
 
     def launch(self) -> None:
-        """Start the run, unless something is wrong with the draft."""
+        """Start the run, unless the draft has a problem."""
         if self.facts.spec is None or self.facts.problems:
             self.deeptune.tell("there is something to put right first", "warning")
         elif not self._launching and not self.deeptune.refused("start a run"):

@@ -1,4 +1,4 @@
-"""A run's embeddings as a scatter by class, and what the model saw of the row under the cursor."""
+"""A run's embeddings as a scatter plot by class, and the model's input of the row under the cursor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tui.widgets.scatter import Scatter
 
 
 class EmbeddingsScreen(DeepTuneScreen):
-    """The scatter with its classes, and the row under the cursor with its label, prediction and input."""
+    """Shows the scatter with its classes, and the row under the cursor with its label, prediction and input."""
 
     CSS_PATH = "embeddings.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,14 +47,14 @@ class EmbeddingsScreen(DeepTuneScreen):
             self.split, self.found = split, found
 
     class Seen(Message):
-        """What was read of a point."""
+        """Posted with what was read of a point."""
 
         def __init__(self, points: Points, index: int, found: Sample) -> None:
             super().__init__()
             self.points, self.index, self.found = points, index, found
 
     class Checked(Message):
-        """What is other about the data than it was for the run, or nothing."""
+        """Posted with the change of the data since the run, if there is one."""
 
         def __init__(self, note: str) -> None:
             super().__init__()
@@ -72,7 +72,7 @@ class EmbeddingsScreen(DeepTuneScreen):
         self._seen: tuple[Points, int] | None = None  # whose input is shown, or being read
 
     def body(self) -> Iterable[Widget]:
-        yield Line(id="told")
+        yield Line(id="caption")
         with Horizontal(id="plane"):
             yield Scatter(id="scatter")
             with Vertical(id="beside"):
@@ -92,11 +92,11 @@ class EmbeddingsScreen(DeepTuneScreen):
 
     def _open(self, split: str) -> None:
         self.split = split
-        told = self.query_one("#told", Line)
+        caption = self.query_one("#caption", Line)
         if not split:
-            told.say(f"There are no embeddings in {visible(self.run.path)} yet: they are written when a run ends.")
+            caption.say(f"There are no embeddings in {visible(self.run.path)} yet: they are written when a run ends.")
             return
-        told.say(f"{split}: reading the embeddings and computing their principal components ...")
+        caption.say(f"{split}: reading the embeddings and computing their principal components ...")
         self._read(split)
 
     @work(thread=True, exclusive=True, group="points")
@@ -115,7 +115,7 @@ class EmbeddingsScreen(DeepTuneScreen):
         if message.split != self.split:
             return
         if isinstance(message.found, DeepTuneError):
-            self.query_one("#told", Line).say(Content.assemble((f"! {visible(message.found.message)}", "$warning")))
+            self.query_one("#caption", Line).say(Content.assemble((f"! {visible(message.found.message)}", "$warning")))
             return
         self.points = points = message.found
         self._list(points)
@@ -147,11 +147,11 @@ class EmbeddingsScreen(DeepTuneScreen):
 
     @on(Scatter.Moved)
     def _draw(self) -> None:
-        """The words above, and the point under the cursor."""
+        """Update the caption and the point under the cursor."""
         points, scatter = self.points, self.query_one(Scatter)
         if points is None or scatter.scene is None:
             return
-        self.query_one("#told", Line).say(_told(points, scatter.zoom))
+        self.query_one("#caption", Line).say(_caption(points, scatter.zoom))
         cursor = scatter.scene.cursor
         self.query_one("#row", Line).say(self._row(points, cursor))
         if cursor is None:
@@ -167,14 +167,14 @@ class EmbeddingsScreen(DeepTuneScreen):
         if cursor is None:
             return Content.styled("arrows: a point", "$text-muted")
         row, label = int(points.rows[cursor]), points.label(cursor)
-        said = [(f"row {row:,}  ", "bold"), (visible(label), "$foreground")]
+        parts = [(f"row {row:,}  ", "bold"), (visible(label), "$foreground")]
         if (predicted := points.predictions.get(row)) is not None:
             right = points.ordered or predicted == label
-            said.append((f"  {'predicted' if points.ordered else '=' if right else 'x'} {visible(predicted)}",
+            parts.append((f"  {'predicted' if points.ordered else '=' if right else 'x'} {visible(predicted)}",
                          "$text-muted" if points.ordered else "$success" if right else "$error"))  # fmt: skip
         if self._changed:
-            said.append((f"\n! {visible(self._changed)}", "$warning"))
-        return Content.assemble(*said)
+            parts.append((f"\n! {visible(self._changed)}", "$warning"))
+        return Content.assemble(*parts)
 
     @work(thread=True, exclusive=True, group="sample")
     def _see(self, points: Points, index: int) -> None:
@@ -221,7 +221,7 @@ class EmbeddingsScreen(DeepTuneScreen):
             scatter.set(alone=not scene.alone, **self._hidden(scene.bright, not scene.alone))
 
     def _hidden(self, bright: int | None, alone: bool) -> dict[str, None]:
-        """A cursor on a point that is not drawn any more is put away."""
+        """Clear a cursor whose point is not drawn any more."""
         scene = self.query_one(Scatter).scene
         hidden = alone and scene is not None and scene.cursor is not None and scene.group[scene.cursor] != bright
         return {"cursor": None} if hidden else {}
@@ -232,7 +232,7 @@ class EmbeddingsScreen(DeepTuneScreen):
             self.deeptune.copy(str(int(self.points.rows[scene.cursor])))
 
     def action_back(self) -> None:
-        """First the cursor goes, then the choice of a class, then the screen."""
+        """Clear the cursor first, then the choice of a class, then close the screen."""
         scatter = self.query_one(Scatter)
         if scatter.scene is not None and scatter.scene.cursor is not None:
             scatter.set(cursor=None)
@@ -243,7 +243,7 @@ class EmbeddingsScreen(DeepTuneScreen):
             super().action_back()
 
 
-def _told(points: Points, zoom: float) -> Content:
+def _caption(points: Points, zoom: float) -> Content:
     shown, first, second = len(points.rows), *points.explained
     rows = f"{shown:,} rows" if shown == points.total else f"{shown:,} of {points.total:,} rows"
     by = f" by {points.fitted:,} rows" if points.fitted < shown else ""

@@ -1,4 +1,4 @@
-"""Every key of a screen, made from its bindings."""
+"""The keys of a screen, from its bindings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.keymap import keymap_file
 
 
 def active(screen: Screen[Any]) -> list[Binding]:
-    """The bindings with an id that work on a screen now, each once."""
+    """List the bindings with an id that work on a screen now, each once."""
     found: dict[str, Binding] = {}
     for one in screen.active_bindings.values():
         binding = one.binding
@@ -26,7 +26,7 @@ def active(screen: Screen[Any]) -> list[Binding]:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Keys of the screen below, with what they do and the ids to remap them by."""
+    """Shows the keys of the screen below, with their actions and the ids to remap them by."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

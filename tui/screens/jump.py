@@ -1,4 +1,4 @@
-"""Jump mode: a letter on everything that can have the focus; that letter goes there."""
+"""Jump mode: each widget that can have the focus gets a letter, and typing it moves the focus there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
 
 def targets(screen: Screen[Any]) -> dict[str, Widget]:
-    """What can have the focus and is in sight, by letter, from the top left."""
+    """Return the visible widgets that can have the focus, by letter, from the top left."""
     seen = [widget for widget in screen.focus_chain if screen.can_view_partial(widget) and widget.size.area]
     seen.sort(key=lambda widget: (widget.region.y, widget.region.x))
     return dict(zip(LETTERS, seen, strict=False))

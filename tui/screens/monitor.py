@@ -1,6 +1,6 @@
-"""One run, live or past: what it is doing, its curves, its machine, what it said, and what came of it.
+"""One run, live or past: its progress, curves, machine, log and results.
 
-A thread reads the run's files and posts what is new; the view is built from that here, in the app's own loop.
+A thread reads the run's files and posts what is new. The view is built from that here, in the app's loop.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LINES_BESIDE = 200  # of the log, on the dashboard
 
 
 class MonitorScreen(DeepTuneScreen):
-    """Pages of a run, below what is always in sight of it."""
+    """Shows the pages of a run below a heading that is always visible."""
 
     CSS_PATH = "monitor.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -80,7 +80,7 @@ class MonitorScreen(DeepTuneScreen):
             self.news = news
 
     class Behind(Message):
-        """What is new of the run that is drawn behind this one."""
+        """Posted with the news of the run that is drawn behind this one."""
 
         def __init__(self, news: News) -> None:
             super().__init__()
@@ -154,7 +154,7 @@ class MonitorScreen(DeepTuneScreen):
     # Reading.
 
     def look(self) -> None:
-        """Read what is new, unless that is being done; ages are told anew in any case."""
+        """Start reading what is new, unless a read is in progress, and update the ages."""
         if self.is_mounted:
             if self._caught_up:
                 self._draw_heading()
@@ -198,7 +198,7 @@ class MonitorScreen(DeepTuneScreen):
         self._draw()
 
     def _fail(self, error: DeepTuneError | None) -> None:
-        """Have the error at the top of the first page; without curves it has all of it."""
+        """Show the error at the top of the first page. Without curves it takes the whole page."""
         before, self._failure = self._failure, error
         panel = self.query_one(Failure)
         panel.tell(error)
@@ -222,7 +222,7 @@ class MonitorScreen(DeepTuneScreen):
         self._draw()
 
     def _draw(self) -> None:
-        """The heading, and of the pages the one that is open."""
+        """Update the heading and the open page."""
         if self._caught_up:
             self._draw_heading()
             self.query_one(Tabs).tell(self.page, *self._notes())
@@ -234,7 +234,7 @@ class MonitorScreen(DeepTuneScreen):
         heading.tell(self.view, self.deeptune.clock(), self._glyphs, self._problem, resumable)
 
     def _notes(self) -> tuple[str, ...]:
-        """How the open page is set, at length and in short."""
+        """Describe the settings of the open page, at length and in short."""
         if self.page in ("curves", "optimizer"):
             return plots.setting_notes(self.setting, pinned=self._pinned is not None)
         if self.page == "log":
@@ -278,7 +278,7 @@ class MonitorScreen(DeepTuneScreen):
     # Pages and settings.
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only what makes sense now is offered."""
+        """Enable the actions that make sense now."""
         state = self.view.state
         if super().check_action(action, parameters) is False:
             return False
@@ -399,7 +399,7 @@ class MonitorScreen(DeepTuneScreen):
         self.deeptune.copy(message.text)
 
     def action_back(self) -> None:
-        """First put away the cursor or the filter, then the screen; the run goes on."""
+        """Clear the cursor or the filter first, then close the screen. The run continues."""
         if self._at is not None or self.setting.window is not None:
             self._at = None
             self._set(window=None)

@@ -18,7 +18,7 @@ from tui.widgets.wizard.field import Entry
 
 
 class NotesScreen(ModalScreen[Notes | None]):
-    """Ends with the notes as they were typed, or None."""
+    """Returns the notes as they were typed, or None."""
 
     CSS_PATH = "notes.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,4 +1,4 @@
-"""Choose a Parquet file, or a folder of them, by walking through folders."""
+"""Choose a Parquet file, or a folder of them, by browsing folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 from deeptune.report.tables import safe
 from tui.widgets.line import Line
 
-MOST_ENTRIES = 2_000
+MAX_ENTRIES = 2_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Entry:
 
 
 class PickScreen(ModalScreen[Path | None]):
-    """Ends with a path, or None. Enter opens a folder or takes a file; Space takes the folder itself."""
+    """Returns a path, or None. Enter opens a folder or takes a file; Space takes the folder itself."""
 
     CSS_PATH = "pick.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -78,7 +78,7 @@ class PickScreen(ModalScreen[Path | None]):
         except OSError as error:
             problem = error.strerror or str(error)
         entries.sort(key=lambda entry: (not entry.folder, entry.path.name.lower()))
-        self.post_message(self.Listed(folder, entries[:MOST_ENTRIES], problem))
+        self.post_message(self.Listed(folder, entries[:MAX_ENTRIES], problem))
 
     @on(Listed)
     def _show(self, message: Listed) -> None:

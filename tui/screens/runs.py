@@ -1,4 +1,4 @@
-"""Home: every run of a folder, what it is doing, and what to do with it."""
+"""The home screen: the runs of a folder, their state, and actions on them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ID_WIDTH = 16  # columns that an id has at least, however narrow the terminal
 
 
 class RunsTable(DataTable[Any]):
-    """The list; a run is marked for comparison by Space."""
+    """The list of runs. Space marks a run for comparison."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", id="runs.open", tooltip="Watch the run"),
@@ -44,7 +44,7 @@ class RunsTable(DataTable[Any]):
 
 
 class RunsScreen(DeepTuneScreen):
-    """The runs under `options.root`, read again every two seconds while this screen is the one that is seen."""
+    """Shows the runs under `options.root`, and reads them every two seconds while it is visible."""
 
     where = "Runs"
     CSS_PATH = "runs.tcss"
@@ -117,7 +117,7 @@ class RunsScreen(DeepTuneScreen):
             self.post_message(self.Found([], error.message))
 
     def _row(self, run: RunDirectory) -> Row:
-        """A run that is over is read again only when its result has changed."""
+        """Read a run. One that is over is read again only if its result has changed."""
         try:
             seen: Any = run.result.stat().st_mtime_ns, run.lock.stat().st_mtime_ns, _changed(run.notes)
         except OSError:
@@ -210,7 +210,7 @@ class RunsScreen(DeepTuneScreen):
         return [texts[name] for name in columns]
 
     def _fit(self, cells: list[list[Text]], columns: tuple[str, ...]) -> int:
-        """Cut ids in their middle to the room that the other columns leave; returns it."""
+        """Cut ids in their middle to the width that the other columns leave. Returns that width."""
         at = columns.index("run")
         others = sum(
             max([len(name), *(line[place].cell_len for line in cells)]) + 2
@@ -227,7 +227,7 @@ class RunsScreen(DeepTuneScreen):
 
     @staticmethod
     def _coarse(seconds: float) -> float:
-        """Ages under a minute in steps of ten seconds: what changes is drawn."""
+        """Round ages under a minute to ten seconds, as each change is drawn."""
         return seconds if seconds >= 60 else seconds // 10 * 10
 
     def _order(self, row: Row) -> Any:
@@ -313,8 +313,8 @@ class RunsScreen(DeepTuneScreen):
             return
         if row.run.path in self._marked:
             self._marked.remove(row.run.path)
-        elif len(self._marked) >= (most := max_compared(self.size.width)):
-            self.deeptune.tell(f"{most} runs have room beside one another here", "warning")
+        elif len(self._marked) >= (limit := max_compared(self.size.width)):
+            self.deeptune.tell(f"{limit} runs have room beside one another here", "warning")
             return
         else:
             self._marked.add(row.run.path)
@@ -364,7 +364,7 @@ class RunsScreen(DeepTuneScreen):
 
 
 def _changed(file: Path) -> int:
-    """When a file was last written, in ns; 0 where there is none."""
+    """Return when a file was last written, in ns; 0 if there is none."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
@@ -372,12 +372,12 @@ def _changed(file: Path) -> int:
 
 
 def short_best(state: RunState) -> str:
-    """`loss 0.331`, without the epoch."""
+    """Write the best value as `loss 0.331`, without the epoch."""
     return best_text(state).partition(" (")[0].removeprefix("val/")
 
 
 def _rank(best: dict[str, Any] | None) -> tuple[Any, ...]:
-    """Runs with the same metric stand together, the better first; runs with none are last."""
+    """Sort runs with the same metric together, the better first; runs without one come last."""
     from deeptune.spec.metrics import lower_is_better
 
     if best is None:

@@ -1,4 +1,4 @@
-"""Ask for the file that a spec is saved in."""
+"""Ask for the file to save a spec in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui.widgets.wizard.field import Entry
 
 
 class SaveScreen(ModalScreen[Path | None]):
-    """Ends with a path whose name ends in .toml, or None."""
+    """Returns a path whose name ends in .toml, or None."""
 
     CSS_PATH = "save.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,4 +1,4 @@
-"""Uses a finished run's model on a file: predict, evaluate or embed, with progress, the result, and whole errors."""
+"""Use a finished run's model on a file: predict, evaluate or embed, with progress, the result, and whole errors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tui.widgets.scores import Scores
 ENDINGS: dict[Verb, str] = {
     "predict": "predictions.parquet", "evaluate": "metrics.json", "embed": "embeddings.parquet",
 }  # fmt: skip
-MAX_SAID = 200  # lines of a process that are shown
+MAX_OUTPUT_LINES = 200  # lines of a process that are shown
 
 
 class UseScreen(DeepTuneScreen):
-    """A file, a place for the result, and what becomes of them. The file is picked when the screen opens."""
+    """Takes a file and a place for the result, and shows the progress. The file is picked when the screen opens."""
 
     CSS_PATH = "use.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -61,7 +61,7 @@ class UseScreen(DeepTuneScreen):
         self._start = start  # the folder that picking begins in
         self._application: Application | None = None
         self._pace = Pace()
-        self._said: list[str] = []
+        self._output_lines: list[str] = []
         self._result: Path | None = None
         self._chosen = ""  # the output that was proposed, as long as it was not edited
 
@@ -72,9 +72,9 @@ class UseScreen(DeepTuneScreen):
         yield Static("result", classes="name")
         yield Input(id="output", compact=True)
         yield Lines(id="progress")
-        with VerticalScroll(id="told"):
+        with VerticalScroll(id="outcome"):
             yield Scores(id="scores")
-            yield Line(id="said")
+            yield Line(id="messages")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -108,7 +108,7 @@ class UseScreen(DeepTuneScreen):
 
     @on(Input.Changed, "#data")
     def _propose(self) -> None:
-        """A place for the result in the folder that one is in, unless the person has named one."""
+        """Propose a place for the result in the current folder, unless the person has named one."""
         output = self.query_one("#output", Input)
         if output.value == self._chosen:
             self._chosen = str(proposed(self.query_one("#data", Input).value.strip(), self.verb))
@@ -138,9 +138,9 @@ class UseScreen(DeepTuneScreen):
 
     async def _use(self, data: str, output: Path) -> None:
         application = self._application = Application(self._go_on, self._say)
-        self._said, self._result, self._pace = [], None, Pace()
+        self._output_lines, self._result, self._pace = [], None, Pace()
         self.query_one(Scores).display = False
-        self.query_one("#said", Line).say("")
+        self.query_one("#messages", Line).say("")
         self.query_one("#progress", Lines).show([[("loading PyTorch and the model ...", "label")]])
         self.refresh_bindings()
         path = str(Path(data).expanduser()) if data.startswith("~") else data
@@ -170,7 +170,7 @@ class UseScreen(DeepTuneScreen):
         else:
             progress.show([[(f"✗ it failed (exit code {code})", "bad")]])
         self.refresh_bindings()
-        self.query_one("#told").focus()
+        self.query_one("#outcome").focus()
 
     def _go_on(self, progress: Progress) -> None:
         now = self.deeptune.clock()
@@ -183,8 +183,8 @@ class UseScreen(DeepTuneScreen):
         )
 
     def _say(self, line: str) -> None:
-        self._said = [*self._said, safe(line)][-MAX_SAID:]
-        self.query_one("#said", Line).say(Content("\n".join(self._said)))
+        self._output_lines = [*self._output_lines, safe(line)][-MAX_OUTPUT_LINES:]
+        self.query_one("#messages", Line).say(Content("\n".join(self._output_lines)))
 
     @work(group="cancel")
     async def action_cancel(self) -> None:
@@ -212,7 +212,7 @@ class UseScreen(DeepTuneScreen):
 
 
 def proposed(data: str, verb: Verb) -> Path:
-    """A name for the result of a file that nothing has, in the present folder."""
+    """Return an unused name for the result, in the current folder."""
     name = Path(data).name.removesuffix(".parquet").replace("*", "") or "data"
     stem, _, ending = ENDINGS[verb].partition(".")
     names = (Path.cwd() / f"{name}-{stem}{number}.{ending}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
@@ -220,7 +220,7 @@ def proposed(data: str, verb: Verb) -> Path:
 
 
 def metrics_in(printed: str) -> dict[str, Any]:
-    """The metrics that `deeptune evaluate --json` printed; empty where it is not JSON."""
+    """Read the metrics that `deeptune evaluate --json` printed; empty if they are not JSON."""
     try:
         found = json.loads(printed)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The wizard: a run spec in six steps, with what follows from it told while it is typed."""
+"""The wizard: a run spec in six steps, with its consequences shown while it is typed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Pane(VerticalScroll, can_focus=False, inherit_bindings=False):
 
 
 class WizardScreen(DraftScreen):
-    """From nothing, from the draft of the last time, or from `start`."""
+    """Edits a new spec, the saved draft, or `start`."""
 
     where = "New run"
     CSS_PATH = "wizard.tcss"
@@ -91,14 +91,14 @@ class WizardScreen(DraftScreen):
     ]
 
     class Machine(Message):
-        """What this machine has: devices, and by backbone what has to be fetched (None for nothing)."""
+        """Posted with the devices of this machine and, by backbone, what has to be fetched (None for nothing)."""
 
         def __init__(self, found: list[Device], fetches: dict[str, Fetch | None]) -> None:
             super().__init__()
             self.found, self.fetches = found, fetches
 
     class Looked(Message):
-        """What the weights of one backbone are found to take."""
+        """Posted with the download size of a backbone's weights."""
 
         def __init__(self, name: str, fetch: Fetch | None) -> None:
             super().__init__()
@@ -148,7 +148,7 @@ class WizardScreen(DraftScreen):
     # Steps.
 
     async def action_go(self, step: str) -> None:
-        """Show a step; its parts are made when it is first seen."""
+        """Show a step. Its parts are made when it is first shown."""
         if self.step in self._visited and self.step != step:
             self.query_one(f"#step-{self.step.lower()}").display = False
         self.step = self.draft.step = step
@@ -201,7 +201,7 @@ class WizardScreen(DraftScreen):
         await self.go_to_field(event.key)
 
     async def action_launch(self) -> None:
-        """To the review; from there, start the run."""
+        """Go to the review, or start the run from there."""
         if self.step == "Review":
             self.launch()
         else:
@@ -224,7 +224,7 @@ class WizardScreen(DraftScreen):
     # What follows from the draft.
 
     def refresh_facts(self) -> None:
-        """Work out what the draft means, and show it where it is seen."""
+        """Compute the facts about the draft, and show them."""
         if self.step not in self._visited:
             return
         data = self.reader.data
@@ -270,7 +270,7 @@ class WizardScreen(DraftScreen):
         )
 
     def _help(self) -> None:
-        """On the field in hand: what it is by default (first, as the end may be cut), what it is, what it takes."""
+        """Describe the focused field: its default (first, as the end may be cut), its meaning, its values."""
         row = (
             next((part for part in self.focused.ancestors_with_self if isinstance(part, FieldRow)), None)
             if (self.focused is not None)
@@ -318,7 +318,7 @@ class WizardScreen(DraftScreen):
         self.refresh_facts()
 
     def _take_best(self) -> None:
-        """Enter in the backbone's field takes the row of the table that the words lead to."""
+        """Take the first row that the words find, on Enter in the backbone's field."""
         table = self.query_one(BackboneTable)
         if self.facts.info is None and table.current is not None:
             self.draft.set("backbone.name", table.current.name)
@@ -355,7 +355,7 @@ class WizardScreen(DraftScreen):
         self.reader.preview(self.draft, event.start, ROWS)
 
     def _guess_backbone(self) -> None:
-        """The first of the catalog that fits the data and whose weights are on this machine."""
+        """Guess the first backbone of the catalog that fits the data and has its weights on this machine."""
         overview = self.reader.data.overview
         columns = self.reader.input_columns(self.draft)
         if overview is None or not columns or not self._fetches:
@@ -376,14 +376,14 @@ class WizardScreen(DraftScreen):
         self._known()
 
     def _fetch(self) -> Fetch | None:
-        """What the run has to fetch, as far as it is known."""
+        """Return what the run has to fetch, as far as it is known."""
         if self.facts.info is None or self.facts.spec is None or self.facts.spec.backbone.weights != "pretrained":
             return None
         return self._fetches.get(self.facts.info.name)
 
     @work(thread=True, exclusive=True, group="weights")
     def _look_for_weights(self, info: BackboneInfo) -> None:
-        """Weights may have been brought since the last look, and those of a name of no catalog were not looked for."""
+        """Look for weights again: some may be new, and those of names outside the catalog were not looked for."""
         self.post_message(self.Looked(info.name, fetch_of(info)))
 
     @on(Looked)

@@ -1,4 +1,4 @@
-"""Predicted against true numbers, drawn in the size that there is."""
+"""A plot of predicted against true numbers, in the size of its widget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tui.widgets.lines import Lines
 
 
 class AgreementPlot(Lines):
-    """The test rows of a regression run; hidden where there are none."""
+    """Plots the test rows of a regression run; hidden if there are none."""
 
     DEFAULT_CSS = """
     AgreementPlot { height: 1fr; }

@@ -1,4 +1,4 @@
-"""A line chart as a widget: left and right move a cursor at which the values are read."""
+"""A line chart with a cursor that left and right move, and that shows the values there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.widgets.lines import Lines
 
 
 class Chart(Lines, can_focus=True):
-    """Draws what `plot` was given last, in its own size; while it is not displayed, nothing is even made."""
+    """Draws the chart that `plot` was last given, in its own size. A hidden chart is not built."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Cursor left", show=False, id="chart.left", tooltip="Read values further left"),
@@ -31,14 +31,14 @@ class Chart(Lines, can_focus=True):
     """
 
     class Moved(Message):
-        """The cursor was moved to an x, or away (None)."""
+        """Posted when the cursor moved to an x, or was cleared (None)."""
 
         def __init__(self, x: float | None) -> None:
             super().__init__()
             self.x = x
 
     class Zoomed(Message):
-        """The person asked for a part of the x axis, or (None) for all of it."""
+        """Posted when the person asked for a part of the x axis, or (None) for all of it."""
 
         def __init__(self, window: tuple[float, float] | None) -> None:
             super().__init__()

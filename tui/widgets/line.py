@@ -1,4 +1,4 @@
-"""A text that is drawn again only when it has changed."""
+"""A text that is drawn again only if it has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 
 class Line(Static):
-    """Static text that is never markup; `say` writes nothing to the terminal when nothing has changed."""
+    """Static text that is never markup. `say` with the same text writes nothing to the terminal."""
 
     def __init__(self, content: str | Content = "", **options: Any) -> None:
         super().__init__(content, markup=False, **options)
@@ -22,5 +22,5 @@ class Line(Static):
 
 
 def _drawn(content: str | Content) -> tuple[str, list[Span]]:
-    """What two contents must share to look the same: Textual's own comparison is of the text alone."""
+    """Return what two contents must share to look the same. Textual itself compares only the text."""
     return (content, []) if isinstance(content, str) else (content.plain, list(content.spans))

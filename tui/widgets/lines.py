@@ -1,4 +1,4 @@
-"""Lines of plain text in named styles, of which only the cells that changed are drawn again."""
+"""Lines of plain text in named styles. Only the cells that changed are drawn again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Cells = list[tuple[str, str]]
 
 @lru_cache(20_000)
 def wrapped(text: str, width: int, indent: int = 0) -> tuple[str, ...]:
-    """One line of text as lines of at most `width` cells, all but the first indented."""
+    """Wrap a line into lines of at most `width` cells, all but the first indented."""
     if cell_len(text) <= width or width < 1:
         return (text,)
     indent = indent if width - indent >= MIN_WRAPPED else 0
@@ -37,7 +37,7 @@ def wrapped(text: str, width: int, indent: int = 0) -> tuple[str, ...]:
 
 
 class Lines(Widget):
-    """Shows `rows`, each a list of (text, style name), from the top; what does not fit is cut."""
+    """Shows `rows`, each a list of (text, style name), from the top, and cuts what does not fit."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{style}" for style in STYLES}
     DEFAULT_CSS = """
@@ -72,7 +72,7 @@ class Lines(Widget):
         self._rows: list[Row] = []
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Draw these rows instead; nothing happens where they are as before."""
+        """Replace the rows. Rows that are the same are not drawn again."""
         before, self._rows = self._rows, list(rows)
         if len(before) != len(self._rows) and self.styles.is_auto_height:
             self._layout_updates += 1  # else Textual may take the height of rows that were laid out a moment ago
@@ -100,7 +100,7 @@ class Lines(Widget):
 
 
 def _changes(old: Row, new: Row, width: int) -> list[tuple[int, int]]:
-    """(x, width) of the runs of cells that differ; all of it where a character is not one cell wide."""
+    """List the spans of cells that differ as (x, width); the whole line if a character is not one cell wide."""
     before, after = _cells(old), _cells(new)
     if before is None or after is None:
         return [(0, width)]

@@ -10,7 +10,7 @@ from deeptune.runs.state import SYMBOLS
 from deeptune.show.words import best_text, duration, is_number
 from tui.widgets.run_row import Row
 
-MOST_METRICS = 6
+MAX_METRICS = 6
 
 
 class RunFacts(Static):
@@ -47,7 +47,7 @@ def facts_of(row: Row) -> list[tuple[str, str]]:
     if isinstance(test, dict):
         named = [(name, value) for name, value in test.items() if name in TITLES and is_number(value)]
         facts.append(
-            ("test", "  ".join(f"{TITLES[name]} {value_text(name, value)}" for name, value in named[:MOST_METRICS]))
+            ("test", "  ".join(f"{TITLES[name]} {value_text(name, value)}" for name, value in named[:MAX_METRICS]))
         )
     seconds = result.get("seconds")
     if isinstance(seconds, (int, float)):

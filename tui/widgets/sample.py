@@ -37,10 +37,10 @@ class SampleView(Vertical):
 
     def show(self, found: Sample | None) -> None:
         """An encoded image, a text, why there is neither, or nothing at all."""
-        drawn, said = self.query_one(Picture), self.query_one(VerticalScroll)
+        drawn, text_box = self.query_one(Picture), self.query_one(VerticalScroll)
         drawn.display = isinstance(found, bytes)
-        said.display = not drawn.display
-        said.can_focus = isinstance(found, str)
+        text_box.display = not drawn.display
+        text_box.can_focus = isinstance(found, str)
         drawn.show(found if isinstance(found, bytes) else None)
         self.query_one(Line).say(_words(found))
 

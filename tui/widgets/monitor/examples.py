@@ -109,7 +109,7 @@ class Examples(Horizontal):
             yield Line(f"{'':{HOW}}  true → predicted", id="worst-head")
             yield OptionList(id="worst", markup=False, compact=True)
         with Vertical(id="seen"):
-            yield Line(id="said")
+            yield Line(id="example-text")
             yield SampleView()
 
     def tell(self, examples: list[Example], nothing: str) -> None:
@@ -126,7 +126,7 @@ class Examples(Horizontal):
             if examples:
                 options.highlighted = 0
         if not examples:
-            self.query_one("#said", Line).say(nothing)
+            self.query_one("#example-text", Line).say(nothing)
             self.query_one(SampleView).show(None)
 
     @on(OptionList.OptionHighlighted)
@@ -143,5 +143,5 @@ class Examples(Horizontal):
     @on(Seen)
     def _show(self, message: Seen) -> None:
         if message.example is self._looked:
-            self.query_one("#said", Line).say(f"{message.example.line}\n")
+            self.query_one("#example-text", Line).say(f"{message.example.line}\n")
             self.query_one(SampleView).show(message.found)

@@ -44,7 +44,7 @@ class Follower:
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
         self._reader = EventReader(run.events)
-        self._told: tuple[RunState, str] | None = None
+        self._shown: tuple[RunState, str] | None = None
         self._stamps: dict[Path, Any] = {}
         self._failure: DeepTuneError | None = None
         self._console = ConsoleReader(run.console)
@@ -61,7 +61,7 @@ class Follower:
                 yield News(events)
                 events = []
         problem = self._problem()
-        if (state, problem) != self._told:
+        if (state, problem) != self._shown:
             failed = state.over and state.word not in ("done", "stopped", "deleted")
             self._failure = ending(run, state) if failed else None
         news = News(events, state, problem, self._failure)
@@ -72,10 +72,10 @@ class Follower:
             news.outcome = read_outcome(run)
         if "examples" in wanted and self._changed(run.predictions):
             news.examples = worst_examples(run)
-        told, self._told = self._told, (state, news.problem)
+        before, self._shown = self._shown, (state, news.problem)
         if (
             events
-            or told != self._told
+            or before != self._shown
             or any(part is not None for part in (news.console, news.outcome, news.examples))
         ):
             yield news

@@ -22,11 +22,11 @@ BAR = (10, 60)  # cells, least and most
 class Heading(Lines):
     """Three to five lines, by the room that there is."""
 
-    _told: tuple[View, float, Look, str, bool] | None = None
+    _shown: tuple[View, float, Look, str, bool] | None = None
 
     def tell(self, view: View, now: float, look: Look, problem: str = "", resumable: bool = False) -> None:
         """Show the view as it is at a time; a `resumable` run is offered to be resumed."""
-        self._told = view, now, look, problem, resumable
+        self._shown = view, now, look, problem, resumable
         width, lines = self.size
         middle = _ending(view, width, resumable) if view.state.over else _progress(view, now, width, look)
         rows = [_state(view, now, width, problem), *middle]
@@ -38,8 +38,8 @@ class Heading(Lines):
         self.show([fitted(row, width, "…") for row in rows])
 
     def on_resize(self) -> None:
-        if self._told is not None:
-            self.tell(*self._told)
+        if self._shown is not None:
+            self.tell(*self._shown)
 
 
 def coarse(seconds: float) -> str:

@@ -15,15 +15,15 @@ from tui.widgets.lines import Lines
 class Machine(Lines):
     """One line for each thing that is measured: what it is now, and a sparkline of how it was."""
 
-    _told: tuple[View, Look] | None = None
+    _shown: tuple[View, Look] | None = None
 
     def tell(self, view: View, look: Look) -> None:
-        self._told = view, look
+        self._shown = view, look
         self.show(machine_rows(view, self.size.width or 80, look))
 
     def on_resize(self) -> None:
-        if self._told is not None:
-            self.tell(*self._told)
+        if self._shown is not None:
+            self.tell(*self._shown)
 
 
 def devices(view: View) -> list[int]:

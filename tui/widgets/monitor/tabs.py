@@ -20,11 +20,11 @@ class Tabs(Lines):
     def __init__(self, pages: dict[str, str], *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._pages = pages
-        self._told: tuple[str, ...] = ()
+        self._shown: tuple[str, ...] = ()
 
     def tell(self, page: str, *notes: str) -> None:
         """Mark the page that is open. The first of `notes` for which there is room is at the right."""
-        self._told = page, *notes
+        self._shown = page, *notes
         row: Row = []
         for number, (name, title) in enumerate(self._pages.items(), start=1):
             if name == page:
@@ -36,8 +36,8 @@ class Tabs(Lines):
         self.show([[*row, (f"{note:>{max(room + 1, 0)}}", "label")]])
 
     def on_resize(self) -> None:
-        if self._told:
-            self.tell(*self._told)
+        if self._shown:
+            self.tell(*self._shown)
 
     def on_click(self, event: events.Click) -> None:
         end = 0

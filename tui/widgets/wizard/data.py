@@ -15,8 +15,8 @@ from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
 from tui.widgets.wizard.words import bar, size_text
 
-MOST_COLUMNS = 12
-MOST_CLASSES = 12
+MAX_COLUMNS = 12
+MAX_CLASSES = 12
 LONGEST_NAME = 22
 
 
@@ -78,7 +78,7 @@ def columns_content(data: Data, label: str) -> Content:
     parts: list[tuple[str, str]] = []
     columns: list[dict[str, Any]] = data.overview["columns"]
     width = min(LONGEST_NAME, max((len(safe(column["name"])) for column in columns), default=0))
-    for column in columns[:MOST_COLUMNS]:
+    for column in columns[:MAX_COLUMNS]:
         role = used.get(column["name"], "")
         parts += [
             (f"{cut(column['name'], width):<{width}}  ", "bold" if role else ""),
@@ -86,8 +86,8 @@ def columns_content(data: Data, label: str) -> Content:
             (f"  {role}", "$primary"),
             ("\n", ""),
         ]
-    if len(columns) > MOST_COLUMNS:
-        parts.append((f"and {len(columns) - MOST_COLUMNS:,} more columns\n", "dim"))
+    if len(columns) > MAX_COLUMNS:
+        parts.append((f"and {len(columns) - MAX_COLUMNS:,} more columns\n", "dim"))
     return Content.assemble(*parts[:-1], parts[-1] if parts and parts[-1][0] != "\n" else ("", ""))
 
 
@@ -100,22 +100,22 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
         low, high = histogram[0][0], histogram[-1][1]
         return Content.assemble((f"{low:g} ", "dim"), (shape, "$primary"), (f" {high:g}", "dim"))
     counts = [(name, sum(rows)) for name, *rows in survey["classes"]]
-    total, most = sum(count for _, count in counts), max(count for _, count in counts)
-    least = min(count for _, count in counts)
+    total, largest = sum(count for _, count in counts), max(count for _, count in counts)
+    smallest = min(count for _, count in counts)
     name_width = min(LONGEST_NAME, max(len(safe(name)) for name, _ in counts))
     room = max(8, min(40, width - name_width - 20))
-    shown = counts if len(counts) <= MOST_CLASSES else sorted(counts, key=lambda c: -c[1])[: MOST_CLASSES - 1]
+    shown = counts if len(counts) <= MAX_CLASSES else sorted(counts, key=lambda c: -c[1])[: MAX_CLASSES - 1]
     parts: list[tuple[str, str]] = []
     for name, count in shown:
         parts += [
             (f"{cut(name, name_width):<{name_width}} ", ""),
-            (bar(count / most, room), "$primary"),
+            (bar(count / largest, room), "$primary"),
             (f" {count:>8,} {count / total:>6.1%}\n", "dim"),
         ]
     if len(shown) < len(counts):
         parts.append((f"and {len(counts) - len(shown):,} more classes\n", "dim"))
-    ratio = f"; the largest is {most / least:.1f} times the smallest" if most > least and least else ""
-    parts.append((f"{len(counts):,} classes{ratio}", "$warning" if least and most / least >= 10 else "dim"))
+    ratio = f"; the largest is {largest / smallest:.1f} times the smallest" if largest > smallest and smallest else ""
+    parts.append((f"{len(counts):,} classes{ratio}", "$warning" if smallest and largest / smallest >= 10 else "dim"))
     return Content.assemble(*parts)
 
 

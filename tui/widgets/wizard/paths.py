@@ -21,7 +21,7 @@ from deeptune.spec.fields import quoted
 from tui.draft import Draft
 from tui.widgets.wizard.field import Entry, FieldRow
 
-MOST_SHOWN = 6
+MAX_SHOWN = 6
 SAMPLE = "sample:"
 PATIENCE = 2.0  # seconds that keys wait for a disk that does not answer
 
@@ -136,8 +136,8 @@ class PathRow(FieldRow):
         self._noted = entry.value
         if len(event.found) > 1:
             names = [os.path.basename(path.rstrip("/")) + ("/" if path.endswith("/") else "") for path in event.found]
-            more = f"  and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else ""
-            self.show_note(Content.styled(safe("  ".join(names[:MOST_SHOWN])) + more, "dim"))
+            more = f"  and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
+            self.show_note(Content.styled(safe("  ".join(names[:MAX_SHOWN])) + more, "dim"))
         else:
             self.show_note("")
 
