@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KEY_SHOWN = 12
 
 app = typer.Typer(
-    help="List and remove the samples and features that runs keep for later runs.",
+    help="List and clear the cache of samples and features.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -41,8 +41,8 @@ def test_the_command_line_imports_nothing_heavy(environment):
     assert "torch" in modules_after("import torch", environment)  # the probe can tell
     rooms = [
         "cli",
-        "cli.viewer",
         "cli.watch",
+        "show.viewer",
         "cli.control",
         "cli.runs",
         "cli.summary",
