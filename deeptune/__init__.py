@@ -10,7 +10,7 @@
     model.embed(images)                            # numpy float32 (N, width)
     model.evaluate(images, labels)                 # the metrics that a run reports
 
-Every error that a person can act on is a `DeepTuneError`
+`deeptune.sklearn` has estimators for scikit-learn. Every error that a person can act on is a `DeepTuneError`
 (`deeptune.errors`). Names are imported when they are first used, so that `import deeptune` loads no library.
 """
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeptune import errors as errors
+    from deeptune import sklearn as sklearn
     from deeptune.api.model import Model as Model
     from deeptune.api.model import load as load
     from deeptune.api.run import Run as Run
@@ -41,6 +42,7 @@ __all__ = [
     "finetune",
     "load",
     "load_spec",
+    "sklearn",
 ]
 
 _MODULES = {
@@ -55,8 +57,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return import_module("deeptune.errors")
+    if name in ("errors", "sklearn"):
+        return import_module(f"deeptune.{name}")
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'deeptune' has no attribute {name!r}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,7 @@ class Run:
         if in_process:
             from deeptune.engine.runner import do_run
 
-            with beside(self.directory, progress=progress):
+            with _rng_states_kept(), beside(self.directory, progress=progress):
                 do_run(self.directory, argv=asked)
             return self
         start_runner(self.directory, asked=asked)
@@ -233,6 +234,23 @@ class Rows(list[dict[str, Any]]):
         import pandas as pd
 
         return pd.json_normalize(self)
+
+
+@contextmanager
+def _rng_states_kept() -> Iterator[None]:
+    """A run seeds the generators of the process that it is in: the caller gets back the state of its own."""
+    import random
+
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
 def _json(path: Path) -> dict[str, Any]:
