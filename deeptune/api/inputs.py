@@ -28,7 +28,7 @@ class Columns:
 
     modality: str
     input: Input
-    label: str
+    label: Input
 
 
 def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False, root: str | None = None) -> Source:
@@ -50,16 +50,29 @@ def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False
         found = {name: [sample[at] for sample in samples] for at, name in enumerate(names)} if names[1:] else {}
         found = found or {names[0]: samples}
     if y is not None:
-        found = {**found, columns.label: _sequence(y, "y")}
-    wanted = [*columns_of(columns.input), *([columns.label] if labelled else [])]
+        found = {**found, **_labels(y, columns.label)}
+    wanted = [*columns_of(columns.input), *(columns_of(columns.label) if labelled else [])]
     table = {name: _column(found, name, columns, given=y is not None) for name in wanted}
     _require_equal_lengths(table)
     return MemorySource(pa.table(table), key="x", root=folder_of_names(root))
 
 
+def _labels(y: Any, label: Input) -> dict[str, Any]:
+    """The label columns of `y`: a sequence, or for several columns a table of them or an array (N, columns)."""
+    if isinstance(label, str):
+        return {label: _sequence(y, "y")}
+    table = _columns_of_table(y)
+    if table is not None:
+        return table
+    values = np.asarray(_sequence(y, "y"))
+    if values.ndim != 2 or values.shape[1] != len(label):
+        raise DataError(f"y: expected {len(label)} values for each row, one for each of {listed(label)}")
+    return dict(zip(label, values.T, strict=True))
+
+
 def _column(found: Mapping[str, Any], name: str, columns: Columns, *, given: bool) -> pa.Array | pa.ChunkedArray:
     if name not in found:
-        if name == columns.label and not given:
+        if name in columns_of(columns.label) and not given:
             raise DataError("y: there are no labels", hint=f"Give y, or a table with a column {name!r}.")
         near = did_you_mean(name, list(found))
         raise DataError(f"x: there is no column {name!r}. {near}".rstrip(), hint=f"Its columns: {listed(found)}.")

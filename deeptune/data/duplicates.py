@@ -55,6 +55,8 @@ def duplicate_sets(hashes: np.ndarray) -> np.ndarray:
 
 def conflicting(sets: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Which samples are identical to another one that has another target (bool (N,)), by their `duplicate_sets`."""
+    if targets.ndim > 1:
+        targets = np.unique(np.nan_to_num(targets), axis=0, return_inverse=True)[1].ravel()
     lowest = np.full(sets.max(initial=0) + 1, np.inf)
     highest = -lowest
     repeated = sets > 0

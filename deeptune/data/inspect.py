@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from deeptune.arrow import bare, in_words, is_bytes, shown
+from deeptune.arrow import bare, in_words, is_bytes, is_text, shown
 from deeptune.data.depth import Range
 from deeptune.data.inputs import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import MODALITIES, Modality
@@ -111,7 +111,10 @@ def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     ]
     guesses = _guess_input(source, first, modalities)
     label = _guess_label(source, first, guesses.get("data.input"))
-    if label is not None:
+    several = next((name for name in _LABEL_NAMES if _holds_label_lists(source, name)), None)
+    if several is not None:
+        guesses |= {"task": "multilabel"} | ({"data.label": several} if several != "labels" else {})
+    elif label is not None:
         guesses |= {"data.label": label} if label != "labels" else {}
         guesses |= {"task": "regression"} if pt.is_floating(first[label].type) else {}
     return Overview(
@@ -150,7 +153,7 @@ def survey(spec: RunSpec) -> Survey:
 def preview(
     paths: str | list[str],
     input: Input,
-    label: str | None,
+    label: Input | None,
     *,
     start: int,
     count: int,
@@ -166,7 +169,7 @@ def preview(
     source = Source.open(paths, root=root)
     there = set(source.column_names)
     inputs = [name for name in columns_of(input) if name in there]
-    names = list(dict.fromkeys([*inputs, *([label] if label in there else [])]))
+    names = list(dict.fromkeys([*inputs, *(name for name in columns_of(label or []) if name in there)]))
     kind, known = None, None
     with suppress(DataError):  # the survey tells what is wrong with the columns
         kind = MODALITIES[resolve_columns(source, modality, input)[0]]
@@ -177,7 +180,7 @@ def preview(
     for first, batch in source.stream_table(names, start=start, rows=AT_ONCE) if names else ():
         for at in range(min(len(batch), count - len(samples))):
             values = {name: batch.column(name).slice(at, 1) for name in names}
-            said = _text(values[label][0]) or "" if label in values else ""
+            said = ", ".join(_text(values[name][0]) or "" for name in columns_of(label or []) if name in values)
             columns = {name: values[name] for name in inputs}
             samples.append(_sample(source, kind, columns, first + at, said, known))
         if len(samples) == count:
@@ -284,6 +287,17 @@ def _guess_label(source: Source, first: dict[str, pa.Array], input: str | None) 
         and 2 <= (count := len(values.unique())) <= max(2, len(values) // 2)
     }
     return min(distinct, key=lambda name: distinct[name]) if distinct else None
+
+
+def _holds_label_lists(source: Source, name: str) -> bool:
+    """Whether a column holds lists of names or integers."""
+    if source.column_names.count(name) != 1:
+        return False
+    kind = bare(source.types[name])
+    if not (pt.is_list(kind) or pt.is_large_list(kind)):
+        return False
+    value = bare(kind.value_type)
+    return pt.is_integer(value) or is_text(value)
 
 
 def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:

@@ -17,10 +17,11 @@ OURS = ("row", "label", "embedding", "error")  # columns that a table of embeddi
 _ROWS = 16  # that are tried
 
 
-def kept_columns(source: Source, *, input: Input, label: str | None) -> dict[str, str]:
+def kept_columns(source: Source, *, input: Input, label: Input | None) -> dict[str, str]:
     """The name in a table of embeddings of each column that is neither input nor label: its own, or with `_in_source`
     where the table has a column of that name."""
-    names = [name for name in dict.fromkeys(source.column_names) if name not in (*columns_of(input), label)]
+    ours = {*columns_of(input), *columns_of(label or [])}
+    names = [name for name in dict.fromkeys(source.column_names) if name not in ours]
     taken = {*OURS, *names}
     found = {}
     for name in names:
@@ -32,10 +33,10 @@ def kept_columns(source: Source, *, input: Input, label: str | None) -> dict[str
     return found
 
 
-def require_kept(source: Source, *, input: Input, label: str | None) -> None:
+def require_kept(source: Source, *, input: Input, label: Input | None) -> None:
     """Raise DataError where a table of embeddings could not hold the columns of a source, before there is any: two of
     one name, and types that Arrow does not write. The first rows are tried of types that have others within."""
-    names = [*kept_columns(source, input=input, label=label), *([] if label is None else [label])]
+    names = [*kept_columns(source, input=input, label=label), *columns_of(label or [])]
     source.require_all(names)
     made_of_others = [name for name in names if _made_of_others(source.types[name])]
     tried = source.head(made_of_others, _ROWS) if made_of_others else None

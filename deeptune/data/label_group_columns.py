@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from deeptune.arrow import keys_of, promote, shared, shown
 from deeptune.data.inputs import BadSample, resolve_columns
 from deeptune.data.kept import require_kept
-from deeptune.data.naming import LabelColumn
+from deeptune.data.naming import LabelColumn, column_text
 from deeptune.data.part import Part
 from deeptune.errors import DataError, listed
-from deeptune.spec.modalities import Input
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import RunSpec
 from deeptune.tasks import Task, task_class
 from deeptune.tasks.labels import missing
@@ -25,10 +25,12 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
     modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
     for part in parts.values():
         resolve_columns(part.source, modality, input)
-        part.source.require(data.label, key="data.label")
-        task_class(spec.task).check_type(
-            part.source.column(data.label), name=data.label, place=part.place("data.label")
-        )
+        for column in columns_of(data.label):
+            part.source.require(column, key="data.label")
+        if isinstance(data.label, str):
+            task_class(spec.task).check_type(
+                part.source.column(data.label), name=data.label, place=part.place("data.label")
+            )
         part.labels = LabelColumn.read(part.source, data.label, task=spec.task)
         if data.group is not None:
             part.source.require(data.group, key="data.group")
@@ -37,19 +39,19 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
     return modality, input
 
 
-def leave_out_unlabelled(part: Part, label: str, policy: str) -> None:
+def leave_out_unlabelled(part: Part, label: Input, policy: str) -> None:
     """A label cannot be made up: such rows stop the run, or are left out and listed."""
     absent = missing(part.labels.values)
     rows = np.flatnonzero(absent)
     if len(rows) == part.source.num_rows:
         raise DataError(
-            f"{part.place('data.label')}: every label in column {label!r} is missing",
+            f"{part.place('data.label')}: every label in column {column_text(label)!r} is missing",
             hint="Name the column that holds the labels.",
         )
     if len(rows) and policy == "error":
         raise DataError(
-            f"{part.place('data.label')}: {len(rows):,} of {part.source.num_rows:,} labels in column {label!r} "
-            f"are missing ({part.labels.missing}): {part.wheres(rows)}",
+            f"{part.place('data.label')}: {len(rows):,} of {part.source.num_rows:,} labels in column "
+            f"{column_text(label)!r} are missing ({part.labels.missing}): {part.wheres(rows)}",
             hint='Fill them in, or set data.on_bad_sample = "skip" to leave these rows out.',
         )
     part.bad += [BadSample(None, int(row), "label is missing") for row in rows]
@@ -58,7 +60,7 @@ def leave_out_unlabelled(part: Part, label: str, policy: str) -> None:
 
 def encode_labels(spec: RunSpec, parts: Mapping[str, Part]) -> Task:
     """Fill in the targets, and return the task of the training file's labels."""
-    name = spec.data.label
+    name = column_text(spec.data.label)
     columns = {split: part.labels.values.take(pa.array(part.rows)) for split, part in parts.items()}
     named = next((part.labels.names for part in parts.values() if part.labels.names is not None), None)
     task = task_class(spec.task).fit_labels(columns["train"], data=spec.data, label_names=named, name=name)

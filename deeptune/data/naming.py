@@ -9,8 +9,9 @@ import pyarrow.types as pt
 
 from deeptune.data.source import Source
 from deeptune.errors import DataError, listed
+from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
-from deeptune.tasks import Relabel, Task
+from deeptune.tasks import Relabel, Task, task_class
 from deeptune.tasks.labels import plain, without_minus_one
 
 
@@ -26,11 +27,15 @@ class LabelColumn:
     names: tuple[str, ...] | None = None
     unused: str | None = None
     missing: str = "null, NaN, infinite or empty"
+    columns: tuple[str, ...] | None = None
 
     @classmethod
-    def read(cls, source: Source, name: str, *, task: str) -> LabelColumn:
+    def read(cls, source: Source, name: Input, *, task: str) -> LabelColumn:
         """Raises DataError as `Source.column` does and, for classes, where files disagree on their names or where a
         `ClassLabel` has a class without a name."""
+        if isinstance(name, list):
+            found = {one: plain(source.column(one)) for one in name}
+            return cls(task_class(task).gather(found, place=source.key), columns=tuple(name))
         values = plain(source.column(name))
         if not pt.is_integer(values.type):
             return cls(values)
@@ -52,17 +57,24 @@ class LabelColumn:
         return cls(values, unused=f"{says} {listed(nameless)}: the names are not used")
 
 
+def column_text(name: Input) -> str:
+    """The label column, or all of several, in a message."""
+    return name if isinstance(name, str) else ", ".join(name)
+
+
 def relabelling(column: LabelColumn, task: Task) -> Relabel | None:
-    """`Task.relabelling` of the labels of a file."""
+    """`Task.relabelling` of the labels of a file; of several columns what gathers them."""
+    if (columns := column.columns) is not None:
+        return lambda table: task.gather({name: plain(table[name]) for name in columns}, place="data.label")
     return task.relabelling(column.values, column.names)
 
 
-def known_relabelling(column: LabelColumn, task: Task, *, name: str, place: str) -> Relabel | None:
+def known_relabelling(column: LabelColumn, task: Task, *, name: Input, place: str) -> Relabel | None:
     """`relabelling`. Raises DataError for a class that would become null: the run does not know it, and its number, or
     that of another class of the file, is another class of the run."""
     relabel = relabelling(column, task)
-    if relabel is not None and relabel(column.values).null_count > column.values.null_count:
-        task.encode(column.values.drop_null(), label_names=column.names, name=name, place=place)
+    if column.columns is None and relabel is not None and relabel(column.values).null_count > column.values.null_count:
+        task.encode(column.values.drop_null(), label_names=column.names, name=column_text(name), place=place)
     return relabel
 
 
@@ -72,7 +84,7 @@ def naming_warnings(columns: dict[str, LabelColumn], task: Task, name: str) -> l
     `columns` are the label columns of the splits' files.
     """
     texts = list(dict.fromkeys(column.unused for column in columns.values() if column.unused))
-    others = [split for split, column in columns.items() if relabelling(column, task) is not None]
+    others = [split for split, one in columns.items() if one.columns is None and relabelling(one, task)]
     return texts + [
         f"{split} numbers the classes of column {name!r} differently from train: they are matched by their class names"
         for split in others

@@ -11,11 +11,11 @@ from deeptune.arrow import as_type, shared
 from deeptune.data.caveats import twin_rows
 from deeptune.data.depth import Range
 from deeptune.data.inputs import BadSample
-from deeptune.data.naming import LabelColumn, relabelling
+from deeptune.data.naming import LabelColumn, column_text, relabelling
 from deeptune.data.source import Source
 from deeptune.data.split_sources import sources_fingerprint
 from deeptune.data.splits import SPLITS, SplitData
-from deeptune.spec.modalities import Input
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.tasks import Relabel, Task
 
 
@@ -32,7 +32,7 @@ class DataPlan:
     task: Task
     modality: str
     input: Input
-    label: str
+    label: Input
     group: str | None
     splits: dict[str, SplitData]
     bad_samples: list[BadSample] = field(default_factory=list)
@@ -132,12 +132,13 @@ class DataPlan:
         return kind
 
 
-def read_targets(source: Source, label: str, task: Task) -> np.ndarray:
+def read_targets(source: Source, label: Input, task: Task) -> np.ndarray:
     """Targets of all rows of a source in the terms of `task`, as for an evaluation.
 
     Classes are compared by name where the file names them. Raises DataError for a missing column or label, a type that
     does not fit, or an unknown class.
     """
-    source.require(label, key="data.label")
+    for name in columns_of(label):
+        source.require(name, key="data.label")
     column = LabelColumn.read(source, label, task=task.info.name)
-    return task.encode(column.values, label_names=column.names, name=label, place=source.key)
+    return task.encode(column.values, label_names=column.names, name=column_text(label), place=source.key)

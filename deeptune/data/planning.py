@@ -15,7 +15,7 @@ from deeptune.data.drawing import draw_splits, group_duplicates
 from deeptune.data.inputs import BadSample, Checked, check_samples
 from deeptune.data.label_group_columns import check_columns, encode_groups, encode_labels, leave_out_unlabelled
 from deeptune.data.modalities.base import Progress
-from deeptune.data.naming import naming_warnings
+from deeptune.data.naming import column_text, naming_warnings
 from deeptune.data.part import Part
 from deeptune.data.plan import DataPlan
 from deeptune.data.source import Source
@@ -141,13 +141,14 @@ class PlanDraft:
                 group_duplicates(parts)
         warnings: list[str] = []
         splits = draw_splits(spec, parts, warnings)
-        warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.task, data.label)
-        fitted = self.task.fit_splits({s: one.targets for s, one in splits.items()}, train=spec.train, name=data.label)
+        name = column_text(data.label)
+        warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.task, name)
+        fitted = self.task.fit_splits({s: one.targets for s, one in splits.items()}, train=spec.train, name=name)
         task = fitted.task
         splits = {split: replace(one, targets=fitted.targets[split]) for split, one in splits.items()}
         outside = {split: splits[split].rows[far] for split, far in fitted.outliers.items()}
         warnings += class_warnings(task, splits)
-        warnings += outlier_warnings(splits, outside, data.label, spec.train.loss)
+        warnings += outlier_warnings(splits, outside, name, spec.train.loss)
         sets = sets_of(splits)
         warnings += duplicate_warnings(splits, sets)
 

@@ -81,6 +81,9 @@ def assign_splits(
                 raise _too_few(units, unit, share, place, why)
             codes = _by_group(strata, group, share, rng, train)
         return codes
+    assigned = task.assign(targets, share, rng)
+    if assigned is not None and len(np.unique(assigned)) == len(wanted):
+        return assigned
     # neighbouring quantiles, each about as long as it takes to give the smallest split a row
     bins = max(1, int(len(targets) * share[wanted].min()))
     codes = _by_row(task.strata(targets, bins, rng), share, rng)

@@ -110,6 +110,7 @@ class Fitting:
         if not self.diverged and loss.value is not None and (warning := self.constant.diverged("val", loss.value)):
             logger.warn(warning)
             self.diverged = True
-        scores = inference.score(outputs, split_truth(plan, "val", outputs.rows), plan.task, loss.value)
+        truth = split_truth(plan, "val", outputs.rows)
+        scores = inference.score(outputs, truth, plan.task.calibrated(outputs.logits, truth), loss.value)
         undefined = {name: value for name, value in scores.items() if value is None}
         return {**headline(scores), **undefined}

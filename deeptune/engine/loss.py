@@ -54,8 +54,14 @@ def huber(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
     return F.huber_loss(outputs.squeeze(1), targets, reduction="sum")
 
 
+def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross entropy of logits (B, L) against float32 targets (B, L) of 0 and 1; the mean is over B × L."""
+    return F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
+
+
 LOSSES: Mapping[str, Callable[[Criterion, Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
     "mse": mse,
     "huber": huber,
+    "bce": bce,
 }

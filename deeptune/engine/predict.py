@@ -37,7 +37,7 @@ from deeptune.engine.trained_model import TrainedModel, load_run
 from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
-from deeptune.spec.modalities import Input
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import BackboneSpec
 
 HEAD_ROWS = 512  # stored features that pass a head at once, at least
@@ -121,7 +121,7 @@ class Embedder:
     """
 
     input: Input | None = None
-    label = "labels"
+    label: Input = "labels"
     value_range: Range | Literal["auto"] | None = "auto"
     batch_size: int | None = None  # rows at once, where the options name none
 
@@ -147,7 +147,7 @@ class Embedder:
         """Write an embedding for each row, beside the columns of the source that are no input; returns, by row, why a
         row has none. Raises as `embeddings` does, and CheckpointError where the file can't be written."""
         _, input = resolve_columns(source, self.modality, self.input)
-        label = self.label if self.label in source.column_names else None
+        label = self.label if set(columns_of(self.label)) <= set(source.column_names) else None
         require_kept(source, input=input, label=label)
         relabel = None if label is None else self._relabelling(source, label)
         with (
@@ -158,7 +158,7 @@ class Embedder:
                 write(window)
         return data.errors
 
-    def _relabelling(self, source: Source, label: str) -> Relabel | None:
+    def _relabelling(self, source: Source, label: Input) -> Relabel | None:
         """What gives the labels of a source the values that the model knows them by."""
         return None
 
@@ -294,7 +294,7 @@ class Predictor(Embedder):
         metrics["notes"] += size_notes("the file", truth[outputs.rows], task)
         return metrics, data.errors
 
-    def _relabelling(self, source: Source, label: str) -> Relabel | None:
+    def _relabelling(self, source: Source, label: Input) -> Relabel | None:
         """Raises DataError for an unknown class whose number is another class of the run."""
         column = LabelColumn.read(source, label, task=self.spec.task)
         return known_relabelling(column, self.task, name=label, place=source.key)

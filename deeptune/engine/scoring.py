@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,14 @@ def score_splits(setup: Setup, loaders: SplitLoaders) -> dict[str, Any]:
         loss = MeanLoss(setup.criterion)
         outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
         if len(outputs):
+            if split == "val":
+                truth = split_truth(plan, split, outputs.rows)
+                plan = replace(plan, task=plan.task.calibrated(outputs.logits, truth))
             metrics[split] = _scores(plan, split, outputs, loss.value)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))
+    logger.keep(lambda: write_json(run.labels, plan.task.to_json()))  # with what was chosen on val
     logger.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
         run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep

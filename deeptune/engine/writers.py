@@ -18,7 +18,7 @@ from deeptune.data.naming import Relabel
 from deeptune.data.source import SMALL, Source
 from deeptune.engine.row_order import Window
 from deeptune.runs.files import replacing, storage_errors
-from deeptune.spec.modalities import Input
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.tasks import Task
 
 Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: RunLogger.keep
@@ -64,7 +64,7 @@ def embedding_file(
     path: Path,
     source: Source,
     *,
-    label: str | None,
+    label: Input | None,
     relabel: Relabel | None = None,
     input: Input,
     errors: Mapping[int, str] | None = None,
@@ -74,7 +74,7 @@ def embedding_file(
     `embedding` (fixed-size list of float32), then the columns that are neither `label` nor `input`, which are read in
     step. `errors` is as in `prediction_file`."""
     names = kept_columns(source, input=input, label=label)
-    columns = InStep(source, [*names, *([] if label is None else [label])])
+    columns = InStep(source, [*names, *columns_of(label or [])])
     with _table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
@@ -82,9 +82,12 @@ def embedding_file(
             for rows, found in columns.pieces(window.rows):
                 here = slice(start, start + len(rows))
                 table = {pa.field("row", pa.int64()): pa.array(rows, pa.int64())}
-                if label is not None:
+                if isinstance(label, str):
                     values = found[label] if relabel is None else relabel(found[label])
                     table[source.field(label).with_name("label").with_type(values.type)] = values
+                elif relabel is not None:  # several columns
+                    values = relabel(found)
+                    table[pa.field("label", values.type)] = values
                 table[pa.field("embedding", embeddings.type)] = embeddings[here]
                 for name, shown in names.items():
                     table[source.field(name).with_name(shown).with_type(found[name].type)] = found[name]

@@ -101,6 +101,34 @@ class ClassesView(View):
         return [(plots.reliability(confidence, correct), caption)]
 
 
+class LabelsView(View):
+    """Any number of labels for each row."""
+
+    heading = "Predictions"
+    baseline_sentence = "The baseline predicts every label for every row."
+
+    def task_words(self, run: FinishedRun) -> str:
+        return f"{run.spec.task}, {run.task.classes} labels"
+
+    def goal(self, run: FinishedRun, what: str) -> str:
+        return f"find which of {run.task.classes} labels {what} have"
+
+    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+        return Spread(reasons=("No interval is given: metrics over several labels have none here.",))
+
+    def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        return (
+            "The baseline predicts every label for every row; for Hamming loss, the labels that more than half of "
+            "train has."
+        )
+
+    def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
+        return ["The threshold of each label is the one with the highest F1 on val."]
+
+    def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        return []
+
+
 class NumbersView(View):
     """A number for each row."""
 
@@ -161,7 +189,7 @@ def _outlier(run: FinishedRun) -> list[str]:
     ]
 
 
-_VIEWS: dict[str, View] = {"classes": ClassesView(), "numbers": NumbersView()}
+_VIEWS: dict[str, View] = {"classes": ClassesView(), "labels": LabelsView(), "numbers": NumbersView()}
 
 
 def view_of(run: FinishedRun) -> View:

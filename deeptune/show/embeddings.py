@@ -151,9 +151,8 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
     task = task_from_json(read_json(run.labels))
     column = plain(column)
     if task.classes:
-        found = task.find(column)
-        names = [task.display(index) for index in range(task.classes)]
-        group = np.where(found < 0, len(names), found)
+        group, names = task.groups(task.find(column))
+        group = np.where(group < 0, len(names), group)
         return group, [*names, UNLABELLED] if (group == len(names)).any() else names, None
     values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return *_ranges(values), values
@@ -193,4 +192,6 @@ def _predictions(run: RunDirectory) -> dict[int, str]:
 
 
 def _text(value: Any, names: dict[Any, str]) -> str:
+    if isinstance(value, list):
+        return ", ".join(_text(one, names) for one in value) or "none"
     return significant(value) if isinstance(value, float) else names.get(value, str(value))

@@ -50,6 +50,10 @@ def _classes(name: str, title: str, **options: Any) -> Metric:
     return Metric(name, title, "classes", _FUNCTIONS + name, **options)
 
 
+def _labels(name: str, title: str, **options: Any) -> Metric:
+    return Metric(name, title, "labels", _FUNCTIONS + name, **options)
+
+
 def _numbers(name: str, title: str, **options: Any) -> Metric:
     return Metric(name, title, "numbers", _FUNCTIONS + name, **options)
 
@@ -65,8 +69,12 @@ METRICS: dict[str, Metric] = {
         _classes("balanced_accuracy", "Balanced accuracy", interval="proportion"),
         _classes("macro_f1", "Macro F1", interval="proportion"),
         _classes("macro_f1_present", "Macro F1 (scikit-learn)", chooses=False),
+        _labels("micro_f1", "Micro F1"),
         _classes("weighted_f1", "Weighted F1", interval="proportion"),
         _classes("roc_auc", "ROC AUC"),
+        _labels("macro_roc_auc", "Macro ROC AUC"),
+        _labels("macro_average_precision", "Macro average precision"),
+        _labels("hamming_loss", "Hamming loss", higher_is_better=False, range=(1.0, 0.0), beats_constant=True),
         _classes("log_loss", "Log loss", beats_constant=True, **_NATS),
         _classes("ece", "Expected calibration error", higher_is_better=False, range=(1.0, 0.0)),
         _numbers("mae", "MAE", beats_constant=True, **_ERROR),

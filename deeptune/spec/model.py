@@ -18,7 +18,7 @@ from deeptune.spec.modalities import Input
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
 from deeptune.spec.tasks import TASKS
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "multilabel"]
 Method = Literal["partial", "full", "lora"]
 Split = Literal["train", "val", "test"]
 BadSamplePolicy = Literal["error", "skip", "blank"]
@@ -88,7 +88,7 @@ class DataSpec(_Part):
         description="Values of images of more than 8 bits that become black and white, [low, high]; `auto` is the "
         "fewest bits that hold the training rows, `none` takes no such image.",
     )
-    label: str = Field("labels", description="Label column.")
+    label: Input = Field("labels", description="Label column; or several columns of 0 and 1 when task is `multilabel`.")
     many_classes: bool = Field(
         False, description="Accept a label column without class names that has almost as many classes as rows."
     )
@@ -110,12 +110,12 @@ class DataSpec(_Part):
             raise ValueError("is empty: give a Parquet file, a glob or a folder")
         return value
 
-    @field_validator("input")
+    @field_validator("input", "label")
     @classmethod
     def _several_columns(cls, value: Input | None) -> Input | None:
         if isinstance(value, list):
             if not value:
-                raise ValueError("is empty: name a column, or two columns of texts")
+                raise ValueError("is empty: name a column")
             if len(set(value)) < len(value):
                 raise ValueError(f"names a column twice: {value!r}")
             return value[0] if len(value) == 1 else value
@@ -268,8 +268,8 @@ class TrainSpec(_Part):
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Largest gradient norm; 0 turns clipping off."
     )
-    loss: Literal["auto", "cross_entropy", "mse", "huber"] = Field(
-        "auto", description="Cross entropy for classes, MSE for numbers."
+    loss: Literal["auto", "cross_entropy", "mse", "huber", "bce"] = Field(
+        "auto", description="Cross entropy for classes, `bce` for multilabel, MSE for numbers."
     )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."
@@ -347,7 +347,10 @@ class RunSpec(_Part):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Start of the run's id; letters, digits, `.`, `_` and `-`.",
     )
-    task: Task = Field("classification", description="`classification` (classes) or `regression` (numbers).")
+    task: Task = Field(
+        "classification",
+        description="`classification` (classes), `multilabel` (any number of labels) or `regression` (numbers).",
+    )
     data: DataSpec
     backbone: BackboneSpec
     head: HeadSpec = Field(default_factory=HeadSpec)  # type: ignore[arg-type]
@@ -374,6 +377,8 @@ class RunSpec(_Part):
             problems.append(f"train.class_weights: {self.task} has no classes; leave it out")
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
+        if isinstance(self.data.label, list) and not info.several_columns:
+            problems.append(f"data.label: {self.task} takes one column, got {self.data.label!r}")
         if problems:
             raise ValueError("\n".join(problems))
         return self

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 # The losses by name, with what a methods section calls them; `engine.loss` computes them.
-LOSSES = {"cross_entropy": "cross entropy", "mse": "mean squared error", "huber": "Huber loss"}
+LOSSES = {
+    "cross_entropy": "cross entropy",
+    "mse": "mean squared error",
+    "huber": "Huber loss",
+    "bce": "binary cross entropy",
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class TaskInfo:
     doubtful rows. curve: the metric that is plotted beside the loss. tuned_metric: chooses the best epoch when the
     backbone learns too. view: which pictures and sentences a report has (`report.views`). mirrored: whether
     augmentation may mirror an image, as it leaves classes what they are but not, say, an angle.
+    several_columns: whether `data.label` may be a list of columns.
     """
 
     name: str
@@ -33,12 +39,13 @@ class TaskInfo:
     compared: tuple[str, ...]
     curve: str
     tuned_metric: str
-    view: Literal["classes", "numbers"]
+    view: Literal["classes", "numbers", "labels"]
     stratified_by: str
     class_weights: bool = False
     label_smoothing: bool = False
     named_classes: bool = False
     mirrored: bool = True
+    several_columns: bool = False
 
     @property
     def default_loss(self) -> str:
@@ -82,6 +89,21 @@ TASKS: dict[str, TaskInfo] = {
             view="numbers",
             stratified_by="quantile of the label",
             mirrored=False,
+        ),
+        TaskInfo(
+            name="multilabel",
+            description="any number of labels",
+            implementation="deeptune.tasks.multilabel:MultiLabelTask",
+            losses=("bce",),
+            metrics=("macro_f1", "micro_f1", "macro_roc_auc", "macro_average_precision", "hamming_loss"),
+            headline=("macro_f1", "macro_average_precision"),
+            summary=("macro_f1", "macro_roc_auc"),
+            compared=("macro_f1", "macro_average_precision"),
+            curve="macro_average_precision",
+            tuned_metric="macro_average_precision",
+            view="labels",
+            stratified_by="label",
+            several_columns=True,
         ),
     )
 }  # fmt: skip

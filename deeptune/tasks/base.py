@@ -17,7 +17,7 @@ from deeptune.spec.tasks import TaskInfo
 QUANTILE = 1.959964  # of a two-sided interval of 95%
 EXAMPLE_SHARE = 0.8  # the accuracy or recall for which widths are given
 
-Relabel = Callable[[pa.ChunkedArray], pa.Array | pa.ChunkedArray]
+Relabel = Callable[[Any], pa.Array | pa.ChunkedArray]  # of a column, or of a table of several label columns
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class Task(ABC):
     def decode(self, targets: np.ndarray) -> pa.Array:
         """The labels that targets stand for, as the user's file has them; null for a missing one."""
 
+    @classmethod
+    def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
+        """One column of labels from several plain ones (`data.label` as a list). Raises DataError."""
+        raise NotImplementedError  # the spec refuses such a list where `TaskInfo.several_columns` is false
+
     def relabelling(self, values: pa.ChunkedArray, names: Sequence[str] | None) -> Relabel | None:
         """A function that gives labels of a file the values of this task's classes with the same names.
 
@@ -114,10 +119,19 @@ class Task(ABC):
         """The number of rows of each class: int64 (classes,)."""
         return np.zeros(0, np.int64)
 
+    def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """The group (int64 (N,), -1 for none) in which a scatter plot shows each row, and the names of the groups."""
+        return targets, [self.display(index) for index in range(self.classes)]
+
     @classmethod
     @abstractmethod
     def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
         """Codes 0, 1, … (int64 (N,)): rows of one code are spread evenly over the splits. Numbers are put in `bins`."""
+
+    @classmethod
+    def assign(cls, targets: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        """A split code (int8 (N,)) for each row, where rows are not spread by `strata`. `share` adds up to 1."""
+        return None
 
     @classmethod
     @abstractmethod
@@ -166,6 +180,10 @@ class Task(ABC):
     @abstractmethod
     def comparable(self, logits: np.ndarray) -> np.ndarray:
         """Outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
+
+    def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
+        """The task with what is chosen on val once a model is trained, such as thresholds."""
+        return self
 
     # Predictions and scores
 

@@ -63,7 +63,7 @@ class ClassificationTask(Task):
         name: str = "labels",
         many: bool = False,
     ) -> Self:
-        """The classes of a column without missing labels; `label_names[v]` names the integer class v.
+        """Fit the classes of a column without missing labels; `label_names[v]` names the integer class v.
 
         Raises DataError for a type that is no class, for one class, for two classes of one name, and for almost as many
         classes as rows, unless they have names or `many` allows it.

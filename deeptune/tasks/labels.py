@@ -12,7 +12,7 @@ from deeptune.errors import DataError, listed
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A label column as one of int64, string, bool, double or null; other types are left as they are.
+    """A label column as one of int64, string, bool, double or null, or lists of these; others are left as they are.
 
     Dictionary encoding and extension types are undone, and bytes that are UTF-8 are text. Decimals without decimal
     places are integers; others, small floats and integers beyond 64 bits with a sign become double, exact to 53 bits.
@@ -21,6 +21,8 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     column = bare_values(column)
     column = column if named else text_of(column)
     kind = column.type
+    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+        return pa.chunked_array([_plain_lists(chunk) for chunk in column.chunks] or [pa.array([], kind)])
     if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
         return _integers(column)
     if pt.is_floating(kind) or pt.is_decimal(kind):
@@ -30,11 +32,27 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
+def _plain_lists(lists: pa.Array) -> pa.Array:
+    """Lists of plain values."""
+    values = plain(pa.chunked_array([pc.list_flatten(lists)])).combine_chunks()
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pc.is_null(lists))
+
+
 def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
         return column.cast(pa.float64(), safe=False)
+
+
+def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """The values of all lists of a plain list column, and the row (int64) that each is in."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # of no rows
+        whole = pa.array([], column.type)
+    return pc.list_parent_indices(whole).to_numpy(zero_copy_only=False), pc.list_flatten(whole)
 
 
 def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -99,7 +99,7 @@ def balanced_accuracy(scored: ClassScores) -> float:
     return float(scored.recall[scored.support > 0].mean())
 
 
-def macro_f1(scored: ClassScores) -> float:
+def macro_f1(scored: ClassScores | LabelScores) -> float:
     """The mean F1 of all classes; one with no row here counts as 0 (scikit-learn's `labels=`, `zero_division=0`)."""
     return float(scored.f1.mean())
 
@@ -134,6 +134,95 @@ def log_loss(scored: ClassScores) -> float:
 def ece(scored: ClassScores) -> float:
     """The expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599), 15 bins."""
     return calibration_error(scored.probabilities.max(axis=1), scored.prediction == scored.truth)
+
+
+# Labels, of which a sample has any number
+
+
+class LabelScores:
+    """N rows of L labels, and what the metrics of labels have in common.
+
+    truth: bool (N, L). probabilities: float64 (N, L). A label is predicted where its probability reaches its threshold.
+    Ranking metrics of a label that no row has, or every row, are None. `notes` says why a metric is not defined.
+    """
+
+    def __init__(self, truth: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float]) -> None:
+        from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+        self.truth, self.probabilities = truth, probabilities
+        self.prediction = probabilities >= np.array(thresholds)
+        self.notes: list[str] = []
+        nothing = np.zeros(truth.shape[1])
+        counted: Any = (nothing,) * 4
+        if len(truth):
+            counted = precision_recall_fscore_support(truth, self.prediction, average=None, zero_division=0)
+        self.precision, self.recall, self.f1, self.support = counted
+        some = np.logical_and(truth.any(axis=0), ~truth.all(axis=0)).tolist() if len(truth) else nothing.tolist()
+        self.areas = [area_under_roc(truth[:, label], probabilities[:, label]) for label in range(truth.shape[1])]
+        self.average_precision = [
+            float(average_precision_score(truth[:, label], probabilities[:, label])) if defined else None
+            for label, defined in enumerate(some)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def mean(self, values: Sequence[float | None], name: str) -> float | None:
+        """The mean over the labels that have a value."""
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            absent = f"{len(values) - len(known):,} of {len(values):,} labels"
+            self.notes.append(f"{name} is the mean without {absent}, which no row here has, or every row")
+        return float(np.mean(known)) if known else None
+
+
+def multilabel_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[Any], thresholds: Sequence[float]
+) -> dict[str, Any]:
+    """The metrics of N rows of L labels, ready for JSON.
+
+    truth: bool (N, L). probabilities: float64 (N, L). `per_class` has a row for each label. Raises TrainingError when a
+    probability is not a finite number.
+    """
+    _require_finite(probabilities)
+    scored = LabelScores(truth, probabilities, thresholds)
+    metrics = _computed("multilabel", scored)
+    metrics["per_class"] = [
+        {
+            "class": label,
+            "name": None,
+            "precision": float(scored.precision[index]),
+            "recall": float(scored.recall[index]),
+            "f1": float(scored.f1[index]),
+            "support": int(scored.support[index]),
+            "roc_auc": scored.areas[index],
+            "average_precision": scored.average_precision[index],
+            "threshold": float(thresholds[index]),
+        }
+        for index, label in enumerate(labels)
+    ]
+    return metrics | {"n": len(truth), "notes": scored.notes}
+
+
+def micro_f1(scored: LabelScores) -> float:
+    """F1 over all decisions of all labels."""
+    hits = (scored.truth & scored.prediction).sum()
+    return float(2 * hits / max(1, scored.truth.sum() + scored.prediction.sum()))
+
+
+def macro_roc_auc(scored: LabelScores) -> float | None:
+    """The mean area under the ROC curve of the labels."""
+    return scored.mean(scored.areas, "macro_roc_auc")
+
+
+def macro_average_precision(scored: LabelScores) -> float | None:
+    """The mean average precision of the labels."""
+    return scored.mean(scored.average_precision, "macro_average_precision")
+
+
+def hamming_loss(scored: LabelScores) -> float:
+    """The share of decisions that are wrong."""
+    return float((scored.truth != scored.prediction).mean())
 
 
 # Numbers

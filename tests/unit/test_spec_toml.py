@@ -14,6 +14,7 @@ from deeptune.errors import SpecError
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.defaults import resolve, run_name
 from deeptune.spec.presets import preset_files
+from deeptune.spec.tasks import TASKS
 from deeptune.spec.toml import apply_override, key_lines, validate
 
 LEAST: dict[str, Any] = {"data": {"path": "x.parquet"}, "backbone": {"name": "resnet18"}}
@@ -149,8 +150,10 @@ patience = -1
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(SpecError) as caught:
         load_spec(tmp_path / "my.toml", ["train.epochs=none", "nonsense.x=1"])
+    *others, last = map(repr, TASKS)
+    known = f"{', '.join(others)} or {last}"
     assert lines_of(caught.value) == [
-        "line 1: task: expected 'classification' or 'regression', got 'clasification'. Did you mean 'classification'?",
+        f"line 1: task: expected {known}, got 'clasification'. Did you mean 'classification'?",
         "line 4: data.splits: unknown key. Did you mean 'split' or 'duplicates'?",
         "line 5: data.on_bad_sample: expected 'error', 'skip' or 'blank', got 'ignore'.",
         "line 9: backbone.image_size: expected an integer of at least 8 and of at most 4,096 or 'auto', got 4.",
@@ -176,7 +179,7 @@ patience = -1
         ("train.learning_rate=0", "train.learning_rate: expected a number above 0 or 'auto', got 0"),
         ("train.clip_norm=inf", "train.clip_norm: expected a number of at least 0, got inf"),
         ("data.split.train=nan", "data.split.train: expected a number of at least 0 and of at most 1, got nan"),
-        ("data.label=3", "data.label: expected text, got 3"),
+        ("data.label=3", "data.label: expected text or a list of text, got 3"),
         ("data.path=3", "data.path: expected text or a list of text, got 3"),
         ("data.path=[1]", "data.path: expected text or a list of text, got [1]"),
         ("data.path=[]", "data.path: is empty"),

@@ -1,0 +1,306 @@
+"""Multi-label classification: any number of labels for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from scipy.special import expit, logit
+
+from deeptune.arrow import in_words
+from deeptune.errors import DataError, listed
+from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.tasks import TASKS
+from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
+from deeptune.tasks.classification import ClassValue, lists
+from deeptune.tasks.labels import list_parts, plain, refuse_missing
+from deeptune.tasks.metric_functions import multilabel_metrics
+from deeptune.tasks.stratification import iterative_split
+
+DEFAULT_THRESHOLD = 0.5
+MIN_SHARE = 1e-3  # of a label in a constant prediction, so that its log odds are finite
+
+
+@dataclass(frozen=True)
+class MultiLabelTask(Task):
+    """Any number of labels for each sample, each predicted where its probability reaches its threshold.
+
+    `values` are sorted, or the columns of `data.label` in their order. Targets are int8 (N, L): 1 where a sample has
+    the label, and -1 in all of a row whose labels are missing. A model has an output for each label, whose sigmoid is
+    its probability. `thresholds` are chosen on val.
+    """
+
+    info = TASKS["multilabel"]
+    CONSTANT = "the share of each label in the training split"
+    COMPARABLE = "probabilities"
+    TRAIN_NEEDS = "holds a row of every label"
+
+    values: tuple[ClassValue, ...]
+    thresholds: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    # From labels to targets
+
+    @classmethod
+    def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+        if not _is_list(column.type) or not _is_label(plain(column).type.value_type):
+            raise DataError(
+                f"{place}: column {name!r} holds {in_words(column.type)}, and multilabel needs lists of strings or "
+                "integers",
+                hint='Name such a column, or several columns of 0 and 1: data.label = ["a", "b"].',
+            )
+
+    @classmethod
+    def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
+        """The names of the columns that hold 1 (or true) in each row; null where one of them is missing."""
+        flags = []
+        for name, column in columns.items():
+            known = column.drop_null()
+            if not pt.is_boolean(column.type):
+                zero_or_one = pt.is_integer(column.type) or pt.is_floating(column.type)
+                if not zero_or_one or not pc.all(pc.or_(pc.equal(known, 0), pc.equal(known, 1))).as_py():
+                    raise DataError(
+                        f"{place}: column {name!r} of data.label holds other values than 0 and 1",
+                        hint="Each of several label columns says whether a sample has that label: 0, 1, true or false.",
+                    )
+            flags.append(pc.fill_null(column.cast(pa.float64()).combine_chunks(), np.nan).to_numpy())
+        table = np.stack(flags, axis=1)
+        absent = np.isnan(table).any(axis=1)
+        return _as_lists(np.where(absent[:, None], 0, table) > 0, pa.array(list(columns)), absent)
+
+    @classmethod
+    def fit_labels(
+        cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
+    ) -> Self:
+        if isinstance(data.label, list):
+            return cls._with(tuple(data.label))
+        return cls.fit(column, name=name)
+
+    @classmethod
+    def fit(cls, column: pa.ChunkedArray, *, name: str = "labels") -> Self:
+        """The labels that occur in a list column without missing lists. Raises DataError where there are none."""
+        cls.check_type(column, name=name)
+        _, found = list_parts(plain(column))
+        values = sorted(found.unique().drop_null().to_pylist())
+        if not values:
+            raise DataError(
+                f"data.label: every list of column {name!r} is empty", hint="Name the column that holds the labels."
+            )
+        return cls._with(tuple(values))
+
+    @classmethod
+    def _with(cls, values: tuple[ClassValue, ...]) -> Self:
+        return cls(values, (DEFAULT_THRESHOLD,) * len(values))
+
+    def fit_splits(self, targets: Mapping[str, np.ndarray], *, train: TrainSpec, name: str) -> Fitted:
+        """Refuse training rows without any label; a label that only some splits have is warned of by its counts."""
+        if not self.counts(targets["train"]).any():
+            raise DataError(
+                f"data.label: no training row has a label of column {name!r}", hint="There is nothing to learn."
+            )
+        return Fitted(self, dict(targets))
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        return pa.array(self.values[:1]).type
+
+    def encode(
+        self,
+        column: pa.ChunkedArray,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str = "labels",
+        place: str = "data.label",
+    ) -> np.ndarray:
+        self.check_type(column, name=name, place=place)
+        refuse_missing(column, name, place)
+        lists = plain(column)
+        _, found = list_parts(lists)
+        if found.null_count:
+            raise DataError(
+                f"{place}: {found.null_count:,} values inside the lists of column {name!r} are null",
+                hint="Take them out of the lists: a sample without labels has an empty list.",
+            )
+        if len(found) and found.type != self.arrow_type:
+            raise DataError(
+                f"{place}: column {name!r} holds lists of {found.type}, but the labels are {self.arrow_type}: "
+                f"{listed(self.values)}",
+                hint="Labels must be of the same type everywhere.",
+            )
+        unknown = sorted(set(found.unique().to_pylist()) - set(self.values))
+        if unknown:
+            what = "a label that does" if len(unknown) == 1 else f"{len(unknown):,} labels that do"
+            raise DataError(
+                f"{place}: column {name!r} has {what} not occur in the training data: {listed(map(repr, unknown))}",
+                hint=f"Known labels: {listed(map(self.display, range(len(self))))}. "
+                "Leave such rows out, or train on them too.",
+            )
+        return self.find(column)
+
+    def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
+        """Targets of lists; -1 in the rows of missing ones. Labels that are unknown are left out."""
+        column = plain(column)
+        targets = np.zeros((len(column), len(self)), np.int8)
+        rows, found = list_parts(column)
+        if found.type == self.arrow_type:
+            index = pc.fill_null(pc.index_in(found, value_set=pa.array(self.values), skip_nulls=True), -1).to_numpy()
+            targets[rows[index >= 0], index[index >= 0]] = 1
+        targets[pc.is_null(column).to_numpy()] = -1
+        return targets
+
+    def decode(self, targets: np.ndarray) -> pa.Array:
+        """A list of labels for each row, in the order of labels.json; null for a missing one."""
+        return _as_lists(targets > 0, pa.array(self.values), np.any(targets < 0, axis=1)).combine_chunks()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.info.name,
+            "values": list(self.values),
+            "names": None,
+            "thresholds": list(self.thresholds),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(tuple(data["values"]), tuple(map(float, data["thresholds"])))
+
+    # Splits
+
+    @property
+    def classes(self) -> int:
+        return len(self.values)
+
+    def display(self, index: int) -> str:
+        return str(self.values[index])
+
+    def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Rows by their label; those with several labels, and those with none, are groups of their own."""
+        count = (targets > 0).sum(axis=1)
+        group = np.where(count == 1, (targets > 0).argmax(axis=1), len(self) + (count == 0))
+        group[(targets < 0).any(axis=1)] = -1
+        return group, [*map(self.display, range(len(self))), "several labels", "no label"]
+
+    def counts(self, targets: np.ndarray) -> np.ndarray:
+        return (targets > 0).sum(axis=0)
+
+    @classmethod
+    def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
+        """The rarest label of each row, for rows that stay together in groups."""
+        count = (targets > 0).sum(axis=0)
+        rarity = np.where(targets > 0, count, len(targets) + 1)
+        return np.unique(np.where((targets > 0).any(axis=1), rarity.argmin(axis=1), -1), return_inverse=True)[1]
+
+    @classmethod
+    def assign(cls, targets: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        return iterative_split(targets > 0, share, rng)
+
+    @classmethod
+    def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        needs = np.zeros((targets.shape[1], group.max() + 1), bool)
+        rows, labels = np.nonzero(targets > 0)
+        needs[labels, group[rows]] = True
+        return needs[needs.any(axis=1)]
+
+    def uncertainty(self, rows: int) -> str:
+        return f"a recall of {EXAMPLE_SHARE:.2f} on all of them has a 95% interval of {wilson_text(rows)}"
+
+    def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        counts = {split: self.counts(one) for split, one in targets.items()}
+        return {
+            "classes": [
+                {"class": self.display(index), **{split: int(count[index]) for split, count in counts.items()}}
+                for index in range(len(self))
+            ]
+        }
+
+    # The model
+
+    @property
+    def outputs(self) -> int:
+        return len(self.values)
+
+    def model_targets(self, targets: np.ndarray) -> np.ndarray:
+        """float32 (N, L), 0 or 1."""
+        return targets.astype(np.float32)
+
+    def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
+        share = self.counts(targets) / max(1, len(targets))
+        return logit(np.clip(share, MIN_SHARE, 1 - MIN_SHARE)).astype(np.float32)
+
+    def comparable(self, logits: np.ndarray) -> np.ndarray:
+        return self.probabilities(logits)
+
+    def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
+        """With the threshold of each label that has the highest F1 on these rows."""
+        chances, positive = self.probabilities(logits), truth > 0
+        found = [best_threshold(positive[:, label], chances[:, label]) for label in range(len(self))]
+        return replace(self, thresholds=tuple(found))
+
+    # Predictions and scores
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float64 (N, L), each between 0 and 1."""
+        return expit(logits.astype(np.float64))
+
+    def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
+        """`prediction`: the list of labels; `probabilities` in the order of labels.json."""
+        chances = self.probabilities(logits)
+        found = (chances >= np.array(self.thresholds)).astype(np.int8)
+        return {"prediction": self.decode(found), "probabilities": lists(chances)}
+
+    def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        return multilabel_metrics(truth > 0, self.probabilities(logits), self.values, self.thresholds)
+
+    def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+        """Every label for every row (F1), or each label where more than half of train has it (Hamming loss).
+
+        The ROC AUC of a constant is 0.5, and its average precision the share of the label.
+        """
+        positive, always = truth > 0, np.ones(truth.shape)
+        metrics = multilabel_metrics(positive, always, self.values, (DEFAULT_THRESHOLD,) * len(self))
+        usual = np.broadcast_to(self.counts(train) / max(1, len(train)), truth.shape)
+        majority = multilabel_metrics(positive, usual, self.values, (DEFAULT_THRESHOLD,) * len(self))
+        names = [name for name in self.info.metrics if metrics[name] is not None]
+        return {name: metrics[name] for name in names} | {"hamming_loss": majority["hamming_loss"]}
+
+
+def best_threshold(positive: np.ndarray, chance: np.ndarray) -> float:
+    """The threshold (`chance >= threshold`) with the highest F1: midway between two probabilities that occur.
+
+    Of equal ones the nearest to 0.5; 0.5 itself where no row is positive, or none is negative.
+    """
+    if not positive.any() or positive.all():
+        return DEFAULT_THRESHOLD
+    order = np.argsort(-chance, kind="stable")
+    sorted_chance, hits = chance[order], np.cumsum(positive[order])
+    last = np.append(np.diff(sorted_chance) != 0, True)  # the last row of each run of equal probabilities
+    predicted = np.arange(1, len(chance) + 1)[last]
+    f1 = 2 * hits[last] / (predicted + positive.sum())
+    upper = sorted_chance[last]
+    lower = np.append(upper[1:], 0.0)
+    middle = (upper + lower) / 2
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    return float(middle[best[np.abs(middle[best] - DEFAULT_THRESHOLD).argmin()]])
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind) or pt.is_null(kind)
+
+
+def _as_lists(has: np.ndarray, values: pa.Array, absent: np.ndarray) -> pa.ChunkedArray:
+    """A list of `values` for each row of `has` (bool (N, L)); null in the rows that are `absent`."""
+    rows, labels = np.nonzero(has & ~absent[:, None])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(has)))]).astype(np.int32)
+    found = values.take(pa.array(labels))
+    return pa.chunked_array([pa.ListArray.from_arrays(pa.array(offsets), found, mask=pa.array(absent))])

@@ -1,0 +1,105 @@
+"""Each task from handwritten digits to metrics, predictions, embeddings and report, against scikit-learn."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn import metrics as sk
+from sklearn.datasets import load_digits
+
+from deeptune.data.source import Source
+from deeptune.engine.predict import ApplyOptions, Predictor
+from deeptune.engine.run import execute
+from deeptune.runs import RunDirectory, new_run_directory
+from deeptune.spec.toml import validate
+
+ROWS = 160
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray((pixels * 15).astype(np.uint8)).resize((32, 32)).convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real handwritten digits: facts about each as labels, several columns and numbers."""
+    found = load_digits()
+    value, images = found.target[:ROWS], found.images[:ROWS]
+    facts = {"even": value % 2 == 0, "large": value >= 5, "round": np.isin(value, [0, 6, 8, 9])}
+    missing = np.arange(ROWS) % 7 == 0
+    file = tmp_path_factory.mktemp("data") / "digits.parquet"
+    table = {
+        "images": [png(image) for image in images],
+        "labels": [[name for name, has in facts.items() if has[row]] for row in range(ROWS)],
+        **{name: has.astype(np.int64) for name, has in facts.items()},
+        "ink": images.mean(axis=(1, 2)),
+        "value": pa.array(np.where(missing, np.nan, value), from_pandas=True),
+        "size": np.array(["small", "medium", "large"])[np.digitize(value, [4, 7])],
+    }
+    pq.write_table(pa.table(table), file)
+    return file
+
+
+@pytest.fixture
+def train(digits: Path, tmp_path: Path) -> Callable[..., RunDirectory]:
+    def run(task: str, label: Any, **data: Any) -> RunDirectory:
+        spec = {
+            "task": task,
+            "data": {"path": str(digits), "label": label, **data},
+            "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+            "train": {"epochs": 3, "device": "cpu"},
+        }
+        directory = new_run_directory(tmp_path / "runs", "test")
+        execute(validate(spec), directory)
+        return directory
+
+    return run
+
+
+def metrics_of(run: RunDirectory) -> dict[str, Any]:
+    return json.loads(run.metrics.read_text())
+
+
+def evaluated(run: RunDirectory, data: Path) -> dict[str, Any]:
+    return Predictor(run, device="cpu").evaluate(Source.open(str(data), key="--data"), ApplyOptions())[0]
+
+
+@pytest.mark.parametrize("label", ["labels", ["even", "large", "round"]], ids=["lists", "columns"])
+def test_multilabel(train, digits, label):
+    run = train("multilabel", label)
+    table, labels = pq.read_table(run.predictions), json.loads(run.labels.read_text())
+    names = labels["values"]
+    assert names == ["even", "large", "round"]
+    truth, prediction = (
+        np.array([[name in row for name in names] for row in table[column].to_pylist()])
+        for column in ("truth", "prediction")
+    )
+    chances = np.array(table["probabilities"].to_pylist())
+    assert (prediction == (chances >= np.array(labels["thresholds"]))).all()
+    found = metrics_of(run)["test"]
+    expected = {
+        "macro_f1": sk.f1_score(truth, prediction, average="macro"),
+        "micro_f1": sk.f1_score(truth, prediction, average="micro"),
+        "macro_roc_auc": sk.roc_auc_score(truth, chances),
+        "macro_average_precision": sk.average_precision_score(truth, chances),
+        "hamming_loss": sk.hamming_loss(truth, prediction),
+        "loss": np.mean([sk.log_loss(truth[:, i], chances[:, i]) for i in range(3)]),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    embeddings = pq.read_table(run.embeddings("test"))
+    assert embeddings["label"].to_pylist() == table["truth"].to_pylist()
+    report = run.report.read_text()
+    assert "Macro average precision" in report
+    assert "large" in report
+    assert 0 < evaluated(run, digits)["macro_f1"] <= 1
