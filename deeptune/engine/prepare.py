@@ -12,7 +12,7 @@ import torch
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
-from deeptune.catalog import CNN_FAMILIES, find
+from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.depth import Range
 from deeptune.data.loader import Loader, batch_slices, make_loader
@@ -161,7 +161,7 @@ def _resolve(
     spec: RunSpec, backbone: Backbone, plan: DataPlan, compute: Compute, samples: Mapping[Source, Samples]
 ) -> RunSpec:
     info = backbone.info
-    cnn = info.family in CNN_FAMILIES or (info.family in ("timm", "hf") and main_kind(backbone) == "convolution")
+    cnn = info.is_cnn or (info.kind is None and main_kind(backbone) == "convolution")
     resolved = resolve(spec, info, cnn=cnn, rows=len(plan.splits["train"].rows))
     lora = resolved.tuning.lora
     if spec.tuning.method == "lora":

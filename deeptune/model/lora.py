@@ -111,7 +111,7 @@ def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
     if targets == "auto" and backbone.info.lora_targets is None:
         idle = _idle(backbone)
         able = {name: layer for name, layer in layers.items() if name not in idle}
-        kinds = {_kind(layer) for layer in able.values()} if backbone.info.family == "vgg" else {_main_kind(able)}
+        kinds = {_kind(layer) for layer in able.values()} if backbone.info.lora_all_kinds else {_main_kind(able)}
         return [name for name, layer in layers.items() if _kind(layer) in kinds]
     endings = backbone.info.lora_targets if targets == "auto" else targets
     return [name for name in layers if _ends_with(name, endings or ())]

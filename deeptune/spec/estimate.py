@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from deeptune.catalog import CNN_FAMILIES, BackboneInfo
+from deeptune.catalog import BackboneInfo
 from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
@@ -66,21 +66,20 @@ def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
 def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
     """Return the catalog's number. A ViT has a position for each patch, so its number depends on the image size."""
     pooling, size = spec.backbone.pooling, spec.backbone.image_size
-    if pooling not in ("auto", info.pooling) and (info.family == "vgg" or pooling == "pooler"):
+    if pooling not in ("auto", info.pooling) and ("fc" in (pooling, info.pooling) or pooling == "pooler"):
         return None  # these layers come or go with the pooling
-    if info.parameters is None or info.family != "vit" or size == "auto":
+    if info.parameters is None or info.patch is None or size == "auto":
         return info.parameters
     assert info.width is not None
     assert info.input_size is not None
-    patch = int(info.name.rpartition("_")[2])
-    return info.parameters + info.width * ((size // patch) ** 2 - (info.input_size // patch) ** 2)
+    return info.parameters + info.width * ((size // info.patch) ** 2 - (info.input_size // info.patch) ** 2)
 
 
 def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
     """Return the recipe behind `"auto"` in `train`; None if the kind of backbone is known only once it is built."""
     if info.parameters is None and not spec.tuning.frozen:
         return None
-    return recipe(spec, cnn=info.family in CNN_FAMILIES)
+    return recipe(spec, cnn=info.is_cnn)
 
 
 def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:

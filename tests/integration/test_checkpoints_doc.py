@@ -22,7 +22,7 @@ from torchvision.models import SwinTransformer, VisionTransformer, resnet18
 from transformers import AutoModel
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.backbones.torchvision import TorchvisionBackbone
+from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.data.source import Source

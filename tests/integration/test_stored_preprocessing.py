@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.backbones import torchvision
 from deeptune.backbones.preprocessing import ImagePreprocessing, stored_preprocessing
+from deeptune.backbones.torchvision import backbone as torchvision_backbone
 from deeptune.engine.prepare import prepare
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run import execute
@@ -52,9 +52,9 @@ def finished(spec: dict[str, Any], folder: Path) -> RunDirectory:
 @pytest.fixture
 def another_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision resizes, interpolates and scales otherwise than at training."""
-    own = torchvision._preprocessing
+    own = torchvision_backbone._preprocessing
     changed = {"resize": 400, "interpolation": "bicubic", "mean": (0.1, 0.9, 0.3), "std": (1.0, 0.1, 0.5)}
-    monkeypatch.setattr(torchvision, "_preprocessing", lambda weights: replace(own(weights), **changed))
+    monkeypatch.setattr(torchvision_backbone, "_preprocessing", lambda weights: replace(own(weights), **changed))
 
 
 def edit(run: RunDirectory, **values: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeptune.catalog import CATALOG, CNN_FAMILIES, BackboneInfo, find
+from deeptune.catalog import CATALOG, BackboneInfo, find
 from deeptune.errors import DeepTuneError
 from deeptune.show.devices import Device, chosen_device
 from deeptune.spec import RunSpec
@@ -111,7 +111,7 @@ def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
     """The spec with what the catalog and the recipes know of its `"auto"`s; the run fills in the rest."""
     if info.name not in CATALOG:
         return absolute(spec, info)
-    resolved = resolve(spec, info, cnn=info.family in CNN_FAMILIES, rows=rows or 1)
+    resolved = resolve(spec, info, cnn=info.is_cnn, rows=rows or 1)
     if rows is None and spec.train.weight_decay == "auto":  # it depends on them
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"weight_decay": "auto"})})
     backbone, tuning = resolved.backbone, resolved.tuning

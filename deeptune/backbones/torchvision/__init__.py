@@ -1,0 +1,1 @@
+"""torchvision's classification networks: `families/` has a file for each family, `backbone.py` builds them."""
