@@ -120,12 +120,14 @@ def _run(spec: Any, folder: Path) -> float:
 
 def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
     """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
-    from deeptune.data.loader import make_loader
-    from deeptune.engine.feature_extraction import rows_at_once
+    from deeptune.data.dataset import Dataset, SampleOptions
+    from deeptune.data.loader import Loader, LoaderOptions
+    from deeptune.engine.extraction_job import rows_at_once
 
     source = ready.plan.splits["train"].source
     size = rows_at_once(ready.compute.device)
-    loader = make_loader(ready.samples[source], rows, batch_size=size, by_length=True)
+    inputs = ready.samples[source].inputs(SampleOptions())
+    loader = Loader(Dataset(inputs, rows), LoaderOptions(size, by_length=True))
     return [batch.to(ready.compute.device).inputs for batch in loader]
 
 
@@ -283,7 +285,6 @@ def unfreeze_images(settings: Settings) -> Measured:
     from deeptune.engine.micro_batch import MicroBatcher
     from deeptune.engine.prepare import prepare, split_loader
     from deeptune.engine.run_logger import RunLogger
-    from deeptune.engine.setup import stored_loader
     from deeptune.runs import new_run_directory
     from deeptune.spec.toml import validate
 
@@ -307,7 +308,7 @@ def unfreeze_images(settings: Settings) -> Measured:
             Loop(fitting(ready, functools.partial(_epochs, loader)))
             for loader in (
                 split_loader(ready, "train", shuffle=True),
-                stored_loader(ready, stored, "train", stored.views, shuffle=True),
+                split_loader(ready, "train", shuffle=True, stored=stored),
             )
         )
         steps = 4 if settings.quick else 24

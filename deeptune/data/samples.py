@@ -31,6 +31,7 @@ from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:
     from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+    from deeptune.data.dataset import Inputs, SampleOptions
 
 MEMORY_SHARE = 0.5  # of the memory that is free: what samples may take that the disk does not
 AnySamples = TypeVar("AnySamples", bound="Samples")
@@ -79,6 +80,10 @@ class Samples(Checked, ABC):
                 return found.copy()
             into.reshape(-1)[:] = found
             return into
+
+    @abstractmethod
+    def inputs(self, options: SampleOptions) -> Inputs:
+        """What a backbone takes of the samples, in batches."""
 
     @abstractmethod
     def reason(self, row: int) -> str:

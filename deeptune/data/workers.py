@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deeptune.data.loader import Batch
+    from deeptune.data.dataset import Batch
 
 SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_SHARE = 0.8  # of what is free there, that batches may take

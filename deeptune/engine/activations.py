@@ -1,9 +1,9 @@
-"""What the frozen blocks of a backbone hand to those that learn, as rows of a table and as batches."""
+"""What the frozen blocks of a backbone hand to those that learn: stored as vectors, read in batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from deeptune.backbones.cut import Cut
+from deeptune.data.dataset import Inputs
 from deeptune.data.features import Features
-from deeptune.data.loader import Batch, Loader
 from deeptune.engine.device import Compute
 
 
 @dataclass(frozen=True)
 class CutActivations:
-    """A cut, and what stands there in a run's precision: of an image one map of `shape`, of a text a vector of `shape`
-    for each token that counts."""
+    """A cut, and what stands there in a run's precision.
+
+    That is one map of `shape` for an image, and a vector of `shape` for each token of a text that is not padding.
+    """
 
     cut: Cut
     shape: tuple[int, ...]
@@ -28,7 +30,7 @@ class CutActivations:
 
     @classmethod
     def of(cls, cut: Cut, compute: Compute) -> CutActivations:
-        """Raises CannotCut where what learns needs more than the boundary."""
+        """Find out what stands at a cut. Raises CannotCut if the blocks that learn need more than that."""
         cut.check()
         inputs = {name: value.to(compute.device) for name, value in cut.backbone.sample().items()}
         cut.backbone.eval()
@@ -38,37 +40,53 @@ class CutActivations:
         return cls(cut, tuple(boundary.shape[2 if of_tokens else 1 :]), boundary.dtype, of_tokens)
 
     @property
+    def name(self) -> str:
+        """The first block that learns."""
+        return self.cut.name
+
+    @property
     def width(self) -> int:
+        """Numbers in a vector."""
         return math.prod(self.shape)
 
     def flat(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Vectors (n, width) of a batch, those of one row after those of another: one for each map or token."""
+        """Run the frozen blocks on a batch; returns the vectors (n, width) of one row after those of another."""
         boundary = self.cut.prefix(inputs)
         return boundary[inputs["attention_mask"].bool()] if self.of_tokens else boundary.flatten(1)
 
     def maps(self, vectors: np.ndarray) -> Tensor:
-        """The boundary (B, *shape) of images from their vectors, in the very numbers that the prefix gave."""
+        """Restore the activations (B, *shape) of images from their vectors, bit for bit."""
         return torch.from_numpy(vectors).view(-1, *self.shape).to(self.dtype)
 
     def tokens(self, vectors: np.ndarray, mask: Tensor) -> Tensor:
-        """The boundary (B, T, D) of texts from their tokens' vectors; zeros where `mask` (B, T) is 0."""
+        """Restore the activations (B, T, D) of texts from their tokens' vectors; zeros where `mask` (B, T) is 0."""
         boundary = torch.zeros(*mask.shape, *self.shape, dtype=self.dtype)
         boundary[mask.bool()] = torch.from_numpy(vectors).to(self.dtype)
         return boundary
 
 
-class TextActivationLoader:
-    """The batches of a loader of texts, with their boundary from a table: masks and positions come of the tokens."""
+class ActivationInputs(Inputs):
+    """Activations at the cut that are stored: {"boundary": (B, *shape)}, beside the ids and mask of texts.
 
-    def __init__(self, loader: Loader, table: Features, boundary: CutActivations) -> None:
-        self.loader, self.table, self.boundary = loader, table, boundary
-        self.set_epoch, self.padded_share = loader.set_epoch, loader.padded_share
+    With several `views`, epoch e reads the e-th, from the first again after the last. `samples` are the inputs of the
+    same rows: a text model makes masks and positions of the tokens.
+    """
 
-    def __len__(self) -> int:
-        return len(self.loader)
+    def __init__(self, activations: CutActivations, views: Sequence[Features], samples: Inputs) -> None:
+        self.activations, self.views, self.samples = activations, views, samples
 
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            vectors = self.table.take(batch.rows.numpy())
-            found = self.boundary.tokens(vectors, batch.inputs["attention_mask"])
-            yield Batch({**batch.inputs, "boundary": found}, batch.targets, batch.rows)
+    def batch(self, rows: np.ndarray, epoch: int) -> dict[str, Tensor]:
+        vectors = self.views[epoch % len(self.views)].take(rows)
+        if not self.activations.of_tokens:
+            return {"boundary": self.activations.maps(vectors)}
+        inputs = self.samples.batch(rows, epoch)
+        return {**inputs, "boundary": self.activations.tokens(vectors, inputs["attention_mask"])}
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray | None:
+        return self.samples.lengths(rows)
+
+    def truncated(self, rows: np.ndarray) -> int:
+        return self.samples.truncated(rows)
+
+    def padded_width(self, longest: int) -> int:
+        return self.samples.padded_width(longest)

@@ -18,20 +18,23 @@ from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.caveats import size_notes
+from deeptune.data.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
 from deeptune.data.depth import Range, range_of, range_text
 from deeptune.data.inputs import BadSample, attach_files, resolve_columns
 from deeptune.data.kept import require_kept
-from deeptune.data.loader import make_loader
+from deeptune.data.loader import Loader, LoaderOptions
 from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
 from deeptune.data.plan import read_targets
 from deeptune.data.samples import Samples, open_samples
 from deeptune.data.source import Source
 from deeptune.engine import inference
 from deeptune.engine.device import choose_compute, tokens_at_once
-from deeptune.engine.feature_extraction import FeatureLoader, Frozen, rows_at_once, stored_for_later
+from deeptune.engine.extraction_job import FrozenBackbone, rows_at_once
+from deeptune.engine.feature_extraction import stored_for_later
 from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.prepare import HEAD_ROWS
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, load_run
 from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
@@ -39,8 +42,6 @@ from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import BackboneSpec
-
-HEAD_ROWS = 512  # stored features that pass a head at once, at least
 
 
 class NoOutputs(nn.Module):
@@ -218,25 +219,20 @@ class Embedder:
         limit = MicroBatcher(options.notify, tokens=tokens_at_once(device))
         rows, batch_size = data.usable, options.batch_size or self.batch_size
         targets = None if targets is None else targets[rows]
-        table = None
+        features = None
         if self.frozen:
-            how = Frozen(self.backbone, self.compute, data.input, {data.source: data.samples})
+            frozen = FrozenBackbone(self.backbone, self.compute, data.input, {data.source: data.samples})
             blank = frozenset(data.errors)
-            table = stored_for_later(how, data.source, blank, data.cache, options.progress, limit)
-        batches: Any
-        if table is not None:
-            size = max(batch_size or 0, HEAD_ROWS)
-            batches = FeatureLoader([table], targets, rows, batch_size=size, shuffle=False, seed=0)
+            features = stored_for_later(frozen, data.source, blank, data.cache, options.progress, limit)
+        inputs: Inputs
+        if features is not None:
+            inputs, batch_size = FeatureInputs([features]), max(batch_size or 0, HEAD_ROWS)
         else:
-            batches = make_loader(
-                data.samples,
-                rows,
-                targets=targets,
-                batch_size=batch_size or rows_at_once(device),
-                pin_memory=cuda,
-                by_length=True,
-                pad_multiple=8 if cuda else 1,
-            )
+            inputs = data.samples.inputs(SampleOptions(pad_multiple=8 if cuda else 1))
+        loading = LoaderOptions(
+            batch_size or rows_at_once(device), by_length=True, pin_memory=cuda and features is None
+        )
+        batches = Loader(Dataset(inputs, rows, targets), loading)
         found = Inference(self.model, self.compute, limit).outputs(
             batches, embed=embed, loss=loss, total=len(rows), progress=options.progress
         )

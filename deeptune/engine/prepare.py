@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocess
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
+from deeptune.data.dataset import Dataset, FeatureInputs, SampleOptions
 from deeptune.data.depth import Range
-from deeptune.data.loader import Loader, batch_slices, make_loader
+from deeptune.data.loader import Loader, LoaderOptions, batch_slices
 from deeptune.data.modalities.image_samples import Images, decoding_workers
 from deeptune.data.plan import DataPlan
 from deeptune.data.planning import PlanDraft, draft_plan, plan_data, planned
@@ -38,6 +39,10 @@ from deeptune.spec.modalities import MODALITIES, input_words
 from deeptune.spec.model import Split
 from deeptune.spec.tasks import TASKS
 
+if TYPE_CHECKING:
+    from deeptune.engine.feature_extraction import StoredFeatures
+
+HEAD_ROWS = 512  # stored features that pass a head at once, at least
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -209,30 +214,43 @@ def _passing(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str)
     return int(budget), backbone.memory_format if layout == "auto" else layout
 
 
-def split_loader(ready: Prepared, split: Split, *, shuffle: bool, data: SplitData | None = None) -> Loader:
-    """The loader of a split, or of some of its rows (`data`); `shuffle` is for training: it shuffles and augments.
+def split_loader(
+    ready: Prepared,
+    split: Split,
+    *,
+    shuffle: bool,
+    data: SplitData | None = None,
+    stored: StoredFeatures | None = None,
+) -> Loader:
+    """The loader of a split, or of some of its rows (`data`). With `shuffle`, for training, it shuffles and augments.
 
-    Texts come in batches of like length, but where the head alone learns a shuffled epoch is plain: it then learns from
-    the same batches whether their features were stored or not.
+    It reads what is `stored` of the rows, if anything, and else their samples. Texts come in batches of similar length.
+    If the head alone learns, a shuffled epoch is plain, whether features are stored or not.
     """
     spec, plan, cuda = ready.spec, ready.plan, ready.compute.device.type == "cuda"
     data = data or plan.splits[split]
-    return make_loader(
-        ready.samples[data.source],
-        data.rows,
-        targets=split_targets(ready, data),
-        batch_size=int(spec.train.batch_size),
+    inputs = samples = ready.samples[data.source].inputs(
+        SampleOptions(
+            blank=frozenset(plan.blank_rows(split)),
+            augmentation=spec.train.augmentation if shuffle else "none",
+            seed=spec.train.seed,
+            flip=TASKS[spec.task].mirrored,
+            pad_multiple=8 if cuda else 1,  # tensor cores are fastest at that; a CPU would only compute more
+        )
+    )
+    if stored is not None:
+        inputs = stored.inputs(split, samples, training=shuffle) or samples
+    batch_size = int(spec.train.batch_size)
+    options = LoaderOptions(
+        max(batch_size, HEAD_ROWS) if isinstance(inputs, FeatureInputs) and not shuffle else batch_size,
         shuffle=shuffle,
         seed=spec.train.seed,
-        augmentation=spec.train.augmentation if shuffle else "none",
-        flip=TASKS[spec.task].mirrored,
-        workers=int(spec.train.workers),
-        blank=plan.blank_rows(split),
-        pin_memory=cuda,
         by_length=not shuffle or not spec.tuning.frozen,
         accumulation=spec.train.accumulation,
-        pad_multiple=8 if cuda else 1,  # the width that tensor cores are fastest at; a CPU would only compute more
+        workers=int(spec.train.workers),
+        pin_memory=cuda and inputs is samples,
     )
+    return Loader(Dataset(inputs, data.rows, split_targets(ready, data)), options)
 
 
 def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:

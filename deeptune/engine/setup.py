@@ -8,24 +8,21 @@ import numpy as np
 import torch
 
 from deeptune.data.cache.entry import Cache
-from deeptune.data.features import Features
 from deeptune.data.loader import Loader
 from deeptune.data.splits import SplitData
-from deeptune.engine.activations import TextActivationLoader
 from deeptune.engine.device import Compute, tokens_at_once
-from deeptune.engine.feature_extraction import FeatureLoader, Stored, passed, store_features
+from deeptune.engine.extraction_job import forward_batches
+from deeptune.engine.feature_extraction import StoredFeatures, store_features
 from deeptune.engine.inference import Inference
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, split_loader, split_targets
+from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory
 from deeptune.spec.model import Split
 
-HEAD_ROWS = 512  # stored features that pass a head at once, at least
 SCALE_ROWS = 2048  # rows from which the scale of the features is estimated
-SplitBatches = Loader | FeatureLoader | TextActivationLoader
 
 
 @dataclass
@@ -71,25 +68,21 @@ class SplitLoaders:
 
     def __init__(self, setup: Setup, cache: Cache) -> None:
         self.setup = setup
-        self.samples = {split: self._from_samples(split) for split in SPLITS}
+        self.samples = {split: self._loader(split) for split in SPLITS}
         self._warn_of_cut_texts()
         self.stored = store_features(setup.ready, cache, setup.logger, setup.micro_batches)
-        self._scoring = {split: self._once(split) for split in SPLITS}
+        self._scoring = {
+            split: self._loader(split, self.stored) if split in self.stored.splits else self.samples[split]
+            for split in SPLITS
+        }
 
-    def training(self) -> SplitBatches:
+    def training(self) -> Loader:
         """The shuffled and augmented batches of the training split."""
-        if self.stored.views:
-            return stored_loader(self.setup.ready, self.stored, "train", self.stored.views, shuffle=True)
-        return self._from_samples("train", shuffle=True)
+        return self._loader("train", self.stored, shuffle=True)
 
-    def scoring(self, split: Split) -> SplitBatches:
+    def scoring(self, split: Split) -> Loader:
         """The batches of a split, each row once and as it is."""
         return self._scoring[split]
-
-    def _once(self, split: Split) -> SplitBatches:
-        if (table := self.stored.splits.get(split)) is not None:
-            return stored_loader(self.setup.ready, self.stored, split, [table])
-        return self.samples[split]
 
     def pooled_sample(self) -> torch.Tensor:
         """Pooled features (n, width) of evenly spaced training rows, before training, on the device."""
@@ -97,34 +90,30 @@ class SplitLoaders:
         data = ready.plan.splits["train"]
         count = min(len(data.rows), SCALE_ROWS)
         picked = np.unique(np.linspace(0, len(data.rows) - 1, count).round().astype(np.int64))
-        table = stored.splits.get("train")
-        if table is not None and stored.boundary is None:
-            return torch.from_numpy(table.take(data.rows[picked])).to(ready.compute.device)
+        features = stored.splits.get("train")
+        if features is not None and stored.activations is None:
+            return torch.from_numpy(features.take(data.rows[picked])).to(ready.compute.device)
         part = SplitData(data.source, data.rows[picked], data.targets[picked])
-        batches: SplitBatches
-        if table is None:
-            batches = split_loader(ready, "train", shuffle=False, data=part)
-        else:
-            batches = stored_loader(ready, stored, "train", [table], data=part)
-        found = passed(ready.backbone, ready.model.pooled, batches, ready.compute, self.setup.micro_batches)
+        batches = split_loader(ready, "train", shuffle=False, data=part, stored=stored)
+        found = forward_batches(ready.backbone, ready.model.pooled, batches, ready.compute, self.setup.micro_batches)
         return torch.cat(list(found)).to(ready.compute.device)
 
-    def report_lengths(self, training: SplitBatches) -> None:
+    def report_lengths(self, training: Loader) -> None:
         """Log how long the training texts are, and how much of their batches is padding."""
         loader, ready = self.samples["train"], self.setup.ready
         if loader.lengths is None:
             return
         middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
         padding = ""
-        if not isinstance(training, FeatureLoader) and not ready.backbone.padding_reaches:  # else nothing is padded
+        if training.lengths is not None and not ready.backbone.padding_reaches:  # else nothing is padded
             padding = f", and {training.padded_share():.1%} of the tokens in training batches are padding"
         self.setup.logger.message(
             f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
             f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
         )
 
-    def _from_samples(self, split: Split, *, shuffle: bool = False) -> Loader:
-        loader = split_loader(self.setup.ready, split, shuffle=shuffle)
+    def _loader(self, split: Split, stored: StoredFeatures | None = None, *, shuffle: bool = False) -> Loader:
+        loader = split_loader(self.setup.ready, split, shuffle=shuffle, stored=stored)
         loader.warn = self.setup.logger.warn
         return loader
 
@@ -135,30 +124,3 @@ class SplitLoaders:
                     f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
                     f"{self.setup.ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
                 )
-
-
-def stored_loader(
-    ready: Prepared,
-    stored: Stored,
-    split: Split,
-    tables: list[Features],
-    *,
-    shuffle: bool = False,
-    data: SplitData | None = None,
-) -> FeatureLoader | TextActivationLoader:
-    """The batches of a split, or of some of its rows (`data`), from what is stored of them."""
-    data, boundary = data or ready.plan.splits[split], stored.boundary
-    if boundary is not None and boundary.of_tokens:
-        return TextActivationLoader(split_loader(ready, split, shuffle=shuffle, data=data), tables[0], boundary)
-    batch_size, seed = int(ready.spec.train.batch_size), ready.spec.train.seed
-    if boundary is None and not shuffle:  # the head alone is passed
-        batch_size = max(batch_size, HEAD_ROWS)
-    return FeatureLoader(
-        tables,
-        split_targets(ready, data),
-        data.rows,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        boundary=boundary,
-    )

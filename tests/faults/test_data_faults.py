@@ -17,17 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from loading import make_loader
 from pictures import png, png_that_claims
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.data import source
-from deeptune.data.loader import RESTARTS, make_loader
 from deeptune.data.planning import plan_data
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.data.split_sources import open_sources, sources_fingerprint
+from deeptune.data.worker_pool import MAX_RESTARTS
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, TrainingError
@@ -165,7 +166,7 @@ def test_a_worker_that_died_with_a_lock_in_its_hands_does_not_hang_the_run(undis
     with disturbed() as (loader, told, kill):
         batches = iter(loader)
         found = [next(batches)]
-        loader._loader._iterator._workers_done_event.event._cond.acquire()  # as a worker does to look at it
+        loader._pool._loader._iterator._workers_done_event.event._cond.acquire()  # as a worker does to look at it
         kill()
         found += batches
         assert_same(found, undisturbed(0))
@@ -183,7 +184,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
             "most often because memory, or shared memory (/dev/shm), ran out"
         )
         assert caught.value.hint == "Set train.workers to a smaller number; 0 decodes in the main process."
-        assert len(told) == RESTARTS == 3
+        assert len(told) == MAX_RESTARTS == 3
         assert_same(found, undisturbed(0)[: len(found)])  # up to there nothing was lost or seen twice
         del caught  # its frames hold the loader, which would leave the new workers to the garbage collector
         for epoch in range(2):  # each pass counts for itself
@@ -193,7 +194,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
             kill()
             again += batches
             assert_same(again, undisturbed(epoch))
-        assert len(told) == RESTARTS + 2
+        assert len(told) == MAX_RESTARTS + 2
 
 
 def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, soon):

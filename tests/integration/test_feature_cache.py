@@ -22,7 +22,7 @@ from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.entry import EntryInfo, key_of
 from deeptune.data.features import Features
 from deeptune.data.source import Source
-from deeptune.engine import feature_extraction
+from deeptune.engine import extraction_job, feature_extraction
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
 from deeptune.engine.prepare import SPLITS, prepare, split_loader
@@ -33,7 +33,7 @@ from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
-BLOCK = feature_extraction.rows_at_once(torch.device("cpu"))
+BLOCK = extraction_job.rows_at_once(torch.device("cpu"))
 
 
 def entries() -> list[EntryInfo]:
@@ -211,7 +211,9 @@ def keys(spec) -> set[str]:
     """The names of the entries that a run of this spec would read."""
     ready = prepare(spec)
     sources = {data.source for data in ready.plan.splits.values()}
-    return {key_of(feature_extraction._pass_of(ready, source, list(SPLITS)).ingredients()) for source in sources}
+    frozen = extraction_job.FrozenBackbone.of(ready)
+    jobs = [feature_extraction._job_of(ready, source, list(SPLITS), frozen) for source in sources]
+    return {key_of(job.ingredients()) for job in jobs}
 
 
 def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, image_data, tmp_path, monkeypatch):
@@ -235,7 +237,7 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     assert len(set.union(*found)) == len(found)
     assert keys(image_spec(train={"seed": 5, "batch_size": 3}, head={"layers": 2})) == first
     with monkeypatch.context() as patch:
-        patch.setattr(feature_extraction, "LEAST", 3)
+        patch.setattr(extraction_job, "LEAST", 3)
         assert keys(spec).isdisjoint(first)
     monkeypatch.setattr(probes, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)
@@ -280,7 +282,8 @@ def test_whatever_changes_the_features_of_texts_changes_the_key(text_spec, revie
     assert keys(changed("elsewhere", lambda folder: None)) == first
     used = prepare(text_spec())
     used.backbone.preprocessing.tokenizer(["a text"], truncation=True, max_length=5, padding=True)
-    again = feature_extraction._pass_of(used, used.plan.splits["train"].source, list(SPLITS))
+    frozen = extraction_job.FrozenBackbone.of(used)
+    again = feature_extraction._job_of(used, used.plan.splits["train"].source, list(SPLITS), frozen)
     assert {key_of(again.ingredients())} == first
 
 

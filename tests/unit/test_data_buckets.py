@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from loading import make_loader
 from scipy import stats
 
 from deeptune.backbones.base import TextPreprocessing
-from deeptune.data.loader import make_loader
 from deeptune.data.samples import open_samples
 from deeptune.data.sampling import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.source import Source

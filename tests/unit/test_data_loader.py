@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from loading import make_loader
 from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data.decode import decode_quietly
 from deeptune.data.images import Augmentation, resize_crop, to_tensor
-from deeptune.data.loader import Loader, batch_slices, epoch_order, make_loader
+from deeptune.data.loader import Loader
 from deeptune.data.samples import open_samples
+from deeptune.data.sampling import batch_slices, epoch_order
 from deeptune.data.source import Source
 from deeptune.errors import DataError
 
@@ -156,23 +158,20 @@ def test_augmentation_changes_with_the_epoch_and_not_with_the_order():
     assert not torch.equal(epoch_of(1, shuffle=False), epoch_of(2, shuffle=False))
 
 
-def test_only_classes_are_mirrored_by_default(tmp_path):
+def test_images_are_mirrored_on_request(tmp_path):
     half = np.zeros((32, 32, 3), np.uint8)
     half[:, 16:] = 200
     out = io.BytesIO()
     Image.fromarray(half).save(out, "PNG")
     same = source(tmp_path, images=[out.getvalue()] * 40)
 
-    def mirrored(targets: np.ndarray | None, **options) -> int:
-        loader = loader_of(
-            same, "images", np.arange(40), PIXELS, targets=targets, batch_size=40, augmentation="light", **options
-        )
+    def mirrored(**options) -> int:
+        loader = loader_of(same, "images", np.arange(40), PIXELS, batch_size=40, augmentation="light", **options)
         images = next(iter(loader)).inputs["images"].float()
         return int((images[..., 0].mean((1, 2)) > images[..., -1].mean((1, 2))).sum())
 
-    assert mirrored(np.zeros(40)) == 0
-    assert 8 < mirrored(np.zeros(40, np.int64)) < 32
-    assert mirrored(np.zeros(40, np.int64), flip=False) == 0
+    assert mirrored() == 0
+    assert 8 < mirrored(flip=True) < 32
 
 
 def test_iterating_leaves_the_global_generator_alone():

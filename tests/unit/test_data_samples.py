@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from loading import make_loader
 from pictures import png
 from PIL import Image
 
@@ -20,7 +21,6 @@ from deeptune.data.cache.records import RECORD
 from deeptune.data.decode import decode_quietly
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
-from deeptune.data.loader import make_loader
 from deeptune.data.modalities import image_samples, text_samples
 from deeptune.data.modalities.image_samples import Images, Pixels
 from deeptune.data.modalities.text_samples import Texts

@@ -11,11 +11,10 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
+from loading import make_loader
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.data import loader as loaders
-from deeptune.data import workers
-from deeptune.data.loader import make_loader
+from deeptune.data import worker_pool, workers
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
 from deeptune.data.workers import NoRoom, cannot_pass, workers_that_fit
@@ -102,7 +101,7 @@ def test_a_pass_whose_shared_memory_fills_up_ends_in_the_main_process(monkeypatc
             made.value += 1
             return batch if made.value <= 3 else NoRoom("the shared memory (/dev/shm) is full")
 
-    monkeypatch.setattr(loaders, "batch_in_shared_memory", full_after_three)
+    monkeypatch.setattr(worker_pool, "batch_in_shared_memory", full_after_three)
     loader, told = augmented(2), []
     loader.warn = told.append
     found = list(loader)

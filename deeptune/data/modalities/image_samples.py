@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from deeptune.data.cache.entry import Cache, CacheRefused, cache_limit
+from deeptune.data.dataset import Inputs, SampleOptions
 from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
-from deeptune.data.images import LEAST, resize_crop
+from deeptune.data.images import LEAST, Augmentation, blank_image, resize_crop, to_tensor
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Piece, Progress
 from deeptune.data.samples import Samples, filled, stored, versions_of
@@ -86,6 +88,9 @@ class Images(Samples):
             self.reasons[row] = error.message
             raise self.unusable(row) from None
 
+    def inputs(self, options: SampleOptions) -> Inputs:
+        return ImageInputs(self, options)
+
     def require_usable(self, row: int) -> None:
         if row in self.deep:
             self.reasons[row] = self.bad(np.array([row]))[0].reason
@@ -140,6 +145,36 @@ class Pixels(Images):
     def pixels(self, row: int, into: np.ndarray) -> None:
         self.require_usable(row)
         self.read(row, into)
+
+
+class ImageInputs(Inputs):
+    """Images: {"images": uint8 (B, 3, S, S)}."""
+
+    def __init__(self, samples: Images, options: SampleOptions) -> None:
+        preprocessing = samples.preprocessing
+        self.samples, self.blank, self.size = samples, options.blank, preprocessing.image_size
+        self.decodes, self.row_bytes = samples.decodes, 3 * self.size**2
+        self.augmentation: Augmentation | None = None
+        if options.augmentation != "none":
+            self.augmentation = Augmentation(
+                options.augmentation,
+                image_size=self.size,
+                interpolation=preprocessing.interpolation,
+                flip=options.flip,
+                seed=options.seed,
+            )
+
+    def batch(self, rows: np.ndarray, epoch: int) -> dict[str, torch.Tensor]:
+        images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
+        for image, row in zip(images, rows.tolist(), strict=True):
+            if row in self.blank:
+                image.copy_(blank_image(self.size))
+            elif self.augmentation is None:
+                self.samples.pixels(row, image.numpy())
+            else:
+                picture = self.samples.picture(row, self.augmentation.least)
+                image.copy_(to_tensor(self.augmentation(picture.image, epoch=epoch, row=row)))
+        return {"images": images}
 
 
 def open_images(

@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from deeptune.arrow import texts
+from deeptune.data.dataset import Inputs, SampleOptions
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CUT, Piece
 from deeptune.data.modalities.text import reason_of, text_flags
 from deeptune.data.samples import Samples, versions_of
 from deeptune.data.source import Source
-from deeptune.data.text import Tokens, collate, tokenise, tokenizer_identity
+from deeptune.data.text import Tokens, collate, padded_width, tokenise, tokenizer_identity
 from deeptune.spec.modalities import Input, columns_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class Texts(Samples):
     def reason(self, row: int) -> str:
         return str(reason_of(int(self.records.flags[row]), self.columns))
 
+    def inputs(self, options: SampleOptions) -> Inputs:
+        return TextInputs(self, options)
+
     def require_texts(self, rows: np.ndarray) -> None:
         """Raise DataError for the first of some rows whose text is null."""
         null = rows[self.records.flags[rows] & BAD != 0]
@@ -119,6 +123,27 @@ class Texts(Samples):
     def cut(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> int:
         """How many of some rows lost tokens to the greatest length."""
         return int(((self.records.flags[rows] & CUT != 0) & ~np.isin(rows, list(blank))).sum())
+
+
+class TextInputs(Inputs):
+    """Texts: {"input_ids", "attention_mask": int64 (B, T)}, and of pairs "token_type_ids"."""
+
+    def __init__(self, samples: Texts, options: SampleOptions) -> None:
+        self.samples, self.blank, self.pad_multiple = samples, options.blank, options.pad_multiple
+        self.max_length = samples.preprocessing.max_length
+
+    def batch(self, rows: np.ndarray, epoch: int) -> dict[str, Tensor]:
+        return self.samples.batch(rows, self.blank, self.padded_width)
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray | None:
+        self.samples.require_texts(np.setdiff1d(rows, list(self.blank)))
+        return self.samples.lengths(rows, self.blank)
+
+    def truncated(self, rows: np.ndarray) -> int:
+        return self.samples.cut(rows, self.blank)
+
+    def padded_width(self, longest: int) -> int:
+        return padded_width(longest, self.pad_multiple, self.max_length)
 
 
 def _lists(columns: Sequence[pa.Array]) -> Iterator[list[Any]]:
