@@ -18,8 +18,8 @@ class Batch:
     """Inputs of B rows, by name, with their targets.
 
     `inputs` has `images` (uint8 (B, 3, S, S)), or `input_ids`, `attention_mask` and, for pairs of texts,
-    `token_type_ids` (int64 (B, T)), or `features` (float32 (B, width)), or `boundary` (what the frozen blocks gave). `targets` are int64 class indices, or float32 as
-    they were given, or None. `rows` (int64 (B,)) index the source.
+    `token_type_ids` (int64 (B, T)), or `features` (float32 (B, width)), or `boundary` (what the frozen blocks gave).
+    `targets` are int64 class indices, or float32 as they were given, or None. `rows` (int64 (B,)) index the source.
     """
 
     inputs: dict[str, Tensor]

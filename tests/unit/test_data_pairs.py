@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from loading import make_loader
 from transformers import AutoTokenizer
 
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.inputs import check_samples, resolve_columns
-from deeptune.data.loader import make_loader
 from deeptune.data.modalities import text_samples
 from deeptune.data.samples import open_samples
 from deeptune.data.source import Source
