@@ -11,7 +11,7 @@ from deeptune.data.part import Part
 from deeptune.data.splits import SPLITS, SplitData, assign_splits
 from deeptune.errors import DataError
 from deeptune.spec.model import RunSpec, SplitSpec
-from deeptune.tasks import task_class
+from deeptune.tasks import Task
 
 
 def group_duplicates(parts: Mapping[str, Part]) -> None:
@@ -32,14 +32,14 @@ def group_duplicates(parts: Mapping[str, Part]) -> None:
         part.groups = kept_together(part.hashes, part.groups)
 
 
-def draw_splits(spec: RunSpec, parts: Mapping[str, Part], warnings: list[str]) -> dict[str, SplitData]:
+def draw_splits(spec: RunSpec, task: Task, parts: Mapping[str, Part], warnings: list[str]) -> dict[str, SplitData]:
     """A split with a file of its own is that file; the others are drawn from train, in proportion."""
     train = parts["train"]
     wanted = spec.data.split.model_dump()
     drawn = {split: 0.0 if split in parts and split != "train" else wanted[split] for split in SPLITS}
     proportions = SplitSpec(**{split: share / sum(drawn.values()) for split, share in drawn.items()})
     codes = assign_splits(
-        train.targets, task=task_class(spec.task), proportions=proportions, groups=train.groups, seed=spec.train.seed
+        train.targets, task=type(task), proportions=proportions, groups=train.groups, seed=spec.train.seed
     )
     together = " and ".join(_kept_in_one_split(spec))
     splits = {}

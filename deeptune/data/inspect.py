@@ -145,7 +145,9 @@ def survey(spec: RunSpec) -> Survey:
         counts = [plan.task.counts(targets[split]).tolist() for split in SPLITS]
         classes = [(plan.task.display(i), *(count[i] for count in counts)) for i in range(plan.task.classes)]
         return Survey(**known, classes=classes)  # type: ignore[arg-type]
-    heights, edges = np.histogram(np.concatenate(list(targets.values())), bins=BINS)
+    numbers = np.concatenate(list(targets.values()))
+    first = numbers[:, 0] if numbers.ndim > 1 else numbers
+    heights, edges = np.histogram(first[np.isfinite(first)], bins=BINS)
     histogram = list(zip(edges[:-1].tolist(), edges[1:].tolist(), heights.tolist(), strict=True))
     return Survey(**known, histogram=histogram)  # type: ignore[arg-type]
 

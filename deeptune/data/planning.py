@@ -140,7 +140,7 @@ class PlanDraft:
             if data.duplicates == "group":
                 group_duplicates(parts)
         warnings: list[str] = []
-        splits = draw_splits(spec, parts, warnings)
+        splits = draw_splits(spec, self.task, parts, warnings)
         name = column_text(data.label)
         warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.task, name)
         fitted = self.task.fit_splits({s: one.targets for s, one in splits.items()}, train=spec.train, name=name)

@@ -29,6 +29,8 @@ class Criterion:
         """What `sum` is divided by for a mean: the rows, or the sum of their class weights."""
         if self.class_weights is not None:
             return self.class_weights[targets].sum()
+        if targets.ndim > 1:
+            return targets.isfinite().sum().float()  # a missing target counts for nothing
         return torch.tensor(float(targets.numel()), device=targets.device)
 
     def on_cpu(self) -> Criterion:
@@ -45,13 +47,24 @@ def cross_entropy(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Ten
 
 
 def mse(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared error of outputs (B, 1) against float32 standardised targets (B,)."""
-    return F.mse_loss(outputs.squeeze(1), targets, reduction="sum")
+    """Squared error of outputs (B, T) against float32 standardised targets (B, T), or (B,) for one target.
+
+    A target that is NaN counts for nothing.
+    """
+    return F.mse_loss(*_known(outputs, targets), reduction="sum")
 
 
 def huber(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Huber's loss (1964) with delta 1, of outputs (B, 1) against float32 standardised targets (B,)."""
-    return F.huber_loss(outputs.squeeze(1), targets, reduction="sum")
+    """Huber's loss (1964) with delta 1, of outputs and targets as in `mse`."""
+    return F.huber_loss(*_known(outputs, targets), reduction="sum")
+
+
+def _known(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and targets without those that are missing; nothing is copied where there is one target."""
+    if targets.ndim == 1:
+        return outputs.squeeze(1), targets
+    known = targets.isfinite()
+    return outputs[known], targets[known]
 
 
 def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         for name in shown_metrics(metrics)
     ]
     metric_header = (*METRIC_HEADER, *without)
-    classes = tables.class_rows(metrics)
+    details, detail_header, classes = tables.details(metrics)
     headlines = [
         {
             "title": tables.TITLES[name],
@@ -91,7 +91,8 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "remarks": judged.remarks,
         "curves": _curves(run),
         "pictures": _pictures(run, metrics),
-        "class_header": tables.CLASS_HEADER,
+        "class_title": details,
+        "class_header": detail_header,
         "class_rows": classes,
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
@@ -109,7 +110,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "methods": words.methods_paragraph(run, judged.spread, baseline),
         "paste": [
             (f"{title}, {kind}", write(header, body))
-            for title, header, body in (("Metrics", metric_header, rows), ("Classes", tables.CLASS_HEADER, classes))
+            for title, header, body in (("Metrics", metric_header, rows), (details, detail_header, classes))
             for kind, write in (("Markdown", tables.markdown_table), ("LaTeX", tables.latex_table))
             if body
         ],

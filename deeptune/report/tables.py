@@ -15,6 +15,7 @@ from deeptune.spec.metrics import METRICS, shown_metrics
 TITLES = {metric.name: metric.title for metric in METRICS.values()}
 MINIMISED_LOSS = "Minimised loss"  # beside log loss, which has neither class weights nor label smoothing
 UNDEFINED = "n/a"
+TARGET_HEADER = ("Target", "MAE", "RMSE", "R²", "Spearman", "Rows")
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
 
 
@@ -94,6 +95,22 @@ def class_rows(metrics: Mapping[str, Any], n: int | None = None) -> list[tuple[s
         )
         for row in worst_classes(metrics, n)
     ]
+
+
+def target_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Text of each target of a regression of several, the lowest R² first, under `TARGET_HEADER`."""
+    order = sorted(metrics["per_target"], key=lambda row: math.inf if row["r2"] is None else row["r2"])
+    names = ("mae", "rmse", "r2", "spearman")
+    return [
+        (visible(row["target"]), *(value_text(name, row[name]) for name in names), f"{row['n']:,}") for row in order
+    ]
+
+
+def details(metrics: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """The table of a split's classes, or of its targets: title, header and rows, the worst first."""
+    if "per_target" in metrics:
+        return "Targets", TARGET_HEADER, target_rows(metrics)
+    return "Classes", CLASS_HEADER, class_rows(metrics)
 
 
 def worst_confusions(metrics: Mapping[str, Any], n: int = 10) -> list[tuple[str, str, int, str]]:

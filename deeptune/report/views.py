@@ -11,10 +11,10 @@ from deeptune.report import plots, tables
 from deeptune.report.doubts import MIN_ROWS
 from deeptune.report.intervals import Spread, classification_spread, regression_spread
 from deeptune.report.reading import FinishedRun, Predictions
-from deeptune.spec.tasks import TASKS
 
 Picture = tuple[str, str]  # an SVG and its caption
 
+MAX_PICTURES = 8  # targets that have one
 OUTLIER = 0.5  # share of all squared errors in one row from which RMSE and R² say little of the others
 
 
@@ -173,6 +173,36 @@ class NumbersView(View):
         ]
 
 
+class TargetsView(NumbersView):
+    """Several numbers for each row."""
+
+    def goal(self, run: FinishedRun, what: str) -> str:
+        return f"predict {run.task.outputs} numbers from {what}"
+
+    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+        return Spread(reasons=("No interval is given: means over several targets have none here.",))
+
+    def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        return "The baseline predicts the median (for MAE) or the mean (for RMSE and R²) of each target in train."
+
+    def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
+        return [
+            "Each metric is the mean over the targets, which may have different units; a missing target counts for "
+            "nothing.",
+            *(["The minimised loss is that of standardised labels."] if "loss" in metrics else []),
+        ]
+
+    def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        found = []
+        for at, row in enumerate(metrics.get("per_target", [])[:MAX_PICTURES]):
+            known = np.isfinite(scored.truth[:, at])
+            if known.any():
+                truth, prediction = scored.truth[known, at], scored.prediction[known, at]
+                picture = plots.predicted_against_true(truth, prediction, run.spec.train.seed)
+                found.append((picture, f"{row['target']}: predicted against true, {len(truth):,} rows."))
+        return found
+
+
 def _outlier(run: FinishedRun) -> list[str]:
     """A sentence where one row makes up most of the squared errors."""
     scored = run.predictions
@@ -189,9 +219,14 @@ def _outlier(run: FinishedRun) -> list[str]:
     ]
 
 
-_VIEWS: dict[str, View] = {"classes": ClassesView(), "labels": LabelsView(), "numbers": NumbersView()}
+_VIEWS: dict[str, View] = {
+    "classes": ClassesView(),
+    "labels": LabelsView(),
+    "numbers": NumbersView(),
+    "targets": TargetsView(),
+}
 
 
 def view_of(run: FinishedRun) -> View:
     """The view of a run's task."""
-    return _VIEWS[TASKS[run.spec.task].view]
+    return _VIEWS[run.task.view]

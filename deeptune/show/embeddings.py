@@ -154,7 +154,8 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
         group, names = task.groups(task.find(column))
         group = np.where(group < 0, len(names), group)
         return group, [*names, UNLABELLED] if (group == len(names)).any() else names, None
-    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    found = task.find(column)
+    values = found if found.ndim == 1 else found[:, 0]  # of several numbers, the first
     return *_ranges(values), values
 
 

@@ -88,7 +88,10 @@ class DataSpec(_Part):
         description="Values of images of more than 8 bits that become black and white, [low, high]; `auto` is the "
         "fewest bits that hold the training rows, `none` takes no such image.",
     )
-    label: Input = Field("labels", description="Label column; or several columns of 0 and 1 when task is `multilabel`.")
+    label: Input = Field(
+        "labels",
+        description="Label column; or several, of 0 and 1 for `multilabel`, or of numbers for `regression`.",
+    )
     many_classes: bool = Field(
         False, description="Accept a label column without class names that has almost as many classes as rows."
     )

@@ -89,6 +89,7 @@ TASKS: dict[str, TaskInfo] = {
             view="numbers",
             stratified_by="quantile of the label",
             mirrored=False,
+            several_columns=True,
         ),
         TaskInfo(
             name="multilabel",

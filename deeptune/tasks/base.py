@@ -40,6 +40,11 @@ class Task(ABC):
 
     info: ClassVar[TaskInfo]
 
+    @property
+    def view(self) -> str:
+        """Which pictures and sentences a report has (`report.views`)."""
+        return self.info.view
+
     # From labels to targets
 
     @classmethod
@@ -51,7 +56,7 @@ class Task(ABC):
     @abstractmethod
     def fit_labels(
         cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
-    ) -> Self:
+    ) -> Task:
         """The task of the training file's labels, none of which is missing.
 
         `label_names[v]` names the integer class v. Raises DataError for labels from which nothing can be learnt.
@@ -102,7 +107,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def from_json(cls, data: dict[str, Any]) -> Self: ...
+    def from_json(cls, data: dict[str, Any]) -> Task: ...
 
     # Splits
 

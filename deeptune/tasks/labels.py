@@ -21,7 +21,7 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     column = bare_values(column)
     column = column if named else text_of(column)
     kind = column.type
-    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+    if is_lists(kind):
         return pa.chunked_array([_plain_lists(chunk) for chunk in column.chunks] or [pa.array([], kind)])
     if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
         return _integers(column)
@@ -47,6 +47,16 @@ def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.float64(), safe=False)
 
 
+def is_lists(kind: pa.DataType) -> bool:
+    """Whether values are lists."""
+    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+
+
+def values_of_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values of all lists; a column of another type as it is."""
+    return pa.chunked_array([list_parts(plain(column))[1]]) if is_lists(column.type) else column
+
+
 def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """The values of all lists of a plain list column, and the row (int64) that each is in."""
     whole = column.combine_chunks()
@@ -61,11 +71,18 @@ def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def missing(column: pa.ChunkedArray) -> np.ndarray:
-    """Which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string."""
+    """Which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string.
+
+    A list of numbers says nothing where each of them is missing.
+    """
     column = plain(column)
     absent = pc.is_null(column)
     if pt.is_floating(column.type):
         absent = pc.or_(absent, pc.fill_null(pc.invert(pc.is_finite(column)), True))
+    elif is_lists(column.type) and pt.is_floating(column.type.value_type):
+        rows, values = list_parts(column)
+        known = pc.fill_null(pc.is_finite(values), False).to_numpy(zero_copy_only=False)
+        return np.bincount(rows[known], minlength=len(column)) == 0
     elif pt.is_string(column.type):
         absent = pc.or_(absent, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True))
     return absent.to_numpy()

@@ -18,7 +18,7 @@ from deeptune.spec.model import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
 from deeptune.tasks.classification import ClassValue, lists
-from deeptune.tasks.labels import list_parts, plain, refuse_missing
+from deeptune.tasks.labels import is_lists, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import multilabel_metrics
 from deeptune.tasks.stratification import iterative_split
 
@@ -50,7 +50,7 @@ class MultiLabelTask(Task):
 
     @classmethod
     def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-        if not _is_list(column.type) or not _is_label(plain(column).type.value_type):
+        if not is_lists(column.type) or not _is_label(plain(column).type.value_type):
             raise DataError(
                 f"{place}: column {name!r} holds {in_words(column.type)}, and multilabel needs lists of strings or "
                 "integers",
@@ -288,10 +288,6 @@ def best_threshold(positive: np.ndarray, chance: np.ndarray) -> float:
     middle = (upper + lower) / 2
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     return float(middle[best[np.abs(middle[best] - DEFAULT_THRESHOLD).argmin()]])
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
 def _is_label(kind: pa.DataType) -> bool:

@@ -15,7 +15,7 @@ from deeptune.spec.model import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import regression_baseline
-from deeptune.tasks.labels import check_numbers, missing, numbers
+from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers, values_of_lists
 from deeptune.tasks.metric_functions import regression_metrics
 from deeptune.tasks.outliers import outliers
 
@@ -40,12 +40,18 @@ class RegressionTask(Task):
 
     @classmethod
     def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-        check_numbers(column, name=name, place=place)
+        check_numbers(values_of_lists(column), name=name, place=place)
+
+    @classmethod
+    def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
+        return _several().gather(columns, place=place)
 
     @classmethod
     def fit_labels(
         cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
-    ) -> Self:
+    ) -> RegressionTask:
+        if is_lists(column.type):
+            return _several().fit_labels(column, data=data, label_names=label_names, name=name)
         return cls.fit(numbers(column, name=name), name=name)
 
     @classmethod
@@ -94,7 +100,9 @@ class RegressionTask(Task):
         return {"task": self.info.name, "mean": self.mean, "std": self.std}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: dict[str, Any]) -> RegressionTask:
+        if "targets" in data:
+            return _several().from_json(data)
         return cls(float(data["mean"]), float(data["std"]))
 
     # Splits
@@ -162,3 +170,10 @@ class RegressionTask(Task):
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
         return regression_baseline(truth, train).to_json()
+
+
+def _several() -> type[RegressionTask]:
+    """The task of several numbers for each sample."""
+    from deeptune.tasks.multitarget import MultiTargetTask
+
+    return MultiTargetTask

@@ -38,6 +38,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     value, images = found.target[:ROWS], found.images[:ROWS]
     facts = {"even": value % 2 == 0, "large": value >= 5, "round": np.isin(value, [0, 6, 8, 9])}
     missing = np.arange(ROWS) % 7 == 0
+    pairs = [
+        [float(image.mean()), None if gone else float(one)]
+        for image, one, gone in zip(images, value, missing, strict=True)
+    ]
     file = tmp_path_factory.mktemp("data") / "digits.parquet"
     table = {
         "images": [png(image) for image in images],
@@ -45,6 +49,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **{name: has.astype(np.int64) for name, has in facts.items()},
         "ink": images.mean(axis=(1, 2)),
         "value": pa.array(np.where(missing, np.nan, value), from_pandas=True),
+        "numbers": pa.array(pairs),
         "size": np.array(["small", "medium", "large"])[np.digitize(value, [4, 7])],
     }
     pq.write_table(pa.table(table), file)
@@ -103,3 +108,31 @@ def test_multilabel(train, digits, label):
     assert "Macro average precision" in report
     assert "large" in report
     assert 0 < evaluated(run, digits)["macro_f1"] <= 1
+
+
+def test_several_targets(train, digits):
+    run = train("regression", ["ink", "value"])
+    table = pq.read_table(run.predictions)
+    truth = np.array(table["truth"].to_pylist(), float)
+    prediction = np.array(table["prediction"].to_pylist())
+    assert np.isnan(truth[:, 1]).any()
+    found = metrics_of(run)["test"]
+    assert [row["target"] for row in found["per_target"]] == ["ink", "value"]
+    errors = []
+    for at, row in enumerate(found["per_target"]):
+        known = np.isfinite(truth[:, at])
+        errors.append(sk.mean_absolute_error(truth[known, at], prediction[known, at]))
+        assert row["n"] == known.sum()
+        assert row["mae"] == pytest.approx(errors[-1])
+        assert row["r2"] == pytest.approx(sk.r2_score(truth[known, at], prediction[known, at]))
+    assert found["mae"] == pytest.approx(np.mean(errors))
+    embeddings = pq.read_table(run.embeddings("test"))
+    assert embeddings["label"].to_pylist() == table["truth"].to_pylist()
+    report = run.report.read_text()
+    assert "Targets, worst first" in report
+    assert evaluated(run, digits)["n"] == ROWS
+
+
+def test_a_list_of_numbers_is_several_targets(train):
+    run = train("regression", "numbers")
+    assert [row["target"] for row in metrics_of(run)["test"]["per_target"]] == ["0", "1"]
