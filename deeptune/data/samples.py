@@ -1,4 +1,4 @@
-"""The samples of a source as a backbone takes them: decoded or tokenised once, in one passage of the file, and kept.
+"""Samples of a source as a backbone takes them: decoded or tokenised once, in one pass over the file, and stored.
 
 `data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`cache/records.py`), or in
 memory where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
     from deeptune.data.dataset import Inputs, SampleOptions
 
-MEMORY_SHARE = 0.5  # of the memory that is free: what samples may take that the disk does not
+MEMORY_SHARE = 0.5  # of the free memory, that samples may take if the disk does not take them
 AnySamples = TypeVar("AnySamples", bound="Samples")
 
 
@@ -42,8 +42,8 @@ class Samples(Checked, ABC):
 
     modality: ClassVar[Modality]
     done: ClassVar[str]  # what happened to each row, as in "12 samples were decoded"
-    decodes = False  # whether there is work left for each reading
-    at_once = AT_ONCE  # rows that are made between two reports of progress
+    decodes = False  # whether each reading has something to decode
+    at_once = AT_ONCE  # rows made between two reports of progress
 
     def __init__(self, source: Source, input: Input) -> None:
         super().__init__()
@@ -52,22 +52,22 @@ class Samples(Checked, ABC):
 
     @abstractmethod
     def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
-        """What is kept of some values of the columns: bytes end to end, the length of each, its flags."""
+        """Make the stored form of some values: their bytes end to end, the length of each, and its flags."""
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """All that decides what is kept, but for the data. Raises CacheRefused where it can't be told."""
+        """All that decides the stored form, except for the data. Raises CacheRefused if that can't be told."""
 
     @abstractmethod
     def about(self) -> str:
-        """What is kept, for a person who looks at the cache."""
+        """What people see of the entry in the cache."""
 
     @property
     @abstractmethod
     def expected_bytes(self) -> int: ...
 
     def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
-        """What is kept of a row (uint8). What was damaged since is made again."""
+        """Read the stored form of a row (uint8). A damaged row is made again."""
         try:
             return self.records.read(row, into)
         except Damaged:
@@ -83,14 +83,14 @@ class Samples(Checked, ABC):
 
     @abstractmethod
     def inputs(self, options: SampleOptions) -> Inputs:
-        """What a backbone takes of the samples, in batches."""
+        """Make the inputs of a dataset."""
 
     @abstractmethod
     def reason(self, row: int) -> str:
-        """Why a row that is flagged as bad or blank can't be used."""
+        """Why a row with a BAD or BLANK flag can't be used."""
 
     def remarks(self, rows: np.ndarray) -> list[str]:
-        """What a person should know of some rows that can be used."""
+        """Sentences that a person should know about some usable rows."""
         return []
 
     def unusable(self, row: int) -> DataError:
@@ -110,12 +110,12 @@ def open_samples(
     value_range: Range | None = None,
     progress: Progress | None = None,
 ) -> Samples:
-    """Decode or tokenise the input columns, or find what an earlier run kept of it.
+    """Decode or tokenise the input columns, or find what an earlier run stored.
 
-    With a `cache` what is made is kept there: token ids, and pixels where these take at most half of the cache's
-    limit; larger images as they are encoded. `augmented` asks for the images in full. Images of more than 8 bits need
-    a `value_range`: without it they are listed in `deep`. What the disk does not take is kept in memory if it fits.
-    `progress(done, total)` counts rows. Raises DataError where neither has room.
+    The result is stored in `cache`: token ids; pixels if they take up to half of the cache's limit, else images as they
+    are encoded. `augmented` asks for whole images. Images of more than 8 bits need a `value_range`; without one they
+    are listed in `deep`. If the disk does not take the samples they are kept in memory. `progress(done, total)` counts
+    rows. Raises DataError if neither has room.
     """
     return MODALITIES[preprocessing.modality].open_samples(
         source, input, preprocessing, cache=cache, augmented=augmented, value_range=value_range, progress=progress
@@ -123,7 +123,7 @@ def open_samples(
 
 
 def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) -> AnySamples:
-    """Make the samples on disk, or in memory where there is no cache or it has no room."""
+    """Make the samples on disk, or in memory if there is no cache or it has no room."""
     refused = None
     if cache is not None:
         try:
@@ -131,9 +131,8 @@ def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) 
         except CacheRefused as error:
             refused = error
     source = samples.source
-    most = MEMORY_SHARE * room()
     try:
-        _fill(samples, MemoryRecords(source.num_rows, most), progress)
+        _fill(samples, MemoryRecords(source.num_rows, MEMORY_SHARE * room()), progress)
     except TooLarge as error:
         because = f", and the cache can't be used, because {refused}" if refused else ""
         raise DataError(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from deeptune.data.text import padded_width
 
-WINDOW = 4096  # rows that are sorted by length together where their order is to be found again with little memory
-POOL = 100  # batches that are sorted by length together: about 2% of their tokens are padding, 4% with 50
+WINDOW = 4096  # rows sorted by length together, so that their order can be restored with little memory
+POOL = 100  # batches sorted by length together: about 2% of their tokens are padding, 4% with 50
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
@@ -21,9 +21,9 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def batch_slices(n: int, batch_size: int, *, training: bool) -> list[slice]:
-    """Which places of an epoch's order each batch holds. The last, shorter batch is kept.
+    """Cut n places into batches. The last, shorter batch is kept.
 
-    In training a last batch of one row goes with the batch before it: batch normalisation has no variance of one.
+    In training, a last batch of one row joins the batch before it: batch normalisation needs two rows for a variance.
     """
     starts = list(range(0, n, batch_size))
     if training and len(starts) > 1 and n - starts[-1] == 1:
@@ -41,11 +41,11 @@ def windowed_order(lengths: Tensor) -> Tensor:
 
 
 def bucketed_order(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Tensor:
-    """As `epoch_order`, but rows of like length meet in the batches that `batch_slices` cuts for training.
+    """As `epoch_order`, but rows of similar length meet in the batches that `batch_slices` cuts for training.
 
-    lengths: int64 (n,). The shuffled rows are dealt into pools of at most POOL batches, each pool is sorted by length
-    and cut, and the batches of the whole epoch are shuffled. So a row may come at any time, with any neighbours of
-    about its length: there are two pools at least, as rows of one pool alone would meet in every epoch.
+    lengths: int64 (n,). The shuffled rows are split into pools of up to POOL batches. Each pool is sorted by length and
+    cut, and the batches of the whole epoch are shuffled. So a row may come at any time, with any neighbours of about
+    its length. There are at least two pools, as the rows of a single pool would meet in every epoch.
     """
     n = len(lengths)
     generator = _generator(seed, epoch)

@@ -1,7 +1,7 @@
-"""How many processes may decode images: each hands its batches on through shared memory, in files that stay open.
+"""Finds out how many worker processes have room: each passes its batches through shared memory, in open files.
 
 Containers give little of either (Docker's /dev/shm is 64 MB). A process that runs out of them cannot say so, and its
-loader would wait for ever; so the room is measured first, and a batch is moved before it is handed on.
+loader would wait for ever; so the room is measured first, and a batch is moved before it is passed on.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_SHARE = 0.8  # of what is free there, that batches may take
 LOADERS = 2  # with processes at the same time: of the training and of the val split
-BATCHES_AHEAD = 2  # of each process, by torch's default
+BATCHES_AHEAD = 2  # that each process makes, by torch's default
 FILES_OF_A_WORKER = 8  # pipes and locks
 FILES_OF_A_BATCH = 3  # images, targets, rows
-SPARE_FILES = 32  # for everything else that a run opens
+SPARE_FILES = 32  # for all else that a run opens
 MAX_OPEN_FILES = 65_536  # to ask for
 MAX_TEMPORARY_PATH = 60  # characters: a socket below it has a name of at most 108
 
 
 @dataclass(frozen=True)
 class NoRoom:
-    """Why a process cannot hand a batch on."""
+    """Why a process cannot pass a batch on."""
 
     reason: str
 
 
 def workers_that_fit(workers: int, *, batch_bytes: int) -> tuple[int, str | None]:
-    """How many of `workers` processes have room for their batches, and the sentence that says why not all."""
+    """Count the processes that have room for their batches; returns also a sentence if these are not all."""
     if not workers:
         return 0, None
     if len(tempfile.gettempdir()) > MAX_TEMPORARY_PATH:
@@ -64,7 +64,7 @@ def batch_in_shared_memory(batch: Batch) -> Batch | NoRoom:
 
 
 def cannot_pass(error: BaseException) -> str | None:
-    """Why a batch cannot be handed on, when that is what an error says."""
+    """The reason why a batch cannot be passed on, if that is what an error says."""
     text = str(error)
     if (
         getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)

@@ -179,7 +179,7 @@ class _Training:
         ]
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
         self.limit = MicroBatcher(
-            self._tell_limit, tokens=int(train.token_budget) or None, least=2 if self.statistics else 1
+            self._tell_limit, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
         )
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
@@ -388,7 +388,7 @@ class _Training:
         return loss_sum, count
 
     def _tell_limit(self, text: str) -> None:
-        self.history.at_once = self.limit.most
+        self.history.at_once = self.limit.max_units
         self.hooks.warn(f"{text}, accumulated to the same effective batch size")
 
     # What is not finite.
@@ -461,7 +461,7 @@ class _Training:
         known = {one.name for one in fields(History)}
         history = {name: value for name, value in taken.values["history"].items() if name in known}
         self.history = History(**{**history, "best": Best(**history["best"])})
-        self.limit.most = self.history.at_once
+        self.limit.max_units = self.history.at_once
         exact = {name.removeprefix("exact."): t for name, t in taken.tensors.items() if name.startswith("exact.")}
         self.model.load_exact_state(exact)
         train_state.put_optimizer(self.optimizer, taken.tensors, taken.values["optimizer"])

@@ -1,4 +1,4 @@
-"""Fewer rows at a time once memory has run out, with the same result."""
+"""Passes batches in parts that fit into memory, with the same result."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ T = TypeVar("T")
 
 
 class MicroBatcher:
-    """How much goes through a model at once: a whole batch, of texts at most `tokens` (padding included), until memory
-    runs out; then half of what was too much, for good.
+    """Decides how many rows pass a model at once.
 
-    `tell` gets a sentence for the log each time; `least` is the fewest rows that make sense together.
+    A whole batch does, of texts up to `tokens` tokens (padding included), until memory runs out; from then on, half of
+    what was too much. `tell` gets a sentence for the log each time. At least `min_rows` rows pass together.
     """
 
     def __init__(
-        self, tell: Callable[[str], None] = lambda text: None, *, tokens: int | None = None, least: int = 1
+        self, tell: Callable[[str], None] = lambda text: None, *, tokens: int | None = None, min_rows: int = 1
     ) -> None:
-        self.tell, self.tokens, self.least = tell, tokens, least
-        self.most: int | None = None  # what want of memory has set: tokens of texts, rows of anything else
+        self.tell, self.tokens, self.min_rows = tell, tokens, min_rows
+        self.max_units: int | None = None  # since memory ran out: tokens of texts, rows of anything else
 
     def rows(self, batch: Batch) -> int:
-        """How many rows of a batch pass at once."""
-        limits = [self.most, self.tokens if batch.width > 1 else None]
-        allowed = [max(self.least, limit // batch.width) for limit in limits if limit is not None]
+        """Count the rows of a batch that pass at once."""
+        limits = [self.max_units, self.tokens if batch.width > 1 else None]
+        allowed = [max(self.min_rows, limit // batch.width) for limit in limits if limit is not None]
         return min([len(batch), *allowed])
 
     def pieces(self, batch: Batch) -> list[Batch]:
-        """The batch in parts of like size that fit; where `least` is 2, a last row goes with the part before it."""
+        """Split a batch into similar parts that fit. If `min_rows` is 2, a last row joins the part before it."""
         count, rows = len(batch), self.rows(batch)
         if count <= rows:
             return [batch]
         rows = math.ceil(count / math.ceil(count / rows))
-        return [batch.part(places) for places in batch_slices(count, rows, training=self.least > 1)]
+        return [batch.part(places) for places in batch_slices(count, rows, training=self.min_rows > 1)]
 
     def halve(self, piece: Batch, doing: str) -> None:
-        """Memory ran out on a piece. Raises TrainingError when there is nothing left to halve."""
+        """Pass fewer rows from now on, as memory ran out on a piece. Raises TrainingError if it can't be halved."""
         count, width = len(piece), piece.width
-        fewer = max(self.least, count // 2)
+        fewer = max(self.min_rows, count // 2)
         if fewer >= count:
             raise TrainingError(
-                f"out of memory while {doing} {_sized(count, width)} at once, which is the fewest",
+                f"out of memory while {doing} {_sized(count, width)} at once, and fewer are not possible",
                 hint="Choose a smaller backbone, backbone.image_size or backbone.max_length, or tuning.method = "
-                "'partial' or 'lora'; and look whether other processes use the same memory.",
+                "'partial' or 'lora'; and check whether other processes use the same memory.",
             )
-        self.most = fewer * width
-        going = fewer if width == 1 else f"{self.most:,} tokens"
-        self.tell(f"out of memory while {doing} {_sized(count, width)} at once: going on with {going}")
+        self.max_units = fewer * width
+        going = fewer if width == 1 else f"{self.max_units:,} tokens"
+        self.tell(f"out of memory while {doing} {_sized(count, width)} at once: continuing with {going}")
         release_memory()
 
 
@@ -62,11 +62,11 @@ def _sized(rows: int, width: int) -> str:
 
 
 def each_piece(
-    batches: Iterable[Batch], forward: Callable[[Batch], T], limit: MicroBatcher
+    batches: Iterable[Batch], forward: Callable[[Batch], T], micro_batcher: MicroBatcher
 ) -> Iterator[tuple[Batch, T]]:
-    """`forward` of every batch, in parts that fit into memory, each with what it gave."""
+    """Call `forward` on every batch, in parts that fit into memory. Yields each part with the result."""
     for batch in batches:
-        waiting = limit.pieces(batch)
+        waiting = micro_batcher.pieces(batch)
         while waiting:
             try:
                 found = forward(waiting[0])
@@ -78,5 +78,5 @@ def each_piece(
             else:
                 yield waiting.pop(0), found
                 continue
-            limit.halve(waiting[0], "passing")  # out of the handler, whose traceback holds on to tensors
-            waiting = [piece for part in waiting for piece in limit.pieces(part)]
+            micro_batcher.halve(waiting[0], "passing")  # outside of the handler, whose traceback holds on to tensors
+            waiting = [piece for part in waiting for piece in micro_batcher.pieces(part)]

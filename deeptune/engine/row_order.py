@@ -1,4 +1,4 @@
-"""Outputs in the order of the rows, a window at a time: what is written to a file is never in memory as a whole."""
+"""Puts outputs into the order of the rows, a window at a time, so that a file is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deeptune.engine.inference import Outputs, Scorer, joined
 
 @dataclass(frozen=True)
 class Window:
-    """Some consecutive ones of the rows that a file is about, and the outputs of those that the model saw.
+    """A contiguous slice of a file's rows, with the outputs of those that the model saw.
 
-    rows: int64 (n,), ascending; `start` is the place of the first. `outputs` are in the order of the rows too.
+    `rows` are int64 (n,), ascending; `start` is the place of the first among all rows. `outputs` are in the same order.
     """
 
     start: int
@@ -24,6 +24,7 @@ class Window:
 
     @property
     def places(self) -> slice:
+        """The places of the rows among all rows."""
         return slice(self.start, self.start + len(self.rows))
 
     @property
@@ -35,10 +36,10 @@ class Window:
 def windows(
     found: Iterable[Outputs], rows: np.ndarray, model: Scorer, *, embed: bool = False, size: int = WINDOW
 ) -> Iterator[Window]:
-    """What a model says of `rows` (int64, ascending), at most `size` at a time; there is one window at least.
+    """Yield the outputs of `rows` (int64, ascending) in windows of up to `size` rows. There is at least one window.
 
-    `found` may leave out rows. The k-th `size` of its rows come together, in any order, before the next: as they do in
-    a loader that is not shuffled. What is held is one window.
+    `found` may leave out rows. Its rows may be in any order within each `size` of them, as in a loader that is not
+    shuffled. One window is in memory at a time.
     """
     start = 0
     for outputs in _in_order(found, model, size):
@@ -49,7 +50,7 @@ def windows(
 
 
 def _cover(rows: np.ndarray, start: int, end: int, outputs: Outputs, size: int) -> Iterator[Window]:
-    """The rows from place `start` to `end`: a window, or several where the model saw few of them."""
+    """Yield the rows from place `start` to `end` as one window, or as several if the model saw few of them."""
     for first in range(start, end, size):
         some = rows[first : min(first + size, end)]
         inside = slice(*np.searchsorted(outputs.rows, [some[0], some[-1] + 1])) if len(some) else slice(0)
@@ -57,24 +58,24 @@ def _cover(rows: np.ndarray, start: int, end: int, outputs: Outputs, size: int) 
 
 
 def _in_order(found: Iterable[Outputs], model: Scorer, size: int) -> Iterator[Outputs]:
-    """The same in parts of `size`, each sorted by row."""
+    """Cut outputs into parts of `size` rows, each sorted by row."""
     waiting: list[Outputs] = []
     count = 0
     for outputs in found:
         while count + len(outputs) >= size:
             waiting.append(outputs.at(slice(size - count)))
             outputs = outputs.at(slice(size - count, None))
-            yield _taken(waiting, model)
+            yield _sorted(waiting, model)
             count = 0
         if len(outputs):
             waiting.append(outputs)
             count += len(outputs)
     if waiting:
-        yield _taken(waiting, model)
+        yield _sorted(waiting, model)
 
 
-def _taken(waiting: list[Outputs], model: Scorer) -> Outputs:
-    """All that waited as one, sorted by row; the parts are let go of."""
+def _sorted(waiting: list[Outputs], model: Scorer) -> Outputs:
+    """Join the parts, sort them by row, and release them."""
     outputs = joined(waiting, model)
     waiting.clear()
     if (np.diff(outputs.rows) > 0).all():

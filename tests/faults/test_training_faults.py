@@ -119,7 +119,7 @@ def test_a_training_step_that_does_not_fit_is_done_in_parts(tmp_path, environmen
     assert code == 0, said
     told = [warning for warning in warnings_of(run) if warning.startswith("out of memory while training on")]
     assert told, warnings_of(run)
-    assert "96 rows at once: going on with 48" in told[0]
+    assert "96 rows at once: continuing with 48" in told[0]
     assert "effective batch size" in told[0]
     result = json.loads(run.result.read_text())
     assert result["state"] == "done"
@@ -197,7 +197,7 @@ def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
 
     monkeypatch.setattr(verify, "rebuild_model", with_little_memory)
     execute(load_spec(run.spec), run)
-    assert [w for w in warnings_of(run) if w == "out of memory while passing 16 rows at once: going on with 8"]
+    assert [w for w in warnings_of(run) if w == "out of memory while passing 16 rows at once: continuing with 8"]
     for name in ("predictions.parquet", "embeddings/train.parquet"):
         left, right = (pq.read_table(r.path / name).to_pydict() for r in (alone, run))
         assert left["row"] == right["row"]
@@ -207,7 +207,7 @@ def test_scoring_and_embedding_go_on_in_parts(tmp_path, monkeypatch, spec_of):
 
 def test_a_limit_of_one_row_can_not_be_halved():
     alone = Batch({"images": torch.zeros(1, 3, 8, 8)}, None, torch.arange(1))
-    with pytest.raises(TrainingError, match="1 row at once, which is the fewest"):
+    with pytest.raises(TrainingError, match="1 row at once, and fewer are not possible"):
         MicroBatcher().halve(alone, "passing")
 
 
@@ -219,7 +219,7 @@ def test_want_of_memory_limits_tokens_of_texts_and_rows_of_images():
     told = []
     texts = MicroBatcher(told.append)
     texts.halve(Batch({"input_ids": torch.zeros(8, 512)}, None, torch.arange(8)), "training on")
-    assert told == ["out of memory while training on 8 rows of 512 tokens at once: going on with 2,048 tokens"]
+    assert told == ["out of memory while training on 8 rows of 512 tokens at once: continuing with 2,048 tokens"]
     assert sizes(texts, input_ids=torch.zeros(32, 64)) == [32]  # short texts still pass whole
     assert sizes(texts, input_ids=torch.zeros(32, 100)) == [16, 16]  # in parts of like size
     assert sizes(texts, input_ids=torch.zeros(3, 4000)) == [1, 1, 1]

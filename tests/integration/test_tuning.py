@@ -94,7 +94,7 @@ def test_rows_that_do_not_fit_pass_in_parts_and_the_effective_batch_stays(tmp_pa
     assert "batch size 8 × 4 accumulated = 32 effective; learning rate 0.0005 is for 32" in said(run)
     tried = json.loads(run.run.read_text())["tuning"]["trials"]
     assert [(one["rows"], one["fits"]) for one in tried] == [(32, False), (16, False), (8, True)]
-    assert not any("going on with" in text for text in said(run))  # the run itself never ran out of memory
+    assert not any("continuing with" in text for text in said(run))  # the run itself never ran out of memory
 
 
 def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, monkeypatch, review_bert):
@@ -125,7 +125,7 @@ def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, mon
     assert (train.batch_size, train.accumulation, train.token_budget) == (32, 1, 8 * 64)
     said_so = "batch size 32 × 1 accumulated = 32 effective, of which at most 512 tokens pass at once"
     assert any(text.startswith(said_so) for text in said(run))
-    assert not any("going on with" in text for text in said(run))
+    assert not any("continuing with" in text for text in said(run))
     assert max(rows for rows, width in seen if width < 32) > 8
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import multiprocessing
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,13 @@ from loading import make_loader
 from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+from deeptune.data.cache.entry import Cache
+from deeptune.data.cache.records import MemoryRecords
+from deeptune.data.dataset import Dataset, FeatureInputs
 from deeptune.data.decode import decode_quietly
+from deeptune.data.features import Features
 from deeptune.data.images import Augmentation, resize_crop, to_tensor
-from deeptune.data.loader import Loader
+from deeptune.data.loader import Loader, LoaderOptions
 from deeptune.data.samples import open_samples
 from deeptune.data.sampling import batch_slices, epoch_order
 from deeptune.data.source import Source
@@ -318,6 +323,48 @@ def test_images_and_texts_by_choice_keep_the_plain_order(tokenizer):
     assert images.order(2).tolist() == texts.order(2).tolist() == epoch_order(30, 1, 2).tolist()
     assert images.padded_share() == 0
     assert texts.padded_share() > 0
+
+
+def stored_features(count: int, factor: float = 1.0) -> Features:
+    features = Features(MemoryRecords(count, 8 * count), np.arange(count), 2)
+    features.put(features.rows, np.arange(2.0 * count).reshape(count, 2) * factor)
+    return features
+
+
+def test_stored_features_come_in_the_batches_of_their_samples():
+    options = {"batch_size": 8, "shuffle": True, "seed": 1}
+    rows, targets = np.arange(2, 29), np.arange(27)
+    images = loader_of(DIGITS, "images", rows, PIXELS, targets=targets, **options)
+    stored = Loader(Dataset(FeatureInputs([stored_features(30)]), rows, targets), LoaderOptions(**options))
+    assert len(images) == len(stored)
+    for epoch, skip in ((0, 0), (3, 1)):
+        for loader in (images, stored):
+            loader.set_epoch(epoch, skip=skip)
+        for one, other in zip(images, stored, strict=True):
+            assert torch.equal(one.rows, other.rows)
+            assert torch.equal(one.targets, other.targets)
+            assert torch.equal(other.inputs["features"], torch.stack([other.rows * 2, other.rows * 2 + 1], 1).float())
+
+
+def test_epochs_take_turns_with_views():
+    views = [stored_features(4, factor) for factor in (1, 10)]
+    loader = Loader(Dataset(FeatureInputs(views), np.array([3, 1])), LoaderOptions(2))
+    seen = []
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        seen += [batch.inputs["features"][:, 0].tolist() for batch in loader]
+    assert seen == [[6, 2], [60, 20], [6, 2]]
+
+
+@pytest.mark.parametrize("augmentation", ["none", "light"])
+def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatch, augmentation):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
+    with Cache() as cache:
+        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, augmented=augmentation != "none")
+        dataset = make_loader(samples, np.arange(9), batch_size=3, augmentation=augmentation).dataset
+        copy = pickle.loads(pickle.dumps(dataset))
+        positions = np.array([4, 2])
+        assert torch.equal(copy.batch(positions, 1).inputs["images"], dataset.batch(positions, 1).inputs["images"])
 
 
 def test_to_moves_what_the_model_needs():
