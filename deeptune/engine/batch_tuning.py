@@ -27,7 +27,8 @@ from deeptune.data.loader import Batch, batch_slices
 from deeptune.data.splits import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loop import Hooks, fit
-from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.train_state import generators_left_alone
@@ -269,25 +270,28 @@ class _Bench:
                 history = fit(
                     ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.logger.stop.check)
                 )
-                loss = self._loss(pieces, compute)
+                fits, used = history.at_once is None and peak.fits(), peak.bytes
+                loss = self._loss(pieces, compute, tokens)
             except RunStopped:
                 raise
             except TrainingError as error:
                 trial = replace(trial, problem=error.message)
             except Exception as error:
-                if not train.compile:  # whatever a compiler has against a model is no fault of the run
+                if is_out_of_memory(error):  # wherever it struck, this way does not fit
+                    trial = replace(trial, problem=f"out of memory with {trial.at_once} at once")
+                elif not train.compile:  # whatever a compiler has against a model is no fault of the run
                     raise
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                trial = replace(trial, problem=f"can't be compiled: {first[:200]}")
+                else:
+                    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    trial = replace(trial, problem=f"can't be compiled: {first[:200]}")
             else:
                 times = np.diff(turns.marks).tolist()
                 seconds = statistics.median(times[1:])
                 extra = max(0.0, times[0] - seconds) if train.compile else 0.0
-                fits = history.at_once is None and peak.fits()
                 samples = len(self.batch) / seconds if steps > STEPS_TO_FIT else 0.0
                 problem = f"out of memory with {trial.at_once} at once" if history.at_once is not None else ""
                 trial = replace(
-                    trial, fits=fits, seconds=seconds, extra=extra, peak=peak.bytes, loss=loss, samples=samples,
+                    trial, fits=fits, seconds=seconds, extra=extra, peak=used, loss=loss, samples=samples,
                     problem=problem,
                 )  # fmt: skip
         if train.compile:
@@ -296,15 +300,18 @@ class _Bench:
         return trial
 
     @torch.no_grad()
-    def _loss(self, pieces: list[Batch], compute: Compute) -> float:
+    def _loss(self, pieces: list[Batch], compute: Compute, tokens: int) -> float:
+        """The mean loss of the rows in fp32, without dropout, in parts that fit. Raises TrainingError if none does."""
         self.ready.model.eval()
-        total = count = 0.0
-        for piece in pieces:
+
+        def sums(piece: Batch) -> tuple[float, float]:
             moved = piece.to(compute.device)
             assert moved.targets is not None
-            total += float(self.criterion.sum(self.ready.model(moved.inputs), moved.targets))
-            count += float(self.criterion.count(moved.targets))
-        return total / count
+            loss = self.criterion.sum(self.ready.model(moved.inputs), moved.targets)
+            return float(loss), float(self.criterion.count(moved.targets))
+
+        found = [both for _, both in each_piece(pieces, sums, MicroBatcher(tokens=tokens or None))]
+        return sum(loss for loss, _ in found) / sum(count for _, count in found)
 
 
 def _way(trial: Trial) -> tuple[str, str, bool]:

@@ -280,3 +280,35 @@ def minilm():
     from pathlib import Path
 
     return Path(package.__file__).parent / "model"
+
+
+@pytest.fixture
+def scored_with_room_for(tmp_path, monkeypatch):
+    """`scored_with_room_for(rows)`: a trial on a machine on which no more than these rows are scored at once."""
+
+    def tried(rows):
+        ready = prepare(spec_of(batch_size=16))
+
+        def limited(module, inputs):
+            if not module.training and len(inputs[0]["images"]) > rows:
+                raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+        ready.model.register_forward_pre_hook(limited)
+        return batch_tuning._Bench(ready, RunLogger(new_run(tmp_path / str(rows), ready.spec))).trial(
+            ready.spec.train, batch_tuning.STEPS_TO_FIT
+        )
+
+    return tried
+
+
+def test_a_measured_loss_for_which_memory_is_short_is_taken_in_parts(scored_with_room_for):
+    whole, parts = scored_with_room_for(16), scored_with_room_for(4)
+    assert parts.fits
+    assert not parts.problem
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_a_measured_loss_for_which_there_is_no_memory_counts_as_no_fit(scored_with_room_for):
+    trial = scored_with_room_for(0)
+    assert not trial.fits
+    assert "out of memory" in trial.problem
