@@ -11,11 +11,11 @@ from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.engine.loop import Best, TrainState
 from deeptune.engine.prepare import Prepared, split_loader
+from deeptune.engine.same_model import logits_in_parts, require_same
 from deeptune.engine.setup import Setup
 from deeptune.engine.train_state import generators_left_alone
 from deeptune.engine.trained_model import rebuild_model
 from deeptune.engine.versions import versions
-from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel
 from deeptune.model.lora import adapters
 from deeptune.spec import RunSpec
@@ -69,31 +69,20 @@ def _lora(spec: RunSpec, model: TunedModel) -> dict[str, Any] | None:
     return {**spec.tuning.lora.model_dump(), "targets": names, "adapter": "default"}
 
 
-def _logits(ready: Prepared, model: TunedModel, probe: dict[str, torch.Tensor]) -> torch.Tensor:
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), ready.compute.autocast():
-        logits = model(probe)
-    model.train(was_training)
-    return logits
-
-
 def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
-    """Load `best` into a model built from nothing and compare its logits with those of the trained one, bit by bit.
+    """Load `best` into a model built from nothing and compare it with the trained one, bit by bit.
 
-    Returns the loaded model and the logits of the probe. Raises CheckpointError when the logits differ.
+    Returns the loaded model and the logits of the probe. Raises CheckpointError when the models differ.
     """
     run, ready = setup.run, setup.ready
     with generators_left_alone():
         stored, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=setup.compute.device)
-        expected, found = _logits(ready, ready.model, probe), _logits(ready, stored, probe)
-    if not torch.equal(expected, found):
-        difference = (expected.float() - found.float()).abs().max().item()
-        raise CheckpointError(
-            f"the stored model is not the trained one: after loading {run.best} the logits of {len(expected)} rows "
-            f"differ by up to {difference:.3g}",
-            hint="The run is stopped rather than reported with weights that are not its own.",
+        logits = logits_in_parts(probe, setup.compute, setup.micro_batches)
+        found, unsteady = require_same(
+            ready.model, stored, logits, precision=setup.compute.precision, place=str(run.best)
         )
+    if unsteady:
+        setup.logger.warn(unsteady)
     return stored, found
 
 
