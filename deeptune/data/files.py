@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeptune.arrow import sample_parts, text_of
+from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
-from deeptune.data.cache.records import Damaged, EntryRequest, open_records
+from deeptune.data.cache.records import Damaged
 from deeptune.data.encoded import file_named
 from deeptune.errors import DataError
 

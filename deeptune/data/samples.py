@@ -1,8 +1,8 @@
 """Samples of a source as a backbone takes them: decoded or tokenised once, in one pass over the file, and stored.
 
-`data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`cache/records.py`), or in
-memory where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk
-needs no check.
+`data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`data/cache/`), or in memory
+where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk needs
+no check.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from deeptune import __version__
+from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
-from deeptune.data.cache.records import Damaged, EntryRequest, MemoryRecords, Records, open_records
+from deeptune.data.cache.records import Damaged, MemoryRecords, Records
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.depth import Range
 from deeptune.data.duplicates import sample_hashes

@@ -10,8 +10,9 @@ import numpy as np
 import psutil
 
 from deeptune.backbones.cut import CannotCut
+from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
-from deeptune.data.cache.records import DiskRecords, EntryRequest, MemoryRecords, Records, open_records
+from deeptune.data.cache.records import MemoryRecords, Records
 from deeptune.data.dataset import FeatureInputs, Inputs
 from deeptune.data.features import Features
 from deeptune.data.modalities.base import Progress

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from deeptune.data.cache import entry as entry_module
+from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import (
     Cache,
     CacheRefused,
@@ -24,7 +25,6 @@ from deeptune.data.cache.entry import (
     remove_leftovers,
     size_text,
 )
-from deeptune.data.cache.records import EntryRequest, open_records
 
 COUNT, SIZE = 10, 12  # rows, and bytes of each
 KEY = key_of({"name": "one"})

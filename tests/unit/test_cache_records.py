@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deeptune.data.cache import disk_records
 from deeptune.data.cache import entry as entry_module
-from deeptune.data.cache import records as module
+from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, entries, key_of
-from deeptune.data.cache.records import RECORD, Damaged, DiskRecords, EntryRequest, MemoryRecords, open_records
+from deeptune.data.cache.records import RECORD, Damaged, MemoryRecords
 from deeptune.data.columns import TooLarge
 from deeptune.data.features import Features
 
@@ -175,9 +176,9 @@ def test_an_entry_is_filled_up_by_the_next_run():
 def test_a_kill_costs_what_was_not_flushed(folder):
     program = f"""
 import os, signal, numpy as np
-from deeptune.data.cache import entry, records
+from deeptune.data.cache import disk_records, entry
 entry.FLUSH_INTERVAL = 1e9
-found = records.open_records(entry.Cache(), records.EntryRequest("samples", {KEY!r}, 5, 1000, {{}}))
+found = disk_records.open_records(entry.Cache(), disk_records.EntryRequest("samples", {KEY!r}, 5, 1000, {{}}))
 found.put(np.array([2]), b"first", 5)
 found.flush()
 found.put(np.array([0]), b"lost", 4)
@@ -353,7 +354,7 @@ def test_other_processes_read_without_disturbing_one_another(method):
 
 
 def test_the_memory_of_a_large_map_is_given_back(monkeypatch):
-    monkeypatch.setattr(module, "MAX_MAPPED", 64)
+    monkeypatch.setattr(disk_records, "MAX_MAPPED", 64)
     with Cache() as cache:
         records = filled(cache)
         for _ in range(3):

@@ -1,1 +1,1 @@
-"""The cache on disk: samples and features that a run keeps for later runs (`entry.py`, `records.py`)."""
+"""The cache on disk: samples and features that a run keeps for later runs."""

@@ -6,7 +6,7 @@
 
 KEY is the SHA-256 of all that decides the content. Each folder holds `entry.json` (a description, for people and for
 whoever opens it), `use.lock` (shared by readers, exclusive for removal) and `write.lock` (exclusive for the process
-that writes; the kernel releases it when that process is killed). `records.py` describes the other files.
+that writes; the kernel releases it when that process is killed). `disk_records.py` describes the other files.
 """
 
 from __future__ import annotations
