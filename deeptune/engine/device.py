@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
@@ -62,6 +63,7 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         keep_freed_memory()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+        _multiply_in_full_fp32()
     if precision == "auto":
         dtype, why = _best_dtype(chosen)
         return Compute(chosen, dtype, f"{reason}; {why}")
@@ -69,6 +71,35 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     if asked is torch.float16 and chosen.type == "cpu":
         raise SpecError("train.precision: 'fp16' needs a GPU; on the CPU use 'fp32' (or 'bf16' on CPUs that have it)")
     return Compute(chosen, asked, f"{reason}; {precision} as asked")
+
+
+def _multiply_in_full_fp32() -> None:
+    """Let "fp32" mean float32 in convolutions and in matrix products.
+
+    PyTorch rounds the inputs of convolutions, but not those of products, to the 10 bits of TF32. Who wants speed takes
+    bf16.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def device_identity(device: torch.device) -> str | dict[str, Any]:
+    """What of a device decides the bits that it computes: cards of two kinds, or two CUDA versions, differ in the last.
+
+    Of other devices it is the type.
+    """
+    if device.type != "cuda":
+        return device.type
+    card = torch.cuda.get_device_properties(device.index or 0)
+    return {
+        "type": "cuda",
+        "card": torch.cuda.get_device_name(device.index or 0),
+        "capability": [card.major, card.minor],
+        "multiprocessors": card.multi_processor_count,
+        "cuda": torch.version.cuda or torch.version.hip,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
+    }
 
 
 def driver_gpu(device: torch.device) -> NvidiaGpu | None:

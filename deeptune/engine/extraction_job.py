@@ -22,7 +22,7 @@ from deeptune.data.sampling import WINDOW, batch_slices
 from deeptune.data.source import Source
 from deeptune.data.text import tokenizer_identity
 from deeptune.engine.activations import CutActivations
-from deeptune.engine.device import Compute, tokens_at_once
+from deeptune.engine.device import Compute, device_identity, tokens_at_once
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import Prepared
 from deeptune.spec.modalities import Input, columns_of
@@ -114,7 +114,7 @@ class ExtractionJob:
             "preprocessing": _preprocessing(frozen.backbone.preprocessing),
             "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
-            "device": frozen.compute.device.type,
+            "device": device_identity(frozen.compute.device),
             "precision": frozen.compute.precision,
             "data": self.source.fingerprint(),
             "input": frozen.input,

@@ -36,7 +36,7 @@ from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import HEAD_ROWS
 from deeptune.engine.row_order import Window, windows
-from deeptune.engine.trained_model import TrainedModel, load_run
+from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
@@ -242,11 +242,11 @@ class Embedder:
 class Predictor(Embedder):
     """The best model of a finished run, with the run's own columns, preprocessing and labels.
 
-    Precision is that of the CPU or GPU at hand.
+    Precision is the run's own where the run was trained on a device of the same type.
     """
 
     def __init__(self, run: RunDirectory, *, device: str = "auto") -> None:
-        self.compute = choose_compute(device)
+        self.compute = compute_of_run(run, device)
         self.trained: TrainedModel = load_run(run, device=self.compute.device)
         self.spec, self.task = self.trained.spec, self.trained.task
         data = self.spec.data

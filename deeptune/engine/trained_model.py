@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 
 from deeptune.backbones import load_backbone
 from deeptune.backbones.preprocessing import stored_preprocessing
-from deeptune.checkpoint import load_checkpoint
+from deeptune.checkpoint import load_checkpoint, read_manifest
 from deeptune.data.depth import Range, stored_range
-from deeptune.engine.device import Compute
+from deeptune.engine.device import Compute, choose_compute
 from deeptune.engine.versions import changed, that_matter, versions
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel, build_model
@@ -89,6 +89,19 @@ def rebuild_model(
     model = build_model(spec, backbone, checkpoint.manifest["outputs"], adapted=adapted)
     model.load_tuned_state(checkpoint.state)
     return model.to(device).eval(), checkpoint.manifest
+
+
+def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
+    """The device that is asked for, in the run's own precision where the run was trained on a device of the same type.
+
+    Raises SpecError or CheckpointError when the run can't be read.
+    """
+    trained_on = torch.device(load_spec(run.spec).train.device).type
+    compute, precision = choose_compute(device), read_manifest(run.best).get("precision")
+    if trained_on != compute.device.type or precision is None:
+        return compute
+    same = choose_compute(str(compute.device), precision)
+    return replace(same, reason=f"{compute.device}; {precision} as the run was trained in")
 
 
 def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from drivers import Card, driver
 
-from deeptune.engine.device import choose_compute, driver_gpu
+from deeptune.engine.device import choose_compute, device_identity, driver_gpu
 
 NEW, OLD = 8, 7  # compute capabilities with and without bf16
 
@@ -40,7 +40,10 @@ def machine(monkeypatch):
             "is_available": lambda: True,
             "device_count": lambda: count,
             "get_device_name": lambda number: f"card {number}",
-            "get_device_properties": lambda number: SimpleNamespace(uuid=str(number), major=cards[number][0]),
+            "get_device_properties": lambda number: SimpleNamespace(
+                uuid=str(number), major=cards[number][0], minor=5, multi_processor_count=10
+            ),
+            "get_device_capability": lambda number: (cards[number][0], 5),
             "set_device": lambda device: current.__setitem__(0, torch.device(device).index),
             "device": within,
             "is_bf16_supported": lambda including_emulation=True: cards[current[0]][0] >= NEW,
@@ -84,3 +87,32 @@ def test_cuda_numbers_gpus_as_the_driver_does(before, after) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == after
+
+
+@pytest.fixture
+def tf32_put_back():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32_put_back")
+def test_fp32_is_float32_in_convolutions_and_in_products(machine) -> None:
+    machine([(NEW, 10)])
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    choose_compute("cuda", "fp32")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.usefixtures("tf32_put_back")
+def test_what_one_card_computed_is_not_taken_for_another_s(machine, monkeypatch) -> None:
+    machine([(OLD, 10), (NEW, 10), (NEW, 10)])
+    first, second = (device_identity(torch.device("cuda", number)) for number in (0, 1))
+    assert first != second
+    assert first == device_identity(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.version, "cuda", "99.0")
+    assert first != (other := device_identity(torch.device("cuda", 0)))
+    torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
+    assert other != device_identity(torch.device("cuda", 0))
+    assert device_identity(torch.device("cpu")) == "cpu"
