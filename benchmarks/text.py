@@ -174,6 +174,7 @@ def batch_of(examples: list[dict[str, Any]], width: int | None = None) -> Any:
 def fitting(ready: Any, batches: Callable[[], Iterator[Any]]) -> Callable[[Callable[[], None]], None]:
     """DeepTune's own loop over some batches, for a Loop."""
     from deeptune.engine.loop import fit
+    from deeptune.engine.optimizer_step import Learner
     from deeptune.engine.prepare import make_criterion
 
     class Turns:
@@ -191,7 +192,7 @@ def fitting(ready: Any, batches: Callable[[], Iterator[Any]]) -> Callable[[Calla
                 self.turn()  # its step is done, and the loop asks for another batch
 
     def train(turn: Callable[[], None]) -> None:
-        fit(ready.model, ready.spec.train, Turns(turn), make_criterion(ready), ready.compute, None)
+        fit(Learner(ready.model, make_criterion(ready), ready.compute), ready.spec.train, Turns(turn))
 
     return train
 

@@ -28,10 +28,11 @@ from deeptune.data.splits import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
-from deeptune.engine.train_state import generators_left_alone
+from deeptune.engine.train_state import rng_state_kept
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import RunSpec, TrainSpec
@@ -267,9 +268,8 @@ class _Bench:
         turns = _Turns(pieces, steps, compute.device)
         with _untouched(ready.model), _arranged(ready, layout), _Peak(compute.device) as peak:
             try:
-                history = fit(
-                    ready.model, train, turns, self.criterion, compute, None, Hooks(check=self.logger.stop.check)
-                )
+                learner = Learner(ready.model, self.criterion, compute)
+                history = fit(learner, train, turns, Hooks(check=self.logger.stop.check))
                 fits, used = history.at_once is None and peak.fits(), peak.bytes
                 loss = self._loss(pieces, compute, tokens)
             except RunStopped:
@@ -399,7 +399,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     tensors = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
     before = [tensor.detach().to("cpu", copy=True) for tensor in tensors]  # not on the GPU, whose memory is measured
     training = model.training
-    with generators_left_alone():
+    with rng_state_kept():
         try:
             yield
         finally:

@@ -13,12 +13,14 @@ import torch
 from deeptune.checkpoint import drop_previous
 from deeptune.engine import inference
 from deeptune.engine.device import memory_in_use
+from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import MeanLoss
-from deeptune.engine.loop import Batches, Best, History, Hooks, TrainState, fit
+from deeptune.engine.loop import Batches, Hooks, fit
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.sanity import Constant
 from deeptune.engine.scoring import split_truth
 from deeptune.engine.setup import Setup, SplitLoaders
+from deeptune.engine.train_state import TrainState
 from deeptune.engine.verify import save_model, verify
 from deeptune.runs.events import CheckpointEvent, StepEvent
 
@@ -40,18 +42,15 @@ class Fitting:
         self.started = self.reported = time.monotonic()
         self.verified = self.diverged = False
 
-    def fit(self, batches: Batches) -> History:
+    def fit(self, batches: Batches) -> TrainingHistory:
         """Train to the end. Raises RunStopped, after training was stored, when the run was asked to stop."""
         setup, ready = self.setup, self.setup.ready
         if self.train_state and (best := self.train_state.values["history"]["best"])["epoch"]:
             self._show_best(Best(**best))
         return fit(
-            setup.model,
+            setup.learner,
             ready.spec.train,
             batches,
-            setup.criterion,
-            setup.compute,
-            self._validate if len(ready.plan.splits["val"].rows) else None,
             Hooks(
                 step=self._on_step,
                 epoch=setup.logger.events.write,
@@ -59,6 +58,7 @@ class Fitting:
                 store=self._store,
                 check=setup.logger.stop.check,
                 warn=setup.logger.warn,
+                validate=self._validate if len(ready.plan.splits["val"].rows) else None,
             ),
             resume=self.train_state,
         )
@@ -87,7 +87,7 @@ class Fitting:
         shown = {name: value for name, value in asdict(best).items() if name in ("epoch", "metric", "value")}
         self.setup.logger.status.update(best=shown)
 
-    def _store(self, train_state: TrainState, history: History) -> None:
+    def _store(self, train_state: TrainState, history: TrainingHistory) -> None:
         setup, run, logger = self.setup, self.setup.run, self.setup.logger
         logger.keep(lambda: save_model(setup.ready, run.last, history.best, train_state))
         drop_previous(run.best)  # the best one is now known to the last one

@@ -17,8 +17,9 @@ from deeptune.checkpoint import (
     restore_previous,
 )
 from deeptune.data.depth import FULL
-from deeptune.engine.loop import Best, TrainState
+from deeptune.engine.history import Best
 from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.train_state import TrainState
 from deeptune.engine.versions import changed
 from deeptune.errors import CheckpointError, DataError, DeepTuneError, SpecError, WeightsError
 from deeptune.runs import RunDirectory

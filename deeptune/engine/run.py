@@ -13,7 +13,7 @@ from deeptune.data.cache.entry import Cache
 from deeptune.engine.batch_tuning import tune
 from deeptune.engine.device import seed_everything
 from deeptune.engine.fitting import Fitting
-from deeptune.engine.loop import History
+from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, train_state_of
 from deeptune.engine.run_logger import RunLogger
@@ -31,7 +31,7 @@ from deeptune.engine.run_metadata import (
 from deeptune.engine.sanity import Constant, changes_with_batch
 from deeptune.engine.scoring import embed_splits, score_splits
 from deeptune.engine.setup import Setup, SplitLoaders
-from deeptune.engine.train_state import generators_left_alone
+from deeptune.engine.train_state import rng_state_kept
 from deeptune.engine.verify import probe_inputs, verified_best
 from deeptune.model.head import collapsed
 from deeptune.report import write_report
@@ -129,7 +129,7 @@ class FineTuning:
             history = self.checkpoint.manifest["training"]["history"] if self.checkpoint else {"steps": 0, "epoch": 1}
             logger.events.write(ResumeEvent(history["steps"], history["epoch"]))
 
-    def fit(self) -> History:
+    def fit(self) -> TrainingHistory:
         """Train the model, or continue its training."""
         setup, logger = self.setup, self.logger
         batches = self.loaders.training()
@@ -142,7 +142,7 @@ class FineTuning:
             if useless := collapsed(features):
                 logger.warn(useless)
             setup.model.head.standardise(features)
-        with generators_left_alone():
+        with rng_state_kept():
             self.probe = probe_inputs(setup.ready)
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         history = Fitting(setup, self.loaders, self.probe, train_state).fit(batches)
@@ -150,7 +150,7 @@ class FineTuning:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history
 
-    def verify(self, history: History) -> None:
+    def verify(self, history: TrainingHistory) -> None:
         """Read the best model back, and continue with that one. Raises CheckpointError where it is another one."""
         self.logger.phase("verify")
         stored, logits = verified_best(self.setup, self.probe)
@@ -170,7 +170,7 @@ class FineTuning:
             self.logger.phase("embed")
             embed_splits(self.setup, self.loaders)
 
-    def finish(self, history: History, metrics: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, history: TrainingHistory, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write the result and the report; returns the content of result.json."""
         run, logger = self.run, self.logger
         result = run_result(self.setup, history, metrics, self.attempt.clock)

@@ -9,7 +9,7 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
-from deeptune.engine.loop import History
+from deeptune.engine.history import TrainingHistory
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import SPLITS, Prepared
 from deeptune.engine.resume import Earlier
@@ -128,7 +128,7 @@ def start_event(ready: Prepared) -> StartEvent:
     )
 
 
-def run_result(setup: Setup, history: History, metrics: dict[str, Any], clock: Clock) -> dict[str, Any]:
+def run_result(setup: Setup, history: TrainingHistory, metrics: dict[str, Any], clock: Clock) -> dict[str, Any]:
     """The content of result.json of a run that is done."""
     run, ready, plan = setup.run, setup.ready, setup.ready.plan
     trainable, total = setup.model.counts()

@@ -16,6 +16,7 @@ from deeptune.engine.feature_extraction import StoredFeatures, store_features
 from deeptune.engine.inference import Inference
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.model.build import TunedModel
@@ -52,6 +53,11 @@ class Setup:
     @property
     def compute(self) -> Compute:
         return self.ready.compute
+
+    @property
+    def learner(self) -> Learner:
+        """The model as it is trained."""
+        return Learner(self.model, self.criterion, self.compute)
 
     @property
     def inference(self) -> Inference:

@@ -1,10 +1,11 @@
-"""Everything but the weights that decides how training goes on, as tensors and JSON, taken and put back exactly."""
+"""The state of training besides the model's weights, as tensors and JSON: stored and loaded without any loss."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,20 @@ Values = dict[str, Any]
 Tensors = dict[str, Tensor]
 
 
-def take_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Values]:
+@dataclass
+class TrainState:
+    """What training needs to continue exactly where it was, besides the weights that the model stores itself.
+
+    The names of the tensors, and the keys of the values, are those of `training.safetensors` and of `training` in the
+    manifest of `checkpoints/last`.
+    """
+
+    tensors: Tensors
+    values: Values
+
+
+def optimizer_state_dict(optimizer: torch.optim.Optimizer) -> TrainState:
+    """The state of an optimizer: tensors `optimizer.INDEX.NAME` on the CPU, and the values of other types."""
     state = optimizer.state_dict()
     tensors, values = {}, {}
     for index, entries in state["state"].items():
@@ -25,29 +39,29 @@ def take_optimizer(optimizer: torch.optim.Optimizer) -> tuple[Tensors, Values]:
                 tensors[key] = value.detach().cpu().contiguous().clone()
             else:
                 values[key] = value
-    return tensors, {"state": values, "groups": state["param_groups"]}
+    return TrainState(tensors, {"state": values, "groups": state["param_groups"]})
 
 
-def put_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, values: Values) -> None:
+def load_optimizer_state_dict(optimizer: torch.optim.Optimizer, stored: TrainState) -> None:
+    """Load what `optimizer_state_dict` gave; other tensors are passed over."""
     state: dict[int, dict[str, Any]] = {}
-    found = {key: value for key, value in tensors.items() if key.startswith("optimizer.")} | values["state"]
-    for key, value in found.items():
+    tensors = {key: value for key, value in stored.tensors.items() if key.startswith("optimizer.")}
+    for key, value in (tensors | stored.values["state"]).items():
         _, index, name = key.split(".", 2)
         state.setdefault(int(index), {})[name] = value
     groups = [
         {name: tuple(value) if isinstance(value, list) and name != "params" else value for name, value in group.items()}
-        for group in values["groups"]
+        for group in stored.values["groups"]
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, entries in optimizer.state.items():
         for name, value in entries.items():
-            if (
-                isinstance(value, Tensor) and value.shape == parameter.shape
-            ):  # fused kernels need the parameter's layout
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Fused kernels need the layout of the parameter.
                 entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def take_generators() -> tuple[Tensors, Values]:
+def rng_state_dict() -> TrainState:
     """The state of every random number generator that training may draw from."""
     version, words, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=False)
@@ -68,12 +82,12 @@ def take_generators() -> tuple[Tensors, Values]:
             "gauss": float(numpy["gauss"]),
         },
     }
-    return tensors, values
+    return TrainState(tensors, values)
 
 
-def put_generators(tensors: Tensors, values: Values) -> None:
-    """Put back what this machine has generators for."""
-    python, numpy = values["python"], values["numpy"]
+def load_rng_state_dict(stored: TrainState) -> None:
+    """Load the state of the generators that this machine has; other tensors are passed over."""
+    tensors, python, numpy = stored.tensors, stored.values["python"], stored.values["numpy"]
     random.setstate((python["version"], tuple(tensors["generator.python"].tolist()), python["gauss"]))
     key = tensors["generator.numpy"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
@@ -87,10 +101,10 @@ def put_generators(tensors: Tensors, values: Values) -> None:
 
 
 @contextmanager
-def generators_left_alone() -> Iterator[None]:
-    """What happens in the block draws no number that training would have drawn."""
-    before = take_generators()
+def rng_state_kept() -> Iterator[None]:
+    """Leave the random number generators after the block as they were before it."""
+    before = rng_state_dict()
     try:
         yield
     finally:
-        put_generators(*before)
+        load_rng_state_dict(before)

@@ -9,11 +9,11 @@ import torch
 
 from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
-from deeptune.engine.loop import Best, TrainState
+from deeptune.engine.history import Best
 from deeptune.engine.prepare import Prepared, split_loader
 from deeptune.engine.same_model import logits_in_parts, require_same
 from deeptune.engine.setup import Setup
-from deeptune.engine.train_state import generators_left_alone
+from deeptune.engine.train_state import TrainState, rng_state_kept
 from deeptune.engine.trained_model import rebuild_model
 from deeptune.engine.versions import versions
 from deeptune.model.build import TunedModel
@@ -75,7 +75,7 @@ def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, to
     Returns the loaded model and the logits of the probe. Raises CheckpointError when the models differ.
     """
     run, ready = setup.run, setup.ready
-    with generators_left_alone():
+    with rng_state_kept():
         stored, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=setup.compute.device)
         logits = logits_in_parts(probe, setup.compute, setup.micro_batches)
         found, unsteady = require_same(

@@ -21,11 +21,12 @@ from faults.killing import finish, kill, same_outcome, small_sample, start
 from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.loader import Batch
 from deeptune.data.source import Source
-from deeptune.engine import heartbeat, loop, verify
-from deeptune.engine import run as run_module
+from deeptune.engine import fitting, heartbeat, loop, optimizer_step, verify
 from deeptune.engine.device import Compute
 from deeptune.engine.loop import fit
+from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
@@ -74,7 +75,7 @@ OUT_OF_MEMORY = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
 from deeptune.data.loader import Batch
-from deeptune.engine import run as run_module
+from deeptune.engine import fitting, run as run_module
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.spec import load_spec
@@ -82,14 +83,14 @@ from pathlib import Path
 
 run = RunDirectory(Path(sys.argv[1]))
 room = int(sys.argv[2])
-fit = run_module.fit
+fit = fitting.fit
 
 def with_little_room(*arguments, **options):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
     return fit(*arguments, **options)
 
-run_module.fit = with_little_room
+fitting.fit = with_little_room
 try:
     run_module.execute(load_spec(run.spec), run)
 except DeepTuneError as error:
@@ -174,8 +175,8 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(review_bert):
         told = []
         hooks = loop.Hooks(warn=told.append)
         history = fit(
-            ready.model, ready.spec.train, split_loader(ready, "train", shuffle=True), make_criterion(ready),
-            ready.compute, None, hooks,
+            Learner(ready.model, make_criterion(ready), ready.compute), ready.spec.train,
+            split_loader(ready, "train", shuffle=True), hooks,
         )  # fmt: skip
         states.append({name: value.clone() for name, value in ready.model.tuned_state().items()})
         assert bool(told) == (most < 24)
@@ -240,7 +241,7 @@ def images_with_targets(path, targets):
 
 def poisoned(monkeypatch, rows):
     """A model whose loss is not a number for batches that hold one of `rows`."""
-    targets = loop._targets
+    targets = optimizer_step._targets
 
     def wrapped(batch):
         found = targets(batch)
@@ -248,7 +249,7 @@ def poisoned(monkeypatch, rows):
             return found.float() * torch.nan
         return found
 
-    monkeypatch.setattr(loop, "_targets", wrapped)
+    monkeypatch.setattr(optimizer_step, "_targets", wrapped)
 
 
 def regression_spec(tmp_path, spec_of, **settings):
@@ -285,12 +286,12 @@ def test_a_skipped_step_changes_nothing(tmp_path, spec_of, method):
     loader = split_loader(ready, "train", shuffle=True)
     before = {name: value.clone() for name, value in ready.model.state_dict().items()}
 
-    class Broken(loop.Criterion):
+    class Broken(Criterion):
         def sum(self, outputs, targets):
             return super().sum(outputs, targets) * torch.nan
 
     with pytest.raises(TrainingError, match="every step of an epoch"):
-        fit(ready.model, ready.spec.train, loader, Broken("cross_entropy"), ready.compute, None)
+        fit(Learner(ready.model, Broken("cross_entropy"), ready.compute), ready.spec.train, loader)
     assert all(torch.equal(before[name], value) for name, value in ready.model.state_dict().items())
 
 
@@ -303,7 +304,7 @@ def test_steps_that_are_read_late_as_on_a_gpu_learn_the_same(monkeypatch, spec_o
         ready = prepare(spec_of(epochs=2, schedule="constant", warmup=0.0))
         steps, told = [], []
 
-        class PoisonedOnce(loop.Criterion):
+        class PoisonedOnce(Criterion):
             def sum(self, outputs, targets):
                 steps.append(len(targets))
                 return super().sum(outputs, targets) * (torch.nan if poison and len(steps) == 3 else 1)
@@ -311,7 +312,7 @@ def test_steps_that_are_read_late_as_on_a_gpu_learn_the_same(monkeypatch, spec_o
         loader = split_loader(ready, "train", shuffle=True)
         torch.manual_seed(0)
         history = fit(
-            ready.model, ready.spec.train, loader, PoisonedOnce("cross_entropy"), ready.compute, None,
+            Learner(ready.model, PoisonedOnce("cross_entropy"), ready.compute), ready.spec.train, loader,
             loop.Hooks(warn=told.append),
         )  # fmt: skip
         losses = [epoch["train"]["loss"] for epoch in history.epochs]
@@ -330,7 +331,7 @@ def test_too_many_steps_in_a_row_end_the_run_with_step_rate_rows_and_advice(tmp_
     rows = split_loader(ready, "train", shuffle=True).order(1)[20:]  # from the sixth step of the second epoch on
     first = split_loader(ready, "train", shuffle=True).order(1)[:20]
     poisoned(monkeypatch, set(rows.tolist()) - set(first.tolist()))
-    monkeypatch.setattr(loop, "MOST_SKIPPED", 4)
+    monkeypatch.setattr(optimizer_step, "MAX_SKIPPED", 4)
     with pytest.raises(TrainingError) as caught:
         execute(load_spec(run.spec), run)
     for part in ("the loss is nan at step", "learning rate", "rows ", "4 steps in a row"):
@@ -561,13 +562,13 @@ def test_what_replaces_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monk
 def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch, jump, spec_of):
     run = new_run(tmp_path, spec_of("partial", epochs=6, early_stopping={"patience": 0}))
     clock, moved = time.time, []
-    store = run_module.save_model
+    store = fitting.save_model
 
     def save_and_jump(*arguments, **options):
         moved.append(1)
         return store(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "save_model", save_and_jump)
+    monkeypatch.setattr(fitting, "save_model", save_and_jump)
     monkeypatch.setattr(time, "time", lambda: clock() + (jump if moved else 0.0))
     started = time.monotonic()
     result = execute(load_spec(run.spec), run)

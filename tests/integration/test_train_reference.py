@@ -15,6 +15,7 @@ from torchvision.transforms import functional as TF
 
 from deeptune.data.source import Source
 from deeptune.engine.loop import Hooks, fit
+from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import make_criterion, prepare, split_loader
 from deeptune.spec.toml import validate
 
@@ -80,7 +81,7 @@ def deeptune_losses(spec_values):
             return self.criterion.count(targets)
 
     torch.manual_seed(0)
-    fit(ready.model, ready.spec.train, loader, EveryStep(make_criterion(ready)), ready.compute, None, Hooks())
+    fit(Learner(ready.model, EveryStep(make_criterion(ready)), ready.compute), ready.spec.train, loader)
     return ready, losses, order, before
 
 
@@ -197,12 +198,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch():
         ready = prepare(spec)
         assert len(ready.plan.splits["train"]) % 8
         fit(
-            ready.model,
+            Learner(ready.model, make_criterion(ready), ready.compute),
             ready.spec.train,
             split_loader(ready, "train", shuffle=True),
-            make_criterion(ready),
-            ready.compute,
-            None,
         )
         states.append(ready.model.tuned_state())
     for name, value in states[0].items():
@@ -234,6 +232,7 @@ def test_each_report_has_the_share_of_time_spent_waiting_for_data(monkeypatch):
                 yield batch
 
     reports = []
-    fit(ready.model, ready.spec.train, Slow(), make_criterion(ready), ready.compute, None, Hooks(step=reports.append))
+    learner = Learner(ready.model, make_criterion(ready), ready.compute)
+    fit(learner, ready.spec.train, Slow(), Hooks(step=reports.append))
     assert len(reports) == len(loader)
     assert [report.waiting for report in reports] == pytest.approx([0.75] * len(reports))

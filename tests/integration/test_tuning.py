@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.engine import batch_tuning, fitting, loop
+from deeptune.engine import batch_tuning, fitting, optimizer_step
 from deeptune.engine.batch_tuning import NEAR, TOLERANCE, Trial, agrees
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
@@ -51,14 +51,14 @@ def outcome(run):
 
 def full_memory(monkeypatch, most):
     """A machine on which no more than `most` rows train at once."""
-    forward = loop._forward
+    forward = optimizer_step._forward
 
     def limited(model, batch):
         if len(batch) > most:
             raise torch.OutOfMemoryError("no room")
         return forward(model, batch)
 
-    monkeypatch.setattr(loop, "_forward", limited)
+    monkeypatch.setattr(optimizer_step, "_forward", limited)
 
 
 @pytest.mark.parametrize("way", ["tuned", "tuned to contiguous", "rows"])
@@ -99,7 +99,7 @@ def test_rows_that_do_not_fit_pass_in_parts_and_the_effective_batch_stays(tmp_pa
 
 def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, monkeypatch, review_bert):
     most, seen = 600, []  # tokens
-    forward = loop._forward
+    forward = optimizer_step._forward
 
     def limited(model, batch):
         if batch.inputs["input_ids"].numel() > most:
@@ -107,7 +107,7 @@ def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, mon
         seen.append(tuple(batch.inputs["input_ids"].shape))
         return forward(model, batch)
 
-    monkeypatch.setattr(loop, "_forward", limited)
+    monkeypatch.setattr(optimizer_step, "_forward", limited)
     run = new_run(
         tmp_path,
         validate(

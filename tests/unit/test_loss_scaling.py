@@ -7,9 +7,10 @@ import torch
 
 from deeptune.backbones import load_backbone
 from deeptune.data.loader import Batch
-from deeptune.engine import loop
+from deeptune.engine import loop, optimizer_step
 from deeptune.engine.device import Compute
 from deeptune.engine.loss import Criterion
+from deeptune.engine.optimizer_step import Learner
 from deeptune.model.build import build_model
 from deeptune.spec.toml import validate
 
@@ -51,7 +52,7 @@ def trained(monkeypatch, optimizer: str, *, scale: float, steps: int):
     backbone = load_backbone(spec.backbone, seed=0)
     model = build_model(spec, backbone, 2)
     states, made, scaler = [], [], torch.amp.GradScaler("cpu", init_scale=scale)
-    make = loop.make_optimizer
+    make = optimizer_step.make_optimizer
 
     def kept(*arguments):
         made.append(make(*arguments))
@@ -61,10 +62,10 @@ def trained(monkeypatch, optimizer: str, *, scale: float, steps: int):
         states.append({key: torch.clone(value) for state in made[0].state.values() for key, value in state.items()})
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_optimizer", kept)
+        patch.setattr(optimizer_step, "make_optimizer", kept)
         patch.setattr(Compute, "scaler", lambda self: scaler)
         loop.fit(
-            model, spec.train, Repeated(backbone.width, steps), Criterion("cross_entropy"), FP16, None,
+            Learner(model, Criterion("cross_entropy"), FP16), spec.train, Repeated(backbone.width, steps),
             loop.Hooks(check=after_a_step),
         )  # fmt: skip
     return {name: value.clone() for name, value in model.tuned_state().items()}, states, scaler.get_scale()

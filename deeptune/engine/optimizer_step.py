@@ -1,0 +1,271 @@
+"""Optimizer steps: forward and backward in parts that fit into memory, and steps that are not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deeptune.data.loader import Batch
+from deeptune.engine import train_state
+from deeptune.engine.device import Compute
+from deeptune.engine.history import TrainingHistory
+from deeptune.engine.loss import Criterion
+from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.optimizers import make_optimizer, make_schedule
+from deeptune.engine.out_of_memory import is_out_of_memory
+from deeptune.engine.train_state import TrainState
+from deeptune.errors import TrainingError
+from deeptune.model.build import TunedModel
+from deeptune.spec.model import TrainSpec
+from deeptune.spec.optimizers import OPTIMIZERS
+
+MAX_SKIPPED = 10  # steps in a row whose loss or gradient is not finite
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model on its device, and the loss that it is trained with."""
+
+    model: TunedModel
+    criterion: Criterion
+    compute: Compute
+
+
+@dataclass
+class Step:
+    """A step that was taken: `numbers` holds its mean loss and gradient norm, on the device until they are read."""
+
+    number: int
+    rows: list[int]
+    rate: float
+    numbers: Tensor
+
+
+class Stepper:
+    """Takes the optimizer steps of a training whose epochs have `per_epoch` steps, and counts them in `history`.
+
+    `warn` gets a sentence where memory runs out or a step is skipped.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        train: TrainSpec,
+        per_epoch: int,
+        history: TrainingHistory,
+        warn: Callable[[str], None],
+    ) -> None:
+        model, compute = learner.model, learner.compute
+        self.model, self.criterion, self.compute = model, learner.criterion, compute
+        self.train, self.per_epoch, self.history, self.warn = train, per_epoch, history, warn
+        # Of the same parameters; what is scored, stored and compared bit for bit is the model itself.
+        self.forward: Callable[[dict[str, Tensor]], Tensor] = torch.compile(model) if train.compile else model
+        self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(model, train)
+        self.schedule = make_schedule(self.optimizer, train, per_epoch * int(train.epochs))
+        self.scaler = compute.scaler()
+        self.reads_late = compute.reads_late and OPTIMIZERS[train.optimizer].skips_on_device
+        self.unread: list[Step] = []
+        # What the forward pass itself changes, the running statistics of batch normalisation, now and when steps were
+        # last read: that is what they go back to after one that is not finite, or that ran out of memory.
+        self.statistics = [
+            getattr(module, name)
+            for module in model.train().modules()
+            if module.training and isinstance(getattr(module, "running_mean", None), Tensor)
+            for name in ("running_mean", "running_var", "num_batches_tracked")
+        ]
+        self.statistics_before = [statistic.clone() for statistic in self.statistics]
+        self.micro_batches = MicroBatcher(
+            self._on_less_memory, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
+        )
+        wide = torch.float32 if compute.device.type == "mps" else torch.float64
+        self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
+        self.count_sum = torch.zeros_like(self.loss_sum)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.schedule.get_last_lr()[-1])
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss of the epoch in progress."""
+        return float(self.loss_sum / self.count_sum)
+
+    def begin_epoch(self) -> None:
+        """Start the mean loss anew."""
+        self.loss_sum.zero_()
+        self.count_sum.zero_()
+
+    def step(self, group: list[Batch]) -> None:
+        """One optimizer step over the batches of a group.
+
+        A step whose loss or gradient is not finite changes nothing but the count of such steps, once it is read.
+        """
+        history = self.history
+        moved = [batch.to(self.compute.device, non_blocking=True) for batch in group]
+        loss_sum, count = self._gradients(moved)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)
+        numbers = torch.stack([loss_sum / count, norm.to(loss_sum.dtype)])
+        finite = torch.isfinite(numbers).all()
+        if self.reads_late:
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
+        history.steps += 1
+        history.batches += len(group)
+        self.unread.append(Step(history.steps, [int(row) for b in group for row in b.rows], self.rate, numbers))
+        taken = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
+        if taken:  # else fused SGD would begin its momentum with memory that nothing was written to
+            self._update()
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if taken:
+            self.schedule.step()
+        self.loss_sum += torch.where(finite, loss_sum, 0)
+        self.count_sum += torch.where(finite, count, 0)
+
+    def read(self) -> tuple[float, float]:
+        """Loss and norm of the last step; those before it that were not read yet are dealt with too.
+
+        The one device-to-host sync: on a GPU as often as progress is reported or stored, and not in each step.
+        """
+        values = torch.stack([step.numbers for step in self.unread]).tolist()
+        for step, (loss, norm) in zip(self.unread, values, strict=True):
+            if math.isfinite(loss) and math.isfinite(norm):
+                self.history.skipped_in_a_row = 0
+                continue
+            if self.reads_late:  # it was taken for one that counts
+                self.schedule.last_epoch -= 2
+                self.schedule.step()
+            # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
+            if not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1):
+                _copy(self.statistics_before, self.statistics)
+                self._count_skipped(step, loss, norm)
+        self.unread.clear()
+        _copy(self.statistics, self.statistics_before)
+        return values[-1][0], values[-1][1]
+
+    def _update(self) -> None:
+        try:
+            self.scaler.step(self.optimizer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory in the optimizer's step {self.history.steps}: {self.train.optimizer!r} has no room "
+                "for its state",
+                hint="Set tuning.method = 'lora' or 'partial', or train.optimizer = 'adafactor' or 'sgd'.",
+            ) from error
+
+    def _gradients(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+        """Gradients of a group's mean loss; returns the sum of its losses and what that is divided by.
+
+        When memory runs out the group is done again in smaller parts, which add up to the same gradient.
+        """
+        while True:
+            try:
+                return self._accumulate(group)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            except MemoryError:
+                pass
+            # Out of the handler, whose traceback holds on to tensors.
+            self.optimizer.zero_grad(set_to_none=True)
+            _copy(self.statistics_before, self.statistics)
+            pieces = [piece for batch in group for piece in self.micro_batches.pieces(batch)]
+            self.micro_batches.halve(max(pieces, key=lambda piece: len(piece) * piece.width), "training on")
+
+    def _accumulate(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+        count = torch.stack([self.criterion.count(_targets(batch)) for batch in group]).sum()
+        loss_sum = torch.zeros_like(self.loss_sum)
+        for batch in group:
+            for piece in self.micro_batches.pieces(batch):
+                with self.compute.autocast():
+                    outputs = _forward(self.forward, piece)
+                # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
+                loss = self.criterion.sum(outputs, _targets(piece))
+                self.scaler.scale(loss / count).backward()
+                loss_sum += loss.detach()
+        return loss_sum, count
+
+    def _on_less_memory(self, text: str) -> None:
+        self.history.at_once = self.micro_batches.max_units
+        self.warn(f"{text}, accumulated to the same effective batch size")
+
+    def _count_skipped(self, step: Step, loss: float, norm: float) -> None:
+        history = self.history
+        history.skipped += 1
+        history.skipped_in_epoch += 1
+        history.skipped_in_a_row += 1
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
+        listed = ", ".join(map(str, step.rows[:8])) + (" …" if len(step.rows) > 8 else "")
+        place = f"at step {step.number} (epoch {history.epoch}, learning rate {step.rate:.3g}, rows {listed})"
+        whole_epoch = history.skipped_in_epoch == self.per_epoch
+        if history.skipped_in_a_row >= MAX_SKIPPED or whole_epoch:
+            many = "every step of an epoch" if whole_epoch else f"{history.skipped_in_a_row} steps in a row"
+            raise TrainingError(
+                f"{what} {place}, and was not finite in {many}",
+                hint="Lower train.learning_rate, set train.precision = 'fp32', or look at those rows.",
+            )
+        self.warn(f"{what} {place}: the step was skipped")
+
+    def require_finite_weights(self) -> None:
+        """Raises TrainingError when a weight is not finite."""
+        if all(bool(torch.isfinite(tensor).all()) for tensor in self.model.tuned_state().values()):
+            return
+        raise TrainingError(
+            f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, learning "
+            f"rate {self.rate:.3g})",
+            hint="Lower train.learning_rate or set train.precision = 'fp32'. The checkpoints before are intact.",
+        )
+
+    def state_dict(self) -> TrainState:
+        """Optimizer, schedule, loss scaling, the epoch's mean loss, and what the model's own state folds together."""
+        optimizer = train_state.optimizer_state_dict(self.optimizer)
+        exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
+        sums = {"sum.loss": self.loss_sum, "sum.count": self.count_sum}
+        values = {
+            "optimizer": optimizer.values,
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        return TrainState({**optimizer.tensors, **exact, **sums}, values)
+
+    def load_state_dict(self, state: TrainState) -> None:
+        """Continue from a state; the history is loaded before."""
+        tensors, values = state.tensors, state.values
+        self.micro_batches.max_units = self.history.at_once
+        exact = {name.removeprefix("exact."): t for name, t in tensors.items() if name.startswith("exact.")}
+        self.model.load_exact_state(exact)
+        train_state.load_optimizer_state_dict(self.optimizer, TrainState(tensors, values["optimizer"]))
+        self.schedule.load_state_dict(values["schedule"])
+        self.scaler.load_state_dict(values["scaler"])
+        self.loss_sum.copy_(tensors["sum.loss"])
+        self.count_sum.copy_(tensors["sum.count"])
+
+
+def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:
+    if tensors:
+        torch._foreach_copy_(to, tensors)
+
+
+def _forward(model: Callable[[dict[str, Tensor]], Tensor], batch: Batch) -> Tensor:
+    try:
+        return model(batch.inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"batch normalisation cannot learn from a batch of {len(batch.rows)}: one value has no spread",
+            hint="Set train.batch_size to 2 or more, or a larger backbone.image_size; accumulation does not help.",
+        ) from error
+
+
+def _targets(batch: Batch) -> Tensor:
+    assert batch.targets is not None, "training needs labels"
+    return batch.targets
