@@ -59,7 +59,7 @@ def classification_spread(
     recall = _ratio(hits, support)
     share = support / n
     value = np.minimum([hits.sum() / n, recall[seen].mean(), f1.mean(), f1 @ share], 1.0)
-    influence = _influence(truth, prediction, hit, recall, f1, support, predicted)
+    influence = _influence(truth, prediction, recall, f1)
     # Where no error was seen: rows of classes with equal recall, of which the average over classes would vary as much.
     of_classes = seen.sum() ** 2 / (1 / support[seen]).sum()
     most = np.array([n, of_classes, of_classes, n], dtype=float)
@@ -168,24 +168,21 @@ def _effective_groups(rows: np.ndarray) -> float:
 
 
 def _wilson(value: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of proportions of `size` rows, which need not be a whole number."""
+    """Return Wilson's score interval of proportions of `size` rows, which need not be a whole number."""
     square = QUANTILE**2 / size
     middle = (value + square / 2) / (1 + square)
     half = QUANTILE * np.sqrt(value * (1 - value) / size + square / (4 * size)) / (1 + square)
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def _influence(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    hit: np.ndarray,
-    recall: np.ndarray,
-    f1: np.ndarray,
-    support: np.ndarray,
-    predicted: np.ndarray,
-) -> np.ndarray:
-    """How much each row moves each of `PROPORTIONS`, times N, to first order: float64 (4, N), each row sums to 0."""
-    n, classes = len(truth), len(support)
+def _influence(truth: np.ndarray, prediction: np.ndarray, recall: np.ndarray, f1: np.ndarray) -> np.ndarray:
+    """Estimate how much each row moves each of `PROPORTIONS`, times N, to first order.
+
+    Returns float64 (4, N). Each of its rows sums to 0.
+    """
+    n, classes = len(truth), len(f1)
+    hit = truth == prediction
+    support, predicted = (np.bincount(part, minlength=classes) for part in (truth, prediction))
     weight = _ratio(np.full(classes, n), support + predicted)
     share = support / n
     found = np.empty((4, n))

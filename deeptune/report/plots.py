@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,19 @@ TEXT, QUIET, BLUE, VERMILION = "#010203", "#020304", "#0072b2", "#d55e00"
 _CSS = {TEXT: "currentColor", QUIET: "var(--line)", BLUE: "var(--blue)", VERMILION: "var(--vermilion)"}
 
 MAX_POINTS = 2000
+
+
+class Line(NamedTuple):
+    """How a curve is drawn."""
+
+    label: str
+    color: str
+    style: str
+    marker: str
+
+
+TRAIN = Line("train", VERMILION, "--", "s")
+VAL = Line("val", BLUE, "-", "o")
 Values = Sequence[float | None]
 
 
@@ -31,8 +44,8 @@ def loss_curves(epochs: Sequence[int], train: Values, val: Values, best: int | N
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, "Epoch", "Loss")
-        _curve(axes, epochs, train, VERMILION, "--", "s", "train")
-        _curve(axes, epochs, val, BLUE, "-", "o", "val")
+        _curve(axes, epochs, train, TRAIN)
+        _curve(axes, epochs, val, VAL)
         _mark_best(axes, epochs, val, best)
         axes.legend(frameon=False)
 
@@ -44,7 +57,7 @@ def metric_curve(epochs: Sequence[int], values: Values, best: int | None, title:
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, "Epoch", title)
-        _curve(axes, epochs, values, BLUE, "-", "o", "val")
+        _curve(axes, epochs, values, VAL)
         _mark_best(axes, epochs, values, best)
 
     return _svg("metric", draw)
@@ -105,11 +118,11 @@ def residual_histogram(residuals: np.ndarray) -> str:
     return _svg("residuals", draw, height=3.7)
 
 
-def _curve(axes: Any, epochs: Sequence[int], values: Values, color: str, style: str, marker: str, label: str) -> None:
+def _curve(axes: Any, epochs: Sequence[int], values: Values, line: Line) -> None:
     numbers = [np.nan if value is None else value for value in values]
     axes.plot(
-        epochs, numbers, color=color, linestyle=style, linewidth=1.6, label=label,
-        marker=marker if len(epochs) <= 25 else None, markersize=3.5,
+        epochs, numbers, color=line.color, linestyle=line.style, linewidth=1.6, label=line.label,
+        marker=line.marker if len(epochs) <= 25 else None, markersize=3.5,
     )  # fmt: skip
 
 

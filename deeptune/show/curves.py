@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from deeptune.report.tables import TITLES, safe
-from deeptune.show.chart import Chart, Series, smooth
+from deeptune.show.chart import Chart
 from deeptune.show.history import Track
+from deeptune.show.series import Series, smooth
 from deeptune.show.view import View, chosen_metric
 
 T = TypeVar("T")

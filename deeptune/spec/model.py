@@ -168,7 +168,7 @@ class HeadSpec(_Part):
     layers: Literal[1, 2] = Field(1, description="1: a linear layer. 2: embedding layer, activation, linear layer.")
     embedding_size: PositiveInt = Field(256, description="Width of the embedding when there are two layers.")
     activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Between the two layers.")
-    dropout: Dropout = Field(0.0, description="Before the last layer, while training.")
+    dropout: Dropout = Field(0.0, description="Dropout before the last layer, during training.")
 
     standardise: bool = Field(
         True, description="Learn the first layer in the scale of the features, and fold that into its weights."
@@ -189,7 +189,7 @@ class LoraSpec(_Part):
         "auto", description="Rank of each adapter; `auto` is 16 for transformers, 4 for CNNs."
     )
     alpha: PositiveFloat | Auto = Field("auto", description="Scale of the adapters; `auto` is twice the rank.")
-    dropout: Dropout = Field(0.1, description="On the adapter's input, while training.")
+    dropout: Dropout = Field(0.1, description="Dropout on the adapter's input, during training.")
     targets: list[str] | Auto = Field(
         "auto",
         description="Module name endings to adapt; `auto` is the family's projections, where adapters can learn.",
@@ -246,15 +246,15 @@ class TrainSpec(_Part):
     )
     batch_size: PositiveInt | Auto = Field(
         "auto",
-        description="Rows that pass at once; `auto` is the recipe's, or a part of it where memory or speed ask for it.",
+        description="Rows in one forward pass; `auto` is the recipe's, or fewer if memory or speed require it.",
     )
     accumulation: PositiveInt = Field(
         1, description="Batches per optimizer step; effective batch size = batch_size × accumulation."
     )
     token_budget: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto",
-        description="Most tokens of texts, padding included, that pass at once; a batch of more passes in parts, with "
-        "the same gradient. 0 is no limit.",
+        description="Maximum tokens of texts in one forward pass, padding included; a larger batch passes in parts, "
+        "with the same gradient. 0 is no limit.",
     )
     learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family."
@@ -269,7 +269,7 @@ class TrainSpec(_Part):
         "auto", description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out."
     )
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        1.0, description="Largest gradient norm; 0 turns clipping off."
+        1.0, description="Maximum gradient norm; 0 turns clipping off."
     )
     loss: Literal["auto", "cross_entropy", "mse", "huber", "bce"] = Field(
         "auto", description="Cross entropy for classes, `bce` for multilabel, MSE for numbers."
@@ -291,19 +291,19 @@ class TrainSpec(_Part):
     early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
-        "auto", description="How images' maps lie in memory; `auto` is channels last."
+        "auto", description="Memory layout of image tensors; `auto` is channels last."
     )
     compile: bool = Field(False, description="Compile the training pass with `torch.compile`.")
     tune: bool = Field(
         False,
-        description="Measure a few steps and take the fastest precision, memory format, compiled or not, and rows at "
-        "once.",
+        description="Measure a few steps and choose the fastest precision, memory format, compilation and rows of a "
+        "pass.",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
     workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
     checkpoint_every: str = Field(
         "10 min",
-        description="How often training is stored to be resumed, besides at the end of epochs: `200 steps`, `30 s`, "
+        description="How often a checkpoint is written, besides at the end of epochs: `200 steps`, `30 s`, "
         "`10 min`, `1 h`.",
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(

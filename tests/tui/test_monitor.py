@@ -149,7 +149,7 @@ def test_a_live_run_is_followed_stopped_and_resumed(tmp_path, pictures_parquet, 
             await shows(pilot, "to go")
             await pilot.press("q")
             await until(pilot, lambda: not isinstance(app.screen, MonitorScreen))
-            assert said == [f"the run goes on; in a shell: deeptune attach {run.reference}"]
+            assert said == [f"the run continues; in a shell: deeptune attach {run.reference}"]
             assert run_state(run).word == "running"
             app.open_monitor(run)  # re-attached
             await until(pilot, lambda: isinstance(app.screen, MonitorScreen) and app.screen.view.step)

@@ -9,7 +9,8 @@ from driving import drive, picture, shows, until
 from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.runs.notes import Notes, read_notes, write_notes
 from deeptune.show.chart import Chart as ChartData
-from deeptune.show.chart import Series, column, draw, moved, zoomed
+from deeptune.show.chart import draw, moved, zoomed
+from deeptune.show.series import Series, column
 from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.screens.compare import CompareScreen

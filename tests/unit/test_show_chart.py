@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deeptune.show.chart import BRAILLE, Chart, Drawing, Look, Series, column, decimate, draw, nearest, smooth, spark
+from deeptune.show.chart import BRAILLE, Chart, Drawing, Look, draw, nearest, spark
 from deeptune.show.scale import axis_range, log_ticks, nice_ticks, tick_labels, time_labels, time_ticks
+from deeptune.show.series import Series, column, decimate, smooth
 
 ASCII = Look(ascii=True)
 values = st.one_of(st.none(), st.just(math.nan), st.floats(-1e6, 1e6), st.sampled_from([1e300, -1e300, math.inf, 0.0]))

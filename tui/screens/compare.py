@@ -16,9 +16,10 @@ from textual.worker import get_current_worker
 from deeptune.report.tables import TITLES, latex_table, markdown_table, visible
 from deeptune.runs import RunDirectory
 from deeptune.show import chart
-from deeptune.show.chart import Row, Series
+from deeptune.show.chart import Row
 from deeptune.show.comparison import Facts, caution, differences, read_facts, scores
 from deeptune.show.curves import UNITS, after
+from deeptune.show.series import Series
 from deeptune.show.view import View, chosen_metric
 from tui.compositor import FrugalCompositor
 from tui.room import LABELS

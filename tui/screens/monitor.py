@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import ClassVar, cast
 
 from textual import on, work
@@ -21,13 +20,12 @@ from textual.worker import get_current_worker
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.notes import read_notes
-from deeptune.show import curves
 from deeptune.show.announce import end_text
 from deeptune.show.chart import Look
 from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
 from tui.screens.ask import Choice
-from tui.screens.base import DeepTuneScreen
+from tui.screens.charting import ChartingScreen
 from tui.widgets.chart import Chart
 from tui.widgets.monitor import plots
 from tui.widgets.monitor.examples import Example, Examples
@@ -48,7 +46,7 @@ LOOK, LOOK_OVER_SSH = 0.5, 2.0  # seconds
 LINES_BESIDE = 200  # of the log, on the dashboard
 
 
-class MonitorScreen(DeepTuneScreen):
+class MonitorScreen(ChartingScreen):
     """Shows the pages of a run below a heading that is always visible."""
 
     CSS_PATH = "monitor.tcss"
@@ -58,7 +56,7 @@ class MonitorScreen(DeepTuneScreen):
             for number, (page, title) in enumerate(PAGES.items(), start=1)
         ),
         Binding("s", "stop", "Stop", id="monitor.stop", tooltip="Stop at the next step, with a checkpoint; asks"),
-        Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Go on from the last checkpoint"),
+        Binding("r", "resume", "Resume", id="monitor.resume", tooltip="Resume from the last checkpoint"),
         Binding("p", "use", "Use it", id="monitor.use", tooltip="Predict, evaluate or embed a file with its model"),
         Binding("m", "metric", "Metric", id="monitor.metric", tooltip="The next metric of val"),
         Binding("f", "find", "Find metric", id="monitor.find", tooltip="Choose the metric by a part of its name"),
@@ -67,11 +65,11 @@ class MonitorScreen(DeepTuneScreen):
         Binding("a", "smooth", "Smooth", id="monitor.smooth", tooltip="How much the curves are smoothed"),
         Binding("slash", "filter", "Filter", key_display="/", id="monitor.filter", tooltip="Log lines with a word"),
         Binding("w", "warnings", "Warnings", id="monitor.warnings", tooltip="Only warnings in the log, and back"),
-        Binding("c", "console", "Console", id="monitor.console", tooltip="What libraries printed, and back"),
+        Binding("c", "console", "Console", id="monitor.console", tooltip="The output of libraries, and back"),
         Binding("e", "embeddings", "Embeddings", id="monitor.embeddings", tooltip="Scatter of embeddings"),
         Binding("n", "again", "New run from this spec", id="monitor.again", tooltip="A new run from this run's spec"),
         Binding("y", "copy", "Copy path", id="monitor.copy", tooltip="Copy the path of the run"),
-        Binding("escape,q", "back", "Back", id="monitor.back", tooltip="Leave the run, which goes on"),
+        Binding("escape,q", "back", "Back", id="monitor.back", tooltip="Leave the run, which continues"),
     ]
 
     class Read(Message):
@@ -87,20 +85,17 @@ class MonitorScreen(DeepTuneScreen):
             self.news = news
 
     def __init__(self, run: RunDirectory) -> None:
-        super().__init__()
+        super().__init__(View(run))
         self._compositor = FrugalCompositor()
         self.run = run
         notes = read_notes(run)
         self.where = " ".join([notes.name or run.id, *(f"#{tag}" for tag in notes.tags)])
-        self.view = View(run)
         self.page = "curves"
-        self.setting = curves.Setting()
         self._follower = Follower(run)
         self._pinned: tuple[View, Follower] | None = None
         self._said = RunLogger()
         self._reading = self._caught_up = False
         self._problem = ""
-        self._at: float | None = None  # the x of the cursor in the page's charts
         self._glyphs = Look()
         self._printed: Printed | None = None  # console.log, while that is shown
         self._failure: DeepTuneError | None = None
@@ -312,40 +307,6 @@ class MonitorScreen(DeepTuneScreen):
     def _open(self, message: Tabs.Opened) -> None:
         self.action_page(message.page)
 
-    def _set(self, **changes: object) -> None:
-        self.setting = replace(self.setting, **changes)  # type: ignore[arg-type]
-        self._draw()
-
-    def action_metric(self) -> None:
-        self._set(metric=self.setting.metric + 1)
-
-    @work
-    async def action_find(self) -> None:
-        from tui.screens.choose import ChooseScreen
-
-        names = ["loss", *curves.metrics(self.view)]
-        if chosen := await self.app.push_screen_wait(ChooseScreen("Metric of val", names)):
-            self._set(metric=names.index(chosen))
-
-    def action_unit(self) -> None:
-        self._at = None
-        self._set(window=None, unit=curves.after(self.setting.unit, curves.UNITS))
-
-    def action_log_y(self) -> None:
-        self._set(log=not self.setting.log)
-
-    def action_smooth(self) -> None:
-        self._set(smoothing=curves.after(self.setting.smoothing, curves.SMOOTHING))
-
-    @on(Chart.Zoomed)
-    def _zoom(self, message: Chart.Zoomed) -> None:
-        self._set(window=message.window)
-
-    @on(Chart.Moved)
-    def _move_cursor(self, message: Chart.Moved) -> None:
-        self._at = message.x
-        self._draw()
-
     def action_filter(self) -> None:
         self.query_one(LogPage).open_filter()
 
@@ -405,5 +366,5 @@ class MonitorScreen(DeepTuneScreen):
             self._set(window=None)
         elif self.page != "log" or not self.query_one(LogPage).close_filter():
             if not self.view.state.over and self._caught_up:
-                self.deeptune.tell(f"the run goes on; in a shell: deeptune attach {self.run.reference}")
+                self.deeptune.tell(f"the run continues; in a shell: deeptune attach {self.run.reference}")
             super().action_back()

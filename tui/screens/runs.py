@@ -52,7 +52,7 @@ class RunsScreen(DeepTuneScreen):
     BINDINGS: ClassVar[list[BindingType]] = [  # at the foot, the last are left out first
         Binding("n", "new", "New run", id="runs.new", tooltip="Make a spec in the wizard"),
         Binding("s", "stop", "Stop", id="runs.stop", tooltip="Stop at the next step, with a checkpoint"),
-        Binding("r", "resume", "Resume", id="runs.resume", tooltip="Go on from the last checkpoint"),
+        Binding("r", "resume", "Resume", id="runs.resume", tooltip="Resume from the last checkpoint"),
         Binding("d", "delete", "Delete", id="runs.delete", tooltip="Remove the run's folder"),
         Binding(
             "slash",

@@ -26,15 +26,15 @@ Wish = tuple[bytes | None, int, int, Look]  # encoded image, cells of width and 
 
 
 class Picture(Widget):
-    """Shows an encoded image as large as its room allows; a widget of automatic height is as high as the image then is.
+    """Shows an encoded image as large as its room allows. A widget of automatic height takes the image's height.
 
-    One line says why an image can't be decoded.
+    If an image can't be decoded, one line says why.
     """
 
     DEFAULT_CSS = "Picture { width: 1fr; height: auto; }"
 
     class Drawn(Message):
-        """Made in the thread: what to show for a wish."""
+        """Posted by the thread with the drawing of a request."""
 
         def __init__(self, wish: Wish, rows: list[Strip]) -> None:
             super().__init__()
@@ -49,7 +49,7 @@ class Picture(Widget):
         self._kept: OrderedDict[tuple[bytes, int, int, Look], list[Strip]] = OrderedDict()
 
     def show(self, data: bytes | None) -> None:
-        """Draw this image instead; None clears the room."""
+        """Show another image; None clears the widget."""
         before, self._data = self._data, data
         if self.styles.is_auto_height and (before is None) != (data is None):
             self.refresh(layout=True)  # room for a first line, from which the width is known
@@ -60,7 +60,7 @@ class Picture(Widget):
 
     @on(events.Resize)
     def _ask(self) -> None:
-        """Have the image drawn for the room that there is now, unless that is what is shown."""
+        """Request a drawing for the current size, unless it is shown already."""
         if self._data is None:
             self._wish = None
             self._take([])
@@ -118,7 +118,7 @@ def _strip(row: list[picture.Piece]) -> Strip:
 
 
 def _style(ink: picture.Colour | None, ground: picture.Colour | None) -> Style:
-    """Colours that Rich turns into those that the terminal has."""
+    """Return a style whose colours Rich converts to those of the terminal."""
     return Style(
         color=ink and "#{:02x}{:02x}{:02x}".format(*ink), bgcolor=ground and "#{:02x}{:02x}{:02x}".format(*ground)
     )

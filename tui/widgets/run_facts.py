@@ -1,4 +1,4 @@
-"""What is known of the run under the cursor, below the list where there is room."""
+"""The facts about the run under the cursor, below the list where there is room."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_METRICS = 6
 
 
 class RunFacts(Static):
-    """State, model, best epoch, test metrics and place, one a line; drawn again only when one of them has changed."""
+    """Shows state, model, best epoch, test metrics and path, one a line. Draws them again only when one has changed."""
 
     _said: tuple[tuple[str, str], ...] | None = None
 
@@ -27,7 +27,7 @@ class RunFacts(Static):
 
 
 def facts_of(row: Row) -> list[tuple[str, str]]:
-    """(name, text) of all that status and result say of a run."""
+    """List the facts of a run's status and result as (name, text)."""
     state = row.state
     result, status = state.result, state.status
     model = " · ".join(text for text in (row.backbone, row.method, str(status.get("task") or "")) if text)

@@ -14,7 +14,7 @@ from deeptune.show.words import backbone_text
 
 @dataclass(frozen=True)
 class Row:
-    """A run as it was at the last look."""
+    """A run as it was when it was last read."""
 
     run: RunDirectory
     state: RunState

@@ -1,4 +1,4 @@
-"""What a model saw of a row: an image, a text, or why neither can be shown."""
+"""The model's input of a row: an image, a text, or why neither can be shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG = 4000  # characters of a text that are shown
 
 
 class SampleView(Vertical):
-    """An image takes all of the room; a text can be scrolled."""
+    """Shows an image in all of its room, or a text that can be scrolled."""
 
     DEFAULT_CSS = """
     SampleView {
@@ -36,7 +36,7 @@ class SampleView(Vertical):
         self.show(None)
 
     def show(self, found: Sample | None) -> None:
-        """An encoded image, a text, why there is neither, or nothing at all."""
+        """Show an encoded image, a text, a reason why there is neither, or nothing."""
         drawn, text_box = self.query_one(Picture), self.query_one(VerticalScroll)
         drawn.display = isinstance(found, bytes)
         text_box.display = not drawn.display

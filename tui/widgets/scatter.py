@@ -1,4 +1,4 @@
-"""A scatter as a widget: arrows move a cursor from point to point, other keys the window."""
+"""A scatter plot: arrow keys move a cursor from point to point, other keys move the window."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, 1), "down": (0, -1)}
 
 
 class Scatter(Lines, can_focus=True):
-    """Draws a scene in its own size; posts when its cursor or its window has moved."""
+    """Draws a scene in its own size, and posts when its cursor or its window has moved."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -54,7 +54,7 @@ class Scatter(Lines, can_focus=True):
     )
 
     class Moved(Message):
-        """Cursor or window are others now."""
+        """Posted when the cursor or the window has moved."""
 
         def __init__(self, scene: Scene) -> None:
             super().__init__()
@@ -67,7 +67,7 @@ class Scatter(Lines, can_focus=True):
         self._all: Window | None = None
 
     def plot(self, points: Points) -> None:
-        """Draw these points from now on, all in sight."""
+        """Show these points, with all of them in the window."""
         self._all = whole(points.xy)
         letters = len(points.xy) <= FEW if self.letters is None else self.letters
         self.scene = Scene(points.xy, points.group, self._all, letters=letters, ordered=points.ordered)
@@ -75,7 +75,7 @@ class Scatter(Lines, can_focus=True):
 
     @property
     def zoom(self) -> float:
-        """How many times closer than with all points in sight."""
+        """The magnification, relative to a window with all points."""
         if self.scene is None or self._all is None:
             return 1.0
         return (self._all.right - self._all.left) / (self.scene.window.right - self.scene.window.left)
@@ -120,7 +120,7 @@ class Scatter(Lines, can_focus=True):
         self.set(window=bring_in_sight(replace(self.scene, cursor=index)).window, cursor=index)
 
     def _shown(self) -> Any:
-        """The indices of the points that are drawn or out of sight, but not filtered away."""
+        """Return the indices of the points that are not filtered away, inside the window or not."""
         import numpy as np
 
         scene = self.scene
@@ -137,7 +137,7 @@ class Scatter(Lines, can_focus=True):
         return int(shown[(far**2).sum(axis=1).argmin()])
 
     def action_zoom(self, direction: int) -> None:
-        """Towards the cursor, or the middle."""
+        """Zoom towards the cursor, or the middle."""
         if (scene := self.scene) is not None:
             at = scene.window.middle if scene.cursor is None else scene.xy[scene.cursor].tolist()
             self.set(window=scene.window.zoomed(ZOOM**direction, *at))

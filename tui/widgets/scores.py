@@ -1,4 +1,4 @@
-"""The metrics of one or more splits beside one another, and the classes with the lowest F1."""
+"""The metrics of one or more splits side by side, and the classes with the lowest F1."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MIN_NAME = 10  # cells
 
 
 class Scores(Lines):
-    """A table whose names are never cut: those of metrics wrap where they have to."""
+    """A table whose names are never cut. Long names of metrics wrap."""
 
     _metrics: dict[str, dict[str, Any]] | None = None
     _nothing = ""
 
     def tell(self, metrics: dict[str, dict[str, Any]], nothing: str) -> None:
-        """Show the metrics of splits, or why there are none."""
+        """Show the metrics of the splits, or why there are none."""
         self._metrics, self._nothing = metrics, nothing
         width = self.size.width or 80
         self.show(score_rows(metrics, width) or [[(part, "label")] for part in wrapped(nothing, width)])
@@ -32,7 +32,7 @@ class Scores(Lines):
 
 
 def score_rows(metrics: dict[str, dict[str, Any]], width: int) -> list[Row]:
-    """One line for each metric with its value on each split, in at most `width` cells; then the weakest classes."""
+    """Make a line for each metric with its value on each split, in at most `width` cells, then the weakest classes."""
     tables = {split: dict(metric_rows(scores)) for split, scores in metrics.items()}
     titles = list(dict.fromkeys(title for table in tables.values() for title in table))
     if not titles:
@@ -60,6 +60,6 @@ def score_rows(metrics: dict[str, dict[str, Any]], width: int) -> list[Row]:
 
 
 def _named(name: str, room: int, values: Row) -> list[Row]:
-    """A name, wrapped, with values beside its last line."""
+    """Make the lines of a name, wrapped, with values beside its last line."""
     *before, last = wrapped(name, room - 1)
     return [*([(part, "label")] for part in before), [(f"{last:<{room}}", "label"), *values]]

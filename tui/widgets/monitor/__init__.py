@@ -1,1 +1,1 @@
-"""The parts of the monitor."""
+"""The widgets of the monitor."""

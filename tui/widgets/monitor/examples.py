@@ -1,4 +1,4 @@
-"""The test rows that the model got most wrong, with what it saw."""
+"""The test rows with the worst predictions, and the model's input for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOW = 8  # cells of how sure, or how far off, the model was
 
 @dataclass(frozen=True)
 class Example:
-    """A test row: `row` in its source, what was true and predicted, and how sure (or how far off) the model was."""
+    """A test row: `row` in its source, its truth and prediction, and the model's confidence or error."""
 
     row: int
     truth: str
@@ -52,7 +52,7 @@ def worst_examples(run: RunDirectory) -> list[Example]:
 
 
 def _names(run: RunDirectory) -> dict[Any, str]:
-    """What a class is called, by its value, where classes have names."""
+    """Return the names of the classes by their values, if they have names."""
     try:
         labels = read_json(run.labels)
         return dict(zip(labels["values"], labels["names"] or (), strict=False))
@@ -89,10 +89,10 @@ def _value(value: Any) -> str:
 
 
 class Examples(Horizontal):
-    """A list of them; what the model saw of the one under the cursor is beside it."""
+    """Shows a list of examples, and beside it the model's input of the one under the cursor."""
 
     class Seen(Message):
-        """What was read of an example."""
+        """Posted with what was read of an example."""
 
         def __init__(self, example: Example, found: Sample) -> None:
             super().__init__()
@@ -113,7 +113,7 @@ class Examples(Horizontal):
             yield SampleView()
 
     def tell(self, examples: list[Example], nothing: str) -> None:
-        """Show these, or why there are none."""
+        """Show the examples, or why there are none."""
         options = self.query_one(OptionList)
         listed = self.query_one("#listed")
         hidden, listed.display = not listed.display, bool(examples)

@@ -1,4 +1,4 @@
-"""Why a run failed or crashed: title, message and what to do, whole and wrapped."""
+"""The error of a run that failed or crashed: title, message and hint, whole and wrapped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui.widgets.line import Line
 
 
 class Failure(VerticalScroll):
-    """The error that ended a run; hidden where there is none."""
+    """Shows the error that ended a run; hidden if there is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", show=False, id="failure.up", tooltip="A line up in the error"),

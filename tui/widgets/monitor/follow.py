@@ -1,4 +1,4 @@
-"""Reading a run's files as they change, in a thread: nothing of this touches the screen."""
+"""Read a run's files as they change. A thread does this, and nothing here touches the screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = 1000  # events handed over at once: they are taken in within some ten mi
 
 @dataclass
 class News:
-    """What is new. `state` is None while there is more to come at once; the last three are None where nothing is.
+    """The news of a run. `state` is None while more follows at once. The last three are None if nothing is new.
 
     `failure` is the error of a run that failed or crashed.
     """
@@ -51,7 +51,7 @@ class Follower:
         self.wanted: set[str] = set()
 
     def news(self) -> Iterator[News]:
-        """All that is new, in parts; nothing at all when nothing is."""
+        """Yield what is new, in parts; nothing if nothing is new."""
         run = self._run
         state = run_state(run)  # before the events: after it is over nothing more is written
         events: list[Event] = []
@@ -81,11 +81,11 @@ class Follower:
             yield news
 
     def forget_console(self) -> None:
-        """Read console.log at the next look, whether it has changed or not."""
+        """Read console.log the next time, whether it has changed or not."""
         self._stamps.pop(self._run.console, None)
 
     def read_earlier(self) -> None:
-        """Read more of console.log at the next look."""
+        """Read more of console.log the next time."""
         self._console.read_earlier()
         self.forget_console()
 
@@ -95,7 +95,7 @@ class Follower:
         return ""
 
     def _changed(self, *paths: Path) -> bool:
-        """Whether any of these is another file than at the last call."""
+        """Check whether any of these files has changed since the last call."""
         stamps = {path: _stamp(path) for path in paths}
         changed = any(path not in self._stamps or self._stamps[path] != stamp for path, stamp in stamps.items())
         self._stamps.update(stamps)

@@ -1,4 +1,4 @@
-"""What is always in sight of a run: its state, how far it is, how long it will take, and what is wrong."""
+"""The heading of a run: its state, progress, remaining time and warnings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ BAR = (10, 60)  # cells, least and most
 
 
 class Heading(Lines):
-    """Three to five lines, by the room that there is."""
+    """Shows three to five lines, depending on the room."""
 
     _shown: tuple[View, float, Look, str, bool] | None = None
 
     def tell(self, view: View, now: float, look: Look, problem: str = "", resumable: bool = False) -> None:
-        """Show the view as it is at a time; a `resumable` run is offered to be resumed."""
+        """Show the view at a time. For a `resumable` run the heading offers to resume it."""
         self._shown = view, now, look, problem, resumable
         width, lines = self.size
         middle = _ending(view, width, resumable) if view.state.over else _progress(view, now, width, look)
@@ -43,14 +43,14 @@ class Heading(Lines):
 
 
 def coarse(seconds: float) -> str:
-    """An age in steps that are as coarse as they may be: what changes is drawn, and sent over the line."""
+    """Write an age in coarse steps, as each change is drawn and sent over the connection."""
     if seconds < 10:
         return "just now"
     return f"{ago(seconds // 10 * 10 if seconds < 60 else seconds)} ago"
 
 
 def beside(left: Row, width: int, *rights: Row) -> Row:
-    """A row with the first of `rights` for which there is room at its right end."""
+    """Add to a row the first of `rights` that fits at its right end."""
     room = width - _length(left)
     right = next((row for row in rights if _length(row) + 2 <= room), [])
     return [*left, (" " * (room - _length(right)), ""), *right]
@@ -96,7 +96,7 @@ def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
 
 
 def bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
-    """A name, a bar of about `room` cells, the share that is done and the count."""
+    """Draw a name, a bar of about `room` cells, the share that is done and the count."""
     width = min(max(room, BAR[0]), BAR[1])
     share = min(max(done / total, 0), 1) if total > 0 else 0
     full, empty = ("#", "-") if look.ascii else ("━", "─")
@@ -111,7 +111,7 @@ def bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
 
 
 def _to_go(view: View) -> list[Row]:
-    """The time to go, at most, as training may stop early; with the spread of recent steps, and without."""
+    """Write the remaining time, at most, as training may stop early: with the spread of recent steps, and without."""
     eta = view.to_go(0)
     if eta is None:
         return []
@@ -160,7 +160,7 @@ def _ending(view: View, width: int, resumable: bool) -> list[Row]:
 
 
 def test_row(view: View) -> Row:
-    """The test metrics that are quoted first."""
+    """Make the row of the headline test metrics."""
     test = view.state.result.get("test")
     if not isinstance(test, dict):
         return []
@@ -172,7 +172,7 @@ def test_row(view: View) -> Row:
 
 
 def _warning(view: View) -> Row | None:
-    """What the last epochs warn of, or else the last warning that was given."""
+    """Return the warning of the last epochs, or else the last warning of the run."""
     note = view.history.alert or next((note for note in reversed(view.history.notes) if note.kind == "warning"), None)
     if note is None:
         return None

@@ -1,4 +1,4 @@
-"""What was said: the run's own words, or what libraries printed; wrapped, and only the lines in sight are drawn."""
+"""The log of a run or the output of libraries, wrapped. Only the visible lines are drawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAMP = 10  # cells of the time before a line
 
 @dataclass(frozen=True)
 class Line:
-    """`kind` is `event`, `message`, `warning`, `alert` or `console`."""
+    """A line of the log. `kind` is `event`, `message`, `warning`, `alert` or `console`."""
 
     kind: str
     text: str
@@ -43,7 +43,7 @@ class Line:
 
 
 class RunLogger:
-    """The lines of a run, made from its events as they come in."""
+    """Makes the lines of a run from its events as they arrive."""
 
     def __init__(self) -> None:
         self.lines: deque[Line] = deque(maxlen=MAX_LINES)
@@ -51,7 +51,7 @@ class RunLogger:
         self._alert: Note | None = None
 
     def take(self, view: View, event: Event) -> None:
-        """Say an event that the view has just taken in, if it says anything."""
+        """Add the line of an event that the view has just taken in, if it has one."""
         if (text := message_of(event)) is not None:
             self._say(event.t, "warning" if isinstance(event, WarningEvent) else "message", text)
         elif isinstance(event, PhaseEvent):
@@ -75,16 +75,16 @@ class RunLogger:
 
 
 def crash_lines(error: DeepTuneError) -> list[Line]:
-    """The lines of a run that ended without an event of its end."""
+    """Make the last lines of a run that ended without an end event."""
     text = "\n".join(part for part in (f"the run crashed: {error.message}", error.hint) if part)
     return [Line("alert", f"{'':{STAMP}}{safe(line)}") for line in text.split("\n")]
 
 
 class LogView(ScrollView, can_focus=True):
-    """Wrapped lines that follow the newest one as long as they are scrolled to their end."""
+    """Shows wrapped lines, and follows the newest one while it is scrolled to the end."""
 
     class Earlier(Message):
-        """Home was pressed at the first line."""
+        """Posted when Home was pressed at the first line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("end", "scroll_end", show=False, id="log.end", tooltip="The newest line"),
@@ -108,7 +108,7 @@ class LogView(ScrollView, can_focus=True):
         self._rows: list[tuple[Line, str]] = []  # a line, and a part of it that fits
 
     def show(self, lines: list[Line]) -> None:
-        """Show these lines; nothing is drawn where they are as before."""
+        """Replace the lines. Lines that are the same are not drawn again."""
         if lines == self._lines:
             return
         self._lines = lines
@@ -142,7 +142,7 @@ class LogView(ScrollView, can_focus=True):
 
 
 def _parts(line: Line, width: int) -> Sequence[str]:
-    """A line as parts of so many cells; below its first word, where that leaves room."""
+    """Wrap a line into parts of this many cells, indented below its first word if there is room."""
     text = ("! " if line.serious else "  ") + line.text
     if len(text) <= width and text.isascii():
         return (text,)

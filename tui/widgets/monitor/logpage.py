@@ -1,4 +1,4 @@
-"""The page of the log: a filter, a word about what is not shown, and the lines."""
+"""The page of the log: a filter, a note about what is not shown, and the lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LogPage(Vertical):
         self.query_one(Input).display = False
 
     def tell(self, lines: Sequence[Line], total: int, printed: Printed | None, *, warnings_only: bool) -> None:
-        """Show the last of `total` lines of the log or, where there is `printed`, those of console.log."""
+        """Show the last of `total` lines of the log or, with `printed`, those of console.log."""
         self._lines, self._total, self._printed, self._warnings_only = lines, total, printed, warnings_only
         self._show()
 
@@ -53,7 +53,7 @@ class LogPage(Vertical):
         self.query_one(LogView).show(shown)
 
     def _note(self, shown: int, of: int, filter: str) -> str:
-        """What the lines do not say by themselves: that there are more, or why there are none."""
+        """Write the note about the lines: that there are more, or why there are none."""
         parts = []
         if filter:
             if shown:
@@ -79,7 +79,7 @@ class LogPage(Vertical):
         self.screen.set_focus(box)  # at once: keys that were typed ahead are for it
 
     def close_filter(self) -> bool:
-        """Clear the filter and put it away; False where there was none."""
+        """Clear and close the filter. Returns False if there was none."""
         box = self.query_one(Input)
         if not box.display:
             return False

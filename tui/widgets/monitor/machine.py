@@ -1,4 +1,4 @@
-"""The machine that a run is on: memory, processor and devices, each with its recent past."""
+"""The machine of a run: memory, processor and devices, each with its recent values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tui.widgets.lines import Lines
 
 
 class Machine(Lines):
-    """One line for each thing that is measured: what it is now, and a sparkline of how it was."""
+    """Shows a line for each measured value: the current one, and a sparkline of the recent ones."""
 
     _shown: tuple[View, Look] | None = None
 
@@ -27,7 +27,7 @@ class Machine(Lines):
 
 
 def devices(view: View) -> list[int]:
-    """The numbers of the GPUs that were measured."""
+    """Return the numbers of the GPUs that were measured."""
     names = view.history.samples.values
     return sorted({int(name[3:].split("/")[0]) for name in names if name.startswith("gpu")})
 
@@ -81,5 +81,5 @@ def _row(measured: Measured, width: int, look: Look) -> Row:
 
 
 def _last(values: Sequence[float] | None) -> float | None:
-    """The newest value, when it is a number."""
+    """Return the newest value, if it is a number."""
     return values[-1] if values and math.isfinite(values[-1]) else None

@@ -1,4 +1,4 @@
-"""A confusion matrix as a heat map with its numbers; of many classes only what is in sight is made."""
+"""A confusion matrix as a heat map with its numbers. Of many classes only the visible cells are made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD_ROWS = 2  # what is what, and the numbers of the classes
 
 
 class Matrix(ScrollView, can_focus=True):
-    """Rows are true classes, columns predictions, by number; a cell is the darker the larger its share of its row."""
+    """Shows true classes as rows and predictions as columns. A cell is darker the larger its share of its row."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"matrix--label", "matrix--head", "matrix--right", "matrix--wrong"}
     DEFAULT_CSS = """
@@ -39,7 +39,7 @@ class Matrix(ScrollView, can_focus=True):
         self._label = self._cell = 0
 
     def fill(self, metrics: dict[str, Any]) -> None:
-        """The matrix of a split's metrics; nothing where these have none."""
+        """Show the matrix of a split's metrics; nothing if they have none."""
         counts, classes = metrics.get("confusion_matrix"), metrics.get("per_class")
         if not _is_matrix(counts, classes):
             counts, classes = [], []
@@ -59,7 +59,7 @@ class Matrix(ScrollView, can_focus=True):
         return bool(self._counts)
 
     def render_line(self, y: int) -> Strip:
-        """The head stays in sight, and so do the names of the rows."""
+        """Draw a line. The header and the names of the rows stay visible."""
         left, top = self.scroll_offset
         ground = self.rich_style
         head = self.get_component_rich_style("matrix--head")
@@ -91,7 +91,7 @@ class Matrix(ScrollView, can_focus=True):
         return Strip([label, *Strip(cells).crop_extend(left, left + room, self.rich_style)])
 
     def _heat(self, share: float, right: bool) -> Style:
-        """A ground between the theme's own and its colour for right or wrong; reversed with a terminal's own."""
+        """Return a background between the theme's own and its colour for right or wrong, or a reversed one."""
         ink = self.get_component_styles("matrix--right" if right else "matrix--wrong").color
         ground = self.background_colors[1]
         if not share:
@@ -103,13 +103,13 @@ class Matrix(ScrollView, can_focus=True):
 
 
 def _title(number: int, row: dict[str, Any]) -> str:
-    """The class beside its number, unless its value is that number and its name says more."""
+    """Return the class beside its number, or its name alone if its value is that number."""
     name = row.get("name")
     return visible(name) if name is not None and str(row["class"]) == str(number) else class_title(row)
 
 
 def _is_matrix(counts: Any, classes: Any) -> bool:
-    """Whether these are n lists of n counts, and n classes."""
+    """Check whether these are n lists of n counts, and n classes."""
     return (
         isinstance(counts, list)
         and isinstance(classes, list)

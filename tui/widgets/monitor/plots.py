@@ -1,4 +1,4 @@
-"""What the charts of the monitor's pages show, by the ids of their widgets."""
+"""The charts of the monitor's pages, by the ids of their widgets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEP_CHARTS = {  # by the widget: the value, its title, its style
 
 
 def curve_plots(view: View, setting: Setting, behind: View | None, *, both: bool) -> Plots:
-    """The loss and the chosen metric where there is room for `both`, else the chosen one; and values of steps."""
+    """Plot the loss and the chosen metric if there is room for `both`, else the chosen one, and the values of steps."""
     names = ["loss", *curves.metrics(view)]
     chosen = names[setting.metric % len(names)]
     other = chosen if chosen != "loss" else names[1 % len(names)]
@@ -44,7 +44,7 @@ def _of_steps(view: View, setting: Setting, *ids: str) -> Plots:
 
 
 def machine_plots(view: View) -> Plots:
-    """Memory and use: of the GPUs, or of the processor where there are none."""
+    """Plot memory and utilisation of the GPUs, or of the processor if there are none."""
     gpus = {f"gpu{number}/memory_gib": f"GPU {number}" for number in devices(view)}
     memory = {"process_gib": "of this run", "free_gib": "free"} if not gpus else {"process_gib": "host", **gpus}
     use = {f"gpu{number}/utilisation": f"GPU {number}" for number in devices(view)} or {"cpu_percent": "processor"}
@@ -55,7 +55,7 @@ def machine_plots(view: View) -> Plots:
 
 
 def setting_notes(setting: Setting, *, pinned: bool) -> tuple[str, str]:
-    """How curves are drawn, at length and in short."""
+    """Describe how curves are drawn, at length and in short."""
     smoothed, log = setting.smoothing, setting.log
     long = f"by {setting.unit}{' · log y' if log else ''}{f' · smoothed {smoothed:g}' if smoothed else ''}"
     short = f"{setting.unit}{' log' if log else ''}{f' ~{smoothed:g}' if smoothed else ''}"

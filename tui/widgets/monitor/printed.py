@@ -1,4 +1,4 @@
-"""The lines of console.log: its end, and as much before it as is asked for."""
+"""The lines of console.log: its end, and earlier lines on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Printed:
 
 
 class ConsoleReader:
-    """Reads a console.log that grows. Every byte is counted once."""
+    """Reads a growing console.log. It counts every byte once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,11 +35,11 @@ class ConsoleReader:
         self._counted = self._total = 0  # bytes up to the end of a line, and the lines in them
 
     def read_earlier(self) -> None:
-        """Read more of the file from the next look on."""
+        """Read more of the file from the next call on."""
         self._tail *= MORE
 
     def read(self) -> Printed:
-        """What there is now; a progress bar that was redrawn in place is shown as it ended."""
+        """Read the lines. Of a progress bar that was redrawn in place only the last state counts."""
         try:
             with self._path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -54,7 +54,7 @@ class ConsoleReader:
             return Printed([], 0)
 
     def _count(self, file, size: int) -> int:  # type: ignore[no-untyped-def]
-        """Lines of the file with something in them."""
+        """Count the lines of the file that are not blank."""
         if size < self._counted:  # another file
             self._counted = self._total = 0
         file.seek(self._counted)

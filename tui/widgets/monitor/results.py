@@ -1,4 +1,4 @@
-"""What a run ended with: its metrics, the confusion matrix, and what to do next, ready to be copied."""
+"""The results of a run: its metrics, the confusion matrix, and what to do next, ready to copy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ USES: dict[Verb, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the files of a run say of its end; what is not there, or is damaged, is empty."""
+    """The results in the files of a run. Missing or damaged parts are empty."""
 
     metrics: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)  # as paths to copy
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def read_outcome(run: RunDirectory) -> Outcome:
-    """Read it from the disk; for a thread, as a matrix of a thousand classes takes a while."""
+    """Read the results. A matrix of a thousand classes takes a while, so a thread calls this."""
     try:
         metrics = read_json(run.metrics)
     except CheckpointError:
@@ -55,17 +55,17 @@ def read_outcome(run: RunDirectory) -> Outcome:
 
 
 class Results(Vertical):
-    """Metrics beside the matrix or the plot, and below them what Enter does: it uses the model or copies."""
+    """Shows metrics beside the matrix or the plot, and below them the actions of Enter: use the model, or copy."""
 
     class Chosen(Message):
-        """Something is to be copied."""
+        """Posted with a text to copy."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     class Use(Message):
-        """The model is to be used on a file."""
+        """Posted when the model is to be used on a file."""
 
         def __init__(self, verb: Verb) -> None:
             super().__init__()
@@ -87,7 +87,7 @@ class Results(Vertical):
         yield OptionList(id="next", markup=False, compact=True)
 
     def tell(self, outcome: Outcome, state: RunState, *, usable: bool) -> None:
-        """Show what came of a run; a `usable` one offers its model for other files."""
+        """Show the results of a run. A `usable` one offers its model for other files."""
         if self._shown == (outcome, state.word):
             return
         self._shown = outcome, state.word
@@ -111,7 +111,7 @@ class Results(Vertical):
         offers.highlighted = at if at is not None and at < len(self._offered) else 0
 
     def _offers(self, outcome: Outcome, state: RunState) -> list[tuple[str, str]]:
-        """(what Enter does, the text that it does it with)."""
+        """List the actions of Enter as (action, text)."""
         reference = self._run.reference
         if state.word == "done":
             commands = [command for _, command in next_commands(self._run.path)]
@@ -132,7 +132,7 @@ class Results(Vertical):
 
 
 def _near(text: str) -> str:
-    """A path as seen from here, where that is shorter; a command as it is."""
+    """Shorten a path relative to the current folder, if that is shorter. A command stays as it is."""
     return short_path(text) if os.path.isabs(text) else text
 
 

@@ -1,4 +1,4 @@
-"""The line of pages, with their keys; a click opens one."""
+"""The line of pages with their keys. A click opens one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Tabs(Lines):
         self._shown: tuple[str, ...] = ()
 
     def tell(self, page: str, *notes: str) -> None:
-        """Mark the page that is open. The first of `notes` for which there is room is at the right."""
+        """Mark the open page, and show the first of `notes` that fits at the right."""
         self._shown = page, *notes
         row: Row = []
         for number, (name, title) in enumerate(self._pages.items(), start=1):

@@ -1,1 +1,1 @@
-"""Parts of the wizard."""
+"""The widgets of the wizard."""

@@ -1,4 +1,4 @@
-"""The catalog as a table that the name's field searches."""
+"""The catalog as a table that the field of the name searches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN = Fetch("", "", None, "", "")  # until this machine has been looked at
 
 
 def weights_text(fetch: Fetch | None) -> str:
-    """Whether weights are here, or what it takes: `✓ here`, `94 MB to get`, `out of reach`."""
+    """Say whether weights are here, or the size of the download: `✓ here`, `94 MB to get`, `out of reach`."""
     if fetch is None or fetch is UNKNOWN:
         return "" if fetch else "✓ here"
     return "out of reach" if fetch.obstacle else f"{fetch.amount.removeprefix('about ')} to get".lstrip()

@@ -1,4 +1,4 @@
-"""Values that are chosen by name, all in one line: one of them, or several."""
+"""A choice of one or several named values, all on one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deeptune.report.tables import safe
 
 
 class Choice(Widget, can_focus=True):
-    """One of some words. The chosen one has a mark, so that it is seen without colour too."""
+    """Chooses one of some words. The chosen one has a mark, which is visible without colour too."""
 
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,7 +56,7 @@ class Choice(Widget, can_focus=True):
         self.post_message(self.Changed(self, self.text))
 
     def on_key(self, event: events.Key) -> None:
-        """A letter takes the next word that begins with it."""
+        """Take the next word that begins with the typed letter."""
         if event.character is None or not event.character.isalpha():
             return
         places = [*range(self._at + 1, len(self._words)), *range(self._at + 1)]
@@ -74,11 +74,11 @@ class Choice(Widget, can_focus=True):
                 return
 
     def _marks(self) -> list[tuple[str, bool]]:
-        """Each word's mark and whether it is taken."""
+        """List each word's mark and whether it is chosen."""
         return [("●" if index == self._at else "○", index == self._at) for index in range(len(self._words))]
 
     def _shift(self) -> int:
-        """Cells that are out of sight on the left, so that the word in hand is in sight."""
+        """Return how many cells are hidden on the left, so that the current word is visible."""
         end = sum(len(word) + 4 for word in self._words[: self._at + 1])
         return max(0, end - self.size.width)
 
@@ -93,7 +93,7 @@ class Choice(Widget, can_focus=True):
 
 
 class Several(Choice):
-    """Any of some words, as a list: left and right go from one to another, Space takes or leaves it."""
+    """Chooses any of some words, as a list. Left and right go from one to another, Space toggles one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "go(-1)", show=False, id="several.previous", tooltip="The value before"),

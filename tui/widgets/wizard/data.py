@@ -1,4 +1,4 @@
-"""What the files hold: their shape, what each column is for, the balance of the labels, and some rows."""
+"""The content of the files: their shape, the use of each column, the balance of the labels, and some rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_NAME = 22
 
 
 class DataView(Vertical):
-    """Shown beside or below the fields of the data."""
+    """Shows the content of the files beside or below the fields of the data."""
 
     DEFAULT_CSS = """
     DataView { height: auto; }
@@ -92,7 +92,7 @@ def columns_content(data: Data, label: str) -> Content:
 
 
 def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
-    """A bar for each class; for numbers how often which are met."""
+    """Draw a bar for each class; of numbers their histogram."""
     if not survey["classes"]:
         histogram = survey["histogram"]
         heights = [rows for _, _, rows in histogram]
@@ -126,6 +126,6 @@ def warnings_content(survey: dict[str, Any]) -> Content:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in at most `width` characters, inert."""
+    """Cut `text` to at most `width` characters, without control characters."""
     text = safe(text).replace("\n", " ")
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"

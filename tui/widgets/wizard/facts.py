@@ -1,4 +1,4 @@
-"""What follows from a draft: the run it would make, its size and its problems. Nothing here reads data."""
+"""The facts about a draft: its run, size and problems. Nothing here reads data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longe
 
 @dataclass
 class Data:
-    """What the inspector said of the files so far: `overview` and `survey` as `deeptune.data.inspect` gives them."""
+    """The inspector's answers about the files so far: `overview` and `survey` of `deeptune.data.inspect`."""
 
     overview: dict[str, Any] | None = None
     survey: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class Facts:
 
 
 def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
-    """All that can be told of a draft now."""
+    """Compute the facts about a draft."""
     facts = Facts(problems=draft.problems(), outputs=data.outputs, rows=data.train_rows)
     if data.problem is not None:
         facts.problems.append(Problem(draft.field_of(data.problem.key), data.problem.message, data.problem.hint))
@@ -98,7 +98,7 @@ def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
 
 
 def _standing(data: Data) -> dict[str, str]:
-    """What the data say of columns that were not named."""
+    """Return the columns that the data suggest for those that were not named."""
     standing = {}
     if data.survey is not None:
         standing["data.input"] = ", ".join(columns_of(data.survey["input"]))
@@ -108,7 +108,7 @@ def _standing(data: Data) -> dict[str, str]:
 
 
 def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
-    """The spec with what the catalog and the recipes know of its `"auto"`s; the run fills in the rest."""
+    """Resolve the `"auto"`s that the catalog and the recipes know. The run resolves the rest."""
     if info.name not in CATALOG:
         return absolute(spec, info)
     resolved = resolve(spec, info, cnn=info.is_cnn, rows=rows or 1)
@@ -134,7 +134,7 @@ def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
 
 
 def _hints(draft: Draft, resolved: RunSpec) -> dict[str, str]:
-    """What `"auto"` stands for, by key."""
+    """Return the values that `"auto"` stands for, by key."""
     hints = {}
     for key, one in draft.fields.items():
         if draft.value(key) != "auto":

@@ -1,4 +1,4 @@
-"""A form's row: one key of the spec, made from what its model says of it."""
+"""A row of the form: one key of the spec, built from its model's field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNSET = "unset"
 
 
 class Entry(Input):
-    """A line of text. What stands while it is empty is shown in its place."""
+    """A line of text. While it is empty it shows the value that applies."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", show=False, id="entry.done", tooltip="On to the next field"),
@@ -36,13 +36,13 @@ class Entry(Input):
 
 
 class FieldRow(Container):
-    """Label and control of one field; below them what is wrong.
+    """Shows the label and control of one field, and its problem below them.
 
-    `to_spec` and `from_spec` are in texts, as a draft holds them: an empty one for what was not given.
+    `to_spec` and `from_spec` use the texts of a draft: an empty one if the key was not given.
     """
 
     class Changed(Message):
-        """The person changed the field; `done` when they are through with it."""
+        """Posted when the person changed the field; `done` if they have finished."""
 
         def __init__(self, row: FieldRow, text: str, *, done: bool = False) -> None:
             super().__init__()
@@ -83,9 +83,9 @@ class FieldRow(Container):
         yield self._problem
 
     def from_spec(self, draft: Draft, standing: str = "") -> None:
-        """Show what the draft holds. `standing` is what an empty entry stands for, in words.
+        """Show the draft's value. `standing` describes the value of an empty entry.
 
-        What the person has just typed, and the draft has yet to be told, stays.
+        Text that was just typed and is not in the draft yet stays.
         """
         held = draft.text(self.field.key) if isinstance(self.input, Choice) else draft.given.get(self.field.key, "")
         if self.to_spec().strip() == self._agreed:
@@ -121,7 +121,7 @@ class FieldRow(Container):
             self._problem.say(Content.assemble(("! ", "bold $error"), (safe(text), "$error")))
 
     def show_note(self, note: str | Content) -> None:
-        """A line below the control that is no problem."""
+        """Show a line below the control that is not a problem."""
         self._note.display = bool(note)
         self._note.say(note)
 

@@ -1,4 +1,4 @@
-"""The fields of a step: those that people set, and all others behind a fold."""
+"""The fields of a step: common ones, and all others behind a fold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def foreign(key: str, draft: Draft) -> bool:
 
 
 def step_of(key: str) -> str:
-    """The step that a field is shown in."""
+    """Return the step that shows a field."""
     if key == "task":
         return "Data"
     section = key.partition(".")[0]
@@ -57,13 +57,13 @@ def step_of(key: str) -> str:
 
 
 def fields_of(draft: Draft, step: str) -> list[SpecField]:
-    """The fields of a step, those that people set first and in the order of COMMON."""
+    """List the fields of a step, the common ones first and in the order of COMMON."""
     fields = [field for field in draft.fields.values() if step_of(field.key) == step]
     return sorted(fields, key=lambda field: COMMON.index(field.key) if field.key in COMMON else len(COMMON))
 
 
 class Fold(Line, can_focus=True):
-    """The line that shows or hides the other fields."""
+    """Shows or hides the other fields."""
 
     DEFAULT_CSS = "Fold { height: 1; color: $text-muted; } Fold:focus { text-style: reverse; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -81,7 +81,7 @@ class Fold(Line, can_focus=True):
 
 
 class Form(Vertical):
-    """Fields of one step. The rest is made when the fold is opened for the first time, or one of them is set."""
+    """Shows the fields of a step. The others are made when the fold first opens, or one of them is set."""
 
     DEFAULT_CSS = "Form { height: auto; }"
 
@@ -106,7 +106,7 @@ class Form(Vertical):
         return {row.field.key: row for row in self.query(FieldRow)}
 
     def show(self, draft: Draft, facts: Facts) -> None:
-        """Bring every row in line with the draft and what follows from it."""
+        """Update every row from the draft and the facts about it."""
         self.draft = draft
         set_rarely = {field.key for field in self._rare if field.key in draft.given or facts.problem_of(field.key)}
         rows = self.rows
@@ -130,7 +130,7 @@ class Form(Vertical):
             fold.say(Content.assemble("▾ " if self._open else "▸ ", f"all settings ({count} more)"))
 
     def field_row(self, key: str) -> FieldRow | None:
-        """The row of a key, if it is in sight."""
+        """Return the row of a key, if it is shown."""
         row = self.rows.get(key)
         return row if row is not None and row.display else None
 
@@ -147,7 +147,7 @@ def _relevant(key: str, draft: Draft) -> bool:
 
 
 def _standing(facts: Facts, key: str) -> str:
-    """What an empty entry stands for: `auto, here 0.001`."""
+    """Describe the value of an empty entry: `auto, here 0.001`."""
     if key in facts.hints:
         return f"auto, here {facts.hints[key]}"
     return facts.standing.get(key, "")

@@ -1,4 +1,4 @@
-"""The entry for files: takes what people paste, and completes what they type."""
+"""The entry for files, which takes pasted paths and completes typed ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _words(line: str) -> list[str]:
 
 
 def completions(text: str) -> list[str]:
-    """Folders and Parquet files that a path may be the start of, as it would be typed; samples for `sample:`."""
+    """List the folders and Parquet files that a path may be the prefix of, as typed; samples for `sample:`."""
     if text.startswith(SAMPLE):
         names = sorted(file.stem for file in (Path(deeptune.__file__).parent / "samples").glob("*.parquet"))
         return [SAMPLE + name for name in names if name.startswith(text.removeprefix(SAMPLE))]
@@ -70,7 +70,7 @@ def completions(text: str) -> list[str]:
 
 
 class PathEntry(Entry):
-    """Tab completes, or goes on where there is nothing to complete. Keys wait for that (`ready`)."""
+    """Tab completes, or moves on if there is nothing to complete. Keys wait for that (`ready`)."""
 
     ready = True
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -87,7 +87,7 @@ class PathEntry(Entry):
             return self.entry
 
     def _on_paste(self, event: events.Paste) -> None:
-        """All of it takes the place of what was there: nobody pastes half a path."""
+        """Replace the whole text by the pasted one, as nobody pastes half a path."""
         event.stop()
         event.prevent_default()
         if path := cleaned(event.text):
@@ -111,7 +111,7 @@ class PathEntry(Entry):
 
 
 class PathRow(FieldRow):
-    """The row of a field that takes paths, with the candidates below it."""
+    """Shows a field that takes paths, with the candidates below it."""
 
     _noted = ""  # the text that the candidates are for
 

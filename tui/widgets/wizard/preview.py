@@ -1,4 +1,4 @@
-"""Some rows of the data, as they are."""
+"""A preview of some rows of the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABEL_WIDTH = 28
 
 
 class Sample(Vertical):
-    """One row: its number and label above its picture or text."""
+    """Shows a row: its number and label above its picture or text."""
 
     DEFAULT_CSS = """
     Sample { height: auto; width: 1fr; margin-right: 2; }
@@ -40,7 +40,7 @@ class Sample(Vertical):
 
 
 class Preview(Vertical, can_focus=True):
-    """Rows from `start` on; the keys ask for others."""
+    """Shows rows from `start` on. Keys request others."""
 
     DEFAULT_CSS = """
     Preview { height: auto; }
@@ -71,7 +71,7 @@ class Preview(Vertical, can_focus=True):
                 yield Sample()
 
     def show(self, samples: list[dict[str, Any]], data: Data) -> None:
-        """Some rows; their labels have the names that the survey knows."""
+        """Show some rows. Their labels have the class names of the survey."""
         if not samples or data.overview is None:
             return
         self.start, self.total = samples[0]["row"], data.overview["rows"]
@@ -92,7 +92,7 @@ class Preview(Vertical, can_focus=True):
 
 
 def caption(sample: dict[str, Any]) -> Content:
-    """The number and the label of a row, and its text or why there is no picture."""
+    """Write the number and the label of a row, and its text or why there is no picture."""
     head = (f"{sample['row']:,} ", "dim"), (cut(sample["label"], LABEL_WIDTH), "bold $primary")
     if sample["reason"]:
         return Content.assemble(*head, (f"\n! {safe(sample['reason'])}", "$warning"))

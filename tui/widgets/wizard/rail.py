@@ -1,4 +1,4 @@
-"""The steps in one line, with a mark for each: done, here, or something to put right."""
+"""The steps on one line, each with a mark: done, current, or with a problem."""
 
 from __future__ import annotations
 

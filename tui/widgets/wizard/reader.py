@@ -1,4 +1,4 @@
-"""Has the files of a draft looked at, and tells the screen what is known."""
+"""Read the files of a draft, and report the answers to the screen."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ READING = "reading the labels…"
 
 
 class Reader(Widget):
-    """Never seen. `data` is what is known now; a newer question takes the place of an older one."""
+    """An invisible widget. `data` has the answers so far; a newer question replaces an older one."""
 
     DEFAULT_CSS = "Reader { display: none; }"
 
     class Opened(Message):
-        """The files are open: there are guesses, and the labels may be asked for."""
+        """Posted when the files are open: columns are guessed, and the labels can be read."""
 
     class Changed(Message):
-        """`data` has changed."""
+        """Posted when `data` has changed."""
 
     class Previewed(Message):
         def __init__(self, question: dict[str, Any], samples: list[dict[str, Any]]) -> None:
@@ -36,7 +36,7 @@ class Reader(Widget):
             self.question, self.samples = question, samples
 
     class Answered(Message):
-        """An answer, or a problem, to the question of a number."""
+        """Posted with the answer, or the problem, of the question with this number."""
 
         def __init__(self, number: int, ask: str, answer: dict[str, Any] | None, problem: Problem | None) -> None:
             super().__init__()
@@ -55,7 +55,7 @@ class Reader(Widget):
         self._previewer.close()
 
     def read(self, draft: Draft, *, again: bool = False) -> None:
-        """Look at what the draft names: its files if they are others (or `again`), and then its labels."""
+        """Read the draft's files if they are others (or `again`), and then its labels."""
         key = "data.path" if draft.value("data.path") else "data.train"
         paths = draft.value(key)
         if paths == self._paths and self.data.overview is not None and not again:
@@ -71,7 +71,7 @@ class Reader(Widget):
         self.post_message(self.Changed())
 
     def survey(self, draft: Draft) -> None:
-        """Ask for labels and splits, unless the spec's own checks find fault with what they depend on."""
+        """Read labels and splits, unless the spec's checks find a problem that concerns them."""
         self._next_question()
         self.data.survey, self.data.problem, self.data.reading = None, None, ""
         bad = [problem for problem in draft.problems() if problem.key == "task" or problem.key.startswith("data.")]

@@ -1,4 +1,4 @@
-"""The last step: what is wrong, what will be run, and what to do with it."""
+"""The last step: problems, the spec, and actions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tui.widgets.wizard.facts import Facts
 
 
 class Problems(OptionList):
-    """What is wrong, each with a jump to its field."""
+    """Lists the problems, each with a jump to its field."""
 
     DEFAULT_CSS = "Problems { height: auto; max-height: 10; border: none; padding: 0; background: $background; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -31,7 +31,7 @@ class Problems(OptionList):
 
 
 class Actions(Horizontal):
-    """The buttons; the first has the focus when nothing is wrong."""
+    """The buttons. The first has the focus if there is no problem."""
 
     DEFAULT_CSS = "Actions { height: 1; margin: 1 0; } Actions Button { margin-right: 2; min-width: 10; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,7 +46,7 @@ class Actions(Horizontal):
 
 
 class ReviewActions(Vertical):
-    """Problems and buttons."""
+    """Shows problems and buttons."""
 
     DEFAULT_CSS = "ReviewActions { height: auto; } ReviewActions Line { height: auto; margin-top: 1; }"
 
@@ -65,7 +65,7 @@ class ReviewActions(Vertical):
         yield Actions()
 
     def show(self, facts: Facts, reading: str, fetch: Fetch | None) -> None:
-        """`fetch` is what the run has to fetch before it begins."""
+        """Show the review. `fetch` is what the run has to download before it starts."""
         count = len(facts.problems)
         if count:
             verdict = Content.styled(
@@ -98,7 +98,7 @@ class ReviewActions(Vertical):
 
 
 class SpecView(VerticalScroll, can_focus=True):
-    """The run as the file that it begins with."""
+    """Shows the spec as the file that the run starts with."""
 
     DEFAULT_CSS = "SpecView { height: auto; } SpecView Line { height: auto; } SpecView:focus { background: $surface; }"
 
@@ -110,7 +110,7 @@ class SpecView(VerticalScroll, can_focus=True):
 
 
 def toml_content(text: str) -> Content:
-    """TOML with its section names in bold and its keys muted."""
+    """Style TOML with its section names in bold and its keys muted."""
     parts: list[tuple[str, str]] = []
     for line in text.splitlines():
         key, equals, value = line.partition(" = ")

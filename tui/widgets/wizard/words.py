@@ -20,13 +20,13 @@ def size_text(count: float) -> str:
 
 
 def bar(share: float, width: int, track: str = " ") -> str:
-    """A bar of a share of `width` cells, with at least one cell for what is more than nothing."""
+    """Draw a bar of a share of `width` cells, with at least one cell if the share is not 0."""
     full = min(width, max(round(share * width), 1 if share > 0 else 0))
     return "━" * full + track * (width - full)
 
 
 def facts_text(facts: Facts, width: int) -> str:
-    """The run in one line, with less said where there is less room."""
+    """Describe the run on one line, more briefly where there is less room."""
     parts: list[str] = []
     whole: tuple[int, str] | None = None
     if facts.rows is not None:
@@ -49,7 +49,7 @@ def facts_text(facts: Facts, width: int) -> str:
 
 
 def counts_content(facts: Facts, width: int) -> Content:
-    """Trainable against all parameters, with a bar."""
+    """Show trainable and all parameters, with a bar."""
     if facts.outputs is None:
         return Content.styled("Parameters are counted once the labels are read.", "dim")
     if facts.counts is None or facts.counts.trainable is None or facts.counts.total is None:
@@ -68,7 +68,7 @@ def counts_content(facts: Facts, width: int) -> Content:
 
 
 def training_content(facts: Facts) -> Content:
-    """Steps, and memory beside what is free."""
+    """Show the steps, and the memory beside the free memory."""
     parts: list[tuple[str, str]] = []
     if facts.resolved is not None and facts.steps is not None:
         assert facts.info is not None
