@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CERTAIN = 1e4  # log odds of what is certain
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -72,9 +74,24 @@ def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
 
 
+def cumulative_link(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Negative log likelihood of ranks (B,) int64, of log odds (B, C - 1) that fall from class to class.
+
+    An output is the log odds of being at least of a class (the proportional odds model of McCullagh 1980,
+    https://doi.org/10.1111/j.2517-6161.1980.tb01109.x).
+    """
+    ends = outputs.new_full((len(outputs), 1), CERTAIN)
+    bounds = torch.cat([ends, outputs, -ends], dim=1)
+    upper, lower = (bounds.gather(1, (targets + step)[:, None]) for step in (0, 1))
+    # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − exp(l − u)), without loss of digits
+    apart = (lower - upper).clamp(max=-1e-6)
+    return -(F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(apart))).sum()
+
+
 LOSSES: Mapping[str, Callable[[Criterion, Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy,
     "mse": mse,
     "huber": huber,
     "bce": bce,
+    "cumulative_link": cumulative_link,
 }

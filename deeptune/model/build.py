@@ -15,6 +15,7 @@ from deeptune.errors import CheckpointError, listed
 from deeptune.model.head import Head, ScaledLinear
 from deeptune.model.lora import inject_lora, is_adapter_key, merge_lora
 from deeptune.spec.model import Method, RunSpec
+from deeptune.spec.tasks import TASKS
 
 
 class TunedModel(nn.Module):
@@ -145,7 +146,7 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int, *, adapted: lis
         for name, parameter in backbone.net.named_parameters():
             parameter.requires_grad_(name in cut.keys)
     with seeded(spec.train.seed):
-        head = Head(spec.head, backbone.width, outputs)
+        head = Head(spec.head, backbone.width, outputs, ordered=TASKS[spec.task].ordered)
         if method == "lora":
             inject_lora(backbone, spec.tuning.lora, adapted)
     if spec.train.memory_format != "auto":

@@ -85,6 +85,29 @@ class ScaledLinear(nn.Linear):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class OrderedLinear(ScaledLinear):
+    """One score, and a threshold below each class but the lowest: (B, in_features) to log odds (B, outputs).
+
+    `weight` is (1, in_features). `bias` holds the lowest threshold and then what gives the distance to each next one
+    (its softplus), so that thresholds always rise. Both are stored like this.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.weight = nn.Parameter(self.weight[:1].detach().clone())
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Weight and thresholds' bias in the scale of the input."""
+        weight = self.weight / self.scale
+        lowest = self.bias[:1] + (weight * self.shift).sum(dim=1)
+        return weight, torch.cat([lowest, self.bias[1:]])
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.plain()
+        thresholds = torch.cat([bias[:1], F.softplus(bias[1:])]).cumsum(dim=0)
+        return F.linear(input, weight) - thresholds
+
+
 class Head(nn.Module):
     """`Linear`, or `Linear → activation → dropout → Linear`: (B, width) to logits (B, outputs), in float32.
 
@@ -92,7 +115,7 @@ class Head(nn.Module):
     the activated (B, embedding_size) with two. Dropout acts before the last layer, in train mode only.
     """
 
-    def __init__(self, spec: HeadSpec, width: int, outputs: int) -> None:
+    def __init__(self, spec: HeadSpec, width: int, outputs: int, *, ordered: bool = False) -> None:
         super().__init__()
         self.embedding: nn.Module = nn.Identity()
         self.embedding_size = width
@@ -100,7 +123,8 @@ class Head(nn.Module):
             self.embedding = nn.Sequential(ScaledLinear(width, spec.embedding_size), _ACTIVATIONS[spec.activation]())
             self.embedding_size = spec.embedding_size
         self.dropout = nn.Dropout(spec.dropout)
-        self.last_layer: nn.Linear = (ScaledLinear if spec.layers == 1 else nn.Linear)(self.embedding_size, outputs)
+        linear = OrderedLinear if ordered else ScaledLinear if spec.layers == 1 else nn.Linear
+        self.last_layer: nn.Linear = linear(self.embedding_size, outputs)
 
     def standardise(self, features: Tensor) -> None:
         """Start the first layer in the scale of features (N, width), seen before training.
@@ -108,7 +132,7 @@ class Head(nn.Module):
         A single layer then starts at zero, as logistic regression does: what it starts from in directions that
         the training rows don't span would stay in it for good.
         """
-        first = self.last_layer if isinstance(self.last_layer, ScaledLinear) else self.embedding[0]  # type: ignore[index]
+        first = self.embedding[0] if isinstance(self.embedding, nn.Sequential) else self.last_layer
         assert isinstance(first, ScaledLinear)
         first.set_scale(features)
         if first is self.last_layer:

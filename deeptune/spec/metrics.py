@@ -65,6 +65,10 @@ _ERROR: dict[str, Any] = {"higher_is_better": False, "range": (None, 0.0), "unit
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
+        _classes("quadratic_weighted_kappa", "Quadratic weighted kappa", range=(-1.0, 1.0)),
+        _classes(
+            "rank_mae", "MAE in ranks", higher_is_better=False, range=(None, 0.0), unit="label", beats_constant=True
+        ),
         _classes("accuracy", "Accuracy", interval="proportion", beats_constant=True),
         _classes("balanced_accuracy", "Balanced accuracy", interval="proportion"),
         _classes("macro_f1", "Macro F1", interval="proportion"),

@@ -18,7 +18,7 @@ from deeptune.spec.modalities import Input
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
 from deeptune.spec.tasks import TASKS
 
-Task = Literal["classification", "regression", "multilabel"]
+Task = Literal["classification", "multilabel", "ordinal", "regression"]
 Method = Literal["partial", "full", "lora"]
 Split = Literal["train", "val", "test"]
 BadSamplePolicy = Literal["error", "skip", "blank"]
@@ -91,6 +91,9 @@ class DataSpec(_Part):
     label: Input = Field(
         "labels",
         description="Label column; or several, of 0 and 1 for `multilabel`, or of numbers for `regression`.",
+    )
+    label_order: list[str] | None = Field(
+        None, description="The classes from the lowest to the highest, for `ordinal`; numbers have their own order."
     )
     many_classes: bool = Field(
         False, description="Accept a label column without class names that has almost as many classes as rows."
@@ -271,7 +274,7 @@ class TrainSpec(_Part):
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Maximum gradient norm; 0 turns clipping off."
     )
-    loss: Literal["auto", "cross_entropy", "mse", "huber", "bce"] = Field(
+    loss: Literal["auto", "cross_entropy", "mse", "huber", "bce", "cumulative_link"] = Field(
         "auto", description="Cross entropy for classes, `bce` for multilabel, MSE for numbers."
     )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
@@ -380,6 +383,8 @@ class RunSpec(_Part):
             problems.append(f"train.class_weights: {self.task} has no classes; leave it out")
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
+        if self.data.label_order is not None and not info.ordered:
+            problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if isinstance(self.data.label, list) and not info.several_columns:
             problems.append(f"data.label: {self.task} takes one column, got {self.data.label!r}")
         if problems:

@@ -14,6 +14,7 @@ LOSSES = {
     "mse": "mean squared error",
     "huber": "Huber loss",
     "bce": "binary cross entropy",
+    "cumulative_link": "cumulative link loss",
 }
 
 
@@ -26,7 +27,8 @@ class TaskInfo:
     doubtful rows. curve: the metric that is plotted beside the loss. tuned_metric: chooses the best epoch when the
     backbone learns too. view: which pictures and sentences a report has (`report.views`). mirrored: whether
     augmentation may mirror an image, as it leaves classes what they are but not, say, an angle.
-    several_columns: whether `data.label` may be a list of columns.
+    several_columns: whether `data.label` may be a list of columns. ordered: whether the classes have an order, so that
+    the head has one score and thresholds.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TaskInfo:
     named_classes: bool = False
     mirrored: bool = True
     several_columns: bool = False
+    ordered: bool = False
 
     @property
     def default_loss(self) -> str:
@@ -74,6 +77,25 @@ TASKS: dict[str, TaskInfo] = {
             class_weights=True,
             label_smoothing=True,
             named_classes=True,
+        ),
+        TaskInfo(
+            name="ordinal",
+            description="classes with an order",
+            implementation="deeptune.tasks.ordinal:OrdinalTask",
+            losses=("cumulative_link",),
+            metrics=(
+                "quadratic_weighted_kappa", "rank_mae", "accuracy", "balanced_accuracy", "macro_f1",
+                "macro_f1_present", "weighted_f1", "roc_auc", "log_loss", "ece",
+            ),
+            headline=("quadratic_weighted_kappa", "rank_mae"),
+            summary=("quadratic_weighted_kappa", "rank_mae", "accuracy"),
+            compared=("quadratic_weighted_kappa", "rank_mae"),
+            curve="quadratic_weighted_kappa",
+            tuned_metric="quadratic_weighted_kappa",
+            view="classes",
+            stratified_by="class",
+            named_classes=True,
+            ordered=True,
         ),
         TaskInfo(
             name="regression",

@@ -288,7 +288,7 @@ class ClassificationTask(Task):
         }
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        return classification_metrics(truth, self.probabilities(logits), self)
+        return classification_metrics(truth, self.probabilities(logits), self, self.info.name)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
         return classification_baseline(truth, train, self).to_json()

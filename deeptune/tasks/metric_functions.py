@@ -136,6 +136,22 @@ def ece(scored: ClassScores) -> float:
     return calibration_error(scored.probabilities.max(axis=1), scored.prediction == scored.truth)
 
 
+def quadratic_weighted_kappa(scored: ClassScores) -> float | None:
+    """Cohen's kappa of ranks, with weights that grow with the square of the distance (Cohen 1968)."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(np.unique(scored.truth)) == 1 and (scored.prediction == scored.truth).all():
+        scored.notes.append("quadratic_weighted_kappa is not defined: truth and predictions are one and the same class")
+        return None
+    ranks = np.arange(len(scored.classes))
+    return float(cohen_kappa_score(scored.truth, scored.prediction, labels=ranks, weights="quadratic"))
+
+
+def rank_mae(scored: ClassScores) -> float:
+    """The mean distance between the rank of the prediction and that of the true class."""
+    return float(np.abs(scored.prediction - scored.truth).mean())
+
+
 # Labels, of which a sample has any number
 
 

@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from deeptune.data.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
+from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec.toml import validate
 
@@ -58,12 +59,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(digits: Path, tmp_path: Path) -> Callable[..., RunDirectory]:
-    def run(task: str, label: Any, **data: Any) -> RunDirectory:
+    def run(task: str, label: Any, sections: dict[str, Any] | None = None, **data: Any) -> RunDirectory:
         spec = {
             "task": task,
             "data": {"path": str(digits), "label": label, **data},
             "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
             "train": {"epochs": 3, "device": "cpu"},
+            **(sections or {}),
         }
         directory = new_run_directory(tmp_path / "runs", "test")
         execute(validate(spec), directory)
@@ -136,3 +138,30 @@ def test_several_targets(train, digits):
 def test_a_list_of_numbers_is_several_targets(train):
     run = train("regression", "numbers")
     assert [row["target"] for row in metrics_of(run)["test"]["per_target"]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_ordinal(train, digits, layers):
+    run = train("ordinal", "size", {"head": {"layers": layers}}, label_order=["small", "medium", "large"])
+    table = pq.read_table(run.predictions)
+    order = json.loads(run.labels.read_text())["values"]
+    assert order == ["small", "medium", "large"]
+    truth, prediction = ([order.index(one) for one in table[name].to_pylist()] for name in ("truth", "prediction"))
+    chances = np.array(table["probabilities"].to_pylist())
+    assert chances.min() >= 0
+    found = metrics_of(run)["test"]
+    expected = {
+        "quadratic_weighted_kappa": sk.cohen_kappa_score(truth, prediction, weights="quadratic"),
+        "rank_mae": sk.mean_absolute_error(truth, prediction),
+        "accuracy": sk.accuracy_score(truth, prediction),
+        "log_loss": sk.log_loss(truth, chances, labels=[0, 1, 2]),
+        "loss": sk.log_loss(truth, chances, labels=[0, 1, 2]),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert "Quadratic weighted kappa" in run.report.read_text()
+    assert evaluated(run, digits)["n"] == ROWS
+
+
+def test_words_need_an_order(train):
+    with pytest.raises(DataError, match=r"the classes of column 'size' are words, whose order is not known"):
+        train("ordinal", "size")
