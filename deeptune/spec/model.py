@@ -275,7 +275,8 @@ class TrainSpec(_Part):
         1.0, description="Maximum gradient norm; 0 turns clipping off."
     )
     loss: Literal["auto", "cross_entropy", "mse", "huber", "bce", "cumulative_link"] = Field(
-        "auto", description="Cross entropy for classes, `bce` for multilabel, MSE for numbers."
+        "auto",
+        description="What is minimised; `auto` is the task's own: `cross_entropy`, `bce`, `cumulative_link` or `mse`.",
     )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."
@@ -355,7 +356,8 @@ class RunSpec(_Part):
     )
     task: Task = Field(
         "classification",
-        description="`classification` (classes), `multilabel` (any number of labels) or `regression` (numbers).",
+        description="`classification` (classes), `multilabel` (any number of labels), `ordinal` (classes with an order) "
+        "or `regression` (one or several numbers).",
     )
     data: DataSpec
     backbone: BackboneSpec
