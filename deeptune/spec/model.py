@@ -356,7 +356,7 @@ class RunSpec(_Part):
     )
     task: Task = Field(
         "classification",
-        description="`classification` (classes), `multilabel` (any number of labels), `ordinal` (classes with an order) "
+        description="`classification` (classes), `multilabel` (any number of labels), `ordinal` (ordered classes) "
         "or `regression` (one or several numbers).",
     )
     data: DataSpec
