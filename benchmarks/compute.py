@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lines import Measured, NotMeasured, Settings, line
+from benchmarks.lines import Measured, NotMeasured, Settings, fastest_kernels, line, synchronise
 from benchmarks.partial import scratch
 from benchmarks.text import Loop, fitting
 
-# Dense bf16 peaks in TFLOP/s, without sparsity, from NVIDIA's data sheets of these products. The first name whose words
-# are in the device's own name counts.
+# Dense peaks in TFLOP/s of 16-bit products that are summed in fp32, without sparsity, from NVIDIA's data sheets and
+# architecture papers: bf16, and fp16 of the T4, which has no bf16. The first name whose words are in the device's own
+# name counts.
 PEAKS = {
     "H200 NVL": 835.0,
     "H200": 989.0,
@@ -29,6 +30,14 @@ PEAKS = {
     "A10": 125.0,
     "L40S": 362.0,
     "L4": 121.0,
+    "T4": 65.0,
+    "RTX 3090 Ti": 80.0,
+    "RTX 3090": 71.0,
+    "RTX 4090": 165.0,
+    "RTX 5090": 209.5,
+    "RTX 5080": 112.6,
+    "RTX 5070 Ti": 87.9,
+    "RTX 5070": 61.7,
 }
 
 
@@ -54,10 +63,7 @@ def measure(
     ready: Any, batches: Callable[[], Iterator[Any]], net: Any, inputs: dict[str, Any], *, rounds: int, block: int
 ) -> Rates:
     """DeepTune's loop over `batches` and the raw step of `net` over `inputs`, in turns of `block` steps."""
-    import torch
-
     compute, rows = ready.compute, len(next(iter(inputs.values())))
-    device = compute.device
     operations = _operations(net, inputs, rows, compute)
     raw = Loop(_raw(net, inputs, rows, ready))
     ours = Loop(fitting(ready, batches))
@@ -65,9 +71,8 @@ def measure(
     def per_step(loop: Loop) -> float:
         started = time.perf_counter()
         for _ in range(block):
-            loop.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+            loop.step(wait=False)
+        synchronise()
         return (time.perf_counter() - started) / block
 
     for loop in (ours, raw):
@@ -95,9 +100,10 @@ def _raw(net: Any, inputs: dict[str, Any], rows: int, ready: Any) -> Callable[[C
     def train(turn: Callable[[], None]) -> None:
         net.train()
         while True:
-            with ready.compute.autocast():
-                loss = _loss(forward, inputs, targets)
-            loss.backward()
+            with fastest_kernels():
+                with ready.compute.autocast():
+                    loss = _loss(forward, inputs, targets)
+                loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             turn()
@@ -190,12 +196,13 @@ def _full_images(settings: Settings, cache: Any) -> Measured:
 # On a GPU: the loop alone, over batches that are in memory.
 
 
-def image_step(name: str, size: int, rows: int, settings: Settings, *, compile: bool) -> Rates:
+def image_step(name: str, size: int, rows: int, settings: Settings, **train: Any) -> Rates:
+    """The loop of a torchvision backbone beside the raw step; `train` are keys of the spec, such as `compile`."""
     import torch
 
     from deeptune.data.loader import Batch
 
-    ready = prepared("openclipart7", {"name": name, "image_size": size}, rows, settings, compile=compile)
+    ready = prepared("openclipart7", {"name": name, "image_size": size}, rows, settings, **train)
     images = torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8)
     batch = Batch({"images": images}, torch.zeros(rows, dtype=torch.int64), torch.arange(rows))
     device = ready.compute.device
@@ -203,8 +210,8 @@ def image_step(name: str, size: int, rows: int, settings: Settings, *, compile: 
     return _step(ready, batch, net, random_images(rows, size, device), settings)
 
 
-def text_step(config: Any, tokens: int, rows: int, settings: Settings, *, compile: bool) -> Rates:
-    """A BERT of this configuration, with random weights and no network."""
+def text_step(config: Any, tokens: int, rows: int, settings: Settings, **train: Any) -> Rates:
+    """A text model of this configuration, with random weights and no network, beside the raw step."""
     import torch
     from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
@@ -215,7 +222,7 @@ def text_step(config: Any, tokens: int, rows: int, settings: Settings, *, compil
         vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]))
         BertTokenizerFast(str(vocabulary), model_max_length=tokens).save_pretrained(folder)
         config.save_pretrained(folder)
-        ready = prepared("movie_snippets", {"name": f"hf:{folder}"}, rows, settings, compile=compile)
+        ready = prepared("movie_snippets", {"name": f"hf:{folder}"}, rows, settings, **train)
     device = ready.compute.device
     inputs = {
         "input_ids": torch.randint(5, 30, (rows, tokens)),
@@ -233,29 +240,52 @@ def _step(ready: Any, batch: Any, net: Any, inputs: dict[str, Any], settings: Se
     return measure(ready, lambda: itertools.repeat(batch), net, inputs, rounds=2 if settings.quick else 9, block=block)
 
 
-def _on_gpu(rates: Callable[[], Rates], settings: Settings) -> Measured:
-    import torch
+def _on_gpu(rates: Callable[..., Rates], precision: str) -> Callable[[Settings], Measured]:
+    """A line of a GPU: the compiled loop in a precision, over the raw compiled step in the same."""
 
-    if not settings.device.startswith("cuda"):
-        raise NotMeasured("needs `--device cuda`")
-    found = rates()
-    share = found.share_of_peak(torch.cuda.get_device_name(settings.device))
-    told = "peak of this device not known" if share is None else f"{share:.0%} of the bf16 peak"
-    return Measured(found.ours / found.raw, f"{found}, {told}")
+    def measure(settings: Settings) -> Measured:
+        import torch
 
+        if not settings.device.startswith("cuda"):
+            raise NotMeasured("needs `--device cuda`")
+        torch.compiler.reset()
+        found = rates(settings, precision=precision, compile=True)
+        share = found.share_of_peak(torch.cuda.get_device_name(settings.device)) if precision != "fp32" else None
+        told = "" if precision == "fp32" else ", peak of this device not known"
+        return Measured(found.ours / found.raw, f"{found}" + (told if share is None else f", {share:.0%} of the peak"))
 
-@line("gpu-resnet50", "ResNet-50 at 224 px, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
-def gpu_resnet50(settings: Settings) -> Measured:
-    return _on_gpu(lambda: image_step("resnet50", 224, 128, settings, compile=True), settings)
-
-
-@line("gpu-vit", "ViT-B/16 at 224 px, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
-def gpu_vit(settings: Settings) -> Measured:
-    return _on_gpu(lambda: image_step("vit_b_16", 224, 128, settings, compile=True), settings)
+    return measure
 
 
-@line("gpu-bert", "BERT base, 128 tokens, bf16, 128 rows: samples/s over the raw compiled step", at_least=0.95)
-def gpu_bert(settings: Settings) -> Measured:
+def _resnet50(settings: Settings, **train: Any) -> Rates:
+    return image_step("resnet50", 224, 128, settings, **train)
+
+
+def _vit(settings: Settings, **train: Any) -> Rates:
+    return image_step("vit_b_16", 224, 128, settings, **train)
+
+
+def _bert(settings: Settings, **train: Any) -> Rates:
     from transformers import BertConfig
 
-    return _on_gpu(lambda: text_step(BertConfig(num_labels=2), 128, 128, settings, compile=True), settings)
+    return text_step(BertConfig(num_labels=2), 128, 128, settings, **train)
+
+
+def _gpt2(settings: Settings, **train: Any) -> Rates:
+    from transformers import GPT2Config
+
+    return text_step(GPT2Config(num_labels=2, pad_token_id=0), 128, 128, settings, **train)
+
+
+for _name, _what, _rates in (
+    ("resnet50", "ResNet-50 at 224 px", _resnet50),
+    ("vit", "ViT-B/16 at 224 px", _vit),
+    ("bert", "BERT base, 128 tokens", _bert),
+    ("gpt2", "GPT-2, 128 tokens", _gpt2),
+):
+    for _precision in ("bf16", "fp32"):
+        line(
+            f"gpu-{_name}" + ("" if _precision == "bf16" else "-fp32"),
+            f"{_what}, {_precision}, 128 rows: samples/s over the raw compiled step",
+            at_least=0.95,
+        )(_on_gpu(_rates, _precision))

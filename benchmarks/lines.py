@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +113,27 @@ def machine(device: str = "cpu") -> str:
     if device.startswith("cuda"):
         parts.append(torch.cuda.get_device_name(device))
     return ", ".join(parts)
+
+
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Let cuDNN take the kernels that it finds fastest, whatever DeepTune asked of it for the run beside.
+
+    Arithmetic stays as it is: where fp32 is float32 for one side it is so for the other.
+    """
+    import torch
+
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=cudnn.allow_tf32):
+        yield
+
+
+def synchronise() -> None:
+    """Wait until a GPU, if one is in use, has done what it was given."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def _processor() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lines import Measured, NotMeasured, Settings, line
+from benchmarks.lines import Measured, NotMeasured, Settings, line, synchronise
 
 BATCH = 32
 SNIPPETS = "sample:movie_snippets"
@@ -56,13 +56,18 @@ class Loop(threading.Thread):
         self.did.release()
         self.may.acquire()
 
-    def step(self) -> float:
-        """Seconds of one step, from asking the loader for a batch to what is told after the optimizer's step."""
+    def step(self, *, wait: bool = True) -> float:
+        """Seconds of one step, from asking the loader for a batch to what is told after the optimizer's step.
+
+        With `wait` a GPU has done the step by then.
+        """
         started = time.perf_counter()
         self.may.release()
         self.did.acquire()
         if self.error is not None:
             raise self.error
+        if wait:
+            synchronise()
         return time.perf_counter() - started
 
 

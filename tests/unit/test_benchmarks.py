@@ -113,17 +113,21 @@ def test_batches_are_picked_from_the_narrowest_to_the_widest():
 
 
 def test_the_lines_for_a_gpu_run_from_end_to_end_on_a_cpu_with_tiny_sizes():
-    from transformers import BertConfig
+    from transformers import BertConfig, GPT2Config
 
     from benchmarks.compute import image_step, text_step
 
     settings = Settings(quick=True)
+    gpt = GPT2Config(
+        vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=16, num_labels=2, pad_token_id=0,
+    )  # fmt: skip
     tiny = BertConfig(
         vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=2
     )
     for found in (
         image_step("resnet18", 32, 4, settings, compile=False),
         text_step(tiny, 8, 4, settings, compile=False),
+        text_step(gpt, 8, 4, settings, compile=False, precision="fp32"),
     ):
         assert found.ours > 0
         assert found.raw > 0
@@ -138,3 +142,35 @@ def test_the_share_of_the_peak_is_of_the_operations_that_a_second_takes():
     assert found.share_of_peak("NVIDIA H100 PCIe") == pytest.approx(0.1 * 989 / 756)
     assert found.share_of_peak("something else") is None
     assert found.share_of_peak("NVIDIA L40") is None  # no L4
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA GeForce RTX 3090", 71), ("NVIDIA GeForce RTX 3090 Ti", 80), ("NVIDIA GeForce RTX 4090", 165),
+        ("Tesla T4", 65), ("NVIDIA L4", 121), ("NVIDIA A10", 125), ("NVIDIA GeForce RTX 5090", 209.5),
+        ("NVIDIA GeForce RTX 5070 Ti", 87.9),
+    ],
+)  # fmt: skip
+def test_the_peak_is_that_of_the_device(device, peak):
+    from benchmarks.compute import Rates
+
+    share = Rates(ours=1.0, raw=1.0, rows=1, operations=1e12).share_of_peak(device)
+    assert share == pytest.approx(1 / peak)
+
+
+def test_the_raw_step_has_the_fastest_kernels_whatever_the_run_asked_for(monkeypatch):
+    import torch
+
+    from benchmarks import compute
+
+    seen, loss = [], compute._loss
+
+    def watched(*arguments):
+        seen.append((torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark))
+        return loss(*arguments)
+
+    monkeypatch.setattr(compute, "_loss", watched)
+    compute.image_step("resnet18", 32, 4, Settings(quick=True))
+    assert torch.backends.cudnn.deterministic  # as a run asks
+    assert set(seen[1:]) == {(False, True)}  # the first only counts operations
