@@ -32,13 +32,15 @@ class Options(TypedDict, total=False):
     `batch_size`: rows that pass together, by default as in the run. `on_bad_sample`: "error" (the default) raises
     DataError with a list of the samples that can't be used; "skip" leaves their rows empty. `root`: the folder at
     which names of files start, by default the current folder, or that of their Parquet file. `progress(done, total)`
-    is called now and then, with numbers of rows.
+    is called now and then, with numbers of rows. `notify(text)` gets sentences, such as one on memory that runs out; by
+    default they are logged (`logging.getLogger("deeptune")`).
     """
 
     batch_size: int | None
     on_bad_sample: str
     root: str | None
     progress: Callable[[int, int], None]
+    notify: Callable[[str], None]
 
 
 def load(
@@ -50,10 +52,16 @@ def load(
     """Load the best model of a run.
 
     `run` is a Run, the path of a run's folder, or an id, the start of an id, or "latest" in the folder `runs`. `device`
-    is "auto", "cpu", "cuda", "cuda:N" or "mps". Raises SpecError where there is no such run, CheckpointError where it
-    has no model yet or its files are damaged, and WeightsError where its backbone can't be found.
+    is "auto", "cpu", "cuda", "cuda:N" or "mps". What is other here than when the model was trained
+    (`Model.differences`) is logged as a warning.
+
+    Raises SpecError where there is no such run, CheckpointError where it has no model yet or its files are damaged, and
+    WeightsError where its backbone can't be found.
     """
-    return Model(run if isinstance(run, Run) else Run(run, runs), device=device)
+    model = Model(run if isinstance(run, Run) else Run(run, runs), device=device)
+    for difference in model.differences:
+        log.warning("%s: %s", model.run.id, difference)
+    return model
 
 
 class Model:
@@ -74,8 +82,11 @@ class Model:
 
         self.run = run
         self._predictor = Predictor(run.directory, device=device)
-        for difference in self._predictor.trained.differences(self._predictor.compute):
-            log.warning("%s: %s", run.id, difference)
+
+    @property
+    def differences(self) -> list[str]:
+        """What is other here than when the model was trained (versions, precision), in sentences; mostly nothing."""
+        return self._predictor.trained.differences(self._predictor.compute)
 
     @property
     def spec(self) -> RunSpec:
@@ -162,7 +173,7 @@ class Model:
 def _apply(options: Mapping[str, Any]) -> ApplyOptions:
     from deeptune.engine.predict import ApplyOptions
 
-    known = ("batch_size", "on_bad_sample", "root", "progress")
+    known = tuple(Options.__annotations__)
     for name in options:
         if name not in known:
             raise SpecError(

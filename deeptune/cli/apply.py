@@ -61,13 +61,13 @@ def predict(
 
     directory = find_run(run, runs)
     _check_output(output, data, directory)
-    from deeptune.engine.predict import ApplyOptions, Predictor
+    from deeptune.api.model import Model, Options, Run
 
-    predictor = Predictor(directory, device=device)
+    model = Model(Run(directory), device=device)
     with _progress("predicting", quiet, json_progress) as progress, _hint():
-        source = _source(data, root or predictor.spec.data.root)
-        options = ApplyOptions(batch_size, on_bad_sample, progress, _tell)
-        errors = predictor.write_predictions(source, output, options)
+        source = _source(data, root or model.spec.data.root)
+        options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
+        errors = model.write_predictions(source, output, **options)
     _tell_written(output, source.num_rows, errors, "predictions")
 
 
@@ -96,13 +96,14 @@ def evaluate(
     directory = find_run(run, runs)
     if output is not None:
         _check_output(output, data, directory)
+    from deeptune.api.model import Model, Options, Run
     from deeptune.cli.summary import metrics_table, worst_classes_table
-    from deeptune.engine.predict import ApplyOptions, Predictor
 
-    predictor = Predictor(directory, device=device)
+    model = Model(Run(directory), device=device)
     with _progress("scoring", quiet or as_json, json_progress) as progress, _hint():
-        source = _source(data, root or predictor.spec.data.root)
-        metrics, errors = predictor.evaluate(source, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
+        source = _source(data, root or model.spec.data.root)
+        options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
+        metrics = model.evaluate(source, **options)
     if output is not None:
         write_json(output, metrics)
     if as_json:
@@ -112,8 +113,8 @@ def evaluate(
     out.print(metrics_table(metrics, title=f"{directory.id} on {data}"))
     if (worst := worst_classes_table(metrics)) is not None:
         out.print(worst)
-    if errors:
-        say(f"{len(errors):,} of {source.num_rows:,} rows could not be scored")
+    if metrics["n"] < source.num_rows:
+        say(f"{source.num_rows - metrics['n']:,} of {source.num_rows:,} rows could not be scored")
 
 
 def embed(
@@ -161,12 +162,15 @@ def embed(
 
     directory = None if run is None else find_run(run, runs)
     _check_output(output, data, directory)
-    from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
+    from deeptune.api.model import Model, Options, Run
+    from deeptune.engine.predict import ApplyOptions, Embedder
 
     with _progress("embedding", quiet, json_progress) as progress, _hint():
         if directory is not None:
-            embedder: Embedder = Predictor(directory, device=device)
-            source = _source(data, root or embedder.spec.data.root)  # type: ignore[attr-defined]
+            model = Model(Run(directory), device=device)
+            source = _source(data, root or model.spec.data.root)
+            options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
+            errors = model.write_embeddings(source, output, **options)
         else:
             spec = _backbone_spec(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
@@ -174,7 +178,7 @@ def embed(
             source = _source(data, root)
             embedder = Embedder(spec, device=device)
             embedder.input, embedder.label, embedder.value_range = input, label, value_range or "auto"
-        errors = embedder.write_embeddings(source, output, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
+            errors = embedder.write_embeddings(source, output, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
     _tell_written(output, source.num_rows, errors, "embeddings")
 
 

@@ -11,6 +11,8 @@ import pyarrow as pa
 from deeptune.arrow import as_type, carried
 from deeptune.data.source import Source
 
+MIN_CACHED_ROWS = 64  # a program that predicts row by row would fill the cache with entries that nobody reads
+
 
 class MemorySource(Source):
     """An Arrow table whose rows are numbered from 0.
@@ -24,6 +26,7 @@ class MemorySource(Source):
         super().__init__(table.schema, types, table.num_rows, key=key, root=root)
         self._table = table
         self.claimed_bytes, self.row_groups = table.nbytes, 1
+        self.worth_caching = table.num_rows >= MIN_CACHED_ROWS
 
     @property
     def name(self) -> str:

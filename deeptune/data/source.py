@@ -32,6 +32,7 @@ class Source(ABC):
     """
 
     files: tuple[Path, ...] = ()
+    worth_caching = True  # whether what is made of the rows is worth an entry of the cache
     claimed_bytes: int
     row_groups: int
 

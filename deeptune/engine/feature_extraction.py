@@ -104,10 +104,10 @@ def stored_for_later(
     """Features of all rows of a file, for a command that reads them once, and for the commands after it.
 
     They come from the cache, or from one pass that is stored there. `blank` are the rows that can't be used. Returns
-    None if the cache does not take them; `cache.tell` gets the reason.
+    None if the cache does not take them; `cache.tell` gets the reason. With a NoCache they are kept in memory.
     """
     job = ExtractionJob(frozen, source, np.arange(source.num_rows), blank)
-    extraction = FeatureExtraction(cache, progress, micro_batcher, len(job.rows), read_again=False)
+    extraction = FeatureExtraction(cache, progress, micro_batcher, len(job.rows), read_again=not cache.keeps)
     features = extraction.run(job)
     if features is None:
         cache.tell(f"features are not stored for next time, because {extraction.reasons[0]}")

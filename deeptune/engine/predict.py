@@ -16,7 +16,7 @@ from torch import nn
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
-from deeptune.data.cache.entry import Cache
+from deeptune.data.cache.entry import Cache, NoCache
 from deeptune.data.caveats import size_notes
 from deeptune.data.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
 from deeptune.data.depth import Range, range_of, range_text
@@ -170,7 +170,8 @@ class Embedder:
         attach_files(source, modality, input)
         for note in self.backbone.notes:
             options.notify(note)
-        with Cache(options.notify) as cache:
+        kind = Cache if source.worth_caching else NoCache
+        with kind(options.notify) as cache:
 
             def opened() -> Samples:
                 preprocessing = self.backbone.preprocessing

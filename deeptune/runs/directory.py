@@ -161,7 +161,7 @@ def new_run_directory(root: Path, name: str) -> RunDirectory:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     unique = hashlib.sha256(f"{name}{time.time_ns()}{os.getpid()}{secrets.token_hex(8)}".encode()).hexdigest()[:6]
     run = RunDirectory(Path(root).absolute() / f"{name}-{stamp}-{unique}")
-    require_utf8(run.path, key="--output")
+    require_utf8(run.path, key="output")
     with storage_errors(run.path):
         run.path.mkdir(parents=True)
         run.control.mkdir()

@@ -36,7 +36,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise CheckpointError(
             f"cannot write {path}: {reason}",
-            hint="Free some space or choose another place with --output; what was written before is intact.",
+            hint="Free some space or choose another folder; what was written before is intact.",
         ) from error
 
 

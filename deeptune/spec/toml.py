@@ -54,19 +54,19 @@ def load_spec(
             raise SpecError(
                 f"{shown(given)} is not valid UTF-8", hint="Rename the file: a spec is stored as UTF-8 text."
             )
-    overridden = set()
+    overridden: dict[str, str] = {}  # what set a key, in words, where it is not the file
     if data is not None:
         section = values.setdefault("data", {})
         if isinstance(section, dict):
             for key in ("train", "val", "test"):
                 section.pop(key, None)
             section["path"] = data
-            overridden.add("data.path")
+            overridden["data.path"] = "--set"
     for override in overrides:
-        overridden.add(apply_override(values, override))
+        overridden[apply_override(values, override)] = "--set"
     for key, value in (changes or {}).items():
         set_key(values, key, value)
-        overridden.add(key)
+        overridden[key] = "changes"
     lines = {key: number for key, number in key_lines(text).items() if key not in overridden}
     return validate(values, source=str(path) if path else None, lines=lines, overridden=overridden)
 
@@ -76,7 +76,7 @@ def validate(
     *,
     source: str | None = None,
     lines: dict[str, int] | None = None,
-    overridden: Iterable[str] = (),
+    overridden: Mapping[str, str] | None = None,
 ) -> RunSpec:
     """Build a RunSpec from plain values. Raises SpecError that lists every problem, one a line."""
     try:
@@ -84,7 +84,7 @@ def validate(
     except ValidationError as error:
         problems_by_line = []
         for path, message in _problems(error):
-            line, place = _place(path, source, lines or {}, set(overridden))
+            line, place = _place(path, source, lines or {}, overridden or {})
             problems_by_line.append((line, f"{place}{path}: {message}"))
         problems = [problem for _, problem in sorted(problems_by_line, key=lambda entry: entry[0])]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -217,16 +217,18 @@ def key_lines(text: str) -> dict[str, int]:
     return lines
 
 
-def _place(path: str, source: str | None, lines: dict[str, int], overridden: set[str]) -> tuple[float, str]:
-    """Return the line to sort a problem by, and its place in words: a line of the file, `--set`, or the file."""
-    if any(path == key or path.startswith(key + ".") for key in overridden):
-        return math.inf, "--set: "
+def _place(path: str, source: str | None, lines: dict[str, int], overridden: Mapping[str, str]) -> tuple[float, str]:
+    """Return the line to sort a problem by, and its place in words: a line, what set the key instead, or the file."""
+    for key, place in overridden.items():
+        if path == key or path.startswith(key + "."):
+            return math.inf, f"{place}: "
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         if (line := lines.get(".".join(parts[:length]))) is not None:
             return line, f"line {line}: "
-    if any(key.startswith(path + ".") for key in overridden):
-        return math.inf, "--set: "
+    for key, place in overridden.items():
+        if key.startswith(path + "."):
+            return math.inf, f"{place}: "
     return 0, f"{Path(source).name}: " if source else ""
 
 

@@ -255,3 +255,11 @@ def test_the_module_gives_the_logits_of_the_predictions(of_images):
     assert of_images.classes == ("blue", "red")
     logits = module({"images": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)})
     assert logits.shape == (2, 2)
+
+
+def test_a_few_rows_in_memory_leave_no_entry_in_the_cache(of_images, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
+    of_images.predict([pixels(0)])
+    assert not list(tmp_path.glob("cache/*/*"))
+    of_images.predict([pixels(row) for row in range(64)])
+    assert len(list(tmp_path.glob("cache/features/*"))) == 1

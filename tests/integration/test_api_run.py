@@ -54,6 +54,9 @@ def test_a_wrong_spec_is_one_error_with_every_problem(tmp_path):
     with pytest.raises(SpecError, match=r"2 problems(?s:.*)tuning.method(?s:.*)train.epoch") as caught:
         deeptune.load_spec({"data.path": "a", "backbone.name": "resnet18", "train.epoch": 3, "tuning.method": "lor"})
     assert "--" not in str(caught.value)
+    with pytest.raises(SpecError, match=r"changes: tuning.method: expected") as caught:
+        deeptune.load_spec("resnet50_partial", {"data.path": "a", "tuning.method": "lor"})
+    assert "--" not in str(caught.value)
     with pytest.raises(SpecError, match="there is no run spec 'resnet50_partail'"):
         deeptune.load_spec("resnet50_partail")
     with pytest.raises(SpecError, match="expected a RunSpec, a path, a preset's name or a dictionary, got a int"):

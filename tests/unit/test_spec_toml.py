@@ -23,7 +23,7 @@ LEAST: dict[str, Any] = {"data": {"path": "x.parquet"}, "backbone": {"name": "re
 def problems(*overrides: str, values: dict[str, Any] = LEAST) -> list[str]:
     """The lines of the SpecError that overrides of a small spec give."""
     spec = copy.deepcopy(values)
-    overridden = [apply_override(spec, override) for override in overrides]
+    overridden = {apply_override(spec, override): "--set" for override in overrides}
     with pytest.raises(SpecError) as caught:
         validate(spec, overridden=overridden)
     return lines_of(caught.value)

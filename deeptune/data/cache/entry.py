@@ -238,6 +238,8 @@ class Cache:
     raise to end the waiting.
     """
 
+    keeps = True  # whether there will be entries at all
+
     def __init__(self, tell: _Tell = lambda text: None, check: Callable[[], None] = lambda: None) -> None:
         self.tell, self.check = tell, check
         self._open: list[CacheEntry] = []
@@ -351,6 +353,15 @@ class Cache:
                 f"{size_text(total)} of it"
             )
         _require_free(folder, kind, size)
+
+
+class NoCache(Cache):
+    """Refuses every entry: for data that is not worth one, such as a few rows in memory."""
+
+    keeps = False
+
+    def enter(self, folder: Path, size: int, read: Callable[[bool], _E | None], create: Callable[[], _E]) -> _E:
+        raise CacheRefused("the data is not worth an entry")
 
 
 def _require_free(folder: Path, kind: str, size: int) -> None:
