@@ -58,7 +58,7 @@ def load(
         else:
             path = Path(spec.weights)
         state = family.adjust_state(net, read_state(path))
-        load_state(net, state, source=str(path), ignore=(family.ignored_keys(pooling),))
+        load_state(net, state, source=str(path), ignore=family.ignored_keys(pooling))
     return TorchvisionBackbone(info, net, width=width, pooling=pooling, preprocessing=preprocessing)
 
 

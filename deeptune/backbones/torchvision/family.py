@@ -88,9 +88,9 @@ class Family(ABC):
         width: int = next(module for module in classifier.modules() if isinstance(module, nn.Linear)).in_features
         return width
 
-    def ignored_keys(self, pooling: str) -> str:
-        """Return the prefix of the weights in torchvision's files that have no place in `net`."""
-        return f"{self.classifier}."
+    def ignored_keys(self, pooling: str) -> tuple[str, ...]:
+        """Return the prefixes of the weights in torchvision's files that have no place in `net`."""
+        return (f"{self.classifier}.",)
 
     def adjust_state(self, net: Any, state: State) -> State:
         """Adjust the weights of a file to `net`: older names, another image size."""

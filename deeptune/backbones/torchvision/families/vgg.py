@@ -47,8 +47,8 @@ class VGG(Family):
         net.classifier = net.classifier[:-1]
         return width
 
-    def ignored_keys(self, pooling: str) -> str:
-        return "classifier.6." if pooling == "fc" else "classifier."
+    def ignored_keys(self, pooling: str) -> tuple[str, ...]:
+        return ("classifier.6.",) if pooling == "fc" else ("classifier.",)
 
     def pool(self, net: Any, features: Tensor, pooling: str) -> Tensor:
         if pooling != "fc":
