@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from hub import save_bert_tokenizer, save_gpt2_tokenizer
 from torch import Tensor, nn
-from torchvision.models import get_model_weights, vgg, vision_transformer
+from torchvision.models import convnext, get_model_weights, vgg, vision_transformer
 from transformers import BertConfig, GPT2Config
 
 from deeptune.backbones import Backbone, ImagePreprocessing, load_backbone
@@ -61,11 +62,18 @@ class Narrow(nn.Linear):
         super().__init__(*(64 if size == 4096 else size for size in (inputs, outputs)))
 
 
+def shallow(stages: list[Any]) -> list[Any]:
+    """ConvNeXt's stages with one block each."""
+    for stage in stages:
+        stage.num_layers = 1
+    return stages
+
+
 def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpec:
     """The spec of a backbone that two slow cores can train at once: small images, and what is large is cut.
 
-    ViTs have two blocks instead of 12 to 32, VGG's two wide layers 64 outputs instead
-    of 4,096, and texts two layers and a vocabulary of a few words. Everything else is whole.
+    ViTs have two blocks instead of 12 to 32, each stage of a ConvNeXt one,
+    VGG's two wide layers 64 outputs instead of 4,096, and texts two layers and a vocabulary of a few words. Everything else is whole.
     """
     info = CATALOG[name]
     if info.modality == "text":
@@ -90,6 +98,9 @@ def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpe
         )
     elif info.family == "vgg":
         monkeypatch.setattr(vgg, "nn", SimpleNamespace(**vars(nn) | {"Linear": Narrow}))
+    elif info.family == "convnext":
+        build = convnext._convnext
+        monkeypatch.setattr(convnext, "_convnext", lambda blocks, *rest, **kw: build(shallow(blocks), *rest, **kw))
     size = 2 * int(name.rpartition("_")[2]) if info.family == "vit" else 32
     return BackboneSpec(name=name, weights="random", image_size=size)
 

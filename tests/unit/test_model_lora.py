@@ -19,6 +19,7 @@ from deeptune.spec.model import BackboneSpec, DataSpec, LoraSpec, RunSpec, Tunin
 SMALL = {
     "resnet18": 32, "densenet121": 32, "swin_t": 64, "efficientnet_b0": 64, "vgg11": 32, "vit_b_32": 64,
     "efficientnet_lite0": 64, "timm:vit_tiny_patch16_224": 32, "timm:convnext_atto": 64, "timm:resnet10t": 32,
+    "convnext_tiny": 32,
     "timm:mobilenetv2_035": 32,
     "timm:swin_tiny_patch4_window7_224": 64, "bert": 0, "gpt2": 0,
 }  # fmt: skip
@@ -74,6 +75,9 @@ def test_every_adapter_learns_the_backbone_does_not_and_merging_changes_nothing(
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
                 module.weight.fill_(1)  # timm starts residual branches at zero, and nothing behind a zero learns
+        for part, parameter in backbone.named_parameters():
+            if part.endswith("layer_scale"):
+                parameter.fill_(1)  # a ConvNeXt starts its residual branches at 1e-6, where float32 shows no change
         plain = backbone(batch)
     backbone.fingerprint = None  # its weights are others now
     model = build_model(spec, backbone, 3).eval()
