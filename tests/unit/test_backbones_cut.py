@@ -40,6 +40,7 @@ IMAGE_MODELS = [  # name, pixels, blocks
     ("efficientnet_lite0", 32, 16), ("vgg11", 32, 5), ("vgg11_bn", 32, 5), ("vit_b_32", 64, 12),
     ("convnext_tiny", 32, 18),
     ("mobilenet_v3_small", 32, 11),
+    ("regnet_x_400mf", 32, 22),
     ("timm:vit_tiny_patch16_224", 32, 12), ("timm:convnext_atto", 64, 12), ("timm:resnet10t", 64, 4),
     ("timm:swin_tiny_patch4_window7_224", 64, 12), ("timm:mobilenetv3_small_050", 64, 12),
 ]  # fmt: skip

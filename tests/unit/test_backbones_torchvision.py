@@ -22,6 +22,7 @@ CLASSIFIER = {
     "swin_t": "head",
     "efficientnet_b0": "classifier",
     "vit_b_32": "heads",
+    "regnet_x_400mf": "fc",
     "mobilenet_v3_small": "classifier",
     "convnext_tiny": "classifier.2",
 }

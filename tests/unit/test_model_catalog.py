@@ -11,7 +11,7 @@ import pytest
 import torch
 from hub import save_bert_tokenizer, save_gpt2_tokenizer
 from torch import Tensor, nn
-from torchvision.models import convnext, get_model_weights, vgg, vision_transformer
+from torchvision.models import convnext, get_model_weights, regnet, vgg, vision_transformer
 from transformers import BertConfig, GPT2Config
 
 from deeptune.backbones import Backbone, ImagePreprocessing, load_backbone
@@ -69,10 +69,21 @@ def shallow(stages: list[Any]) -> list[Any]:
     return stages
 
 
+def narrow_regnet(build: Any) -> Any:
+    """torchvision's builder of RegNets, with one block in each stage, and at most two groups in each block."""
+
+    def built(params: Any, *rest: Any, **options: Any) -> Any:
+        params.depths = [1 for _ in params.depths]
+        params.widths = [min(width, 2 * group) for width, group in zip(params.widths, params.group_widths, strict=True)]
+        return build(params, *rest, **options)
+
+    return built
+
+
 def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpec:
     """The spec of a backbone that two slow cores can train at once: small images, and what is large is cut.
 
-    ViTs have two blocks instead of 12 to 32, each stage of a ConvNeXt one,
+    ViTs have two blocks instead of 12 to 32, each stage of a ConvNeXt or RegNet one,
     VGG's two wide layers 64 outputs instead of 4,096, and texts two layers and a vocabulary of a few words. Everything else is whole.
     """
     info = CATALOG[name]
@@ -101,6 +112,8 @@ def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpe
     elif info.family == "convnext":
         build = convnext._convnext
         monkeypatch.setattr(convnext, "_convnext", lambda blocks, *rest, **kw: build(shallow(blocks), *rest, **kw))
+    elif info.family == "regnet":
+        monkeypatch.setattr(regnet, "_regnet", narrow_regnet(regnet._regnet))
     size = 2 * int(name.rpartition("_")[2]) if info.family == "vit" else 32
     return BackboneSpec(name=name, weights="random", image_size=size)
 

@@ -19,6 +19,7 @@ IMAGES = {  # name, pixels
     "resnet18": 32, "densenet121": 32, "swin_t": 32, "efficientnet_b0": 32, "efficientnet_lite0": 32, "vgg11_bn": 32,
     "convnext_tiny": 32,
     "mobilenet_v3_small": 32,
+    "regnet_x_400mf": 32,
     "vit_b_32": 32, "timm:test_vit": 32, "timm:test_convnext": 32, "timm:test_byobnet": 32, "timm:test_mambaout": 32,
 }  # fmt: skip
 METHODS = ["partial", "full", "lora", "rslora", "dora"]

@@ -21,6 +21,7 @@ SMALL = {
     "efficientnet_lite0": 64, "timm:vit_tiny_patch16_224": 32, "timm:convnext_atto": 64, "timm:resnet10t": 32,
     "convnext_tiny": 32,
     "mobilenet_v3_small": 32,
+    "regnet_x_400mf": 32,
     "timm:mobilenetv2_035": 32,
     "timm:swin_tiny_patch4_window7_224": 64, "bert": 0, "gpt2": 0,
 }  # fmt: skip
