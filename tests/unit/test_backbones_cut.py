@@ -41,6 +41,7 @@ IMAGE_MODELS = [  # name, pixels, blocks
     ("convnext_tiny", 32, 18),
     ("mobilenet_v3_small", 32, 11),
     ("regnet_x_400mf", 32, 22),
+    ("maxvit_t", 224, 11),
     ("timm:vit_tiny_patch16_224", 32, 12), ("timm:convnext_atto", 64, 12), ("timm:resnet10t", 64, 4),
     ("timm:swin_tiny_patch4_window7_224", 64, 12), ("timm:mobilenetv3_small_050", 64, 12),
 ]  # fmt: skip

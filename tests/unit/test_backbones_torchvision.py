@@ -22,6 +22,7 @@ CLASSIFIER = {
     "swin_t": "head",
     "efficientnet_b0": "classifier",
     "vit_b_32": "heads",
+    "maxvit_t": "classifier.3 classifier.4 classifier.5",
     "regnet_x_400mf": "fc",
     "mobilenet_v3_small": "classifier",
     "convnext_tiny": "classifier.2",
@@ -95,6 +96,7 @@ def test_another_image_size_keeps_the_share_of_the_crop() -> None:
         ("vit_b_16", 100, "The nearest sizes are 96 or 112"),
         ("vit_b_32", 16, "The nearest sizes are 32."),
         ("vgg11", 31, "at least 32"),
+        ("maxvit_t", 100, "The nearest sizes are 224."),
         ("densenet121", 31, "at least 32"),
     ],
 )

@@ -84,7 +84,8 @@ def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpe
     """The spec of a backbone that two slow cores can train at once: small images, and what is large is cut.
 
     ViTs have two blocks instead of 12 to 32, each stage of a ConvNeXt or RegNet one,
-    VGG's two wide layers 64 outputs instead of 4,096, and texts two layers and a vocabulary of a few words. Everything else is whole.
+    VGG's two wide layers 64 outputs instead of 4,096, and texts two layers and a vocabulary of a few words.
+    Everything else is whole.
     """
     info = CATALOG[name]
     if info.modality == "text":
@@ -114,7 +115,7 @@ def cut(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> BackboneSpe
         monkeypatch.setattr(convnext, "_convnext", lambda blocks, *rest, **kw: build(shallow(blocks), *rest, **kw))
     elif info.family == "regnet":
         monkeypatch.setattr(regnet, "_regnet", narrow_regnet(regnet._regnet))
-    size = 2 * int(name.rpartition("_")[2]) if info.family == "vit" else 32
+    size = 2 * int(name.rpartition("_")[2]) if info.family == "vit" else 224 if info.family == "maxvit" else 32
     return BackboneSpec(name=name, weights="random", image_size=size)
 
 

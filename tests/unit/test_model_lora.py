@@ -22,6 +22,7 @@ SMALL = {
     "convnext_tiny": 32,
     "mobilenet_v3_small": 32,
     "regnet_x_400mf": 32,
+    "maxvit_t": 224,
     "timm:mobilenetv2_035": 32,
     "timm:swin_tiny_patch4_window7_224": 64, "bert": 0, "gpt2": 0,
 }  # fmt: skip
