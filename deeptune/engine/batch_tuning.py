@@ -1,25 +1,19 @@
-"""What suits the machine, found by real optimizer steps on real rows: how much passes at once, precision,
-memory format, compiling.
+"""Measures what suits the machine, with real optimizer steps on real rows: how much passes at once, precision, memory
+format, compiling.
 
-The effective batch size, and so the learning rate, stay what the recipe says: what is found is in how many parts a step
-passes. Model and generators are afterwards as if nothing had been measured.
+The effective batch size, and so the learning rate, stay what the recipe says. What is chosen is in how many parts a
+step passes. Model and random number generators are afterwards as if nothing had been measured.
 """
 
 from __future__ import annotations
 
-import gc
 import itertools
-import math
 import statistics
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import nn
 
@@ -32,72 +26,17 @@ from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
-from deeptune.engine.train_state import rng_state_kept
+from deeptune.engine.trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import RunSpec, TrainSpec
 
-HEADROOM = 0.1  # share of the free memory that is left alone
 NEAR = 0.05  # rates this close are equal: the larger batch is taken
 # bf16 rounds at 2^-8. Cross entropy moves by at most twice the largest error of a logit, and logits are of the order of
 # one, so that a few roundings on the way make 0.02; what is beyond is another computation.
 TOLERANCE = 0.02
 STEPS = 5  # of a trial that is timed; the first is not, as it allocates and compiles
 STEPS_TO_FIT = 2  # the second is the first one that has the optimizer's state beside it
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One way to do a step of `rows × pieces`, and what it took."""
-
-    rows: int
-    pieces: int
-    precision: str
-    compile: bool
-    tokens: int = 0  # most that pass at once; 0 for no limit
-    memory_format: str = "contiguous"
-    fits: bool = False
-    seconds: float = math.inf  # of a step, median
-    extra: float = 0.0  # seconds that the first step took longer, compiling
-    peak: int = 0  # bytes, of the GPU or of the process
-    loss: float = math.nan  # after the steps, of the same rows, in fp32 without dropout
-    samples: float = 0.0  # a second
-    problem: str = ""
-
-    @property
-    def name(self) -> str:
-        parts = [self.precision]
-        parts += ["channels last"] if self.memory_format == "channels_last" else []
-        parts += ["compiled"] if self.compile else []
-        parts += [f"{self.rows} × {self.pieces}"]
-        parts += [f"{self.tokens:,} tokens at once"] if self.tokens else []
-        return ", ".join(parts)
-
-    @property
-    def at_once(self) -> str:
-        return f"{self.tokens:,} tokens" if self.tokens else f"{self.rows} rows"
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "accumulation": self.pieces,
-            "precision": self.precision,
-            "token_budget": self.tokens,
-            "memory_format": self.memory_format,
-            "compile": self.compile,
-            "fits": self.fits,
-            "samples_per_second": round(self.samples, 2),
-            "compile_seconds": round(self.extra, 2) if self.compile else 0.0,
-            "peak_gib": round(self.peak / 2**30, 3),
-            "loss": self.loss if math.isfinite(self.loss) else None,
-            "problem": self.problem or None,
-        }
-
-    def __str__(self) -> str:
-        if self.problem:
-            return f"{self.name}: {self.problem}"
-        rate = f"{self.samples:.3g} samples/s" if self.samples else "not timed"
-        return f"{self.name}: {rate}, peak {self.peak / 2**30:.2f} GiB" + ("" if self.fits else ", too much")
 
 
 def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
@@ -265,11 +204,11 @@ class _Bench:
         accumulation = self.ready.spec.train.accumulation * int(self.ready.spec.train.batch_size) // rows
         tokens, layout = int(train.token_budget), train.memory_format
         trial = Trial(rows, accumulation, train.precision, train.compile, tokens, layout)
-        turns = _Turns(pieces, steps, compute.device)
-        with _untouched(ready.model), _arranged(ready, layout), _Peak(compute.device) as peak:
+        batches = RepeatedPieces(pieces, steps, compute.device)
+        with state_kept(ready.model), memory_format(ready.backbone, layout), PeakMemory(compute.device) as peak:
             try:
                 learner = Learner(ready.model, self.criterion, compute)
-                history = fit(learner, train, turns, Hooks(check=self.logger.stop.check))
+                history = fit(learner, train, batches, Hooks(check=self.logger.stop.check))
                 fits, used = history.at_once is None and peak.fits(), peak.bytes
                 loss = self._loss(pieces, compute, tokens)
             except RunStopped:
@@ -285,7 +224,7 @@ class _Bench:
                     first = (str(error).strip() or type(error).__name__).splitlines()[0]
                     trial = replace(trial, problem=f"can't be compiled: {first[:200]}")
             else:
-                times = np.diff(turns.marks).tolist()
+                times = np.diff(batches.marks).tolist()
                 seconds = statistics.median(times[1:])
                 extra = max(0.0, times[0] - seconds) if train.compile else 0.0
                 samples = len(self.batch) / seconds if steps > STEPS_TO_FIT else 0.0
@@ -321,93 +260,6 @@ def _way(trial: Trial) -> tuple[str, str, bool]:
 def agrees(loss: float, plain: float) -> bool:
     """Whether a loss is that of plain fp32, but for rounding."""
     return abs(loss - plain) <= TOLERANCE * max(1.0, abs(plain))
-
-
-class _Turns:
-    """The same pieces in each of some steps; `marks` are the times between steps, when the device has done its work."""
-
-    def __init__(self, pieces: list[Batch], steps: int, device: torch.device) -> None:
-        self.pieces, self.steps, self.device = pieces, steps, device
-        self.marks: list[float] = []
-
-    def __len__(self) -> int:
-        return len(self.pieces) * self.steps
-
-    def set_epoch(self, epoch: int, *, skip: int = 0) -> None: ...
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self.steps):
-            self._mark()
-            yield from self.pieces
-        self._mark()
-
-    def _mark(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.marks.append(time.perf_counter())
-
-
-class _Peak:
-    """The most memory in use within the block: what PyTorch has reserved of a GPU, or what the process holds."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.bytes, self._over = device, 0, threading.Event()
-
-    def __enter__(self) -> _Peak:
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
-            return self
-        self._process = psutil.Process()
-        self.room = psutil.virtual_memory().available + self._process.memory_info().rss
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.device.type != "cuda":
-            self._over.set()
-            self._watcher.join()
-
-    def fits(self) -> bool:
-        if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_reserved(self.device)
-        return self.bytes <= (1 - HEADROOM) * self.room
-
-    def _watch(self) -> None:
-        while True:
-            self.bytes = max(self.bytes, self._process.memory_info().rss)
-            if self._over.wait(0.01):
-                return
-
-
-@contextmanager
-def _arranged(ready: Prepared, memory_format: str) -> Iterator[None]:
-    before = ready.backbone.memory_format
-    ready.backbone.arrange(memory_format)
-    try:
-        yield
-    finally:
-        ready.backbone.arrange(before)
-
-
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Whatever trains the model in the block, its tensors and every generator are then what they were."""
-    tensors = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
-    before = [tensor.detach().to("cpu", copy=True) for tensor in tensors]  # not on the GPU, whose memory is measured
-    training = model.training
-    with rng_state_kept():
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for tensor, value in zip(tensors, before, strict=True):
-                    tensor.copy_(value)
-            model.zero_grad(set_to_none=True)
-            model.train(training)
 
 
 def _longest(ready: Prepared, count: int) -> Batch:
