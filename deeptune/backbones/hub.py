@@ -9,7 +9,8 @@ import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
-from deeptune.backbones.weights import WEIGHT_FILES, index_shards
+from deeptune.backbones.weights import index_shards
+from deeptune.catalog import WEIGHT_FILES
 from deeptune.errors import WeightsError
 
 TIMEOUT = 10  # seconds for an answer; a machine without network must hear so soon

@@ -9,8 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, BertConfig, GPT2Config, PreTrainedConfig, PreTrainedTokenizerBase
 
 from deeptune.backbones.hub import SENTENCE_SETTINGS, has_tokenizer, hub_folder
-from deeptune.backbones.weights import WEIGHT_FILES
-from deeptune.catalog import BackboneInfo
+from deeptune.catalog import WEIGHT_FILES, BackboneInfo
 from deeptune.errors import WeightsError
 from deeptune.spec.model import BackboneSpec
 

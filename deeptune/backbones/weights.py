@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeptune.catalog import WEIGHT_FILES as WEIGHT_FILES
+from deeptune.catalog import WEIGHT_FILES
 from deeptune.data.kinds import HEAD, stand_in
 from deeptune.errors import WeightsError, listed
 

@@ -1,0 +1,1 @@
+"""The head, LoRA adapters, and the tuned model."""

@@ -74,8 +74,11 @@ class TunedModel(nn.Module):
         return self
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: all of it for `full`, the head for `partial` with the part of the backbone that
-        learns, head and adapters for `lora`."""
+        """Return the tensors that a checkpoint holds.
+
+        These are all for `full`, the head and the part of the backbone that learns for `partial`, head and adapters for
+        `lora`.
+        """
         return {name: tensor for name, tensor in self.state_dict().items() if self._is_tuned(name)}
 
     def load_tuned_state(self, state: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What a person does next with a run, as commands."""
+"""Commands that use a finished run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deeptune.environment import short_path
 
 
 def next_commands(run: Path) -> list[tuple[str, str]]:
-    """(what for, command) for a finished run in that folder."""
+    """List commands for the finished run in this folder as (purpose, command)."""
     path = Path(run).absolute()
     near = short_path(path)
     place = shlex.quote(str(path) if near.startswith(".") else near)

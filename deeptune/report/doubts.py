@@ -1,4 +1,4 @@
-"""What a person has to know before the numbers of a run, for the report and the terminal alike. No numpy here."""
+"""Doubts about a run's numbers, which report and terminal show before them. Needs no numpy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIN_ROWS = 10  # from which there are intervals
 
 
 def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    """Sentences about the metrics of a split, the worst first. `metrics` and `result` are what the run's files hold."""
+    """List sentences about the metrics of a split, the worst first. `metrics` and `result` are the run's files."""
     found = []
     if worse := result.get("worse_than_constant"):
         found.append(f"{str(worse)[:1].upper()}{str(worse)[1:]}.")

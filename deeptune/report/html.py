@@ -1,4 +1,4 @@
-"""report.html: one file that shows what a run found, opens anywhere and fetches nothing."""
+"""report.html: one self-contained file with the results of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_report(directory: Path) -> Path:
 
 
 def render(run: FinishedRun) -> str:
-    """The report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
+    """Render the report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

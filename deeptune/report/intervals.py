@@ -1,4 +1,4 @@
-"""How sure a metric is: 95% intervals from the rows, or the groups of rows, that were scored.
+"""95% confidence intervals of metrics, from the scored rows or groups of rows.
 
 Simulations (`tests/unit/test_report_intervals.py`) decided on the methods and on the fewest rows and groups: where
 coverage is not near 95%, a metric has no interval and a sentence says why. Two cases stay somewhat below it: RMSE and
@@ -31,7 +31,7 @@ Intervals = dict[str, Interval]
 
 @dataclass(frozen=True)
 class Spread:
-    """Intervals by metric, in words how they were made, and why metrics have none."""
+    """Intervals by metric, a description of their method, and reasons why metrics have none."""
 
     intervals: Intervals = field(default_factory=dict)
     method: str = ""
@@ -41,7 +41,7 @@ class Spread:
 def classification_spread(
     truth: np.ndarray, prediction: np.ndarray, classes: int, groups: np.ndarray | None = None
 ) -> Spread:
-    """Intervals of accuracy, balanced accuracy, macro F1 and weighted F1.
+    """Compute the intervals of accuracy, balanced accuracy, macro F1 and weighted F1.
 
     truth, prediction: int64 (N,) class indices; groups: the group of each row, in any type, where rows depend on one
     another. Each interval is Wilson's (1927) with an effective sample size: the number of rows of which a proportion
@@ -90,7 +90,9 @@ def classification_spread(
 
 
 def regression_spread(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray | None = None) -> Spread:
-    """Intervals of MAE, RMSE and R². truth, prediction: float64 (N,); groups as for `classification_spread`.
+    """Compute the intervals of MAE, RMSE and R².
+
+    truth, prediction: float64 (N,); groups as for `classification_spread`.
 
     Each row, or group, is left out once (jackknife). Then Student's t on the logarithm and, for MAE and RMSE, the
     transformation for skewed values of Hall (1992), of which the wider end counts.
@@ -228,8 +230,10 @@ def _with_groups(
 
 
 def _modelled_rows(rows: np.ndarray, hits: np.ndarray) -> float:
-    """Independent rows that would tell as much of the accuracy: beta-binomial hits, flat priors on the accuracy and on
-    the correlation within groups, by numerical integration.
+    """Estimate the number of independent rows that carry as much information about the accuracy.
+
+    The hits are beta-binomial, with flat priors on the accuracy and on the correlation within groups, integrated
+    numerically.
 
     Both grids are fine where the answer may be narrow: around the accuracy that was seen, and at small correlations.
     """
@@ -260,12 +264,12 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _jackknife_deviation(without: np.ndarray) -> float:
-    """Standard error of a statistic from its values with each of the units left out."""
+    """Return the standard error of a statistic from its values with each of the units left out."""
     return float(np.sqrt((len(without) - 1) * without.var()))
 
 
 def _mean_interval(sums: np.ndarray, rows: np.ndarray, quantile: float) -> Interval:
-    """The interval of the mean of positive values, from their sums and numbers in each unit."""
+    """Return the interval of the mean of positive values, from their sums and numbers in each unit."""
     mean = float(sums.sum() / rows.sum())
     if mean <= 0:
         return mean, mean

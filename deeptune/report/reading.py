@@ -38,7 +38,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """All that the report needs. What a run did not leave behind is empty or None, never made up."""
+    """The data of a report. Parts that the run did not write are empty or None."""
 
     files: RunDirectory
     spec: RunSpec
@@ -54,12 +54,12 @@ class FinishedRun:
 
     @property
     def split(self) -> str:
-        """The split that the report is about: test, or val where there is no test split."""
+        """The split of the report: test, or val if there is no test split."""
         return "test" if self.metrics.get("test", {}).get("n") else "val"
 
 
 def read_run(directory: Path) -> FinishedRun:
-    """Read a finished run. Raises CheckpointError when spec, labels or metrics are missing, or a file is damaged."""
+    """Read a finished run. Raises CheckpointError if spec, labels or metrics are missing, or a file is damaged."""
     files = RunDirectory(Path(directory))
     for needed in (files.spec, files.labels, files.metrics):
         if not needed.is_file():
@@ -92,7 +92,7 @@ def read_run(directory: Path) -> FinishedRun:
 
 
 def read_if_there(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file, or it holds something else."""
+    """Read the object in a JSON file; empty if the file is missing or holds something else."""
     if not path.is_file():
         return {}
     value = read_json(path)

@@ -1,4 +1,4 @@
-"""A web server for one report, which only this machine reaches."""
+"""A web server for one report, reachable only from this machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 
 
 def report_server(file: Path, port: int) -> ThreadingHTTPServer:
-    """A server for `file` on the loopback address; port 0 is one that is free. `serve_forever` starts it.
+    """Make a server for `file` on the loopback address; port 0 is any free one. `serve_forever` starts it.
 
-    Raises CheckpointError where the port can't be had.
+    Raises CheckpointError if the port is not available.
     """
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), partial(ReportHandler, file))

@@ -20,8 +20,10 @@ CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
 
 
 def visible(text: object) -> str:
-    """`text` with every character that cannot be printed shown by its escape, so that no name moves a cursor,
-    turns the reading direction or breaks a line."""
+    """Escape every character that cannot be printed.
+
+    A name then can't move a cursor, change the reading direction or break a line.
+    """
     return "".join(
         character if character.isprintable() or character in "\u200c\u200d" else _escape(character)
         for character in str(text)
@@ -29,7 +31,7 @@ def visible(text: object) -> str:
 
 
 def safe(text: object) -> str:
-    """`text` with control and formatting characters shown as escapes, so that no terminal acts on them."""
+    """Escape control and formatting characters, so that no terminal acts on them."""
     return "\n".join(visible(line) for line in str(text).split("\n"))
 
 
@@ -39,7 +41,7 @@ def _escape(character: str) -> str:
 
 
 def value_text(metric: str, value: float | None) -> str:
-    """A metric's value as it is printed everywhere; `n/a` for a value that is not defined."""
+    """Write a metric's value; `n/a` for a value that is not defined."""
     if value is None or not math.isfinite(value):
         return UNDEFINED
     row = METRICS.get(metric)
@@ -47,7 +49,7 @@ def value_text(metric: str, value: float | None) -> str:
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """`value` with so many significant digits, and never fewer than its whole part: 0.01234, 12.35, 12,345."""
+    """Write `value` with this many significant digits, and at least its whole part: 0.01234, 12.35, 12,345."""
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
@@ -57,24 +59,24 @@ def significant(value: float, digits: int = 4) -> str:
 
 
 def share_text(part: float, whole: float) -> str:
-    """A share of rows or parameters in percent: `2.8%`."""
+    """Write a share of rows or parameters in percent: `2.8%`."""
     percent = 100 * part / whole if whole else 0
     return f"{percent:.2g}%" if percent < 10 else f"{percent:.0f}%"
 
 
 def interval_text(metric: str, interval: tuple[float, float] | None) -> str:
-    """`0.882 to 0.941`, or an empty string where there is no interval."""
+    """Write an interval as `0.882 to 0.941`; empty if there is none."""
     return f"{value_text(metric, interval[0])} to {value_text(metric, interval[1])}" if interval else ""
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(title, value) of each single number of a split's metrics, in a fixed order."""
+    """List the single numbers of a split's metrics as (title, value), in a fixed order."""
     titles = {**TITLES, "loss": MINIMISED_LOSS}
     return [(titles[name], value_text(name, metrics[name])) for name in shown_metrics(metrics)]
 
 
 def class_title(row: Mapping[str, Any]) -> str:
-    """A class as it is shown: its own value, and its name beside it where it has one."""
+    """Write a class as its value, with its name if it has one."""
     name = row.get("name")
     return visible(row["class"]) if name is None else f"{visible(row['class'])} ({visible(name)})"
 
@@ -86,7 +88,7 @@ def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict
 
 
 def class_rows(metrics: Mapping[str, Any], n: int | None = None) -> list[tuple[str, ...]]:
-    """Text of the worst `n` classes (or all), worst first, under `CLASS_HEADER`."""
+    """List the worst `n` classes (or all) as text under `CLASS_HEADER`, worst first."""
     return [
         (
             class_title(row),
@@ -114,7 +116,7 @@ def details(metrics: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tupl
 
 
 def worst_confusions(metrics: Mapping[str, Any], n: int = 10) -> list[tuple[str, str, int, str]]:
-    """(true class, predicted class, rows, share of the true class) of the most frequent errors."""
+    """List the most frequent errors as (true class, predicted class, rows, share of the true class)."""
     classes = metrics.get("per_class", [])
     titles = [class_title(row) for row in classes]
     errors = [
@@ -131,14 +133,14 @@ def worst_confusions(metrics: Mapping[str, Any], n: int = 10) -> list[tuple[str,
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A GitHub-flavoured Markdown table; first column to the left, the others to the right."""
+    """Write a GitHub-flavoured Markdown table, its first column aligned left, the others right."""
     ruler = ["---", *["---:"] * (len(header) - 1)]
     lines = [[_markdown(cell) for cell in header], ruler, *([_markdown(cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def latex_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A LaTeX tabular in the style of the booktabs package."""
+    """Write a LaTeX tabular in the style of the booktabs package."""
     body = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in rows]
     return "\n".join(
         [

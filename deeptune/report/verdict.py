@@ -1,4 +1,4 @@
-"""What the numbers of a run are worth: how sure they are, what they have to beat, and what speaks against them."""
+"""Judge the numbers of a run: their intervals, the baseline to beat, and doubts about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deeptune.spec.metrics import METRICS
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of the split that the report is about. `doubts` come first in the report, `remarks` below the metrics."""
+    """The verdict on the split of the report. `doubts` come first in the report, `remarks` below the metrics."""
 
     spread: Spread
     baseline: dict[str, Any]
@@ -29,6 +29,7 @@ class Verdict:
 
 
 def verdict(run: FinishedRun) -> Verdict:
+    """Judge the metrics of a run: intervals, baseline, doubts and remarks."""
     metrics = run.metrics.get(run.split, {})
     spread = _spread(run)
     baseline, baseline_words = _baseline(run, metrics)
@@ -54,7 +55,7 @@ def _spread(run: FinishedRun) -> Spread:
 
 
 def _baseline(run: FinishedRun, metrics: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Metrics of constant predictions, and how they predict. The run stores them; without these they are computed."""
+    """Return the metrics of constant predictions, stored by the run or else computed, and how they predict."""
     found = metrics.get("baseline")
     if not found:
         scored, train = run.predictions, run.train_targets
@@ -71,7 +72,7 @@ def _doubts(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline:
 
 
 def _unclear(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
-    """A sentence when the interval of the first headline metric reaches the baseline."""
+    """Return a sentence if the interval of the first headline metric reaches the baseline."""
     name = run.task.info.headline[0]
     if name not in spread.intervals or baseline.get(name) is None:
         return ""

@@ -1,4 +1,4 @@
-"""A finished run in words: what was trained, how to use it next, and a paragraph for a methods section."""
+"""Describe a finished run: its training, its provenance, and a paragraph for a methods section."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def backbone_name(run: FinishedRun) -> str:
 
 
 def loss_words(run: FinishedRun) -> str:
-    """The loss that was minimised, with its weights and smoothing."""
+    """Name the loss of the training, with its weights and smoothing."""
     return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + _loss_extras(run)
 
 
 def loss_differs(run: FinishedRun) -> bool:
-    """Whether the loss is another number than log loss."""
+    """Return whether the loss differs from log loss."""
     return bool(_loss_extras(run))
 
 
 def loss_title(run: FinishedRun) -> str:
-    """What the value of the loss is called beside other metrics."""
+    """Return the title of the loss beside other metrics."""
     return f"{MINIMISED_LOSS} ({loss_words(run)})"
 
 
 def effective_batch(run: FinishedRun) -> str:
-    """Rows of an optimizer step: never more than there are to train on."""
+    """Return the rows of an optimizer step, at most all training rows."""
     train, rows = run.spec.train, run.rows.get("train", 0)
     if not isinstance(train.batch_size, int):
         return str(train.batch_size)
@@ -59,17 +59,18 @@ def effective_batch(run: FinishedRun) -> str:
 
 
 def modality(run: FinishedRun) -> ModalityInfo:
-    """What the samples are, also where the spec left it to the columns."""
+    """Return the modality of the samples, also if it was inferred."""
     return MODALITIES[run.spec.data.modality or find(run.spec.backbone.name).modality]
 
 
 def best_epoch(run: FinishedRun) -> int | None:
+    """Return the best epoch of a run, if it had one."""
     best = (run.result.get("best") or {}).get("epoch")
     return best if isinstance(best, int) else next((epoch.epoch for epoch in reversed(run.epochs) if epoch.best), None)
 
 
 def skipped(run: FinishedRun) -> list[str]:
-    """The samples that could not be used, one line each."""
+    """List the bad samples, one line each."""
     return [visible(_skipped(sample)) for sample in run.result.get("skipped") or []]
 
 
@@ -85,7 +86,7 @@ def _fate(run: FinishedRun) -> str:
 
 
 def training_facts(run: FinishedRun) -> Facts:
-    """What was trained, on what and how."""
+    """List the facts of the training: model, data and settings."""
     spec, train = run.spec, run.spec.train
     facts: Facts = [
         ("Task", view_of(run).task_words(run)),
@@ -130,7 +131,7 @@ def training_facts(run: FinishedRun) -> Facts:
 
 
 def provenance(run: FinishedRun) -> Facts:
-    """Versions and fingerprints: what someone needs to know that a second run is the same run."""
+    """List versions and fingerprints, with which a second run can be shown to be the same."""
     versions = run.run.get("versions")
     facts = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
     facts += _fingerprints(run.run)
@@ -138,7 +139,7 @@ def provenance(run: FinishedRun) -> Facts:
 
 
 def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
-    """What was done and found, in sentences that fit a paper; every number comes from the run's files."""
+    """Write a paragraph for a paper about the training and its results. Every number comes from the run's files."""
     return visible(" ".join(_sentences(run, spread, baseline)))
 
 
@@ -287,7 +288,7 @@ def _how_split(run: FinishedRun) -> str:
 
 
 def _kept_together(data: DataSpec) -> str:
-    """Which rows are always in one split; empty where each row is drawn by itself."""
+    """Say which rows stay in one split; empty if rows are drawn individually."""
     groups = [f"all rows of one {data.group}"] if data.group else []
     return " and ".join([*groups, *(["identical samples"] if data.duplicates == "group" else [])])
 

@@ -51,7 +51,7 @@ class Chart:
 
 @dataclass
 class Drawing:
-    """Rows of a chart, each as wide as was asked for. The plot is `cells` wide, after `left` cells of labels."""
+    """The rows of a chart. The plot is `cells` wide, after `left` cells of labels."""
 
     rows: list[Row]
     left: int = 0
@@ -129,7 +129,7 @@ class _Scale:
 
 
 def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: float | None = None) -> Drawing:
-    """A chart of `height` rows of `width` cells: a legend, the plot, its axes. At `cursor`, an x, values are read."""
+    """Draw a chart in `height` rows of `width` cells. Its legend shows the values at `cursor`, if there is one."""
     lines = [series for series in chart.series if len(series.x)]
     legend = fitted(_legend(chart, lines, look, cursor), width)
     plot_height = height - (3 if height > 5 else 2)
@@ -232,7 +232,7 @@ def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | N
 
 
 def nearest(x: Sequence[float], value: float) -> int:
-    """The index of the number nearest to a value, in an ascending sequence that is not empty."""
+    """Find the index of the number nearest to a value, in an ascending sequence that is not empty."""
     after = min(bisect_left(x, value), len(x) - 1)
     return after - 1 if after and value - x[after - 1] < x[after] - value else after
 
@@ -310,13 +310,15 @@ def _x_axis(unit: str, drawing: Drawing, width: int, look: Look) -> list[Row]:
 
 
 def joined(row: Row) -> Row:
-    """The same cells in as few pieces as their styles allow."""
+    """Join the pieces of a row that have the same style."""
     return [("".join(text for text, _ in run), style) for style, run in groupby(row, key=lambda piece: piece[1])]
 
 
 def fitted(row: Row, width: int, end: str = "") -> Row:
-    """A row of `width` cells: filled with blanks, or cut, with `end` as its last character. Characters of its text are
-    taken to be one cell wide."""
+    """Pad a row with blanks to `width` cells, or cut it, with `end` as its last character.
+
+    The characters of its text count as one cell each.
+    """
     if end and sum(len(text) for text, _ in row) > width > 0:
         return [*fitted(row, width - 1), (end, row[-1][1])]
     kept: Row = []
@@ -328,7 +330,7 @@ def fitted(row: Row, width: int, end: str = "") -> Row:
 
 
 def blank(text: str, width: int, height: int) -> list[Row]:
-    """Rows with nothing but a word in their middle."""
+    """Make rows that are blank but for a text in their middle."""
     rows = [fitted([], width) for _ in range(height)]
     if text and height > 0:
         rows[height // 2] = fitted([(text[:width].center(width), "label")], width)
@@ -339,7 +341,7 @@ SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 
 
 def spark(values: Sequence[float], width: int, low: float, high: float, look: Look = PLAIN) -> str:
-    """The last `width` values, a cell each, by their heights between `low` and `high`; a gap is blank."""
+    """Draw the last `width` values, a cell each, by their heights between `low` and `high`; a gap is blank."""
     levels = ASCII_SPARKS if look.ascii else SPARKS
     span = (high - low) or 1.0
     shown = values[-width:] if width > 0 else []

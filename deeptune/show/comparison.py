@@ -1,4 +1,4 @@
-"""Runs beside one another: what their specs differ in, and which scored best on test."""
+"""Comparison of runs: the differences of their specs, and the best on test."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the files of a run say; what is not there, or is damaged, is empty. `rows` are those of test, `name` is the
-    one that a person gave the run."""
+    """The facts in the files of a run. Missing or damaged parts are empty.
+
+    `rows` are those of the test split. `name` is the one that a person gave the run.
+    """
 
     spec: dict[str, Any] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
@@ -83,8 +85,10 @@ def _text(value: Any) -> str:
 
 
 def scores(tests: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], list[bool]]]:
-    """(title, value of each run, whether it is the best) of each test metric. With one value, or none that is better
-    than another as it is printed, none is the best."""
+    """List the test metrics as (title, value of each run, whether it is the best).
+
+    No value is the best if there is only one, or all print the same.
+    """
     rows = []
     for name, title in TITLES.items():
         values = [test.get(name) for test in tests]
@@ -99,7 +103,7 @@ def scores(tests: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], lis
 
 
 def caution(facts: Sequence[Facts]) -> str:
-    """Why the test metrics can't be compared, or nothing."""
+    """Say why the test metrics can't be compared, or return nothing."""
     scored = [each for each in facts if each.test]
     if len({each.data for each in scored if each.data}) > 1:
         return "the runs are not on the same data: their test metrics can't be compared"

@@ -20,8 +20,7 @@ SMOOTHING = (0.0, 0.6, 0.9, 0.98)
 
 @dataclass(frozen=True)
 class Setting:
-    """How curves are drawn: over what, on which y axis, how smooth, which metric (by its place in `metrics`), and which
-    part of the x axis."""
+    """How curves are drawn: axes, smoothing, metric (by its place in `metrics`), and part of the x axis."""
 
     unit: str = "step"
     log: bool = False
@@ -31,7 +30,7 @@ class Setting:
 
 
 def after(value: T, choices: Sequence[T]) -> T:
-    """The choice that follows, round and round."""
+    """Return the next choice, and the first after the last."""
     return choices[(choices.index(value) + 1) % len(choices)]
 
 

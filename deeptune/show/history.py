@@ -78,8 +78,11 @@ class Note:
 
 @dataclass
 class History:
-    """`steps`: the values of STEP_VALUES. `epochs`: `train/loss` and `val/...`, at the end of each epoch. `samples`:
-    memory, processor and `gpu0/...` over time; their step is a count of samples."""
+    """The numbers of a run over its time.
+
+    `steps` has the values of STEP_VALUES. `epochs` has `train/loss` and `val/...` at the end of each epoch. `samples`
+    has memory, processor and `gpu0/...` over time; its step is a count of samples.
+    """
 
     steps: Track = field(default_factory=lambda: _track(STEP_VALUES))
     epochs: Track = field(default_factory=Track)
@@ -166,7 +169,7 @@ def _sample(event: SampleEvent) -> dict[str, Any]:
 
 
 def plateau(val: Sequence[float]) -> bool:
-    """Whether the last PLATEAU_EPOCHS epochs have no val loss that is lower by PLATEAU_GAIN than all before them."""
+    """Check whether no val loss of the last PLATEAU_EPOCHS epochs is lower by PLATEAU_GAIN than all before them."""
     before, recent = _finite(val[:-PLATEAU_EPOCHS]), _finite(val[-PLATEAU_EPOCHS:])
     if not before or len(recent) < PLATEAU_EPOCHS:
         return False
@@ -174,8 +177,11 @@ def plateau(val: Sequence[float]) -> bool:
 
 
 def overfitting(train: Sequence[float], val: Sequence[float]) -> bool:
-    """Whether in each of the last OVERFIT_EPOCHS epochs val loss was above its lowest by OVERFIT_RISE, and train loss
-    below its value in the epoch of that lowest."""
+    """Check whether the last OVERFIT_EPOCHS epochs overfit.
+
+    In each of them val loss is above its minimum by OVERFIT_RISE, and train loss below its value in the epoch of that
+    minimum.
+    """
     there = [index for index, value in enumerate(val) if math.isfinite(value)]
     if len(there) <= OVERFIT_EPOCHS or len(train) != len(val):
         return False

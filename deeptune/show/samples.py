@@ -1,4 +1,4 @@
-"""What a run's model saw of a row, read again from the data that its spec names."""
+"""The model's input of a row, read again from the data that the run's spec names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ Sample = bytes | str | DeepTuneError
 
 
 class Samples:
-    """The inputs of a run's rows. For threads: files are opened when a row is first asked for, and again after an
-    error."""
+    """Reads the inputs of a run's rows.
+
+    It opens the files at the first row, and again after an error. That takes long, so threads use it.
+    """
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
@@ -66,7 +68,7 @@ class Samples:
             raise DataError(f"row {row:,} {error.message}", hint=error.hint) from error
 
     def changed(self) -> str:
-        """What is other than it was for the run, or nothing. All of the data is read."""
+        """Say how the data differ from the run's, or return nothing. Reads all of the data."""
         from deeptune.data.split_sources import sources_fingerprint
 
         try:

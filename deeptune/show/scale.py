@@ -56,8 +56,10 @@ def _multiples(low: float, high: float, step: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` powers of ten within [low, high]; with their 2- and 5-fold where few powers are, and nice ticks
-    where even these are."""
+    """Choose at most `most` powers of ten within [low, high].
+
+    Where there are few powers, their 2- and 5-fold are added; where even these are few, the ticks are nice_ticks.
+    """
     if most < 1:
         return []
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)

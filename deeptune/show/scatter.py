@@ -76,17 +76,20 @@ def whole(xy: np.ndarray) -> Window:
 
 
 def sign_of(group: int) -> str:
+    """Return the letter of a group."""
     return SIGNS[group % len(SIGNS)]
 
 
 def style_of(group: int, *, ordered: bool = False) -> str:
+    """Return the style name of a group: a class, or a range of numbers if `ordered`."""
     return f"value-{group + 1}" if ordered else f"class-{group % len(SIGNS) % INKS + 1}"
 
 
 def dots(xy: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
     """The dot of each point, (N, 2) int64 from the top left, with two dots across and four down in each cell.
 
-    Points out of sight are below 0 or beyond the last."""
+    Points out of sight are below 0 or beyond the last.
+    """
     import numpy as np
 
     low = np.array([window.left, window.top])

@@ -1,4 +1,4 @@
-"""What a viewer knows of a run, built from its events and its files; and its parts in words."""
+"""The view of a run, built from its events and files, and its parts as text."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PHASE_WORDS = {
 
 @dataclass
 class View:
-    """What a viewer knows of a run, built from its events and its present state."""
+    """The view of a run, built from its events and its current state."""
 
     directory: RunDirectory
     state: RunState = field(default_factory=lambda: RunState("starting"))

@@ -1,4 +1,4 @@
-"""Watch a run directory: a dashboard in a terminal, a plain line now and then elsewhere.
+"""Watch a run directory: a dashboard in a terminal, plain lines elsewhere.
 
 A viewer only reads files. It is the same whether the run is in this process, in another, or long over.
 """
@@ -28,7 +28,7 @@ PLAIN_INTERVAL = 5.0  # seconds between plain progress lines
 
 
 class TerminalClosed(Exception):
-    """What was drawn on has gone away: there is nobody left to show anything to."""
+    """Raised when the terminal or pipe of a viewer was closed."""
 
 
 class Viewer:
@@ -184,4 +184,5 @@ def plain_line(view: View, event: Event, *, stamp: str = "%H:%M:%S") -> str | No
 
 
 def speaks_utf8(out: Console) -> bool:
+    """Check whether a console takes UTF-8."""
     return out.encoding.lower().replace("-", "") == "utf8"

@@ -1,4 +1,4 @@
-"""Words, numbers and ages as every viewer writes them."""
+"""The state of a run as text, for every viewer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ STYLES = {
 
 
 def is_number(value: object) -> bool:
+    """Check for a number that is not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def best_of(state: RunState) -> dict[str, Any] | None:
+    """Return the best epoch of a run with its metric and value, if it has one."""
     shape = {"epoch": int, "metric": str, "value": float}
     for best in (state.result.get("best"), state.status.get("best")):
         if fits(shape, best):
@@ -27,6 +29,7 @@ def best_of(state: RunState) -> dict[str, Any] | None:
 
 
 def best_text(state: RunState) -> str:
+    """Write the best value as `loss 0.331 (epoch 3)`."""
     if (best := best_of(state)) is None:
         return ""
     return f"{best['metric']} {value_text(best['metric'].removeprefix('val/'), best['value'])} (epoch {best['epoch']})"
@@ -61,6 +64,7 @@ def backbone_text(name: str) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Write a duration as `2:30` or `1:02:30`."""
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -144,8 +144,8 @@ def test_a_live_run_is_followed_stopped_and_resumed(tmp_path, pictures_parquet, 
             await shows(pilot, "● running")
             await shows(pilot, "training · epoch")
             await until(pilot, lambda: app.screen.view.step)
-            before = app.screen.view.step["step"]
-            await until(pilot, lambda: app.screen.view.step["step"] > before + 2)
+            before = app.screen.view.step.step
+            await until(pilot, lambda: app.screen.view.step.step > before + 2)
             await shows(pilot, "to go")
             await pilot.press("q")
             await until(pilot, lambda: not isinstance(app.screen, MonitorScreen))
@@ -349,7 +349,7 @@ def test_a_new_step_draws_little_of_the_screen_again(made):
             refresh = chart.refresh
             chart.refresh = lambda *regions, **options: drawn.extend(regions) or refresh(*regions, **options)
             write_steps(log, 40, loss=0.75)
-            await until(pilot, lambda: app.screen.view.step["step"] == 40 and drawn)
+            await until(pilot, lambda: app.screen.view.step.step == 40 and drawn)
             await pilot.pause(0.2)
             after = app.screen._compositor.render_strips()
             assert sum(region.area for region in drawn) < 0.15 * chart.size.area
