@@ -15,10 +15,11 @@ class Features:
 
     def __init__(self, records: Records, rows: np.ndarray, width: int) -> None:
         self.records, self.rows, self.width = records, rows, width
+        self._all = len(rows) > 0 and int(rows[-1]) == len(rows) - 1  # row i of the source is record i
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """The records of rows of the source."""
-        return np.searchsorted(self.rows, rows)
+        return rows if self._all else np.searchsorted(self.rows, rows)
 
     def done(self, rows: np.ndarray) -> np.ndarray:
         """Which rows of the source are there, bool (n,)."""
