@@ -7,20 +7,31 @@ import io
 from pathlib import Path
 from typing import Any
 
+from deeptune.api.svg import chart_svg
 from deeptune.environment import short_path
 from deeptune.report.tables import metric_rows, safe
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.state import SYMBOLS
+from deeptune.show.curves import Setting, loss_chart
 from deeptune.show.dashboard import dashboard
 from deeptune.show.view import View
 
-WIDTH, HEIGHT = 100, 40  # characters of the dashboard
-# Boxes and curves are drawn with characters: lines without a gap, and colours of their own on any background.
+WIDTH, HEIGHT = 100, 24  # characters of the dashboard: too few rows for its own chart
+# Boxes are drawn with characters: lines without a gap, and colours of their own on any background.
 PRE = (
     '<pre style="font-family:Menlo,Consolas,DejaVu Sans Mono,monospace;font-size:12px;line-height:1.25;'
     'white-space:pre;overflow-x:auto;margin:0">{code}</pre>'
 )
+# Background, text, then black, red, green, yellow, blue, magenta, cyan and white: readable on white and on black.
+COLOURS = (
+    (128, 128, 128),
+    (128, 128, 128),
+    [
+        (150, 150, 150), (200, 60, 60), (50, 150, 70), (180, 130, 20), (60, 130, 210), (170, 80, 170), (40, 150, 160),
+        (128, 128, 128),
+    ],
+)  # fmt: skip
 TABLE = "border-collapse:collapse;margin:0.5em 0"
 CELL = "padding:0.15em 1.2em 0.15em 0;border:none"
 
@@ -67,13 +78,15 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 def _dashboard(view: View) -> str:
     from rich.console import Console
+    from rich.terminal_theme import TerminalTheme
 
     out = Console(
         record=True, file=io.StringIO(), width=WIDTH, height=HEIGHT, force_terminal=True, force_jupyter=False,
         color_system="standard", legacy_windows=False,
     )  # fmt: skip
     out.print(dashboard(view, WIDTH, HEIGHT))
-    return out.export_html(inline_styles=True, code_format=PRE)
+    theme = TerminalTheme(*COLOURS)
+    return out.export_html(inline_styles=True, code_format=PRE, theme=theme) + chart_svg(loss_chart(view, Setting()))
 
 
 def _text(value: str | Path) -> str:

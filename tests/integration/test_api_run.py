@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pictures import png
 
 import deeptune
+from deeptune.api.progress import in_notebook
 from deeptune.errors import CheckpointError, DataError, RunStopped, SpecError
+from deeptune.runs import RunState
 
 SMALL = {"backbone": {"name": "resnet18", "weights": "random", "image_size": 32}, "train.device": "cpu"}
 
@@ -137,3 +142,57 @@ def test_a_run_may_be_done_in_a_thread_of_this_process(image_file, tmp_path):
 def test_the_two_ways_to_run_exclude_each_other():
     with pytest.raises(SpecError, match="detach and in_process exclude each other"):
         deeptune.finetune({}, detach=True, in_process=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebook")
+    colours = [(200, 30, 30), (30, 30, 200)]
+    table = {"images": [png(colour=colours[row % 2]) for row in range(24)], "labels": ["<red>", "blue"] * 12}
+    pq.write_table(pa.table(table), folder / "images.parquet")
+    spec = {**SMALL, "data.path": folder / "images.parquet", "train.epochs": 4}
+    return deeptune.finetune(spec, output=folder / "runs", in_process=True, progress=False)
+
+
+def test_a_notebook_shows_the_metrics_and_the_files_of_a_run_that_is_done(finished):
+    html = finished._repr_html_()
+    assert f"✓ {finished.id}" in html
+    assert "Accuracy" in html
+    assert "predictions.parquet" in html
+
+
+def test_a_notebook_shows_the_dashboard_and_the_curve_of_a_run_that_stopped(finished):
+    result = json.loads(finished.directory.result.read_text())
+    finished.directory.result.write_text(json.dumps({**result, "state": "stopped"}))
+    try:
+        html = finished._repr_html_()
+    finally:
+        finished.directory.result.write_text(json.dumps(result))
+    assert "stopped" in html
+    assert "<polyline" in html
+    assert "<script" not in html
+
+
+def test_a_notebook_keeps_one_picture_up_to_date(finished, monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, picture):
+            shown.append(("update", picture))
+
+    def display(picture, *, display_id):
+        shown.append(("display", picture))
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("deeptune.api.progress.in_notebook", lambda: True)
+    monkeypatch.setattr(RunState, "over", property(lambda state: len(shown) > 1))
+    monkeypatch.setattr("deeptune.api.progress.NOTEBOOK_INTERVAL", 0)
+    assert finished.wait() is finished
+    assert [what for what, _ in shown] == ["display", "update"]
+    assert finished.id in repr(shown[0][1])
+    assert finished.id in shown[1][1]._repr_html_()
+
+
+def test_no_notebook_is_seen_where_there_is_none():
+    assert not in_notebook()
