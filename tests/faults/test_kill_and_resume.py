@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from devices import DEVICE, ON_DEVICE
 from faults.killing import (
     copy_of,
     finish,
@@ -45,7 +46,7 @@ def spec_of(tmp_path_factory, review_bert):
 
 def make_spec(folder, text_backbone, modality, method, **train):
     """A run that draws random numbers wherever one can: dropout, augmentation, order, and stops within epochs."""
-    settings = {"epochs": 3, "batch_size": 8, "device": "cpu", "workers": 0, "checkpoint_every": "3 steps", **train}
+    settings = {"epochs": 3, "batch_size": 8, **ON_DEVICE, "workers": 0, "checkpoint_every": "3 steps", **train}
     if modality == "image":
         data, backbone = "images", {"name": "timm:test_resnet", "weights": "random", "image_size": 64}
         split = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -119,7 +120,7 @@ def test_killed_within_the_writing_of_checkpoints(left_alone, tmp_path, spec_of,
 )
 def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, method):
     """Each life goes on at the block that the one before died at, in a resumed run as in a new one."""
-    block = rows_at_once(torch.device("cpu"))
+    block = rows_at_once(torch.device(DEVICE))
     rows = 7 * block
     sample = {"image": "openclipart7", "text": "movie_snippets"}[modality]
     spec = spec_of(modality, method)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from devices import ON_DEVICE, cpu_only
 from drivers import Card, driver
 from faults.killing import finish, kill, same_outcome, small_sample, start
 
@@ -49,11 +50,16 @@ def spec_of(tmp_path_factory):
                 "data": {"path": str(data), "split": {"train": 0.6, "val": 0.2, "test": 0.2}},
                 "backbone": {"name": "timm:test_resnet", "weights": "random", "image_size": 32},
                 "tuning": {"method": method},
-                "train": {"epochs": 2, "batch_size": 16, "device": "cpu", "workers": 0, **settings},
+                "train": {"epochs": 2, "batch_size": 16, **ON_DEVICE, "workers": 0, **settings},
             }
         )
 
     return make
+
+
+def on_device(ready):
+    ready.model.to(ready.compute.device)
+    return ready
 
 
 def new_run(root, spec):
@@ -111,6 +117,7 @@ def run_with_little_room(run: RunDirectory, room: int, environment, *, code: int
     return done.returncode, done.stdout + done.stderr
 
 
+@cpu_only
 def test_a_training_step_that_does_not_fit_is_done_in_parts(tmp_path, environment, spec_of):
     """The process may really have no more memory than the limit; the allocator refuses, the run goes on."""
     spec = spec_of(batch_size=96, epochs=1)
@@ -128,6 +135,7 @@ def test_a_training_step_that_does_not_fit_is_done_in_parts(tmp_path, environmen
     assert result["test"]["n"] == len(pq.read_table(run.predictions))
 
 
+@cpu_only
 def test_memory_for_not_even_one_row_ends_with_advice(tmp_path, environment, spec_of):
     run = new_run(tmp_path, spec_of(epochs=1))
     code, said = run_with_little_room(run, 1 << 20, environment, code=5)
@@ -163,10 +171,10 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(review_bert):
                 "data": {"path": "sample:movie_snippets", "split": {"train": 0.05, "val": 0.0, "test": 0.95}},
                 "backbone": {"name": f"hf:{review_bert}", "max_length": 24},
                 "tuning": {"method": "full"},
-                "train": {"epochs": 1, "batch_size": 24, "optimizer": "sgd", "learning_rate": 0.01, "device": "cpu"},
+                "train": {"epochs": 1, "batch_size": 24, "optimizer": "sgd", "learning_rate": 0.01, **ON_DEVICE},
             }
         )
-        ready = prepare(spec)
+        ready = on_device(prepare(spec))
         for module in ready.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -282,7 +290,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, monkeypatch,
 def test_a_skipped_step_changes_nothing(tmp_path, spec_of, method):
     """Not the weights, not the optimizer, not the running statistics, which the forward pass itself moves."""
     spec = spec_of(method, epochs=1)
-    ready = prepare(spec)
+    ready = on_device(prepare(spec))
     loader = split_loader(ready, "train", shuffle=True)
     before = {name: value.clone() for name, value in ready.model.state_dict().items()}
 
@@ -301,7 +309,7 @@ def test_steps_that_are_read_late_as_on_a_gpu_learn_the_same(monkeypatch, spec_o
 
     def trained(late):
         monkeypatch.setattr(Compute, "reads_late", late)
-        ready = prepare(spec_of(epochs=2, schedule="constant", warmup=0.0))
+        ready = on_device(prepare(spec_of(epochs=2, schedule="constant", warmup=0.0)))
         steps, told = [], []
 
         class PoisonedOnce(Criterion):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
+from devices import DEVICE, ON_DEVICE
 from safetensors.torch import load_file, save_file
 
 from deeptune.backbones import probes
@@ -33,7 +34,7 @@ from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
-BLOCK = extraction_job.rows_at_once(torch.device("cpu"))
+BLOCK = extraction_job.rows_at_once(torch.device(DEVICE))
 
 
 def entries() -> list[EntryInfo]:
@@ -86,7 +87,7 @@ def image_spec(image_data):
                 "weights": str(image_data / "weights.safetensors"),
                 "image_size": 32,
             },
-            "train": {"epochs": 3, "batch_size": 16, "device": "cpu", "workers": 0},
+            "train": {"epochs": 3, "batch_size": 16, **ON_DEVICE, "workers": 0},
         },
         parts,
     )
@@ -98,7 +99,7 @@ def text_spec(text_data, review_bert):
         {
             "data": {"path": str(text_data / "texts.parquet"), "split": {"train": 0.5, "val": 0.25, "test": 0.25}},
             "backbone": {"name": f"hf:{review_bert}", "max_length": 32},
-            "train": {"epochs": 3, "batch_size": 16, "device": "cpu"},
+            "train": {"epochs": 3, "batch_size": 16, **ON_DEVICE},
         },
         parts,
     )
@@ -467,7 +468,7 @@ def test_a_pass_that_was_stopped_goes_on_where_it_was(run, image_spec, passed, m
 
 def applied(folder, directory, data, **options) -> tuple[pa.Table, pa.Table, dict]:
     """What predict, embed and evaluate give."""
-    predictor, source, how = Predictor(directory, device="cpu"), Source.open(data), ApplyOptions(**options)
+    predictor, source, how = Predictor(directory, device=DEVICE), Source.open(data), ApplyOptions(**options)
     predictor.write_predictions(source, folder / "predictions.parquet", how)
     predictor.write_embeddings(source, folder / "embeddings.parquet", how)
     metrics, _ = predictor.evaluate(source, how)
@@ -501,7 +502,7 @@ def test_commands_on_the_data_of_a_run_pass_no_row_and_give_its_numbers(
     mine = np.array(stored[0].take(written["row"])["probabilities"].to_pylist())
     assert np.abs(mine - np.array(written["probabilities"].to_pylist())).max() < 1e-5
 
-    plain = Embedder(spec.backbone, device="cpu")
+    plain = Embedder(spec.backbone, device=DEVICE)
     plain.write_embeddings(Source.open(spec.data.path), tmp_path / "plain.parquet", ApplyOptions())
     assert passed() == 0
     online(monkeypatch, cache_folder)
@@ -723,7 +724,7 @@ def test_damaged_blocks_of_texts_are_computed_again(run, partly, blocks_passed):
 
 
 def test_views_of_images_are_stored_before_the_blocks_that_learn(run, partly, monkeypatch, cache_folder, blocks_passed):
-    train = {"epochs": 2, "augmentation": "light", "views": 2, "batch_size": 16, "device": "cpu"}
+    train = {"epochs": 2, "augmentation": "light", "views": 2, "batch_size": 16, **ON_DEVICE}
     two = run(partly("cnn", train=train))
     rows = len(prepare(partly("cnn")).plan.splits["train"].rows)
     assert blocks_passed() == ROWS + 2 * rows
@@ -752,7 +753,7 @@ def test_what_is_stored_of_a_partly_frozen_backbone_is_what_learned_and_makes_th
     learned = sum(t.numel() for name, t in stored.items() if "running" not in name and "num_batches" not in name)
     head = sum(tensor.numel() for tensor in load_file(done.best / "head.safetensors").values())
     assert told["parameters"]["trainable"] == learned + head
-    model = Predictor(done, device="cpu").trained.model
+    model = Predictor(done, device=DEVICE).trained.model
     assert {name: t.tolist() for name, t in model.tuned_state().items() if "net" in name} == {
         name: t.tolist() for name, t in stored.items()
     }

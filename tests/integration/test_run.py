@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from devices import DEVICE, ON_DEVICE
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
@@ -24,7 +25,7 @@ from deeptune.spec import load_spec
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
 
-CPU = torch.device("cpu")
+CPU = torch.device(DEVICE)
 SPLITS = ("train", "val", "test")
 
 
@@ -35,7 +36,7 @@ def image_spec(method: str = "partial", task: str = "classification", **train) -
         "data": {"path": f"sample:{data}", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
         "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
         "tuning": {"method": method},
-        "train": {"epochs": 2, "device": "cpu", "workers": 0, **train},
+        "train": {"epochs": 2, **ON_DEVICE, "workers": 0, **train},
     }
 
 
@@ -50,7 +51,7 @@ def text_spec(folder, method: str = "partial", task: str = "classification", **t
         "backbone": {"name": f"hf:{folder}", "max_length": 32},
         "head": {"layers": 2, "embedding_size": 12},
         "tuning": {"method": method},
-        "train": {"epochs": 2, "device": "cpu", **train},
+        "train": {"epochs": 2, **ON_DEVICE, **train},
     }
 
 
@@ -167,7 +168,7 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
     """A model built from nothing but the run directory, over the source again: the same numbers, in order."""
     directory = finished(modality, method, task)
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")  # with no help from what the run stored
-    predictor, options = Predictor(directory, device="cpu"), ApplyOptions()
+    predictor, options = Predictor(directory, device=DEVICE), ApplyOptions()
     source = Source.open(predictor.spec.data.path)
     predictor.write_predictions(source, tmp_path / "predictions.parquet", options)
     again = pq.read_table(tmp_path / "predictions.parquet")
@@ -239,7 +240,7 @@ def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tm
     rows = pq.read_table(directory.predictions)["row"]
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
-    found, _ = Predictor(directory, device="cpu").evaluate(Source.open(file), ApplyOptions())
+    found, _ = Predictor(directory, device=DEVICE).evaluate(Source.open(file), ApplyOptions())
     expected = json.loads(directory.metrics.read_text())["test"]
     for name in ("accuracy", "macro_f1", "n"):
         assert found[name] == pytest.approx(expected[name])

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from devices import DEVICE
 
 from deeptune.checkpoint import load_checkpoint
 from deeptune.engine import batch_tuning, fitting, optimizer_step
@@ -27,7 +28,7 @@ def spec_of(method="full", backbone="timm:test_resnet", **settings):
             "data": {"path": "sample:openclipart7", "split": {"train": 0.3, "val": 0.1, "test": 0.6}},
             "backbone": {"name": backbone, "weights": "random", "image_size": 32},
             "tuning": {"method": method},
-            "train": {"epochs": 1, "device": "cpu", "workers": 0, **settings},
+            "train": {"epochs": 1, "device": DEVICE, "workers": 0, **settings},
             "embed": {"splits": []},
         }
     )
@@ -115,7 +116,7 @@ def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, mon
                 "data": {"path": "sample:movie_snippets", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
                 "backbone": {"name": f"hf:{review_bert}", "max_length": 64},
                 "tuning": {"method": "full"},
-                "train": {"epochs": 1, "device": "cpu"},
+                "train": {"epochs": 1, "device": DEVICE},
                 "embed": {"splits": []},
             }
         ),
@@ -266,7 +267,7 @@ def test_the_longest_texts_are_measured():
                 "data": {"path": "sample:movie_snippets", "split": {"train": 0.5, "val": 0.0, "test": 0.5}},
                 "backbone": {"name": "hf:" + str(minilm()), "max_length": 64},
                 "tuning": {"method": "full"},
-                "train": {"device": "cpu"},
+                "train": {"device": DEVICE},
             }
         )
     )
@@ -288,6 +289,7 @@ def scored_with_room_for(tmp_path, monkeypatch):
 
     def tried(rows):
         ready = prepare(spec_of(batch_size=16))
+        ready.model.to(ready.compute.device)
 
         def limited(module, inputs):
             if not module.training and len(inputs[0]["images"]) > rows:
