@@ -181,7 +181,10 @@ def print_plan(facts: dict[str, Any]) -> None:
         if len(classes) > CLASSES_SHOWN:
             say(f"and {len(classes) - CLASSES_SHOWN:,} more classes")
     else:
-        say(f"\nlabel: mean {facts['labels']['mean']:.4g}, standard deviation {facts['labels']['std']:.4g} on train")
+        say("")
+        for target in facts["labels"].get("targets") or [{"target": "label", **facts["labels"]}]:
+            numbers = f"mean {target['mean']:.4g}, standard deviation {target['std']:.4g} on train"
+            say(f"{safe(target['target'])}: {numbers}")
     for warning in facts["warnings"]:
         say(f"warning: {warning}")
     for note in facts["notes"]:

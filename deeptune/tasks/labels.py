@@ -52,11 +52,6 @@ def is_lists(kind: pa.DataType) -> bool:
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
-def values_of_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values of all lists; a column of another type as it is."""
-    return pa.chunked_array([list_parts(plain(column))[1]]) if is_lists(column.type) else column
-
-
 def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """The values of all lists of a plain list column, and the row (int64) that each is in."""
     whole = column.combine_chunks()
@@ -89,8 +84,9 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-    """Raise DataError when a column's type is no number."""
+    """Raise DataError when a column holds neither numbers nor lists of these."""
     kind, said = _kind(column, name, place)
+    kind = kind.value_type if is_lists(kind) else kind
     if not (pt.is_integer(kind) or pt.is_floating(kind)):
         classes = pt.is_string(kind) or pt.is_boolean(kind)
         hint = 'Cast the column to numbers, or set task = "classification".' if classes else "Name a column of numbers."

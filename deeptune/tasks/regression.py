@@ -15,7 +15,7 @@ from deeptune.spec.model import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import regression_baseline
-from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers, values_of_lists
+from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers
 from deeptune.tasks.metric_functions import regression_metrics
 from deeptune.tasks.outliers import outliers
 
@@ -40,7 +40,7 @@ class RegressionTask(Task):
 
     @classmethod
     def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-        check_numbers(values_of_lists(column), name=name, place=place)
+        check_numbers(column, name=name, place=place)
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:

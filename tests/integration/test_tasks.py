@@ -16,12 +16,15 @@ from PIL import Image
 from sklearn import metrics as sk
 from sklearn.datasets import load_digits
 
+from deeptune.cli.summary import print_plan
 from deeptune.data.source import Source
+from deeptune.engine import inference
+from deeptune.engine.dry_run import describe
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
-from deeptune.errors import DataError
-from deeptune.runs import RunDirectory, new_run_directory
-from deeptune.spec.toml import validate
+from deeptune.errors import DataError, RunStopped
+from deeptune.runs import RunDirectory, new_run_directory, read_records
+from deeptune.spec.toml import load_spec, validate
 
 ROWS = 160
 
@@ -59,7 +62,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(digits: Path, tmp_path: Path) -> Callable[..., RunDirectory]:
-    def run(task: str, label: Any, sections: dict[str, Any] | None = None, **data: Any) -> RunDirectory:
+    def run(
+        task: str, label: Any, sections: dict[str, Any] | None = None, name: str = "test", **data: Any
+    ) -> RunDirectory:
         spec = {
             "task": task,
             "data": {"path": str(digits), "label": label, **data},
@@ -67,8 +72,37 @@ def train(digits: Path, tmp_path: Path) -> Callable[..., RunDirectory]:
             "train": {"epochs": 3, "device": "cpu"},
             **(sections or {}),
         }
-        directory = new_run_directory(tmp_path / "runs", "test")
+        directory = new_run_directory(tmp_path / "runs", name)
         execute(validate(spec), directory)
+        return directory
+
+    return run
+
+
+@pytest.fixture
+def stopped_then_resumed(
+    train: Callable[..., RunDirectory], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., RunDirectory]:
+    """Interrupt a run at its second validation, and resume it to its end."""
+
+    def run(*args: Any, **data: Any) -> RunDirectory:
+        score, calls = inference.score, 0
+
+        def failing(*scored: Any) -> dict[str, Any]:
+            nonlocal calls
+            calls += 1
+            if calls == 2:
+                raise KeyboardInterrupt
+            return score(*scored)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(inference, "score", failing)
+            with pytest.raises((KeyboardInterrupt, RunStopped)):
+                train(*args, name="stopped", **data)
+        (found,) = tmp_path.glob("runs/stopped*")
+        directory = RunDirectory(found)
+        execute(load_spec(directory.spec), directory)
+        assert "resume" in {event["kind"] for event in read_records(directory.events)}
         return directory
 
     return run
@@ -165,3 +199,30 @@ def test_ordinal(train, digits, layers):
 def test_words_need_an_order(train):
     with pytest.raises(DataError, match=r"the classes of column 'size' are words, whose order is not known"):
         train("ordinal", "size")
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "data"),
+    [
+        ("multilabel", "labels", {}),
+        ("regression", ["ink", "value"], {}),
+        ("ordinal", "size", {"label_order": ["small", "medium", "large"]}),
+    ],
+    ids=["multilabel", "targets", "ordinal"],
+)
+def test_a_resumed_run_ends_with_the_same_numbers(train, stopped_then_resumed, task, label, data):
+    whole, resumed = train(task, label, **data), stopped_then_resumed(task, label, **data)
+    assert metrics_of(resumed) == metrics_of(whole)
+    assert resumed.labels.read_text() == whole.labels.read_text()
+
+
+def test_a_dry_run_names_each_target(digits, capsys):
+    spec = {
+        "task": "regression",
+        "data": {"path": str(digits), "label": ["ink", "value"]},
+        "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+    }
+    print_plan(describe(validate(spec)))
+    printed = capsys.readouterr().out
+    assert "ink: mean " in printed
+    assert "value: mean " in printed
