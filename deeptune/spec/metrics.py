@@ -75,6 +75,7 @@ METRICS: dict[str, Metric] = {
         _classes("macro_f1_present", "Macro F1 (scikit-learn)", chooses=False),
         _labels("micro_f1", "Micro F1"),
         _classes("weighted_f1", "Weighted F1", interval="proportion"),
+        _classes("mcc", "Matthews correlation", range=(-1.0, 1.0)),
         _classes("roc_auc", "ROC AUC"),
         _labels("macro_roc_auc", "Macro ROC AUC"),
         _labels("macro_average_precision", "Macro average precision"),

@@ -64,8 +64,8 @@ TASKS: dict[str, TaskInfo] = {
             implementation="deeptune.tasks.classification:ClassificationTask",
             losses=("cross_entropy",),
             metrics=(
-                "accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1", "roc_auc", "log_loss",
-                "ece",
+                "accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1", "mcc", "roc_auc",
+                "log_loss", "ece",
             ),
             headline=("accuracy", "macro_f1"),
             summary=("accuracy", "macro_f1", "roc_auc"),

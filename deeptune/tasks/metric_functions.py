@@ -104,6 +104,16 @@ def macro_f1(scored: ClassScores | LabelScores) -> float:
     return float(scored.f1.mean())
 
 
+def mcc(scored: ClassScores) -> float:
+    """The correlation of truth and prediction (Matthews 1975; for several classes Gorodkin 2004).
+
+    It is 0 where all rows have one class or one prediction, as in scikit-learn.
+    """
+    support, predicted, rows = scored.support.astype(float), scored.predicted.astype(float), float(len(scored))
+    spread = (rows**2 - (support**2).sum()) * (rows**2 - (predicted**2).sum())
+    return float((scored.hits.sum() * rows - support @ predicted) / np.sqrt(spread)) if spread else 0.0
+
+
 def macro_f1_present(scored: ClassScores) -> float:
     """The mean F1 of the classes that occur in the truth or the predictions: scikit-learn's default."""
     return float(scored.f1[scored.support + scored.predicted > 0].mean())

@@ -82,6 +82,8 @@ def test_classification_equals_scikit_learn(rows: int, classes: int, absent: tup
         "log_loss": sk.log_loss(truth, probabilities, labels=everything),
         "ece": ece_by_loop(truth, probabilities),
     }
+    if rows > 1:  # scikit-learn warns of a single row
+        expected["mcc"] = sk.matthews_corrcoef(truth, prediction)
     for name, value in expected.items():
         assert ours[name] == pytest.approx(value, abs=1e-6), name
     if len(present) > 1 and set(prediction) <= set(present):  # scikit-learn warns otherwise, with the same value
@@ -219,3 +221,11 @@ def test_scikit_learns_macro_f1_is_a_headline_only_where_it_is_another_number() 
     expected = sk.f1_score(truth, [0, 1, 1, 1], average="macro")
     assert headline(lacking)["macro_f1_present"] == pytest.approx(expected)
     assert headline(lacking)["macro_f1"] == pytest.approx(expected * 2 / 3)
+
+
+@pytest.mark.parametrize(("truth", "predicted"), [((0, 1, 1, 2), (1, 1, 1, 1)), ((1, 1, 1, 1), (0, 1, 1, 2))])
+def test_a_single_class_or_prediction_has_no_matthews_correlation(
+    truth: tuple[int, ...], predicted: tuple[int, ...]
+) -> None:
+    ours = classification_metrics(np.array(truth), np.eye(3)[list(predicted)], ["a", "b", "c"])
+    assert ours["mcc"] == sk.matthews_corrcoef(truth, predicted) == 0.0
