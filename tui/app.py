@@ -193,7 +193,7 @@ class DeepTuneApp(App[None]):
         self.push_screen(CompareScreen(runs))
 
     def colour(self, plain: str) -> str:
-        """Return the theme's colour for a plain colour of `show.words.STYLES`, for Rich texts."""
+        """Return the theme's colour for a plain colour of `show.run_text.STYLES`, for Rich texts."""
         name = {"blue": "primary", "green": "success", "yellow": "warning", "red": "error"}.get(plain)
         return plain if name is None or self.current_theme.ansi else self.theme_variables[name]
 

@@ -13,7 +13,7 @@ from deeptune.catalog import WEIGHT_FILES, BackboneInfo
 from deeptune.errors import WeightsError
 from deeptune.spec.model import BackboneSpec
 
-_MOST_LAYERS = 1_000
+_MAX_LAYERS = 1_000
 
 # The architectures of the catalog, so that random weights need no network.
 _CONFIGS: dict[str, dict[str, int]] = {
@@ -69,10 +69,8 @@ class TextFiles:
                 raise WeightsError(
                     f"{folder / 'config.json'}: cannot be read as a transformers configuration ({first_line(error)})."
                 ) from error
-            if (layers := getattr(config, "num_hidden_layers", 0)) > _MOST_LAYERS:
-                raise WeightsError(
-                    f"{folder / 'config.json'}: claims {layers:,} layers; the limit is {_MOST_LAYERS:,}."
-                )
+            if (layers := getattr(config, "num_hidden_layers", 0)) > _MAX_LAYERS:
+                raise WeightsError(f"{folder / 'config.json'}: claims {layers:,} layers; the limit is {_MAX_LAYERS:,}.")
         if (
             getattr(config, "attention_type", None) == "block_sparse"
         ):  # BigBird: of random blocks, and of long texts only

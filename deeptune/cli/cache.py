@@ -59,7 +59,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         return
     from rich.table import Table
 
-    from deeptune.show.words import ago
+    from deeptune.show.run_text import ago
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("key", "what", "rows × width", "size", "last used"):

@@ -55,7 +55,7 @@ def runs(
     from rich.text import Text
 
     from deeptune.runs.state import SYMBOLS
-    from deeptune.show.words import STYLES, ago, best_text, progress_text
+    from deeptune.show.run_text import STYLES, ago, best_text, progress_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("run", "state", "progress", "best", "age"):
@@ -74,7 +74,7 @@ def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
     from deeptune.runs.files import finite
     from deeptune.runs.lock import lock_owner
     from deeptune.runs.notes import read_notes
-    from deeptune.show.words import best_of
+    from deeptune.show.run_text import best_of
 
     owner, notes = lock_owner(run), read_notes(run)
     return finite(
@@ -117,8 +117,8 @@ def _status_lines(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str
     from deeptune.report.tables import value_text
     from deeptune.runs.lock import lock_owner
     from deeptune.runs.state import SYMBOLS, last_words
+    from deeptune.show.run_text import ago, best_text, duration, progress_text
     from deeptune.show.view import PHASE_WORDS
-    from deeptune.show.words import ago, best_text, duration, progress_text
 
     now, known, owner = time.time(), state.status, lock_owner(run)
     yield "run", run.id

@@ -16,7 +16,7 @@ from deeptune.data.decode import Picture
 
 AUGMENTATIONS = ("none", "light", "randaugment")
 LEAST = 2  # a JPEG that is not decoded whole has so many times the pixels, along each side, that it is resized to
-_MOST_ELONGATED = 16
+_MAX_ELONGATION = 16
 
 
 def resize_crop(
@@ -43,7 +43,7 @@ def resize_crop(
     else:
         short = min(part)
         # the square needs the middle only; a strip of 1 × 60,000 would first grow to 256 × 15,360,000
-        part = [min(side, _MOST_ELONGATED * short) for side in part]
+        part = [min(side, _MAX_ELONGATION * short) for side in part]
         size = [resize * side // short for side in part]
     box = picture.box(*map(_middle, picture.size, part), *part)
     resized = picture.image.resize(size, Image.Resampling[interpolation.upper()], box)

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from deeptune.report import plots, tables, words
+from deeptune.report import plots, prose, tables
 from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
 from deeptune.report.verdict import verdict
@@ -52,7 +52,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
     without = {title: metrics[name] for name, title in WITHOUT.items() if (metrics.get(name) or {}).get("n")}
     rows = [
         (
-            words.loss_title(run) if name == "loss" else tables.TITLES[name],
+            prose.loss_title(run) if name == "loss" else tables.TITLES[name],
             tables.value_text(name, metrics[name]),
             tables.interval_text(name, intervals.get(name)),
             tables.value_text(name, baseline[name]) if name in baseline else "",
@@ -75,7 +75,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         }
         for name in run.task.info.headline
     ]
-    skipped = words.skipped(run)
+    skipped = prose.skipped(run)
     state = str(run.result.get("state", "unfinished"))
     return {
         "id": tables.visible(run.files.path.resolve().name),
@@ -97,8 +97,8 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
         "confusions": tables.worst_confusions(metrics),
-        "facts": words.training_facts(run),
-        "provenance": words.provenance(run),
+        "facts": prose.training_facts(run),
+        "provenance": prose.provenance(run),
         "notes": [
             tables.visible(note)
             for note in [*run.warnings, *metrics.get("notes", [])]
@@ -107,7 +107,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "skipped": skipped[:MAX_LINES],
         "skipped_more": max(0, len(skipped) - MAX_LINES),
         "commands": next_commands(run.files.path),
-        "methods": words.methods_paragraph(run, judged.spread, baseline),
+        "methods": prose.methods_paragraph(run, judged.spread, baseline),
         "paste": [
             (f"{title}, {kind}", write(header, body))
             for title, header, body in (("Metrics", metric_header, rows), (details, detail_header, classes))
@@ -121,7 +121,7 @@ def _curves(run: FinishedRun) -> list[dict[str, Any]]:
     if not run.epochs:
         return []
     numbers = [epoch.epoch for epoch in run.epochs]
-    best = words.best_epoch(run)
+    best = prose.best_epoch(run)
 
     def series(split: str, name: str) -> list[float | None]:
         scores = [epoch.train if split == "train" else epoch.val or {} for epoch in run.epochs]

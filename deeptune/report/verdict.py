@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deeptune.report import tables, words
+from deeptune.report import prose, tables
 from deeptune.report.doubts import doubts
 from deeptune.report.intervals import Intervals, Spread
 from deeptune.report.reading import FinishedRun
@@ -90,4 +90,4 @@ def _remarks(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline
     remarks += spread.reasons
     if baseline:
         remarks.append(baseline)
-    return remarks + view_of(run).remarks(run, metrics, words.loss_differs(run))
+    return remarks + view_of(run).remarks(run, metrics, prose.loss_differs(run))

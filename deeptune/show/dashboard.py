@@ -9,8 +9,8 @@ from deeptune.report.tables import safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
+from deeptune.show.run_text import duration
 from deeptune.show.view import PHASE_WORDS, PHASES, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
-from deeptune.show.words import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

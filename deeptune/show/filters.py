@@ -11,7 +11,7 @@ from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.report.tables import TITLES
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.notes import Notes
-from deeptune.show.words import best_of, is_number
+from deeptune.show.run_text import best_of, is_number
 
 KEYS = ("tag", "state", "name", "note", "backbone", "method", "task")
 _COMPARISON = re.compile(r"(?:val/|test/)?([a-z_0-9]+)(>=|<=|>|<|=)(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)")

@@ -27,7 +27,7 @@ from deeptune.runs.events import (
 )
 from deeptune.show.history import History
 from deeptune.show.pace import Pace
-from deeptune.show.words import count_text, is_number
+from deeptune.show.run_text import count_text, is_number
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
 PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")

@@ -37,7 +37,7 @@ from tui.widgets.wizard.facts import Data, work_out
 from tui.widgets.wizard.paths import cleaned, completions
 from tui.widgets.wizard.rail import STEPS
 from tui.widgets.wizard.review import Problems
-from tui.widgets.wizard.words import facts_text, training_content
+from tui.widgets.wizard.summary import facts_text, training_content
 
 NAMED = {
     " ": "space", "/": "slash", ".": "full_stop", "_": "underscore", ":": "colon", "-": "minus",

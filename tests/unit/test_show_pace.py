@@ -11,8 +11,8 @@ from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.events import PhaseEvent, RunEvent
 from deeptune.show.dashboard import dashboard
 from deeptune.show.pace import Pace
+from deeptune.show.run_text import count_text
 from deeptune.show.view import View
-from deeptune.show.words import count_text
 
 
 def seen(*counts: tuple[float, int], total: int = 1000) -> Pace:

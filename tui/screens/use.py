@@ -18,7 +18,7 @@ from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Look
 from deeptune.show.pace import Pace
-from deeptune.show.words import duration
+from deeptune.show.run_text import duration
 from tui.applying import Application, Progress, command_of
 from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen

@@ -19,7 +19,7 @@ from deeptune.catalog import CATALOG, BackboneInfo
 from deeptune.fetching import Fetch, fetch_of
 from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
-from deeptune.show.words import ago
+from deeptune.show.run_text import ago
 from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
 from tui.screens.ask import Choice as Answer
@@ -34,7 +34,7 @@ from tui.widgets.wizard.preview import ROWS, Preview
 from tui.widgets.wizard.rail import STEPS, Rail
 from tui.widgets.wizard.reader import Reader
 from tui.widgets.wizard.review import ReviewActions, SpecView
-from tui.widgets.wizard.words import counts_content, facts_text, training_content
+from tui.widgets.wizard.summary import counts_content, facts_text, training_content
 
 
 class Pane(VerticalScroll, can_focus=False, inherit_bindings=False):

@@ -7,7 +7,7 @@ from textual.widgets import Static
 
 from deeptune.report.tables import TITLES, safe, value_text
 from deeptune.runs.state import SYMBOLS
-from deeptune.show.words import best_text, duration, is_number
+from deeptune.show.run_text import best_text, duration, is_number
 from tui.widgets.run_row import Row
 
 MAX_METRICS = 6

@@ -9,7 +9,7 @@ from functools import cached_property
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.notes import Notes
 from deeptune.show.filters import Described, describe
-from deeptune.show.words import backbone_text
+from deeptune.show.run_text import backbone_text
 
 
 @dataclass(frozen=True)

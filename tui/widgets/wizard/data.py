@@ -13,7 +13,7 @@ from deeptune.show.chart import Look, spark
 from deeptune.spec.modalities import columns_of
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
-from tui.widgets.wizard.words import bar, size_text
+from tui.widgets.wizard.summary import bar, size_text
 
 MAX_COLUMNS = 12
 MAX_CLASSES = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from deeptune.report.tables import safe
-from deeptune.show.words import backbone_text, count_text
+from deeptune.show.run_text import backbone_text, count_text
 from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts
 

@@ -13,7 +13,7 @@ from reports import change_json, change_spec, classification_run, read, regressi
 from sklearn import metrics as sk
 
 from deeptune.cli.summary import metrics_table, print_summary
-from deeptune.report import words
+from deeptune.report import prose
 from deeptune.report.doubts import doubts
 from deeptune.report.reading import read_run
 from deeptune.runs.directory import RunDirectory
@@ -245,7 +245,7 @@ def test_a_backbone_in_a_folder_is_called_by_its_name_and_architecture(tmp_path:
     (run.backbone / "config.json").write_text('{"architectures": ["BertModel"]}')
     text = text_of(run)
     assert "We trained a bert-tiny (Hugging Face, BertModel) backbone" in text
-    assert words.backbone_name(read_run(tmp_path)) == "bert-tiny (Hugging Face, BertModel)"
+    assert prose.backbone_name(read_run(tmp_path)) == "bert-tiny (Hugging Face, BertModel)"
     assert "/home/someone/models" not in text
 
 
