@@ -163,7 +163,7 @@ def random_images(rows: int, size: int, device: Any) -> dict[str, Any]:
     at_least=0.95,
 )
 def full_images(settings: Settings) -> Measured:
-    """Of DeepTune's loop all counts: reading, the copy to the device, the step, what is told.
+    """Time DeepTune's whole loop: reading, the copy to the device, the step, the reports.
 
     The images are decoded before, once, as in a run.
     """

@@ -32,7 +32,7 @@ def minilm() -> Path:
 
 
 class Loop(threading.Thread):
-    """A training loop in a thread of its own that does a step when it is told to, so that loops can take turns.
+    """A training loop in a thread of its own that does a step on request, so that loops can take turns.
 
     `train(turn)` trains, and calls `turn` after each step, which comes back when the next may begin.
     """
@@ -57,7 +57,7 @@ class Loop(threading.Thread):
         self.may.acquire()
 
     def step(self, *, wait: bool = True) -> float:
-        """Seconds of one step, from asking the loader for a batch to what is told after the optimizer's step.
+        """Seconds of one step, from requesting a batch to the report after the optimizer's step.
 
         With `wait` a GPU has done the step by then.
         """

@@ -55,7 +55,7 @@ class Scene:
     """What is drawn: points `xy` (N, 2) of a `group` (N,) each, as far as they are in the window.
 
     The points of the group `bright` stand out; with `alone` there are no others. `cursor` is the index of a point. With
-    `letters` classes are told by their letters. Groups that are `ordered` have the colours of a scale.
+    `letters` each class has its letter. Groups that are `ordered` have the colours of a scale.
     """
 
     xy: np.ndarray

@@ -150,7 +150,7 @@ class PlainLines:
         self._history = False
 
     def _tell(self, event: Event, line: str) -> None:
-        # By the events' own time: what happened before anyone watched is told at the same pace.
+        # By the events' own time, so that earlier events appear at the same pace.
         if isinstance(event, StepEvent | EpochEvent):
             if abs(event.t - self._spoke) < PLAIN_INTERVAL:
                 self._held = line if isinstance(event, EpochEvent) else self._held

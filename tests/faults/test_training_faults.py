@@ -710,7 +710,7 @@ def test_a_signal_to_the_runner_stores_training_at_the_next_step(left_alone, tmp
     run = new_run(tmp_path, spec_of(**LONG))
     process = start(run)
     until(lambda: steps_of(run))
-    os.kill(process.pid, signal.SIGHUP)  # nobody's business
+    os.kill(process.pid, signal.SIGHUP)  # it is ignored
     os.kill(process.pid, number)
     process.join()
     state = run_state(run)

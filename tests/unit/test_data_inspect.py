@@ -1,4 +1,4 @@
-"""What the wizard is told of data is what a run would make of it."""
+"""The wizard shows the same facts about data as a run would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts and estimates that are told before a run are those of the built model."""
+"""Counts and estimates before a run are those of the built model."""
 
 from __future__ import annotations
 

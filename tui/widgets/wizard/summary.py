@@ -1,4 +1,4 @@
-"""Numbers and bars of the wizard, as text."""
+"""The summary of a draft: its facts, parameters and training, as text with bars."""
 
 from __future__ import annotations
 
