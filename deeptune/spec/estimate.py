@@ -14,6 +14,7 @@ from deeptune.spec.optimizers import OPTIMIZERS
 _TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
 _FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
 _FROZEN_BATCH = {"cpu": 32, "gpu": 256}  # rows that a frozen backbone is given at once
+_CUDA_CONTEXT = 600_000_000  # bytes of CUDA's kernels and of the workspaces of cuBLAS and cuDNN, as a rule of thumb
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,22 @@ def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on the device during training.
+    """Bytes on the device during a run.
 
-    `exact` is weights, gradients and optimizer states in fp32. `activations` is an estimate.
+    `exact` is weights, gradients and optimizer states in fp32. `activations` is an estimate. `copies` are the weights
+    that autocast keeps in 16 bits until the backward pass. `verification` is what there is while the stored model is
+    compared with the trained one: two models and the optimizer. `context` is what CUDA itself takes.
     """
 
     exact: int
     activations: int
+    copies: int = 0
+    verification: int = 0
+    context: int = 0
 
     @property
     def total(self) -> int:
-        return self.exact + self.activations
+        return self.context + max(self.exact + self.copies + self.activations, self.verification)
 
 
 def estimate_memory(
@@ -122,7 +128,8 @@ def estimate_memory(
     counts, auto = count_parameters(spec, info, outputs), known_recipe(spec, info)
     if counts.trainable is None or counts.total is None or auto is None:
         return None
-    exact = 4 * counts.total + (4 + OPTIMIZERS[spec.train.optimizer].state_bytes) * counts.trainable
+    states = OPTIMIZERS[spec.train.optimizer].state_bytes * counts.trainable
+    exact = 4 * counts.total + 4 * counts.trainable + states
     batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
     share = 1.0
     if spec.tuning.frozen and spec.train.augmentation == "none":
@@ -134,7 +141,13 @@ def estimate_memory(
         budget = budget if budget != "auto" else 0 if on_gpu else CPU_TOKENS
         batch = min(batch, max(1, budget // length)) if budget else batch
     each = _activations(spec, info, length) * share * (0.5 if half else 1.0)
-    return Memory(exact, int(batch * each))
+    return Memory(
+        exact,
+        int(batch * each),
+        copies=2 * counts.total if half and not spec.tuning.frozen else 0,
+        verification=2 * 4 * counts.total + states,
+        context=_CUDA_CONTEXT if on_gpu else 0,
+    )
 
 
 def _activations(spec: RunSpec, info: BackboneInfo, length: int) -> float:

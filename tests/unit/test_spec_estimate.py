@@ -93,3 +93,34 @@ def test_the_exact_part_of_memory_is_weights_gradients_and_states(optimizer: str
     assert told is not None
     assert told.exact == held
     assert told.activations > 0
+
+
+def memory_of(method: str, precision: str, *, on_gpu: bool):
+    values = {
+        "data": {"path": "none.parquet"},
+        "backbone": {"name": "vit_b_16"},
+        "tuning": {"method": method},
+        "train": {"precision": precision, "batch_size": 1},
+    }
+    found = estimate_memory(validate(values), find("vit_b_16"), OUTPUTS, on_gpu=on_gpu)
+    assert found is not None
+    return found
+
+
+def test_a_gpu_holds_the_context_of_cuda_as_well() -> None:
+    gpu, cpu = (memory_of("full", "fp32", on_gpu=on_gpu) for on_gpu in (True, False))
+    assert gpu.total - cpu.total == gpu.context > 0
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_autocast_keeps_the_weights_in_16_bits_too(method: str) -> None:
+    half, full = (memory_of(method, precision, on_gpu=True) for precision in ("bf16", "fp32"))
+    assert half.copies == pytest.approx(2 * find("vit_b_16").parameters, rel=0.03)
+    assert full.copies == 0
+    assert memory_of("partial", "bf16", on_gpu=True).copies == 0
+
+
+def test_the_verification_has_a_second_model_beside_the_first() -> None:
+    found = memory_of("lora", "fp32", on_gpu=False)
+    assert found.verification >= 2 * 4 * find("vit_b_16").parameters
+    assert found.total >= found.verification
