@@ -19,7 +19,7 @@ LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
 
 
 class Sampler:
-    """Runs beside a run from `start` to `stop`; everything it meets is told through the logger."""
+    """Runs beside a run from `start` to `stop`; what it finds goes to the logger."""
 
     def __init__(self, run: RunDirectory, logger: RunLogger) -> None:
         self._run, self._logger = run, logger
@@ -36,12 +36,12 @@ class Sampler:
         self._thread.join(timeout=5)
 
     def _work(self) -> None:
-        sampled, told = time.monotonic(), False
+        sampled, announced = time.monotonic(), False
         while not self._over.wait(LOOK_INTERVAL):
             if take_stop_request(self._run):
                 self._logger.stop.request("asked for by `deeptune stop`")
-            if self._logger.stop.reason is not None and not told:  # by a signal as well
-                told = True
+            if self._logger.stop.reason is not None and not announced:  # by a signal as well
+                announced = True
                 with suppress(DeepTuneError):
                     self._logger.events.write(StoppingEvent(self._logger.stop.reason))
                     self._logger.status.update(state="stopping", force=True)

@@ -164,7 +164,7 @@ class Trainer:
         )
         if improved:
             self.hooks.best(best)
-        history.best = best  # only now: what is said to be the best is on the disk
+        history.best = best  # only now, as it is on the disk
         self.hooks.epoch(event)
         history.epochs.append(event.content())
         history.epoch, history.batches, history.skipped_in_epoch = history.epoch + 1, 0, 0
@@ -209,7 +209,7 @@ class Trainer:
             asked = time.monotonic()
 
     def _store(self) -> None:
-        """Put training on the disk, unless its weights are lost: then the checkpoint before stays."""
+        """Store training, unless its weights are not finite: then the checkpoint before stays."""
         if self.stepper.unread:
             self.stepper.read()
         self.stepper.require_finite_weights()
@@ -225,5 +225,5 @@ class Trainer:
             if self.changed:
                 self._store()
         except RunStopped:  # it waited for room on the disk
-            return ", without a checkpoint of that step for want of room on the disk"
+            return ", without a checkpoint of that step, as the disk is full"
         return ""

@@ -102,7 +102,7 @@ class Stepper:
         self.count_sum.zero_()
 
     def step(self, group: list[Batch]) -> None:
-        """One optimizer step over the batches of a group.
+        """Take one optimizer step over the batches of a group.
 
         A step whose loss or gradient is not finite changes nothing but the count of such steps, once it is read.
         """
@@ -129,16 +129,17 @@ class Stepper:
         self.count_sum += torch.where(finite, count, 0)
 
     def read(self) -> tuple[float, float]:
-        """Loss and norm of the last step; those before it that were not read yet are dealt with too.
+        """Return loss and gradient norm of the last step, and count the steps before it that were not finite.
 
-        The one device-to-host sync: on a GPU as often as progress is reported or stored, and not in each step.
+        This is the only device-to-host sync. On a GPU it comes as often as progress is reported or stored, and not in
+        each step.
         """
         values = torch.stack([step.numbers for step in self.unread]).tolist()
         for step, (loss, norm) in zip(self.unread, values, strict=True):
             if math.isfinite(loss) and math.isfinite(norm):
                 self.history.skipped_in_a_row = 0
                 continue
-            if self.reads_late:  # it was taken for one that counts
+            if self.reads_late:  # the schedule has counted the step
                 self.schedule.last_epoch -= 2
                 self.schedule.step()
             # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
@@ -162,9 +163,9 @@ class Stepper:
             ) from error
 
     def _gradients(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
-        """Gradients of a group's mean loss; returns the sum of its losses and what that is divided by.
+        """Compute the gradients of a group's mean loss; returns the sum of its losses and what that is divided by.
 
-        When memory runs out the group is done again in smaller parts, which add up to the same gradient.
+        When memory runs out, the group passes again in smaller parts, which add up to the same gradient.
         """
         while True:
             try:
@@ -221,7 +222,7 @@ class Stepper:
         raise TrainingError(
             f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, learning "
             f"rate {self.rate:.3g})",
-            hint="Lower train.learning_rate or set train.precision = 'fp32'. The checkpoints before are intact.",
+            hint="Lower train.learning_rate or set train.precision = 'fp32'. The earlier checkpoints are intact.",
         )
 
     def state_dict(self) -> TrainState:

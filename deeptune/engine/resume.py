@@ -1,4 +1,4 @@
-"""Going on with a run: whether it is still the same run, and the checkpoint to go on from."""
+"""Resuming a run: whether it is still the same run, and the checkpoint that training continues from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Earlier:
 
     @classmethod
     def read(cls, run: RunDirectory, logger: RunLogger, *, force: bool) -> Earlier | None:
-        """None for a run that did not get as far as knowing what it is made of."""
+        """Read run.json. Returns None where the run ended before it knew its data and backbone."""
         if not run.run.exists():
             return None
         record = read_json(run.run)
@@ -52,7 +52,7 @@ class Earlier:
         return stored_preprocessing(self.record)
 
     def with_its_range(self, spec: RunSpec) -> RunSpec:
-        """The spec of a run with the range that it began with, when an earlier version knew of no range."""
+        """The spec with the range of 8-bit images, where the run is of a version that knew no other images."""
         if "value_range" in self.record["spec"]["data"]:
             return spec
         return spec.model_copy(update={"data": spec.data.model_copy(update={"value_range": list(FULL)})})
@@ -79,9 +79,9 @@ class Earlier:
             self.logger.warn(f"other versions than when the run started ({others}): last digits may differ")
 
     def attempt(self, provenance: dict[str, Any], step: int) -> dict[str, Any]:
-        """What run.json says of this attempt to go on."""
-        told = {key: provenance[key] for key in ("started", "pid", "host", "argv", "versions")}
-        return {**told, "from_step": step, "overridden": self.overridden}
+        """What run.json says of this attempt."""
+        recorded = {key: provenance[key] for key in ("started", "pid", "host", "argv", "versions")}
+        return {**recorded, "from_step": step, "overridden": self.overridden}
 
     def _require(self, kind: type[DeepTuneError], what: str, fingerprint: str | None) -> None:
         then = self.record["fingerprints"].get(what)
@@ -95,17 +95,17 @@ class Earlier:
         if not self.force:
             raise kind(
                 f"{what}: this is not the run that was started: {difference}",
-                hint=f"Put the former {what} back, start a new run, or go on all the same with `deeptune resume "
-                f"{self.run.id} --force`, which the run records.",
+                hint=f"Put the former {what} back, start a new run, or resume with force, which the run records.",
             )
         self.overridden.append(difference)
-        self.logger.warn(f"resumed with --force: {what}: {difference}")
+        self.logger.warn(f"resumed with force: {what}: {difference}")
 
 
 def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
-    """The newest whole checkpoint of training, with the best one of its time in `run.best`; None to start anew.
+    """The newest undamaged checkpoint of training, with the best one of its time in `run.best`.
 
-    A damaged one is told and passed over. Starting anew gives the same result later.
+    Logs a damaged one and takes the one before it. Returns None where there is none: training then starts from its
+    first step, and gives the same result later.
     """
     damaged = []
     for folder in (run.last, previous(run.last)):
@@ -121,7 +121,7 @@ def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
             restore_previous(run.last)
         if damaged:
             step = checkpoint.manifest["training"]["history"]["steps"]
-            logger.warn(f"{'; '.join(damaged)}: going on from the checkpoint before it, of step {step}")
+            logger.warn(f"{'; '.join(damaged)}: training continues from the checkpoint before it, of step {step}")
         return checkpoint
     if damaged:
         logger.warn(f"{'; '.join(damaged)}: training starts again from its first step")

@@ -20,12 +20,12 @@ from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.run_metadata import (
     Attempt,
     Clock,
+    error_to_report,
     headline,
     provenance,
     record_end,
     run_result,
     start_event,
-    told_error,
     write_inputs,
 )
 from deeptune.engine.sanity import Constant, changes_with_batch
@@ -63,11 +63,11 @@ def execute(
             attempt = Attempt(spec, argv or sys.argv, clock, Earlier.read(run, logger, force=force))
             return FineTuning(run, logger, cache, attempt).complete()
     except BaseException as error:
-        told = told_error(error)
-        record_end(run, logger, told, clock)
-        if told is error:
+        reported = error_to_report(error)
+        record_end(run, logger, reported, clock)
+        if reported is error:
             raise
-        raise told from error
+        raise reported from error
     finally:
         if own:
             logger.events.close()

@@ -1,4 +1,4 @@
-"""The run's one writer of events and status, and the ear for requests to stop."""
+"""The only writer of a run's events and status, which also knows whether the run shall stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAIT_FOR_ROOM = 3600.0  # seconds that a run waits for room on the disk before i
 class RunLogger:
     """Writes what happens to the event log, and where the run is to its status file.
 
-    `stop` is looked at wherever work can be left: it raises RunStopped there.
+    Its methods `phase` and `progress` raise RunStopped once `stop` was requested.
     """
 
     def __init__(self, run: RunDirectory, stop: StopFlag | None = None) -> None:
@@ -37,24 +37,28 @@ class RunLogger:
         return len(self._warned)
 
     def phase(self, name: str) -> None:
+        """Enter a phase, such as `data` or `train`."""
         self.stop.check()
         self.events.write(PhaseEvent(name))
         self.status.update(phase=name, progress=None, force=True)
 
     def warn(self, message: str) -> None:
+        """Log a warning, once for each message, also over several attempts."""
         if message not in self._warned:
             self._warned.add(message)
             self.events.warning(message)
 
     def message(self, text: str) -> None:
+        """Log a message."""
         self.events.write(MessageEvent(text))
 
     def progress(self, done: int, total: int) -> None:
+        """Show how much of a phase is done."""
         self.stop.check()
         self.status.update(progress={"done": done, "total": total})
 
     def keep(self, write: Callable[[], None]) -> None:
-        """Do a write that must not be lost: while the disk is full the run waits for room instead of ending."""
+        """Do a write that must not be lost: while the disk is full, wait for room instead of ending the run."""
         full_since = None
         while True:
             try:
@@ -69,7 +73,7 @@ class RunLogger:
                     self.status.update(state="paused", message=error.message, force=True)
                 self._sleep(LOOK_AGAIN)
         if full_since is not None:
-            self.message("there is room on the disk again: the run goes on")
+            self.message("there is room on the disk again: the run continues")
             self.status.update(state="stopping" if self.stop.reason else "running", message=None, force=True)
 
     def _sleep(self, seconds: float) -> None:

@@ -37,8 +37,8 @@ class Clock:
         return round(self._before + time.monotonic() - self._began, 3)
 
 
-def told_error(error: BaseException) -> BaseException:
-    """The error to tell: want of memory, wherever it struck, is nothing that a traceback helps with."""
+def error_to_report(error: BaseException) -> BaseException:
+    """The error itself, or one clear TrainingError where memory ran out: no traceback helps with that."""
     if not is_out_of_memory(error):
         return error
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -50,13 +50,13 @@ def told_error(error: BaseException) -> BaseException:
 
 def record_end(run: RunDirectory, logger: RunLogger, error: BaseException, clock: Clock) -> None:
     state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
-    message, told = f"{type(error).__name__}: {error}".rstrip(": "), None
+    message, details = f"{type(error).__name__}: {error}".rstrip(": "), None
     if isinstance(error, DeepTuneError):
-        message, told = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
+        message, details = str(error), {"title": error.title, "message": error.message, "hint": error.hint}
     with suppress(CheckpointError):  # a disk that can't be written must not hide the error that ended the run
         logger.events.write(EndEvent(state, message))
         logger.status.update(state=state, message=message, force=True)
-        write_json(run.result, {"state": state, "message": message, "error": told, "seconds": clock.seconds})
+        write_json(run.result, {"state": state, "message": message, "error": details, "seconds": clock.seconds})
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,14 @@ def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
         if scores is None:
             continue
         count = f"{scores['left_out']:,} of {metrics['n']:,} rows"
-        told = [
+        changes = [
             f"{name} {metrics[name]:.4g} becomes {scores[name]:.4g}" for name in task.info.compared if name in scores
         ]
-        rest = f"without them (n = {scores['n']:,}) {' and '.join(told)}" if told else "no other row is left to score"
+        rest = (
+            f"without them (n = {scores['n']:,}) {' and '.join(changes)}"
+            if changes
+            else "no other row is left to score"
+        )
         texts.append(f"{count} {what}: {rest}")
     return texts
 

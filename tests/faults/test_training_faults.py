@@ -456,7 +456,7 @@ print(*told, sep=chr(10))
         ),
         environment,
     )  # fmt: skip
-    for part in ("alive: True", "kept: True", "state: done", "the run waits until there is room", "the run goes on"):
+    for part in ("alive: True", "kept: True", "state: done", "the run waits until there is room", "the run continues"):
         assert part in said, said
     for file in (left_alone.best / "model.safetensors", left_alone.last / "training.safetensors", left_alone.metrics):
         assert f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" in said, said
@@ -620,7 +620,7 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(left_alone, tmp_p
     run = stopped_run(tmp_path, spec_of(**LONG))
     damage(run.last / file, how)
     finish(run)
-    (told,) = [warning for warning in warnings_of(run) if "going on from the checkpoint before it" in warning]
+    (told,) = [warning for warning in warnings_of(run) if "training continues from the checkpoint before it" in warning]
     assert file in told
     same_outcome(left_alone, run)
 
@@ -667,7 +667,7 @@ def test_a_changed_run_is_refused_with_the_difference(tmp_path, spec_of):
     with pytest.raises(SpecError) as caught:
         execute(load_spec(run.spec), run)
     assert "train.epochs: 8 when it started, 9 now" in caught.value.message
-    assert "--force" in caught.value.hint
+    assert "with force" in caught.value.hint
     run.spec.write_text(kept)
 
     record = json.loads(run.run.read_text())
@@ -687,7 +687,7 @@ def test_a_changed_run_is_refused_with_the_difference(tmp_path, spec_of):
     attempt = json.loads(run.run.read_text())["attempts"][-1]
     assert len(attempt["overridden"]) == 1
     assert "the contents of its files changed" in attempt["overridden"][0]
-    assert any(warning.startswith("resumed with --force: data") for warning in warnings_of(run))
+    assert any(warning.startswith("resumed with force: data") for warning in warnings_of(run))
 
 
 def test_data_that_vanished_is_told_and_nothing_is_lost(left_alone, tmp_path, spec_of):

@@ -9,7 +9,7 @@ from deeptune.data.loader import Batch
 from deeptune.engine import out_of_memory
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.out_of_memory import is_out_of_memory, release_memory
-from deeptune.engine.run_metadata import told_error
+from deeptune.engine.run_metadata import error_to_report
 from deeptune.errors import TrainingError
 
 RAN_OUT = [
@@ -44,7 +44,7 @@ def name(error: BaseException) -> str:
 @pytest.mark.parametrize("error", RAN_OUT, ids=name)
 def test_memory_that_ran_out_is_recognised(error) -> None:
     assert is_out_of_memory(error)
-    assert isinstance(told_error(error), TrainingError)
+    assert isinstance(error_to_report(error), TrainingError)
 
 
 @pytest.mark.parametrize("error", ANOTHER_FAULT, ids=name)
