@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from deeptune.data.cache.entry import CacheRefused
 from deeptune.data.text import tokenizer_identity
 from deeptune.errors import CheckpointError, SpecError
+from deeptune.spec.modalities import Input, columns_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,10 @@ class ImagePreprocessing:
         """The same at another size: the crop keeps its share of the image."""
         return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
+    def notes_on(self, input: Input) -> list[str]:
+        """What a person should know of the input columns: nothing."""
+        return []
+
     def record(self) -> dict[str, Any]:
         """What a run stores of it, as JSON: enough to repeat it without DeepTune."""
         return {"modality": self.modality, **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
@@ -93,16 +98,18 @@ class TextPreprocessing:
                 hint=f"Set it to {fewest} or more: the tokenizer adds {fewest - 2} tokens of its own.",
             )
 
-    @property
-    def pairs_note(self) -> str | None:
-        """What to say of pairs of texts where the tokenizer does not part them; else None."""
+    def notes_on(self, input: Input) -> list[str]:
+        """What a person should know of the input columns. Raises SpecError where `max_length` has no room for them."""
+        if len(columns_of(input)) == 1:
+            return []
+        self.require_room_for_pairs()
         alone, together = (self.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True))
         if together > alone or self.token_types:
-            return None
-        return (
+            return []
+        return [
             f"{type(self.tokenizer).__name__} puts nothing between the two texts of a pair: the backbone cannot tell "
             "where the second begins, unless the texts say so"
-        )
+        ]
 
     def record(self) -> dict[str, Any]:
         """What a run stores of it, as JSON; the tokenizer itself is stored in the run's `backbone/`."""

@@ -130,7 +130,9 @@ def embed(
     ] = "auto",
     image_size: Annotated[int | None, typer.Option(help="With --backbone: pixels on a side.")] = None,
     max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
-    input: Annotated[str | None, typer.Option(help="With --backbone: the input column.")] = None,
+    input: Annotated[
+        list[str] | None, typer.Option(help="With --backbone: the input column; twice for pairs of texts.")
+    ] = None,
     label: Annotated[str, typer.Option(help="With --backbone: the label column, if the file has one.")] = "labels",
     value_range: Annotated[
         tuple[float, float] | None,
@@ -177,7 +179,8 @@ def embed(
             )
             source = _source(data, root)
             embedder = Embedder(spec, device=device)
-            embedder.input, embedder.label, embedder.value_range = input, label, value_range or "auto"
+            embedder.input = input[0] if input and len(input) == 1 else input or None
+            embedder.label, embedder.value_range = label, value_range or "auto"
             errors = embedder.write_embeddings(source, output, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
     _tell_written(output, source.num_rows, errors, "embeddings")
 

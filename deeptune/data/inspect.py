@@ -28,6 +28,7 @@ from deeptune.data.planning import draft_plan
 from deeptune.data.source import Source
 from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError, DeepTuneError
+from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.model import RunSpec
 from deeptune.spec.toml import validate
@@ -110,20 +111,21 @@ def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
         Column(field.name, str(field.type), in_words(field.type), modalities[field.name]) for field in source.schema
     ]
     guesses = _guess_input(source, first, modalities)
-    label = _guess_label(source, first, guesses.get("data.input"))
+    label = _guess_label(source, first, columns_of(guesses.get("data.input", [])))
+    typed = {key: _typed(key, value) for key, value in guesses.items()}
     several = next((name for name in _LABEL_NAMES if _holds_label_lists(source, name)), None)
     if several is not None:
-        guesses |= {"task": "multilabel"} | ({"data.label": several} if several != "labels" else {})
+        typed |= {"task": "multilabel"} | ({"data.label": several} if several != "labels" else {})
     elif label is not None:
-        guesses |= {"data.label": label} if label != "labels" else {}
-        guesses |= {"task": "regression"} if pt.is_floating(first[label].type) else {}
+        typed |= {"data.label": label} if label != "labels" else {}
+        typed |= {"task": "regression"} if pt.is_floating(first[label].type) else {}
     return Overview(
         files=[str(file) for file in source.files],
         bytes=sum(file.stat().st_size for file in source.files),
         rows=source.num_rows,
         row_groups=source.row_groups,
         columns=columns,
-        guesses=guesses,
+        guesses=typed,
         groups=_guess_groups(first, label),
     )
 
@@ -259,7 +261,7 @@ def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:
     return _readable(source, names[:half]) | _readable(source, names[half:])
 
 
-def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping[str, str | None]) -> dict[str, str]:
+def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping[str, str | None]) -> dict[str, Input]:
     """The input where the run's own rule finds none, or two: the first images, or the longest texts."""
     with suppress(DataError):
         resolve_columns(source)
@@ -274,10 +276,15 @@ def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping
     return {}
 
 
-def _guess_label(source: Source, first: dict[str, pa.Array], input: str | None) -> str | None:
+def _typed(key: str, value: Input) -> str:
+    """The value of a key as a person types it into a form."""
+    return next(field for field in spec_fields() if field.key == key).show(value)
+
+
+def _guess_label(source: Source, first: dict[str, pa.Array], inputs: list[str]) -> str | None:
     """A column that is named like a label, or else the one with the fewest distinct values among those with several."""
     usual = [one.info.input for one in MODALITIES.values()]
-    others = {name: values for name, values in first.items() if name not in (input, *usual)}
+    others = {name: values for name, values in first.items() if name not in (*inputs, *usual)}
     by_name = {name.lower(): name for name in others}
     for name in _LABEL_NAMES:
         if name in by_name:

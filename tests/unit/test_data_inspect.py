@@ -60,11 +60,31 @@ def test_the_footers_are_told(tmp_path: Path) -> None:
             {"id": list("abcdef"), "review": ["a rather long text"] * 6, "stars": [1, 2, 3] * 2},
             {"data.input": "review", "data.label": "stars"},
         ),
+        (
+            {"premise": ["it rains"] * 6, "hypothesis": ["it is a rather wet day"] * 6, "label": ["u", "v"] * 3},
+            {"data.input": "premise, hypothesis", "data.label": "label"},
+        ),
         ({"images": [b"x"] * 6, "text": ["t"] * 6, "labels": [1, 2] * 3}, {"data.modality": "image"}),
     ],
 )
 def test_columns_are_guessed_where_the_defaults_do_not_fit(tmp_path, columns, guesses) -> None:
     assert overview(str(write(tmp_path / "d.parquet", **columns))).guesses == guesses
+
+
+def test_pairs_of_texts_are_shown_with_the_names_of_their_columns(tmp_path: Path) -> None:
+    table = {"a": ["it rains", None, "x"], "b": ["wet", "dry", "y"], "labels": ["u", "v", "u"]}
+    file = str(write(tmp_path / "d.parquet", **table))
+    samples = preview(file, ["a", "b"], "labels", start=0, count=2)
+    assert [(one.text, one.reason) for one in samples] == [
+        ("a: it rains\nb: wet", None),
+        (None, "is null in column 'a'"),
+    ]
+
+
+def test_a_survey_of_pairs_counts_the_letters_of_both_texts(tmp_path: Path) -> None:
+    file = write(tmp_path / "d.parquet", a=["four"] * 24, b=["eightlet"] * 24, labels=["u", "v"] * 12)
+    found = survey(spec_of(file, data={"input": ["a", "b"]}))
+    assert (found.input, found.lengths) == (["a", "b"], (12, 12, 12))
 
 
 def test_units_whose_rows_belong_together_are_found(tmp_path: Path) -> None:

@@ -143,8 +143,10 @@ def test_too_few_tokens_for_a_pair_are_refused(pairs, bert):
 
 
 def test_a_tokenizer_that_does_not_part_the_texts_is_told_of(bert, bare_tokenizer):
-    assert TextPreprocessing(bert, 32, 0, token_types=True).pairs_note is None
-    assert "puts nothing between the two texts" in TextPreprocessing(bare_tokenizer, 32, 0).pairs_note
+    assert TextPreprocessing(bert, 32, 0, token_types=True).notes_on(PAIR) == []
+    assert TextPreprocessing(bare_tokenizer, 32, 0).notes_on("premise") == []
+    (note,) = TextPreprocessing(bare_tokenizer, 32, 0).notes_on(PAIR)
+    assert "puts nothing between the two texts" in note
 
 
 def spec_with(input):

@@ -75,8 +75,11 @@ class Modality(ABC):
         """Whether the first values of a column are such samples."""
 
     @abstractmethod
-    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> str:
-        """Which of some columns is most likely the input; `first` has their first values, where these were read."""
+    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
+        """Which of some columns is most likely the input, or which several are it together.
+
+        `first` has their first values, where these were read.
+        """
 
     def attach_files(self, source: Source, input: Input) -> None:
         """Make the files that an input column names a part of the data."""

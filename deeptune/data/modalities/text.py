@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 LENGTH_ROWS = 5_000  # that the lengths of texts are taken from
 TEXTS_AT_ONCE = 500
+_PAIRS = (
+    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
+    ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("question", "answer"), ("query", "passage"),
+)  # fmt: skip
 
 
 class TextModality(Modality):
@@ -49,8 +53,11 @@ class TextModality(Modality):
         """Bytes may be text, as Impala, Hive and older Spark write it."""
         return self.usual(values.type) or (self.takes(values.type) and reads_as_text(values))
 
-    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> str:
-        """The column with the longest strings."""
+    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
+        """Two columns that are usually read as a pair, or else the column with the longest strings."""
+        for pair in _PAIRS:
+            if set(pair) <= set(names):
+                return list(pair)
         lengths = {
             name: pc.mean(pc.utf8_length(first[name])).as_py() or 0
             for name in names
