@@ -1,4 +1,5 @@
 """From Parquet files to batches.
 
-`source`, `labels`, `splits`, `inputs`, `decode`, `plan` and `cache` import no torch; `images`, `text` and `loader` do.
+`source`, `labels`, `splits`, `inputs`, `modalities`, `decode`, `plan` and `cache` import no torch; `images`, `text`,
+`loader` and the stored samples of a modality do.
 """
