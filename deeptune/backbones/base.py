@@ -14,6 +14,7 @@ from deeptune.backbones.cut import ChainCut, Cut
 from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
+from deeptune.spec.modalities import Input
 
 __all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "resolve_pooling"]
 
@@ -51,6 +52,11 @@ class Backbone(nn.Module, ABC):
     def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
         """Take another preprocessing than the library's own: that of a stored run."""
         self.preprocessing = preprocessing
+
+    def check_columns(self, input: Input) -> None:
+        """Add to `notes` what a person should know of the input columns. Raises SpecError where they do not fit."""
+        if self.preprocessing is not None:
+            self.notes += self.preprocessing.notes_on(input)
 
     def arrange(self, memory_format: str) -> None:
         """Lay the weights out for maps that are `contiguous` or `channels_last`; outputs differ by rounding."""

@@ -123,8 +123,7 @@ def prepare(
         if logger:
             logger.phase("data")  # what a sample becomes is known now
         plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, logger, known))
-    if backbone.preprocessing is not None:
-        backbone.notes += backbone.preprocessing.notes_on(draft.input)
+    backbone.check_columns(draft.input)
     resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
         earlier.require_spec(resolved)
