@@ -127,3 +127,8 @@ def _temporary_home() -> str:
     found = os.lstat(folder)
     private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
     return folder if private else tempfile.mkdtemp(prefix="deeptune-")
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

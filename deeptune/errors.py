@@ -97,3 +97,8 @@ def listed(values: Iterable[object], *, most: int = 8) -> str:
     if len(items) <= most:
         return ", ".join(items)
     return ", ".join(items[:most]) + f" and {len(items) - most:,} more"
+
+
+def first_line(error: BaseException, max_length: int | None = None) -> str:
+    """Return the first line of an error's message, or the name of its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:max_length]

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, BertConfig, GPT2Config, PreT
 
 from deeptune.backbones.hub import SENTENCE_SETTINGS, has_tokenizer, hub_folder
 from deeptune.catalog import WEIGHT_FILES, BackboneInfo
-from deeptune.errors import WeightsError
+from deeptune.errors import WeightsError, first_line
 from deeptune.spec.model import BackboneSpec
 
 _MAX_LAYERS = 1_000
@@ -67,7 +67,8 @@ class TextFiles:
                 config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             except Exception as error:  # the library checks little: a wrong value fails wherever it is used
                 raise WeightsError(
-                    f"{folder / 'config.json'}: cannot be read as a transformers configuration ({first_line(error)})."
+                    f"{folder / 'config.json'}: cannot be read as a transformers configuration "
+                    f"({first_line(error, 200)})."
                 ) from error
             if (layers := getattr(config, "num_hidden_layers", 0)) > _MAX_LAYERS:
                 raise WeightsError(f"{folder / 'config.json'}: claims {layers:,} layers; the limit is {_MAX_LAYERS:,}.")
@@ -88,7 +89,7 @@ class TextFiles:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:
-            raise WeightsError(f"{folder}: its tokenizer cannot be read ({first_line(error)}).") from error
+            raise WeightsError(f"{folder}: its tokenizer cannot be read ({first_line(error, 200)}).") from error
         if not isinstance(tokenizer.model_max_length, int) or tokenizer.model_max_length < 1:
             raise WeightsError(f"{folder}: its tokenizer's model_max_length is not a number of tokens.")
         tokenizer.padding_side = "right"
@@ -108,8 +109,3 @@ def _sentence_length(folder: Path) -> int | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if type(found) is int and found > 0 else None
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -19,7 +19,7 @@ from deeptune.backbones.hub import hub_folder, url_file, weight_file
 from deeptune.backbones.pooling import MAP_POOLING, pool_map, pool_tokens
 from deeptune.backbones.weights import State, check_fit, read_state, seeded
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir
-from deeptune.errors import SpecError, WeightsError, did_you_mean, listed
+from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
 from deeptune.spec.model import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier
@@ -115,9 +115,9 @@ def _build(info: BackboneInfo, options: dict[str, Any], image_size: int | str) -
             net = timm.create_model(info.source, pretrained=False, num_classes=0, **options).eval()
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         if not options:
-            raise WeightsError(f"backbone.name: timm cannot build {info.source!r}: {_first_line(error)}.") from error
+            raise WeightsError(f"backbone.name: timm cannot build {info.source!r}: {_reason(error)}.") from error
         raise SpecError(
-            f"backbone.image_size: {info.name} cannot be built for {image_size} pixels: {_first_line(error)}."
+            f"backbone.image_size: {info.name} cannot be built for {image_size} pixels: {_reason(error)}."
         ) from error
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple) else patch
@@ -143,7 +143,7 @@ def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int
         return pooling, _pool(probe, features, pooling).shape[-1]
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise SpecError(
-            f"backbone: {info.name} cannot be used for images of {image_size} pixels: {_first_line(error)}.",
+            f"backbone: {info.name} cannot be used for images of {image_size} pixels: {_reason(error)}.",
             hint='Try another image_size, or image_size = "auto".',
         ) from error
 
@@ -252,7 +252,7 @@ def _lite0_names(state: State, path: Path) -> State:
 
 
 def _unfit(path: Path, error: Exception) -> WeightsError:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [_first_line(error)]
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [_reason(error)]
     shown = "; ".join(line if len(line) <= 300 else f"{line[:300]} …" for line in lines[:3])
     return WeightsError(
         f"backbone.weights: {path} does not fit the backbone. {shown}",
@@ -260,6 +260,6 @@ def _unfit(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0][:200] if text else type(error).__name__).rstrip(".")
+def _reason(error: Exception) -> str:
+    """Return an error's first line as the end of a sentence."""
+    return first_line(error, 200).rstrip(".")

@@ -19,10 +19,10 @@ from deeptune.backbones.cut import Cut, LayersCut
 from deeptune.backbones.lengths import attended, by_length
 from deeptune.backbones.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.backbones.probes import TextProbe, meta_width, probe_text
-from deeptune.backbones.text_files import TextFiles, first_line
+from deeptune.backbones.text_files import TextFiles
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, seeded
 from deeptune.catalog import BackboneInfo
-from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError
+from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
 from deeptune.runs.files import read_json, write_json
 from deeptune.spec.model import BackboneSpec
 
@@ -349,7 +349,7 @@ def _unbuilt(info: BackboneInfo) -> Iterator[None]:
         raise
     except Exception as error:
         raise WeightsError(
-            f"backbone.name: {info.source!r} cannot be built from its configuration ({first_line(error)})."
+            f"backbone.name: {info.source!r} cannot be built from its configuration ({first_line(error, 200)})."
         ) from error
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from deeptune.catalog import WEIGHT_FILES
 from deeptune.data.kinds import HEAD, stand_in
-from deeptune.errors import WeightsError, listed
+from deeptune.errors import WeightsError, first_line, listed
 
 State = dict[str, Tensor]
 
@@ -146,7 +146,7 @@ def _require_content(path: Path) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    reason = first_line(error, 200)
     return WeightsError(
         f"{path}: cannot be read as weights; the file is damaged or of another format ({reason}).",
         hint="Delete it and fetch it again, or give another file.",

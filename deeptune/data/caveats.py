@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from deeptune.data.duplicates import conflicting, duplicate_sets
-from deeptune.data.splits import SPLITS, SplitData
+from deeptune.data.splits import SplitData
 from deeptune.errors import listed
+from deeptune.spec.model import SPLITS
 from deeptune.tasks.base import EXAMPLE_SHARE, Task, wilson_text
 
 MIN_ROWS = 100  # rows of val and test below which their metrics come with a word about their width

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from deeptune.data.depth import Deep, Range, deep_values, has_deep_values
 from deeptune.data.encoded import unwrapped
 from deeptune.data.kinds import kind_of
-from deeptune.errors import DataError
+from deeptune.errors import DataError, first_line
 
 MAX_PIXELS = 64_000_000  # a header may claim anything; 64 megapixels decode to 192 MB
 _NAMED_ONLY = ("HDF5", "GRIB", "BUFR", "WMF", "MPEG")  # formats that PIL knows by name and can't decode
@@ -146,7 +146,7 @@ def _opened(data: bytes | None) -> Iterator[Image.Image]:
     except MemoryError:
         raise DataError("does not fit in memory") from None
     except Exception as error:  # PIL's plugins raise whatever their parsing ran into
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         cut = "truncated" in reason.lower() or "eof" in reason.lower()
         raise DataError(f"is cut off ({reason})" if cut else f"cannot be decoded ({reason})") from None
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from deeptune.data.duplicates import kept_together, twins
 from deeptune.data.part import Part
-from deeptune.data.splits import SPLITS, SplitData, assign_splits
+from deeptune.data.splits import SplitData, assign_splits
 from deeptune.errors import DataError
-from deeptune.spec.model import RunSpec, SplitSpec
+from deeptune.spec.model import SPLITS, RunSpec, SplitSpec
 from deeptune.tasks import Task
 
 
@@ -42,7 +42,7 @@ def draw_splits(spec: RunSpec, task: Task, parts: Mapping[str, Part], warnings: 
         train.targets, task=type(task), proportions=proportions, groups=train.groups, seed=spec.train.seed
     )
     together = " and ".join(_kept_in_one_split(spec))
-    splits = {}
+    splits: dict[str, SplitData] = {}
     for code, split in enumerate(SPLITS):
         if split in parts and split != "train":
             splits[split] = parts[split].data()

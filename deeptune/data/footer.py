@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from deeptune.data.columns import room
 from deeptune.data.kinds import stand_in
-from deeptune.errors import DataError
+from deeptune.errors import DataError, first_line
 
 Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
@@ -89,10 +89,6 @@ def read_footer(file: Path, key: str) -> Footer:
         raise DataError(
             f"{key}: {file} cannot be read: {reason}", hint="Check the file and the right to read it."
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _not_parquet(file: Path, head: bytes, key: str) -> DataError:

@@ -26,11 +26,10 @@ from deeptune.data.inputs import AT_ONCE, modality_of, modality_of_column, resol
 from deeptune.data.modalities import MODALITIES, Modality
 from deeptune.data.planning import draft_plan
 from deeptune.data.source import Source
-from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input, columns_of
-from deeptune.spec.model import RunSpec
+from deeptune.spec.model import SPLITS, RunSpec
 from deeptune.spec.toml import validate
 from deeptune.tasks.labels import plain
 

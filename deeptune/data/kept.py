@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from deeptune.data.footer import first_line
 from deeptune.data.source import Source
-from deeptune.errors import DataError
+from deeptune.errors import DataError, first_line
 from deeptune.spec.modalities import Input, columns_of
 
 OURS = ("row", "label", "embedding", "error")  # columns that a table of embeddings has of its own

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from deeptune.arrow import as_type
 from deeptune.data.columns import TooLarge, read_columns, stream_columns
-from deeptune.data.footer import first_line, identity_of, read_footer
+from deeptune.data.footer import identity_of, read_footer
 from deeptune.data.shards import agree
 from deeptune.data.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
-from deeptune.errors import DataError, did_you_mean, listed
+from deeptune.errors import DataError, did_you_mean, first_line, listed
 
 SAMPLE_PREFIX = "sample:"
 

@@ -14,8 +14,9 @@ from deeptune.data.inputs import BadSample
 from deeptune.data.naming import LabelColumn, column_text, relabelling
 from deeptune.data.source import Source
 from deeptune.data.split_sources import sources_fingerprint
-from deeptune.data.splits import SPLITS, SplitData
+from deeptune.data.splits import SplitData
 from deeptune.spec.modalities import Input, columns_of
+from deeptune.spec.model import SPLITS
 from deeptune.tasks import Relabel, Task
 
 

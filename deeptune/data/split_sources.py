@@ -11,9 +11,8 @@ from pathlib import Path
 from deeptune.data.inputs import attach_files, resolve_columns
 from deeptune.data.parquet import ParquetSource
 from deeptune.data.source import Source
-from deeptune.data.splits import SPLITS
 from deeptune.errors import DataError
-from deeptune.spec.model import RunSpec
+from deeptune.spec.model import SPLITS, RunSpec
 
 
 def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:

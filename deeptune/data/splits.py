@@ -9,10 +9,9 @@ import numpy as np
 from deeptune.data.assignment import smallest_cover
 from deeptune.data.source import Source
 from deeptune.errors import DataError
-from deeptune.spec.model import SplitSpec
+from deeptune.spec.model import SPLITS, SplitSpec
 from deeptune.tasks import Task
 
-SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = 0, 1, 2
 _GROUP_BINS = 10  # quantile bins that group splits of a number are balanced by
 

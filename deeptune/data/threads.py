@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pyarrow as pa
+
+from deeptune.environment import cores
 
 MAX_THREADS = 16
 HANDED = 4  # images that a thread takes at once: to hand over a small one takes a tenth of its decoding
@@ -23,11 +24,6 @@ def decoding_threads() -> Iterator[ThreadPoolExecutor]:
     with warnings.catch_warnings(), ThreadPoolExecutor(min(MAX_THREADS, cores())) as threads:
         warnings.simplefilter("ignore")
         yield threads
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each_image(do: Callable[[pa.Scalar], T], values: pa.Array, threads: ThreadPoolExecutor) -> list[T]:

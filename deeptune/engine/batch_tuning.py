@@ -27,7 +27,7 @@ from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
-from deeptune.errors import RunStopped, TrainingError
+from deeptune.errors import RunStopped, TrainingError, first_line
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.model import RunSpec, TrainSpec
 
@@ -221,7 +221,7 @@ class _Bench:
                 elif not train.compile:  # whatever a compiler has against a model is no fault of the run
                     raise
                 else:
-                    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    first = first_line(error)
                     trial = replace(trial, problem=f"can't be compiled: {first[:200]}")
             else:
                 times = np.diff(batches.marks).tolist()

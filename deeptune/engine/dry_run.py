@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from deeptune.engine.prepare import SPLITS, prepare
+from deeptune.engine.prepare import prepare
 from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.model import SPLITS
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from deeptune.data.source import Source
 from deeptune.engine.activations import ActivationInputs, CutActivations
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.prepare import SPLITS, Prepared
+from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_logger import RunLogger
-from deeptune.spec.model import Split
+from deeptune.spec.model import SPLITS, Split
 
 MEMORY_SHARE = 0.25  # of the free memory, that features may take if the disk does not take them
 MAX_UNUSED = 0.25  # share of a source's rows that may pass unused, so that runs that use others share an entry

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from deeptune.engine.feature_extraction import StoredFeatures
 
 HEAD_ROWS = 512  # stored features that pass a head at once, at least
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass

@@ -26,6 +26,7 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.events import Event, RunEvent
 from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec
+from deeptune.spec.toml import flat
 
 
 class Earlier:
@@ -58,7 +59,7 @@ class Earlier:
         return spec.model_copy(update={"data": spec.data.model_copy(update={"value_range": list(FULL)})})
 
     def require_spec(self, spec: RunSpec) -> None:
-        then, now = _flat(self.record["spec"]), _flat(spec.model_dump(mode="json"))
+        then, now = flat(self.record["spec"]), flat(spec.model_dump(mode="json"))
         changed = [
             f"{key}: {then[key]!r} when it started, {now.get(key)!r} now"
             for key in sorted(then)  # a key that a later version added has no former value
@@ -174,10 +175,3 @@ def earlier_seconds(events: Iterable[Event]) -> float:
             first = event.t
         last = event.t
     return total + (max(0.0, last - first) if first is not None else 0.0)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

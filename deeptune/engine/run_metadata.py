@@ -11,18 +11,19 @@ from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.out_of_memory import is_out_of_memory
-from deeptune.engine.prepare import SPLITS, Prepared
+from deeptune.engine.prepare import Prepared
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.setup import Setup
 from deeptune.engine.versions import versions
 from deeptune.engine.writers import write_table
-from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError, first_line
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.events import EndEvent, Parameters, Rows, StartEvent
 from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.metrics import METRICS, shown_metrics
+from deeptune.spec.model import SPLITS
 
 
 class Clock:
@@ -41,7 +42,7 @@ def error_to_report(error: BaseException) -> BaseException:
     """The error itself, or one clear TrainingError where memory ran out: no traceback helps with that."""
     if not is_out_of_memory(error):
         return error
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     return TrainingError(
         f"out of memory: {first}",
         hint="Free some memory, or choose a smaller train.batch_size, backbone or backbone.image_size.",

@@ -17,11 +17,11 @@ from deeptune.engine.inference import Inference
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import SPLITS, Prepared, make_criterion, split_loader
+from deeptune.engine.prepare import Prepared, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory
-from deeptune.spec.model import Split
+from deeptune.spec.model import SPLITS, Split
 
 SCALE_ROWS = 2048  # rows from which the scale of the features is estimated
 

@@ -14,6 +14,7 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.notes import read_notes
 from deeptune.spec.metrics import lower_is_better
+from deeptune.spec.toml import flat
 
 ABSENT = "-"
 
@@ -63,14 +64,6 @@ def _test_rows(run: RunDirectory) -> tuple[int, ...]:
     except (OSError, ValueError, KeyError):  # Arrow's errors are among these
         return ()
     return tuple(row for row, split in zip(table["row"], table["split"], strict=True) if split == "test")
-
-
-def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return found
 
 
 def differences(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import psutil
 
+from deeptune.environment import cores
 from deeptune.nvml import freest, visible_gpus
 
 
@@ -23,8 +23,8 @@ class Device:
 def devices() -> list[Device]:
     """The GPUs that a run would see, in CUDA's numbers, then the CPU."""
     memory = psutil.virtual_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpu = Device("cpu", f"{cores} core{'s' if cores != 1 else ''}", memory.available, memory.total)
+    count = cores()
+    cpu = Device("cpu", f"{count} core{'s' if count != 1 else ''}", memory.available, memory.total)
     return [*_gpus(), cpu]
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeptune.errors import CheckpointError, DataError
+from deeptune.errors import CheckpointError, DataError, first_line
 from deeptune.report.tables import significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -76,7 +76,7 @@ def read_points(run: RunDirectory, split: str) -> Points:
     except DataError:
         raise
     except (OSError, ValueError, KeyError, CheckpointError, pa.ArrowException) as error:
-        raise DataError(f"{path} can't be read: {str(error).splitlines()[0]}", hint="Run `deeptune embed`.") from error
+        raise DataError(f"{path} can't be read: {first_line(error)}", hint="Run `deeptune embed`.") from error
 
 
 def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:

@@ -21,6 +21,7 @@ from deeptune.spec.tasks import TASKS
 Task = Literal["classification", "multilabel", "ordinal", "regression"]
 Method = Literal["partial", "full", "lora"]
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 BadSamplePolicy = Literal["error", "skip", "blank"]
 # `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
 Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]

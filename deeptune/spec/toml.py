@@ -337,3 +337,11 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
     if arguments:
         return " or ".join(_words(argument, metadata) for argument in arguments if argument is not type(None))
     return "a table of keys"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one table with dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

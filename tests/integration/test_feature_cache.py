@@ -26,11 +26,12 @@ from deeptune.data.source import Source
 from deeptune.engine import extraction_job, feature_extraction
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
-from deeptune.engine.prepare import SPLITS, prepare, split_loader
+from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, new_run_directory, read_records
+from deeptune.spec.model import SPLITS
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short

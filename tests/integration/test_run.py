@@ -22,11 +22,11 @@ from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec import load_spec
+from deeptune.spec.model import SPLITS
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
 
 CPU = torch.device(DEVICE)
-SPLITS = ("train", "val", "test")
 
 
 def image_spec(method: str = "partial", task: str = "classification", **train) -> dict:

@@ -27,7 +27,8 @@ from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Piece, Progress
 from deeptune.data.samples import Samples, filled, stored, versions_of
 from deeptune.data.source import SMALL, Source
-from deeptune.data.threads import cores, each_image
+from deeptune.data.threads import each_image
+from deeptune.environment import cores
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input
 
