@@ -367,6 +367,32 @@ def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatc
         assert torch.equal(copy.batch(positions, 1).inputs["images"], dataset.batch(positions, 1).inputs["images"])
 
 
+@pytest.fixture
+def spawned():
+    """Workers are spawned, as on macOS."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.usefixtures("spawned")
+def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr("deeptune.data.modalities.image_samples.SMALL", 0)  # encoded images are stored, too
+    rows = np.arange(12)
+    with Cache() as cache:
+        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, augmented=True)
+        alone, apart = (
+            make_loader(samples, rows, batch_size=3, augmentation="light", workers=workers) for workers in (0, 2)
+        )
+        files = {file: file.read_bytes() for file in tmp_path.rglob("*.bin")}
+        assert files
+        for one, other in zip(alone, apart, strict=True):
+            assert torch.equal(one.inputs["images"], other.inputs["images"])
+        assert {file: file.read_bytes() for file in tmp_path.rglob("*.bin")} == files
+
+
 def test_to_moves_what_the_model_needs():
     batch = next(iter(loader_of(DIGITS, "images", np.arange(2), PIXELS, targets=np.arange(2), batch_size=2)))
     moved = batch.to("meta")
