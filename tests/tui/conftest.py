@@ -11,6 +11,8 @@ import pytest
 from pictures import png
 
 from deeptune.runs import EventWriter, RunDirectory, new_run_directory, write_json, write_text
+from tui.app import DeepTuneApp
+from tui.options import Options
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +88,16 @@ def failed(made: RunDirectory) -> RunDirectory:
     log.record("end", state="failed", message=whole)
     write_json(made.result, {"state": "failed", "message": whole, "error": told, "seconds": 1.0})
     return made
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[RunDirectory]:
+    """The runs whose monitor was opened."""
+    found: list[RunDirectory] = []
+    monkeypatch.setattr(DeepTuneApp, "open_monitor", lambda self, run: found.append(run))
+    return found
+
+
+@pytest.fixture
+def app(tmp_path) -> DeepTuneApp:
+    return DeepTuneApp(Options(root=tmp_path / "runs"))
