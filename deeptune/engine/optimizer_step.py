@@ -37,7 +37,7 @@ class Learner:
 
 @dataclass
 class Step:
-    """A step that was taken: `numbers` holds its mean loss and gradient norm, on the device until they are read."""
+    """A step of the optimizer: `numbers` holds its mean loss and gradient norm, on the device until they are read."""
 
     number: int
     rows: list[int]
@@ -118,12 +118,12 @@ class Stepper:
         history.steps += 1
         history.batches += len(group)
         self.unread.append(Step(history.steps, [int(row) for b in group for row in b.rows], self.rate, numbers))
-        taken = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
-        if taken:  # else fused SGD would begin its momentum with memory that nothing was written to
+        counts = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
+        if counts:  # else fused SGD would begin its momentum with memory that nothing was written to
             self._update()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if taken:
+        if counts:
             self.schedule.step()
         self.loss_sum += torch.where(finite, loss_sum, 0)
         self.count_sum += torch.where(finite, count, 0)

@@ -181,7 +181,7 @@ def _resolve(
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
         decoding = [one for one in samples.values() if isinstance(one, Images) and one.decodes]
         workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
-    budget, layout = _passing(resolved, backbone, compute, plan.modality)
+    budget, layout = _pass_settings(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(
         update={
             "data": resolved.data.model_copy(
@@ -206,8 +206,8 @@ def _resolve(
     )
 
 
-def _passing(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:
-    """Most tokens that pass at once (0: no limit), and the memory format."""
+def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:
+    """The tokens that pass at once at most (0: no limit), and the memory format."""
     budget, layout = spec.train.token_budget, spec.train.memory_format
     if budget == "auto":
         budget = tokens_at_once(compute.device) or 0 if MODALITIES[modality].counts_tokens else 0
