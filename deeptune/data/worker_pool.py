@@ -15,6 +15,8 @@ from deeptune.data.dataset import Batch, Dataset
 from deeptune.data.workers import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
 from deeptune.errors import DataError, TrainingError
 
+# A fork shares what is in memory with its parent, where a fresh process would copy it. None: the system's own way.
+START_METHOD = "fork" if sys.platform == "linux" else None
 MAX_RESTARTS = 3  # times that one epoch starts new worker processes for some that died
 _Key = tuple[int, np.ndarray]  # epoch, positions of a batch
 
@@ -101,8 +103,7 @@ class WorkerPool:
             num_workers=self.workers,
             pin_memory=self.pin_memory,
             persistent_workers=True,
-            # A fork shares what is in memory with its parent, where a fresh process would copy it.
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            multiprocessing_context=START_METHOD,
             generator=torch.Generator(),  # torch's own would draw from the generator that dropout uses
         )
 

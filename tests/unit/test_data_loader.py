@@ -367,18 +367,9 @@ def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatc
         assert torch.equal(copy.batch(positions, 1).inputs["images"], dataset.batch(positions, 1).inputs["images"])
 
 
-@pytest.fixture
-def spawned():
-    """Workers are spawned, as on macOS."""
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
-
-
-@pytest.mark.usefixtures("spawned")
 def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr("deeptune.data.worker_pool.START_METHOD", "spawn")  # as on macOS
     monkeypatch.setattr("deeptune.data.modalities.image_samples.SMALL", 0)  # encoded images are stored, too
     rows = np.arange(12)
     with Cache() as cache:
@@ -390,6 +381,8 @@ def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monk
         assert files
         for one, other in zip(alone, apart, strict=True):
             assert torch.equal(one.inputs["images"], other.inputs["images"])
+        names = [type(process).__name__ for process in multiprocessing.active_children()]
+        assert names.count("SpawnProcess") == 2
         assert {file: file.read_bytes() for file in tmp_path.rglob("*.bin")} == files
 
 
