@@ -30,7 +30,8 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
     The cache is in `$DEEPTUNE_CACHE`, else in `$XDG_CACHE_HOME/deeptune`, else in `~/.cache/deeptune`. It takes at most
     `$DEEPTUNE_CACHE_LIMIT` (20 GB by default). Beyond that, the entries least recently used are removed.
     """
-    from deeptune.data.cache.entry import CacheRefused, cache_folder, cache_limit, entries, size_text
+    from deeptune.data.cache.entry import CacheRefused, cache_folder, cache_limit, entries
+    from deeptune.formatting import size_text
 
     try:
         limit = cache_limit()
@@ -59,7 +60,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable
         return
     from rich.table import Table
 
-    from deeptune.show.run_text import ago
+    from deeptune.formatting import ago
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("key", "what", "rows × width", "size", "last used"):
@@ -88,7 +89,8 @@ def clear(
 
     Entries that a run in progress uses stay.
     """
-    from deeptune.data.cache.entry import entries, remove_leftovers, remove_probes, size_text
+    from deeptune.data.cache.entry import entries, remove_leftovers, remove_probes
+    from deeptune.formatting import size_text
 
     there = entries()
     for key in keys or ():

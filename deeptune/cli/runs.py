@@ -54,8 +54,9 @@ def runs(
     from rich.table import Table
     from rich.text import Text
 
+    from deeptune.formatting import ago
     from deeptune.runs.state import SYMBOLS
-    from deeptune.show.run_text import STYLES, ago, best_text, progress_text
+    from deeptune.show.run_text import STYLES, best_text, progress_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("run", "state", "progress", "best", "age"):
@@ -114,10 +115,11 @@ def status(
 
 
 def _status_lines(run: RunDirectory, state: RunState) -> Iterator[tuple[str, str]]:
+    from deeptune.formatting import ago, duration
     from deeptune.report.tables import value_text
     from deeptune.runs.lock import lock_owner
     from deeptune.runs.state import SYMBOLS, last_words
-    from deeptune.show.run_text import ago, best_text, duration, progress_text
+    from deeptune.show.run_text import best_text, progress_text
     from deeptune.show.view import PHASE_WORDS
 
     now, known, owner = time.time(), state.status, lock_owner(run)

@@ -17,7 +17,7 @@ import numpy as np
 
 from deeptune import __version__
 from deeptune.data.cache.disk_records import EntryRequest, open_records
-from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged, MemoryRecords, Records
 from deeptune.data.columns import TooLarge, room
 from deeptune.data.depth import Range
@@ -28,6 +28,7 @@ from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, Progress
 from deeptune.data.source import Source
 from deeptune.data.threads import decoding_threads
 from deeptune.errors import DataError
+from deeptune.formatting import size_text
 from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:

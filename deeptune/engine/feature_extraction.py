@@ -11,7 +11,7 @@ import psutil
 
 from deeptune.backbones.cut import CannotCut
 from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
-from deeptune.data.cache.entry import Cache, CacheRefused, key_of, size_text
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import MemoryRecords, Records
 from deeptune.data.dataset import FeatureInputs, Inputs
 from deeptune.data.features import Features
@@ -22,6 +22,7 @@ from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_logger import RunLogger
+from deeptune.formatting import size_text
 from deeptune.spec.model import SPLITS, Split
 
 MEMORY_SHARE = 0.25  # of the free memory, that features may take if the disk does not take them

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from deeptune.formatting import duration
 from deeptune.report.tables import safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
-from deeptune.show.run_text import duration
 from deeptune.show.view import PHASE_WORDS, PHASES, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
 
 if TYPE_CHECKING:

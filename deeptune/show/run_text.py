@@ -49,31 +49,8 @@ def progress_text(state: RunState) -> str:
     return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
 
 
-def count_text(count: int) -> str:
-    """A large count in short: `950`, `12,810`, `3.4 M`, `1.2 B`."""
-    if count < 1_000_000:
-        return f"{count:,}"
-    return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
-
-
 def backbone_text(name: str) -> str:
     """A backbone's name where there is little room: of a folder its own name alone."""
     prefix, colon, place = name.partition(":")
     short = place.rstrip("/").rpartition("/")[2] if place.startswith(("/", "~", ".")) else place
     return f"{prefix}{colon}{short}" if short else name
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as `2:30` or `1:02:30`."""
-    minutes, rest = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def ago(seconds: float) -> str:
-    """An age in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
-    seconds = max(0, int(seconds))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

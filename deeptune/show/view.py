@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from deeptune.formatting import count_text
 from deeptune.report.tables import share_text, value_text
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.events import (
@@ -27,7 +28,7 @@ from deeptune.runs.events import (
 )
 from deeptune.show.history import History
 from deeptune.show.pace import Pace
-from deeptune.show.run_text import count_text, is_number
+from deeptune.show.run_text import is_number
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
 PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")

@@ -15,16 +15,8 @@ import pytest
 
 from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.disk_records import EntryRequest, open_records
-from deeptune.data.cache.entry import (
-    Cache,
-    CacheRefused,
-    cache_folder,
-    cache_limit,
-    entries,
-    key_of,
-    remove_leftovers,
-    size_text,
-)
+from deeptune.data.cache.entry import Cache, CacheRefused, cache_folder, cache_limit, entries, key_of, remove_leftovers
+from deeptune.formatting import size_text
 
 COUNT, SIZE = 10, 12  # rows, and bytes of each
 KEY = key_of({"name": "one"})

@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
+from deeptune.formatting import count_text
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.events import PhaseEvent, RunEvent
 from deeptune.show.dashboard import dashboard
 from deeptune.show.pace import Pace
-from deeptune.show.run_text import count_text
 from deeptune.show.view import View
 
 

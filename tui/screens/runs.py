@@ -13,12 +13,13 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
 from deeptune.errors import DeepTuneError, SpecError
+from deeptune.formatting import ago
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState, run_state, runs_in
 from deeptune.runs.notes import read_notes
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.filters import HELP, make_filter
-from deeptune.show.run_text import STYLES, ago, best_of, best_text, progress_text
+from deeptune.show.run_text import STYLES, best_of, best_text, progress_text
 from tui.room import max_compared
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.run_facts import RunFacts

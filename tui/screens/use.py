@@ -14,11 +14,11 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from deeptune.formatting import duration
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Look
 from deeptune.show.pace import Pace
-from deeptune.show.run_text import duration
 from tui.applying import Application, Progress, command_of
 from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen

@@ -17,9 +17,9 @@ from textual.widget import Widget
 
 from deeptune.catalog import CATALOG, BackboneInfo
 from deeptune.fetching import Fetch, fetch_of
+from deeptune.formatting import ago
 from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
-from deeptune.show.run_text import ago
 from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
 from tui.screens.ask import Choice as Answer

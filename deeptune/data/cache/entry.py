@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from deeptune.errors import CheckpointError
+from deeptune.formatting import size_text
 from deeptune.runs.files import write_json
 from deeptune.runs.lock import close_lock, open_lock
 
@@ -66,15 +67,6 @@ def cache_limit() -> int:
         raise CacheRefused(
             f"DEEPTUNE_CACHE_LIMIT is {text!r}, and a size such as '20 GB' or '500 MB' was expected"
         ) from error
-
-
-def size_text(size: float) -> str:
-    """Format bytes in powers of a thousand: `3.4 MB`."""
-    units = ("B", "kB", "MB", "GB", "TB")
-    power = 0
-    while size >= 999.5 and power < len(units) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.0f} {units[power]}" if power == 0 or size >= 99.5 else f"{size:.1f} {units[power]}"
 
 
 def key_of(ingredients: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from deeptune.data.cache.entry import CacheRefused, size_text
+from deeptune.data.cache.entry import CacheRefused
 from deeptune.data.columns import TooLarge
 from deeptune.data.duplicates import HASH
+from deeptune.formatting import size_text
 
 RECORD = np.dtype(
     [("row", "<u4"), ("size", "<u4"), ("start", "<u8"), ("checksum", "<u4"), ("flag", "<u4"), ("hash", HASH)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from deeptune.formatting import ago, duration
 from deeptune.report.tables import TITLES, safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
-from deeptune.show.run_text import ago, best_text, duration, is_number
+from deeptune.show.run_text import best_text, is_number
 from deeptune.show.view import PHASE_WORDS, PHASES, View, chosen_metric, start_facts
 from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines

@@ -8,12 +8,13 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
+from deeptune.formatting import size_text
 from deeptune.report.tables import safe
 from deeptune.show.chart import Look, spark
 from deeptune.spec.modalities import columns_of
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
-from tui.widgets.wizard.summary import bar, size_text
+from tui.widgets.wizard.summary import bar
 
 MAX_COLUMNS = 12
 MAX_CLASSES = 12

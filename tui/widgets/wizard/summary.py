@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from deeptune.formatting import count_text, size_text
 from deeptune.report.tables import safe
-from deeptune.show.run_text import backbone_text, count_text
+from deeptune.show.run_text import backbone_text
 from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts
-
-
-def size_text(count: float) -> str:
-    """Bytes in the unit that leaves one to three digits: `4.8 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def bar(share: float, width: int, track: str = " ") -> str:

@@ -1,0 +1,35 @@
+"""Numbers as people read them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+
+def size_text(size: float) -> str:
+    """Format bytes in powers of a thousand: `3.4 MB`."""
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = 0
+    while size >= 999.5 and power < len(units) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.0f} {units[power]}" if power == 0 or size >= 99.5 else f"{size:.1f} {units[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Format a duration as a clock does: `1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def ago(seconds: float) -> str:
+    """Format an age in its largest unit: `12 s`, `5 min`, `3 h`, `2 d`."""
+    seconds = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def count_text(count: int) -> str:
+    """Format a large count in short: `950`, `12,810`, `3.4 M`, `1.2 B`."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
