@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
 from deeptune.api.inputs import Columns, source_of
 from deeptune.api.model import load
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 LABEL = "labels"
 MIN_VAL_ROWS = 2  # a smaller part of the rows says nothing of an epoch
+
+
+class SampleError(DataError, ValueError):
+    """Samples or labels that can't be fitted: a ValueError, as scikit-learn expects of an estimator."""
 
 
 class _OfSamples(BaseEstimator):
@@ -98,7 +102,10 @@ class _FineTuned(_OfSamples):
         self.random_state = random_state
 
     def _fit(self, X: Any, y: np.ndarray) -> Self:
+        check_consistent_length(X, y)
         source = self._source(X, y)
+        if source.num_rows < 2:
+            raise SampleError(f"x: there is {source.num_rows} sample", hint="Give two samples or more.")
         self._folder = TemporaryDirectory(prefix="deeptune-") if self.output is None else None
         root = Path(self._folder.name if self._folder else os.fspath(self.output))  # type: ignore[arg-type]
         root.mkdir(parents=True, exist_ok=True)
@@ -187,11 +194,13 @@ class DeepTuneClassifier(ClassifierMixin, _FineTuned):
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and their classes y (n_samples,). Raises the errors of `deeptune.finetune`."""
         y = _labels(y)
+        if not len(y):
+            raise SampleError("y: there is 0 sample", hint="Give two samples or more.")
         check_classification_targets(y)
         self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             only = self.classes_.tolist()[0]
-            raise DataError(f"y: there is only one class, {only!r}", hint="Give two classes or more.")
+            raise SampleError(f"y: there is only one class, {only!r}", hint="Give two classes or more.")
         return self._fit(X, indices)
 
     def _names(self) -> dict[str, str]:
@@ -220,7 +229,7 @@ class DeepTuneRegressor(RegressorMixin, _FineTuned):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and numbers y (n_samples,). Raises the errors of `deeptune.finetune`."""
-        return self._fit(X, _labels(y).astype(np.float64))
+        return self._fit(X, check_array(_labels(y), ensure_2d=False, dtype=np.float64, input_name="y"))
 
     def predict(self, X: Any) -> np.ndarray:
         """A number for each sample, in the unit of y: float64 (n_samples,)."""

@@ -79,10 +79,11 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def _dashboard(view: View) -> str:
     from rich.console import Console
     from rich.terminal_theme import TerminalTheme
+    from rich.theme import Theme
 
     out = Console(
         record=True, file=io.StringIO(), width=WIDTH, height=HEIGHT, force_terminal=True, force_jupyter=False,
-        color_system="standard", legacy_windows=False,
+        color_system="standard", legacy_windows=False, theme=Theme({"bar.back": "bright_white"}),
     )  # fmt: skip
     out.print(dashboard(view, WIDTH, HEIGHT))
     theme = TerminalTheme(*COLOURS)

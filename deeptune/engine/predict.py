@@ -52,6 +52,7 @@ class NoOutputs(nn.Module):
         self.in_features, self.out_features = width, 0
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Give (B, 0) for embeddings (B, width)."""
         return embedding[:, :0]
 
 
@@ -64,11 +65,16 @@ class PooledBackbone(nn.Module):
         self.last_layer = NoOutputs(backbone.width)
 
     def embed(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Give the pooled features, (B, width)."""
         return inputs["features"] if "features" in inputs else self.backbone(inputs)
 
 
 class BadSamples(DataError):
     """Samples that can't be used, where `on_bad_sample` is "error"."""
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing: for progress and sentences that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class ApplyOptions:
 
     batch_size: int | None = None
     on_bad_sample: str = "skip"
-    progress: Progress = lambda done, total: None
-    notify: Callable[[str], None] = lambda text: None
+    progress: Progress = _ignore
+    notify: Callable[[str], None] = _ignore
 
     def __post_init__(self) -> None:
         if self.on_bad_sample not in ("skip", "error"):
@@ -107,10 +113,12 @@ class CheckedRows:
 
     @property
     def rows(self) -> np.ndarray:
+        """All rows, int64 (N,)."""
         return np.arange(self.source.num_rows, dtype=np.int64)
 
     @property
     def usable(self) -> np.ndarray:
+        """Rows whose sample can be used, int64, ascending."""
         return np.setdiff1d(self.rows, np.array(list(self.errors), np.int64), assume_unique=True)
 
 
@@ -145,8 +153,11 @@ class Embedder:
         return found
 
     def write_embeddings(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
-        """Write an embedding for each row, beside the columns of the source that are no input; returns, by row, why a
-        row has none. Raises as `embeddings` does, and CheckpointError where the file can't be written."""
+        """Write an embedding for each row, beside the columns of the source that are no input.
+
+        Returns, by row, why a row has none. Raises as `embeddings` does, and CheckpointError where the file can't be
+        written.
+        """
         _, input = resolve_columns(source, self.modality, self.input)
         label = self.label if set(columns_of(self.label)) <= set(source.column_names) else None
         require_kept(source, input=input, label=label)

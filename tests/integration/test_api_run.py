@@ -13,7 +13,7 @@ import pytest
 from pictures import png
 
 import deeptune
-from deeptune.api.progress import in_notebook
+from deeptune.api.progress import follow, in_notebook
 from deeptune.errors import CheckpointError, DataError, RunStopped, SpecError
 from deeptune.runs import RunState
 
@@ -196,3 +196,23 @@ def test_a_notebook_keeps_one_picture_up_to_date(finished, monkeypatch):
 
 def test_no_notebook_is_seen_where_there_is_none():
     assert not in_notebook()
+
+
+def test_an_interrupt_stops_the_run_with_a_checkpoint(image_file, tmp_path, monkeypatch):
+    watched = []
+
+    def interrupted(directory, **options):
+        watched.append(directory)
+        if len(watched) > 1:
+            return follow(directory, **options)
+        while not deeptune.Run(directory).events("step"):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deeptune.api.run.follow", interrupted)
+    long = {"train.epochs": 2000, "train.early_stopping.patience": 0}
+    with pytest.raises(KeyboardInterrupt):
+        deeptune.finetune({**SMALL, **long, "data.path": image_file()}, output=tmp_path / "runs")
+    run = deeptune.Run(watched[0])
+    assert run.state == "stopped"
+    assert run.directory.last.exists()

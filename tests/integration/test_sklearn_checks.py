@@ -28,6 +28,9 @@ class _OfRows:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.string = True, False
         tags.no_validation = False
+        for task in (tags.classifier_tags, tags.regressor_tags):
+            if task is not None:
+                task.poor_score = True  # one epoch of an untrained network learns little of random words
         return tags
 
 
@@ -48,7 +51,6 @@ ESTIMATORS = [
     RowRegressor("hf:tiny", device="cpu", epochs=1),
     RowEmbedder("hf:tiny", device="cpu"),
 ]
-REASONS: dict[str, str] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,6 @@ def _tiny(tiny_bert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda estimator: REASONS)
+@parametrize_with_checks(ESTIMATORS)  # none is expected to fail
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
