@@ -60,7 +60,7 @@ class _OfSamples(BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        text = find(self.backbone).modality == "text"
+        text = MODALITIES[find(self.backbone).modality].counts_tokens
         tags.input_tags.string, tags.input_tags.two_d_array = text, False
         tags.input_tags.three_d_array = not text
         tags.input_tags.allow_nan = False

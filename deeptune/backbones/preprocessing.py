@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from deeptune.data.cache.entry import CacheRefused
+from deeptune.data.images import LEAST
 from deeptune.data.text import tokenizer_identity
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.spec.modalities import Input, columns_of
@@ -62,6 +63,10 @@ class ImagePreprocessing:
         """The same at another size: the crop keeps its share of the image."""
         return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the pixels, for the names of the cache's entries."""
+        return {**asdict(self), "least": LEAST}
+
     def notes_on(self, input: Input) -> list[str]:
         """What a person should know of the input columns: nothing."""
         return []
@@ -88,6 +93,11 @@ class TextPreprocessing:
     max_length: int
     pad_id: int
     token_types: bool = False
+
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the ids, for the names of the cache's entries. Raises CacheRefused where it is unknown."""
+        known = {"max_length": self.max_length, "pad": self.pad_id, "token_types": self.token_types}
+        return {**tokenizer_identity(self.tokenizer), **known}
 
     def require_room_for_pairs(self) -> None:
         """Raise SpecError where `max_length` leaves no token for one of the texts of a pair."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,20 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import identity, versions
 from deeptune.data.dataset import Batch, Dataset, Inputs, SampleOptions
-from deeptune.data.images import LEAST
 from deeptune.data.loader import Loader, LoaderOptions
 from deeptune.data.samples import Samples
 from deeptune.data.sampling import WINDOW, batch_slices
 from deeptune.data.source import Source
-from deeptune.data.text import tokenizer_identity
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, tokens_at_once
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import Prepared
-from deeptune.spec.modalities import Input, columns_of
+from deeptune.spec.modalities import MODALITIES, Input, columns_of
 from deeptune.spec.tasks import TASKS
 
 
@@ -99,7 +97,8 @@ class ExtractionJob:
 
     def ingredients(self) -> dict[str, Any]:
         """All that decides the bits of the features."""
-        frozen = self.frozen
+        frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
+        assert preprocessing is not None
         augmentation = {
             "name": frozen.augmentation,
             "seed": frozen.seed,
@@ -111,7 +110,7 @@ class ExtractionJob:
             "backbone": {**identity(frozen.backbone), **({"pooling": None} if cut else {})},
             **cut,
             **({"padding": False} if frozen.backbone.padding_reaches else {}),
-            "preprocessing": _preprocessing(frozen.backbone.preprocessing),
+            "preprocessing": preprocessing.ingredients(),
             "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
             "device": device_identity(frozen.compute.device),
@@ -127,12 +126,9 @@ class ExtractionJob:
 
     def description(self) -> dict[str, Any]:
         """What people see of the entry in the cache."""
-        backbone, preprocessing = self.frozen.backbone, self.frozen.backbone.preprocessing
-        if isinstance(preprocessing, ImagePreprocessing):
-            size = f"{preprocessing.image_size} px"
-        else:
-            assert preprocessing is not None
-            size = f"{preprocessing.max_length} tokens"
+        backbone = self.frozen.backbone
+        modality = MODALITIES[backbone.info.modality]
+        size = f"{modality.size_of(backbone.preprocessing)} {modality.short_unit}"
         view = "" if self.view is None else f", {self.frozen.augmentation} view {self.view}"
         name = backbone.info.name.rstrip("/").rpartition("/")[2].removeprefix("hf:")
         activations = self.frozen.activations
@@ -198,15 +194,3 @@ def forward_batches(
         with torch.inference_mode():
             parts = [found for _, found in each_piece([batch], give, micro_batcher)]
         yield torch.cat(parts)  # outside of inference mode: a copy that may take part in training
-
-
-def _preprocessing(preprocessing: ImagePreprocessing | TextPreprocessing | None) -> dict[str, Any]:
-    if isinstance(preprocessing, ImagePreprocessing):
-        return {**asdict(preprocessing), "least": LEAST}
-    assert preprocessing is not None
-    return {
-        **tokenizer_identity(preprocessing.tokenizer),
-        "max_length": preprocessing.max_length,
-        "pad": preprocessing.pad_id,
-        "token_types": preprocessing.token_types,
-    }

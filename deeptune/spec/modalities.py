@@ -59,7 +59,7 @@ class ModalityInfo:
         return self.unit == TOKENS
 
     def size_of(self, backbone: Any) -> Any:
-        """How much of a sample a backbone takes, by the `backbone` section of a spec."""
+        """How much of a sample a backbone takes, by the `backbone` section of a spec, or by its preprocessing."""
         return getattr(backbone, self.size)
 
     def recorded(self, data: Any) -> dict[str, Any]:
