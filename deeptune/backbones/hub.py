@@ -25,7 +25,7 @@ _VOCABULARIES = (
 
 
 def url_file(url: str, path: Path) -> Path:
-    """`path`, fetched from `url` and checked against the hash in its name unless it is there already."""
+    """Return `path`, fetched from `url` and checked against the hash in its name unless it is there already."""
     if path.is_file():
         return path
     from torch.hub import HASH_REGEX, download_url_to_file
@@ -50,7 +50,7 @@ def url_file(url: str, path: Path) -> Path:
 def hub_folder(
     repo: str, *, weights: tuple[str, ...] = WEIGHT_FILES, tokenizer: bool = False, older_names: Iterable[str] = ()
 ) -> Path:
-    """The cached snapshot of a Hugging Face repository: its configuration, weights, and tokenizer if asked.
+    """Return the cached snapshot of a Hugging Face repository: its configuration, weights, and tokenizer if asked.
 
     What is cached is used without a look at the network; otherwise the files are fetched once. `weights` are
     the file names of which one is needed, the preferred first; () for none. `older_names` are ids under which
@@ -86,7 +86,7 @@ def _cached_folder(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> P
 
 
 def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | None:
-    """The first of `names` in a folder; an index counts when every file that it names is there too."""
+    """Find the first of `names` in a folder. An index counts when every file that it names is there too."""
     for name in names:
         file = folder / name
         if file.is_file() and (file.suffix != ".json" or all(shard.is_file() for shard in index_shards(file))):
@@ -95,7 +95,7 @@ def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | N
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds a vocabulary, or the settings of a tokenizer that needs none, such as ByT5's bytes."""
+    """Say whether a folder holds a vocabulary, or the settings of a tokenizer that needs none, such as ByT5's bytes."""
     return any((folder / name).is_file() for name in _VOCABULARIES[2:]) or _needs_no_vocabulary(folder)
 
 
@@ -169,7 +169,7 @@ def _fetch_one(repo: str, name: str) -> Path | None:
 
 
 def _is_no_answer(error: Exception) -> bool:
-    """huggingface_hub reports a lost connection as a local file that was not found."""
+    """Say whether a connection was lost: huggingface_hub reports that as a local file that was not found."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     return isinstance(error, LocalEntryNotFoundError)

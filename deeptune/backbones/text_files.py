@@ -103,7 +103,7 @@ class TextFiles:
 
 
 def _sentence_length(folder: Path) -> int | None:
-    """The longest text of a sentence encoder, in tokens: its own setting, in a file beside its tokenizer."""
+    """Return the longest text of a sentence encoder, in tokens: its own setting, in a file beside its tokenizer."""
     try:
         found = json.loads((folder / SENTENCE_SETTINGS).read_text(encoding="utf-8"))["max_seq_length"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -63,7 +63,7 @@ def _channels_last(net: nn.Module) -> bool:
 def load(
     info: BackboneInfo, spec: BackboneSpec, *, seed: int, on_meta: bool, config_dir: Path | None, load_weights: bool
 ) -> TimmBackbone:
-    """The loader of `timm:NAME` and of efficientnet_lite0; see `load_backbone`."""
+    """Build `timm:NAME` or efficientnet_lite0; see `load_backbone`."""
     name = info.source
     config = _pretrained_config(name)
     _require_square(info, config["input_size"])
@@ -89,7 +89,7 @@ def load(
 
 
 def _pretrained_config(name: str) -> dict[str, Any]:
-    """timm's configuration of a model, with or without the tag of its weights."""
+    """Return timm's configuration of a model, with or without the tag of its weights."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = did_you_mean(architecture, timm.list_models())
@@ -109,7 +109,7 @@ def _pretrained_config(name: str) -> dict[str, Any]:
 
 
 def _build(info: BackboneInfo, options: dict[str, Any], image_size: int | str) -> nn.Module:
-    """The model without memory: enough to ask for its configuration and its shapes."""
+    """Build the model on the meta device, which is enough to ask for its configuration and its shapes."""
     try:
         with torch.device("meta"):
             net = timm.create_model(info.source, pretrained=False, num_classes=0, **options).eval()
@@ -132,7 +132,7 @@ def _build(info: BackboneInfo, options: dict[str, Any], image_size: int | str) -
 
 
 def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int) -> tuple[str, int]:
-    """The pooling and the width of what it gives, found by sending one image of no content through the model."""
+    """Return the pooling and the width of its output, found by a pass of one empty image."""
     try:
         features = probe.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
         if not isinstance(features, Tensor):
@@ -157,7 +157,7 @@ def _require_square(info: BackboneInfo, input_size: tuple[int, int, int]) -> Non
 
 
 def _preprocessing(data: dict[str, Any]) -> ImagePreprocessing:
-    """The rule of timm's own evaluation transform, for what `resolve_data_config` gives."""
+    """Return the rule of timm's own evaluation transform, for what `resolve_data_config` gives."""
     size = data["input_size"][-1]
     return ImagePreprocessing(
         image_size=size,
@@ -170,7 +170,7 @@ def _preprocessing(data: dict[str, Any]) -> ImagePreprocessing:
 
 
 def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], options: dict[str, Any]) -> Any:
-    """The model with its weights, each of which must come from the file.
+    """Build the model with its weights, each of which must come from the file.
 
     timm checks strictly only while the classifier fits too, so the model is built with the classifier that
     the file has, and that is taken off afterwards.
@@ -233,7 +233,7 @@ def _classes(state: State, config: dict[str, Any]) -> int:
 
 
 def _lite0_names(state: State, path: Path) -> State:
-    """The package's tensors come in the order of timm's model under other names: match them by order and shape."""
+    """Match the package's tensors by order and shape: they have other names than in timm's model."""
     with torch.device("meta"):
         own = timm.create_model("tf_efficientnet_lite0").state_dict()
     if set(state) & set(own):

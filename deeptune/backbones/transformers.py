@@ -42,7 +42,7 @@ class TransformersBackbone(Backbone):
 
     @property
     def probed(self) -> TextProbe | None:
-        """How the network takes its texts; None on the meta device, where nothing passes."""
+        """Return how the network takes its texts; None on the meta device, where nothing passes."""
         if self._probed is None and not next(self.net.parameters()).is_meta:
             self._probed = probe_text(self)
         return self._probed
@@ -71,14 +71,14 @@ class TransformersBackbone(Backbone):
 
     @property
     def vocabulary(self) -> int:
-        """How many token ids there are."""
+        """Return the number of token ids."""
         rows = _rows(self.net)
         if rows is None and isinstance(self.preprocessing, TextPreprocessing):
             rows = len(self.preprocessing.tokenizer)
         return rows or 256
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Vectors (B, T, D) of tokens, all in one pass."""
+        """Return the vectors (B, T, D) of tokens, all in one pass."""
         ids = inputs["input_ids"]
         # The libraries look at a mask's values, which there are none of on the meta device.
         mask = None if ids.is_meta else attended(inputs)
@@ -131,7 +131,7 @@ class TransformersBackbone(Backbone):
 
 
 def _saved_probe(config_dir: Path | None) -> TextProbe | None:
-    """What `save_config` wrote; None where an older version wrote the folder."""
+    """Read what `save_config` wrote; None where an older version wrote the folder."""
     if config_dir is None or not (config_dir / _PROBE_FILE).exists():
         return None
     try:
@@ -151,7 +151,7 @@ def _rows(net: Any) -> int | None:
 def load(
     info: BackboneInfo, spec: BackboneSpec, *, seed: int, on_meta: bool, config_dir: Path | None, load_weights: bool
 ) -> TransformersBackbone:
-    """The loader of the catalog's text rows and of `hf:NAME_OR_FOLDER`; see `load_backbone`."""
+    """Build a text row of the catalog, or `hf:NAME_OR_FOLDER`; see `load_backbone`."""
     files = TextFiles(info, spec, config_dir, load_weights)
     config = files.config()
     decoder = info.family == "gpt2" or _is_decoder(config)
@@ -205,7 +205,7 @@ def _model_class(info: BackboneInfo, config: PreTrainedConfig) -> Any:
 
 
 def _has_decoder(config: PreTrainedConfig) -> bool:
-    """Whether the architecture is an encoder and a decoder, also where the checkpoint is of the encoder alone."""
+    """Say whether the architecture is an encoder and a decoder, also where the checkpoint is of the encoder alone."""
     if config.is_encoder_decoder:
         return True
     try:
@@ -215,7 +215,7 @@ def _has_decoder(config: PreTrainedConfig) -> bool:
 
 
 def _is_decoder(config: PreTrainedConfig) -> bool:
-    """Whether attention is causal, so that only the last token has seen the whole text."""
+    """Say whether attention is causal, so that only the last token has seen the whole text."""
     if _has_decoder(config):
         return False
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
@@ -329,7 +329,7 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, rows: 
 
 
 def _positions(config: PreTrainedConfig, net: nn.Module) -> int | None:
-    """How many tokens the model has positions for; None for relative positions without a limit."""
+    """Return the number of tokens that the model has positions for; None for relative positions without a limit."""
     limit = getattr(config, "max_position_embeddings", None)
     if not isinstance(limit, int) or limit <= 0:
         return None

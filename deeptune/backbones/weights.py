@@ -31,14 +31,14 @@ _PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and tor
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers on the CPU that depend on `seed` alone; the caller's generator is left as it was."""
+    """Draw random numbers on the CPU from `seed` alone. The caller's generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
-    """`sha256:…` over the sorted names, dtypes, shapes and bytes of every tensor of the state."""
+    """Return `sha256:…` over the sorted names, dtypes, shapes and bytes of every tensor of the state."""
     state = module_or_state.state_dict() if isinstance(module_or_state, nn.Module) else module_or_state
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -49,7 +49,7 @@ def fingerprint(module_or_state: nn.Module | Mapping[str, Tensor]) -> str:
 
 
 def require_weights(path: Path | str) -> Path:
-    """The path of given weights. Raises WeightsError when nothing is there."""
+    """Return the path of given weights. Raises WeightsError when nothing is there."""
     hint = "Give 'pretrained', 'random', or the path of a .safetensors or .pth file or a folder that holds one."
     try:
         path = Path(path).expanduser()
@@ -65,7 +65,7 @@ def require_weights(path: Path | str) -> Path:
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a .safetensors, .pth, .pt or .bin file, or of a folder that holds one.
+    """Read the tensors of a .safetensors, .pth, .pt or .bin file, or of a folder that holds one.
 
     Nothing in the file is run. A state dict inside a training checkpoint is taken out, and the prefixes
     that DataParallel and torch.compile leave are dropped. Raises WeightsError for a missing, damaged or
@@ -104,7 +104,7 @@ def _read_folder(folder: Path) -> State:
 
 
 def index_shards(index: Path) -> list[Path]:
-    """The files that a `*.index.json` names, in its own folder."""
+    """Return the files that a `*.index.json` names, in its own folder."""
     try:
         # A shard is a name in this folder, never a path out of it.
         names = {Path(name).name for name in json.loads(index.read_text())["weight_map"].values()}

@@ -39,14 +39,14 @@ class TunedModel(nn.Module):
         return self.head.last_layer
 
     def embed(self, inputs: dict[str, Tensor]) -> Tensor:
-        """(B, E): exactly what the last layer consumes in eval mode."""
+        """Return (B, E): exactly what the last layer consumes in eval mode."""
         return self.head.embed(self.pooled(inputs))
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.head(self.pooled(inputs))
 
     def pooled(self, inputs: dict[str, Tensor]) -> Tensor:
-        """(B, width): what the head consumes."""
+        """Return (B, width): what the head consumes."""
         if "features" in inputs:
             return inputs["features"]
         if "boundary" in inputs:
@@ -57,11 +57,11 @@ class TunedModel(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of the backbone learns."""
+        """Say whether nothing of the backbone learns."""
         return self.method == "partial" and self.cut is None
 
     def train(self, mode: bool = True) -> TunedModel:
-        """Train mode for what learns: what is frozen stays in eval mode, and so do its running statistics."""
+        """Set train mode for what learns. What is frozen stays in eval mode, and so do its statistics."""
         super().train(mode)
         if self.method == "partial":
             self.backbone.eval()
@@ -98,7 +98,7 @@ class TunedModel(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
     def exact_state(self) -> dict[str, Tensor]:
-        """The parameters and scales that a tuned state folds together: training goes on from their very bits."""
+        """Return the parameters and scales that a tuned state folds together, so that training continues bit by bit."""
         return {
             f"{name}.{part}": getattr(module, part)
             for name, module in self.named_modules()
@@ -124,7 +124,7 @@ class TunedModel(nn.Module):
         self.method = "full"
 
     def counts(self) -> tuple[int, int]:
-        """Numbers of trainable and of all parameters."""
+        """Count the trainable parameters and all parameters."""
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
         return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
 

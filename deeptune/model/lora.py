@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
 # A transformer's adapters stay under this share of its parameters, a CNN's under the second.
-LARGEST_SHARE = {"linear": 0.05, "convolution": 0.10}
+MAX_SHARE = {"linear": 0.05, "convolution": 0.10}
 _OTHER_METHODS = "Set tuning.method = 'partial' (tuning.unfreeze = N lets the last N blocks learn too), or 'full'."
 _STATE_SPACE_MODELS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 
@@ -64,7 +64,7 @@ def inject_lora(backbone: Backbone, spec: LoraSpec, names: list[str] | None = No
 
 
 def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
-    """Full names of the layers to adapt, for name endings or "auto".
+    """Return the full names of the layers to adapt, for name endings or "auto".
 
     "auto" is the catalog's choice for the family, or else the layers of the kind (linear or convolution) that
     holds most of the weights. Grouped convolutions are left out, and layers whose output does not
@@ -105,7 +105,7 @@ def _unfuse(backbone: Backbone) -> None:
 
 
 def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
-    """Names of the adaptable layers that `targets` mean, whether or not adapters could act there."""
+    """Name the adaptable layers that `targets` mean, whether or not adapters could act there."""
     _unfuse(backbone)
     layers = _adaptable(backbone.net)
     if targets == "auto" and backbone.info.lora_targets is None:
@@ -118,7 +118,7 @@ def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
 
 
 def _idle(backbone: Backbone) -> frozenset[str]:
-    """Names of the adaptable layers whose adapters could not act."""
+    """Name the adaptable layers whose adapters could not act."""
     if backbone.idle is None:
         _unfuse(backbone)
         layers = _adaptable(backbone.net)
@@ -128,13 +128,13 @@ def _idle(backbone: Backbone) -> frozenset[str]:
 
 
 def _read_by_kernels(net: nn.Module, name: str) -> bool:
-    """Whether state-space kernels read the layer's weight on a GPU: PEFT refuses an adapter there."""
+    """Say whether state-space kernels read the weight on a GPU: PEFT refuses an adapter there."""
     kind = getattr(getattr(net, "config", None), "model_type", None)
     return kind in _STATE_SPACE_MODELS and name.rpartition(".")[2] in ("out_proj", "conv1d")
 
 
 def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
-    """Rank and alpha with every "auto" replaced.
+    """Return rank and alpha, with every "auto" replaced.
 
     The catalog's families have a rank of their own. For other models it starts at 16 for linear layers, 4 for
     convolutions, and is halved until the adapters are a small share of the model's parameters.
@@ -149,7 +149,7 @@ def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
         layers = _adaptable(backbone.net)
         per_rank = sum(_size_per_rank(layers[name]) for name in find_targets(backbone, spec.targets))
         total = sum(parameter.numel() for parameter in backbone.net.parameters())
-        while rank > 1 and rank * per_rank > LARGEST_SHARE[kind] * total:
+        while rank > 1 and rank * per_rank > MAX_SHARE[kind] * total:
             rank //= 2
     return rank, float(2 * rank if spec.alpha == "auto" else spec.alpha)
 
@@ -167,19 +167,19 @@ def _main_kind(layers: Mapping[str, nn.Module]) -> str:
 
 
 def adapters(net: nn.Module) -> Iterable[tuple[str, BaseTunerLayer]]:
-    """Name and layer of every adapted layer."""
+    """Return the name and the layer of every adapted layer."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [(name, module) for name, module in net.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
 def is_adapter_key(name: str) -> bool:
-    """Whether a key of a state dict belongs to an adapter."""
+    """Say whether a key of a state dict belongs to an adapter."""
     return any(part.startswith("lora_") for part in name.split("."))
 
 
 def adapted_layers(keys: Iterable[str]) -> list[str]:
-    """Names in the backbone's network of the layers whose adapters a stored state holds, in the state's order."""
+    """Name the layers of the network whose adapters a stored state holds, in the state's order."""
     found = (re.fullmatch(r"backbone\.net\.(.+?)\.lora_A\..+", key) for key in keys)
     return list(dict.fromkeys(match[1] for match in found if match))
 
@@ -192,7 +192,7 @@ def merge_lora(net: nn.Module) -> None:
 
 
 def _adaptable(net: nn.Module) -> dict[str, nn.Module]:
-    """Layers that PEFT can adapt and that are called as modules, by name."""
+    """Return the layers that PEFT can adapt and that are called as modules, by name."""
     fused = {
         id(child) for module in net.modules() if isinstance(module, nn.MultiheadAttention) for child in module.modules()
     }
@@ -224,7 +224,7 @@ def _ends_with(name: str, endings: Iterable[str]) -> bool:
 
 
 def _endings(layers: Iterable[str]) -> list[str]:
-    """The last part of each name; with the part before it where that is a bare number."""
+    """Return the last part of each name, with the part before it where that is a bare number."""
     endings: dict[str, None] = {}
     for name in layers:
         parts = name.split(".")

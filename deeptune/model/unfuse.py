@@ -109,13 +109,13 @@ class WindowAttention(nn.Module):
         return torch.roll(x, (shift_h, shift_w), (1, 2))[:, :height, :width].contiguous()
 
     def _position_bias(self) -> Tensor:
-        """(1, heads, tokens, tokens) for the tokens of one window."""
+        """Return the bias (1, heads, tokens, tokens) for the tokens of one window."""
         tokens = self.window[0] * self.window[1]
         bias = self.relative_position_bias_table[self.relative_position_index]
         return bias.view(tokens, tokens, -1).permute(2, 0, 1).unsqueeze(0)
 
     def _apart(self, height: int, width: int, shift_h: int, shift_w: int, device: torch.device) -> Tensor:
-        """(windows, tokens, tokens): True where two tokens of a window come from different regions of the image."""
+        """Return a mask (windows, tokens, tokens), True where two tokens of a window come from different regions."""
         window_h, window_w = self.window
 
         def bands(length: int, window: int, shift: int) -> Tensor:
@@ -129,7 +129,7 @@ class WindowAttention(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A layer around parameters that exist already, shared and not copied."""
+    """Make a layer around parameters that exist already. They are shared, not copied."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = weight  # type: ignore[assignment]
     if bias is not None:
