@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from deeptune.engine.optimizers import make_optimizer
-from deeptune.engine.train_state import put_optimizer, take_optimizer
+from deeptune.engine.train_state import load_optimizer_state_dict, optimizer_state_dict
 from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
@@ -53,7 +53,7 @@ def test_a_stored_state_continues_bit_by_bit(name: str) -> None:
     train(model, optimizer, range(5))
     other.load_state_dict(model.state_dict())
     resumed = make_optimizer(other, train_spec(name))
-    put_optimizer(resumed, *take_optimizer(optimizer))
+    load_optimizer_state_dict(resumed, optimizer_state_dict(optimizer))
     train(model, optimizer, range(5, 10))
     train(other, resumed, range(5, 10))
     for key, value in model.state_dict().items():
