@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deeptune.backbones.torchvision.families import FAMILIES
 from deeptune.errors import WeightsError, did_you_mean
+from deeptune.families import FAMILIES
 
 Modality = Literal["image", "text"]
 

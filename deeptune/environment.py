@@ -98,7 +98,7 @@ def _nearest(error: UnicodeError) -> tuple[str, int]:
     """Replace what an encoding lacks by its nearest in ASCII. An error handler of `codecs`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    from deeptune.show.ascii import to_ascii
+    from deeptune.ascii import to_ascii
 
     text = error.object[error.start : error.end]
     return "".join("?" if 0xD800 <= ord(character) <= 0xDFFF else to_ascii(character) for character in text), error.end

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from deeptune.show.ascii import to_ascii
+from deeptune.ascii import to_ascii
 
 _CONSOLE_TWINS = {
     "●": "■", "○": "o", "✓": "√", "✔": "√", "▁": "▄", "▂": "▄", "▃": "▄", "▅": "▄", "▆": "█", "▇": "█",

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
 from deeptune.backbones.hub import hub_folder, url_file, weight_file
-from deeptune.backbones.pooling import MAP_POOLING, pool_map, pool_tokens
 from deeptune.backbones.weights import State, check_fit, read_state, seeded
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
+from deeptune.families.family import MAP_POOLING
+from deeptune.families.pooling import pool_map, pool_tokens
 from deeptune.spec.model import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier

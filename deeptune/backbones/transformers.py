@@ -17,12 +17,12 @@ from transformers.utils import logging as transformers_logging
 from deeptune.backbones.base import Backbone, TextPreprocessing, resolve_pooling
 from deeptune.backbones.cut import Cut, LayersCut
 from deeptune.backbones.lengths import attended, by_length
-from deeptune.backbones.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.backbones.probes import TextProbe, meta_width, probe_text
 from deeptune.backbones.text_files import TextFiles
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, seeded
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
+from deeptune.families.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.runs.files import read_json, write_json
 from deeptune.spec.model import BackboneSpec
 

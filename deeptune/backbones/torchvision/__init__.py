@@ -1,1 +1,1 @@
-"""torchvision's classification networks: `families/` has a file for each family, `backbone.py` builds them."""
+"""torchvision's classification networks: `backbone.py` builds the networks of `deeptune.families`."""

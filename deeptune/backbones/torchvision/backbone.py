@@ -10,9 +10,9 @@ from torchvision import models
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
 from deeptune.backbones.hub import url_file
-from deeptune.backbones.torchvision.families import FAMILIES
 from deeptune.backbones.weights import load_state, read_state, seeded
 from deeptune.catalog import BackboneInfo, torch_hub_dir
+from deeptune.families import FAMILIES
 from deeptune.spec.model import BackboneSpec
 
 

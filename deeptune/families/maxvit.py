@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import Family, require_multiple, table
+from deeptune.families.family import Family, require_multiple, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +13,8 @@ SMALLEST = 224  # pixels: windows of 7 × 7 on maps of a 32nd of the image
 
 
 class MaxViT(Family):
+    """MaxViT: convolutions with attention in blocks and grids."""
+
     name = "maxvit"
     kind = "transformer"
     classifier = "classifier"

@@ -103,7 +103,7 @@ class Family(ABC):
 
     def pool(self, net: Any, features: Tensor, pooling: str) -> Tensor:
         """Reduce what `features` returns to (B, width)."""
-        from deeptune.backbones.pooling import pool_map
+        from deeptune.families.pooling import pool_map
 
         return pool_map(features, pooling)
 

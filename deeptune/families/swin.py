@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import Family, table
+from deeptune.families.family import Family, table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Swin(Family):
+    """Swin and Swin V2: attention in shifted windows."""
+
     name = "swin"
     kind = "transformer"
     classifier = "head"

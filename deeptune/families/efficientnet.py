@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deeptune.backbones.torchvision.family import Family, table
+from deeptune.families.family import Family, table
 
 
 class EfficientNet(Family):
+    """EfficientNet and its second version: inverted bottlenecks."""
+
     name = "efficientnet"
     kind = "cnn"
     classifier = "classifier"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import MAP_POOLING, Family, require_multiple, table
+from deeptune.families.family import MAP_POOLING, Family, require_multiple, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class ViT(Family):
+    """ViT: attention over patches."""
+
     name = "vit"
     kind = "transformer"
     classifier = "heads"
@@ -67,7 +69,7 @@ class ViT(Family):
         return features
 
     def pool(self, net: Any, features: Tensor, pooling: str) -> Tensor:
-        from deeptune.backbones.pooling import pool_tokens
+        from deeptune.families.pooling import pool_tokens
 
         if pooling == "cls":
             return features[:, 0]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import MAP_POOLING, Family, table
+from deeptune.families.family import MAP_POOLING, Family, table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class MobileNetV3(Family):
+    """MobileNetV3: small networks of inverted bottlenecks."""
+
     name = "mobilenetv3"
     kind = "cnn"
     classifier = "classifier"

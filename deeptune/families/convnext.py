@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import Family, table
+from deeptune.families.family import Family, table
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, arange, finfo
 
-MAP_POOLING = ("mean", "max")
 TOKEN_POOLING = ("mean", "max", "cls", "last")
 
 

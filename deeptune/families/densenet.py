@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import Family, table
+from deeptune.families.family import Family, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class DenseNet(Family):
+    """DenseNet (Huang et al. 2017): dense blocks and transitions."""
+
     name = "densenet"
     kind = "cnn"
     classifier = "classifier"

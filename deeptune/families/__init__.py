@@ -1,6 +1,7 @@
 """The families of torchvision networks, a file each. Importing them imports no torch.
 
-Every module of this folder has a `FAMILY`. A new family is a new module: it is found here, and nowhere listed.
+Every module of this folder has a `FAMILY`, besides `family` (the base class) and `pooling`. A new family is a new
+module: it is found here, and nowhere listed.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from deeptune.backbones.torchvision.family import Family
+from deeptune.families.family import Family
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__))
+    if module not in ("family", "pooling")
     for family in [importlib.import_module(f"{__name__}.{module}").FAMILY]
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from deeptune.backbones.torchvision.family import Family, table
+from deeptune.families.family import Family, table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class RegNet(Family):
+    """RegNet: residual networks of a searched design."""
+
     name = "regnet"
     kind = "cnn"
     classifier = "fc"
