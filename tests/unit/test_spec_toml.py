@@ -150,7 +150,7 @@ patience = -1
     (tmp_path / "my.toml").write_text(text)
     with pytest.raises(SpecError) as caught:
         load_spec(tmp_path / "my.toml", ["train.epochs=none", "nonsense.x=1"])
-    *others, last = map(repr, TASKS)
+    *others, last = map(repr, sorted(TASKS))
     known = f"{', '.join(others)} or {last}"
     assert lines_of(caught.value) == [
         f"line 1: task: expected {known}, got 'clasification'. Did you mean 'classification'?",
