@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from deeptune.data.cache.entry import CacheRefused
-from deeptune.data.images import LEAST
+from deeptune.data.images import OVERSAMPLING
 from deeptune.data.text import tokenizer_identity
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.spec.modalities import Input, columns_of
@@ -65,7 +65,7 @@ class ImagePreprocessing:
 
     def ingredients(self) -> dict[str, Any]:
         """All that decides the pixels, for the names of the cache's entries."""
-        return {**asdict(self), "least": LEAST}
+        return {**asdict(self), "least": OVERSAMPLING}
 
     def notes_on(self, input: Input) -> list[str]:
         """What a person should know of the input columns: nothing."""

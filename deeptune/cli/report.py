@@ -24,7 +24,7 @@ def report(
         int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes any free one.")
     ] = 0,
 ) -> None:
-    """Print the path of a run's report, or serve the report to a browser.
+    """Print where a run's report is, or serve it to a browser.
 
     The server listens on the loopback address only and serves only the report. To reach it from another machine, use
     the `ssh -L` line that it prints. Ctrl+C ends it.

@@ -15,7 +15,7 @@ from torch import Tensor
 from deeptune.data.decode import Picture
 
 AUGMENTATIONS = ("none", "light", "randaugment")
-LEAST = 2  # a JPEG that is not decoded whole has so many times the pixels, along each side, that it is resized to
+OVERSAMPLING = 2  # pixels along a side of a JPEG that is decoded at a fraction of its size, over those after resizing
 _MAX_ELONGATION = 16
 
 
@@ -77,7 +77,7 @@ class Augmentation:
     up to 0.1. `randaugment` crops at least half of the area, then applies RandAugment (Cubuk et al. 2019,
     https://arxiv.org/abs/1909.13719) with 2 operations of magnitude 9. `flip` mirrors half of the images.
 
-    `least` is how many pixels the shorter side of a picture needs, so that the smallest crop has LEAST times those of
+    `least` is how many pixels the shorter side of a picture needs, so that the smallest crop has OVERSAMPLING times those of
     the result.
     """
 
@@ -92,7 +92,7 @@ class Augmentation:
         light = name == "light"
         area, ratio = (0.8, 0.9) if light else (0.5, 3 / 4)
         # of the pixels along a picture's shorter side the smallest crop has this share
-        self.least = math.ceil(LEAST * image_size / math.sqrt(area * ratio))
+        self.least = math.ceil(OVERSAMPLING * image_size / math.sqrt(area * ratio))
         steps: list[torch.nn.Module] = [
             v2.RandomResizedCrop(image_size, scale=(area, 1.0), ratio=(ratio, 1 / ratio), interpolation=mode)
         ]

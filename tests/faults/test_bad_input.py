@@ -301,7 +301,7 @@ def test_a_batch_of_one_under_batch_normalisation(command, image_file):
 def test_a_file_where_the_output_folder_should_be(command, image_file):
     Path("out").write_text("mine")
     answer = command("run", *TINY, "--data", str(image_file()))
-    check(answer, STORAGE, "cannot write", "out", "Not a directory", "--output")
+    check(answer, STORAGE, "cannot write", "out", "Not a directory", "another folder")
     assert Path("out").read_text() == "mine"
 
 

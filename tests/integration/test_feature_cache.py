@@ -17,7 +17,7 @@ import transformers
 from devices import DEVICE, ON_DEVICE
 from safetensors.torch import load_file, save_file
 
-from deeptune.backbones import probes
+from deeptune.backbones import preprocessing, probes
 from deeptune.backbones.base import Backbone
 from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.entry import EntryInfo, key_of
@@ -239,7 +239,7 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     assert len(set.union(*found)) == len(found)
     assert keys(image_spec(train={"seed": 5, "batch_size": 3}, head={"layers": 2})) == first
     with monkeypatch.context() as patch:
-        patch.setattr(extraction_job, "LEAST", 3)
+        patch.setattr(preprocessing, "OVERSAMPLING", 3)
         assert keys(spec).isdisjoint(first)
     monkeypatch.setattr(probes, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)

@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms._presets import ImageClassification
 
 from deeptune.data.decode import Picture, decode_quietly
-from deeptune.data.images import LEAST, Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.images import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -90,7 +90,7 @@ def difference(
 @pytest.mark.parametrize("size", [(640, 424), (637, 423), (421, 423), (635, 321)])
 def test_a_jpeg_at_a_fraction_of_its_size_gives_nearly_the_same_pixels(name, size, interpolation):
     data = jpeg(name, size)
-    assert difference(data, least=LEAST * 40, scale=4, interpolation=interpolation) < 1
+    assert difference(data, least=OVERSAMPLING * 40, scale=4, interpolation=interpolation) < 1
     # with as many pixels as come out, it is the fraction that decides them
     assert difference(data, least=40, scale=8, interpolation=interpolation) > 1.2
 
@@ -98,13 +98,16 @@ def test_a_jpeg_at_a_fraction_of_its_size_gives_nearly_the_same_pixels(name, siz
 @pytest.mark.parametrize("crop_mode", ["squash", "border"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_jpeg_at_a_fraction_of_its_size_in_the_other_crop_modes(crop_mode, orientation):
-    assert difference(jpeg("china.jpg", (637, 421), orientation), least=LEAST * 40, scale=4, crop_mode=crop_mode) < 1
+    assert (
+        difference(jpeg("china.jpg", (637, 421), orientation), least=OVERSAMPLING * 40, scale=4, crop_mode=crop_mode)
+        < 1
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [(637, 421), (421, 423)])
 def test_a_turned_jpeg_at_a_fraction_of_its_size_does_not_shift(size, orientation):
-    assert difference(jpeg("china.jpg", size, orientation), least=LEAST * 40, scale=4) < 1
+    assert difference(jpeg("china.jpg", size, orientation), least=OVERSAMPLING * 40, scale=4) < 1
 
 
 def test_a_long_strip_at_a_fraction_of_its_size():
@@ -113,7 +116,7 @@ def test_a_long_strip_at_a_fraction_of_its_size():
     stream = io.BytesIO()
     Image.fromarray(tall).save(stream, "JPEG", quality=90)
     assert tall.shape[0] > 16 * tall.shape[1]
-    assert difference(stream.getvalue(), least=LEAST * 40, scale=4) < 1
+    assert difference(stream.getvalue(), least=OVERSAMPLING * 40, scale=4) < 1
 
 
 def test_blank_is_white():
@@ -174,8 +177,8 @@ def test_the_smallest_crop_of_a_jpeg_at_a_fraction_of_its_size_has_pixels_enough
     image = torch.empty(3, *size)
     found = [crop.make_params([image]) for _ in range(400)]
     smallest = min(min(one["height"], one["width"]) for one in found) / 300  # of the shorter side
-    assert smallest * make.least >= LEAST * 32 - make.least / 300  # a crop is rounded to whole pixels
-    assert make.least <= 1.7 * LEAST * 32
+    assert smallest * make.least >= OVERSAMPLING * 32 - make.least / 300  # a crop is rounded to whole pixels
+    assert make.least <= 1.7 * OVERSAMPLING * 32
 
 
 def test_an_unknown_augmentation():

@@ -143,7 +143,7 @@ def test_another_preprocessing_is_another_entry(images, change):
 def test_another_rule_of_decoding_is_another_entry(images, monkeypatch):
     with Cache() as cache:
         open_samples(images, "images", PIXELS, cache=cache)
-        monkeypatch.setattr(image_samples, "LEAST", 3)
+        monkeypatch.setattr(image_samples, "OVERSAMPLING", 3)
         open_samples(images, "images", PIXELS, cache=cache)
         assert len(entries()) == 2
 

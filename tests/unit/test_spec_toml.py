@@ -17,10 +17,10 @@ from deeptune.spec.presets import preset_files
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.toml import apply_override, key_lines, validate
 
-LEAST: dict[str, Any] = {"data": {"path": "x.parquet"}, "backbone": {"name": "resnet18"}}
+OVERSAMPLING: dict[str, Any] = {"data": {"path": "x.parquet"}, "backbone": {"name": "resnet18"}}
 
 
-def problems(*overrides: str, values: dict[str, Any] = LEAST) -> list[str]:
+def problems(*overrides: str, values: dict[str, Any] = OVERSAMPLING) -> list[str]:
     """The lines of the SpecError that overrides of a small spec give."""
     spec = copy.deepcopy(values)
     overridden = {apply_override(spec, override): "--set" for override in overrides}
@@ -226,16 +226,16 @@ def test_no_data_and_parts_without_train():
 @pytest.mark.parametrize("share", [1 / 3, 0.1 + 0.2])
 def test_proportions_sum_within_float_error(share):
     rest = 1 - share - 0.1
-    spec = validate({**LEAST, "data": {"path": "x", "split": {"train": rest, "val": 0.1, "test": share}}})
+    spec = validate({**OVERSAMPLING, "data": {"path": "x", "split": {"train": rest, "val": 0.1, "test": share}}})
     assert spec.data.split.test == share
 
 
 def test_integers_are_numbers_too():
-    assert validate({**LEAST, "train": {"clip_norm": 1, "learning_rate": 1}}).train.learning_rate == 1.0
+    assert validate({**OVERSAMPLING, "train": {"clip_norm": 1, "learning_rate": 1}}).train.learning_rate == 1.0
 
 
 def test_a_spec_is_frozen_and_hides_no_alias():
-    spec = validate(LEAST)
+    spec = validate(OVERSAMPLING)
     with pytest.raises(ValueError, match="frozen"):
         spec.name = "x"  # type: ignore[misc]
     assert RunSpec.model_validate(spec.model_dump()) == spec
@@ -276,9 +276,9 @@ def test_lines_of_keys():
     ],
 )
 def test_the_name_of_a_run_is_always_a_name(backbone, name, expected):
-    spec = validate({**LEAST, "backbone": {"name": backbone}, "name": name})
+    spec = validate({**OVERSAMPLING, "backbone": {"name": backbone}, "name": name})
     assert run_name(spec) == expected
-    assert validate({**LEAST, "name": run_name(spec)}).name == expected
+    assert validate({**OVERSAMPLING, "name": run_name(spec)}).name == expected
 
 
 @pytest.mark.parametrize(

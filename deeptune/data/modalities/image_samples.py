@@ -22,7 +22,7 @@ from deeptune.data.cache.entry import Cache, CacheRefused, cache_limit
 from deeptune.data.dataset import Inputs, SampleOptions
 from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
-from deeptune.data.images import LEAST, Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.images import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Piece, Progress
 from deeptune.data.samples import Samples, filled, stored, versions_of
@@ -55,7 +55,9 @@ class Images(Samples):
     ) -> None:
         super().__init__(source, input)
         self.preprocessing, self.value_range = preprocessing, value_range
-        self.least = LEAST * preprocessing.resize  # pixels that the shorter side of a JPEG keeps where it has more
+        self.least = (
+            OVERSAMPLING * preprocessing.resize
+        )  # pixels that the shorter side of a JPEG keeps where it has more
 
     def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
         findings = self.modality.findings(piece, threads, self.value_range)
