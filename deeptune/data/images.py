@@ -77,8 +77,8 @@ class Augmentation:
     up to 0.1. `randaugment` crops at least half of the area, then applies RandAugment (Cubuk et al. 2019,
     https://arxiv.org/abs/1909.13719) with 2 operations of magnitude 9. `flip` mirrors half of the images.
 
-    `least` is how many pixels the shorter side of a picture needs, so that the smallest crop has OVERSAMPLING times those of
-    the result.
+    `least` is how many pixels the shorter side of a picture needs, so that the smallest crop has OVERSAMPLING times
+    those of the result.
     """
 
     def __init__(
