@@ -153,7 +153,7 @@ def survey(spec: RunSpec) -> Survey:
     return Survey(**known, histogram=histogram)  # type: ignore[arg-type]
 
 
-def preview(
+def preview(  # noqa: PLR0913 (the keys of the spec's data that the wizard's question names)
     paths: str | list[str],
     input: Input,
     label: Input | None,

@@ -20,11 +20,10 @@ from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged, MemoryRecords, Records
 from deeptune.data.columns import TooLarge, room
-from deeptune.data.depth import Range
 from deeptune.data.duplicates import sample_hashes
 from deeptune.data.inputs import AT_ONCE, Checked, fitting, stream_input
 from deeptune.data.modalities import MODALITIES, Modality, Piece
-from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, Progress
+from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, NO_NEED, Need, Progress
 from deeptune.data.source import Source
 from deeptune.data.threads import decoding_threads
 from deeptune.errors import DataError
@@ -108,20 +107,17 @@ def open_samples(
     preprocessing: ImagePreprocessing | TextPreprocessing,
     *,
     cache: Cache | None = None,
-    augmented: bool = False,
-    value_range: Range | None = None,
+    need: Need = NO_NEED,
     progress: Progress | None = None,
 ) -> Samples:
     """Decode or tokenise the input columns, or find what an earlier run stored.
 
     The result is stored in `cache`: token ids; pixels if they take up to half of the cache's limit, else images as they
-    are encoded. `augmented` asks for whole images. Images of more than 8 bits need a `value_range`; without one they
-    are listed in `deep`. If the disk does not take the samples they are kept in memory. `progress(done, total)` counts
-    rows. Raises DataError if neither has room.
+    are encoded. `need` says what images must be kept for. If the disk does not take the samples they are kept in
+    memory. `progress(done, total)` counts rows. Raises DataError if neither has room.
     """
-    return MODALITIES[preprocessing.modality].open_samples(
-        source, input, preprocessing, cache=cache, augmented=augmented, value_range=value_range, progress=progress
-    )
+    modality = MODALITIES[preprocessing.modality]
+    return modality.open_samples(source, input, preprocessing, cache=cache, need=need, progress=progress)
 
 
 def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) -> AnySamples:

@@ -23,6 +23,7 @@ from deeptune.data.depth import Range, range_of, range_text
 from deeptune.data.inputs import BadSample, attach_files, resolve_columns
 from deeptune.data.kept import require_kept
 from deeptune.data.loader import Loader, LoaderOptions
+from deeptune.data.modalities.base import Need
 from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
 from deeptune.data.plan import read_targets
 from deeptune.data.samples import Samples, open_samples
@@ -37,7 +38,7 @@ from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import HEAD_ROWS
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
-from deeptune.engine.writers import embedding_file, prediction_file, prediction_table
+from deeptune.engine.writers import Roles, embedding_file, prediction_file, prediction_table
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
 from deeptune.spec.modalities import Input, columns_of
@@ -164,7 +165,7 @@ class Embedder:
         relabel = None if label is None else self._relabelling(source, label)
         with (
             self._checked(source, options) as data,
-            embedding_file(output, source, label=label, relabel=relabel, input=input, errors=data.errors) as write,
+            embedding_file(output, source, Roles(input, label, relabel), errors=data.errors) as write,
         ):
             for window in self._passed(data, options, embed=True):
                 write(window)
@@ -187,9 +188,8 @@ class Embedder:
             def opened() -> Samples:
                 preprocessing = self.backbone.preprocessing
                 assert preprocessing is not None
-                return open_samples(
-                    source, input, preprocessing, cache=cache, value_range=known, progress=options.progress
-                )
+                need = Need(value_range=known)
+                return open_samples(source, input, preprocessing, cache=cache, need=need, progress=options.progress)
 
             known = None if self.value_range == "auto" else self.value_range
             samples = opened()

@@ -17,6 +17,7 @@ from deeptune.data.cache.entry import Cache
 from deeptune.data.dataset import Dataset, FeatureInputs, SampleOptions
 from deeptune.data.depth import Range
 from deeptune.data.loader import Loader, LoaderOptions, batch_slices
+from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, decoding_workers
 from deeptune.data.plan import DataPlan
 from deeptune.data.planning import PlanDraft, draft_plan, plan_data, planned
@@ -148,14 +149,14 @@ def _open_samples(
 ) -> Mapping[Source, Samples]:
     """Every sample of a run's sources, decoded or tokenised once."""
     assert backbone.preprocessing is not None
+    need = Need(augmented=spec.train.augmentation != "none", value_range=value_range)
     return {
         source: open_samples(
             source,
             draft.input,
             backbone.preprocessing,
             cache=cache,
-            augmented=spec.train.augmentation != "none",
-            value_range=value_range,
+            need=need,
             progress=step,
         )
         for source, step in draft.sources(logger.progress if logger else None)

@@ -15,7 +15,7 @@ from deeptune.engine.inference import MeanLoss, Outputs
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.setup import Setup, SplitLoaders
-from deeptune.engine.writers import embedding_file, prediction_file
+from deeptune.engine.writers import Roles, embedding_file, prediction_file
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
 from deeptune.spec.model import Split
@@ -121,9 +121,7 @@ def _embedding_file(setup: Setup, split: Split) -> AbstractContextManager[Callab
     return embedding_file(
         setup.run.embeddings(split),
         plan.splits[split].source,
-        label=plan.label,
-        input=plan.input,
-        relabel=plan.relabelling(split),
+        Roles(plan.input, plan.label, plan.relabelling(split)),
         errors=plan.errors(split),
         keep=setup.logger.keep,
     )

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,26 @@ def prediction_file(
         yield write_window
 
 
+@dataclass(frozen=True)
+class Roles:
+    """The columns of a source that are not kept as they are: the input, and the label with the values it gets."""
+
+    input: Input
+    label: Input | None = None
+    relabel: Relabel | None = None
+
+
 @contextmanager
 def embedding_file(
-    path: Path,
-    source: Source,
-    *,
-    label: Input | None,
-    relabel: Relabel | None = None,
-    input: Input,
-    errors: Mapping[int, str] | None = None,
-    keep: Keep = once,
+    path: Path, source: Source, roles: Roles, *, errors: Mapping[int, str] | None = None, keep: Keep = once
 ) -> Iterator[WriteWindow]:
-    """Write embeddings, a window after the other: `row`, `label` (as in the source, or as `relabel` has it),
-    `embedding` (fixed-size list of float32), then the columns that are neither `label` nor `input`, which are read in
-    step. `errors` is as in `prediction_file`."""
-    names = kept_columns(source, input=input, label=label)
+    """Write embeddings, one window after the other.
+
+    The columns are `row`, `label` (as in the source, or as `roles.relabel` changes it), `embedding` (fixed-size list of
+    float32), then the kept columns, which are read in step. `errors` is as in `prediction_file`.
+    """
+    label, relabel = roles.label, roles.relabel
+    names = kept_columns(source, input=roles.input, label=label)
     columns = InStep(source, [*names, *columns_of(label or [])])
     with _table_file(path, keep) as write:
 

@@ -69,7 +69,7 @@ def embeddings_of(source: Source, path: Path, rows: np.ndarray, *, label: str | 
     """The table of embeddings that a run writes of some rows."""
     model = SimpleNamespace(last_layer=SimpleNamespace(in_features=2, out_features=1))
     found = [Outputs(rows, np.zeros((len(rows), 1), np.float32), np.zeros((len(rows), 2), np.float32))]
-    with writers.embedding_file(path, source, label=label, input=input) as write_window:
+    with writers.embedding_file(path, source, writers.Roles(input, label)) as write_window:
         for window in windows(found, rows, model, embed=True, size=7):
             write_window(window)
     return pq.read_table(path)

@@ -23,6 +23,7 @@ from deeptune.data.decode import decode_quietly
 from deeptune.data.features import Features
 from deeptune.data.images import Augmentation, resize_crop, to_tensor
 from deeptune.data.loader import Loader, LoaderOptions
+from deeptune.data.modalities.base import Need
 from deeptune.data.samples import open_samples
 from deeptune.data.sampling import batch_slices, epoch_order
 from deeptune.data.source import Source
@@ -360,7 +361,7 @@ def test_epochs_take_turns_with_views():
 def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatch, augmentation):
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
     with Cache() as cache:
-        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, augmented=augmentation != "none")
+        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, need=Need(augmented=augmentation != "none"))
         dataset = make_loader(samples, np.arange(9), batch_size=3, augmentation=augmentation).dataset
         copy = pickle.loads(pickle.dumps(dataset))
         positions = np.array([4, 2])
@@ -373,7 +374,7 @@ def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monk
     monkeypatch.setattr("deeptune.data.modalities.image_samples.SMALL", 0)  # encoded images are stored, too
     rows = np.arange(12)
     with Cache() as cache:
-        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, augmented=True)
+        samples = open_samples(DIGITS, "images", PIXELS, cache=cache, need=Need(augmented=True))
         alone, apart = (
             make_loader(samples, rows, batch_size=3, augmentation="light", workers=workers) for workers in (0, 2)
         )

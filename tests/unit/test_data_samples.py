@@ -22,6 +22,7 @@ from deeptune.data.decode import decode_quietly
 from deeptune.data.images import resize_crop, to_tensor
 from deeptune.data.inputs import check_samples
 from deeptune.data.modalities import image_samples, text_samples
+from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, Pixels
 from deeptune.data.modalities.text_samples import Texts
 from deeptune.data.parquet import ParquetSource
@@ -72,7 +73,11 @@ def test_what_is_kept_gives_the_bits_of_decoding_each_time(images, kept, workers
     for _ in range(2):  # made, then found
         with Cache() as cache:
             samples = open_samples(
-                images, "images", PIXELS, cache=None if kept == "memory" else cache, augmented=kept == "encoded"
+                images,
+                "images",
+                PIXELS,
+                cache=None if kept == "memory" else cache,
+                need=Need(augmented=kept == "encoded"),
             )
             assert type(samples) is (Pixels if kept == "pixels" else Images)
             assert samples.reasons == check_samples(images, "images", "image").reasons
@@ -109,7 +114,7 @@ def test_samples_of_the_same_bytes_have_the_same_hash(tmp_path, kept):
         with Cache() as cache:
             samples = open_samples(
                 Source.open(str(tmp_path / "a.parquet")), "images", PIXELS,
-                cache=None if kept == "memory" else cache, augmented=kept == "encoded",
+                cache=None if kept == "memory" else cache, need=Need(augmented=kept == "encoded"),
             )  # fmt: skip
             hashes = samples.records.hashes.tolist()
         assert hashes[0] == hashes[2]

@@ -113,7 +113,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
         patch.setattr("deeptune.data.source.SMALL", small)
         patch.setattr(writers, "SMALL", small)
         again = ParquetSource(source.files)  # has no column in memory yet
-        with writers.embedding_file(path, again, label="labels", input="views", errors=errors) as write:
+        with writers.embedding_file(path, again, writers.Roles("views", "labels"), errors=errors) as write:
             for window in windows(batches_of(good, size, cuts, seed), rows, model(), embed=True, size=size):
                 assert len(window.rows) <= size
                 write(window)
@@ -170,7 +170,7 @@ def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
 def write_all(path, source, *, before_each=lambda window: None, **options):
     """Embeddings of all rows, in windows of nine."""
     rows = np.arange(source.num_rows)
-    with writers.embedding_file(path, source, label=None, input="", **options) as write:
+    with writers.embedding_file(path, source, writers.Roles(""), **options) as write:
         for window in windows([outputs_of(rows)], rows, model(), embed=True, size=9):
             before_each(window)
             write(window)
@@ -205,7 +205,7 @@ rows = np.arange(60)
 model = SimpleNamespace(last_layer=SimpleNamespace(in_features=3, out_features=1))
 found = [Outputs(rows, np.zeros((60, 1), np.float32), np.zeros((60, 3), np.float32))]
 source = Source.open(sys.argv[1])
-with writers.embedding_file(Path(sys.argv[2]), source, label=None, input="") as write:
+with writers.embedding_file(Path(sys.argv[2]), source, writers.Roles("")) as write:
     for window in windows(found, rows, model, embed=True, size=9):
         write(window)
         if window.start > 20:

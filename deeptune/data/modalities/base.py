@@ -33,6 +33,21 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class Need:
+    """What images must be kept for.
+
+    With `augmented`, training changes whole images. Values of more than 8 bits are scaled from `value_range`; without
+    one, such images are listed in `deep`.
+    """
+
+    augmented: bool = False
+    value_range: Range | None = None
+
+
+NO_NEED = Need()
+
+
+@dataclass(frozen=True)
 class Piece:
     """Consecutive values of the input columns, as bytes or strings, by column.
 
@@ -112,8 +127,7 @@ class Modality(ABC):
         preprocessing: Any,
         *,
         cache: Cache | None = None,
-        augmented: bool = False,
-        value_range: Range | None = None,
+        need: Need = NO_NEED,
         progress: Progress | None = None,
     ) -> Samples:
         """Make every sample as a backbone takes it, or find what an earlier run kept; see `samples.open_samples`."""

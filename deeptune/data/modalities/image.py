@@ -16,7 +16,17 @@ from deeptune.data.decode import RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
 from deeptune.data.encode import encoded
 from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
-from deeptune.data.modalities.base import FIRST_ROWS, Finding, Modality, Piece, Progress, input_values, is_missing
+from deeptune.data.modalities.base import (
+    FIRST_ROWS,
+    NO_NEED,
+    Finding,
+    Modality,
+    Need,
+    Piece,
+    Progress,
+    input_values,
+    is_missing,
+)
 from deeptune.data.picture import range_of_values, shown_image, small_image
 from deeptune.data.threads import each_image
 from deeptune.errors import DataError
@@ -107,15 +117,12 @@ class ImageModality(Modality):
         preprocessing: Any,
         *,
         cache: Cache | None = None,
-        augmented: bool = False,
-        value_range: Range | None = None,
+        need: Need = NO_NEED,
         progress: Progress | None = None,
     ) -> Samples:
         from deeptune.data.modalities.image_samples import open_images  # imports torch
 
-        return open_images(
-            source, input, preprocessing, cache=cache, augmented=augmented, value_range=value_range, progress=progress
-        )
+        return open_images(source, input, preprocessing, cache=cache, need=need, progress=progress)
 
     def shown(
         self,

@@ -24,7 +24,7 @@ from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.depth import Range
 from deeptune.data.images import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 from deeptune.data.modalities import MODALITIES
-from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Piece, Progress
+from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Need, Piece, Progress
 from deeptune.data.samples import Samples, filled, stored, versions_of
 from deeptune.data.source import SMALL, Source
 from deeptune.data.threads import each_image
@@ -186,17 +186,16 @@ def open_images(
     preprocessing: ImagePreprocessing,
     *,
     cache: Cache | None,
-    augmented: bool,
-    value_range: Range | None,
+    need: Need,
     progress: Progress | None,
 ) -> Samples:
     """Pixels where the cache has room for them and training does not change the images, else encoded images."""
-    pixels = Pixels(source, input, preprocessing, value_range)
-    if cache is not None and not augmented:
+    pixels = Pixels(source, input, preprocessing, need.value_range)
+    if cache is not None and not need.augmented:
         with suppress(CacheRefused):
             if pixels.expected_bytes <= PIXELS_SHARE * cache_limit():
                 return stored(pixels, cache, progress)
-    samples = Images(source, input, preprocessing, value_range)
+    samples = Images(source, input, preprocessing, need.value_range)
     large = source.claimed_bytes > SMALL or source.named is not None
     return filled(samples, cache if large else None, progress)
 

@@ -15,10 +15,12 @@ from deeptune.data.depth import Range
 from deeptune.data.modalities.base import (
     BAD,
     BLANK,
+    NO_NEED,
     NOT_UTF8,
     SECOND,
     Finding,
     Modality,
+    Need,
     Piece,
     Progress,
     input_values,
@@ -86,8 +88,7 @@ class TextModality(Modality):
         preprocessing: Any,
         *,
         cache: Cache | None = None,
-        augmented: bool = False,
-        value_range: Range | None = None,
+        need: Need = NO_NEED,
         progress: Progress | None = None,
     ) -> Samples:
         from deeptune.data.modalities.text_samples import Texts  # imports torch
