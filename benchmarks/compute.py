@@ -200,7 +200,7 @@ def image_step(name: str, size: int, rows: int, settings: Settings, **train: Any
     """The loop of a torchvision backbone beside the raw step; `train` are keys of the spec, such as `compile`."""
     import torch
 
-    from deeptune.data.loader import Batch
+    from deeptune.data.loading.loader import Batch
 
     ready = prepared("openclipart7", {"name": name, "image_size": size}, rows, settings, **train)
     images = torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8)
@@ -215,7 +215,7 @@ def text_step(config: Any, tokens: int, rows: int, settings: Settings, **train: 
     import torch
     from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
-    from deeptune.data.loader import Batch
+    from deeptune.data.loading.loader import Batch
 
     with tempfile.TemporaryDirectory() as folder:
         vocabulary = Path(folder, "vocab.txt")

@@ -79,7 +79,7 @@ def _raw(spec: Any, data: Path) -> float:
 
 def _embed(spec: Any, data: Path) -> float:
     """Seconds of the command after its imports: the backbone, samples, features and the written table."""
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
     from deeptune.engine.predict import ApplyOptions, Embedder
 
     started = time.perf_counter()
@@ -94,9 +94,9 @@ def _store_samples(spec: Any, data: Path) -> float:
     from deeptune.backbones import load_backbone
     from deeptune.catalog import find
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.inputs import resolve_columns
-    from deeptune.data.samples import open_samples
-    from deeptune.data.source import Source
+    from deeptune.data.input_columns import resolve_columns
+    from deeptune.data.loading.samples import open_samples
+    from deeptune.data.sources.source import Source
 
     source = Source.open(str(data))
     _, column = resolve_columns(source, find(spec.backbone.name).modality, None)

@@ -84,7 +84,7 @@ def write_sample(sample: str, path: Path, times: int, most: int | None = None) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
 
     table = pq.read_table(Source.open(f"sample:{sample}").files[0])
     table = pa.concat_tables([table] * times).slice(0, most)
@@ -120,8 +120,8 @@ def _run(spec: Any, folder: Path) -> float:
 
 def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
     """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
-    from deeptune.data.dataset import Dataset, SampleOptions
-    from deeptune.data.loader import Loader, LoaderOptions
+    from deeptune.data.loading.dataset import Dataset, SampleOptions
+    from deeptune.data.loading.loader import Loader, LoaderOptions
     from deeptune.engine.extraction_job import rows_at_once
 
     source = ready.plan.splits["train"].source

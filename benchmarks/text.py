@@ -153,7 +153,7 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
 
 def pick(loader: Any, count: int) -> dict[int, slice]:
     """Numbers and places of `count` whole batches of the first epoch: one in each stretch from narrow to wide."""
-    from deeptune.data.sampling import batch_slices
+    from deeptune.data.loading.batch_order import batch_slices
 
     rows = loader.rows
     slices = batch_slices(len(rows), BATCH, training=True)
@@ -168,8 +168,8 @@ def batch_of(examples: list[dict[str, Any]], width: int | None = None) -> Any:
     """A Batch of examples, padded to `width`, or to the longest."""
     import torch
 
-    from deeptune.data.loader import Batch
-    from deeptune.data.text import collate
+    from deeptune.data.loading.loader import Batch
+    from deeptune.data.loading.tokenise import collate
 
     ids = [np.array(example["input_ids"], np.int32) for example in examples]
     inputs = collate(ids, 0, (lambda longest: width) if width else (lambda longest: longest))
@@ -283,8 +283,8 @@ def against_trainer(settings: Settings) -> Measured:
 def padding_of_snippets(settings: Settings) -> Measured:
     from transformers import AutoTokenizer
 
-    from deeptune.data.source import Source
-    from deeptune.data.text import tokenise
+    from deeptune.data.loading.tokenise import tokenise
+    from deeptune.data.sources.source import Source
 
     texts = Source.open(SNIPPETS).column("text").to_pylist()
     return _padding(tokenise([texts], AutoTokenizer.from_pretrained(minilm()), 512).lengths, settings)
@@ -299,7 +299,7 @@ def padding_of_log_normal(settings: Settings) -> Measured:
 def _padding(lengths: np.ndarray, settings: Settings) -> Measured:
     import torch
 
-    from deeptune.data.sampling import batch_slices, bucketed_order, epoch_order, padded_share
+    from deeptune.data.loading.batch_order import batch_slices, bucketed_order, epoch_order, padded_share
 
     epochs = 2 if settings.quick else 10
     slices = batch_slices(len(lengths), BATCH, training=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deeptune.api.run import finetune as finetune
     from deeptune.api.specs import load_spec as load_spec
     from deeptune.errors import DeepTuneError as DeepTuneError
-    from deeptune.spec.model import RunSpec as RunSpec
+    from deeptune.spec.run_spec import RunSpec as RunSpec
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ _MODULES = {
     "DeepTuneError": "deeptune.errors",
     "Model": "deeptune.api.model",
     "Run": "deeptune.api.run",
-    "RunSpec": "deeptune.spec.model",
+    "RunSpec": "deeptune.spec.run_spec",
     "finetune": "deeptune.api.run",
     "load": "deeptune.api.model",
     "load_spec": "deeptune.api.specs",

@@ -14,7 +14,7 @@ from deeptune.catalog import (
     torch_hub_dir,
     weights_on_this_machine,
 )
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 BYTES = 4  # of a parameter: published weights are in fp32
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

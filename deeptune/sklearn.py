@@ -28,7 +28,7 @@ from deeptune.api.inputs import Columns, source_of
 from deeptune.api.model import load
 from deeptune.api.run import Run, finetune
 from deeptune.catalog import find
-from deeptune.data.inputs import attach_files, check_samples
+from deeptune.data.input_columns import attach_files, check_samples
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.toml import validate
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from deeptune.api.model import Model
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
     from deeptune.engine.predict import Embedder
 
 LABEL = "labels"
@@ -266,7 +266,7 @@ class DeepTuneEmbedder(TransformerMixin, _OfSamples):
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 - the signature of transformers
         """Load the backbone, and find the range of images of more than 8 bits. Nothing is trained."""
-        from deeptune.data.depth import range_of
+        from deeptune.data.images.bit_depth import range_of
 
         source, info = self._source(X), MODALITIES[find(self.backbone).modality]
         attach_files(source, info.name, info.input)

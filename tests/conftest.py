@@ -155,7 +155,7 @@ def review_bert(tmp_path_factory):
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
 
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     trained = BertWordPieceTokenizer(lowercase=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.data.dataset import Dataset, SampleOptions
-from deeptune.data.loader import Loader, LoaderOptions
-from deeptune.data.samples import Samples
+from deeptune.data.loading.dataset import Dataset, SampleOptions
+from deeptune.data.loading.loader import Loader, LoaderOptions
+from deeptune.data.loading.samples import Samples
 
 
 def make_loader(samples: Samples, rows: np.ndarray, *, targets: np.ndarray | None = None, **options: Any) -> Loader:

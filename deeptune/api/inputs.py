@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeptune.data.memory import MemorySource
 from deeptune.data.modalities import MODALITIES
-from deeptune.data.parquet import folder_of_names
-from deeptune.data.source import Source
+from deeptune.data.sources.memory import MemorySource
+from deeptune.data.sources.parquet import folder_of_names
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, did_you_mean, listed
 from deeptune.spec.modalities import Input, columns_of
 

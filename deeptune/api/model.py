@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
     from deeptune.engine.predict import ApplyOptions
-    from deeptune.spec.model import RunSpec
+    from deeptune.spec.run_spec import RunSpec
 
 log = logging.getLogger("deeptune")
 

@@ -18,7 +18,7 @@ from deeptune.runs.files import read_json
 from deeptune.runs.launch import make_run, start_runner
 from deeptune.runs.state import ending
 from deeptune.show.view import View
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.toml import load_spec as read_spec
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 from deeptune.errors import SpecError
 from deeptune.spec import toml
-from deeptune.spec.model import RunSpec
 from deeptune.spec.presets import find_spec_file
+from deeptune.spec.run_spec import RunSpec
 
 SpecLike = RunSpec | str | os.PathLike[str] | Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from deeptune import catalog
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.weights import fingerprint
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 
 def load_backbone(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from deeptune.data.cache.entry import CacheRefused
-from deeptune.data.images import OVERSAMPLING
-from deeptune.data.text import tokenizer_identity
+from deeptune.data.images.transforms import OVERSAMPLING
+from deeptune.data.loading.tokenise import tokenizer_identity
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.spec.modalities import Input, columns_of
 

@@ -21,7 +21,7 @@ from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_we
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
 from deeptune.families.family import MAP_POOLING
 from deeptune.families.pooling import pool_map, pool_tokens
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier
 

@@ -16,15 +16,15 @@ from transformers.utils import logging as transformers_logging
 
 from deeptune.backbones.base import Backbone, TextPreprocessing, resolve_pooling
 from deeptune.backbones.cut import Cut, LayersCut
-from deeptune.backbones.lengths import attended, by_length
 from deeptune.backbones.probes import TextProbe, meta_width, probe_text
-from deeptune.backbones.text_files import TextFiles
+from deeptune.backbones.text_checkpoints import TextFiles
+from deeptune.backbones.unpadded import attended, by_length
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, seeded
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
 from deeptune.families.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.runs.files import read_json, write_json
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 LONGEST_BY_DEFAULT = 512
 _PROBE_FILE = "probe.json"

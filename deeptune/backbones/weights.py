@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from deeptune.catalog import WEIGHT_FILES
-from deeptune.data.kinds import HEAD, stand_in
+from deeptune.data.images.file_types import HEAD, stand_in
 from deeptune.errors import WeightsError, first_line, listed
 
 State = dict[str, Tensor]

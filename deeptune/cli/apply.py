@@ -16,7 +16,7 @@ from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
     from deeptune.runs import RunDirectory
 
 RunArgument = Annotated[
@@ -186,7 +186,7 @@ def embed(
 
 
 def _source(data: str, root: str | None) -> Source:
-    from deeptune.data.source import Source
+    from deeptune.data.sources.source import Source
 
     return Source.open(data, key="--data", root=root)
 
@@ -248,7 +248,7 @@ def _require_no_input(output: Path, data: str, run: RunDirectory | None) -> None
 
 
 def _is_among(output: Path, paths: Any, key: str) -> bool:
-    from deeptune.data.parquet import find_files
+    from deeptune.data.sources.parquet import find_files
 
     with suppress(DataError):  # missing data is reported where it is opened; a run needs its own no longer
         return output.exists() and any(os.path.samefile(output, file) for file in find_files(paths, key=key))

@@ -1,5 +1,5 @@
-"""From Parquet files to batches.
+"""From rows of a source to batches.
 
-`source`, `labels`, `splits`, `inputs`, `modalities`, `decode`, `plan` and `cache` import no torch; `images`, `text`,
-`loader` and the stored samples of a modality do.
+`sources`, `images`, `splits`, `modalities` and `cache` import no torch, except `images.transforms`; `loading` and the
+stored samples of a modality do.
 """

@@ -21,15 +21,15 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.arrow import bare, in_words, is_bytes, is_text, shown
-from deeptune.data.depth import Range
-from deeptune.data.inputs import AT_ONCE, modality_of, modality_of_column, resolve_columns
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.input_columns import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import MODALITIES, Modality
-from deeptune.data.planning import draft_plan
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.planner import draft_plan
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input, columns_of
-from deeptune.spec.model import SPLITS, RunSpec
+from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.toml import validate
 from deeptune.tasks.labels import plain
 

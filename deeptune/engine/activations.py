@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from deeptune.backbones.cut import Cut
-from deeptune.data.dataset import Inputs
-from deeptune.data.features import Features
+from deeptune.data.loading.dataset import Inputs
+from deeptune.data.loading.features import Features
 from deeptune.engine.device import Compute
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from deeptune.data.loader import Batch, batch_slices
-from deeptune.data.splits import SplitData
+from deeptune.data.loading.loader import Batch, batch_slices
+from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
@@ -29,7 +29,7 @@ from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
 from deeptune.errors import RunStopped, TrainingError, first_line
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.model import RunSpec, TrainSpec
+from deeptune.spec.run_spec import RunSpec, TrainSpec
 
 NEAR = 0.05  # rates this close are equal: the larger batch is taken
 # bf16 rounds at 2^-8. Cross entropy moves by at most twice the largest error of a logit, and logits are of the order of

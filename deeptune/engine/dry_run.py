@@ -9,7 +9,7 @@ from deeptune.engine.prepare import prepare
 from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.model import SPLITS
+from deeptune.spec.run_spec import SPLITS
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import identity, versions
-from deeptune.data.dataset import Batch, Dataset, Inputs, SampleOptions
-from deeptune.data.loader import Loader, LoaderOptions
-from deeptune.data.samples import Samples
-from deeptune.data.sampling import WINDOW, batch_slices
-from deeptune.data.source import Source
+from deeptune.data.loading.batch_order import WINDOW, batch_slices
+from deeptune.data.loading.dataset import Batch, Dataset, Inputs, SampleOptions
+from deeptune.data.loading.loader import Loader, LoaderOptions
+from deeptune.data.loading.samples import Samples
+from deeptune.data.sources.source import Source
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, tokens_at_once
 from deeptune.engine.micro_batch import MicroBatcher, each_piece

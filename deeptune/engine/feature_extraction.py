@@ -13,17 +13,17 @@ from deeptune.backbones.cut import CannotCut
 from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import MemoryRecords, Records
-from deeptune.data.dataset import FeatureInputs, Inputs
-from deeptune.data.features import Features
+from deeptune.data.loading.dataset import FeatureInputs, Inputs
+from deeptune.data.loading.features import Features
 from deeptune.data.modalities.base import Progress
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.activations import ActivationInputs, CutActivations
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_logger import RunLogger
 from deeptune.formatting import size_text
-from deeptune.spec.model import SPLITS, Split
+from deeptune.spec.run_spec import SPLITS, Split
 
 MEMORY_SHARE = 0.25  # of the free memory, that features may take if the disk does not take them
 MAX_UNUSED = 0.25  # share of a source's rows that may pass unused, so that runs that use others share an entry

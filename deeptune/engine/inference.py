@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine.device import Compute
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher, each_piece

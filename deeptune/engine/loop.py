@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
 from deeptune.engine.checkpoint_interval import CheckpointInterval
 from deeptune.engine.history import Best, TrainingHistory
@@ -17,7 +17,7 @@ from deeptune.engine.optimizer_step import Learner, Stepper
 from deeptune.engine.train_state import TrainState
 from deeptune.errors import RunStopped, TrainingError
 from deeptune.runs.events import EpochEvent, StepEvent
-from deeptune.spec.model import TrainSpec
+from deeptune.spec.run_spec import TrainSpec
 
 REPORT_INTERVAL = 0.25  # seconds between step reports
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from deeptune.data.loader import Batch, batch_slices
+from deeptune.data.loading.loader import Batch, batch_slices
 from deeptune.engine.out_of_memory import is_out_of_memory, release_memory
 from deeptune.errors import TrainingError
 

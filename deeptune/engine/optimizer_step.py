@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
 from deeptune.engine.device import Compute
 from deeptune.engine.history import TrainingHistory
@@ -20,8 +20,8 @@ from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.train_state import TrainState
 from deeptune.errors import TrainingError
 from deeptune.model.build import TunedModel
-from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import TrainSpec
 
 MAX_SKIPPED = 10  # steps in a row whose loss or gradient is not finite
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import TrainSpec
 
 
 def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:

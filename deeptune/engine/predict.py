@@ -17,17 +17,17 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache, NoCache
-from deeptune.data.caveats import size_notes
-from deeptune.data.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
-from deeptune.data.depth import Range, range_of, range_text
-from deeptune.data.inputs import BadSample, attach_files, resolve_columns
-from deeptune.data.kept import require_kept
-from deeptune.data.loader import Loader, LoaderOptions
+from deeptune.data.images.bit_depth import Range, range_of, range_text
+from deeptune.data.input_columns import BadSample, attach_files, resolve_columns
+from deeptune.data.kept_columns import require_kept
+from deeptune.data.loading.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
+from deeptune.data.loading.loader import Loader, LoaderOptions
+from deeptune.data.loading.samples import Samples, open_samples
 from deeptune.data.modalities.base import Need
-from deeptune.data.naming import LabelColumn, Relabel, known_relabelling
-from deeptune.data.plan import read_targets
-from deeptune.data.samples import Samples, open_samples
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.class_names import LabelColumn, Relabel, known_relabelling
+from deeptune.data.splits.data_warnings import size_notes
+from deeptune.data.splits.plan import read_targets
 from deeptune.engine import inference
 from deeptune.engine.device import choose_compute, tokens_at_once
 from deeptune.engine.extraction_job import FrozenBackbone, rows_at_once
@@ -42,7 +42,7 @@ from deeptune.engine.writers import Roles, embedding_file, prediction_file, pred
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
 from deeptune.spec.modalities import Input, columns_of
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 
 class NoOutputs(nn.Module):

@@ -14,17 +14,17 @@ from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocess
 from deeptune.backbones.weights import require_weights
 from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
-from deeptune.data.dataset import Dataset, FeatureInputs, SampleOptions
-from deeptune.data.depth import Range
-from deeptune.data.loader import Loader, LoaderOptions, batch_slices
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
+from deeptune.data.loading.loader import Loader, LoaderOptions, batch_slices
+from deeptune.data.loading.samples import Samples, open_samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, decoding_workers
-from deeptune.data.plan import DataPlan
-from deeptune.data.planning import PlanDraft, draft_plan, plan_data, planned
-from deeptune.data.samples import Samples, open_samples
-from deeptune.data.source import Source
-from deeptune.data.split_sources import open_sources, sources_fingerprint
-from deeptune.data.splits import SplitData
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.plan import DataPlan
+from deeptune.data.splits.planner import PlanDraft, draft_plan, plan_data, planned
+from deeptune.data.splits.split_files import open_sources, sources_fingerprint
+from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import Compute, choose_compute, driver_gpu, seed_everything, tokens_at_once
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
@@ -37,7 +37,7 @@ from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.defaults import resolve
 from deeptune.spec.modalities import MODALITIES, input_words
-from deeptune.spec.model import Split
+from deeptune.spec.run_spec import Split
 from deeptune.spec.tasks import TASKS
 
 if TYPE_CHECKING:

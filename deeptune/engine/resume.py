@@ -16,7 +16,7 @@ from deeptune.checkpoint import (
     remove_checkpoints,
     restore_previous,
 )
-from deeptune.data.depth import FULL
+from deeptune.data.images.bit_depth import FULL
 from deeptune.engine.history import Best
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.train_state import TrainState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeptune.data.sampling import WINDOW
+from deeptune.data.loading.batch_order import WINDOW
 from deeptune.engine.inference import Outputs, Scorer, joined
 
 

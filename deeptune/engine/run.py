@@ -38,7 +38,7 @@ from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.events import EndEvent, ResumeEvent
 from deeptune.spec import RunSpec, dump_spec
-from deeptune.spec.model import Split
+from deeptune.spec.run_spec import Split
 
 
 def execute(

@@ -23,7 +23,7 @@ from deeptune.runs.events import EndEvent, Parameters, Rows, StartEvent
 from deeptune.runs.process import ProcessIdentity
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.metrics import METRICS, shown_metrics
-from deeptune.spec.model import SPLITS
+from deeptune.spec.run_spec import SPLITS
 
 
 class Clock:

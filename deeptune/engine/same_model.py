@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine.device import Compute
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.errors import CheckpointError

@@ -14,7 +14,7 @@ from deeptune.engine.inference import Outputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.prepare import Prepared, split_targets
 from deeptune.spec.metrics import lower_is_better
-from deeptune.spec.model import Split
+from deeptune.spec.run_spec import Split
 
 DIVERGED = 10  # times the loss of a constant prediction
 ROWS_ALONE = 4  # rows that are scored in a batch of their own as well

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.data.plan import DataPlan
+from deeptune.data.splits.plan import DataPlan
 from deeptune.engine import inference
 from deeptune.engine.inference import MeanLoss, Outputs
 from deeptune.engine.row_order import Window, windows
@@ -18,7 +18,7 @@ from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.writers import Roles, embedding_file, prediction_file
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
-from deeptune.spec.model import Split
+from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from deeptune.data.cache.entry import Cache
-from deeptune.data.loader import Loader
-from deeptune.data.splits import SplitData
+from deeptune.data.loading.loader import Loader
+from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import Compute, tokens_at_once
 from deeptune.engine.extraction_job import forward_batches
 from deeptune.engine.feature_extraction import StoredFeatures, store_features
@@ -21,7 +21,7 @@ from deeptune.engine.prepare import Prepared, make_criterion, split_loader
 from deeptune.engine.run_logger import RunLogger
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory
-from deeptune.spec.model import SPLITS, Split
+from deeptune.spec.run_spec import SPLITS, Split
 
 SCALE_ROWS = 2048  # rows from which the scale of the features is estimated
 

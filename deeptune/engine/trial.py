@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from deeptune.backbones.base import Backbone
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine.train_state import rng_state_kept
 
 HEADROOM = 0.1  # share of the free memory that is left alone

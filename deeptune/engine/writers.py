@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeptune.data.kept import kept_columns
-from deeptune.data.naming import Relabel
-from deeptune.data.source import SMALL, Source
+from deeptune.data.kept_columns import kept_columns
+from deeptune.data.sources.source import SMALL, Source
+from deeptune.data.splits.class_names import Relabel
 from deeptune.engine.row_order import Window
 from deeptune.runs.files import replacing, storage_errors
 from deeptune.spec.modalities import Input, columns_of

@@ -14,7 +14,7 @@ from deeptune.backbones.weights import seeded
 from deeptune.errors import CheckpointError, listed
 from deeptune.model.head import Head, ScaledLinear
 from deeptune.model.lora import inject_lora, is_adapter_key, merge_lora
-from deeptune.spec.model import Method, RunSpec
+from deeptune.spec.run_spec import Method, RunSpec
 from deeptune.spec.tasks import TASKS
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import idle_layers
 from deeptune.errors import SpecError, listed
-from deeptune.spec.model import LoraSpec
+from deeptune.spec.run_spec import LoraSpec
 
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from deeptune.report import plots, prose, tables
 from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
+from deeptune.report.task_views import view_of
 from deeptune.report.verdict import verdict
-from deeptune.report.views import view_of
 from deeptune.runs.files import write_text
 from deeptune.spec.metrics import shown_metrics
 

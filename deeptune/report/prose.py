@@ -11,11 +11,11 @@ from deeptune.catalog import CATALOG, find
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
-from deeptune.report.views import view_of
+from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
-from deeptune.spec.model import DataSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import LOSSES, TASKS
 
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}

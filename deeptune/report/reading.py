@@ -17,7 +17,7 @@ from deeptune.runs.directory import RunDirectory
 from deeptune.runs.event_log import read_events
 from deeptune.runs.events import EpochEvent, Event, WarningEvent
 from deeptune.runs.files import read_json
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.toml import load_spec
 from deeptune.tasks import Task, task_from_json
 

@@ -9,7 +9,7 @@ from deeptune.report import prose, tables
 from deeptune.report.doubts import doubts
 from deeptune.report.intervals import Intervals, Spread
 from deeptune.report.reading import FinishedRun
-from deeptune.report.views import view_of
+from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import METRICS
 
 

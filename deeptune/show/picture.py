@@ -34,7 +34,7 @@ def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[P
     It is upright and decoded by the rules of training. Raises DataError with a short reason, such as `is empty (0
     bytes)`. For a thread: a large image takes seconds.
     """
-    from deeptune.data.decode import decode_quietly
+    from deeptune.data.images.decode import decode_quietly
 
     return drawn(decode_quietly(data).image, width, height, look)
 

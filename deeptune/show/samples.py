@@ -10,7 +10,7 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 
 if TYPE_CHECKING:
-    from deeptune.data.parquet import ParquetSource
+    from deeptune.data.sources.parquet import ParquetSource
     from deeptune.spec import RunSpec
 
 Sample = bytes | str | DeepTuneError
@@ -33,7 +33,7 @@ class Samples:
 
     @cached_property
     def _sources(self) -> dict[str, ParquetSource]:
-        from deeptune.data.split_sources import open_sources
+        from deeptune.data.splits.split_files import open_sources
 
         return open_sources(self._spec)
 
@@ -49,8 +49,8 @@ class Samples:
         return found
 
     def _read(self, split: str, row: int) -> bytes | str:
-        from deeptune.data.depth import stored_range
-        from deeptune.data.inputs import resolve_columns
+        from deeptune.data.images.bit_depth import stored_range
+        from deeptune.data.input_columns import resolve_columns
         from deeptune.data.modalities import MODALITIES
         from deeptune.spec.modalities import columns_of
 
@@ -69,7 +69,7 @@ class Samples:
 
     def changed(self) -> str:
         """Say how the data differ from the run's, or return nothing. Reads all of the data."""
-        from deeptune.data.split_sources import sources_fingerprint
+        from deeptune.data.splits.split_files import sources_fingerprint
 
         try:
             began = read_json(self.run.run)["fingerprints"]["data"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deeptune.catalog import BackboneInfo, find
 from deeptune.environment import require_utf8, user_path
-from deeptune.spec.model import DataSpec, Paths, RunSpec
+from deeptune.spec.run_spec import DataSpec, Paths, RunSpec
 from deeptune.spec.tasks import TASKS
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from deeptune.catalog import BackboneInfo
 from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.model import HeadSpec, RunSpec, TuningSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import HeadSpec, RunSpec, TuningSpec
 
 _TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
 _FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from deeptune.spec.modalities import COLUMNS
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.toml import describe, expected, parse_toml
 
 Kind = Literal["choice", "integer", "number", "text", "paths", "columns", "several", "list", "numbers", "table"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.run_spec import DataSpec, TrainSpec
 from deeptune.spec.tasks import TaskInfo
 
 QUANTILE = 1.959964  # of a two-sided interval of 95%

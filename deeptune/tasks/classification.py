@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.errors import DataError, SpecError, listed
-from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.run_spec import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Relabel, Task, wilson_text
 from deeptune.tasks.baselines import classification_baseline

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from deeptune.arrow import in_words
 from deeptune.errors import DataError, listed
-from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.run_spec import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
 from deeptune.tasks.classification import ClassValue, lists

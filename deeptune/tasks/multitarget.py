@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError
-from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.run_spec import DataSpec, TrainSpec
 from deeptune.tasks.base import Fitted
 from deeptune.tasks.classification import lists
 from deeptune.tasks.labels import list_parts, plain, refuse_missing

@@ -11,7 +11,7 @@ import pyarrow as pa
 from scipy.special import expit, logit
 
 from deeptune.errors import DataError, listed
-from deeptune.spec.model import DataSpec
+from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.classification import ClassificationTask
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError
-from deeptune.spec.model import DataSpec, TrainSpec
+from deeptune.spec.run_spec import DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import regression_baseline

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from deeptune.checkpoint import previous
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.runner import do_run
 from deeptune.runs import RunDirectory, read_records
 

@@ -21,12 +21,12 @@ from pictures import png
 from unit.conftest import _words
 
 from deeptune.backbones.base import TextPreprocessing
-from deeptune.data import columns
 from deeptune.data.inspect import overview, preview, survey
-from deeptune.data.plan import DataPlan
-from deeptune.data.planning import draft_plan, plan_data
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
+from deeptune.data.loading.samples import open_samples
+from deeptune.data.sources import column_stream
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.plan import DataPlan
+from deeptune.data.splits.planner import draft_plan, plan_data
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
@@ -117,7 +117,7 @@ def test_a_column_of_any_type_is_carried_row_by_row_or_refused_before_training(
     data = {"kept": {}, "number": {"label": "it"}}.get(role, {role: "it"})
     task = "regression" if role == "number" else "classification"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeptune.data.source.SMALL", small)
+        patch.setattr("deeptune.data.sources.source.SMALL", small)
         plan = planned(spec_of(file, task=task, on_bad_sample="skip", **data))
         if isinstance(plan, DataError):
             assert role != "kept", plan.message
@@ -528,7 +528,7 @@ def test_a_file_with_many_columns_is_opened_once_for_all_of_them(tmp_path, monke
             opened.append(args[0])
             super().__init__(*args, **options)
 
-    monkeypatch.setattr(columns.pq, "ParquetFile", Counted)
+    monkeypatch.setattr(column_stream.pq, "ParquetFile", Counted)
     rows = np.arange(ROWS)
     found = embeddings_of(source, tmp_path / "e.parquet", rows, label="labels", input="text")
     assert found["c299"].to_pylist() == rows.tolist()

@@ -23,12 +23,12 @@ from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.data import source
-from deeptune.data.planning import plan_data
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
-from deeptune.data.split_sources import open_sources, sources_fingerprint
-from deeptune.data.worker_pool import MAX_RESTARTS
+from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.worker_pool import MAX_RESTARTS
+from deeptune.data.sources import source
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.planner import plan_data
+from deeptune.data.splits.split_files import open_sources, sources_fingerprint
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DataError, TrainingError

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from deeptune.data.planning import plan_data
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DeepTuneError
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.defaults import run_name

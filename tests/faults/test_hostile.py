@@ -25,15 +25,15 @@ import pytest
 from pictures import png
 from PIL import Image
 
-from deeptune.data import columns
-from deeptune.data.decode import decode_image
-from deeptune.data.source import Source
-from deeptune.data.splits import assign_splits
+from deeptune.data.images.decode import decode_image
+from deeptune.data.sources import column_stream
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.stratify import assign_splits
 from deeptune.errors import DataError, SpecError, WeightsError
 from deeptune.runs import find_run
 from deeptune.spec import load_spec
-from deeptune.spec.model import SplitSpec
 from deeptune.spec.presets import find_spec_file
+from deeptune.spec.run_spec import SplitSpec
 from deeptune.tasks.regression import RegressionTask
 
 VALID = '[data]\npath = "sample:openclipart7"\n[backbone]\nname = "resnet18"\n'
@@ -168,7 +168,7 @@ def test_weights_that_are_no_file(name):
 def hostile_bert(tiny_bert):
     """`hostile_bert(**config)` loads a copy of the tiny backbone whose configuration says so."""
     from deeptune.backbones import load_backbone
-    from deeptune.spec.model import BackboneSpec
+    from deeptune.spec.run_spec import BackboneSpec
 
     shutil.copytree(tiny_bert, "bert")
     folder = Path("bert")
@@ -370,7 +370,7 @@ def in_bounds(program: str, *arguments: str) -> str:
 
 PLAN = """
 import sys
-from deeptune.data.planning import plan_data
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DataError
 from deeptune.spec.toml import validate
 try:
@@ -414,8 +414,8 @@ def test_a_column_is_read_for_as_long_as_there_is_memory(monkeypatch):
     """Where nothing but the system's killer would stop it."""
     for stored in (False, True):
         long_values("bomb.parquet", stored=stored)
-        monkeypatch.setattr("deeptune.data.footer.room", lambda: 10**9)
-        monkeypatch.setattr(columns, "room", lambda: 500_000_000)
+        monkeypatch.setattr("deeptune.data.sources.parquet_footer.room", lambda: 10**9)
+        monkeypatch.setattr(column_stream, "room", lambda: 500_000_000)
         source = Source.open("bomb.parquet")
         with pytest.raises(DataError, match=r"column 'text' of .* does not fit in memory: .* the 0\.5 GB"):
             source.column("text")
@@ -511,7 +511,7 @@ def test_a_png_with_half_a_gigabyte_beside_its_pixels(kind):
     Path("bomb.png").write_bytes(png_with(kind, content))
     program = """
 import sys, resource
-from deeptune.data.decode import decode_image
+from deeptune.data.images.decode import decode_image
 from deeptune.errors import DataError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try: decode_image(open("bomb.png", "rb").read())

@@ -20,8 +20,8 @@ from drivers import Card, driver
 from faults.killing import finish, kill, same_outcome, small_sample, start
 
 from deeptune.checkpoint import load_checkpoint, previous
-from deeptune.data.loader import Batch
-from deeptune.data.source import Source
+from deeptune.data.loading.loader import Batch
+from deeptune.data.sources.source import Source
 from deeptune.engine import fitting, heartbeat, loop, optimizer_step, verify
 from deeptune.engine.device import Compute
 from deeptune.engine.loop import fit
@@ -80,7 +80,7 @@ def steps_of(run):
 OUT_OF_MEMORY = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine import fitting, run as run_module
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory

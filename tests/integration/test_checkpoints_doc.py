@@ -25,7 +25,7 @@ from deeptune.backbones.base import ImagePreprocessing
 from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.run import execute
 from deeptune.engine.verify import _lora
 from deeptune.model.build import build_model

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.runner import do_run
 from deeptune.runs import RunDirectory, new_run_directory, write_text

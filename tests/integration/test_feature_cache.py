@@ -21,8 +21,8 @@ from deeptune.backbones import preprocessing, probes
 from deeptune.backbones.base import Backbone
 from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.entry import EntryInfo, key_of
-from deeptune.data.features import Features
-from deeptune.data.source import Source
+from deeptune.data.loading.features import Features
+from deeptune.data.sources.source import Source
 from deeptune.engine import extraction_job, feature_extraction
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
@@ -31,7 +31,7 @@ from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
 from deeptune.errors import RunStopped
 from deeptune.runs import RunDirectory, new_run_directory, read_records
-from deeptune.spec.model import SPLITS
+from deeptune.spec.run_spec import SPLITS
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short

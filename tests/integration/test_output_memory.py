@@ -17,7 +17,7 @@ WIDTH = 3000
 EMBED = """
 import resource, sys
 from pathlib import Path
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.runs import RunDirectory
 

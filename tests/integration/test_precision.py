@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from faults.killing import small_sample
 
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import compute_of_run

@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec import load_spec
-from deeptune.spec.model import SPLITS
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import SPLITS
 from deeptune.spec.toml import validate
 
 CPU = torch.device(DEVICE)

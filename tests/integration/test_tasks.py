@@ -17,7 +17,7 @@ from sklearn import metrics as sk
 from sklearn.datasets import load_digits
 
 from deeptune.cli.summary import print_plan
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine import inference
 from deeptune.engine.dry_run import describe
 from deeptune.engine.predict import ApplyOptions, Predictor

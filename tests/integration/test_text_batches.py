@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from deeptune.data.loading.batch_order import epoch_order
 from deeptune.data.modalities import text_samples as samples_module
-from deeptune.data.sampling import epoch_order
 from deeptune.engine.prepare import prepare, split_loader
 from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records

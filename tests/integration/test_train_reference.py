@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import make_criterion, prepare, split_loader

@@ -11,7 +11,7 @@ import pytest
 from driving import drive, picture, shows, until
 from pictures import png
 
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.show import embeddings

@@ -11,7 +11,7 @@ from wizard_driving import open_wizard, read, type_in
 
 from deeptune.spec import RunSpec
 from deeptune.spec.fields import spec_fields
-from deeptune.spec.model import HeadSpec
+from deeptune.spec.run_spec import HeadSpec
 from tui.draft import Draft
 from tui.screens.wizard import WizardScreen
 from tui.widgets.wizard.choice import Choice

@@ -17,13 +17,13 @@ from driving import PATIENCE, drive, picture, shows, until
 from wizard_driving import open_wizard, read, type_in
 
 from deeptune.errors import DataError
-from tui.inspector import Dropped, Inspector
+from tui.file_inspector import Dropped, Inspector
 from tui.widgets.wizard.choice import Choice
 
 
 def test_a_newer_question_ends_the_one_that_is_being_answered(monkeypatch):
     """Without waiting for it: here for a file that never ends."""
-    monkeypatch.setattr("tui.inspector.Inspector._start", sleeping(Inspector._start))
+    monkeypatch.setattr("tui.file_inspector.Inspector._start", sleeping(Inspector._start))
     inspector = Inspector()
     ended = []
 

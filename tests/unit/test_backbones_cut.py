@@ -12,7 +12,7 @@ from deeptune.backbones.cut import CannotCut
 from deeptune.backbones.transformers import TransformersBackbone
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 LAYERS = 3
 SMALL = {

@@ -14,13 +14,13 @@ from huggingface_hub import constants
 
 from deeptune.backbones import load_backbone
 from deeptune.errors import WeightsError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 # In a process of its own: huggingface_hub reads its environment once, when it is imported.
 LOAD = """
 import json, sys
 from deeptune.backbones import load_backbone
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 found = {}
 for name in sys.argv[1:]:
     backbone = load_backbone(BackboneSpec(name=name))

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from deeptune.backbones import load_backbone
 from deeptune.backbones.hub import has_tokenizer
-from deeptune.data.text import tokenise, tokenizer_identity
+from deeptune.data.loading.tokenise import tokenise, tokenizer_identity
 from deeptune.errors import WeightsError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 CANINE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -18,10 +18,10 @@ from deeptune.backbones import load_backbone
 from deeptune.backbones.base import ImagePreprocessing
 from deeptune.backbones.timm import _preprocessing
 from deeptune.catalog import CATALOG
-from deeptune.data.decode import Picture
-from deeptune.data.images import resize_crop
+from deeptune.data.images.decode import Picture
+from deeptune.data.images.transforms import resize_crop
 from deeptune.errors import SpecError, WeightsError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 
 def batch(size: int) -> torch.Tensor:

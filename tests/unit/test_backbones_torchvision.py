@@ -13,7 +13,7 @@ from deeptune.backbones import ImagePreprocessing, load_backbone
 from deeptune.backbones.weights import fingerprint
 from deeptune.catalog import CATALOG, TORCHVISION_LOADER
 from deeptune.errors import SpecError, WeightsError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 NAMES = [info.name for info in CATALOG.values() if info.loader == TORCHVISION_LOADER]
 CLASSIFIER = {

@@ -14,7 +14,7 @@ from transformers import AutoModel, BertForMaskedLM, GPT2Model
 from deeptune.backbones import load_backbone
 from deeptune.backbones.weights import fingerprint
 from deeptune.errors import SpecError, WeightsError
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 SHORT, LONG = TEXTS[1], TEXTS[2]
 

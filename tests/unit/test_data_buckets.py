@@ -9,9 +9,17 @@ from loading import make_loader
 from scipy import stats
 
 from deeptune.backbones.base import TextPreprocessing
-from deeptune.data.samples import open_samples
-from deeptune.data.sampling import POOL, WINDOW, batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
-from deeptune.data.source import Source
+from deeptune.data.loading.batch_order import (
+    POOL,
+    WINDOW,
+    batch_slices,
+    bucketed_order,
+    epoch_order,
+    padded_share,
+    windowed_order,
+)
+from deeptune.data.loading.samples import open_samples
+from deeptune.data.sources.source import Source
 from deeptune.engine.loop import groups_of
 
 BATCH = 16

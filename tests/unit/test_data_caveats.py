@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
-from deeptune.data.caveats import size_notes
-from deeptune.data.planning import plan_data
-from deeptune.spec.model import RunSpec
+from deeptune.data.splits.data_warnings import size_notes
+from deeptune.data.splits.planner import plan_data
+from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.regression import RegressionTask
 

@@ -15,8 +15,8 @@ import pytest
 from pictures import png_that_claims, sixteen_bit_png, sixteen_bit_tiff
 from PIL import Image, features
 
-from deeptune.data.decode import MAX_PIXELS, RangeUnknown, decode_image, decode_quietly
-from deeptune.data.depth import FULL, range_of
+from deeptune.data.images.bit_depth import FULL, range_of
+from deeptune.data.images.decode import MAX_PIXELS, RangeUnknown, decode_image, decode_quietly
 from deeptune.errors import DataError
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import png
 
-from deeptune.data.duplicates import conflicting, duplicate_sets, kept_together, twins
-from deeptune.data.planning import plan_data
+from deeptune.data.splits.duplicates import conflicting, duplicate_sets, kept_together, twins
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DataError
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 
 small = st.integers(0, 6)
 

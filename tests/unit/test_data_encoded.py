@@ -14,12 +14,13 @@ import pytest
 from pictures import png
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.data import encoded, files
 from deeptune.data.cache.entry import Cache, entries
-from deeptune.data.encoded import image_bytes, look_like_images
-from deeptune.data.inputs import attach_files, check_samples, resolve_columns
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
+from deeptune.data.images import column_values as encoded
+from deeptune.data.images.column_values import image_bytes, look_like_images
+from deeptune.data.input_columns import attach_files, check_samples, resolve_columns
+from deeptune.data.loading.samples import open_samples
+from deeptune.data.sources import named_files as files
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
 PIXELS = ImagePreprocessing(image_size=8, resize=8, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -12,8 +12,8 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms._presets import ImageClassification
 
-from deeptune.data.decode import Picture, decode_quietly
-from deeptune.data.images import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.images.decode import Picture, decode_quietly
+from deeptune.data.images.transforms import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

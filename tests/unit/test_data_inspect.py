@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png, sixteen_bit_png
 
-from deeptune.data.decode import decode_image
+from deeptune.data.images.decode import decode_image
 from deeptune.data.inspect import overview, preview, serve, survey
-from deeptune.data.planning import plan_data
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DataError
 from deeptune.spec.toml import validate
 

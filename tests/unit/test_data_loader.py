@@ -18,15 +18,15 @@ from PIL import Image
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.cache.records import MemoryRecords
-from deeptune.data.dataset import Dataset, FeatureInputs
-from deeptune.data.decode import decode_quietly
-from deeptune.data.features import Features
-from deeptune.data.images import Augmentation, resize_crop, to_tensor
-from deeptune.data.loader import Loader, LoaderOptions
+from deeptune.data.images.decode import decode_quietly
+from deeptune.data.images.transforms import Augmentation, resize_crop, to_tensor
+from deeptune.data.loading.batch_order import batch_slices, epoch_order
+from deeptune.data.loading.dataset import Dataset, FeatureInputs
+from deeptune.data.loading.features import Features
+from deeptune.data.loading.loader import Loader, LoaderOptions
+from deeptune.data.loading.samples import open_samples
 from deeptune.data.modalities.base import Need
-from deeptune.data.samples import open_samples
-from deeptune.data.sampling import batch_slices, epoch_order
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -370,7 +370,7 @@ def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatc
 
 def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
-    monkeypatch.setattr("deeptune.data.worker_pool.START_METHOD", "spawn")  # as on macOS
+    monkeypatch.setattr("deeptune.data.loading.worker_pool.START_METHOD", "spawn")  # as on macOS
     monkeypatch.setattr("deeptune.data.modalities.image_samples.SMALL", 0)  # encoded images are stored, too
     rows = np.arange(12)
     with Cache() as cache:

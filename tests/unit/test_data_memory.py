@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.inputs import check_samples, resolve_columns
-from deeptune.data.memory import MemorySource
-from deeptune.data.source import Source
+from deeptune.data.input_columns import check_samples, resolve_columns
+from deeptune.data.sources.memory import MemorySource
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
 TABLE = pa.table({"text": ["a", "b", None, "d", "e"], "labels": [0, 1, 0, 1, 0]})

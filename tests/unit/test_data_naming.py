@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.naming import LabelColumn, known_relabelling, relabelling
-from deeptune.data.plan import read_targets
-from deeptune.data.planning import plan_data
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.class_names import LabelColumn, known_relabelling, relabelling
+from deeptune.data.splits.plan import read_targets
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DataError
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks.classification import ClassificationTask
 
 CAT_DOG = ClassificationTask((0, 1), ("cat", "dog"))

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.planning import plan_data
-from deeptune.spec.model import RunSpec
+from deeptune.data.splits.planner import plan_data
+from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks.outliers import outliers
 
 RNG = np.random.default_rng(0)

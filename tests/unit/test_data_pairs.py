@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.cache.entry import Cache
-from deeptune.data.inputs import check_samples, resolve_columns
+from deeptune.data.input_columns import check_samples, resolve_columns
+from deeptune.data.loading.samples import open_samples
 from deeptune.data.modalities import text_samples
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, SpecError
 from deeptune.spec.toml import validate
 

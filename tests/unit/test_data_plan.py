@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deeptune.data.inputs import BadSample, check_samples, resolve_columns
-from deeptune.data.plan import read_targets
-from deeptune.data.planning import plan_data
-from deeptune.data.source import Source
+from deeptune.data.input_columns import BadSample, check_samples, resolve_columns
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.plan import read_targets
+from deeptune.data.splits.planner import plan_data
 from deeptune.errors import DataError
-from deeptune.spec.model import RunSpec
+from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.regression import RegressionTask
 

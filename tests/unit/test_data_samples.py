@@ -15,19 +15,19 @@ from pictures import png
 from PIL import Image
 
 from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
-from deeptune.data import samples as module
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.cache.records import RECORD
-from deeptune.data.decode import decode_quietly
-from deeptune.data.images import resize_crop, to_tensor
-from deeptune.data.inputs import check_samples
+from deeptune.data.images.decode import decode_quietly
+from deeptune.data.images.transforms import resize_crop, to_tensor
+from deeptune.data.input_columns import check_samples
+from deeptune.data.loading import samples as module
+from deeptune.data.loading.samples import open_samples
 from deeptune.data.modalities import image_samples, text_samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, Pixels
 from deeptune.data.modalities.text_samples import Texts
-from deeptune.data.parquet import ParquetSource
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
+from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -96,7 +96,7 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
         first = open_samples(images, "images", PIXELS, cache=cache)
     assert f"{ROWS} samples were decoded once and are kept: decoded images, 24 px" in told[0]
     monkeypatch.setattr(image_samples, "decode_quietly", None)
-    monkeypatch.setattr("deeptune.data.parquet.stream_columns", None)
+    monkeypatch.setattr("deeptune.data.sources.parquet.stream_columns", None)
     again = Source.open([str(file) for file in images.files])
     with Cache(told.append) as cache:
         samples = open_samples(again, "images", PIXELS, cache=cache)

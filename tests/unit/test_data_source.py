@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.parquet import ParquetSource, sample_names
-from deeptune.data.source import Source
+from deeptune.data.sources.parquet import ParquetSource, sample_names
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
 
@@ -310,7 +310,8 @@ def test_files_that_disagree_on_class_names(tmp_path):
 def test_the_torch_free_part_imports_no_torch():
     code = """
 import sys
-import deeptune.data.source, deeptune.tasks.labels, deeptune.data.splits, deeptune.data.decode, deeptune.data.plan
+import deeptune.data.images.decode, deeptune.data.sources.source, deeptune.data.splits.planner
+import deeptune.tasks.labels
 heavy = {"torch", "torchvision", "transformers", "timm", "pandas", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
 """

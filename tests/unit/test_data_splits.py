@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from deeptune.data.splits import assign_splits
+from deeptune.data.splits.stratify import assign_splits
 from deeptune.errors import DataError
-from deeptune.spec.model import SplitSpec
+from deeptune.spec.run_spec import SplitSpec
 from deeptune.tasks import task_class
 
 

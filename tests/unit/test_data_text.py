@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeptune.data.text import collate, padded_width, tokenise
+from deeptune.data.loading.tokenise import collate, padded_width, tokenise
 
 
 def test_ids_with_special_tokens_and_cut_texts(tokenizer):
@@ -76,7 +76,7 @@ def test_a_fork_after_tokenising_warns_of_nothing(tokenizer, tmp_path):
     code = """
 import os, sys
 from transformers import PreTrainedTokenizerFast
-from deeptune.data.text import tokenise
+from deeptune.data.loading.tokenise import tokenise
 tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])
 tokenise([["a good film"] * 500], tokenizer, 8)
 child = os.fork()

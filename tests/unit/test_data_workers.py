@@ -14,10 +14,11 @@ import torch
 from loading import make_loader
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.data import worker_pool, workers
-from deeptune.data.samples import open_samples
-from deeptune.data.source import Source
-from deeptune.data.workers import NoRoom, cannot_pass, workers_that_fit
+from deeptune.data.loading import worker_pool
+from deeptune.data.loading import worker_room as workers
+from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.worker_room import NoRoom, cannot_pass, workers_that_fit
+from deeptune.data.sources.source import Source
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 ROWS = np.arange(60)

@@ -7,7 +7,7 @@ import pytest
 from deeptune.catalog import find, weights_on_this_machine
 from deeptune.errors import WeightsError
 from deeptune.fetching import fetch_of, weights_to_fetch
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 
 @pytest.fixture(autouse=True)

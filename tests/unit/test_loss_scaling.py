@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine import loop, optimizer_step
 from deeptune.engine.device import Compute
 from deeptune.engine.loss import Criterion

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deeptune.backbones import Backbone, load_backbone
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel, build_model
-from deeptune.spec.model import BackboneSpec, DataSpec, HeadSpec, RunSpec, TrainSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, HeadSpec, RunSpec, TrainSpec, TuningSpec
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from deeptune.backbones import Backbone, ImagePreprocessing, load_backbone
 from deeptune.catalog import CATALOG, TORCHVISION_LOADER
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import is_adapter_key
-from deeptune.spec.model import BackboneSpec, DataSpec, HeadSpec, RunSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, HeadSpec, RunSpec, TuningSpec
 
 WIDTHS = {"gpt2-medium": (1024, 16), "gpt2-large": (1280, 20)}
 

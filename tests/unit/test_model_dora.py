@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deeptune.backbones import Backbone, load_backbone
 from deeptune.model.build import build_model
 from deeptune.model.lora import is_adapter_key
-from deeptune.spec.model import BackboneSpec, DataSpec, LoraSpec, RunSpec, TrainSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, LoraSpec, RunSpec, TrainSpec, TuningSpec
 
 IMAGES = {  # name, pixels
     "resnet18": 32, "densenet121": 32, "swin_t": 32, "efficientnet_b0": 32, "efficientnet_lite0": 32, "vgg11_bn": 32,

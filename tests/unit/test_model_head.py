@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deeptune.model.head import Head, collapsed
-from deeptune.spec.model import HeadSpec
+from deeptune.spec.run_spec import HeadSpec
 
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "tanh": torch.tanh}
 

@@ -13,7 +13,7 @@ from deeptune.backbones import Backbone, load_backbone
 from deeptune.errors import SpecError
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import find_targets, is_adapter_key, resolve_rank
-from deeptune.spec.model import BackboneSpec, DataSpec, LoraSpec, RunSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, LoraSpec, RunSpec, TuningSpec
 
 # One of each family; the text folders are made once.
 SMALL = {

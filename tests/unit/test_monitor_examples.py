@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png, sixteen_bit_png
 
-from deeptune.data.decode import decode_image
+from deeptune.data.images.decode import decode_image
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.show.samples import Samples

@@ -9,8 +9,8 @@ from torch import nn
 
 from deeptune.engine.optimizers import make_optimizer
 from deeptune.engine.train_state import load_optimizer_state_dict, optimizer_state_dict
-from deeptune.spec.model import TrainSpec
 from deeptune.spec.optimizers import OPTIMIZERS
+from deeptune.spec.run_spec import TrainSpec
 from deeptune.spec.toml import validate
 
 

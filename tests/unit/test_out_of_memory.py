@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deeptune.data.loader import Batch
+from deeptune.data.loading.loader import Batch
 from deeptune.engine import out_of_memory
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.out_of_memory import is_out_of_memory, release_memory

@@ -23,7 +23,7 @@ from deeptune.catalog import TIMM_LOADER, BackboneInfo
 from deeptune.errors import SpecError
 from deeptune.model.build import build_model
 from deeptune.model.lora import adapters, find_targets
-from deeptune.spec.model import BackboneSpec, DataSpec, LoraSpec, RunSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, LoraSpec, RunSpec, TuningSpec
 
 TINY: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 16}
 STAGES: dict[str, Any] = {"depths": (1, 1), "embed_dim": 24, "num_heads": (2, 3), "img_size": 32, "window_size": 4}

@@ -21,7 +21,7 @@ from deeptune.backbones import load_backbone
 from deeptune.errors import SpecError
 from deeptune.model.build import build_model
 from deeptune.model.lora import adapters
-from deeptune.spec.model import BackboneSpec, DataSpec, RunSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, RunSpec, TuningSpec
 
 # What a small model has of each of these sizes; a configuration takes those that it knows.
 SMALL: dict[str, Any] = {

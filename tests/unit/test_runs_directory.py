@@ -51,7 +51,9 @@ def test_a_path_names_a_run_wherever_it_is(root, tmp_path, monkeypatch):
 
 
 def test_a_start_that_several_ids_share(root):
-    with pytest.raises(SpecError, match=r"'gpt2' is the prefix of 3 runs .*: gpt2-lora-b2x, gpt2-lora-b2, gpt2-lora-a1"):
+    with pytest.raises(
+        SpecError, match=r"'gpt2' is the prefix of 3 runs .*: gpt2-lora-b2x, gpt2-lora-b2, gpt2-lora-a1"
+    ):
         find_run("gpt2", root)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from deeptune.backbones import load_backbone
 from deeptune.catalog import CATALOG, find
-from deeptune.data.sampling import batch_slices
+from deeptune.data.loading.batch_order import batch_slices
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.optimizers import make_optimizer
 from deeptune.model.build import build_model

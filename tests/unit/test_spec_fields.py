@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from deeptune.spec.fields import SpecField, spec_fields
-from deeptune.spec.model import HeadSpec, RunSpec
+from deeptune.spec.run_spec import HeadSpec, RunSpec
 
 FIELDS = {field.key: field for field in spec_fields()}
 TEXT = st.text(max_size=12)

@@ -12,7 +12,7 @@ import pytest
 
 from deeptune.catalog import CATALOG, find
 from deeptune.cli.spec import schema_text
-from deeptune.data.parquet import sample_names
+from deeptune.data.sources.parquet import sample_names
 from deeptune.errors import SpecError
 from deeptune.spec import load_spec
 from deeptune.spec.fields import field_rows

@@ -10,10 +10,10 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from deeptune.data.splits import assign_splits
+from deeptune.data.splits.stratify import assign_splits
 from deeptune.engine.loss import Criterion
 from deeptune.errors import DataError
-from deeptune.spec.model import SplitSpec
+from deeptune.spec.run_spec import SplitSpec
 from deeptune.tasks import task_from_json
 from deeptune.tasks.multilabel import MultiLabelTask, best_threshold
 from deeptune.tasks.stratification import iterative_split

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from deeptune.data.splits import assign_splits
+from deeptune.data.splits.stratify import assign_splits
 from deeptune.engine.loss import Criterion
 from deeptune.errors import DataError
-from deeptune.spec.model import DataSpec, SplitSpec
+from deeptune.spec.run_spec import DataSpec, SplitSpec
 from deeptune.tasks import task_from_json
 from deeptune.tasks.labels import missing
 from deeptune.tasks.multitarget import MultiTargetTask

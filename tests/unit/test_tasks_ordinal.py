@@ -13,7 +13,7 @@ from scipy.special import expit
 from deeptune.engine.loss import Criterion
 from deeptune.errors import DataError
 from deeptune.model.head import Head, OrderedLinear
-from deeptune.spec.model import DataSpec, HeadSpec
+from deeptune.spec.run_spec import DataSpec, HeadSpec
 from deeptune.tasks import task_from_json
 from deeptune.tasks.ordinal import OrdinalTask
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptune.data.parquet import ParquetSource
-from deeptune.data.source import Source
+from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.source import Source
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
@@ -110,7 +110,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
     good = np.setdiff1d(rows, list(errors)).astype(np.int64)
     labels = ClassificationTask(("a", "b"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeptune.data.source.SMALL", small)
+        patch.setattr("deeptune.data.sources.source.SMALL", small)
         patch.setattr(writers, "SMALL", small)
         again = ParquetSource(source.files)  # has no column in memory yet
         with writers.embedding_file(path, again, writers.Roles("views", "labels"), errors=errors) as write:
@@ -158,7 +158,7 @@ def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
 
 def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
     pq.write_table(pa.table({"it": ["x" * 1000] * 50}), tmp_path / "a.parquet", use_dictionary=False)
-    monkeypatch.setattr("deeptune.data.source.SMALL", 5000)
+    monkeypatch.setattr("deeptune.data.sources.source.SMALL", 5000)
     monkeypatch.setattr(writers, "SMALL", 5000)
     source, rows = Source.open(str(tmp_path / "a.parquet")), np.arange(1, 50)
     pieces = list(writers.InStep(source, ["it"]).pieces(rows))
@@ -195,8 +195,8 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from deeptune.data.parquet import ParquetSource
-from deeptune.data.source import Source
+from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.source import Source
 from deeptune.engine import writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
@@ -268,7 +268,7 @@ def test_a_full_disk_is_waited_for_and_costs_nothing_that_was_written(source, tm
 
 
 def test_a_source_that_changes_while_its_columns_are_read_gives_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("deeptune.data.source.SMALL", 0)
+    monkeypatch.setattr("deeptune.data.sources.source.SMALL", 0)
     file = tmp_path / "source" / "a.parquet"
     file.parent.mkdir()
     pq.write_table(pa.table({"n": range(9)}), file)

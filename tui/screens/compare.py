@@ -22,7 +22,7 @@ from deeptune.show.curves import UNITS, after
 from deeptune.show.series import Series
 from deeptune.show.view import View, chosen_metric
 from tui.compositor import FrugalCompositor
-from tui.room import LABELS
+from tui.fitting import LABELS
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.lines import Lines

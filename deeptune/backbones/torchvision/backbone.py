@@ -13,7 +13,7 @@ from deeptune.backbones.hub import url_file
 from deeptune.backbones.weights import load_state, read_state, seeded
 from deeptune.catalog import BackboneInfo, torch_hub_dir
 from deeptune.families import FAMILIES
-from deeptune.spec.model import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec
 
 
 class TorchvisionBackbone(ImageBackbone):

@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from deeptune.data.cache.entry import CacheRefused
-from deeptune.data.columns import TooLarge
-from deeptune.data.duplicates import HASH
+from deeptune.data.sources.column_stream import TooLarge
+from deeptune.data.splits.duplicates import HASH
 from deeptune.formatting import size_text
 
 RECORD = np.dtype(

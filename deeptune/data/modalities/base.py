@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.arrow import sample_parts
-from deeptune.data.depth import Range
+from deeptune.data.images.bit_depth import Range
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.samples import Samples
-    from deeptune.data.source import Source
+    from deeptune.data.loading.samples import Samples
+    from deeptune.data.sources.source import Source
 
 # Flags of a stored row. A row with BAD has no sample, one with BLANK an empty one; DEEP rows hold their range.
 BAD, BLANK, CUT, NOT_UTF8, DEEP, CLIPPED, SECOND = 1, 2, 4, 8, 16, 32, 64

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.arrow import bare, bare_values, is_bytes, is_text, is_uuid, sample_parts, text_of
-from deeptune.data.decode import RangeUnknown, decode_quietly
-from deeptune.data.depth import Range
-from deeptune.data.encode import encoded
-from deeptune.data.encoded import MAX_NAME, file_named, image_bytes, look_like_images
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.images.column_values import MAX_NAME, file_named, image_bytes, look_like_images
+from deeptune.data.images.decode import RangeUnknown, decode_quietly
+from deeptune.data.images.decoding_threads import each_image
+from deeptune.data.images.encode import encoded
+from deeptune.data.images.preview import range_of_values, shown_image, small_image
 from deeptune.data.modalities.base import (
     FIRST_ROWS,
     NO_NEED,
@@ -27,15 +29,13 @@ from deeptune.data.modalities.base import (
     input_values,
     is_missing,
 )
-from deeptune.data.picture import range_of_values, shown_image, small_image
-from deeptune.data.threads import each_image
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.samples import Samples
-    from deeptune.data.source import Source
+    from deeptune.data.loading.samples import Samples
+    from deeptune.data.sources.source import Source
 
 
 class ImageModality(Modality):

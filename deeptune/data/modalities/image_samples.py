@@ -19,15 +19,15 @@ import pyarrow as pa
 import torch
 
 from deeptune.data.cache.entry import Cache, CacheRefused, cache_limit
-from deeptune.data.dataset import Inputs, SampleOptions
-from deeptune.data.decode import Picture, RangeUnknown, decode_quietly
-from deeptune.data.depth import Range
-from deeptune.data.images import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.images.decode import Picture, RangeUnknown, decode_quietly
+from deeptune.data.images.decoding_threads import each_image
+from deeptune.data.images.transforms import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
+from deeptune.data.loading.dataset import Inputs, SampleOptions
+from deeptune.data.loading.samples import Samples, filled, stored, versions_of
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Need, Piece, Progress
-from deeptune.data.samples import Samples, filled, stored, versions_of
-from deeptune.data.source import SMALL, Source
-from deeptune.data.threads import each_image
+from deeptune.data.sources.source import SMALL, Source
 from deeptune.environment import cores
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune.arrow import bare, is_bytes, is_text, is_uuid, reads_as_text, texts
-from deeptune.data.depth import Range
+from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities.base import (
     BAD,
     BLANK,
@@ -31,8 +31,8 @@ from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.samples import Samples
-    from deeptune.data.source import Source
+    from deeptune.data.loading.samples import Samples
+    from deeptune.data.sources.source import Source
 
 LENGTH_ROWS = 5_000  # that the lengths of texts are taken from
 TEXTS_AT_ONCE = 500
@@ -91,8 +91,8 @@ class TextModality(Modality):
         need: Need = NO_NEED,
         progress: Progress | None = None,
     ) -> Samples:
+        from deeptune.data.loading.samples import filled
         from deeptune.data.modalities.text_samples import Texts  # imports torch
-        from deeptune.data.samples import filled
 
         return filled(Texts(source, input, preprocessing), cache, progress)
 

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from deeptune.arrow import texts
-from deeptune.data.dataset import Inputs, SampleOptions
+from deeptune.data.loading.dataset import Inputs, SampleOptions
+from deeptune.data.loading.samples import Samples, versions_of
+from deeptune.data.loading.tokenise import Tokens, collate, padded_width, tokenise, tokenizer_identity
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import BAD, CUT, Piece
 from deeptune.data.modalities.text import reason_of, text_flags
-from deeptune.data.samples import Samples, versions_of
-from deeptune.data.source import Source
-from deeptune.data.text import Tokens, collate, padded_width, tokenise, tokenizer_identity
+from deeptune.data.sources.source import Source
 from deeptune.spec.modalities import Input, columns_of
 
 if TYPE_CHECKING:

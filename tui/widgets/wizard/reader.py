@@ -12,7 +12,7 @@ from textual.widget import Widget
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, columns_of
 from tui.draft import Draft, Problem
-from tui.inspector import Dropped, Inspector
+from tui.file_inspector import Dropped, Inspector
 from tui.widgets.wizard.facts import Data
 
 OPENING = "opening the files…"

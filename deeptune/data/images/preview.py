@@ -1,0 +1,56 @@
+"""Images as a viewer gets them: encoded, in 8 bits."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from deeptune.data.images.bit_depth import Range, range_of
+from deeptune.data.images.column_values import image_bytes
+from deeptune.data.images.decode import RangeUnknown, decode_image, is_deep
+from deeptune.errors import DataError
+
+
+def shown_image(value: Any, folder: Path, value_range: Range | None) -> bytes | None:
+    """The encoded image that a value of an image column stands for; what has more than 8 bits is encoded anew, by a
+    run's range. None for null.
+
+    Raises DataError with a short reason where there is none. Whether it can be decoded is left to whoever draws it.
+    """
+    data = image_bytes(value, folder)
+    if data is None or not is_deep(data):
+        return data
+    return _encoded(decode_image(data, value_range=value_range))
+
+
+def small_image(value: Any, folder: Path, value_range: Range | None, most: int) -> bytes:
+    """An image with at most `most` pixels on a side, encoded. Raises DataError as `decode_image` does."""
+    data = image_bytes(value, folder)
+    image = decode_image(data, value_range=value_range)
+    if data is not None and max(image.size) <= most and not is_deep(data):
+        return data
+    image.thumbnail((most, most))
+    return _encoded(image)
+
+
+def range_of_values(values: Iterable[Any], folder: Path) -> Range | None:
+    """The range of those values of an image column that have more than 8 bits; None where no value has."""
+    found = []
+    for value in values:
+        try:
+            data = image_bytes(value, folder)
+            if data is not None and is_deep(data):
+                decode_image(data)
+        except RangeUnknown as error:
+            found.append(error.extremes)
+        except DataError:
+            continue
+    return range_of(found)
+
+
+def _encoded(image: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()

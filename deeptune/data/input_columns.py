@@ -1,0 +1,198 @@
+"""The input columns: which they are, how they pass, and which of their samples cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+
+from deeptune.arrow import bare
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.images.decode import deep_reason
+from deeptune.data.images.decoding_threads import MAX_THREADS, decoding_threads
+from deeptune.data.modalities import MODALITIES, Modality, Piece
+from deeptune.data.modalities.base import FIRST_ROWS, Progress
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.duplicates import HASH, sample_hashes
+from deeptune.errors import DataError
+from deeptune.spec.modalities import Input, columns_of, input_words
+
+AT_ONCE = 64  # rows that are decoded between two reports of progress
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """A row that cannot be used as it is, and why. `split` is None while no split is known."""
+
+    split: str | None
+    row: int
+    reason: str
+
+
+def modality_of(kind: pa.DataType) -> Modality | None:
+    """What a column of an Arrow type usually holds, or None. Its values may say otherwise."""
+    return next((modality for modality in MODALITIES.values() if modality.usual(kind)), None)
+
+
+def modality_of_column(source: Source, name: str) -> Modality | None:
+    """What a column holds by its type and its first values, or None."""
+    kind = source.types[name]
+    able = [modality for modality in MODALITIES.values() if modality.takes(kind)]
+    if len(able) < 2:
+        return able[0] if able else None
+    first = source.head([name], FIRST_ROWS).column(0)
+    return next((modality for modality in able if modality.recognises(first)), modality_of(kind))
+
+
+def resolve_columns(source: Source, modality: str | None = None, input: Input | None = None) -> tuple[str, Input]:
+    """(modality, input): what is not given is inferred from the columns, and from the first values of strings.
+
+    Raises DataError when it cannot be told, when a column is not there, or when its type does not fit.
+    """
+    if input is None:
+        kind = _modality_by_names(source) if modality is None else MODALITIES[modality]
+        modality, input = kind.info.name, kind.info.input
+    columns = columns_of(input)
+    for column in columns:
+        source.require(column, key="data.input")
+    for column in columns:
+        given = MODALITIES[modality] if modality is not None else modality_of_column(source, column)
+        if given is None or not given.takes(source.schema.field(column).type):
+            raise _does_not_fit(source, column, given)
+        modality = given.info.name
+    info = MODALITIES[str(modality)].info
+    if len(columns) > info.max_columns:
+        raise DataError(
+            f"data.input: {len(columns)} columns are named, and {info.plural} come from "
+            f"{'one column' if info.max_columns == 1 else f'at most {info.max_columns}'}",
+            hint=f"Its columns: {source.describe_columns()}.",
+        )
+    return info.name, input
+
+
+def _modality_by_names(source: Source) -> Modality:
+    """The one that has its usual column. Raises DataError where none has, or several."""
+    there = [modality for modality in MODALITIES.values() if modality.info.input in source.column_names]
+    if len(there) > 1:
+        columns = " and ".join(f"a column {modality.info.input!r}" for modality in there)
+        choices = " or ".join(f'"{modality.info.name}"' for modality in there)
+        raise DataError(
+            f"data.modality: {source.describe()} has {columns}",
+            hint=f"Say which to learn from: data.modality = {choices}.",
+        )
+    if not there:
+        columns = " nor ".join(f"a column {modality.info.input!r}" for modality in MODALITIES.values())
+        raise DataError(
+            f"data.input: {source.describe()} has neither {columns}",
+            hint=f"Name the input column with data.input. Its columns: {source.describe_columns()}.",
+        )
+    return there[0]
+
+
+def _does_not_fit(source: Source, column: str, modality: Modality | None) -> DataError:
+    kind = source.schema.field(column).type
+    expected = [one.info.expected for one in (MODALITIES.values() if modality is None else [modality])]
+    return DataError(
+        f"data.input: column {column!r} of {source.describe()} holds {kind}, "
+        f"and {modality.info.name if modality else 'the input'} needs {'; or '.join(expected)}",
+        hint=f"{_way_on(kind)}Its columns: {source.describe_columns()}.",
+    )
+
+
+def _way_on(kind: pa.DataType) -> str:
+    if pt.is_nested(kind) and not pt.is_struct(bare(kind)):
+        return "Write one sample in each row, without a list around it, or set data.input to another column. "
+    return "Set data.input to another column, or data.modality. "
+
+
+def attach_files(source: Source, modality: str, input: Input) -> None:
+    """Make the files that an input column names a part of the data."""
+    MODALITIES[modality].attach_files(source, input)
+
+
+def stream_input(
+    source: Source,
+    input: Input,
+    modality: Modality,
+    threads: ThreadPoolExecutor,
+    *,
+    start: int = 0,
+    rows: int = AT_ONCE,
+) -> Iterator[tuple[int, Piece]]:
+    """The input columns in pieces, as `Source.stream_table` gives them; the threads read files that they name."""
+    columns = columns_of(input)
+    names_files = source.named is not None
+    for first, batch in source.stream_table(columns, start=start, rows=min(rows, MAX_THREADS) if names_files else rows):
+        yield first, modality.piece(source, dict(zip(columns, batch.columns, strict=True)), first, threads)
+    if source.named is not None:
+        source.named.require_unchanged()
+
+
+@dataclass
+class Checked:
+    """What was found of the rows of a source.
+
+    By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
+    8 bits for which no range was known. `clipped` are rows with values outside of the range. `hashes` (uint64) are
+    those of all samples (`duplicates.sample_hashes`).
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    deep: dict[int, Range] = field(default_factory=dict)
+    clipped: list[int] = field(default_factory=list)
+    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, HASH))
+
+    def bad(self, rows: np.ndarray, *, deep: bool = True) -> list[BadSample]:
+        """Those of some rows that can't be used, in the order given; without `deep`, as if a range were known."""
+        if deep and self.deep:
+            reasons = {**self.reasons, **{row: deep_reason(extremes) for row, extremes in self.deep.items()}}
+        else:
+            reasons = self.reasons
+        return [BadSample(None, row, reasons[row]) for row in rows.tolist() if row in reasons]
+
+
+def check_samples(
+    source: Source,
+    input: Input,
+    modality: str,
+    rows: np.ndarray | None = None,
+    progress: Progress | None = None,
+    value_range: Range | None = None,
+) -> Checked:
+    """Check the samples among `rows` (all by default).
+
+    `progress(done, total)` counts the rows of the source.
+    """
+    wanted = np.ones(source.num_rows, bool) if rows is None else np.isin(np.arange(source.num_rows), rows)
+    checked, kind = Checked(hashes=np.zeros(source.num_rows, HASH)), MODALITIES[modality]
+    with fitting(source, input), decoding_threads() as threads:
+        for first, piece in stream_input(source, input, kind, threads):
+            checked.hashes[first : first + len(piece)] = sample_hashes(list(piece.columns.values()), threads)
+            picked = np.flatnonzero(wanted[first : first + len(piece)])
+            for at, found in zip(picked.tolist(), kind.findings(piece.take(picked), threads, value_range), strict=True):
+                if isinstance(found, str):
+                    checked.reasons[first + at] = found
+                elif isinstance(found, tuple):
+                    checked.deep[first + at] = found
+                elif found is True:
+                    checked.clipped.append(first + at)
+            if progress:
+                progress(first + len(piece), source.num_rows)
+    return checked
+
+
+@contextmanager
+def fitting(source: Source, input: Input) -> Iterator[None]:
+    """Blame the data for samples that are too large for memory."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DataError(
+            f"{source.key}: the samples of {input_words(input)} do not fit in memory: {error}",
+            hint="Shorten them, or split the file.",
+        ) from error

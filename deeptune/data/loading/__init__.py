@@ -1,0 +1,1 @@
+"""Samples and features as data sets, in batches."""

@@ -1,0 +1,93 @@
+"""Batches of a dataset, in the order of its rows or in that of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeptune.data.loading.batch_order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
+from deeptune.data.loading.dataset import Batch, Dataset
+from deeptune.data.loading.worker_pool import WorkerPool
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How a dataset is cut into batches, and who makes them.
+
+    Without `shuffle` batches come in the order of the rows. With `by_length` a batch has texts of similar length and so
+    little padding: in the order of `windowed_order` or, shuffled, of `bucketed_order`. Rows of similar length then meet
+    in an optimizer step, which has `accumulation` batches, so that `batch_size` does not decide which rows a step has.
+    `workers` processes make the batches if there is something to decode.
+    """
+
+    batch_size: int
+    shuffle: bool = False
+    seed: int = 0
+    by_length: bool = False
+    accumulation: int = 1
+    workers: int = 0
+    pin_memory: bool = False
+
+
+class Loader:
+    """Iterates over the batches of a dataset. The last, shorter batch is kept.
+
+    A batch depends on options, epoch and rows alone, not on the workers that make it. `warn` gets a sentence when
+    workers die or have no room.
+    """
+
+    def __init__(
+        self, dataset: Dataset, options: LoaderOptions, warn: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.dataset, self.options, self.warn = dataset, options, warn
+        self.rows, self.lengths, self.truncated = dataset.rows, dataset.lengths, dataset.truncated
+        self._slices = batch_slices(len(dataset), options.batch_size, training=options.shuffle)
+        self._lengths = torch.from_numpy(self.lengths) if options.by_length and self.lengths is not None else None
+        self._unshuffled = torch.arange(len(dataset)) if self._lengths is None else windowed_order(self._lengths)
+        self._pool: WorkerPool | None = None
+        if dataset.inputs.decodes and options.workers:
+            self._pool = WorkerPool(dataset, options.workers, options.batch_size, pin_memory=options.pin_memory)
+        self._epoch = self._skip = 0
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        return len(self._slices)
+
+    def set_epoch(self, epoch: int, *, skip: int = 0) -> None:
+        """Choose the order and the augmentation of the next iterations; `skip` leaves out the first batches."""
+        self._epoch, self._skip = epoch, skip
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows (int64) in the order in which an epoch passes them."""
+        return self.rows[self._order(epoch).numpy()]
+
+    def padded_share(self, epoch: int = 0) -> float:
+        """The share of padding among all tokens of an epoch's batches; 0 where rows have no tokens."""
+        if self.lengths is None:
+            return 0.0
+        lengths = self.lengths[self._order(epoch).numpy()]
+        return padded_share(lengths, self._slices, self.dataset.inputs.padded_width)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, done = self._epoch, self._skip
+        order = self._order(epoch).numpy()
+        if self._pool is not None:
+            for batch in self._pool.batches(epoch, [order[places] for places in self._slices], done, self.warn):
+                done += 1
+                yield batch
+        for places in self._slices[done:]:  # all, or those that no worker has room for
+            batch = self.dataset.batch(order[places], epoch)
+            yield batch.pin_memory() if self.options.pin_memory else batch
+
+    def _order(self, epoch: int) -> Tensor:
+        """The positions of all rows, int64 (n,), in the order of an epoch."""
+        options = self.options
+        if not options.shuffle:
+            return self._unshuffled
+        if self._lengths is None:
+            return epoch_order(len(self.dataset), options.seed, epoch)
+        return bucketed_order(self._lengths, options.batch_size * options.accumulation, options.seed, epoch)

@@ -1,0 +1,211 @@
+"""Samples of a source as a backbone takes them: decoded or tokenised once, in one pass over the file, and stored.
+
+`data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`data/cache/`), or in memory
+where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk needs
+no check.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from deeptune import __version__
+from deeptune.data.cache.disk_records import EntryRequest, open_records
+from deeptune.data.cache.entry import Cache, CacheRefused, key_of
+from deeptune.data.cache.records import Damaged, MemoryRecords, Records
+from deeptune.data.images.decoding_threads import decoding_threads
+from deeptune.data.input_columns import AT_ONCE, Checked, fitting, stream_input
+from deeptune.data.modalities import MODALITIES, Modality, Piece
+from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, NO_NEED, Need, Progress
+from deeptune.data.sources.column_stream import TooLarge, room
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.duplicates import sample_hashes
+from deeptune.errors import DataError
+from deeptune.formatting import size_text
+from deeptune.spec.modalities import Input, columns_of, input_words
+
+if TYPE_CHECKING:
+    from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+    from deeptune.data.loading.dataset import Inputs, SampleOptions
+
+MEMORY_SHARE = 0.5  # of the free memory, that samples may take if the disk does not take them
+AnySamples = TypeVar("AnySamples", bound="Samples")
+
+
+class Samples(Checked, ABC):
+    """All rows of the input columns."""
+
+    modality: ClassVar[Modality]
+    done: ClassVar[str]  # what happened to each row, as in "12 samples were decoded"
+    decodes = False  # whether each reading has something to decode
+    at_once = AT_ONCE  # rows made between two reports of progress
+
+    def __init__(self, source: Source, input: Input) -> None:
+        super().__init__()
+        self.source, self.input = source, input
+        self.records: Records
+
+    @abstractmethod
+    def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
+        """Make the stored form of some values: their bytes end to end, the length of each, and its flags."""
+
+    @abstractmethod
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the stored form, except for the data. Raises CacheRefused if that can't be told."""
+
+    @abstractmethod
+    def about(self) -> str:
+        """What people see of the entry in the cache."""
+
+    @property
+    @abstractmethod
+    def expected_bytes(self) -> int: ...
+
+    def read(self, row: int, into: np.ndarray | None = None) -> np.ndarray:
+        """Read the stored form of a row (uint8). A damaged row is made again."""
+        try:
+            return self.records.read(row, into)
+        except Damaged:
+            self.source.require_unchanged()
+            values = {name: self.source.take(name, np.array([row])).combine_chunks() for name in columns_of(self.input)}
+            with decoding_threads() as threads:
+                piece = self.modality.piece(self.source, values, row, threads)
+                found = np.frombuffer(self.make(piece, threads)[0], np.uint8)
+            if into is None:
+                return found.copy()
+            into.reshape(-1)[:] = found
+            return into
+
+    @abstractmethod
+    def inputs(self, options: SampleOptions) -> Inputs:
+        """Make the inputs of a dataset."""
+
+    @abstractmethod
+    def reason(self, row: int) -> str:
+        """Why a row with a BAD or BLANK flag can't be used."""
+
+    def remarks(self, rows: np.ndarray) -> list[str]:
+        """Sentences that a person should know about some usable rows."""
+        return []
+
+    def unusable(self, row: int) -> DataError:
+        return DataError(
+            f"{self.source.key}: {self.source.where(row)} {self.reasons[row]}",
+            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
+        )
+
+
+def open_samples(
+    source: Source,
+    input: Input,
+    preprocessing: ImagePreprocessing | TextPreprocessing,
+    *,
+    cache: Cache | None = None,
+    need: Need = NO_NEED,
+    progress: Progress | None = None,
+) -> Samples:
+    """Decode or tokenise the input columns, or find what an earlier run stored.
+
+    The result is stored in `cache`: token ids; pixels if they take up to half of the cache's limit, else images as they
+    are encoded. `need` says what images must be kept for. If the disk does not take the samples they are kept in
+    memory. `progress(done, total)` counts rows. Raises DataError if neither has room.
+    """
+    modality = MODALITIES[preprocessing.modality]
+    return modality.open_samples(source, input, preprocessing, cache=cache, need=need, progress=progress)
+
+
+def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) -> AnySamples:
+    """Make the samples on disk, or in memory if there is no cache or it has no room."""
+    refused = None
+    if cache is not None:
+        try:
+            return stored(samples, cache, progress)
+        except CacheRefused as error:
+            refused = error
+    source = samples.source
+    try:
+        _fill(samples, MemoryRecords(source.num_rows, MEMORY_SHARE * room()), progress)
+    except TooLarge as error:
+        because = f", and the cache can't be used, because {refused}" if refused else ""
+        raise DataError(
+            f"{source.key}: the samples of {input_words(samples.input)} do not fit in memory: {error}, half of what is "
+            f"free{because}",
+            hint="Give the cache room: DEEPTUNE_CACHE names its folder, DEEPTUNE_CACHE_LIMIT its size.",
+        ) from error
+    return samples
+
+
+def stored(samples: AnySamples, cache: Cache, progress: Progress | None) -> AnySamples:
+    """Make the samples on disk. Raises CacheRefused."""
+    source, ingredients = samples.source, samples.ingredients()
+    ingredients |= {"data": source.fingerprint(), "input": samples.input}
+    what = {
+        "what": f"{samples.about()}: {source.name} ({', '.join(columns_of(samples.input))})",
+        "data": source.describe(),
+        "ingredients": ingredients,
+    }
+    request = EntryRequest("samples", key_of(ingredients), source.num_rows, samples.expected_bytes, what)
+    records = open_records(cache, request)
+    found = int(records.done.sum())
+    try:
+        _fill(samples, records, progress)
+    except CacheRefused:
+        cache.discard(records)
+        raise
+    if found == records.count:
+        cache.tell(f"all {found:,} samples were in the cache: none is {samples.done} again ({samples.about()})")
+    else:
+        before = f" ({found:,} more were in the cache)" if found else ""
+        cache.tell(
+            f"{records.count - found:,} samples were {samples.done} once{before} and are kept: {samples.about()}, "
+            f"{size_text(records.size)}"
+        )
+    return samples
+
+
+def _fill(samples: Samples, records: Records, progress: Progress | None) -> None:
+    """Make the rows that are missing. What was made stays if something interrupts it."""
+    samples.records = records
+    try:
+        _make_missing(samples, records, progress)
+    except BaseException:
+        with suppress(CacheRefused):
+            records.flush()
+        raise
+    records.settle()
+    for row in np.flatnonzero(records.flags & (BAD | BLANK)).tolist():
+        samples.reasons[row] = samples.reason(row)
+    for row in np.flatnonzero(records.flags & DEEP).tolist():
+        low, high = samples.read(row).view(np.float64).tolist()
+        samples.deep[row] = low, high
+    samples.clipped = np.flatnonzero(records.flags & CLIPPED).tolist()
+    samples.hashes = records.hashes
+
+
+def _make_missing(samples: Samples, records: Records, progress: Progress | None) -> None:
+    source, input, missing = samples.source, samples.input, records.missing()
+    if not len(missing):
+        return
+    start, rows = int(missing[0]), samples.at_once
+    with fitting(source, input), decoding_threads() as threads:
+        for first, piece in stream_input(source, input, samples.modality, threads, start=start, rows=rows):
+            places = np.arange(first, first + len(piece))
+            wanted = ~records.done[places]
+            if wanted.any():
+                some = piece if wanted.all() else piece.take(np.flatnonzero(wanted))
+                data, lengths, flags = samples.make(some, threads)
+                hashes = sample_hashes(list(some.columns.values()), threads)
+                records.put(places[wanted], data, lengths, flags, hashes)
+            if progress:
+                progress(first + len(piece), records.count)
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """The versions of DeepTune and of packages that decode or tokenise: another version may do it otherwise."""
+    return {"deeptune": __version__} | {name: version(name) for name in packages}

@@ -1,0 +1,269 @@
+"""Parquet files, opened as one table whose rows are numbered."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from deeptune.arrow import as_type
+from deeptune.data.sources.column_stream import TooLarge, read_columns, stream_columns
+from deeptune.data.sources.parquet_footer import identity_of, read_footer
+from deeptune.data.sources.shards import agree
+from deeptune.data.sources.source import Source, in_words
+from deeptune.environment import require_utf8, user_path
+from deeptune.errors import DataError, did_you_mean, first_line, listed
+
+SAMPLE_PREFIX = "sample:"
+
+
+def sample_names() -> list[str]:
+    """Names of the samples that ship with the package."""
+    folder = resources.files("deeptune") / "samples"
+    return sorted(item.name.removesuffix(".parquet") for item in folder.iterdir() if item.name.endswith(".parquet"))
+
+
+class ParquetSource(Source):
+    """One Parquet file or several with the same columns, read as one table.
+
+    Files are put in the order of their paths, whatever order they were named in, so a row's number
+    depends on the files alone.
+    A file that is no longer the one that was opened is not read, as rows of two files would be mixed.
+    The types of columns are those of `data/sources/shards.py`.
+    """
+
+    def __init__(self, files: tuple[Path, ...], *, key: str = "data.path", root: Path | None = None) -> None:
+        self.files = files
+        self.key = key
+        self._footers = [read_footer(file, key) for file in files]
+        self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
+        self._digests: dict[Path, str] = {}
+        self._ends = np.cumsum([footer.rows for footer in self._footers])
+        self.claimed_bytes = sum(footer.claimed_bytes for footer in self._footers)
+        self.row_groups = sum(footer.row_groups for footer in self._footers)
+        agreed = agree(files, self._footers, key=key, reading=self._reading)
+        self._timestamps = agreed.timestamps
+        super().__init__(agreed.schema, agreed.types, int(self._ends[-1]), key=key, root=root)
+
+    @classmethod
+    def find(
+        cls, paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
+    ) -> ParquetSource:
+        """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
+
+        `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
+        that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
+        other columns than the first file.
+        """
+        return cls(tuple(find_files(paths, key=key)), key=key, root=folder_of_names(root))
+
+    @property
+    def name(self) -> str:
+        return self.files[0].name
+
+    def describe(self) -> str:
+        """The file's path, or how many files there are and where."""
+        if len(self.files) == 1:
+            return str(self.files[0])
+        return f"{self.files[0]} and {len(self.files) - 1:,} more"
+
+    def _read(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        what, chunks = in_words(names), {name: list[pa.Array]() for name in names}
+        for file in self.files:
+            with self._reading(file, what):
+                for batch in read_columns(file, names, timestamps=self._timestamps):
+                    for name, values in zip(names, batch.columns, strict=True):
+                        chunks[name].append(as_type(values, self.types[name]))
+        columns = {name: pa.chunked_array(chunks[name], type=self.types[name]) for name in names}
+        for column in columns.values():
+            if len(column) != self.num_rows:
+                raise self._miscounted(what, len(column))
+        return columns
+
+    def stream_table(
+        self, names: Sequence[str], *, start: int = 0, rows: int = 4096
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Columns from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
+        bytes by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
+        """
+        self.require_all(names)
+        what = in_words(names)
+        schema = pa.schema([self.field(name) for name in names])
+        rows = self._at_once(rows)
+        for file, end, before in zip(self.files, self._ends.tolist(), [0, *self._ends.tolist()], strict=False):
+            row = max(start, before)
+            if row >= end:
+                continue
+            with self._reading(file, what):
+                pieces = stream_columns(file, names, rows=rows, start=row - before, timestamps=self._timestamps)
+                for batch in pieces:
+                    self._require_unchanged(file)  # or what was read may be another file's
+                    if row + len(batch) > end:
+                        break
+                    columns = [as_type(values, kind) for values, kind in zip(batch.columns, schema.types, strict=True)]
+                    yield row, pa.RecordBatch.from_arrays(columns, schema=schema)
+                    row += len(batch)
+            if row != end:
+                raise self._miscounted(what, row)
+
+    def _miscounted(self, what: str, found: int) -> DataError:
+        return DataError(
+            f"{self.key}: {what} of {self.describe()} has {found:,} rows, and the end of the "
+            f"file says {self.num_rows:,}",
+            hint="The file is damaged: write it again.",
+        )
+
+    def require_unchanged(self) -> None:
+        for file in self.files:
+            self._require_unchanged(file)
+        super().require_unchanged()
+
+    def folder_of(self, row: int) -> Path:
+        return self.root or self.locate(row)[0].parent
+
+    def locate(self, row: int) -> tuple[Path, int]:
+        """The file that holds a row, and the row's number in that file."""
+        if not 0 <= row < self.num_rows:
+            raise IndexError(f"row {row} of {self.num_rows}")
+        file = int(np.searchsorted(self._ends, row, side="right"))
+        return self.files[file], row - (int(self._ends[file - 1]) if file else 0)
+
+    def where(self, row: int) -> str:
+        """`row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
+        if len(self.files) == 1:
+            return f"row {row}"
+        file, inner = self.locate(row)
+        return f"row {row} (file {file.name}, row {inner})"
+
+    def file_of(self, rows: np.ndarray) -> list[str]:
+        """The path of the file that holds each row."""
+        names = [str(file) for file in self.files]
+        return [names[i] for i in np.searchsorted(self._ends, rows, side="right")]
+
+    def _schemas(self) -> list[pa.Schema]:
+        return [footer.schema for footer in self._footers]
+
+    def _contents(self) -> list[str]:
+        return [self.digest(file) for file in self.files]
+
+    def size(self, file: Path) -> int:
+        """Bytes of one of the files, when it was opened."""
+        return self._identities[file][0]
+
+    def digest(self, file: Path) -> str:
+        """The SHA-256 of one of the files, in hexadecimal; read once. Raises DataError as `column` does."""
+        if file not in self._digests:
+            with self._reading(file, "the content"):
+                self._digests[file] = _digest(file)
+        return self._digests[file]
+
+    @contextmanager
+    def _reading(self, file: Path, what: str) -> Iterator[None]:
+        """Read a file that was the one that was opened, before and after."""
+        self._require_unchanged(file)
+        try:
+            yield
+        except (TooLarge, MemoryError) as error:
+            raise DataError(
+                f"{self.key}: {what} of {file} does not fit in memory: {first_line(error)}",
+                hint="Shorten its values, or split the file; a small file that grows so much may be made to do harm.",
+            ) from error
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            self._require_unchanged(file)  # which explains it better
+            raise DataError(
+                f"{self.key}: {what} of {file} cannot be read: {first_line(error)}",
+                hint="The file is damaged or was cut off: write it again.",
+            ) from error
+        self._require_unchanged(file)
+
+    def _require_unchanged(self, file: Path) -> None:
+        try:
+            if identity_of(os.stat(file)) == self._identities[file]:
+                return
+            what = "has changed"
+        except OSError as error:
+            what = f"has vanished ({error.strerror})"
+        run = self.key.startswith("data.")
+        raise DataError(
+            f"{self.key}: {file} {what} since {'the run opened it' if run else 'it was opened'}, "
+            "and rows of two files must not be mixed",
+            hint=f"Put the former file back, then {'`deeptune resume` the run' if run else 'start again'}.",
+        )
+
+
+def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
+    """The files that `Source.open` reads, in its order. Raises DataError for what is missing or not named in UTF-8."""
+    items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
+    files = {file.resolve(): file for item in items for file in _find(item, key)}
+    for file in files.values():
+        require_utf8(file, key=key, error=DataError)
+    return sorted(files.values(), key=lambda file: file.as_posix())
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_of_names(root: str | None) -> Path | None:
+    """The folder `data.root`, where names of files start. Raises DataError where there is none."""
+    if root is None:
+        return None
+    path = user_path(root, key="data.root", error=DataError).absolute()
+    if not path.is_dir():
+        raise DataError(f"data.root: there is no folder {path}", hint=f"Relative paths start at {Path.cwd()}.")
+    return path
+
+
+def _find(item: str, key: str) -> list[Path]:
+    if item.startswith(SAMPLE_PREFIX):
+        name = item.removeprefix(SAMPLE_PREFIX)
+        names = sample_names()
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise DataError(f"{key}: there is no sample {name!r}. {near}".rstrip(), hint=f"Samples: {listed(names)}.")
+        return [Path(str(resources.files("deeptune") / "samples" / f"{name}.parquet"))]
+    try:
+        path = Path(item).expanduser()
+        if path.is_dir():
+            return _in_folder(path, key)
+        if path.exists():
+            return [path]
+    except (OSError, RuntimeError) as error:  # a folder that may not be entered, a long name, `~nobody`
+        raise DataError(f"{key}: {item} cannot be opened: {getattr(error, 'strerror', error)}") from error
+    if glob.has_magic(item):
+        files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
+        if not files:
+            raise DataError(f"{key}: no file matches {item}", hint=f"Relative paths start at {Path.cwd()}.")
+        return files
+    siblings = (
+        [p.name for p in path.parent.iterdir()] if path.parent.is_dir() and os.access(path.parent, os.R_OK) else []
+    )
+    near = did_you_mean(path.name, siblings)
+    raise DataError(
+        f"{key}: there is no file or folder {item}. {near}".rstrip(), hint=f"Relative paths start at {Path.cwd()}."
+    )
+
+
+def _in_folder(folder: Path, key: str) -> list[Path]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{key}: {folder} cannot be read: permission denied", hint="Ask for the right to read it.")
+    files = [
+        file
+        for file in folder.rglob("*.parquet")
+        # names that start with . or _ are bookkeeping by convention (caches, unfinished writes)
+        if file.is_file() and not any(part[0] in "._" for part in file.relative_to(folder).parts)
+    ]
+    if not files:
+        raise DataError(
+            f"{key}: the folder {folder} holds no .parquet file",
+            hint="Name the file, or a folder with Parquet files in it.",
+        )
+    return files
