@@ -17,7 +17,7 @@ from deeptune.runs import run_state, runs_in
 from deeptune.runs.control import request_stop
 from deeptune.runs.lock import lock_owner
 
-LINE = "Ctrl+C leaves it to that"
+LINE = "Ctrl+C again leaves without waiting"
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_third_ctrl_c_leaves_and_the_request_stands(at_work, attached):
         attached.shows(LINE)
         attached.press_ctrl_c()
         assert attached.ends() == 130
-        assert "has been asked to stop" in attached.read()
+        assert "will stop at its next step" in attached.read()
     finally:
         os.kill(owner.pid, signal.SIGCONT)
     assert stopped(at_work)
