@@ -91,4 +91,4 @@ def test_rows_that_do_not_fit_together_are_compared_in_parts(pair) -> None:
     logits, said = compared(pair, logits_in_parts(INPUTS, CPU, MicroBatcher(told.append)))
     assert logits.shape == (8, 2)
     assert said is None
-    assert any("going on with 2" in text for text in told)
+    assert any("continuing with 2" in text for text in told)
