@@ -84,7 +84,7 @@ def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoin
         "precision": ready.compute.precision,
     }
     made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
-    made["preprocessing"] = ready.preprocessing_record()
+    made["preprocessing"] = ready.preprocessing_record
     tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
     if tuning is not None:
         made["tuning"] = tuning

@@ -44,7 +44,7 @@ def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainStat
         "head": spec.head.model_dump(),
         "lora": _lora(spec, model),
         "unfreeze": spec.tuning.unfreeze,
-        "preprocessing": ready.preprocessing_record(),
+        "preprocessing": ready.preprocessing_record,
         "precision": ready.compute.precision,
         "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
