@@ -136,7 +136,7 @@ def text_flags(columns: Sequence[pa.Array]) -> np.ndarray:
         unread = pc.is_null(found).to_numpy(zero_copy_only=False)
         own = np.where(pc.fill_null(blank, False).to_numpy(zero_copy_only=False), BLANK, 0)
         own = np.where(unread, np.where(null, BAD, BAD | NOT_UTF8), own)
-        # Of a pair in which both are bad the first is told, and a text that is null before one that is blank.
+        # The reason names the first bad text of a pair, and a null text before a blank one.
         worse = (own != 0) & ((own & BAD >= flags & BAD) | (flags == 0))
         flags = np.where(worse, own | (SECOND if place else 0), flags).astype(np.uint32)
     return flags
