@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -107,10 +108,25 @@ def _is_longer(tokenizer: PreTrainedTokenizerBase, sample: Sequence[str], max_le
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What decides the ids that it gives. Raises CacheRefused for one that can't be told from another of its kind."""
+    """Return what decides the ids. Raises CacheRefused for a tokenizer that can't be told from another of its kind."""
+    return {
+        "tokenizer": _digest(tokenizer),
+        "kind": type(tokenizer).__name__,
+        "sides": [tokenizer.truncation_side, tokenizer.padding_side],
+    }
+
+
+_digests: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, str]] = WeakKeyDictionary()
+
+
+def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of all settings but those of the last call. It takes a tenth of a second, so it is kept."""
+    size, known = _digests.get(tokenizer, (-1, ""))
+    if size == len(tokenizer):  # no token was added since
+        return known
     if hasattr(tokenizer, "backend_tokenizer"):
         content = json.loads(tokenizer.backend_tokenizer.to_str())
-        ignored = ["truncation", "padding"]  # what the last call set
+        ignored = ["truncation", "padding"]  # set by each call
     elif not tokenizer.vocab_files_names:  # of bytes or characters: its settings are all that there is
         content = dict(tokenizer.init_kwargs)
         ignored = ["name_or_path", "is_local", "local_files_only"]  # where it was found
@@ -118,11 +134,9 @@ def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         raise CacheRefused(f"a {type(tokenizer).__name__} can't be told from another of its kind")
     for name in ignored:
         content.pop(name, None)
-    return {
-        "tokenizer": hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest(),
-        "kind": type(tokenizer).__name__,
-        "sides": [tokenizer.truncation_side, tokenizer.padding_side],
-    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    _digests[tokenizer] = len(tokenizer), digest
+    return digest
 
 
 def padded_width(longest: int, multiple: int = 1, most: int | None = None) -> int:
