@@ -16,9 +16,9 @@ from benchmarks.lines import Measured, NotMeasured, Settings, fastest_kernels, l
 from benchmarks.partial import scratch
 from benchmarks.text import Loop, fitting
 
-# Dense peaks in TFLOP/s of 16-bit products that are summed in fp32, without sparsity, from NVIDIA's data sheets and
-# architecture papers: bf16, and fp16 of the T4, which has no bf16. The first name whose words are in the device's own
-# name counts.
+# Dense peaks in TFLOP/s of 16-bit products that are summed in fp32, without sparsity: bf16, and fp16 of the T4, which
+# has no bf16. The first name whose words are in the device's own name counts. Those of the T4 and the RTX cards were
+# not compared with NVIDIA's papers yet: do so before quoting a share of them.
 PEAKS = {
     "H200 NVL": 835.0,
     "H200": 989.0,
