@@ -12,6 +12,7 @@ from markupsafe import Markup
 from deeptune.report import plots, prose, tables
 from deeptune.report.commands import next_commands
 from deeptune.report.reading import FinishedRun, read_run
+from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
 from deeptune.report.verdict import verdict
 from deeptune.runs.files import write_text
@@ -42,6 +43,7 @@ def render(run: FinishedRun) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = tables.visible
+    environment.filters["picture"] = Markup
     return environment.get_template("report.html.j2").render(_content(run))
 
 
@@ -97,6 +99,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
         "confusions": tables.worst_confusions(metrics),
+        "sections": sections_of(run),
         "facts": prose.training_facts(run),
         "provenance": prose.provenance(run),
         "notes": [

@@ -1,0 +1,97 @@
+"""The sections `backbone`, `head` and `tuning` of a spec: the model, and which of its weights learn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from deeptune.spec.values import Auto, Dropout, PositiveFloat, PositiveInt, Section
+
+Method = Literal["partial", "full", "lora"]
+# `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
+Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
+
+
+class BackboneSpec(Section):
+    """The pretrained feature extractor."""
+
+    name: str = Field(
+        description="A catalog name (`deeptune backbones`), `timm:NAME`, `hf:NAME_OR_FOLDER`, or the address of a "
+        "model's page on the Hugging Face hub."
+    )
+    weights: str = Field(
+        "pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder."
+    )
+    pooling: Pooling = Field("auto", description="How features become one vector; `auto` is the family's usual way.")
+    image_size: Annotated[int, Field(ge=8, le=4096)] | Auto = Field(
+        "auto", description="Pixels on a side; `auto` is what the weights were trained at."
+    )
+    max_length: Annotated[int, Field(ge=2, le=1_000_000)] | Auto = Field(
+        "auto",
+        description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit, a sentence "
+        "encoder's own length, and 512.",
+    )
+
+
+class HeadSpec(Section):
+    """The layers added after pooling."""
+
+    layers: Literal[1, 2] = Field(1, description="1: a linear layer. 2: embedding layer, activation, linear layer.")
+    embedding_size: PositiveInt = Field(256, description="Width of the embedding when there are two layers.")
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="Between the two layers.")
+    dropout: Dropout = Field(0.0, description="Dropout before the last layer, during training.")
+
+    standardise: bool = Field(
+        True, description="Learn the first layer in the scale of the features, and fold that into its weights."
+    )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _an_integer(cls, value: object) -> object:
+        if type(value) is not int:  # Python says that True == 1, and 1.0 too
+            raise ValueError(f"expected 1 or 2, got {value!r}")
+        return value
+
+
+class LoraSpec(Section):
+    """Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+
+    rank: PositiveInt | Auto = Field(
+        "auto", description="Rank of each adapter; `auto` is 16 for transformers, 4 for CNNs."
+    )
+    alpha: PositiveFloat | Auto = Field("auto", description="Scale of the adapters; `auto` is twice the rank.")
+    dropout: Dropout = Field(0.1, description="Dropout on the adapter's input, during training.")
+    targets: list[str] | Auto = Field(
+        "auto",
+        description="Module name endings to adapt; `auto` is the family's projections, where adapters can learn.",
+    )
+    variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora", description="Plain, rank-stabilised or weight-decomposed LoRA."
+    )
+
+
+class TuningSpec(Section):
+    """Which weights learn."""
+
+    method: Method = Field(
+        "partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head."
+    )
+    unfreeze: Annotated[int, Field(ge=0)] = Field(
+        0, description="Blocks at the backbone's end that learn with the head, when method is `partial`."
+    )
+    lora: LoraSpec = Field(default_factory=LoraSpec, description="Adapter settings, used when method is `lora`.")  # type: ignore[arg-type]
+
+    @model_validator(mode="after")
+    def _blocks_of_a_frozen_backbone(self) -> TuningSpec:
+        if self.unfreeze and self.method != "partial":
+            trained = "trains every block already" if self.method == "full" else "trains adapters in every block"
+            raise ValueError(
+                f"unfreeze = {self.unfreeze} is for method = 'partial', and '{self.method}' {trained}: leave it out"
+            )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone learns."""
+        return self.method == "partial" and not self.unfreeze

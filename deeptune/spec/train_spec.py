@@ -1,0 +1,119 @@
+"""The section `train` of a spec: how the weights learn."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from deeptune.spec.optimizers import OptimizerName, optimizers_text
+from deeptune.spec.values import Auto, Fraction, PositiveFloat, PositiveInt, Section
+
+
+class EarlyStoppingSpec(Section):
+    """Which epoch is the best one, and when to stop looking for a better one."""
+
+    metric: str = Field(
+        "auto",
+        description="Metric on val that chooses the best epoch, such as `val/loss`; `auto` is `val/macro_f1` for "
+        "classes when the backbone learns too, else `val/loss`.",
+    )
+    patience: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto", description="Epochs without a better value before stopping; 0 never stops early."
+    )
+
+
+class TrainSpec(Section):
+    """How the weights learn."""
+
+    epochs: PositiveInt | Auto = Field(
+        "auto", description="Passes over the training split; `auto` is chosen per method."
+    )
+    batch_size: PositiveInt | Auto = Field(
+        "auto",
+        description="Rows in one forward pass; `auto` is the recipe's, or fewer if memory or speed require it.",
+    )
+    accumulation: PositiveInt = Field(
+        1, description="Batches per optimizer step; effective batch size = batch_size × accumulation."
+    )
+    token_budget: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="Maximum tokens of texts in one forward pass, padding included; a larger batch passes in parts, "
+        "with the same gradient. 0 is no limit.",
+    )
+    learning_rate: PositiveFloat | Auto = Field(
+        "auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family."
+    )
+    head_learning_rate: PositiveFloat | Auto = Field(
+        "auto", description="Peak learning rate of the head, when the backbone learns too."
+    )
+    optimizer: OptimizerName = Field("adamw", description=f"Optimizer. {optimizers_text()}.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
+    warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
+        "auto", description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out."
+    )
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="Maximum gradient norm; 0 turns clipping off."
+    )
+    loss: Literal["auto", "cross_entropy", "mse", "huber", "bce", "cumulative_link"] = Field(
+        "auto",
+        description="What is minimised; `auto` is the task's own: `cross_entropy`, `bce`, `cumulative_link` or `mse`.",
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of the target spread over all classes."
+    )
+    augmentation: Literal["none", "light", "randaugment"] = Field(
+        "none", description="Random changes to training images."
+    )
+    views: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0,
+        description="K augmented views of each training row are cached for a frozen backbone; 0 draws new ones each "
+        "epoch.",
+    )
+    early_stopping: EarlyStoppingSpec = Field(default_factory=EarlyStoppingSpec, description="Best epoch and patience.")  # type: ignore[arg-type]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the forward pass.")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        "auto", description="Memory layout of image tensors; `auto` is channels last."
+    )
+    compile: bool = Field(False, description="Compile the training pass with `torch.compile`.")
+    tune: bool = Field(
+        False,
+        description="Measure a few steps and choose the fastest precision, memory format, compilation and rows of a "
+        "pass.",
+    )
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
+    workers: Annotated[int, Field(ge=0)] | Auto = Field("auto", description="Processes that read and decode images.")
+    checkpoint_every: str = Field(
+        "10 min",
+        description="How often a checkpoint is written, besides at the end of epochs: `200 steps`, `30 s`, "
+        "`10 min`, `1 h`.",
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        42, description="Governs split, initial weights, order, dropout and augmentation."
+    )
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _steps_or_time(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9]\d{0,9} ?(steps?|s|min|h)", value):
+            raise ValueError(f"expected steps or a time such as '200 steps', '30 s', '10 min' or '1 h', got {value!r}")
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _room_for_them(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value > 1024:
+            raise ValueError("is too large: expected at most 1,024 processes")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
+        return value
