@@ -98,6 +98,11 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
     kind, said = _kind(column, name, place)
     said += ", and classes are integers, strings or booleans"
     if pt.is_floating(kind):
+        if pt.is_integer(column.type) or (pt.is_decimal(column.type) and column.type.scale == 0):
+            raise DataError(
+                f"{place}: column {name!r} holds integers above {np.iinfo(np.int64).max:,}, more than a class can be",
+                hint="Cast the column to strings to keep each number as the name of a class.",
+            )
         values = plain(column).drop_null()
         whole = len(values) > 0 and bool(pc.all(pc.equal(values, pc.floor(values))).as_py())
         if whole:

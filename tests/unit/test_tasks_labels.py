@@ -175,3 +175,11 @@ def test_numbers_that_cannot_be_learnt():
     assert error.hint == 'Cast the column to numbers, or set task = "classification".'
     assert "holds true or false" in refusal(numbers, column([True, False])).message
     assert "1 of 2 labels" in refusal(numbers, column([1.0, float("nan")])).message
+
+
+@pytest.mark.parametrize("kind", [pa.uint64(), pa.decimal128(38, 0)], ids=str)
+def test_integers_beyond_64_bits_are_no_classes_and_the_message_says_so(kind):
+    given = column([2**63 + 5, 2**63 + 6], kind)
+    with pytest.raises(DataError, match="integers above 9,223,372,036,854,775,807") as caught:
+        ClassificationTask.fit(given)
+    assert "strings" in caught.value.hint
