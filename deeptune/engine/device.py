@@ -97,9 +97,16 @@ def device_identity(device: torch.device) -> str | dict[str, Any]:
         "capability": [card.major, card.minor],
         "multiprocessors": card.multi_processor_count,
         "cuda": torch.version.cuda or torch.version.hip,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": _cudnn_version(),
         "tf32": [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
     }
+
+
+def _cudnn_version() -> int | str | None:
+    try:
+        return torch.backends.cudnn.version()
+    except RuntimeError:  # a card that is too old for it, or a cuDNN that does not fit PyTorch
+        return "unusable"
 
 
 def driver_gpu(device: torch.device) -> NvidiaGpu | None:

@@ -116,3 +116,14 @@ def test_what_one_card_computed_is_not_taken_for_another_s(machine, monkeypatch)
     torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
     assert other != device_identity(torch.device("cuda", 0))
     assert device_identity(torch.device("cpu")) == "cpu"
+
+
+def test_a_card_that_cudnn_does_not_take_has_an_identity(machine, monkeypatch) -> None:
+    def refuse():
+        raise RuntimeError("cuDNN is not compatible with devices with SM < 7.5")
+
+    machine([(OLD, 10)])
+    monkeypatch.setattr(torch.backends.cudnn, "version", refuse)
+    identity = device_identity(torch.device("cuda", 0))
+    assert isinstance(identity, dict)
+    assert identity["cudnn"] == "unusable"
