@@ -1,0 +1,50 @@
+"""One temperature for a model's logits: how sure it is, without a change to what it predicts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from deeptune.tasks.row_losses import row_losses
+
+# Losses of probabilities: what is divided by a temperature keeps its order. Numbers have none.
+TEMPERED = frozenset({"cross_entropy", "bce", "cumulative_link"})
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # where every row is right, the optimum is at 0
+
+
+def fit_temperature(
+    logits: np.ndarray, targets: np.ndarray, *, loss: str = "cross_entropy", weights: np.ndarray | None = None
+) -> float:
+    """Fit the temperature T that minimises the mean loss of `logits / T` (Guo et al. 2017).
+
+    See https://arxiv.org/abs/1706.04599. `logits` are float (N, outputs) and finite, `targets` those of the loss
+    (`row_losses`), and `weights` float (N,) weigh the rows. The loss is one of `TEMPERED`: cross entropy of classes,
+    binary cross entropy of labels, or the cumulative link of ranks. Each is convex in 1 / T, so there is one optimum.
+    It is looked for from MIN_TEMPERATURE to MAX_TEMPERATURE. Returns 1.0 where there are no rows.
+    """
+    if loss not in TEMPERED:
+        raise ValueError(f"outputs of the loss {loss!r} have no temperature")
+    if len(logits) == 0:
+        return 1.0
+    wide = logits.astype(np.float64)
+    found = minimize_scalar(
+        lambda log: tempered_loss(wide, targets, math.exp(log), loss=loss, weights=weights),
+        bounds=(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return math.exp(float(found.x))
+
+
+def tempered_loss(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    temperature: float,
+    *,
+    loss: str = "cross_entropy",
+    weights: np.ndarray | None = None,
+) -> float:
+    """The mean loss of `logits / temperature`, with rows weighed as in `fit_temperature`."""
+    return float(np.average(row_losses(loss, logits / temperature, targets), weights=weights))
