@@ -1,50 +1,17 @@
-"""Pretrained files from the libraries' own caches, or from their hubs with one attempt and one error."""
+"""Repositories of the Hugging Face hub: from the library's own cache, or fetched with one attempt and one error."""
 
 from __future__ import annotations
 
 import json
-import sys
-import urllib.error
-import urllib.request
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from deeptune.backbones.weights import index_shards
 from deeptune.catalog import WEIGHT_FILES
 from deeptune.errors import WeightsError
-
-TIMEOUT = 10  # seconds for an answer; a machine without network must hear so soon
-# A vocabulary is the last to be fetched, so that a cache that has one has the rest too.
-SENTENCE_SETTINGS = "sentence_bert_config.json"
-_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", SENTENCE_SETTINGS)
-_VOCABULARIES = (
-    "merges.txt", "bpe.codes", "vocab.txt", "vocab.json", "vocab-src.json", "vocab-tgt.json", "spiece.model",
-    "spm.model", "sentencepiece.bpe.model", "sentencepiece.model", "source.spm", "target.spm", "prophetnet.tokenizer",
-    "tokenizer.model", "tekken.json", "tokenizer.json",
-)  # fmt: skip
-
-
-def url_file(url: str, path: Path) -> Path:
-    """Return `path`, fetched from `url` and checked against the hash in its name unless it is there already."""
-    if path.is_file():
-        return path
-    from torch.hub import HASH_REGEX, download_url_to_file
-
-    digest = HASH_REGEX.search(path.name)
-    try:
-        # torch's own download waits for ever on a network that swallows packets: ask first.
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT):
-            pass
-        path.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=sys.stderr.isatty())
-    except (OSError, RuntimeError) as error:  # URLError and timeouts are OSErrors; a wrong hash is a RuntimeError
-        raise WeightsError(
-            f"Pretrained weights {path.name} are not on this machine, and fetching them failed: {_reason(error)}.\n"
-            f"Looked for: {path}\nComes from: {url}",
-            hint=f"Fetch {url} on a machine that can, and put it at {path} (or give its path as backbone.weights). "
-            'Or train from random weights with backbone.weights = "random".',
-        ) from error
-    return path
+from deeptune.fetching.download import TIMEOUT, file_hash, reason
+from deeptune.fetching.hub_files import TOKENIZER_SETTINGS, VOCABULARIES
 
 
 def hub_folder(
@@ -96,7 +63,7 @@ def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | N
 
 def has_tokenizer(folder: Path) -> bool:
     """Say whether a folder holds a vocabulary, or the settings of a tokenizer that needs none, such as ByT5's bytes."""
-    return any((folder / name).is_file() for name in _VOCABULARIES[2:]) or _needs_no_vocabulary(folder)
+    return any((folder / name).is_file() for name in VOCABULARIES[2:]) or _needs_no_vocabulary(folder)
 
 
 def _needs_no_vocabulary(folder: Path) -> bool:
@@ -123,12 +90,12 @@ def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:
         # One attempt: hf_hub_download alone would go on trying for a minute.
         get_hf_file_metadata(url, timeout=TIMEOUT)
         folder = Path(hf_hub_download(repo, "config.json")).parent
-        for name in (*_TOKENIZER_SETTINGS, *_VOCABULARIES) if tokenizer else ():
+        for name in (*TOKENIZER_SETTINGS, *VOCABULARIES) if tokenizer else ():
             _fetch_one(repo, name)
         for name in weights:
             if file := _fetch_one(repo, name):
                 for shard in index_shards(file) if file.suffix == ".json" else ():
-                    hf_hub_download(repo, shard.name)
+                    _fetch_one(repo, shard.name)
                 break
         else:
             if weights:
@@ -161,11 +128,24 @@ def _fetch_one(repo: str, name: str) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repo, name))
+        path = Path(hf_hub_download(repo, name))
     except EntryNotFoundError as error:
         if _is_no_answer(error):
             raise
         return None
+    _require_hash(path)
+    return path
+
+
+def _require_hash(path: Path) -> None:
+    """Compare a large file with its SHA-256, by which the cache names it: the library compares its size only."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_hash(blob) != blob.name:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise OSError(
+            f"the hub sent another {path.name} than it announced (its SHA-256 differs); nothing of it was kept"
+        )
 
 
 def _is_no_answer(error: Exception) -> bool:
@@ -180,17 +160,9 @@ def _offline(repo: str, wanted: str, page: str, error: Exception) -> WeightsErro
 
     cache = Path(constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--"))
     return WeightsError(
-        f"{repo} ({wanted}) is not on this machine, and fetching it failed: {_reason(error)}.\n"
+        f"{repo} ({wanted}) is not on this machine, and fetching it failed: {reason(error)}.\n"
         f"Looked in: {cache}\nComes from: {page}",
         hint=f"On a machine with network run `hf download {repo} --local-dir FOLDER`, copy FOLDER here and set "
         'backbone.name = "hf:FOLDER"; or copy that machine\'s cache folder to the place above. '
         'backbone.weights = "random" needs no weights, but a text backbone still needs its tokenizer.',
     )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    reason = getattr(error, "reason", None) or error.__cause__ or error
-    text = str(reason).strip().splitlines()
-    return (text[0][:200] if text else type(reason).__name__).rstrip(".")

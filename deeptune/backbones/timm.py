@@ -15,12 +15,13 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
-from deeptune.backbones.hub import hub_folder, url_file, weight_file
+from deeptune.backbones.hub import hub_folder, weight_file
 from deeptune.backbones.weights import State, check_fit, read_state, seeded
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
 from deeptune.families.family import MAP_POOLING
 from deeptune.families.pooling import pool_map, pool_tokens
+from deeptune.fetching.download import download
 from deeptune.spec.run_spec import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier
@@ -176,7 +177,7 @@ def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], opti
     timm checks strictly only while the classifier fits too, so the model is built with the classifier that
     the file has, and that is taken off afterwards.
     """
-    path = _pretrained_file(info, config) if weights == "pretrained" else Path(weights).expanduser()
+    path = pretrained_file(info, config) if weights == "pretrained" else Path(weights).expanduser()
     state = read_state(path)
     if info.name == "efficientnet_lite0":
         state = _lite0_names(state, path)
@@ -195,7 +196,12 @@ def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], opti
     return net
 
 
-def _pretrained_file(info: BackboneInfo, config: dict[str, Any]) -> Path:
+def pretrained_file(info: BackboneInfo, config: dict[str, Any] | None = None) -> Path:
+    """Return the file of a model's pretrained weights, fetched if it is not here. Raises WeightsError.
+
+    `config` is timm's configuration of the model.
+    """
+    config = config or _pretrained_config(info.source)
     if info.name == "efficientnet_lite0":
         if file := lite0_weights():
             return file
@@ -217,7 +223,7 @@ def _pretrained_file(info: BackboneInfo, config: dict[str, Any]) -> Path:
             f"timm has no pretrained weights of {info.source!r} that can be read safely.",
             hint='Set backbone.weights = "random" or a path.',
         )
-    return url_file(url, torch_hub_dir() / "checkpoints" / Path(url).name)
+    return download(url, torch_hub_dir() / "checkpoints" / Path(url).name)
 
 
 def _classes(state: State, config: dict[str, Any]) -> int:

@@ -15,12 +15,19 @@ TEXTS = ["the film was good", "a bad film", "good acting and a good plot make th
 
 
 class Hub:
-    """Serves folders as repositories with the headers that huggingface_hub reads. `requests` keeps what was asked."""
+    """Serves folders as repositories with the headers that huggingface_hub reads. `requests` keeps what was asked.
+
+    Weights come by a redirect to another address of the server, as from the hub's own store, and in ranges. `cuts`
+    are the bytes after which an answer ends, one for each of the next answers with weights; `spoiled` sends other
+    bytes of them.
+    """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Path] = {}
         self.gated: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        self.cuts: list[int] = []
+        self.spoiled = False
         self.url = ""
 
     @contextlib.contextmanager
@@ -64,13 +71,33 @@ class Hub:
         if not name or not file.is_file():
             return self._refuse(request, 404, "EntryNotFound")
         content = file.read_bytes()
-        request.send_response(200)
+        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        stored = "store" in request.path
+        if self.spoiled and stored:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        if file.suffix == ".safetensors" and not stored:
+            request.send_response(302)
+            request.send_header("Location", f"{self.url}{request.path}?store=1")
+            request.send_header("X-Linked-Size", str(file.stat().st_size))
+            request.send_header("X-Linked-Etag", etag)
+            request.send_header("X-Repo-Commit", COMMIT)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return None
+        asked = request.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        request.send_response(206 if start else 200)
         request.send_header("X-Repo-Commit", COMMIT)
-        request.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        request.send_header("Content-Length", str(len(content)))
+        request.send_header("ETag", etag)
+        request.send_header("Content-Length", str(len(content) - start))
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         request.end_headers()
         if body:
-            request.wfile.write(content)
+            end = start + self.cuts.pop(0) if stored and self.cuts else len(content)
+            request.wfile.write(content[start:end])
+            request.close_connection = end < len(content)
+        return None
 
     def _refuse(self, request: BaseHTTPRequestHandler, status: int, code: str) -> None:
         request.send_response(status)

@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision import models
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
-from deeptune.backbones.hub import url_file
 from deeptune.backbones.weights import load_state, read_state, seeded
 from deeptune.catalog import BackboneInfo, torch_hub_dir
 from deeptune.families import FAMILIES
+from deeptune.fetching.download import download
 from deeptune.spec.run_spec import BackboneSpec
 
 
@@ -54,7 +54,7 @@ def load(
 
     if load_weights and not random:
         if spec.weights == "pretrained":
-            path = url_file(weights.url, torch_hub_dir() / "checkpoints" / Path(weights.url).name)
+            path = download(weights.url, torch_hub_dir() / "checkpoints" / Path(weights.url).name)
         else:
             path = Path(spec.weights)
         state = family.adjust_state(net, read_state(path))

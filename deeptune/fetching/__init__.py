@@ -1,0 +1,5 @@
+"""Where weights are found, what a run would fetch, and bringing them to a machine. Imports nothing heavy."""
+
+from deeptune.fetching.planned import Fetch, fetch_of, weights_to_fetch
+
+__all__ = ["Fetch", "fetch_of", "weights_to_fetch"]
