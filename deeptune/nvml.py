@@ -95,6 +95,18 @@ def gpu_of(number: int, uuid: str) -> NvidiaGpu | None:
     return NvidiaGpu(number, handles[0]) if handles else None
 
 
+def driver_version() -> tuple[str, str] | None:
+    """The driver's version, and the newest CUDA that it takes, such as `("550.54", "12.4")`; None without a driver."""
+    if not _started():
+        return None
+    version = _asked(lambda nvml: nvml.nvmlSystemGetDriverVersion())
+    cuda = _asked(lambda nvml: nvml.nvmlSystemGetCudaDriverVersion_v2())
+    if version is None or cuda is None:
+        return None
+    text = version.decode() if isinstance(version, bytes) else version
+    return text, f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
 def freest(free: Sequence[int]) -> int:
     """Which GPU `"auto"` takes: the one with the most free memory, of equal ones the first."""
     return max(range(len(free)), key=lambda number: (free[number], -number))

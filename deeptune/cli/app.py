@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, cache, catalog, control, report, run, runs, spec, weights
+from deeptune.cli import apply, cache, catalog, control, doctor, report, run, runs, spec, weights
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.show.console import fail, forget, say
@@ -41,6 +41,7 @@ app.command("embed")(apply.embed)
 app.command("report")(report.report)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)
+app.command("doctor")(doctor.doctor)
 app.add_typer(spec.app, name="spec")
 app.add_typer(cache.app, name="cache")
 app.add_typer(weights.app, name="weights")

@@ -14,7 +14,7 @@ from typing import Any
 
 EXIT_CODES = (
     (0, "done"),
-    (1, "a defect of DeepTune: please report it, with what was printed"),
+    (1, "a defect of DeepTune: please report it, with what was printed; or a line of `deeptune doctor` fails"),
     (2, "the arguments or the run spec are not valid"),
     (3, "the data cannot be read or does not fit the task"),
     (4, "a backbone or its weights cannot be found, loaded or adapted"),

@@ -78,13 +78,18 @@ def fetch_of(info: BackboneInfo) -> Fetch | None:
         return Fetch(info.name, origin, size, "", way, licence)
     repository = f"timm/{info.source}" if info.loader == TIMM_LOADER else info.source
     origin = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}"
-    forbids = next((name for name in OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), "")
+    forbids = forbidden_by()
     obstacle = f"{forbids} forbids fetching them from {origin}" if forbids else ""
     way = (
         f"Without network, run `hf download {repository}` on a machine that has it, and copy its folder "
         f"models--{repository.replace('/', '--')} to {hf_hub_dir()}{_PACK}."
     )
     return Fetch(info.name, origin, size, obstacle, way, licence)
+
+
+def forbidden_by() -> str:
+    """Return the variable that forbids every look at the Hugging Face hub, empty where none does."""
+    return next((name for name in OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), "")
 
 
 def torchvision_url(info: BackboneInfo) -> str:
