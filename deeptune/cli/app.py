@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, cache, catalog, control, doctor, report, run, runs, spec, weights
+from deeptune.cli import apply, cache, catalog, control, doctor, importing, report, run, runs, spec, weights
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.show.console import fail, forget, say
@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 for command in (runs.runs, runs.attach, runs.status, runs.logs, control.stop, control.resume):
     app.command(command.__name__)(command)
+app.command("import")(importing.import_)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)

@@ -100,7 +100,11 @@ class Sample:
 
 def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
     """Open the files and guess what is what. Raises DataError as `Source.open` does."""
-    source = Source.open(paths, key=key)
+    return overview_of(Source.open(paths, key=key))
+
+
+def overview_of(source: Source) -> Overview:
+    """`overview` of a source that is open."""
     modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
     for name, values in first.items():

@@ -8,12 +8,22 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_SPLIT_WORDS: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Paths = str | list[str]
+
+
+def split_named(word: str) -> Split | None:
+    """The split that a word in a file stands for: train; val, valid, validation or dev; test. None for another word."""
+    return _SPLIT_WORDS.get(word.strip().lower())
 
 
 class Section(BaseModel):

@@ -113,6 +113,15 @@ def is_deep(data: bytes) -> bool:
     return False
 
 
+def header_reason(data: bytes) -> str | None:
+    """Why bytes can't be an image, by their beginning; None where they may be one. The caller silences warnings."""
+    try:
+        with _opened(data):
+            return None
+    except DataError as error:
+        return error.message
+
+
 @contextmanager
 def _opened(data: bytes | None) -> Iterator[Image.Image]:
     """An image whose header was read. Raises DataError with a short reason, also for what the block runs into."""

@@ -1,0 +1,222 @@
+"""`deeptune import`: pictures, tables, archives and medical files as one Parquet file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeptune.errors import CheckpointError, DataError, SpecError
+from deeptune.show.console import console, say, say_json
+
+if TYPE_CHECKING:
+    from deeptune.importing import Imported, Options
+    from deeptune.importing.reader import Reader
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, ZIP or TAR of these, .npz, WebDataset shards, "
+            "Hugging Face data set folder, DICOM or NIfTI.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="FILE.parquet")],
+    input: Annotated[
+        str | None, typer.Option(help="Column of texts or of names of pictures.", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of labels.", metavar="COLUMN")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Column whose equal values stay in one split, such as a patient.", metavar="COLUMN"),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Column that says train, val or test.", metavar="COLUMN")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of the pictures that a table names.", metavar="DIR")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a table; detected when left out.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Character between values, or `tab`; detected when left out.")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Sheet of a spreadsheet; the first with rows when left out.")
+    ] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes/--no-classes", help="Whether the folders of pictures are their classes.")
+    ] = True,
+    paths: Annotated[
+        bool, typer.Option("--paths/--no-paths", help="Whether to keep the names of files, which may name patients.")
+    ] = True,
+    window: Annotated[
+        bool, typer.Option("--window", help="DICOM: values as the file's window shows them, instead of all.")
+    ] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="DICOM attribute to keep as a column, such as InstitutionName.")
+    ] = None,
+    ask: Annotated[
+        bool | None, typer.Option("--ask/--no-ask", help="Whether to ask for columns; by default in a terminal.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an output that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Import data into one Parquet file.
+
+    The bytes of pictures stay as they are. What can't be used is left out and listed with its reason. An import that
+    was stopped goes on where it was.
+    """
+    from deeptune.importing import Options, import_data
+
+    _check_output(output, source, force)
+    options = Options(
+        input=input, label=label, group=group, split=split, root=root, encoding=encoding, delimiter=delimiter,
+        sheet=sheet, classes=classes, paths=paths, window=window, tags=tuple(tag or ()),
+    )  # fmt: skip
+    asks = (sys.stdin.isatty() and sys.stdout.isatty() and not as_json) if ask is None else ask
+    with _bar(quiet or as_json) as (progress, pause):
+
+        def choose(reader: Reader, options: Options) -> Options:
+            pause()
+            return _asked(reader, options)
+
+        done = import_data(source, output, options, progress=progress, choose=choose if asks else None)
+    if as_json:
+        say_json(done.to_json() | {"run": next_command(done)}, indent=2)
+    else:
+        _tell(done)
+
+
+def _check_output(output: Path, source: Path, force: bool) -> None:
+    if output.suffix != ".parquet":
+        raise SpecError(
+            f"--output: {output} does not end with .parquet", hint=f"Write {output.stem or 'data'}.parquet."
+        )
+    if output.is_dir():
+        raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as data.parquet.")
+    if output.exists() and not force:
+        raise SpecError(f"--output: {output} is there already", hint="Pass --force to replace it, or choose another.")
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise SpecError(
+            f"--output: {output} is in the folder {source}, and would become part of it",
+            hint="Choose a file outside of it.",
+        )
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[tuple[Any, Any]]:
+    """A progress bar on stderr, as (progress, what hides it while something is asked)."""
+    out = console(stderr=True)
+    if quiet or not out.is_terminal:
+        yield (lambda _done, _total: None), lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=out, refresh_per_second=4, transient=True,
+    )  # fmt: skip
+    task = bar.add_task("importing", total=None)
+
+    def progress(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield progress, bar.stop
+    finally:
+        bar.stop()
+
+
+def _asked(reader: Reader, options: Options) -> Options:
+    """Options with the columns that the person chose, if none is named and the source does not say them."""
+    from dataclasses import replace
+
+    if options.roles or "label" in reader.roles or len(reader.schema.names) < 2:
+        return options
+    say(f"{reader.path}: {reader.kind}")
+    for field in reader.schema:
+        say(f"  {field.name}  ({field.type})")
+    label_guess, input_guess = _guesses(reader)
+    names = reader.schema.names
+    chosen: dict[str, str | None] = {"label": _ask("label column", names, label_guess)}
+    if "input" not in reader.roles:
+        chosen["input"] = _ask("text column", names, input_guess)
+    if "group" not in reader.roles:
+        chosen["group"] = _ask("column whose rows stay together, such as a patient", names, "")
+    return replace(options, **chosen)  # type: ignore[arg-type]
+
+
+def _guesses(reader: Reader) -> tuple[str, str]:
+    """The likely columns of labels and of the input, or empty texts."""
+    from deeptune.data.inspect import overview_of
+    from deeptune.data.sources.memory import MemorySource
+
+    first = next(iter(reader.pieces()), None)
+    if first is None or not first.table.num_rows:
+        return "", ""
+    guesses = overview_of(MemorySource(first.table)).guesses
+    names = reader.schema.names
+    label = guesses.get("data.label", "labels" if "labels" in names else "")
+    return label, guesses.get("data.input", "text" if "text" in names else "")
+
+
+def _ask(what: str, names: list[str], guess: str) -> str | None:
+    while True:
+        answer = typer.prompt(f"{what} (empty for none)", default=guess, show_default=bool(guess)).strip()
+        if not answer:
+            return None
+        if answer in names:
+            return answer
+        say(f"there is no column {answer!r}")
+
+
+def next_command(done: Imported) -> str:
+    """The command that shows what a run of the imported file would do."""
+    from deeptune.data.inspect import overview
+
+    settings: dict[str, str] = {}
+    with suppress(DataError):
+        found = overview(done.output)
+        known = "label" in done.roles or done.kind.endswith("folder of pictures")
+        settings |= {key: value for key, value in found.guesses.items() if key != "data.label" or not known}
+        if "group" not in done.roles and found.groups:
+            settings["data.group"] = found.groups[0]
+    if (label := done.roles.get("label", "labels")) != "labels":
+        settings["data.label"] = label
+    if "group" in done.roles:
+        settings["data.group"] = done.roles["group"]
+    words = [
+        "deeptune",
+        "run",
+        "--data",
+        done.output,
+        *(f"--set {key}={_toml(value)}" for key, value in settings.items()),
+    ]
+    return f"{' '.join([*words[:3], shlex.quote(done.output), *words[4:]])} --dry-run"
+
+
+def _toml(value: str) -> str:
+    return shlex.quote(value if value.replace("_", "").isalnum() else f'"{value}"')
+
+
+def _tell(done: Imported) -> None:
+    from deeptune.environment import short_path
+
+    say(f"{done.source}: {done.kind}")
+    for note in done.notes:
+        say(f"  {note}")
+    for what, count in done.ignored.items():
+        say(f"  ignored: {count:,} {what}")
+    say(
+        f"wrote {done.rows:,} rows to {done.output} ({os.path.getsize(done.output):,} bytes): {', '.join(done.columns)}"
+    )
+    if done.left_out:
+        say(f"left out: {done.left_out:,}; each with its reason in {short_path(done.left_out_file or '')}")
+        for reason, count in done.reasons:
+            say(f"  {count:,} × {reason}")
+    say(f"next: {next_command(done)}")

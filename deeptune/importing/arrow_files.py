@@ -1,0 +1,179 @@
+"""Hugging Face data set folders (`save_to_disk`, the cache of `datasets`), Arrow files, and Parquet files by split.
+
+Class names stay where `datasets` puts them, in the schema's metadata, and a number keeps the meaning of its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from pyarrow import ipc
+
+from deeptune.arrow import carried
+from deeptune.errors import DataError, first_line, listed
+from deeptune.importing.names import split_in_name
+from deeptune.importing.reader import LeftOut, Piece, Reader
+from deeptune.importing.several import Several
+from deeptune.spec.values import split_named
+
+SUFFIXES = (".arrow", ".feather")
+_ROWS = 256
+
+
+class ArrowFile(Reader):
+    """The rows of an Arrow file (stream, or file as Feather 2 is), or of a Parquet file."""
+
+    kind = "Arrow file"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with _reading(path):
+            if path.suffix == ".parquet":
+                with pq.ParquetFile(path) as file:
+                    self.units, declared = file.metadata.num_rows, file.schema_arrow
+            else:
+                batches = _batches(path)
+                declared = next(batches)
+                self.units = sum(len(batch) for batch in batches)
+        fields = [field.with_type(carried(field.type)) for field in declared]
+        self.schema = pa.schema(fields, metadata=declared.metadata)
+
+    def pieces(self, start: int = 0) -> Iterator[Piece]:
+        with _reading(self.path):
+            for batch in self._all():
+                if start >= len(batch):
+                    start -= len(batch)
+                    continue
+                for first in range(start, len(batch), _ROWS):
+                    some = batch.slice(first, _ROWS)
+                    table = pa.Table.from_batches([some]).cast(self.schema)
+                    yield Piece(*_with_files(table, self.path.parent))
+                start = 0
+
+    def _all(self) -> Iterator[pa.RecordBatch]:
+        if self.path.suffix == ".parquet":
+            with pq.ParquetFile(self.path) as file:
+                yield from file.iter_batches(batch_size=_ROWS)
+            return
+        batches = _batches(self.path)
+        next(batches)
+        yield from batches
+
+
+class _reading:  # noqa: N801
+    """Turns errors of Arrow and the system into a DataError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Has nothing to do."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, (pa.ArrowException, OSError)):
+            raise DataError(
+                f"{self._path} cannot be read: {first_line(error)}", hint="It is damaged or was cut off: copy it again."
+            ) from error
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    """The schema, then the record batches of an Arrow file, mapped into memory."""
+    with pa.memory_map(str(path)) as source:
+        if source.size() >= 6 and source.read_at(6, 0) == b"ARROW1":
+            with ipc.open_file(source) as file:
+                yield file.schema
+                for index in range(file.num_record_batches):
+                    yield file.get_batch(index)
+            return
+        with ipc.open_stream(source) as stream:
+            yield stream.schema
+            yield from stream
+
+
+def _with_files(table: pa.Table, folder: Path) -> tuple[pa.Table, int, list[LeftOut]]:
+    """A table whose images are in it: a struct of bytes and path that names a file alone gets the file's content."""
+    units, left_out = table.num_rows, []
+    for place, field in enumerate(table.schema):
+        if not (
+            pt.is_struct(field.type)
+            and {"bytes", "path"} <= {field.type.field(i).name for i in range(field.type.num_fields)}
+        ):
+            continue
+        values = table.column(place).to_pylist()
+        lacking = [at for at, value in enumerate(values) if value and value["bytes"] is None and value["path"]]
+        for at in lacking:
+            try:
+                values[at] = {**values[at], "bytes": (folder / values[at]["path"]).read_bytes()}
+            except OSError as error:
+                left_out.append(LeftOut(str(values[at]["path"]), f"cannot be read: {error.strerror}"))
+        if lacking:
+            table = table.set_column(place, field, pa.array(values, field.type))
+    if left_out:
+        names = {one.what for one in left_out}
+        keep = [
+            not any(
+                isinstance(value, dict) and value.get("path") in names and value.get("bytes") is None
+                for value in row.values()
+            )
+            for row in table.to_pylist()
+        ]
+        table = table.filter(pa.array(keep, pa.bool_()))
+    return table, units, left_out
+
+
+def is_data_set(folder: Path) -> bool:
+    """Whether a folder was written by `datasets`."""
+    names = ("dataset_dict.json", "dataset_info.json", "state.json")
+    return any((folder / name).is_file() for name in names) and next(folder.rglob("*.arrow"), None) is not None
+
+
+def data_set(folder: Path) -> Reader:
+    """The splits of a data set folder, or its one split."""
+    splits = _json(folder / "dataset_dict.json").get("splits")
+    readers: list[tuple[str | None, Reader]]
+    if isinstance(splits, list):
+        parts = [(str(name), folder / str(name)) for name in splits]
+        readers = [(split_named(name), ArrowFile(file)) for name, part in parts for file in _files_of(part)]
+    else:
+        readers = [(split_in_name(file.name), ArrowFile(file)) for file in _files_of(folder)]
+    if not readers:
+        raise DataError(f"{folder} names no Arrow files", hint="Copy the whole folder.")
+    unknown = [reader.path.parent.name for split, reader in readers if split is None]
+    found = Several(folder, readers, "Hugging Face data set")
+    if isinstance(splits, list) and unknown:
+        found.notes.append(f"splits of other names than train, val and test are not kept apart: {listed(unknown)}")
+    return found
+
+
+def _files_of(folder: Path) -> list[Path]:
+    named = [
+        item.get("filename") for item in _json(folder / "state.json").get("_data_files", []) if isinstance(item, dict)
+    ]
+    files = [folder / name for name in named if isinstance(name, str) and "/" not in name]
+    return files or sorted(folder.glob("*.arrow"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def by_split(folder: Path, files: Sequence[Path]) -> Reader:
+    """Files of one table whose names or folders say which split they are of, as on a hub."""
+    named = []
+    for file in files:
+        relative = file.relative_to(folder)
+        split = split_in_name(file.name) or next(filter(None, map(split_named, reversed(relative.parts[:-1]))), None)
+        named.append((split, ArrowFile(file)))
+    return Several(
+        folder, named, "folder of Parquet files" if files[0].suffix == ".parquet" else "folder of Arrow files"
+    )

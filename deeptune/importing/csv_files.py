@@ -1,0 +1,191 @@
+"""CSV and TSV files, whose encoding and delimiter are detected and told."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deeptune.errors import DataError, SpecError, first_line
+from deeptune.importing.options import Options
+from deeptune.importing.reader import LeftOut
+from deeptune.importing.tables import TextTable
+
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+MAX_FIELD = 2**27  # characters of a value
+_HEAD = 2**18  # bytes or characters that a guess is made from
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+_MARKS: tuple[tuple[bytes, str], ...] = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# Encodings that exports of spreadsheets and statistics programs have, for files that are not UTF-8.
+_OTHERS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp932", "gb18030", "big5", "cp949", "koi8_r", "mac_roman"]
+
+
+class CsvFile(TextTable):
+    """A file of lines of values; rows with too few or too many values are left out."""
+
+    kind = "CSV file"
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.encoding = options.encoding or detect_encoding(path)
+        _require_codec(self.encoding)
+        self.delimiter = {"tab": "\t", "\\t": "\t"}.get(options.delimiter or "", options.delimiter)
+        if self.delimiter is None:
+            self.delimiter = self._detect_delimiter(path)
+        if len(self.delimiter) != 1:
+            raise SpecError(f"--delimiter: expected one character or `tab`, got {self.delimiter!r}")
+        self.decimal_comma = self.delimiter != ","
+        self.path = path
+        header = next(iter(self._lines()), None)
+        if header is None:
+            raise DataError(f"{path} is empty", hint="A table needs a first row with the names of its columns.")
+        super().__init__(path, header[1])
+        told = _DELIMITERS.get(self.delimiter, repr(self.delimiter))
+        self.notes.insert(0, f"encoding {self.encoding}, values separated by {told}")
+
+    def _detect_delimiter(self, path: Path) -> str:
+        try:
+            with path.open(encoding=self.encoding, newline="") as stream:
+                head = stream.read(_HEAD)
+        except (OSError, UnicodeError) as error:
+            raise self._unreadable(path, error) from error
+        return detect_delimiter(head, tabs=path.suffix.lower() in (".tsv", ".tab"))
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """(number of the last line, values) of each row that is not blank, the header first."""
+        csv.field_size_limit(MAX_FIELD)
+        try:
+            with self.path.open(encoding=self.encoding, newline="") as stream:
+                reader = csv.reader(stream, delimiter=str(self.delimiter))
+                for values in reader:
+                    if any(values):
+                        yield reader.line_num, values
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise self._unreadable(self.path, error) from error
+
+    def _unreadable(self, path: Path, error: Exception) -> DataError:
+        if isinstance(error, UnicodeError):
+            return DataError(
+                f"{path} is not text in {self.encoding}: {first_line(error)}",
+                hint="Name its encoding with --encoding, such as cp1252 or utf-16.",
+            )
+        if isinstance(error, csv.Error):
+            return DataError(
+                f"{path} cannot be read as a table: {first_line(error)}",
+                hint="A quotation mark that is never closed makes one value of all that follows.",
+            )
+        return DataError(f"{path} cannot be read: {getattr(error, 'strerror', error)}")
+
+    def rows(self) -> Iterator[Any]:
+        width = len(self.names)
+        lines = self._lines()
+        next(lines, None)
+        for number, values in lines:
+            if len(values) > width and not any(values[width:]):
+                values = values[:width]  # delimiters at the end of a line
+            if len(values) != width:
+                yield LeftOut(f"line {number}", f"has {len(values)} values, and the header has {width}")
+            elif any("\0" in value for value in values):
+                yield LeftOut(f"line {number}", "holds a NUL character: the file is damaged there")
+            else:
+                yield [value or None for value in values]
+
+
+def detect_encoding(path: Path) -> str:
+    """The encoding of a text file: by its mark, else UTF-8 if all of it is that, else the likeliest of others.
+
+    Raises DataError for what is no text.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+            for mark, name in _MARKS:
+                if head.startswith(mark):
+                    return name
+            if b"\0" in head and (found := _wide(head)) is not None:
+                return found
+            if _share_of_control(head) > 0.05:
+                raise DataError(f"{path} is not a text file", hint="Export it as CSV in UTF-8.")
+            sample = _not_utf8(stream, head)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if sample is None:
+        return "utf-8"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(sample, cp_isolation=_OTHERS, threshold=0.6).best()
+    return "cp1252" if best is None else _usual(best.encoding, sample)
+
+
+def _usual(found: str, sample: bytes) -> str:
+    """Encodings of western Europe differ in few letters, and cp1252 is by far the most used of them."""
+    if found in ("cp1250", "cp1254", "mac_roman", "cp1252"):
+        letters = re.findall(rb"[\x80-\xff]", sample)
+        common = sum(
+            letter in b"\xe4\xf6\xfc\xdf\xc4\xd6\xdc\xe9\xe8\xe0\xe7\xf1\xea\xe2\xf4\xee\xed\xf3\xe1"
+            for letter in letters
+        )
+        if common >= 0.5 * len(letters):
+            return "cp1252"
+    return found
+
+
+def _not_utf8(stream: Any, head: bytes) -> bytes | None:
+    """A part of the file with what is not UTF-8; None where there is nothing such."""
+    decoder, block = codecs.getincrementaldecoder("utf-8")(), head
+    while True:
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError:
+            lines = [line for line in block.splitlines() if any(byte > 127 for byte in line)]
+            return b"\n".join(lines)[: _HEAD // 4] or block
+        if not block:
+            return None
+        block = stream.read(_HEAD)
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without a mark: every other byte of western text is 0."""
+    pairs = len(head) // 2
+    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if zeros.count(0) > 0.7 * pairs:
+            return name
+    return None
+
+
+def _share_of_control(head: bytes) -> float:
+    control = sum(head.count(bytes([byte])) for byte in range(32) if byte not in (9, 10, 12, 13))
+    return control / max(1, len(head))
+
+
+def _require_codec(name: str) -> None:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise SpecError(f"--encoding: there is no encoding {name!r}", hint="Such as utf-8, cp1252 or utf-16.") from None
+
+
+def detect_delimiter(head: str, *, tabs: bool = False) -> str:
+    """The character that splits most of the first rows into as many values as the header; a comma where none does."""
+    best, found = (0.0, 0), "\t" if tabs else ","
+    for delimiter in sorted(_DELIMITERS, key=lambda one: one != found):
+        try:
+            rows = [row for row in csv.reader(head.splitlines(keepends=True)[:200], delimiter=delimiter) if any(row)]
+        except csv.Error:
+            continue
+        rows = rows[:-1] if len(rows) > 2 else rows  # the last may be cut off
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            continue
+        score = (round(sum(len(row) == width for row in rows) / len(rows), 2), width)
+        if score > best:
+            best, found = score, delimiter
+    return found

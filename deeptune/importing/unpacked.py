@@ -1,0 +1,35 @@
+"""What an archive holds, read from the folder that it was unpacked into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deeptune.importing.archives import Unpacked, remove
+from deeptune.importing.names import BY_PRODUCTS
+from deeptune.importing.reader import Piece, Reader
+
+
+class UnpackedArchive(Reader):
+    """The reader of an archive's content, with the members that were left out in its first piece."""
+
+    def __init__(self, path: Path, unpacked: Unpacked, inside: Reader) -> None:
+        super().__init__(path)
+        self._unpacked, self._inside = unpacked, inside
+        self.kind = f"archive of a {inside.kind}"
+        self.schema, self.roles, self.units = inside.schema, inside.roles, inside.units
+        self.notes, self.ignored = list(inside.notes), inside.ignored
+        if unpacked.ignored:
+            self.ignored[BY_PRODUCTS] += unpacked.ignored
+
+    def pieces(self, start: int = 0) -> Iterator[Piece]:
+        if not start and self._unpacked.left_out:
+            yield Piece(self.schema.empty_table(), 0, list(self._unpacked.left_out))
+        yield from self._inside.pieces(start)
+
+    def finished(self) -> list[str]:
+        return self._inside.finished()
+
+    def close(self) -> None:
+        self._inside.close()
+        remove(self._unpacked.folder)

@@ -1,0 +1,61 @@
+"""`deeptune import`: what it writes, says and refuses, and that a run takes the result."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pyarrow.parquet as pq
+import pytest
+from pictures import png
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for place in range(12):
+        for name in ("cats", "dogs"):
+            file = tmp_path / "photos" / name / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(png(colour=(place, len(name), name == "cats")))
+    return tmp_path / "photos"
+
+
+def test_the_command_that_is_named_next_is_accepted(photos, tmp_path, command):
+    done = command("import", str(photos), "-o", str(tmp_path / "photos.parquet"))
+    assert done.code == 0, done.stderr
+    words = shlex.split(done.stdout.rpartition("next: ")[2])
+    tiny = ["--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32"]
+    run = command(*words[1:], *tiny)
+    assert run.code == 0, run.stderr
+
+
+def test_json_says_what_was_done(photos, tmp_path, command):
+    (photos / "cats" / "bad.png").write_bytes(b"")
+    done = command("import", str(photos), "-o", str(tmp_path / "photos.parquet"), "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["rows"], facts["left_out"]) == (24, 1)
+    assert facts["roles"] == {"input": "images", "label": "labels"}
+
+
+def test_an_output_that_is_there_is_replaced_on_request_only(photos, tmp_path, command):
+    (tmp_path / "photos.parquet").write_text("mine")
+    refused = command("import", str(photos), "-o", str(tmp_path / "photos.parquet"))
+    assert refused.code == 2
+    assert "is there already" in refused.stderr
+    assert command("import", str(photos), "-o", str(tmp_path / "photos.parquet"), "--force").code == 0
+    assert pq.read_table(tmp_path / "photos.parquet").num_rows == 24
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "code", "says"),
+    [
+        ("photoz", "out.parquet", 3, "Did you mean 'photos'?"),
+        ("photos", "out.csv", 2, "does not end with .parquet"),
+        ("photos", "photos/out.parquet", 2, "would become part of it"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_clear_message(photos, tmp_path, command, source, output, code, says):
+    done = command("import", str(tmp_path / source), "-o", str(tmp_path / output))
+    assert done.code == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

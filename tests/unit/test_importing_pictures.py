@@ -1,0 +1,315 @@
+"""Importing folders of pictures, tables that name pictures, archives, shards and arrays."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tarfile
+import zipfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from pictures import png
+from PIL import Image
+
+from deeptune.errors import DataError
+from deeptune.importing import Options, archives, import_data, importer
+
+
+def put(path, content=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png() if content is None else content)
+
+
+def imported(source, tmp_path, **options):
+    done = import_data(source, tmp_path / "out.parquet", Options(**options))
+    return pq.read_table(tmp_path / "out.parquet"), done
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("cats/1.png", "cats/2.png", "dogs/old/3.png", "dogs/4.png"):
+        put(tmp_path / "photos" / name, png(colour=(len(name), int(name[-5]), 0)))
+    return tmp_path / "photos"
+
+
+def reasons(done):
+    with open(done.left_out_file, encoding="utf-8") as file:
+        return dict(list(csv.reader(file))[1:])
+
+
+def test_folders_are_classes_and_bytes_stay_as_they_are(photos, tmp_path):
+    table, done = imported(photos, tmp_path)
+    assert table["labels"].to_pylist() == ["cats", "cats", "dogs", "dogs"]
+    assert table["images"][0].as_py() == (photos / "cats/1.png").read_bytes()
+    assert table["path"].to_pylist() == ["cats/1.png", "cats/2.png", "dogs/4.png", "dogs/old/3.png"]
+    assert done.roles == {"input": "images", "label": "labels"}
+
+
+def test_what_is_no_picture_is_left_out_with_its_reason(photos, tmp_path):
+    put(photos / "cats/empty.png", b"")
+    put(photos / "cats/text.jpg", b"just some text")
+    put(photos / "stray.png")
+    _, done = imported(photos, tmp_path)
+    assert reasons(done) == {
+        "cats/empty.png": "is empty (0 bytes)",
+        "cats/text.jpg": "is not an image but text",
+        "stray.png": "lies beside the folders of the classes",
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_the_right_to_read_is_left_out(photos, tmp_path):
+    (photos / "cats/1.png").chmod(0)
+    assert "permission" in reasons(imported(photos, tmp_path)[1])["cats/1.png"].lower()
+
+
+def test_by_products_of_systems_are_ignored_and_counted(photos, tmp_path):
+    for name in ("Thumbs.db", ".DS_Store", "__MACOSX/cats/._1.png", "cats/._2.png"):
+        put(photos / name, b"x")
+    table, done = imported(photos, tmp_path)
+    assert table.num_rows == 4
+    assert sum(done.ignored.values()) == 4
+
+
+def test_a_folder_without_pictures_is_named_and_no_class(photos, tmp_path):
+    (photos / "birds").mkdir()
+    assert any("birds" in note for note in imported(photos, tmp_path)[1].notes)
+
+
+def test_folders_of_splits_become_a_column(tmp_path):
+    for split in ("train", "valid", "test"):
+        for name in ("a", "b"):
+            put(tmp_path / "set" / split / name / "1.png")
+    table, done = imported(tmp_path / "set", tmp_path)
+    assert set(zip(table["split"].to_pylist(), table["labels"].to_pylist(), strict=True)) == {
+        (split, name) for split in ("train", "val", "test") for name in ("a", "b")
+    }
+    assert done.roles["split"] == "split"
+
+
+def test_pictures_in_one_folder_have_no_labels(tmp_path):
+    put(tmp_path / "flat" / "1.png")
+    assert imported(tmp_path / "flat", tmp_path)[0].column_names == ["images", "path"]
+
+
+def test_a_name_that_is_not_utf8_is_imported(photos, tmp_path):
+    (photos / "cats" / os.fsdecode(b"caf\xe9.png")).write_bytes(png())
+    assert "cats/caf\\xe9.png" in imported(photos, tmp_path)[0]["path"].to_pylist()
+
+
+def test_a_linked_folder_that_contains_itself_is_entered_once(photos, tmp_path):
+    (photos / "cats" / "again").symlink_to(photos)
+    assert imported(photos, tmp_path)[0].num_rows == 4
+
+
+def test_an_import_that_was_stopped_goes_on_where_it_was(photos, tmp_path, monkeypatch):
+    whole, _ = imported(photos, tmp_path)
+    monkeypatch.setattr(importer, "PART_BYTES", 1)
+    monkeypatch.setattr("deeptune.importing.pictures.PIECE_BYTES", 1)
+    read, kept = [], importer._Parts.add
+
+    def stopped(self, pieces, schema):
+        if len(self.done) == 2:
+            raise KeyboardInterrupt
+        kept(self, pieces, schema)
+
+    monkeypatch.setattr(importer._Parts, "add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        import_data(photos, tmp_path / "again.parquet")
+    monkeypatch.setattr(importer._Parts, "add", kept)
+    import_data(photos, tmp_path / "again.parquet", progress=lambda done, total: read.append(done))
+    assert read[0] == 3  # two were there
+    assert pq.read_table(tmp_path / "again.parquet").equals(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.parquet", "out.parquet", "photos"]
+
+
+def test_an_import_of_a_source_that_changed_starts_again(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("deeptune.importing.importer._join", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        import_data(photos, tmp_path / "out.parquet")
+    monkeypatch.undo()
+    put(photos / "cats/9.png")
+    assert imported(photos, tmp_path)[0].num_rows == 5
+
+
+# Tables that name pictures.
+
+
+@pytest.fixture
+def named(tmp_path):
+    folder = tmp_path / "named"
+    for number in range(6):
+        put(folder / "images" / f"ISIC_{number}.png", png(colour=(number, 0, 0)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["images/ISIC_{}.png", "ISIC_{}.png", "ISIC_{}", "images\\ISIC_{}.png", "/far/ISIC_{}.png"]
+)
+def test_pictures_are_found_by_path_name_or_stem(named, tmp_path, name):
+    rows = "".join(f"{name.format(number)},{number % 2}\n" for number in range(6))
+    (named / "labels.csv").write_text(f"file,dx\n{rows}")
+    table, _ = imported(named, tmp_path, label="dx")
+    assert table.column_names == ["images", "labels", "path"]
+    assert table["images"][3].as_py() == png(colour=(3, 0, 0))
+
+
+def test_a_file_that_is_missing_is_left_out_and_one_that_is_not_named_is_counted(named, tmp_path):
+    (named / "labels.csv").write_text("file,dx\nISIC_0,a\nISIC_1,b\nISIC_77,a\n,a\n")
+    _, done = imported(named, tmp_path)
+    assert reasons(done)["ISIC_77"].startswith("names the file ISIC_77, which does not exist")
+    assert any("4 pictures of the folder are named in no row" in note for note in done.notes)
+
+
+def test_two_files_of_one_name_are_not_guessed(named, tmp_path):
+    put(named / "other" / "ISIC_0.png")
+    (named / "labels.csv").write_text("file,dx\nISIC_0,a\nISIC_1,b\nISIC_2,b\n")
+    assert "there are 2 of that name" in reasons(imported(named, tmp_path)[1])["ISIC_0"]
+
+
+def test_a_table_beside_its_pictures_is_a_source_too(named, tmp_path):
+    (named / "labels.csv").write_text("file,dx\nimages/ISIC_0.png,a\nimages/ISIC_1.png,b\n")
+    table, _ = imported(named / "labels.csv", tmp_path)
+    assert table["file"][1].as_py() == png(colour=(1, 0, 0))
+
+
+def test_the_metadata_of_an_image_folder_name_its_pictures(tmp_path):
+    for split in ("train", "test"):
+        put(tmp_path / "set" / split / "a.png", png(colour=(len(split), 0, 0)))
+        (tmp_path / "set" / split / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "label": "x"}))
+    table, _ = imported(tmp_path / "set", tmp_path)
+    assert dict(zip(table["split"].to_pylist(), table["file_name"].to_pylist(), strict=True)) == {
+        "train": png(colour=(5, 0, 0)), "test": png(colour=(4, 0, 0)),
+    }  # fmt: skip
+
+
+# Archives.
+
+
+def test_a_zip_is_imported_and_nothing_is_written_outside(photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for path in sorted(photos.rglob("*.png")):
+            file.write(path, path.relative_to(tmp_path))
+        for name in ("../evil.png", "/abs/evil.png", "photos/../../evil.png", "C:\\evil.png"):
+            file.writestr(name, png())
+    table, done = imported(tmp_path / "a.zip", tmp_path)
+    assert table["labels"].to_pylist() == ["cats", "cats", "dogs", "dogs"]
+    assert len(reasons(done)) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "out.left-out.csv", "out.parquet", "photos"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_links_and_devices_in_a_tar_are_left_out(photos, tmp_path, mode):
+    name = {"w": "a.tar", "w:gz": "a.tgz", "w:xz": "a.tar.xz"}[mode]
+    with tarfile.open(tmp_path / name, mode) as file:
+        file.add(photos, "photos")
+        for kind, target in ((tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "/etc/passwd"), (tarfile.CHRTYPE, "")):
+            info = tarfile.TarInfo(f"photos/cats/{kind.decode()}.png")
+            info.type, info.linkname = kind, target
+            file.addfile(info)
+    table, done = imported(tmp_path / name, tmp_path)
+    assert (table.num_rows, done.left_out) == (4, 3)
+
+
+def test_a_bomb_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MIN_BOMB", 2**20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/1.png", bytes(8 * 2**20))
+    with pytest.raises(DataError, match="may be made to fill a disk"):
+        imported(tmp_path / "a.zip", tmp_path)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_an_encrypted_zip_is_one_clear_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a/1.png", png())
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match="is encrypted"):
+        imported(tmp_path / "a.zip", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_cut_off_archive_is_one_clear_error(photos, tmp_path, name):
+    if name == "a.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            for path in photos.rglob("*.png"):
+                file.write(path, path.name)
+    else:
+        with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as file:
+            file.add(photos, "photos")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 3 if name != "a.tar" else 700])
+    with pytest.raises(DataError):
+        imported(tmp_path / name, tmp_path)
+
+
+def test_a_zip_with_a_table_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("data.csv", "text,y\nx,1\n")
+    assert imported(tmp_path / "a.zip", tmp_path)[0].to_pylist() == [{"text": "x", "y": 1}]
+
+
+def _shard(path, samples):
+    with tarfile.open(path, "w") as file:
+        for key, parts in samples.items():
+            for extension, data in parts.items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+
+
+def test_webdataset_shards_are_samples(tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for split in ("train", "test"):
+        parts = {"png": png(), "cls": b"1", "json": b'{"site": "A"}'}
+        _shard(folder / f"{split}-000.tar", {f"{split}/{i}": parts for i in range(3)})
+    table, _ = imported(folder, tmp_path)
+    assert table.column_names == ["images", "labels", "site", "split", "key"]
+    assert table["labels"].to_pylist() == [1] * 6
+    assert table["split"].to_pylist() == ["test"] * 3 + ["train"] * 3
+
+
+def test_a_sample_without_a_picture_is_left_out_of_a_shard(tmp_path):
+    parts = {"png": png(), "cls": b"1"}
+    _shard(tmp_path / "a.tar", {"0": parts, "1": {"cls": b"0"}, "2": {"png": b"no", "cls": b"0"}})
+    table, done = imported(tmp_path / "a.tar", tmp_path)
+    assert (table.num_rows, done.left_out) == (1, 2)
+
+
+# Arrays.
+
+
+def test_arrays_keep_their_values_labels_and_splits(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"{split}_images": rng.integers(0, 256, (n, 8, 9, 3), np.uint8) for split, n in (("train", 5), ("test", 3))
+    }
+    arrays |= {"train_labels": np.arange(5)[:, None], "test_labels": np.arange(3)[:, None]}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    table, _ = imported(tmp_path / "a.npz", tmp_path)
+    assert table["labels"].to_pylist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    pixels = np.asarray(Image.open(io.BytesIO(table["images"][6].as_py())))
+    assert np.array_equal(pixels, arrays["test_images"][1])
+    assert table["split"].to_pylist() == ["train"] * 5 + ["test"] * 3
+
+
+def test_deep_grey_arrays_stay_deep(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (3, 8, 8)).astype(np.int32)
+    np.savez(tmp_path / "a.npz", x=values, y=[0, 1, 0])
+    table, _ = imported(tmp_path / "a.npz", tmp_path)
+    image = Image.open(io.BytesIO(table["images"][2].as_py()))
+    assert image.mode == "I;16"
+    assert np.array_equal(np.asarray(image), values[2])
+
+
+def test_an_archive_with_objects_is_never_unpickled(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}], object))
+    with pytest.raises(DataError, match="no array of images"):
+        imported(tmp_path / "a.npz", tmp_path)
