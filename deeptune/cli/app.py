@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import apply, cache, catalog, control, doctor, importing, report, run, runs, spec, weights
+from deeptune.cli import (
+    apply,
+    cache,
+    catalog,
+    control,
+    doctor,
+    importing,
+    init,
+    report,
+    run,
+    runs,
+    spec,
+    weights,
+)
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.show.console import fail, forget, say
@@ -42,6 +55,7 @@ app.command("embed")(apply.embed)
 app.command("report")(report.report)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)
+app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)
 app.add_typer(spec.app, name="spec")
 app.add_typer(cache.app, name="cache")
