@@ -33,7 +33,8 @@ class Options(TypedDict, total=False):
     DataError with a list of the samples that can't be used; "skip" leaves their rows empty. `root`: the folder at
     which names of files start, by default the current folder, or that of their Parquet file. `progress(done, total)`
     is called now and then, with numbers of rows. `notify(text)` gets sentences, such as one on memory that runs out; by
-    default they are logged (`logging.getLogger("deeptune")`).
+    default they are logged (`logging.getLogger("deeptune")`). Of predictions alone: `abstain_below` makes those null
+    whose confidence is lower, and `coverage` is that of sets and intervals, by default the run's own.
     """
 
     batch_size: int | None
@@ -41,6 +42,8 @@ class Options(TypedDict, total=False):
     root: str | None
     progress: Callable[[int, int], None]
     notify: Callable[[str], None]
+    abstain_below: float | None
+    coverage: float | None
 
 
 def load(
@@ -116,7 +119,11 @@ class Model:
 
         Returns a table with `row` (int64), `prediction` (the label's own value; a number in the label's own unit) and,
         for classes, `probabilities` (list of float64, in the order of `classes`) and `confidence` (float64, the largest
-        of them). With on_bad_sample = "skip" a column `error` has the reasons beside nulls.
+        of them). Where val has shown it, `expected_error` (float64) is the share of predictions of that confidence that
+        are wrong, or the usual error of a number; `prediction_set` (list) holds the true class, and the interval from
+        `lower` to `upper` (float64) the true number, in a share `coverage` of rows. With `abstain_below` a column
+        `abstained` says which predictions are null for it. With on_bad_sample = "skip" a column `error` has the reasons
+        beside nulls.
         """
         return self._predictor.predictions(self._source(x, options), _apply(options))
 

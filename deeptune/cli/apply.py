@@ -49,6 +49,24 @@ def predict(
     batch_size: BatchOption = None,
     on_bad_sample: BadOption = "skip",
     root: FilesOption = None,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Leave a prediction empty where its confidence is lower; the column `abstained` says where.",
+            metavar="CONFIDENCE",
+        ),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=0.999,
+            help="Share of rows whose set or interval is to hold the truth; by default as in the run.",
+            metavar="SHARE",
+        ),
+    ] = None,
     quiet: QuietOption = False,
     json_progress: JsonProgressOption = False,
 ) -> None:
@@ -67,6 +85,7 @@ def predict(
     with _progress("predicting", quiet, json_progress) as progress, _hint():
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
+        options |= Options(abstain_below=abstain_below, coverage=coverage)
         errors = model.write_predictions(source, output, **options)
     _tell_written(output, source.num_rows, errors, "predictions")
 

@@ -146,5 +146,5 @@ def score(outputs: Outputs, truth: np.ndarray, task: Task, loss: float | None = 
             f"rows {listed(outputs.rows[broken])}",
             hint="Look at those rows, set train.precision = 'fp32', or train with a lower train.learning_rate.",
         )
-    metrics = task.score(outputs.logits, truth)
+    metrics = task.score(outputs.logits, truth) | task.confidence_metrics(outputs.logits, truth)
     return {"loss": loss, **metrics} if loss is not None else metrics

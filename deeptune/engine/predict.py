@@ -38,9 +38,10 @@ from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import HEAD_ROWS
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
-from deeptune.engine.writers import Roles, embedding_file, prediction_file, prediction_table
+from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file, prediction_table
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
+from deeptune.spec.calibration_spec import MAX_COVERAGE, MIN_COVERAGE
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import BackboneSpec
 
@@ -84,19 +85,27 @@ class ApplyOptions:
 
     `batch_size` is the number of rows that pass together, by default that of the run. `on_bad_sample` says what a
     sample that can't be used does: "skip" leaves nulls and the reason in its row, "error" raises BadSamples.
-    `progress(done, total)` counts rows. `notify` gets sentences, such as one on memory that runs out.
+    `progress(done, total)` counts rows. `notify` gets sentences, such as one on memory that runs out. Of predictions
+    alone: one whose confidence is below `abstain_below` becomes null, and `coverage` is that of sets and intervals, by
+    default the run's own.
     """
 
     batch_size: int | None = None
     on_bad_sample: str = "skip"
     progress: Progress = _ignore
     notify: Callable[[str], None] = _ignore
+    abstain_below: float | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         if self.on_bad_sample not in ("skip", "error"):
             raise SpecError(f"on_bad_sample: expected 'skip' or 'error', got {self.on_bad_sample!r}")
         if self.batch_size is not None and self.batch_size < 1:
             raise SpecError(f"batch_size: expected an integer of at least 1, got {self.batch_size!r}")
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise SpecError(f"abstain_below: expected a confidence from 0 to 1, got {self.abstain_below!r}")
+        if self.coverage is not None and not MIN_COVERAGE <= self.coverage <= MAX_COVERAGE:
+            raise SpecError(f"coverage: expected a share from {MIN_COVERAGE} to {MAX_COVERAGE}, got {self.coverage!r}")
 
 
 @dataclass(frozen=True)
@@ -270,19 +279,31 @@ class Predictor(Embedder):
 
     def predictions(self, source: Source, options: ApplyOptions) -> pa.Table:
         """A prediction for each row, in the columns of `writers.prediction_table`. Raises as `embeddings` does."""
+        said = self._said(options)
         with self._checked(source, options) as data:
             found = self._passed(data, options)
-            return pa.concat_tables([prediction_table(window, self.task, errors=data.errors) for window in found])
+            return pa.concat_tables([prediction_table(window, said, errors=data.errors) for window in found])
 
     def write_predictions(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
         """Write the same to a file, some rows at a time; returns, by row, why a row has none."""
+        said = self._said(options)
         with (
             self._checked(source, options) as data,
-            prediction_file(output, self.task, errors=data.errors) as write,
+            prediction_file(output, said, errors=data.errors) as write,
         ):
             for window in self._passed(data, options):
                 write(window)
         return data.errors
+
+    def _said(self, options: ApplyOptions) -> Said:
+        """What predictions say, as the options ask for it. Raises SpecError where this task can't say it."""
+        task = self.task if options.coverage is None else self.task.at_coverage(options.coverage)
+        if options.abstain_below is not None and task.info.view == "numbers":
+            raise SpecError(
+                "abstain_below: predicted numbers have no confidence between 0 and 1",
+                hint="Leave out rows by the width of their interval: the columns `lower` and `upper`.",
+            )
+        return Said(task, options.abstain_below)
 
     def evaluate(self, source: Source, options: ApplyOptions) -> tuple[dict[str, Any], dict[int, str]]:
         """The metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""

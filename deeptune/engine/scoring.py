@@ -15,11 +15,12 @@ from deeptune.engine.inference import MeanLoss, Outputs
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.setup import Setup, SplitLoaders
-from deeptune.engine.writers import Roles, embedding_file, prediction_file
+from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
+from deeptune.tasks.confidence.held_out import HeldOut
 
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
 
@@ -37,8 +38,9 @@ def score_splits(setup: Setup, loaders: SplitLoaders) -> dict[str, Any]:
         outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
         if len(outputs):
             if split == "val":
-                truth = split_truth(plan, split, outputs.rows)
-                plan = replace(plan, task=plan.task.calibrated(outputs.logits, truth))
+                plan = replace(plan, task=_with_confidence(setup, outputs))
+                for note in plan.task.confidence_notes:
+                    logger.message(note)
             metrics[split] = _scores(plan, split, outputs, loss.value)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
@@ -46,11 +48,23 @@ def score_splits(setup: Setup, loaders: SplitLoaders) -> dict[str, Any]:
     logger.keep(lambda: write_json(run.labels, plan.task.to_json()))  # with what was chosen on val
     logger.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
-        run.predictions, plan.task, truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
+        run.predictions, Said(plan.task), truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
     ) as write:
         for window in windows([outputs], plan.all_rows("test"), setup.model):
             write(window)
     return metrics
+
+
+def _with_confidence(setup: Setup, val: Outputs) -> Task:
+    """The task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
+    plan, spec = setup.ready.plan, setup.ready.spec
+    truth = split_truth(plan, "val", val.rows)
+    task = plan.task.calibrated(val.logits, truth)
+    if not np.isfinite(val.logits).all():  # which scoring reports
+        return task
+    data = plan.splits["val"]
+    groups = None if data.groups is None else data.groups[np.searchsorted(data.rows, val.rows)]
+    return task.with_confidence(HeldOut(val.logits, truth, groups, spec.train.seed), spec.calibration)
 
 
 def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) -> dict[str, Any]:

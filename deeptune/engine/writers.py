@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deeptune.data.kept_columns import kept_columns
@@ -37,10 +38,30 @@ def once(write: Callable[[], None]) -> None:
     write()
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is written of a prediction: the columns of the task; nothing where its confidence is below a limit."""
+
+    task: Task
+    abstain_below: float | None = None
+
+    def columns(self, logits: np.ndarray) -> dict[str, pa.Array]:
+        """The columns of outputs (N, outputs). With a limit, `abstained` says of which rows `prediction` is null."""
+        columns = self.task.predictions(logits)
+        if self.abstain_below is not None:
+            sure = self.task.confidences(logits)
+            assert sure is not None
+            abstained = pa.array(sure < self.abstain_below)
+            values = columns["prediction"]
+            columns["prediction"] = pc.if_else(abstained, pa.scalar(None, values.type), values)
+            columns["abstained"] = abstained
+        return columns
+
+
 @contextmanager
 def prediction_file(
     path: Path,
-    task: Task,
+    said: Said,
     *,
     truth: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
@@ -55,7 +76,7 @@ def prediction_file(
 
         def write_window(window: Window) -> None:
             known = None if truth is None else truth[window.places]
-            write(prediction_table(window, task, truth=known, errors=errors))
+            write(prediction_table(window, said, truth=known, errors=errors))
 
         yield write_window
 
@@ -231,13 +252,13 @@ _LISTS = (pa.ListType, pa.FixedSizeListType)
 
 
 def prediction_table(
-    window: Window, task: Task, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
+    window: Window, said: Said, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
 ) -> pa.Table:
     """A row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
     columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}
     if truth is not None:
-        columns["truth"] = task.decode(truth)
-    for name, values in task.predictions(window.outputs.logits).items():
+        columns["truth"] = said.task.decode(truth)
+    for name, values in said.columns(window.outputs.logits).items():
         columns[name] = _at_seen(values, window.seen)
     return _with_errors(pa.table(columns), window.rows, errors)
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TuningSpec
@@ -21,6 +22,7 @@ __all__ = [
     "SPLITS",
     "BackboneSpec",
     "BadSamplePolicy",
+    "CalibrationSpec",
     "DataSpec",
     "EarlyStoppingSpec",
     "EmbedSpec",
@@ -68,6 +70,7 @@ class RunSpec(Section):
     head: HeadSpec = Field(default_factory=HeadSpec)  # type: ignore[arg-type]
     tuning: TuningSpec = Field(default_factory=TuningSpec)  # type: ignore[arg-type]
     train: TrainSpec = Field(default_factory=TrainSpec)  # type: ignore[arg-type]
+    calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)  # type: ignore[arg-type]
     embed: EmbedSpec = Field(default_factory=EmbedSpec)
 
     @model_validator(mode="after")

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from deeptune.spec.run_spec import DataSpec, TrainSpec
+from deeptune.errors import SpecError
+from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TaskInfo
+from deeptune.tasks.confidence.held_out import HeldOut
 
 QUANTILE = 1.959964  # of a two-sided interval of 95%
 EXAMPLE_SHARE = 0.8  # the accuracy or recall for which widths are given
@@ -189,6 +191,39 @@ class Task(ABC):
     def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
         """The task with what is chosen on val once a model is trained, such as thresholds."""
         return self
+
+    # Confidence
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        """What there is to say of the confidence that was fitted to val, in sentences."""
+        return ()
+
+    @abstractmethod
+    def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
+        """The task with what val says of how far the model can be trusted; `held_out` has a row or more.
+
+        Predictions stay what they were, but for what a calibrator with parameters of each class changes.
+        """
+
+    def confidences(self, logits: np.ndarray) -> np.ndarray | None:
+        """How sure each prediction is, float64 (N,) between 0 and 1; None where predictions have no such number."""
+        return None
+
+    def at_coverage(self, coverage: float) -> Self:
+        """The task whose sets or intervals have another coverage. Raises SpecError where it has neither."""
+        raise SpecError(
+            "coverage: this model has no sets or intervals",
+            hint="They come from the rows of val when a run ends; labels, and runs without val rows, have none.",
+        )
+
+    def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        """What outputs (N, outputs) and targets say of the confidence that was fitted to val, ready for JSON.
+
+        `uncalibrated` has the log loss and the calibration error before calibration, `confidence` the rest. Empty where
+        nothing was fitted.
+        """
+        return {}
 
     # Predictions and scores
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,10 +12,21 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.errors import DataError, SpecError, listed
-from deeptune.spec.run_spec import DataSpec, TrainSpec
+from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Relabel, Task, wilson_text
 from deeptune.tasks.baselines import classification_baseline
+from deeptune.tasks.confidence.choice import ClassLink, choose
+from deeptune.tasks.confidence.conformal import class_scores
+from deeptune.tasks.confidence.expected_error import ExpectedError
+from deeptune.tasks.confidence.held_out import HeldOut
+from deeptune.tasks.confidence.of_classes import (
+    ClassConfidence,
+    class_metrics,
+    fit_quantiles,
+    set_column,
+    set_metrics,
+)
 from deeptune.tasks.labels import check_classes, plain, refuse_missing, without_minus_one
 from deeptune.tasks.metric_functions import classification_metrics
 
@@ -38,6 +49,7 @@ class ClassificationTask(Task):
 
     values: tuple[ClassValue, ...]
     names: tuple[str, ...] | None = None
+    confidence: ClassConfidence | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -199,11 +211,14 @@ class ClassificationTask(Task):
             "task": self.info.name,
             "values": list(self.values),
             "names": list(self.names) if self.names else None,
+            **({} if self.confidence is None else {"confidence": self.confidence.to_json()}),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(tuple(data["values"]), tuple(data["names"]) if data.get("names") else None)
+        names = tuple(data["names"]) if data.get("names") else None
+        found = data.get("confidence")
+        return cls(tuple(data["values"]), names, confidence=None if found is None else ClassConfidence.from_json(found))
 
     # Splits
 
@@ -274,24 +289,81 @@ class ClassificationTask(Task):
 
     # Predictions and scores
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float64 (N, classes), rows sum to 1."""
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Log probabilities (N, classes) up to a constant of each row, before calibration."""
+        return logits
+
+    def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
+        """The model's own probabilities, float64 (N, classes); rows sum to 1."""
         return softmax(logits)
 
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float64 (N, classes), rows sum to 1; calibrated where val has shown how."""
+        if self.confidence is None or self.confidence.calibrator.method == "none":
+            return self.uncalibrated(logits)
+        return self.confidence.calibrator.of_classes(self.scores(logits))
+
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction` in the class's own value, `probabilities` in the order of labels.json, and `confidence`."""
+        """`prediction` in the class's own value, `probabilities` in the order of labels.json, and `confidence`.
+
+        With what was fitted to val also `expected_error` at that confidence, and `prediction_set`.
+        """
         chances = self.probabilities(logits)
-        return {
+        columns = {
             "prediction": self.decode(chances.argmax(axis=1)),
             "probabilities": lists(chances),
             "confidence": pa.array(chances.max(axis=1)),
         }
+        if self.confidence is not None:
+            columns["expected_error"] = pa.array(self.confidence.errors.at(chances.max(axis=1)))
+            inside = self.confidence.sets(self.set_scores(chances), chances)
+            columns["prediction_set"] = set_column(inside, pa.array(self.values, self.arrow_type))
+        return columns
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         return classification_metrics(truth, self.probabilities(logits), self, self.info.name)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
         return classification_baseline(truth, train, self).to_json()
+
+    # Confidence
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        return () if self.confidence is None else self.confidence.notes
+
+    def set_scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """The nonconformity (N, classes) of each class."""
+        return class_scores(probabilities)
+
+    def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
+        """With calibrator, expected error and conformal sets.
+
+        The last two are fitted to probabilities of each row from calibrators that were fitted to other rows.
+        """
+        held_out = replace(held_out, logits=self.scores(held_out.logits))
+        choice = choose(ClassLink(len(self)), held_out, calibration.method)
+        chances = choice.probabilities
+        errors = ExpectedError.fit(chances.max(axis=1), chances.argmax(axis=1) == held_out.truth)
+        quantiles = fit_quantiles(self.set_scores(chances), held_out, calibration.coverage)
+        return replace(self, confidence=ClassConfidence.of(choice, errors, calibration.coverage, quantiles))
+
+    def confidences(self, logits: np.ndarray) -> np.ndarray | None:
+        return np.asarray(self.probabilities(logits).max(axis=1))
+
+    def at_coverage(self, coverage: float) -> Self:
+        if self.confidence is None:
+            return super().at_coverage(coverage)
+        return replace(self, confidence=replace(self.confidence, coverage=coverage))
+
+    def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        if self.confidence is None or not len(truth):
+            return {}
+        after = self.probabilities(logits)
+        found = class_metrics(self.uncalibrated(logits), after, truth)
+        inside = self.confidence.sets(self.set_scores(after), after)
+        found["confidence"] |= set_metrics(inside, truth, self.confidence.coverage) | self.confidence.about
+        return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,12 +14,16 @@ from scipy.special import expit, logit
 
 from deeptune.arrow import in_words
 from deeptune.errors import DataError, listed
-from deeptune.spec.run_spec import DataSpec, TrainSpec
+from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
 from deeptune.tasks.classification import ClassValue, lists
+from deeptune.tasks.confidence.choice import LabelLink, choose, moved_thresholds
+from deeptune.tasks.confidence.expected_error import ExpectedError
+from deeptune.tasks.confidence.held_out import HeldOut
+from deeptune.tasks.confidence.of_classes import ClassConfidence, area_under_risk, reliability_bins
 from deeptune.tasks.labels import is_lists, list_parts, plain, refuse_missing
-from deeptune.tasks.metric_functions import multilabel_metrics
+from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
 from deeptune.tasks.stratification import iterative_split
 
 DEFAULT_THRESHOLD = 0.5
@@ -42,6 +46,7 @@ class MultiLabelTask(Task):
 
     values: tuple[ClassValue, ...]
     thresholds: tuple[float, ...] = ()
+    confidence: ClassConfidence | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -165,11 +170,14 @@ class MultiLabelTask(Task):
             "values": list(self.values),
             "names": None,
             "thresholds": list(self.thresholds),
+            **({} if self.confidence is None else {"confidence": self.confidence.to_json()}),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(tuple(data["values"]), tuple(map(float, data["thresholds"])))
+        found = data.get("confidence")
+        confidence = None if found is None else ClassConfidence.from_json(found)
+        return cls(tuple(data["values"]), tuple(map(float, data["thresholds"])), confidence=confidence)
 
     # Splits
 
@@ -245,15 +253,29 @@ class MultiLabelTask(Task):
 
     # Predictions and scores
 
+    def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
+        """The model's own probabilities, float64 (N, L)."""
+        return np.asarray(expit(logits.astype(np.float64)))
+
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float64 (N, L), each between 0 and 1."""
-        return expit(logits.astype(np.float64))
+        """float64 (N, L), each between 0 and 1; calibrated where val has shown how."""
+        if self.confidence is None or self.confidence.calibrator.method == "none":
+            return self.uncalibrated(logits)
+        return self.confidence.calibrator.of_labels(logits)
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction`: the list of labels; `probabilities` in the order of labels.json."""
+        """`prediction`: the list of labels; `probabilities` in the order of labels.json.
+
+        With what was fitted to val also `confidence`, that of the least sure label, and the `expected_error` of each
+        label.
+        """
         chances = self.probabilities(logits)
         found = (chances >= np.array(self.thresholds)).astype(np.int8)
-        return {"prediction": self.decode(found), "probabilities": lists(chances)}
+        columns = {"prediction": self.decode(found), "probabilities": lists(chances)}
+        if self.confidence is not None:
+            columns["confidence"] = pa.array(self._sure(chances).min(axis=1))
+            columns["expected_error"] = lists(self.confidence.errors.at(self._sure(chances)))
+        return columns
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         return multilabel_metrics(truth > 0, self.probabilities(logits), self.values, self.thresholds)
@@ -269,6 +291,55 @@ class MultiLabelTask(Task):
         majority = multilabel_metrics(positive, usual, self.values, (DEFAULT_THRESHOLD,) * len(self))
         names = [name for name in self.info.metrics if metrics[name] is not None]
         return {name: metrics[name] for name in names} | {"hamming_loss": majority["hamming_loss"]}
+
+    # Confidence
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        return () if self.confidence is None else self.confidence.notes
+
+    def _sure(self, chances: np.ndarray) -> np.ndarray:
+        """The probability (N, L) that each label is there where it is predicted, and absent where it is not."""
+        return np.where(chances >= np.array(self.thresholds), chances, 1 - chances)
+
+    def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
+        """With a calibrator of each label and the expected error of labels, all taken together.
+
+        The thresholds move with the probabilities. The last is fitted to probabilities of each row from calibrators
+        that were fitted to other rows.
+        """
+        has = held_out.truth > 0
+        choice = choose(LabelLink(self.thresholds), replace(held_out, truth=has), calibration.method)
+        thresholds = moved_thresholds(choice.calibrator, np.array(self.thresholds))
+        moved = replace(self, thresholds=tuple(map(float, thresholds)))
+        chances = choice.probabilities
+        correct = (chances >= thresholds) == has
+        errors = ExpectedError.fit(moved._sure(chances).reshape(-1), correct.reshape(-1))
+        return replace(moved, confidence=ClassConfidence.of(choice, errors, calibration.coverage))
+
+    def confidences(self, logits: np.ndarray) -> np.ndarray | None:
+        """That of the least sure label."""
+        return np.asarray(self._sure(self.probabilities(logits)).min(axis=1))
+
+    def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        if self.confidence is None or not len(truth):
+            return {}
+        has, before, after = truth > 0, self.uncalibrated(logits), self.probabilities(logits)
+        right = ((after >= np.array(self.thresholds)) == has).all(axis=1)
+        found = {
+            **self.confidence.about,
+            "aurc": area_under_risk(self._sure(after).min(axis=1), right),
+            **_label_calibration(after, has),
+            "reliability": reliability_bins(after.reshape(-1), has.reshape(-1)),
+            "reliability_uncalibrated": reliability_bins(before.reshape(-1), has.reshape(-1)),
+        }
+        return {"uncalibrated": _label_calibration(before, has), "confidence": found}
+
+
+def _label_calibration(chances: np.ndarray, has: np.ndarray) -> dict[str, float]:
+    """Log loss and calibration error of probabilities (N, L) over all labels together."""
+    surprise = -np.log(np.clip(np.where(has, chances, 1 - chances), np.finfo(np.float64).eps, 1))
+    return {"log_loss": float(surprise.mean()), "ece": calibration_error(chances.reshape(-1), has.reshape(-1))}
 
 
 def best_threshold(positive: np.ndarray, chance: np.ndarray) -> float:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError
-from deeptune.spec.run_spec import DataSpec, TrainSpec
+from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.tasks.base import Fitted
 from deeptune.tasks.classification import lists
+from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.labels import list_parts, plain, refuse_missing
 from deeptune.tasks.outliers import outliers
 from deeptune.tasks.regression import RegressionTask
@@ -96,13 +97,13 @@ class MultiTargetTask(RegressionTask):
         rows = zip(self.names, self.targets, strict=True)
         return {
             "task": self.info.name,
-            "targets": [{"target": name, "mean": one.mean, "std": one.std} for name, one in rows],
+            "targets": [{**one.to_json(), "target": name} for name, one in rows],
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         rows = data["targets"]
-        fitted = (RegressionTask(float(row["mean"]), float(row["std"])) for row in rows)
+        fitted = map(RegressionTask.of_json, rows)
         return cls(0.0, 1.0, tuple(row["target"] for row in rows), tuple(fitted))
 
     @property
@@ -134,7 +135,8 @@ class MultiTargetTask(RegressionTask):
         return np.concatenate(needs)
 
     def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        return {"targets": self.to_json()["targets"]}
+        rows = zip(self.names, self.targets, strict=True)
+        return {"targets": [{"target": name, **one.summary({})} for name, one in rows]}
 
     # The model
 
@@ -157,8 +159,14 @@ class MultiTargetTask(RegressionTask):
         return np.stack([one.restore(logits[:, at].astype(np.float64)) for at, one in enumerate(self.targets)], axis=1)
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction`: the list of numbers in the targets' own units."""
-        return {"prediction": lists(self.numbers(logits))}
+        """`prediction`: the list of numbers in the targets' own units; the others as of one number, as lists."""
+        found = self.numbers(logits)
+        bounds = [one.bounds(found[:, at]) for at, one in enumerate(self.targets)]
+        if not all(bounds):
+            return {"prediction": lists(found)}
+        return {"prediction": lists(found)} | {
+            name: lists(np.stack([one[name] for one in bounds], axis=1)) for name in bounds[0]
+        }
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """The metrics of each target on the rows that have it (`per_target`), and their means."""
@@ -179,6 +187,38 @@ class MultiTargetTask(RegressionTask):
             found.append(self.targets[at].baseline(truth[known, at], train[learnt, at]))
         constants = {name: [one[name] for one in found] for name in ("median", "mean")}
         return {**_means(self.info.metrics, found), **constants}
+
+    # Confidence
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        rows = zip(self.names, self.targets, strict=True)
+        return tuple(f"{name}: {note}" for name, one in rows for note in one.confidence_notes)
+
+    def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
+        """With that of each target, from the rows that have it; all or none have intervals."""
+        known = np.isfinite(held_out.truth)
+        if not known.any(axis=0).all():
+            return self
+        targets = []
+        for at, one in enumerate(self.targets):
+            some = held_out.at(np.flatnonzero(known[:, at]))
+            own = replace(some, logits=some.logits[:, at : at + 1], truth=some.truth[:, at])
+            targets.append(one.with_confidence(own, calibration))
+        return replace(self, targets=tuple(targets))
+
+    def at_coverage(self, coverage: float) -> Self:
+        return replace(self, targets=tuple(one.at_coverage(coverage) for one in self.targets))
+
+    def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        """`per_target`: that of each target on the rows that have it."""
+        found = []
+        for at, name in enumerate(self.names):
+            known = np.isfinite(truth[:, at])
+            scores = self.targets[at].confidence_metrics(logits[known, at : at + 1], truth[known, at])
+            if scores:
+                found.append({"target": name, **scores["confidence"]})
+        return {"confidence": {"per_target": found}} if found else {}
 
 
 def _means(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -14,6 +14,9 @@ from deeptune.errors import DataError, listed
 from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.confidence.conformal import rank_scores
+
+TINY = 1e-30  # below every probability that matters
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,15 @@ class OrdinalTask(ClassificationTask):
         above = 1 - np.cumsum(share / share.sum())[:-1]
         return logit(np.clip(above, 1e-6, 1 - 1e-6)).astype(np.float32)
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Log probabilities of the classes: a temperature of these leaves the most probable class what it is."""
+        return np.log(np.maximum(self.uncalibrated(logits), TINY))
+
+    def set_scores(self, probabilities: np.ndarray) -> np.ndarray:
+        """Those of ranks, whose sets have no gap."""
+        return rank_scores(probabilities)
+
+    def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
         """float64 (N, classes), from the probabilities (N, classes - 1) of being at least of a class."""
         at_least = expit(logits.astype(np.float64))
         ends = np.ones((len(logits), 1))

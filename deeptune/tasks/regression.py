@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError
-from deeptune.spec.run_spec import DataSpec, TrainSpec
+from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import regression_baseline
+from deeptune.tasks.confidence.held_out import HeldOut
+from deeptune.tasks.confidence.of_numbers import NumberConfidence
 from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers
 from deeptune.tasks.metric_functions import regression_metrics
 from deeptune.tasks.outliers import outliers
@@ -35,6 +37,7 @@ class RegressionTask(Task):
 
     mean: float
     std: float
+    confidence: NumberConfidence | None = field(default=None, kw_only=True)
 
     # From labels to targets
 
@@ -97,13 +100,21 @@ class RegressionTask(Task):
         return pa.array(targets, pa.float64(), mask=np.isnan(targets))
 
     def to_json(self) -> dict[str, Any]:
-        return {"task": self.info.name, "mean": self.mean, "std": self.std}
+        own = {} if self.confidence is None else {"confidence": self.confidence.to_json()}
+        return {"task": self.info.name, "mean": self.mean, "std": self.std, **own}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RegressionTask:
         if "targets" in data:
             return _several().from_json(data)
-        return cls(float(data["mean"]), float(data["std"]))
+        return cls.of_json(data)
+
+    @staticmethod
+    def of_json(data: Mapping[str, Any]) -> RegressionTask:
+        """The task of one number, from what is stored of it."""
+        found = data.get("confidence")
+        confidence = None if found is None else NumberConfidence.from_json(found)
+        return RegressionTask(float(data["mean"]), float(data["std"]), confidence=confidence)
 
     # Splits
 
@@ -162,14 +173,50 @@ class RegressionTask(Task):
         return self.restore(logits[:, 0].astype(np.float64))
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction` in the label's own unit."""
-        return {"prediction": pa.array(self.numbers(logits))}
+        """`prediction` in the label's own unit.
+
+        With what was fitted to val also `lower` and `upper`, between which the truth is at the stored coverage, and
+        `expected_error`, the absolute error that is usual there.
+        """
+        found = self.numbers(logits)
+        return {
+            "prediction": pa.array(found),
+            **{name: pa.array(values) for name, values in self.bounds(found).items()},
+        }
+
+    def bounds(self, found: np.ndarray) -> dict[str, np.ndarray]:
+        """`lower`, `upper` and `expected_error` (float64 (N,)) of predicted numbers; empty where none was fitted."""
+        if self.confidence is None:
+            return {}
+        half = self.confidence.half_width(found)
+        return {"lower": found - half, "upper": found + half, "expected_error": self.confidence.scale.at(found)}
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         return regression_metrics(truth, self.numbers(logits))
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
         return regression_baseline(truth, train).to_json()
+
+    # Confidence
+
+    @property
+    def confidence_notes(self) -> tuple[str, ...]:
+        return () if self.confidence is None else self.confidence.notes
+
+    def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
+        """With intervals, and the error to expect at each predicted number."""
+        found = NumberConfidence.fit(self.numbers(held_out.logits), held_out, calibration.coverage)
+        return replace(self, confidence=found)
+
+    def at_coverage(self, coverage: float) -> Self:
+        if self.confidence is None:
+            return super().at_coverage(coverage)
+        return replace(self, confidence=replace(self.confidence, coverage=coverage))
+
+    def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+        if self.confidence is None or not len(truth):
+            return {}
+        return {"confidence": self.confidence.metrics(self.numbers(logits), truth)}
 
 
 def _several() -> type[RegressionTask]:

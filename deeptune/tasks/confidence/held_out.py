@@ -1,0 +1,69 @@
+"""The rows of val, as confidence is fitted to them, and their folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A model's outputs on rows that it was not trained on, with their targets.
+
+    logits: float (N, outputs); truth: targets of the task, N of them; groups: codes (int64 (N,)) of rows that depend on
+    one another, or None. `seed` decides the folds.
+    """
+
+    logits: np.ndarray
+    truth: np.ndarray
+    groups: np.ndarray | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """The code 0, 1, … (int64 (N,)) of the group of each row, or of the row itself."""
+        return units(self.groups, len(self))
+
+    def at(self, places: np.ndarray) -> HeldOut:
+        """Those of some places."""
+        groups = None if self.groups is None else self.groups[places]
+        return HeldOut(self.logits[places], self.truth[places], groups, self.seed)
+
+    def folds(self) -> np.ndarray:
+        """The fold (int64 (N,)) of each row: rows of a group are in one, and classes are spread evenly over them."""
+        rng = np.random.default_rng(self.seed)
+        if self.groups is not None:
+            unit = self.unit
+            return rng.permutation(unit.max() + 1)[unit] % FOLDS
+        codes = np.empty(len(self), np.int64)
+        strata = self.truth if self.truth.ndim == 1 else np.zeros(len(self))
+        codes[np.lexsort((rng.random(len(self)), strata))] = np.arange(len(self)) % FOLDS
+        return codes
+
+
+def units(groups: np.ndarray | None, rows: int) -> np.ndarray:
+    """The code 0, 1, … (int64 (rows,)) of the group of each row; without groups each row is one."""
+    return np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def out_of_fold(folds: np.ndarray, fit_and_apply: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """What `fit_and_apply(fitted, applied)` gives for the rows of each fold, fitted to the other folds.
+
+    Both arguments are places (int64). There must be two folds with rows, or more.
+    """
+    found: np.ndarray | None = None
+    for fold in np.unique(folds):
+        inside = np.flatnonzero(folds == fold)
+        values = fit_and_apply(np.flatnonzero(folds != fold), inside)
+        if found is None:
+            found = np.empty((len(folds), *values.shape[1:]), values.dtype)
+        found[inside] = values
+    assert found is not None
+    return found
