@@ -31,6 +31,7 @@ from deeptune.engine.verify import _lora
 from deeptune.model.build import build_model
 from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec.toml import validate
+from deeptune.tasks.confidence.calibrators import Method, fit_classes
 
 PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 ROWS = 24  # of the test split
@@ -80,7 +81,7 @@ def trained(folder: Path, data: str, backbone: dict[str, Any], how: str, **parts
     return directory
 
 
-def compare(run: RunDirectory, logits: torch.Tensor) -> None:
+def compare(page: SimpleNamespace, run: RunDirectory, logits: torch.Tensor) -> None:
     """With predictions.parquet; the predictions are not all alike."""
     table = pq.read_table(run.predictions).slice(0, ROWS)
     labels = json.loads(run.labels.read_text())
@@ -88,7 +89,7 @@ def compare(run: RunDirectory, logits: torch.Tensor) -> None:
         found = labels["mean"] + labels["std"] * logits[:, 0].numpy()
         expected = table["prediction"].to_numpy()
     else:
-        found, expected = logits.softmax(1).numpy(), np.array(table["probabilities"].to_pylist())
+        found, expected = page.class_probabilities(logits.numpy(), labels), np.array(table["probabilities"].to_pylist())
     assert expected.std(axis=0).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
@@ -117,7 +118,7 @@ def test_torchvision(page: SimpleNamespace, data: Callable[[str], str], resnet: 
     if how != "full":
         net.load_state_dict(torch.load(resnet, weights_only=True))
     net.fc = nn.Identity()
-    compare(run, image_logits(page, run, net, file))
+    compare(page, run, image_logits(page, run, net, file))
 
 
 @pytest.mark.parametrize(("model", "how"), [("test_vit", "dora"), ("test_resnet", "rslora")])
@@ -129,7 +130,7 @@ def test_timm(page: SimpleNamespace, data: Callable[[str], str], tmp_path: Path,
     backbone = {"name": f"timm:{model}", "weights": str(tmp_path / "own.safetensors"), "image_size": 64}
     run = trained(tmp_path, file, backbone, how)
     own.reset_classifier(0)
-    compare(run, image_logits(page, run, own, file))
+    compare(page, run, image_logits(page, run, own, file))
 
 
 def test_regression(page: SimpleNamespace, data: Callable[[str], str], resnet: Path, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_regression(page: SimpleNamespace, data: Callable[[str], str], resnet: P
     net = resnet18()
     net.load_state_dict(torch.load(resnet, weights_only=True))
     net.fc = nn.Identity()
-    compare(run, image_logits(page, run, net, file))
+    compare(page, run, image_logits(page, run, net, file))
 
 
 @pytest.mark.parametrize("how", ["partial", "unfreeze", "full", "lora"])
@@ -153,7 +154,7 @@ def test_transformers(
     texts = [value.as_py() for value in Source.open(file).take("text", rows)]
     net, head, manifest = page.rebuild(run.best, AutoModel.from_pretrained(review_bert, add_pooling_layer=False))
     with torch.inference_mode():
-        compare(run, head(page.text_features(net, run.path, texts, manifest)))
+        compare(page, run, head(page.text_features(net, run.path, texts, manifest)))
 
 
 def tiny(family: str) -> nn.Module:
@@ -209,3 +210,13 @@ def test_the_page_names_every_key_of_the_manifest(data: Callable[[str], str], re
         set(manifest["lora"]["targets"]), key=manifest["lora"]["targets"].index
     )
     assert "layer4.1.conv2" in manifest["lora"]["targets"]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("method", ["none", "temperature", "platt", "beta", "isotonic"])
+def test_every_calibrator(page: SimpleNamespace, method: Method, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(size=(300, classes)), rng.integers(0, classes, 300)
+    fitted = fit_classes(method, logits, truth)
+    found = page.class_probabilities(logits, {"confidence": {"calibrator": fitted.to_json()}})
+    np.testing.assert_allclose(found, fitted.of_classes(logits), rtol=1e-9)

@@ -135,9 +135,11 @@ def test_multilabel(train, digits, label):
         "macro_roc_auc": sk.roc_auc_score(truth, chances),
         "macro_average_precision": sk.average_precision_score(truth, chances),
         "hamming_loss": sk.hamming_loss(truth, prediction),
-        "loss": np.mean([sk.log_loss(truth[:, i], chances[:, i]) for i in range(3)]),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    calibrated = np.mean([sk.log_loss(truth[:, i], chances[:, i]) for i in range(3)])
+    assert found["confidence"]["log_loss"] == pytest.approx(calibrated)
+    assert found["uncalibrated"]["log_loss"] == pytest.approx(found["loss"], rel=1e-4)
     embeddings = pq.read_table(run.embeddings("test"))
     assert embeddings["label"].to_pylist() == table["truth"].to_pylist()
     report = run.report.read_text()
@@ -189,9 +191,9 @@ def test_ordinal(train, digits, layers):
         "rank_mae": sk.mean_absolute_error(truth, prediction),
         "accuracy": sk.accuracy_score(truth, prediction),
         "log_loss": sk.log_loss(truth, chances, labels=[0, 1, 2]),
-        "loss": sk.log_loss(truth, chances, labels=[0, 1, 2]),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert found["uncalibrated"]["log_loss"] == pytest.approx(found["loss"], rel=1e-4)
     assert "Quadratic weighted kappa" in run.report.read_text()
     assert evaluated(run, digits)["n"] == ROWS
 

@@ -161,7 +161,8 @@ patience = -1
         "line 12: tuning.lora.alhpa: unknown key. Did you mean 'alpha'?",
         "line 15: train.early_stopping.patience: expected an integer of at least 0 or 'auto', got -1.",
         "--set: train.epochs: expected an integer of at least 1 or 'auto', got 'none'.",
-        "--set: nonsense: unknown key. Known keys: name, task, data, backbone, head, tuning, train, embed.",
+        "--set: nonsense: unknown key. Known keys: name, task, data, backbone, head, tuning, train, calibration, "
+        "embed.",
     ]
 
 
