@@ -22,6 +22,7 @@ from deeptune.cli import (
     run,
     runs,
     spec,
+    split,
     weights,
 )
 from deeptune.environment import prepare_process, require_current_folder
@@ -49,6 +50,7 @@ app.command("run")(run.run)
 for command in (runs.runs, runs.attach, runs.status, runs.logs, control.stop, control.resume):
     app.command(command.__name__)(command)
 app.command("import")(importing.import_)
+app.command("split")(split.split)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)

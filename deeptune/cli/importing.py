@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deeptune.importing import Imported, Options
     from deeptune.importing.reader import Reader
 
+BACKBONES = {"image": "resnet50", "text": "bert"}  # to start with
+
 
 def import_(
     source: Annotated[
@@ -179,25 +181,22 @@ def next_command(done: Imported) -> str:
     """The command that shows what a run of the imported file would do."""
     from deeptune.data.inspect import overview
 
-    settings: dict[str, str] = {}
+    settings = {"backbone.name": BACKBONES["image"]}
     with suppress(DataError):
         found = overview(done.output)
         known = "label" in done.roles or done.kind.endswith("folder of pictures")
         settings |= {key: value for key, value in found.guesses.items() if key != "data.label" or not known}
+        input = found.guesses.get("data.input", done.roles.get("input", "text"))
+        modality = next((column.modality for column in found.columns if column.name == input), None)
+        settings["backbone.name"] = BACKBONES.get(modality or "", BACKBONES["image"])
         if "group" not in done.roles and found.groups:
             settings["data.group"] = found.groups[0]
     if (label := done.roles.get("label", "labels")) != "labels":
         settings["data.label"] = label
     if "group" in done.roles:
         settings["data.group"] = done.roles["group"]
-    words = [
-        "deeptune",
-        "run",
-        "--data",
-        done.output,
-        *(f"--set {key}={_toml(value)}" for key, value in settings.items()),
-    ]
-    return f"{' '.join([*words[:3], shlex.quote(done.output), *words[4:]])} --dry-run"
+    words = " ".join(f"--set {key}={_toml(value)}" for key, value in settings.items())
+    return f"deeptune run --data {shlex.quote(done.output)} {words} --dry-run"
 
 
 def _toml(value: str) -> str:

@@ -191,6 +191,7 @@ def _resolve(
                 update={
                     "modality": plan.modality,
                     "input": plan.input,
+                    "split_column": plan.split_column or "none",
                     "value_range": "none" if plan.value_range is None else list(plan.value_range),
                 }
             ),

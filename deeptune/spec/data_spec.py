@@ -73,6 +73,11 @@ class DataSpec(Section):
         "keep",
         description="Identical samples: leave each where it is drawn (`keep`), or keep them in one split (`group`).",
     )
+    split_column: str = Field(
+        "auto",
+        description="Column that says train, val or test of each row, null to leave it out; `auto` is the one that an "
+        "import kept, `none` draws the splits by `split`.",
+    )
     split: SplitSpec = Field(default_factory=SplitSpec, description="Proportions of train, val and test.")  # type: ignore[arg-type]
     on_bad_sample: BadSamplePolicy = Field(
         "error",
@@ -109,6 +114,8 @@ class DataSpec(Section):
         apart = self.train or self.val or self.test
         if self.path and apart:
             raise ValueError("give either `path` or `train` (with `val` and `test`), not both")
+        if apart and self.split_column not in ("auto", "none"):
+            raise ValueError("`split_column` needs `path`: with `train` the splits are files of their own")
         if not self.path and not self.train:
             raise ValueError("no data named: set `path`, or `train` (with `val` and `test` if you have them)")
         return self

@@ -25,7 +25,7 @@ def group_duplicates(parts: Mapping[str, Part]) -> None:
                 raise DataError(
                     f"data.duplicates: {len(rows):,} of {len(part.rows):,} rows of data.{split} are identical to a "
                     f"row of data.{other}: {part.wheres(rows)}",
-                    hint="Leave them out of one of the files, name all files in data.path, or set "
+                    hint="Leave them out of one of the splits, let DeepTune draw the splits, or set "
                     'data.duplicates = "keep".',
                 )
         seen.append((split, part.hashes))

@@ -44,6 +44,7 @@ class DataPlan:
     limits: dict[str, list[str]] = field(default_factory=dict)
     outside: dict[str, np.ndarray] = field(default_factory=dict)
     sets: dict[str, np.ndarray] = field(default_factory=dict)
+    split_column: str | None = None  # the column that the splits come from, where the data brings them
 
     @property
     def remarks(self) -> list[str]:

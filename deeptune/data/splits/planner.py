@@ -22,6 +22,7 @@ from deeptune.data.splits.data_warnings import (
     small_split_notes,
 )
 from deeptune.data.splits.draw import draw_splits, group_duplicates
+from deeptune.data.splits.given_split import GivenSplit, given_split
 from deeptune.data.splits.label_group_columns import check_columns, encode_groups, encode_labels, leave_out_unlabelled
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.split_files import open_sources
@@ -69,13 +70,14 @@ def planned(
         found = found if value_range is None else look(value_range)
     plan = draft.finish(lambda source, rows: found[source].bad(rows), lambda source: found[source].hashes)
     if value_range is not None:
-        plan = replace(plan, value_range=value_range, notes=_range_notes(plan, found, value_range, given == "auto"))
+        plan = replace(
+            plan, value_range=value_range, notes=[*plan.notes, *_range_notes(plan, found, value_range, given == "auto")]
+        )
     return plan, found
 
 
 def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range | None:
-    sources = {part.split or "train": part.source for part in draft.parts.values()}
-    again = draft_plan(draft.spec, sources=sources)
+    again = draft_plan(draft.spec, sources=draft.opened)
     train = again.finish(
         lambda source, rows: found[source].bad(rows, deep=False), lambda source: found[source].hashes
     ).splits["train"]
@@ -110,7 +112,10 @@ def draft_plan(spec: RunSpec, *, sources: Mapping[str, Source] | None = None) ->
     task = encode_labels(spec, parts)
     if data.group is not None:
         encode_groups(data.group, parts)
-    return PlanDraft(spec, parts, modality, input, task)
+    given = given_split(spec, sources["train"]) if len(sources) == 1 else None
+    if given is not None:
+        parts = given.parts(parts["train"])
+    return PlanDraft(spec, sources, parts, modality, input, task, given)
 
 
 @dataclass(frozen=True)
@@ -118,17 +123,19 @@ class PlanDraft:
     """A plan for which no sample was looked at yet."""
 
     spec: RunSpec
-    parts: Mapping[str, Part]
+    opened: Mapping[str, Source]  # by split; one alone is that which all splits are from
+    parts: dict[str, Part]
     modality: str
     input: Input
     task: Task  # of the labels of the training file
+    given: GivenSplit | None = None
 
     def sources(self, progress: Progress | None) -> Iterator[tuple[Source, Progress | None]]:
         """Each source whose samples are needed, with a progress of its own that `progress` gets as one over all."""
-        total, before = sum(part.source.num_rows for part in self.parts.values()), 0
-        for part in self.parts.values():
-            yield part.source, progress and _shifted(progress, before, total)
-            before += part.source.num_rows
+        total, before = sum(source.num_rows for source in self.opened.values()), 0
+        for source in self.opened.values():
+            yield source, progress and _shifted(progress, before, total)
+            before += source.num_rows
 
     def finish(
         self,
@@ -146,6 +153,8 @@ class PlanDraft:
             if data.duplicates == "group":
                 group_duplicates(parts)
         warnings: list[str] = []
+        if self.given is not None and data.group is not None:
+            warnings += self.given.crossing(parts, data.group)
         splits = draw_splits(spec, self.task, parts, warnings)
         name = column_text(data.label)
         warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.task, name)
@@ -162,13 +171,14 @@ class PlanDraft:
         blank = frozenset((s.split, s.row) for s in bad if s.split and holds(splits[s.split].rows, s.row))
         if bad:
             counts = {"left out": len(bad) - len(blank), "replaced by an empty sample": len(blank)}
-            total = sum(part.source.num_rows for part in parts.values())
+            total = sum(source.num_rows for source in self.opened.values())
             done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
             warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
         limits = small_split_notes(task, splits)
         return DataPlan(
             task, self.modality, self.input, data.label, data.group, splits, bad, warnings, blank,
-            limits=limits, outside=outside, sets=sets,
+            notes=self.given.notes() if self.given else [],
+            limits=limits, outside=outside, sets=sets, split_column=self.given.column if self.given else None,
         )  # fmt: skip
 
 

@@ -1,0 +1,161 @@
+"""`deeptune split`: train, val and test files, or a column that says them, to keep and to share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeptune.errors import CheckpointError, SpecError
+from deeptune.show.console import console, safe, say, say_json
+
+if TYPE_CHECKING:
+    from deeptune.data.splits.assignments import Assignment, Way
+    from deeptune.spec import RunSpec
+
+
+def split(
+    data: Annotated[str, typer.Argument(metavar="FILE", help="Parquet file, glob or folder to split.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for a file a split, or with --column a file.", metavar="OUT"),
+    ],
+    column: Annotated[
+        str | None, typer.Option(help="Write one file with this column of train, val and test instead.", metavar="NAME")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Label column; several times for several.")] = None,
+    task: Annotated[
+        str, typer.Option(help="`classification`, `multilabel`, `ordinal` or `regression`: how labels are balanced.")
+    ] = "classification",
+    group: Annotated[str | None, typer.Option(help="Column whose equal values stay in one split.")] = None,
+    duplicates: Annotated[str, typer.Option(help="`group` keeps identical samples in one split.")] = "keep",
+    time: Annotated[str | None, typer.Option(help="Column of times: test is the latest rows.")] = None,
+    leave_out: Annotated[
+        str | None, typer.Option(help="Column such as a site: a split for each value, in which it alone is test.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds: a split for each, in which it is test.")] = None,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share of val.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of test; folds and sites have their own.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is random.")] = 42,
+    input: Annotated[list[str] | None, typer.Option(help="Input column; twice for pairs of texts.")] = None,
+    on_bad_sample: Annotated[
+        str, typer.Option("--on-bad-sample", help="Rows without a label: `error`, or `skip` to leave them out.")
+    ] = "error",
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an output that is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Split a file for good.
+
+    Labels are balanced as a run balances them, groups stay together, and the mapping of labels and the split of each
+    row are written too. Folds and sites are columns of one file. `data.split_column` reads a column.
+    """
+    from deeptune.data.splits.assignments import Way, assign
+
+    way = Way(time, leave_out, folds)
+    values: dict[str, Any] = {
+        "path": data, "label": label[0] if label and len(label) == 1 else label, "group": group, "input": input,
+        "duplicates": duplicates, "on_bad_sample": on_bad_sample,
+        "split": {"train": 1 - val - test, "val": val, "test": test},
+    }  # fmt: skip
+    spec = _spec(task, {key: value for key, value in values.items() if value is not None}, seed)
+    in_one = column is not None or leave_out is not None or folds is not None
+    _check_output(output, data, in_one=in_one, force=force)
+    found = assign(spec, way, column or ("split" if way == Way() or time else "fold"))
+    summary = found.summary()
+    facts = {
+        "data": data, "fingerprint": found.source.fingerprint(), "way": str(way), "seed": seed, "task": task,
+        "group": group, "tests": found.tests, "counts": summary, "warnings": found.warnings,
+    }  # fmt: skip
+    written = _write(found, output, facts, in_one=in_one)
+    if as_json:
+        say_json({**facts, "files": written}, indent=2)
+        return
+    _tell(found, summary, way, written, spec)
+
+
+def _spec(task: str, data: dict[str, Any], seed: int) -> RunSpec:
+    """The options as a run spec, so that the same rules check them."""
+    from deeptune.spec.toml import validate
+
+    whole = {"task": task, "data": data, "backbone": {"name": "resnet18"}, "train": {"seed": seed}}
+    return validate(whole)
+
+
+def _check_output(output: Path, data: str, *, in_one: bool, force: bool) -> None:
+    if in_one and output.suffix != ".parquet":
+        raise SpecError(f"--output: {output} does not end with .parquet, and a column goes into one file")
+    if not in_one and output.suffix == ".parquet":
+        raise SpecError(
+            f"--output: {output} is a file name, and each split is a file in a folder",
+            hint="Name a folder, or pass --column split to write one file.",
+        )
+    if in_one and output.is_dir():
+        raise CheckpointError(f"cannot write {output}: it is a folder")
+    taken = output if in_one else next((file for file in output.glob("*.parquet")), None) if output.is_dir() else None
+    if taken is not None and taken.exists():
+        if os.path.exists(data) and os.path.samefile(taken, data):
+            raise SpecError(f"--output: {taken} is the data that is read", hint="Choose another name.")
+        if not force:
+            raise SpecError(f"--output: {taken} is there already", hint="Pass --force to replace it.")
+    folder = Path(data)
+    if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+        raise SpecError(f"--output: {output} is in the folder {data}, and would become part of the data")
+
+
+def _write(found: Assignment, output: Path, facts: dict[str, Any], *, in_one: bool) -> list[str]:
+    from deeptune.data.splits.written_splits import facts_file, write_column, write_files
+
+    if in_one:
+        write_column(found, output, facts)
+        return [str(output), str(facts_file(output))]
+    files = write_files(found, output, facts)
+    return [*map(str, files), *(str(output / name) for name in ("splits.parquet", "labels.json", "split.json"))]
+
+
+def _tell(found: Assignment, summary: dict[str, Any], way: Way, written: list[str], spec: RunSpec) -> None:
+    from rich.table import Table
+
+    from deeptune.data.splits.assignments import flat_counts
+
+    out = console()
+    for column, counts in summary.items():
+        name = f"{column} ({found.tests[column]})" if column in found.tests else str(way)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column(safe(name))
+        for split_ in ("train", "val", "test"):
+            table.add_column(split_, justify="right")
+        for what, *numbers in flat_counts(counts)[:20]:
+            table.add_row(safe(what), *(f"{number:,}" for number in numbers))
+        out.print(table)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    left = found.source.num_rows - len(found.rows)
+    if left:
+        say(f"{left:,} rows without a label are left out")
+    say(f"wrote {', '.join(written)}")
+    file = Path(written[0])
+    if file.name == "train.parquet":
+        keys = {Path(name).stem: name for name in written if Path(name).stem in ("train", "val", "test")}
+        settings = [f"--set data.{split_}={name}" for split_, name in keys.items()]
+        say(f"next: deeptune run {' '.join(settings)}{_more(found, spec)} --dry-run")
+    else:
+        column = next(iter(summary))
+        say(f"next: deeptune run --data {file} --set data.split_column={column}{_more(found, spec)} --dry-run")
+
+
+def _more(found: Assignment, spec: RunSpec) -> str:
+    """The settings that a run needs beside the data."""
+    from deeptune.cli.importing import BACKBONES
+
+    settings = {"backbone.name": BACKBONES[found.modality]}
+    if isinstance(spec.data.label, str) and spec.data.label != "labels":
+        settings["data.label"] = spec.data.label
+    if isinstance(spec.data.input, str):
+        settings["data.input"] = spec.data.input
+    if spec.data.group is not None:
+        settings["data.group"] = spec.data.group
+    if spec.task != "classification":
+        settings["task"] = spec.task
+    return "".join(f" --set {key}={value}" for key, value in settings.items())

@@ -1,0 +1,120 @@
+"""A split that the data brings: a column that says train, val or test of each row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from deeptune.arrow import bare, bare_values, is_text, text_of
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.split_part import Part
+from deeptune.errors import DataError, listed
+from deeptune.spec.run_spec import SPLITS, RunSpec
+from deeptune.spec.values import split_named
+
+LEFT_OUT = -1  # code of a row whose split is null
+
+
+@dataclass(frozen=True)
+class GivenSplit:
+    """The column of a split, and the code of each row of its source (int8): 0 train, 1 val, 2 test, -1 for none."""
+
+    column: str
+    codes: np.ndarray
+
+    def notes(self) -> list[str]:
+        """What a person should know of it."""
+        counts = {split: int((self.codes == code).sum()) for code, split in enumerate(SPLITS)}
+        there = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
+        texts = [f"the splits are those of column {self.column!r}: {there} rows"]
+        drawn = [split for split, count in counts.items() if not count]
+        if drawn:
+            texts.append(f"no row of column {self.column!r} says {' or '.join(drawn)}: drawn from train")
+        if null := int((self.codes == LEFT_OUT).sum()):
+            texts.append(f"{null:,} rows are left out, as column {self.column!r} is null there")
+        return texts
+
+    def parts(self, part: Part) -> dict[str, Part]:
+        """The rows of a source as a part for each split that the column names."""
+        here = self.codes[part.rows]
+        found: dict[str, Part] = {}
+        for code, split in enumerate(SPLITS):
+            if not (here == code).any():
+                continue
+            own = Part(split, part.source, part.rows, part.targets)
+            own.labels, own.groups = part.labels, part.groups
+            own.keep(here == code)
+            own.bad = [sample for sample in part.bad if self.codes[sample.row] == code]
+            found[split] = own
+        if "train" not in found:
+            raise DataError(
+                f"data.split_column: no labelled row of column {self.column!r} says train",
+                hint='There is nothing to learn from. data.split_column = "none" draws the splits.',
+            )
+        return found
+
+    def crossing(self, parts: dict[str, Part], group: str) -> list[str]:
+        """A warning where rows of one group are in two splits."""
+        groups = {split: np.unique(part.groups) for split, part in parts.items() if part.groups is not None}
+        texts = []
+        for split in list(groups)[1:]:
+            both = np.intersect1d(groups[split], groups["train"])
+            if len(both):
+                rows = int(np.isin(np.asarray(parts[split].groups), both).sum())
+                texts.append(
+                    f"{len(both):,} of {len(groups[split]):,} groups of {split} (column {group!r}) are in train too, "
+                    f"with {rows:,} of its {len(parts[split].rows):,} rows: the score on {split} is too good"
+                )
+        return texts
+
+
+def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
+    """The split of a source by `data.split_column`, or None where splits are drawn.
+
+    Raises DataError for a column that is not there, and for values that name no split.
+    """
+    column = spec.data.split_column
+    if column == "auto":
+        column = _imported_split(source)
+    if column in (None, "none") or spec.data.path is None:
+        return None
+    source.require(column, key="data.split_column")
+    return GivenSplit(column, _codes(source, column))
+
+
+def _imported_split(source: Source) -> str:
+    """The column of the split that an import kept, as the metadata of its file say, or `none`."""
+    try:
+        column = json.loads((source.schema.metadata or {})[b"deeptune"])["roles"]["split"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return "none"
+    return column if column in source.column_names else "none"
+
+
+def _codes(source: Source, column: str) -> np.ndarray:
+    values = text_of(bare_values(source.column(column)))
+    names = source.label_names(column) if source.is_class_label(column) else None
+    if not is_text(bare(values.type)) and names is None:
+        raise DataError(
+            f"data.split_column: column {column!r} of {source.describe()} holds {values.type}, and words were expected",
+            hint="Write train, val or test into each row.",
+        )
+    encoded = values.combine_chunks().dictionary_encode() if isinstance(values, pa.ChunkedArray) else values
+    encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
+    words = [names[value] if names else str(value) for value in encoded.dictionary.to_pylist()]
+    splits = [split_named(word) for word in words]
+    codes = np.array([LEFT_OUT if split is None else SPLITS.index(split) for split in splits] + [LEFT_OUT], np.int8)
+    places = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+    unknown = Counter(words[place] for place in places.tolist() if place < len(words) and splits[place] is None)
+    if unknown:
+        counted = (f"{word!r} ({count:,} {'row' if count == 1 else 'rows'})" for word, count in unknown.most_common())
+        raise DataError(
+            f"data.split_column: column {column!r} of {source.describe()} has values that name no split: "
+            f"{listed(counted)}",
+            hint="Each row says train, or val, valid, validation or dev, or test; null leaves a row out.",
+        )
+    return codes[places]
