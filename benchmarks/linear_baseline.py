@@ -32,22 +32,27 @@ def features(run: RunDirectory, *splits: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(table["embedding"].to_numpy()), table["label"].to_numpy()
 
 
+def cross_validated(task: str) -> GridSearchCV:
+    """Return a linear model, to be fitted: scaled or not, and as strongly regularised as cross-validates best."""
+    warnings.simplefilter("ignore")
+    if task == "classification":
+        model, strengths = LogisticRegression(max_iter=500), {"model__C": np.logspace(-4, 2, 7)}
+    else:
+        model, strengths = Ridge(), {"model__alpha": np.logspace(-2, 5, 15)}
+    grid = {"scale": ["passthrough", StandardScaler()], **strengths}
+    metric = "accuracy" if task == "classification" else "r2"
+    return GridSearchCV(Pipeline([("scale", StandardScaler()), ("model", model)]), grid, cv=5, scoring=metric)
+
+
 def compare(run: RunDirectory) -> dict[str, object]:
     spec = load_spec(run.spec)
     if not spec.tuning.frozen or spec.head.layers != 1:
         raise SystemExit(f"{run.id}: only a partial run with a head of one layer holds the frozen features")
     x, y = features(run, "train", "val")
     test_x, test_y = features(run, "test")
-    warnings.simplefilter("ignore")
-    if spec.task == "classification":
-        metric, dummy = "accuracy", DummyClassifier()
-        model, strengths = LogisticRegression(max_iter=500), {"model__C": np.logspace(-4, 2, 7)}
-    else:
-        metric, dummy = "r2", DummyRegressor()
-        model, strengths = Ridge(), {"model__alpha": np.logspace(-2, 5, 15)}
-    # Scaled or not, and how strongly regularised: whichever cross-validates best.
-    grid = {"scale": ["passthrough", StandardScaler()], **strengths}
-    search = GridSearchCV(Pipeline([("scale", StandardScaler()), ("model", model)]), grid, cv=5, scoring=metric)
+    metric = "accuracy" if spec.task == "classification" else "r2"
+    dummy = DummyClassifier() if spec.task == "classification" else DummyRegressor()
+    search = cross_validated(spec.task)
     theirs = search.fit(x, y).score(test_x, test_y)
     ours = json.loads(run.metrics.read_text())["test"][metric]
     return {
