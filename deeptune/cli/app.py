@@ -14,6 +14,7 @@ from deeptune.cli import (
     apply,
     cache,
     catalog,
+    compare,
     control,
     doctor,
     importing,
@@ -54,6 +55,7 @@ app.command("split")(split.split)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)

@@ -83,7 +83,11 @@ def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoin
         "reason": ready.compute.reason,
         "precision": ready.compute.precision,
     }
-    made["fingerprints"] = {"data": ready.plan.fingerprint, "backbone": ready.backbone.fingerprint}
+    made["fingerprints"] = {
+        "data": ready.plan.fingerprint,
+        "test": ready.plan.splits["test"].source.fingerprint(),  # runs on other training files can be compared
+        "backbone": ready.backbone.fingerprint,
+    }
     made["preprocessing"] = ready.preprocessing_record
     tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
     if tuning is not None:

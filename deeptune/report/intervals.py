@@ -3,6 +3,7 @@
 Simulations (`tests/unit/test_report_intervals.py`) decided on the methods and on the fewest rows and groups: where
 coverage is not near 95%, a metric has no interval and a sentence says why. Two cases stay somewhat below it: RMSE and
 R² of errors with very long tails (log-normal: 90% with 50 rows), and accuracies from 0.95 with 10 rows or groups (90%).
+Calibration errors have intervals that are wider than need be.
 """
 
 from __future__ import annotations
@@ -10,284 +11,350 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special
 
 from deeptune.report.doubts import MIN_ROWS
+from deeptune.report.influence import (
+    ClassCounts,
+    Estimate,
+    Estimates,
+    area_estimate,
+    class_estimates,
+    effective_units,
+    label_estimates,
+    label_estimates_of_one,
+    number_estimates,
+    ratio,
+    target_estimates,
+    units_of,
+)
+from deeptune.report.interval_methods import (
+    LEVEL,
+    Interval,
+    calibration_interval,
+    effective_rows,
+    fisher_interval,
+    jackknife_deviation,
+    mean_interval,
+    positive_interval,
+    student,
+    wilson,
+    with_groups,
+)
+from deeptune.spec.metrics import METRICS
 
-LEVEL = 0.95
+__all__ = ["LEVEL", "Interval", "Intervals", "Spread", "classification_spread", "label_spread", "regression_spread"]
+
 MIN_GROUPS = 10
 MIN_CLASS_ROWS = 3  # in each class, for averages over classes
 MIN_UNITS_RMSE = 20  # squares have a longer tail than absolute values
 MIN_EFFECTIVE_GROUPS = 4.0  # groups of one size that would vary as much
-MAX_GROUPS_MODELLED = 500  # with more, the variance between groups is known well enough by itself
 
-PROPORTIONS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
-ERRORS = ("mae", "rmse", "r2")
-QUANTILE = float(special.ndtri((1 + LEVEL) / 2))
+# Metrics that need some rows of every class.
+OVER_CLASSES = ("balanced_accuracy", "macro_f1", "macro_f1_present", "roc_auc")
+CORRELATIONS = ("mcc", "quadratic_weighted_kappa")
+OVER_LABELS = ("macro_f1", "macro_roc_auc", "macro_average_precision")
 
-Interval = tuple[float, float]
 Intervals = dict[str, Interval]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Intervals by metric, a description of their method, and reasons why metrics have none."""
+    """Intervals by metric, a description of their method, and reasons why metrics have none.
+
+    `details` holds those of each class, label or target, in their order; empty where there are none.
+    """
 
     intervals: Intervals = field(default_factory=dict)
     method: str = ""
     reasons: tuple[str, ...] = ()
+    details: tuple[Intervals, ...] = ()
 
 
 def classification_spread(
-    truth: np.ndarray, prediction: np.ndarray, classes: int, groups: np.ndarray | None = None
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    classes: int,
+    groups: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> Spread:
-    """Compute the intervals of accuracy, balanced accuracy, macro F1 and weighted F1.
+    """Compute the intervals of all metrics of classes, and of precision, recall, F1 and ROC AUC of each class.
 
     truth, prediction: int64 (N,) class indices; groups: the group of each row, in any type, where rows depend on one
-    another. Each interval is Wilson's (1927) with an effective sample size: the number of rows of which a proportion
-    of that value would vary as much. The variance is that of the linearised metric (Takahashi et al. 2022 for F1).
-    Groups are taken into account as Korn & Graubard (1998) do, with Student's t by Kish's number of groups.
+    another; probabilities: float (N, C), without which their metrics have no interval.
+
+    Metrics with a lowest and a highest value have Wilson's interval (1927) with an effective sample size: the number of
+    rows of which a proportion of that value would vary as much. The variance is that of the linearised metric
+    (Takahashi et al. 2022 for F1, DeLong et al. 1988 for the area). Groups are taken into account as Korn & Graubard
+    (1998) do, with Student's t by Kish's number of groups. Log loss has the intervals of `regression_spread`.
     """
-    if reason := _too_few(len(truth), groups):
+    if reason := too_few(len(truth), groups):
         return Spread(reasons=(reason,))
-    n = len(truth)
-    hit = truth == prediction
-    support, predicted = (np.bincount(part, minlength=classes) for part in (truth, prediction))
-    hits = np.bincount(truth[hit], minlength=classes)
-    seen = support > 0
-    f1 = _ratio(2 * hits, support + predicted)
-    recall = _ratio(hits, support)
-    share = support / n
-    value = np.minimum([hits.sum() / n, recall[seen].mean(), f1.mean(), f1 @ share], 1.0)
-    influence = _influence(truth, prediction, recall, f1)
+    n, unit = len(truth), units_of(groups, len(truth))
+    counts = ClassCounts(truth, prediction, classes)
+    estimates = class_estimates(truth, prediction, classes, probabilities)
+    support, seen = counts.support, counts.support > 0
     # Where no error was seen: rows of classes with equal recall, of which the average over classes would vary as much.
     of_classes = seen.sum() ** 2 / (1 / support[seen]).sum()
-    most = np.array([n, of_classes, of_classes, n], dtype=float)
-    size = _effective_rows(value, np.square(influence).sum(axis=1) / n**2, most)
-    if groups is not None:
-        size = _with_groups(size, value, influence, most, hit, _codes(groups))
-
-    # F1 of few rows is too low by this much on average (second order of the ratio).
-    lost = _ratio(f1 * (1 - f1), support + predicted)
-    low, high = _wilson(value + np.array([0, 0, lost.mean(), lost @ share]), size)
-    intervals = {
-        name: (float(min(low[at], value[at])), float(max(high[at], value[at]))) for at, name in enumerate(PROPORTIONS)
-    }
+    few = int((support < MIN_CLASS_ROWS).sum())
     reasons = []
-    if support.min() < MIN_CLASS_ROWS:
-        del intervals["balanced_accuracy"], intervals["macro_f1"]
-        few = int((support < MIN_CLASS_ROWS).sum())
-        reasons.append(
-            f"Balanced accuracy and macro F1 have no interval: {few:,} of {classes:,} classes "
-            f"{'has' if few == 1 else 'have'} fewer than {MIN_CLASS_ROWS} rows here."
-        )
+    if few:
+        for name in OVER_CLASSES:
+            estimates.pop(name, None)
+        absent = f"{few:,} of {classes:,} classes {'has' if few == 1 else 'have'} fewer than {MIN_CLASS_ROWS} rows here"
+        reasons.append(f"Averages over classes and ROC AUC have no interval: {absent}.")
+    # F1 of few rows is too low by this much on average (second order of the ratio).
+    lost = ratio(counts.f1 * (1 - counts.f1), support + counts.predicted)
+    lost_by = {
+        "macro_f1": lost.mean(),
+        "macro_f1_present": lost.sum() / counts.present.sum(),
+        "weighted_f1": lost @ support / n,
+    }
+    bounded = _Bounded(unit, counts.hit, grouped=groups is not None)
+    shares = {name: one for name, one in estimates.items() if METRICS[name].interval == "proportion"}
+    intervals = bounded.intervals(
+        shares,
+        most={name: of_classes if name in OVER_CLASSES + CORRELATIONS else n for name in shares},
+        lost=lost_by,
+        more={"mcc": 4.0},
+    )
+    low, high = mean_interval(np.abs(prediction - truth).astype(float), unit)
+    # Where every row is right, that many may be wrong by a rank.
+    intervals["rank_mae"] = (low, high) if high > 0 else (0.0, 1 - intervals["accuracy"][0])
+    if probabilities is not None:
+        losses = estimates["log_loss"].influence + estimates["log_loss"].value
+        intervals["log_loss"] = mean_interval(losses, unit)
+        confidence = np.asarray(probabilities, float).max(axis=1)
+        intervals["ece"] = calibration_interval(estimates["ece"], confidence, counts.hit, unit)
+    details = tuple(_class_details(counts, index, bounded, probabilities) for index in range(classes))
     method = "Wilson score intervals"
     if groups is not None:
-        method += f" with the effective number of rows, from the variance between {_count(groups):,} groups"
+        method += f" with the effective number of rows, from the variance between {unit.max() + 1:,} groups"
     elif "macro_f1" in intervals:
         method += " (averages over classes with their effective number of rows)"
-    return Spread(intervals, method, tuple(reasons))
+    if probabilities is not None:
+        method += "; those of log loss are jackknife intervals, and the one of the calibration error allows for chance"
+    return Spread(intervals, method, tuple(reasons), details)
+
+
+def label_spread(
+    truth: np.ndarray, prediction: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None
+) -> Spread:
+    """Compute the intervals of all metrics of labels, and of those of each label.
+
+    truth, prediction: bool (N, L); probabilities: float64 (N, L); groups as for `classification_spread`, whose method
+    it is. A row counts once, with all its labels.
+    """
+    if reason := too_few(len(truth), groups):
+        return Spread(reasons=(reason,))
+    n, labels = truth.shape
+    unit = units_of(groups, n)
+    estimates = label_estimates(truth, prediction, probabilities)
+    support = truth.sum(axis=0)
+    # A ranking has no interval where rows without the label are as few; one that all rows have is not ranked.
+    rarest = np.where((support > 0) & (support < n), np.minimum(support, n - support), n)
+    reasons = []
+    for names, short in (
+        (OVER_LABELS[:1], support < MIN_CLASS_ROWS),
+        (OVER_LABELS[1:], rarest < MIN_CLASS_ROWS),
+    ):
+        left_out = [name for name in names if short.any() and estimates.pop(name, None) is not None]
+        if left_out:
+            count, verb = int(short.sum()), "has" if len(left_out) == 1 else "have"
+            reasons.append(
+                f"{_titles(left_out)} {verb} no interval: {count:,} of {labels:,} labels "
+                f"{'has' if count == 1 else 'have'} fewer than {MIN_CLASS_ROWS} rows with or without it here."
+            )
+    of_labels = min(n, labels**2 / (1 / np.maximum(support, 1)).sum())
+    bounded = _Bounded(unit, (truth == prediction).all(axis=1), grouped=groups is not None)
+    intervals = bounded.intervals(
+        estimates,
+        most={name: of_labels if name in OVER_LABELS else float(n) for name in estimates},
+        more={name: float(labels) for name in estimates if name != "macro_average_precision"},
+    )
+    details = []
+    for index in range(labels):
+        one = label_estimates_of_one(truth[:, index], prediction[:, index], probabilities[:, index])
+        most = _rows_of(truth[:, index], prediction[:, index]) | {
+            "average_precision": float(min(support[index], n - support[index]))
+        }
+        details.append(bounded.intervals(_judged(one, most), most=most))
+    method = "Wilson score intervals with the effective number of rows"
+    if groups is not None:
+        method += f", from the variance between {unit.max() + 1:,} groups"
+    return Spread(intervals, method, tuple(reasons), tuple(details))
 
 
 def regression_spread(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray | None = None) -> Spread:
-    """Compute the intervals of MAE, RMSE and R².
+    """Compute the intervals of MAE, RMSE, R² and Spearman's correlation: of one number, or of means over targets.
 
-    truth, prediction: float64 (N,); groups as for `classification_spread`.
+    truth, prediction: float64 (N,) or (N, T), where a missing truth is NaN; groups as for `classification_spread`.
 
     Each row, or group, is left out once (jackknife). Then Student's t on the logarithm and, for MAE and RMSE, the
-    transformation for skewed values of Hall (1992), of which the wider end counts.
+    transformation for skewed values of Hall (1992), of which the wider end counts. Spearman's correlation has Fisher's
+    interval with the linearised variance.
     """
-    if reason := _too_few(len(truth), groups):
+    several = truth.ndim == 2
+    truth, prediction = truth.reshape(len(truth), -1), prediction.reshape(len(prediction), -1)
+    known = np.isfinite(truth)
+    if reason := too_few(int(known.sum(axis=0).min()) if truth.size else 0, groups, several=several):
         return Spread(reasons=(reason,))
-    unit = np.arange(len(truth)) if groups is None else _codes(groups)
-    rows = np.bincount(unit).astype(float)
-    n, units = rows.sum(), len(rows)
-    quantile = float(special.stdtrit(_effective_groups(rows) - 1, (1 + LEVEL) / 2))
-    error = prediction - truth
-    intervals: Intervals = {}
-    for name, values in (("mae", np.abs(error)), ("rmse", np.square(error))):
-        if name == "rmse" and units < MIN_UNITS_RMSE:
-            continue
-        low, high = _mean_interval(np.bincount(unit, weights=values), rows, quantile)
-        intervals[name] = (low, high) if name == "mae" else (float(np.sqrt(low)), float(np.sqrt(high)))
-    centred = truth - truth.mean()
-    total, squares = np.bincount(unit, weights=centred), np.bincount(unit, weights=np.square(centred))
-    missed = np.bincount(unit, weights=np.square(error))
-    if missed.sum() > 0 and squares.sum() > 0:
-        left = squares.sum() - squares - np.square(total.sum() - total) / (n - rows)
-        kept = missed.sum() - missed
-        if (left > 0).all() and (kept > 0).all():
-            logarithm = float(np.log(missed.sum() / squares.sum()))
-            without = np.log(kept / left)
-            deviation = _jackknife_deviation(without)
-            centre = logarithm - (units - 1) * (without.mean() - logarithm)  # without the bias of first order
-            ends = [logarithm, centre - quantile * deviation, centre + quantile * deviation]
-            intervals["r2"] = (float(1 - np.exp(max(ends))), float(1 - np.exp(min(ends))))
+    unit = units_of(groups, len(truth))
+    units = len(np.unique(unit[known.all(axis=1)])) if several else int(unit.max()) + 1
+    intervals = _number_intervals(truth, prediction, unit)
+    estimates = target_estimates(truth, prediction) if several else number_estimates(truth[:, 0], prediction[:, 0])
+    if "spearman" in estimates:
+        intervals["spearman"] = fisher_interval(estimates["spearman"], unit)
+    what = "rows" if groups is None else "groups"
     reasons = []
     if units < MIN_UNITS_RMSE:
-        what = "rows" if groups is None else "groups"
+        intervals.pop("rmse", None)
         reasons.append(f"RMSE has no interval: it needs {MIN_UNITS_RMSE} {what}, and here are {units}.")
-    over = "rows" if groups is None else f"{units:,} groups"
-    return Spread(intervals, f"jackknife intervals over {over}", tuple(reasons))
+    over = "rows" if groups is None else f"{int(unit.max()) + 1:,} groups"
+    details: tuple[Intervals, ...] = ()
+    if several:
+        details = tuple(
+            regression_spread(truth[rows, at], prediction[rows, at], None if groups is None else groups[rows]).intervals
+            for at, rows in enumerate(known.T)
+        )
+    return Spread(intervals, f"jackknife intervals over {over}", tuple(reasons), details)
+
+
+def _number_intervals(truth: np.ndarray, prediction: np.ndarray, unit: np.ndarray) -> Intervals:
+    """Return the intervals of means over T targets of MAE, RMSE and R²; truth and prediction: float64 (N, T)."""
+    known = np.isfinite(truth)
+    centred = np.where(known, truth - np.nanmean(truth, axis=0), 0.0)
+    error = np.where(known, prediction - truth, 0.0)
+    units = int(unit.max()) + 1
+
+    def kept(values: np.ndarray) -> np.ndarray:
+        """Sum over all rows (first), then with each of the units left out: float64 (1 + units, T)."""
+        sums = np.stack([np.bincount(unit, weights=column, minlength=units) for column in values.T], axis=1)
+        return np.concatenate([sums.sum(axis=0, keepdims=True), sums.sum(axis=0) - sums])
+
+    rows, missed = kept(known.astype(float)), np.maximum(kept(np.square(error)), 0)
+    each = np.bincount(unit).astype(float)
+    quantile = student(effective_units(each) - 1)
+    absolute = (np.maximum(kept(np.abs(error)), 0) / rows).mean(axis=1)
+    intervals = {"mae": positive_interval(float(absolute[0]), absolute[1:], quantile)}
+    if truth.shape[1] == 1:
+        squared = (missed / rows)[:, 0]
+        low, high = positive_interval(float(squared[0]), squared[1:], quantile)
+        intervals["rmse"] = float(np.sqrt(low)), float(np.sqrt(high))
+    else:
+        roots = np.sqrt(missed / rows).mean(axis=1)
+        intervals["rmse"] = positive_interval(float(roots[0]), roots[1:], quantile)
+    around = kept(np.square(centred)) - np.square(kept(centred)) / rows
+    if (around > 0).all() and (missed > 0).all():
+        logarithms = np.log((missed / around).mean(axis=1))
+        value, without = float(logarithms[0]), logarithms[1:]
+        step = quantile * jackknife_deviation(without)
+        centre = value - (units - 1) * (without.mean() - value)  # without the bias of first order
+        ends = [value, centre - step, centre + step]
+        intervals["r2"] = float(1 - np.exp(max(ends))), float(1 - np.exp(min(ends)))
+    return intervals
+
+
+# Metrics with a lowest and a highest value.
+
+
+@dataclass(frozen=True)
+class _Bounded:
+    """Wilson's interval with effective rows, of metrics on the same rows.
+
+    unit: int64 (N,), the independent unit of each row; hit: bool (N,), whether its prediction is right.
+    """
+
+    unit: np.ndarray
+    hit: np.ndarray
+    grouped: bool
+
+    def intervals(
+        self,
+        estimates: Estimates,
+        *,
+        most: dict[str, float],
+        lost: dict[str, float] | None = None,
+        more: dict[str, float] | None = None,
+    ) -> Intervals:
+        """Compute an interval of each metric.
+
+        `most` is the number of rows that a metric is an average over. `lost` is how much it is too low on average.
+        `more` is how many times that number of rows it can be worth, where it varies less than a proportion.
+        """
+        names = list(estimates)
+        if not names:
+            return {}
+        ends = np.array([_range(name) for name in names])
+        low, width = ends[:, 0], ends[:, 1] - ends[:, 0]
+        n = len(self.unit)
+        value = np.clip((np.array([estimates[name].value for name in names]) - low) / width, 0, 1)
+        influence = np.stack([estimates[name].influence for name in names]) / width[:, None]
+        limit = np.array([[most[name], most[name] * (more or {}).get(name, 1.0)] for name in names], dtype=float).T
+        size = effective_rows(value, np.square(influence).sum(axis=1) / n**2, limit)
+        if self.grouped:
+            size = with_groups(size, value, influence, limit, self.hit, self.unit)
+        first, last = wilson(np.clip(value + [(lost or {}).get(name, 0) for name in names], 0, 1), size)
+        first, last = low + width * np.minimum(first, value), low + width * np.maximum(last, value)
+        return {name: (float(first[at]), float(last[at])) for at, name in enumerate(names)}
+
+
+def _range(name: str) -> Interval:
+    worst, best = METRICS[name].range if name in METRICS else (0.0, 1.0)
+    assert worst is not None
+    assert best is not None
+    return min(worst, best), max(worst, best)
+
+
+def _class_details(counts: ClassCounts, index: int, bounded: _Bounded, probabilities: np.ndarray | None) -> Intervals:
+    """Return the intervals of precision, recall, F1 and ROC AUC of one class."""
+    positive = counts.truth == index
+    most = _rows_of(positive, counts.prediction == index)
+    estimates = counts.of_class(index)
+    if probabilities is not None:
+        area: Estimate | None = area_estimate(positive, np.asarray(probabilities[:, index], float))
+        estimates |= {"roc_auc": area} if area is not None else {}
+    return bounded.intervals(_judged(estimates, most), most=most)
+
+
+def _rows_of(positive: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Return how many rows the metrics of one class are over."""
+    support, said = float(positive.sum()), float(predicted.sum())
+    others = len(positive) - support
+    both = 4 / (1 / support + 1 / others) if support and others else 0.0
+    return {"precision": said, "recall": support, "f1": (support + said) / 2, "roc_auc": both}
+
+
+def _judged(estimates: Estimates, most: dict[str, float]) -> Estimates:
+    """Leave out metrics of one class that are over too few rows."""
+    return {name: one for name, one in estimates.items() if most[name] >= MIN_CLASS_ROWS}
+
+
+def _titles(names: list[str]) -> str:
+    titles = [METRICS[name].title for name in names]
+    titles = [titles[0], *(title if title[1].isupper() else title[0].lower() + title[1:] for title in titles[1:])]
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
 # Few rows.
 
 
-def _too_few(n: int, groups: np.ndarray | None) -> str:
+def too_few(n: int, groups: np.ndarray | None, *, several: bool = False) -> str:
+    """Say why rows or groups are too few for an interval, or return nothing."""
     if n < MIN_ROWS:
         rows = "row is" if n == 1 else "rows are"
-        return f"No interval is given: {n} {rows} too few (at least {MIN_ROWS})."
+        of = " of one target" if several else ""
+        return f"No interval is given: {n} {rows}{of} too few (at least {MIN_ROWS})."
     if groups is None:
         return ""
-    rows_each = np.bincount(_codes(groups))
+    rows_each = np.bincount(units_of(groups, len(groups)))
     if len(rows_each) < MIN_GROUPS:
         return (
             f"No interval is given: rows of one group depend on one another, and {len(rows_each)} "
             f"{'group is' if len(rows_each) == 1 else 'groups are'} too few (at least {MIN_GROUPS})."
         )
-    if _effective_groups(rows_each) < MIN_EFFECTIVE_GROUPS:
+    if effective_units(rows_each) < MIN_EFFECTIVE_GROUPS:
         return (
-            f"No interval is given: one group holds {rows_each.max() / n:.0%} of the rows, so the others are too few."
+            f"No interval is given: one group holds {rows_each.max() / len(groups):.0%} of the rows, so the others "
+            "are too few."
         )
     return ""
-
-
-def _codes(groups: np.ndarray) -> np.ndarray:
-    return np.unique(groups, return_inverse=True)[1].ravel()
-
-
-def _count(groups: np.ndarray) -> int:
-    return int(_codes(groups).max()) + 1
-
-
-def _effective_groups(rows: np.ndarray) -> float:
-    """Kish's number of groups: as many of one size would vary as much as these of `rows` rows each."""
-    return float(np.square(rows.sum()) / np.square(rows).sum())
-
-
-# Proportions.
-
-
-def _wilson(value: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's score interval of proportions of `size` rows, which need not be a whole number."""
-    square = QUANTILE**2 / size
-    middle = (value + square / 2) / (1 + square)
-    half = QUANTILE * np.sqrt(value * (1 - value) / size + square / (4 * size)) / (1 + square)
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
-
-
-def _influence(truth: np.ndarray, prediction: np.ndarray, recall: np.ndarray, f1: np.ndarray) -> np.ndarray:
-    """Estimate how much each row moves each of `PROPORTIONS`, times N, to first order.
-
-    Returns float64 (4, N). Each of its rows sums to 0.
-    """
-    n, classes = len(truth), len(f1)
-    hit = truth == prediction
-    support, predicted = (np.bincount(part, minlength=classes) for part in (truth, prediction))
-    weight = _ratio(np.full(classes, n), support + predicted)
-    share = support / n
-    found = np.empty((4, n))
-    found[0] = hit - hit.mean()
-    found[1] = (hit - recall[truth]) * (n / ((support > 0).sum() * support[truth]))
-    for at, each in ((2, weight / classes), (3, weight * share)):
-        found[at] = 2 * hit * each[truth] - (each * f1)[truth] - (each * f1)[prediction]
-    found[3] += f1[truth] - f1 @ share
-    return found
-
-
-def _effective_rows(value: np.ndarray, variance: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Rows of which a proportion `value` has that variance; `most` where there is none, and never more."""
-    spread = value * (1 - value)
-    defined = (variance > 1e-15) & (spread > 1e-15)
-    return np.minimum(np.divide(spread, variance, out=most.copy(), where=defined), most)
-
-
-def _with_groups(
-    size: np.ndarray,
-    value: np.ndarray,
-    influence: np.ndarray,
-    most: np.ndarray,
-    hit: np.ndarray,
-    unit: np.ndarray,
-) -> np.ndarray:
-    """Effective rows when rows of one group depend on one another; `size` is what they are when they do not.
-
-    Two estimates fail in opposite ways when groups are few. The variance between groups is far too small when no bad
-    group was drawn. A beta-binomial model of the hits does not see how classes are spread over groups, or that larger
-    groups differ. Their harmonic mean keeps the coverage.
-    """
-    rows = np.bincount(unit)
-    n, effective = len(unit), _effective_groups(rows)
-    sums = np.stack([np.bincount(unit, weights=each) for each in influence])
-    variance = np.square(sums).sum(axis=1) / n**2 * effective / (effective - 1)
-    between = np.where(variance > 1e-15, _effective_rows(value, variance, most), most * effective / n)
-    between *= (QUANTILE / special.stdtrit(effective - 1, (1 + LEVEL) / 2)) ** 2
-    if len(rows) > MAX_GROUPS_MODELLED:
-        return np.minimum(between, size)
-    modelled = size * min(1.0, _modelled_rows(rows, np.bincount(unit, weights=hit)) / n)
-    return 2 / (1 / between + 1 / modelled)
-
-
-def _modelled_rows(rows: np.ndarray, hits: np.ndarray) -> float:
-    """Estimate the number of independent rows that carry as much information about the accuracy.
-
-    The hits are beta-binomial, with flat priors on the accuracy and on the correlation within groups, integrated
-    numerically.
-
-    Both grids are fine where the answer may be narrow: around the accuracy that was seen, and at small correlations.
-    """
-    seen = (hits.sum() + 0.5) / (rows.sum() + 1)
-    narrow = 1 / np.sqrt(rows.sum() * seen * (1 - seen))  # deviation of the log odds if all rows were independent
-    widest = np.arcsinh(12 / narrow)
-    step = np.linspace(-widest, widest, 121)
-    chance = special.expit(special.logit(seen) + narrow * np.sinh(step))
-    correlation = special.expit(np.linspace(special.logit(0.01 / rows.max()), 7, 32))
-    strength = (1 - correlation) / correlation
-    right, wrong = np.outer(chance, strength), np.outer(1 - chance, strength)
-    pairs, times = np.unique(np.stack([rows, hits], axis=1), axis=0, return_counts=True)
-    likelihood = -len(rows) * special.betaln(right, wrong)
-    for (of, hit), count in zip(pairs, times, strict=True):
-        likelihood += count * special.betaln(right + hit, wrong + of - hit)
-    density = np.exp(likelihood - likelihood.max()) @ (correlation * (1 - correlation))
-    density *= chance * (1 - chance) * np.cosh(step)
-    density /= density.sum()
-    mean = density @ chance
-    return float(mean * (1 - mean) / (density @ np.square(chance - mean)))
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-
-
-# Means.
-
-
-def _jackknife_deviation(without: np.ndarray) -> float:
-    """Return the standard error of a statistic from its values with each of the units left out."""
-    return float(np.sqrt((len(without) - 1) * without.var()))
-
-
-def _mean_interval(sums: np.ndarray, rows: np.ndarray, quantile: float) -> Interval:
-    """Return the interval of the mean of positive values, from their sums and numbers in each unit."""
-    mean = float(sums.sum() / rows.sum())
-    if mean <= 0:
-        return mean, mean
-    without = np.maximum(sums.sum() - sums, 0) / (rows.sum() - rows)
-    ends: list[float] = [mean]
-    if (without > 0).all():
-        step = quantile * _jackknife_deviation(np.log(without))
-        ends += [mean * float(np.exp(-step)), mean * float(np.exp(step))]
-    deviation = _jackknife_deviation(without)
-    moved = without.mean() - without
-    if deviation > 0:
-        skew = float((moved**3).mean() / (moved**2).mean() ** 1.5 / np.sqrt(len(rows)))
-        ends += [mean - deviation * _hall(skew, quantile), mean - deviation * _hall(skew, -quantile)]
-    return max(min(ends), 0.0), max(ends)
-
-
-def _hall(skew: float, quantile: float) -> float:
-    """Inverse of Hall's transformation of a studentised mean; `skew` is the skewness over the root of the number."""
-    if abs(skew) < 1e-6:
-        return quantile
-    return float(3 / skew * (np.cbrt(1 + skew * (quantile - skew / 6)) - 1))

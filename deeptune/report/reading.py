@@ -35,6 +35,11 @@ class Predictions:
     probabilities: np.ndarray | None
     groups: np.ndarray | None = None
 
+    def at(self, places: np.ndarray) -> Predictions:
+        """Return those of some places."""
+        parts = (self.row, self.truth, self.prediction, self.probabilities, self.groups)
+        return Predictions(*(None if part is None else part[places] for part in parts))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class FinishedRun:

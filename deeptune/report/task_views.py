@@ -9,7 +9,8 @@ import numpy as np
 
 from deeptune.report import plots, tables
 from deeptune.report.doubts import MIN_ROWS
-from deeptune.report.intervals import Spread, classification_spread, regression_spread
+from deeptune.report.influence import Estimates, class_estimates, label_estimates, number_estimates, target_estimates
+from deeptune.report.intervals import Spread, classification_spread, label_spread, regression_spread
 from deeptune.report.reading import FinishedRun, Predictions
 
 Picture = tuple[str, str]  # an SVG and its caption
@@ -37,6 +38,14 @@ class View(ABC):
         """The intervals of the metrics."""
 
     @abstractmethod
+    def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
+        """The metrics that are defined on some rows, with the influence of each row."""
+
+    def right(self, scored: Predictions) -> np.ndarray | None:
+        """Whether each prediction is right: bool (N,); None where predictions are numbers."""
+        return None
+
+    @abstractmethod
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         """How the baseline predicts."""
 
@@ -62,7 +71,16 @@ class ClassesView(View):
         return f"classify {what} into {run.task.classes} classes"
 
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return classification_spread(scored.truth, scored.prediction, run.task.classes, scored.groups)
+        return classification_spread(
+            scored.truth, scored.prediction, run.task.classes, scored.groups, scored.probabilities
+        )
+
+    def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
+        found = class_estimates(scored.truth, scored.prediction, run.task.classes, scored.probabilities)
+        return {name: found[name] for name in run.task.info.metrics if name in found}
+
+    def right(self, scored: Predictions) -> np.ndarray | None:
+        return scored.truth == scored.prediction
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         titles = {str(row["class"]): tables.class_title(row) for row in metrics.get("per_class", [])}
@@ -114,7 +132,16 @@ class LabelsView(View):
         return f"find which of {run.task.classes} labels {what} have"
 
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return Spread(reasons=("No interval is given: metrics over several labels have none here.",))
+        assert scored.probabilities is not None
+        return label_spread(scored.truth > 0, scored.prediction > 0, scored.probabilities, scored.groups)
+
+    def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
+        assert scored.probabilities is not None
+        return label_estimates(scored.truth > 0, scored.prediction > 0, scored.probabilities)
+
+    def right(self, scored: Predictions) -> np.ndarray | None:
+        """Whether all labels of a row are right."""
+        return ((scored.truth > 0) == (scored.prediction > 0)).all(axis=1)
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         return (
@@ -145,6 +172,10 @@ class NumbersView(View):
 
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
         return regression_spread(scored.truth, scored.prediction, scored.groups)
+
+    def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
+        estimate = target_estimates if scored.truth.ndim == 2 else number_estimates
+        return estimate(scored.truth, scored.prediction)
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         median, mean = (tables.significant(float(found[name])) for name in ("median", "mean"))
@@ -178,9 +209,6 @@ class TargetsView(NumbersView):
 
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"predict {run.task.outputs} numbers from {what}"
-
-    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return Spread(reasons=("No interval is given: means over several targets have none here.",))
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         return "The baseline predicts the median (for MAE) or the mean (for RMSE and R²) of each target in train."

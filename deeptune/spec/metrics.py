@@ -32,7 +32,7 @@ class Metric:
     higher_is_better: bool = True
     range: tuple[float | None, float | None] = (0.0, 1.0)
     unit: Literal["share", "label", "nats"] = "share"
-    interval: Literal["proportion", "error"] | None = None
+    interval: Literal["proportion", "correlation", "error", "calibration"] | None = None
     chooses: bool = True
     beats_constant: bool = False
 
@@ -65,27 +65,40 @@ _ERROR: dict[str, Any] = {"higher_is_better": False, "range": (None, 0.0), "unit
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        _classes("quadratic_weighted_kappa", "Quadratic weighted kappa", range=(-1.0, 1.0)),
+        _classes("quadratic_weighted_kappa", "Quadratic weighted kappa", range=(-1.0, 1.0), interval="proportion"),
         _classes(
-            "rank_mae", "MAE in ranks", higher_is_better=False, range=(None, 0.0), unit="label", beats_constant=True
+            "rank_mae",
+            "MAE in ranks",
+            higher_is_better=False,
+            range=(None, 0.0),
+            unit="label",
+            interval="error",
+            beats_constant=True,
         ),
         _classes("accuracy", "Accuracy", interval="proportion", beats_constant=True),
         _classes("balanced_accuracy", "Balanced accuracy", interval="proportion"),
         _classes("macro_f1", "Macro F1", interval="proportion"),
-        _classes("macro_f1_present", "Macro F1 (scikit-learn)", chooses=False),
-        _labels("micro_f1", "Micro F1"),
+        _classes("macro_f1_present", "Macro F1 (scikit-learn)", interval="proportion", chooses=False),
+        _labels("micro_f1", "Micro F1", interval="proportion"),
         _classes("weighted_f1", "Weighted F1", interval="proportion"),
-        _classes("mcc", "Matthews correlation", range=(-1.0, 1.0)),
-        _classes("roc_auc", "ROC AUC"),
-        _labels("macro_roc_auc", "Macro ROC AUC"),
-        _labels("macro_average_precision", "Macro average precision"),
-        _labels("hamming_loss", "Hamming loss", higher_is_better=False, range=(1.0, 0.0), beats_constant=True),
-        _classes("log_loss", "Log loss", beats_constant=True, **_NATS),
-        _classes("ece", "Expected calibration error", higher_is_better=False, range=(1.0, 0.0)),
+        _classes("mcc", "Matthews correlation", range=(-1.0, 1.0), interval="proportion"),
+        _classes("roc_auc", "ROC AUC", interval="proportion"),
+        _labels("macro_roc_auc", "Macro ROC AUC", interval="proportion"),
+        _labels("macro_average_precision", "Macro average precision", interval="proportion"),
+        _labels(
+            "hamming_loss",
+            "Hamming loss",
+            higher_is_better=False,
+            range=(1.0, 0.0),
+            interval="proportion",
+            beats_constant=True,
+        ),
+        _classes("log_loss", "Log loss", interval="error", beats_constant=True, **_NATS),
+        _classes("ece", "Expected calibration error", higher_is_better=False, range=(1.0, 0.0), interval="calibration"),
         _numbers("mae", "MAE", beats_constant=True, **_ERROR),
         _numbers("rmse", "RMSE", beats_constant=True, **_ERROR),
         _numbers("r2", "R²", range=(None, 1.0), interval="error"),
-        _numbers("spearman", "Spearman", range=(-1.0, 1.0)),
+        _numbers("spearman", "Spearman", range=(-1.0, 1.0), interval="correlation"),
         Metric("loss", "Loss", "loss", **_NATS),
     )
 }

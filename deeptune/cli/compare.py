@@ -1,0 +1,112 @@
+"""`deeptune compare`: the metrics of runs on the same test rows, with paired intervals and tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeptune.cli.apply import RootOption
+from deeptune.errors import SpecError
+from deeptune.show.console import console, say, say_json
+
+if TYPE_CHECKING:
+    from deeptune.report.comparing import Comparison, Pair
+
+TABLES = ("markdown", "latex")
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Two runs or more: directories, ids, prefixes or `latest`.")
+    ],
+    root: RootOption = Path("runs"),
+    table: Annotated[
+        str | None, typer.Option(metavar="FORM", help="Print the table alone, as `markdown` or `latex`.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="How many of the rows that flipped are drawn.")] = 6,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print metrics, differences and flipped rows as JSON.")
+    ] = False,
+) -> None:
+    """Compare runs on their common test rows.
+
+    A difference is the value of the later run less that of the earlier one in the command. Runs that were scored on
+    other rows are refused.
+    """
+    if table is not None and table not in TABLES:
+        raise SpecError(f"--table: expected `markdown` or `latex`, got {table!r}")
+    if len(runs) < 2:
+        raise SpecError(f"compare needs two runs or more, got {len(runs)}", hint="For example: deeptune compare A B")
+    from deeptune.report.comparing import compare_runs, methods_of, sentence_of, table_of
+    from deeptune.report.tables import latex_table, markdown_table
+    from deeptune.runs import find_run
+
+    found = compare_runs([find_run(run, root).path for run in runs])
+    if as_json:
+        say_json(found.to_json())
+        return
+    for pair in found.pairs:
+        if table is not None:
+            write = markdown_table if table == "markdown" else latex_table
+            say(write(*table_of(found, pair)))
+            continue
+        _print_pair(found, pair, rows)
+        say(sentence_of(found, pair))
+        say()
+    if table is None:
+        say(methods_of(found))
+
+
+def _print_pair(found: Comparison, pair: Pair, rows: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from deeptune.report.comparing import table_of
+
+    header, body = table_of(found, pair)
+    first, second = (found.ids[at] for at in (pair.first, pair.second))
+    say(f"A  {first}")
+    say(f"B  {second}")
+    drawn = Table(title=f"{found.n:,} test rows; difference: B − A", title_justify="left")
+    for at, name in enumerate(("Metric", "A", "B", *header[3:])):
+        drawn.add_column(name, justify="left" if at == 0 else "right")
+    for line in body:
+        drawn.add_row(*(Text(cell) for cell in line))
+    console().print(drawn)
+    if found.runs[0].task.view not in ("classes", "labels"):
+        return
+    say(f"{pair.only_first:,} rows are right only in A, {pair.only_second:,} only in B")
+    if rows and pair.flipped:
+        _draw_rows(found, pair, rows)
+
+
+def _draw_rows(found: Comparison, pair: Pair, rows: int) -> None:
+    """Draw the first of the rows that flipped, as many beside one another as fit."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from deeptune.report.comparing import row_text
+    from deeptune.show.flips import WIDTH, sample
+    from deeptune.show.picture import Look
+    from deeptune.show.samples import Samples
+
+    out = console()
+    look = Look(ascii=out.color_system is None)
+    samples = Samples(found.runs[0].files)
+    cells: list[Any] = []
+    widest = WIDTH
+    for row in pair.flipped[:rows]:
+        truth, (one, other) = row_text(found, pair, row)
+        lines = sample(samples, row, look)
+        widest = max(widest, *(line.cell_len for line in lines))
+        said = [Text(f"row {row:,}, truth {truth}", style="bold"), Text(f"A {one}   B {other}")]
+        cells.append(Text("\n").join([*said, *lines]))
+    across = max(1, out.width // (widest + 2))
+    grid = Table.grid(padding=(0, 2, 1, 0))
+    for start in range(0, len(cells), across):
+        grid.add_row(*cells[start : start + across])
+    out.print(grid)
+    if len(pair.flipped) > rows:
+        say(f"and {len(pair.flipped) - rows:,} more rows")

@@ -1,0 +1,304 @@
+"""Compare finished runs on their common test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeptune.errors import DataError, listed
+from deeptune.report.influence import units_of
+from deeptune.report.intervals import too_few
+from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
+from deeptune.report.reading import FinishedRun, Predictions, read_run
+from deeptune.report.tables import TITLES, value_text, visible
+from deeptune.report.task_views import view_of
+from deeptune.spec.metrics import shown_metrics
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of two runs: `second` less `first`.
+
+    flipped: the rows that one of them has right and the other wrong; only_first and only_second count them. Numbers are
+    neither right nor wrong: then there are none.
+    """
+
+    first: int
+    second: int
+    metrics: dict[str, Difference]
+    flipped: list[int]
+    only_first: int = 0
+    only_second: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs compared on the same n test rows, and all pairs of them, the first pair being that of the first two runs.
+
+    `groups` is the number of groups of rows that depend on one another, None where rows are independent. `scored` are
+    the predictions of each run, in the order of the rows. `notes` say why there is no interval.
+    """
+
+    runs: list[FinishedRun]
+    n: int
+    groups: int | None
+    pairs: list[Pair]
+    scored: list[Predictions]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        return [run.files.id for run in self.runs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `metrics`, `n` and `flipped` of the first pair; with more than two runs also all `pairs`."""
+        first = {**_pair_json(self.pairs[0]), "n": self.n}
+        found = {name: first[name] for name in ("metrics", "n", "flipped")}
+        if len(self.runs) == 2:
+            return found
+        pairs = [{"runs": [self.ids[pair.first], self.ids[pair.second]], **_pair_json(pair)} for pair in self.pairs]
+        return {**found, "pairs": pairs}
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    metrics = {
+        name: {
+            "values": list(one.values),
+            "difference": one.difference,
+            "interval": None if one.interval is None else list(one.interval),
+            "p": one.p,
+        }
+        for name, one in pair.metrics.items()
+    }
+    return {"metrics": metrics, "flipped": pair.flipped}
+
+
+def compare_runs(directories: Sequence[Path]) -> Comparison:
+    """Compare two or more finished runs.
+
+    Raises DataError where they were not scored on the same rows of the same data, and CheckpointError where one of them
+    has no scores yet.
+    """
+    if len(directories) < 2:
+        raise DataError("there is nothing to compare: give two runs or more")
+    runs = [read_run(directory) for directory in directories]
+    scored = [_scored(run) for run in runs]
+    for run, found in zip(runs[1:], scored[1:], strict=True):
+        _require_same(runs[0], run)
+        _require_same_rows(runs[0], scored[0], run, found)
+    groups = next((one.groups for one in scored if one.groups is not None), None)
+    unit = units_of(groups, len(scored[0].truth))
+    reason = too_few(len(unit), groups)
+    pairs = [_pair(runs, scored, at, unit, grouped=groups is not None) for at in combinations(range(len(runs)), 2)]
+    if reason:
+        pairs = [replace(pair, metrics=_without_intervals(pair.metrics)) for pair in pairs]
+    return Comparison(
+        runs,
+        len(unit),
+        None if groups is None else int(unit.max()) + 1,
+        _corrected(pairs),
+        scored,
+        [reason] if reason else [],
+    )
+
+
+def _scored(run: FinishedRun) -> Predictions:
+    """Return the predictions of a run in the order of their rows."""
+    found = run.predictions
+    if found is None or not len(found.row):
+        raise DataError(
+            f"the run {run.files.id} has no scored test rows", hint="Compare runs that have a test split and are done."
+        )
+    order = np.argsort(found.row, kind="stable")
+    return found.at(order)
+
+
+def _require_same(first: FinishedRun, other: FinishedRun) -> None:
+    """Raise DataError where the runs have other tasks, classes or data."""
+    names = f"{first.files.id} and {other.files.id}"
+    if first.spec.task != other.spec.task:
+        raise DataError(f"{names} have other tasks: {first.spec.task} and {other.spec.task}")
+    if first.spec.data.label != other.spec.data.label:
+        raise DataError(
+            f"{names} have other labels: {first.spec.data.label!r} and {other.spec.data.label!r}",
+            hint="Metrics of other labels can't be compared.",
+        )
+    if _classes(first) != _classes(other):
+        raise DataError(f"{names} have other classes", hint="Metrics over other classes can't be compared.")
+    one, two = (run.run.get("fingerprints") or {} for run in (first, other))
+    key = "test" if "test" in one and "test" in two else "data"
+    if one.get(key) != two.get(key):
+        raise DataError(
+            f"{names} were not scored on the same data: their {key} fingerprints are {one.get(key)} and {two.get(key)}",
+            hint="Train both on the same files, or give both the same file as data.test.",
+        )
+
+
+def _classes(run: FinishedRun) -> Any:
+    described = run.task.to_json()
+    return described.get("values"), described.get("names")
+
+
+def _require_same_rows(first: FinishedRun, left: Predictions, other: FinishedRun, right: Predictions) -> None:
+    """Raise DataError where rows are not the same, or have other truths."""
+    names = f"{first.files.id} and {other.files.id}"
+    if not np.array_equal(left.row, right.row):
+        parts = [
+            f"{len(only):,} only in {run.files.id}: rows {listed(only)}"
+            for run, only in (
+                (first, np.setdiff1d(left.row, right.row)),
+                (other, np.setdiff1d(right.row, left.row)),
+            )
+            if len(only)
+        ]
+        raise DataError(
+            f"{names} were not scored on the same test rows ({'; '.join(parts)})",
+            hint="Give both the same train.seed, data.split and data.group, or one file as data.test.",
+        )
+    differ = ~np.isclose(left.truth, right.truth, equal_nan=True).reshape(len(left.truth), -1).all(axis=1)
+    if differ.any():
+        raise DataError(f"{names} have other labels for {int(differ.sum()):,} rows: rows {listed(left.row[differ])}")
+
+
+def _pair(
+    runs: list[FinishedRun], scored: list[Predictions], at: tuple[int, int], unit: np.ndarray, *, grouped: bool
+) -> Pair:
+    run, (left, right) = runs[at[0]], (scored[place] for place in at)
+    view = view_of(run)
+    first, second = (view.estimates(run, one) for one in (left, right))
+    found = differences(first, second, unit)
+    shown = shown_metrics({name: one.values for name, one in found.items()})
+    found = {name: found[name] for name in shown}
+    one, two = view.right(left), view.right(right)
+    if one is None or two is None:
+        return Pair(*at, found, [])
+    only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
+    if not grouped and "accuracy" in found:
+        found["accuracy"] = replace(found["accuracy"], p=mcnemar(only_first, only_second), test=MCNEMAR)
+    if not grouped and "roc_auc" in found and run.task.classes == 2:
+        assert left.probabilities is not None
+        assert right.probabilities is not None
+        p = delong(left.truth == 1, left.probabilities[:, 1], right.probabilities[:, 1])
+        found["roc_auc"] = replace(found["roc_auc"], p=p, test=DELONG)
+    return Pair(*at, found, left.row[one != two].tolist(), only_first, only_second)
+
+
+def _without_intervals(metrics: dict[str, Difference]) -> dict[str, Difference]:
+    """Leave out what few rows can't tell; McNemar's exact test holds for any number."""
+    return {
+        name: replace(one, interval=None, p=one.p if one.test == MCNEMAR else None) for name, one in metrics.items()
+    }
+
+
+def _corrected(pairs: list[Pair]) -> list[Pair]:
+    """Correct the p values of all metrics of all pairs together."""
+    places = [(at, name) for at, pair in enumerate(pairs) for name, one in pair.metrics.items() if one.p is not None]
+    values = holm([pairs[at].metrics[name].p or 0.0 for at, name in places])
+    by_place = dict(zip(places, values, strict=True))
+    return [
+        replace(
+            pair,
+            metrics={name: replace(one, p_holm=by_place.get((at, name))) for name, one in pair.metrics.items()},
+        )
+        for at, pair in enumerate(pairs)
+    ]
+
+
+# In words.
+
+
+def p_text(p: float | None) -> str:
+    """Write a p value: `0.031`, `< 0.001`, or nothing."""
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed(name: str, value: float) -> str:
+    """Write a difference with its sign: `+0.012`."""
+    text = value_text(name, abs(value))
+    sign = "" if not float(text.replace(",", "")) else "+" if value > 0 else "−"
+    return f"{sign}{text}"
+
+
+def interval_of(name: str, one: Difference) -> str:
+    """Write the interval of a difference: `−0.010 to +0.034`."""
+    return "" if one.interval is None else " to ".join(signed(name, end) for end in one.interval)
+
+
+def table_of(comparison: Comparison, pair: Pair) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of a table of one pair, as text."""
+    header = (
+        "Metric",
+        comparison.ids[pair.first],
+        comparison.ids[pair.second],
+        "Difference",
+        "95% interval",
+        "p",
+        "p (Holm)",
+    )
+    rows = [
+        (
+            TITLES[name],
+            *(value_text(name, value) for value in one.values),
+            signed(name, one.difference),
+            interval_of(name, one),
+            p_text(one.p),
+            p_text(one.p_holm),
+        )
+        for name, one in pair.metrics.items()
+    ]
+    return header, rows
+
+
+def row_text(comparison: Comparison, pair: Pair, row: int) -> tuple[str, list[str]]:
+    """Return the label of a test row, and the predictions of the two runs, as text."""
+    left, right = comparison.scored[pair.first], comparison.scored[pair.second]
+    place = int(np.searchsorted(left.row, row))
+    task = comparison.runs[0].task
+    shown = [
+        task.decode(part[place : place + 1]).to_pylist()[0] for part in (left.truth, left.prediction, right.prediction)
+    ]
+    texts = [visible(", ".join(map(str, one)) if isinstance(one, list) else one) for one in shown]
+    return texts[0], texts[1:]
+
+
+def methods_of(comparison: Comparison) -> str:
+    """Say how intervals and p values were computed."""
+    if comparison.notes:
+        return comparison.notes[0]
+    over = "rows" if comparison.groups is None else f"{comparison.groups:,} groups"
+    tests = {one.test for pair in comparison.pairs for one in pair.metrics.values()}
+    words = []
+    if MCNEMAR in tests:
+        exact = any(pair.only_first + pair.only_second < EXACT for pair in comparison.pairs)
+        words.append(f"McNemar's {'exact ' if exact else ''}test for accuracy")
+    if DELONG in tests:
+        words.append("DeLong's test for ROC AUC")
+    words.append("t tests of the linearised difference" + (" for the other metrics" if words else ""))
+    count = sum(one.p is not None for pair in comparison.pairs for one in pair.metrics.values())
+    return (
+        f"Intervals are 95% intervals of paired differences over {over}; p values are those of {', '.join(words)}; "
+        f"Holm's correction is over {count} comparisons."
+    )
+
+
+def sentence_of(comparison: Comparison, pair: Pair) -> str:
+    """Write the comparison of two runs as a sentence for a paper, with the headline metrics."""
+    names = [name for name in comparison.runs[0].task.info.headline if name in pair.metrics]
+    parts = []
+    for name in names or list(pair.metrics)[:1]:
+        one = pair.metrics[name]
+        inside = [f"95% CI {interval_of(name, one)}"] if one.interval else []
+        if one.p is not None:
+            p = p_text(one.p)
+            inside.append(f"p {p}" if p.startswith("<") else f"p = {p}")
+        title = TITLES[name] if TITLES[name][1].isupper() else TITLES[name][0].lower() + TITLES[name][1:]
+        said = f"{title} was {value_text(name, one.values[1])} against {value_text(name, one.values[0])}"
+        parts.append(f"{said} (difference {signed(name, one.difference)}{''.join('; ' + each for each in inside)})")
+    over = "" if comparison.groups is None else f" in {comparison.groups:,} groups"
+    first, second = comparison.ids[pair.first], comparison.ids[pair.second]
+    return f"On the same {comparison.n:,} test rows{over}, {second} was compared with {first}: {' and '.join(parts)}."
