@@ -259,10 +259,12 @@ def row_text(comparison: Comparison, pair: Pair, row: int) -> tuple[str, list[st
     left, right = comparison.scored[pair.first], comparison.scored[pair.second]
     place = int(np.searchsorted(left.row, row))
     task = comparison.runs[0].task
-    shown = [
-        task.decode(part[place : place + 1]).to_pylist()[0] for part in (left.truth, left.prediction, right.prediction)
-    ]
-    texts = [visible(", ".join(map(str, one)) if isinstance(one, list) else one) for one in shown]
+    parts = [part[place : place + 1] for part in (left.truth, left.prediction, right.prediction)]
+    if task.view == "classes":
+        texts = [task.display(int(part[0])) for part in parts]
+    else:
+        texts = [", ".join(map(str, task.decode(part).to_pylist()[0])) or "none" for part in parts]
+    texts = [visible(text) for text in texts]
     return texts[0], texts[1:]
 
 

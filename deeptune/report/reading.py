@@ -54,6 +54,7 @@ class FinishedRun:
     result: dict[str, Any]
     run: dict[str, Any]
     predictions: Predictions | None
+    columns: dict[str, list[str | None]]  # those that the report names: a text for each row of `predictions`
     train_targets: np.ndarray | None  # int64 class indices or float64, of the training split
     rows: dict[str, int]
 
@@ -91,6 +92,7 @@ def read_run(directory: Path) -> FinishedRun:
         result=result,
         run=read_if_there(files.run),
         predictions=predictions,
+        columns={} if predictions is None else _columns(files.columns, predictions.row),
         train_targets=train_targets,
         rows=rows or {split: count for split, count in (result.get("rows") or {}).items() if isinstance(count, int)},
     )
@@ -157,6 +159,18 @@ def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
     keys = keys_of(test["group"].combine_chunks())
     codes = pc.dictionary_encode(keys, null_encoding="encode").indices
     return codes.take(at).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _columns(path: Path, rows: np.ndarray) -> dict[str, list[str | None]]:
+    """The columns that the report names, of these test rows; empty where the file does not have all of them."""
+    if not path.is_file():
+        return {}
+    table = _read(path)
+    at = pc.index_in(pa.array(rows), value_set=table["row"].combine_chunks())
+    if at.null_count:
+        return {}
+    values = table["values"].combine_chunks().take(at)
+    return {field.name: values.field(place).to_pylist() for place, field in enumerate(values.type)}
 
 
 def _targets(column: pa.ChunkedArray, task: Task, path: Path) -> np.ndarray:

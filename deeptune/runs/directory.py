@@ -102,6 +102,11 @@ class RunDirectory:
         return self.path / "splits.parquet"
 
     @property
+    def columns(self) -> Path:
+        """The columns of the test rows that the report names."""
+        return self.path / "columns.parquet"
+
+    @property
     def labels(self) -> Path:
         return self.path / "labels.json"
 
@@ -134,6 +139,10 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def report_data(self) -> Path:
+        return self.path / "report.json"
+
+    @property
     def result(self) -> Path:
         return self.path / "result.json"
 
@@ -145,9 +154,9 @@ class RunDirectory:
     def holds(self, file: Path) -> bool:
         """Check whether a file, under whatever path, is or would be one of the run's own."""
         own = (
-            self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
+            self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits, self.columns,
             self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
-            self.embeddings("test").parent, self.report, self.result, self.notes,
+            self.embeddings("test").parent, self.report, self.report_data, self.result, self.notes,
         )  # fmt: skip
         file = file.resolve()
         return any(file.is_relative_to(path.resolve()) for path in own)

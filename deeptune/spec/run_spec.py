@@ -14,6 +14,7 @@ from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TuningSpec
+from deeptune.spec.report_spec import ReportSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.train_spec import EarlyStoppingSpec, TrainSpec
 from deeptune.spec.values import SPLITS, Paths, Section, Split
@@ -31,6 +32,7 @@ __all__ = [
     "Method",
     "Paths",
     "Pooling",
+    "ReportSpec",
     "RunSpec",
     "Split",
     "SplitSpec",
@@ -72,6 +74,7 @@ class RunSpec(Section):
     train: TrainSpec = Field(default_factory=TrainSpec)  # type: ignore[arg-type]
     calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)  # type: ignore[arg-type]
     embed: EmbedSpec = Field(default_factory=EmbedSpec)
+    report: ReportSpec = Field(default_factory=ReportSpec)  # type: ignore[arg-type]
 
     @model_validator(mode="after")
     def _parts_fit_the_task(self) -> RunSpec:
@@ -94,6 +97,12 @@ class RunSpec(Section):
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
+        if info.view == "numbers":
+            for key in ("positive", "operating_point", "prevalence"):
+                if getattr(self.report, key) != ReportSpec.model_fields[key].default:
+                    problems.append(f"report.{key}: {self.task} has no classes; leave it out")
+            if self.report.unit_rule == "vote":
+                problems.append(f"report.unit_rule: {self.task} has no classes to vote for; use 'mean' or 'max'")
         if isinstance(self.data.label, list) and not info.several_columns:
             problems.append(f"data.label: {self.task} takes one column, got {self.data.label!r}")
         if problems:

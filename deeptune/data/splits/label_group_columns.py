@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deeptune.arrow import keys_of, promote, shared, shown
 from deeptune.data.input_columns import BadSample, resolve_columns
 from deeptune.data.kept_columns import require_kept
+from deeptune.data.report_columns import check_report_columns
 from deeptune.data.splits.class_names import LabelColumn, column_text
 from deeptune.data.splits.split_part import Part
 from deeptune.errors import DataError, listed
@@ -36,6 +37,7 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
             part.source.require(data.group, key="data.group")
         if spec.embed.splits:
             require_kept(part.source, input=input, label=data.label)
+    check_report_columns(spec.report, {split: part.source for split, part in parts.items()})
     return modality, input
 
 

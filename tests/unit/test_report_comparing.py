@@ -1,0 +1,168 @@
+"""Runs compared: their differences as counted by hand, and runs that can't be compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reports import change_json, classification_run, regression_run
+from sklearn import metrics as sk
+from typer.testing import CliRunner
+
+from deeptune.cli.app import app
+from deeptune.errors import DataError
+from deeptune.report.comparing import compare_runs, sentence_of
+from deeptune.runs.directory import RunDirectory
+from deeptune.spec.toml import dump_spec, load_spec, validate
+
+
+def other_run(directory: Path, name: str, spoiled: int = 9) -> Path:
+    """A copy of a run that predicts another class for some of the rows."""
+    copy = directory.parent / name
+    shutil.copytree(directory, copy)
+    path = RunDirectory(copy).predictions
+    table = pq.read_table(path)
+    chances = np.array(table["probabilities"].to_pylist())
+    chances[:spoiled] = np.roll(chances[:spoiled], 1, axis=1)
+    table = table.set_column(2, "prediction", pa.array(chances.argmax(axis=1)))
+    pq.write_table(table.set_column(3, "probabilities", pa.array(list(chances))), path)
+    return copy
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Path]:
+    one = tmp_path / "runs" / "one"
+    one.mkdir(parents=True)
+    classification_run(one)
+    return [one, other_run(one, "two")]
+
+
+def test_values_and_flipped_rows_are_those_counted_by_hand(two: list[Path]) -> None:
+    found = compare_runs(two).to_json()
+    tables = [pq.read_table(RunDirectory(run).predictions) for run in two]
+    truth = tables[0]["truth"].to_numpy()
+    guesses = [table["prediction"].to_numpy() for table in tables]
+    accuracy = [sk.accuracy_score(truth, guess) for guess in guesses]
+    assert found["metrics"]["accuracy"]["values"] == pytest.approx(accuracy)
+    assert found["metrics"]["accuracy"]["difference"] == pytest.approx(accuracy[1] - accuracy[0])
+    changed = (guesses[0] == truth) != (guesses[1] == truth)
+    assert found["flipped"] == tables[0]["row"].to_numpy()[changed].tolist()
+    assert found["n"] == len(truth)
+    chances = [np.array(table["probabilities"].to_pylist()) for table in tables]
+    areas = [sk.roc_auc_score(truth, chance, multi_class="ovr") for chance in chances]
+    assert found["metrics"]["roc_auc"]["values"] == pytest.approx(areas)
+
+
+def test_the_json_has_these_keys_alone(two: list[Path]) -> None:
+    found = compare_runs(two).to_json()
+    assert set(found) == {"metrics", "n", "flipped"}
+    assert all(set(one) == {"values", "difference", "interval", "p"} for one in found["metrics"].values())
+
+
+def test_three_runs_have_all_pairs_and_the_keys_of_the_first(two: list[Path]) -> None:
+    three = [*two, other_run(two[0], "three", 20)]
+    found = compare_runs(three).to_json()
+    assert found["metrics"] == found["pairs"][0]["metrics"]
+    assert [pair["runs"] for pair in found["pairs"]] == [["one", "two"], ["one", "three"], ["two", "three"]]
+
+
+def test_holm_corrects_over_all_pairs(two: list[Path]) -> None:
+    pair = compare_runs(two).pairs[0].metrics["accuracy"]
+    more = compare_runs([*two, other_run(two[0], "three", 20)]).pairs[0].metrics["accuracy"]
+    assert pair.p == more.p
+    assert pair.p is not None
+    assert pair.p_holm is not None
+    assert more.p_holm is not None
+    assert pair.p < pair.p_holm <= more.p_holm
+
+
+def test_groups_replace_mcnemars_test(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    regression_run(one)
+    copy = tmp_path / "two"
+    shutil.copytree(one, copy)
+    table = pq.read_table(RunDirectory(copy).predictions)
+    worse = table["prediction"].to_numpy() + np.random.default_rng(0).normal(0, 30, len(table))
+    pq.write_table(table.set_column(2, "prediction", pa.array(worse)), RunDirectory(copy).predictions)
+    found = compare_runs([one, copy])
+    assert found.groups == 30
+    assert found.pairs[0].flipped == []
+    error = found.pairs[0].metrics["mae"]
+    assert error.difference > 0
+    assert error.test == "t"
+    assert "MAE was" in sentence_of(found, found.pairs[0])
+
+
+def test_other_rows_are_refused_with_the_rows(two: list[Path]) -> None:
+    path = RunDirectory(two[1]).predictions
+    table = pq.read_table(path)
+    pq.write_table(table.slice(2), path)
+    with pytest.raises(DataError, match=f"2 only in one: rows {table['row'][0]}"):
+        compare_runs(two)
+
+
+def test_other_labels_of_the_rows_are_refused(two: list[Path]) -> None:
+    path = RunDirectory(two[1]).predictions
+    table = pq.read_table(path)
+    truth = (table["truth"].to_numpy() + (np.arange(len(table)) == 3)) % 10
+    pq.write_table(table.set_column(1, "truth", pa.array(truth)), path)
+    with pytest.raises(DataError, match="other labels for 1 rows"):
+        compare_runs(two)
+
+
+def test_other_data_are_refused_with_the_fingerprints(two: list[Path]) -> None:
+    change_json(RunDirectory(two[1]).run, fingerprints={"data": "sha256:other"})
+    with pytest.raises(DataError, match="not scored on the same data.*sha256:1234 and sha256:other"):
+        compare_runs(two)
+
+
+def test_runs_on_other_training_files_are_compared_on_the_same_test_file(two: list[Path]) -> None:
+    for place, run in enumerate(two):
+        change_json(RunDirectory(run).run, fingerprints={"data": f"sha256:{place}", "test": "sha256:same"})
+    assert compare_runs(two).n > 0
+
+
+def test_another_task_is_refused(two: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "numbers"
+    other.mkdir()
+    regression_run(other)
+    with pytest.raises(DataError, match="other tasks: classification and regression"):
+        compare_runs([two[0], other])
+
+
+def test_few_rows_have_mcnemars_test_alone(two: list[Path]) -> None:
+    for run in two:
+        path = RunDirectory(run).predictions
+        pq.write_table(pq.read_table(path).slice(0, 8), path)
+    found = compare_runs(two).to_json()["metrics"]
+    assert found["accuracy"]["interval"] is None
+    assert found["accuracy"]["p"] is not None
+    assert found["macro_f1"]["p"] is None
+
+
+def test_the_command_prints_table_sentence_and_rows(two: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(two[0].parent.parent)
+    shown = CliRunner().invoke(app, ["compare", "one", "two"], catch_exceptions=False)
+    assert shown.exit_code == 0
+    for words in ("Accuracy", "right only in A", "p (Holm)", "test rows, two was compared with one", "truth"):
+        assert words in shown.output
+    found = CliRunner().invoke(app, ["compare", "one", "two", "--json"], catch_exceptions=False)
+    assert json.loads(found.output)["n"] > 0
+    table = CliRunner().invoke(app, ["compare", "one", "two", "--table", "latex"], catch_exceptions=False).output
+    assert r"\toprule" in table
+    assert "Metric & one & two & Difference" in table
+
+
+def test_another_label_column_is_refused(two: list[Path]) -> None:
+    path = RunDirectory(two[1]).spec
+    values = load_spec(path).model_dump(mode="json", exclude_none=True)
+    values["data"]["label"] = "severity"
+    path.write_text(dump_spec(validate(values)), encoding="utf-8")
+    with pytest.raises(DataError, match="other labels: 'labels' and 'severity'"):
+        compare_runs(two)
