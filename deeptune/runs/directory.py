@@ -154,8 +154,8 @@ class RunDirectory:
     def holds(self, file: Path) -> bool:
         """Check whether a file, under whatever path, is or would be one of the run's own."""
         own = (
-            self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits, self.columns,
-            self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
+            self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
+            self.columns, self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
             self.embeddings("test").parent, self.report, self.report_data, self.result, self.notes,
         )  # fmt: skip
         file = file.resolve()

@@ -103,7 +103,7 @@ def test_other_rows_are_refused_with_the_rows(two: list[Path]) -> None:
     path = RunDirectory(two[1]).predictions
     table = pq.read_table(path)
     pq.write_table(table.slice(2), path)
-    with pytest.raises(DataError, match=f"2 only in one: rows {table['row'][0]}"):
+    with pytest.raises(DataError, match=rf"2 only in one: rows {table['row'][0]}"):
         compare_runs(two)
 
 
@@ -118,7 +118,7 @@ def test_other_labels_of_the_rows_are_refused(two: list[Path]) -> None:
 
 def test_other_data_are_refused_with_the_fingerprints(two: list[Path]) -> None:
     change_json(RunDirectory(two[1]).run, fingerprints={"data": "sha256:other"})
-    with pytest.raises(DataError, match="not scored on the same data.*sha256:1234 and sha256:other"):
+    with pytest.raises(DataError, match=r"not scored on the same data.*sha256:1234 and sha256:other"):
         compare_runs(two)
 
 
@@ -132,7 +132,7 @@ def test_another_task_is_refused(two: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "numbers"
     other.mkdir()
     regression_run(other)
-    with pytest.raises(DataError, match="other tasks: classification and regression"):
+    with pytest.raises(DataError, match=r"other tasks: classification and regression"):
         compare_runs([two[0], other])
 
 
@@ -164,5 +164,5 @@ def test_another_label_column_is_refused(two: list[Path]) -> None:
     values = load_spec(path).model_dump(mode="json", exclude_none=True)
     values["data"]["label"] = "severity"
     path.write_text(dump_spec(validate(values)), encoding="utf-8")
-    with pytest.raises(DataError, match="other labels: 'labels' and 'severity'"):
+    with pytest.raises(DataError, match=r"other labels: 'labels' and 'severity'"):
         compare_runs(two)
