@@ -10,6 +10,8 @@
     model.embed(images)                            # numpy float32 (N, width)
     model.evaluate(images, labels)                 # the metrics that a run reports
 
+    deeptune.audit("data.parquet").findings        # what is wrong with data, before anything learns from it
+
 `deeptune.sklearn` has estimators for scikit-learn. Every error that a person can act on is a `DeepTuneError`
 (`deeptune.errors`). Names are imported when they are first used, so that `import deeptune` loads no library.
 """
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deeptune import errors as errors
     from deeptune import sklearn as sklearn
+    from deeptune.api.audit import audit as audit
     from deeptune.api.model import Model as Model
     from deeptune.api.model import load as load
     from deeptune.api.run import Run as Run
@@ -38,6 +41,7 @@ __all__ = [
     "Run",
     "RunSpec",
     "__version__",
+    "audit",
     "errors",
     "finetune",
     "load",
@@ -50,6 +54,7 @@ _MODULES = {
     "Model": "deeptune.api.model",
     "Run": "deeptune.api.run",
     "RunSpec": "deeptune.spec.run_spec",
+    "audit": "deeptune.api.audit",
     "finetune": "deeptune.api.run",
     "load": "deeptune.api.model",
     "load_spec": "deeptune.api.specs",

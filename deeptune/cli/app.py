@@ -12,6 +12,7 @@ import typer
 from deeptune import __version__
 from deeptune.cli import (
     apply,
+    audit,
     cache,
     catalog,
     compare,
@@ -57,6 +58,7 @@ app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("audit")(audit.audit)
 app.command("presets")(catalog.presets)
 app.command("backbones")(catalog.backbones)
 app.command("init")(init.init)

@@ -16,7 +16,7 @@ EXIT_CODES = (
     (0, "done"),
     (1, "a defect of DeepTune: please report it, with what was printed; or a line of `deeptune doctor` fails"),
     (2, "the arguments or the run spec are not valid"),
-    (3, "the data cannot be read or does not fit the task"),
+    (3, "the data cannot be read or does not fit the task; of `deeptune audit`: an error was found"),
     (4, "a backbone or its weights cannot be found, loaded or adapted"),
     (5, "training started and could not continue, or the run crashed"),
     (6, "a checkpoint or another output could not be written, read or trusted"),

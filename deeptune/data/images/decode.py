@@ -57,6 +57,22 @@ class Picture:
         return x, y, x + width / self.scale, y + height / self.scale
 
 
+@dataclass(frozen=True)
+class Header:
+    """What an encoded image says of itself: PIL's names of its format and mode, and its size (width, height) as stored.
+
+    `orientation` is EXIF's, 1 for upright. `animated` says whether it has several frames, of which the first is used.
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    orientation: int
+    opacity: bool
+    deep: bool
+    animated: bool
+
+
 class RangeUnknown(DataError):
     """An image has values of more than 8 bits, and no range for them is given; `extremes` are its least and greatest
     value."""
@@ -120,6 +136,23 @@ def header_reason(data: bytes) -> str | None:
             return None
     except DataError as error:
         return error.message
+
+
+def read_header(data: bytes | None) -> Header:
+    """What an encoded image says of itself, without its pixels. Raises DataError with a short reason.
+
+    For threads: the caller silences warnings. A second picture in a phone's JPEG (MPO) is no second frame.
+    """
+    with _opened(data) as image:
+        return Header(
+            image.format or "",
+            image.mode,
+            image.size,
+            _orientation(image),
+            image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info,
+            has_deep_values(image),
+            image.format != "MPO" and bool(getattr(image, "is_animated", False)),
+        )
 
 
 @contextmanager

@@ -1,0 +1,151 @@
+"""What to audit: files or a spec, which columns are what, and which splits they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deeptune.arrow import shown
+from deeptune.data.images.bit_depth import Range, stored_range
+from deeptune.data.input_columns import attach_files, resolve_columns
+from deeptune.data.inspect import overview
+from deeptune.data.sources.source import Source
+from deeptune.errors import DataError
+from deeptune.spec.fields import spec_fields
+from deeptune.spec.modalities import Input
+from deeptune.spec.run_spec import SPLITS, RunSpec
+
+TASK = "classification"
+_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """The files and their columns; what is None is found in the data.
+
+    `files` has paths by split, or one entry "path" for files whose splits are not drawn yet.
+    """
+
+    files: Mapping[str, str | list[str]]
+    task: str | None = None
+    modality: str | None = None
+    input: Input | None = None
+    label: Input | None = None
+    group: str | None = None
+    split_column: str | None = None
+    root: str | None = None
+    value_range: Range | None = None
+
+    @classmethod
+    def of_spec(cls, spec: RunSpec) -> AuditRequest:
+        """Take the files and columns that a spec names."""
+        data = spec.data
+        named: dict[str, Any] = {split: paths for split in SPLITS if (paths := getattr(data, split)) is not None}
+        value_range = None if data.value_range == "auto" else stored_range(data.value_range)
+        return cls(
+            {"path": data.path} if data.path is not None else named,
+            task=spec.task,
+            modality=data.modality,
+            input=data.input,
+            label=data.label,
+            group=data.group,
+            split_column=getattr(data, "split_column", None),
+            root=data.root,
+            value_range=value_range,
+        )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Open sources by split, with the columns that a request names or that were found."""
+
+    request: AuditRequest
+    sources: dict[str, Source]
+    modality: str
+    input: Input
+    task: str
+    label: Input | None
+
+
+def open_request(request: AuditRequest) -> Opened:
+    """Open the files, and find the columns that are not named.
+
+    Raises DataError for files that can't be opened, without rows, or without a column that is named.
+    """
+    sources: dict[str, Source] = {}
+    for split, paths in request.files.items():
+        opened = Source.open(paths, key=f"data.{split}", root=request.root)
+        if opened.num_rows == 0:
+            raise DataError(f"{opened.key}: {opened.describe()} has no rows", hint="There is nothing to audit.")
+        sources[split] = opened
+    first = next(iter(sources.values()))
+    guesses = _guesses(request)
+    given = request.input or guesses.get("data.input")
+    modality, input = resolve_columns(first, request.modality or guesses.get("data.modality"), given)
+    for source in sources.values():
+        resolve_columns(source, modality, input)
+        attach_files(source, modality, input)
+    label, task = _label(request, guesses, first)
+    for source in sources.values():
+        for key, names in (("label", label), ("group", request.group), ("split_column", request.split_column)):
+            for name in [names] if isinstance(names, str) else names or []:
+                source.require(name, key=f"data.{key}")
+    return Opened(request, sources, modality, input, task, label)
+
+
+def _guesses(request: AuditRequest) -> dict[str, Any]:
+    """Guess the columns as the wizard does, where a request leaves something open; values of a spec by dotted key."""
+    if request.input is not None and request.label is not None and request.task is not None:
+        return {}
+    paths = next(iter(request.files.values()))
+    typed = overview(paths).guesses
+    fields = {field.key: field for field in spec_fields()}
+    return {key: fields[key].parse(value) for key, value in typed.items()}
+
+
+def _label(request: AuditRequest, guesses: Mapping[str, Any], source: Source) -> tuple[Input | None, str]:
+    """Find the label column and the task. A file may have no label."""
+    task = request.task or guesses.get("task")
+    if request.label is not None:
+        if request.task is None and request.label != guesses.get("data.label", "labels"):
+            task = None
+        return request.label, task or _task_of(source, request.label)
+    label = guesses.get("data.label", "labels")
+    if isinstance(label, str) and source.column_names.count(label) != 1:
+        return None, task or TASK
+    return label, task or _task_of(source, label)
+
+
+def _task_of(source: Source, label: Input) -> str:
+    if isinstance(label, list) or source.column_names.count(label) != 1:
+        return TASK
+    kind = source.types[label]
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "regression"
+    return "multilabel" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else TASK
+
+
+def splits_of(opened: Opened) -> tuple[np.ndarray, list[str]]:
+    """Give the split of each row (int64 (N,), -1 for none) and the names of the splits, train first.
+
+    A split is a file, or a value of the split column. A file whose splits are not drawn has none.
+    """
+    sources = list(opened.sources.values())
+    column = opened.request.split_column
+    if column is None:
+        if len(sources) < 2:
+            return np.full(sources[0].num_rows, -1), []
+        return np.repeat(np.arange(len(sources)), [source.num_rows for source in sources]), list(opened.sources)
+    found = [None if not one.is_valid else shown(one) for source in sources for one in source.column(column)]
+    names = sorted({name for name in found if name is not None}, key=_place)
+    return np.array([-1 if name is None else names.index(name) for name in found]), names
+
+
+def _place(name: str) -> tuple[int, str]:
+    plain = name.strip().casefold()
+    plain = _NAMES.get(plain, plain)
+    return (SPLITS.index(plain) if plain in SPLITS else len(SPLITS)), name  # type: ignore[arg-type]
