@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deeptune.data.sources.source import Source
-    from deeptune.engine.predict import ApplyOptions
+    from deeptune.engine.predict import ApplyOptions, Embedder
     from deeptune.spec.run_spec import RunSpec
 
 log = logging.getLogger("deeptune")
@@ -127,9 +128,13 @@ class Model:
         """
         return self._predictor.predictions(self._source(x, options), _apply(options))
 
-    def embed(self, x: Any, **options: Unpack[Options]) -> np.ndarray:
-        """An embedding for each row: float32 (N, `width`), what the last layer reads. NaN in rows that are skipped."""
-        return self._predictor.embeddings(self._source(x, options), _apply(options))
+    def embed(self, x: Any, *, layer: str | None = None, **options: Unpack[Options]) -> np.ndarray:
+        """An embedding for each row: float32 (N, `width`), what the last layer reads. NaN in rows that are skipped.
+
+        With `layer` it is what that module gives (its name in `torch_module().named_modules()`), averaged over the
+        places of a map or the tokens of a text, and has that module's width. Raises SpecError for another name.
+        """
+        return self._embedder(layer).embeddings(self._source(x, options), _apply(options))
 
     def evaluate(self, x: Any, y: Any = None, **options: Unpack[Options]) -> dict[str, Any]:
         """The metrics of a run, on labelled rows that can be scored.
@@ -148,12 +153,30 @@ class Model:
         """
         return self._predictor.write_predictions(self._source(x, options), Path(output), _apply(options))
 
-    def write_embeddings(self, x: Any, output: str | os.PathLike[str], **options: Unpack[Options]) -> dict[int, str]:
+    def write_embeddings(
+        self,
+        x: Any,
+        output: str | os.PathLike[str],
+        *,
+        format: str = "list",
+        dtype: str = "float32",
+        layer: str | None = None,
+        **options: Unpack[Options],
+    ) -> dict[int, str]:
         """Write embeddings to a Parquet file, with the label and the other columns of a file beside them.
 
-        Returns, by row, why a row has none. Raises CheckpointError where the file can't be written.
+        `format` is "list", one column of lists, or "wide", a column for each number (`e0`, `e1`, …); a wide file may be
+        a `.csv`. `dtype` is "float32" or "float16". `layer` is as in `embed`. Returns, by row, why a row has none.
+        Raises CheckpointError where the file can't be written.
         """
-        return self._predictor.write_embeddings(self._source(x, options), Path(output), _apply(options))
+        from deeptune.engine.embedding_form import EmbeddingForm
+
+        form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
+        how = replace(_apply(options), form=form)
+        return self._embedder(layer).write_embeddings(self._source(x, options), Path(output), how)
+
+    def _embedder(self, layer: str | None) -> Embedder:
+        return self._predictor if layer is None else self._predictor.at_layer(layer)
 
     def torch_module(self) -> nn.Module:
         """The model itself, in eval mode on `device`: not a copy.

@@ -161,6 +161,13 @@ def embed(
             metavar="LOW HIGH",
         ),
     ] = None,
+    format: Annotated[
+        str, typer.Option(help="`list`: one column of lists. `wide`: columns e0, e1, …; then OUT may be a .csv.")
+    ] = "list",
+    dtype: Annotated[str, typer.Option(help="`float32`, or `float16` for half the size.")] = "float32",
+    layer: Annotated[
+        str | None, typer.Option(help="Embed with what this layer of the model gives, averaged over places or tokens.")
+    ] = None,
     runs: RootOption = Path("runs"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
@@ -171,7 +178,8 @@ def embed(
 ) -> None:
     """Write an embedding for every row of a file.
 
-    The model is a finished run's best one or, with --backbone, a plain pretrained backbone.
+    The model is a finished run's best one or, with --backbone, a plain pretrained backbone. Layers have the names of
+    PyTorch's `named_modules`, such as `backbone.net.layer3`.
     """
     if (run is None) == (backbone is None):
         raise SpecError(
@@ -184,14 +192,17 @@ def embed(
     directory = None if run is None else find_run(run, runs)
     _check_output(output, data, directory)
     from deeptune.api.model import Model, Options, Run
+    from deeptune.engine.embedding_form import EmbeddingForm
     from deeptune.engine.predict import ApplyOptions, Embedder
 
+    form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
+    form.require_fits(output)
     with _progress("embedding", quiet, json_progress) as progress, _hint():
         if directory is not None:
             model = Model(Run(directory), device=device)
             source = _source(data, root or model.spec.data.root)
             options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
-            errors = model.write_embeddings(source, output, **options)
+            errors = model.write_embeddings(source, output, format=format, dtype=dtype, layer=layer, **options)
         else:
             spec = _backbone_spec(
                 name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
@@ -200,7 +211,9 @@ def embed(
             embedder = Embedder(spec, device=device)
             embedder.input = input[0] if input and len(input) == 1 else input or None
             embedder.label, embedder.value_range = label, value_range or "auto"
-            errors = embedder.write_embeddings(source, output, ApplyOptions(batch_size, on_bad_sample, progress, _tell))
+            embedder = embedder if layer is None else embedder.at_layer(layer)
+            how = ApplyOptions(batch_size, on_bad_sample, progress, _tell, form=form)
+            errors = embedder.write_embeddings(source, output, how)
     _tell_written(output, source.num_rows, errors, "embeddings")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +31,11 @@ from deeptune.data.splits.data_warnings import size_notes
 from deeptune.data.splits.plan import read_targets
 from deeptune.engine import inference
 from deeptune.engine.device import choose_compute, tokens_at_once
+from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.extraction_job import FrozenBackbone, rows_at_once
 from deeptune.engine.feature_extraction import stored_for_later
 from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
+from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import HEAD_ROWS
@@ -44,18 +47,6 @@ from deeptune.runs import RunDirectory
 from deeptune.spec.calibration_spec import MAX_COVERAGE, MIN_COVERAGE
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import BackboneSpec
-
-
-class NoOutputs(nn.Module):
-    """The last layer of a model that only embeds: no logits."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.in_features, self.out_features = width, 0
-
-    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Give (B, 0) for embeddings (B, width)."""
-        return embedding[:, :0]
 
 
 class PooledBackbone(nn.Module):
@@ -87,7 +78,7 @@ class ApplyOptions:
     sample that can't be used does: "skip" leaves nulls and the reason in its row, "error" raises BadSamples.
     `progress(done, total)` counts rows. `notify` gets sentences, such as one on memory that runs out. Of predictions
     alone: one whose confidence is below `abstain_below` becomes null, and `coverage` is that of sets and intervals, by
-    default the run's own.
+    default the run's own. `form` is that of written embeddings.
     """
 
     batch_size: int | None = None
@@ -96,6 +87,7 @@ class ApplyOptions:
     notify: Callable[[str], None] = _ignore
     abstain_below: float | None = None
     coverage: float | None = None
+    form: EmbeddingForm = LIST
 
     def __post_init__(self) -> None:
         if self.on_bad_sample not in ("skip", "error"):
@@ -151,6 +143,14 @@ class Embedder:
         self.model: Scorer = PooledBackbone(self.backbone)
         self.frozen = True
 
+    def at_layer(self, name: str) -> Self:
+        """The same, with embeddings that the layer `name` of the model gives. Raises SpecError for another name."""
+        other = copy.copy(self)
+        assert self.backbone.preprocessing is not None
+        other.model = LayerEmbedder(cast(nn.Module, self.model), name, self.backbone.preprocessing)
+        other.frozen = False  # features of the cache come from the end of the backbone
+        return other
+
     def embeddings(self, source: Source, options: ApplyOptions) -> np.ndarray:
         """An embedding for each row, float32 (N, width); NaN where the sample can't be used.
 
@@ -168,13 +168,16 @@ class Embedder:
         Returns, by row, why a row has none. Raises as `embeddings` does, and CheckpointError where the file can't be
         written.
         """
+        options.form.require_fits(output)
         _, input = resolve_columns(source, self.modality, self.input)
         label = self.label if set(columns_of(self.label)) <= set(source.column_names) else None
         require_kept(source, input=input, label=label)
         relabel = None if label is None else self._relabelling(source, label)
         with (
             self._checked(source, options) as data,
-            embedding_file(output, source, Roles(input, label, relabel), errors=data.errors) as write,
+            embedding_file(
+                output, source, Roles(input, label, relabel), errors=data.errors, form=options.form
+            ) as write,
         ):
             for window in self._passed(data, options, embed=True):
                 write(window)

@@ -16,8 +16,8 @@ from deeptune.engine.prepare import Prepared
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.setup import Setup
+from deeptune.engine.table_files import write_table
 from deeptune.engine.versions import versions
-from deeptune.engine.writers import write_table
 from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, TrainingError, first_line
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.events import EndEvent, Parameters, Rows, StartEvent

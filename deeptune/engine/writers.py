@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from deeptune.data.kept_columns import kept_columns
 from deeptune.data.sources.source import SMALL, Source
 from deeptune.data.splits.class_names import Relabel
+from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.row_order import Window
-from deeptune.runs.files import replacing, storage_errors
+from deeptune.engine.table_files import Keep, once, table_file
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.tasks import Task
 
-Keep = Callable[[Callable[[], None]], None]  # does a write, if need be again: RunLogger.keep
 WriteWindow = Callable[[Window], None]
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write Parquet so that a reader sees all of it or nothing. Raises CheckpointError when it can't."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
-
-
-def once(write: Callable[[], None]) -> None:
-    """No second try for a write that fails."""
-    write()
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ def prediction_file(
     `truth` is a target for each of the rows; that of a label that is not known becomes null. `errors` says, in
     a column `error`, why a row has nulls (the model never saw it), or what an empty sample gave (it saw that instead).
     """
-    with _table_file(path, keep) as write:
+    with table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
             known = None if truth is None else truth[window.places]
@@ -92,17 +77,23 @@ class Roles:
 
 @contextmanager
 def embedding_file(
-    path: Path, source: Source, roles: Roles, *, errors: Mapping[int, str] | None = None, keep: Keep = once
+    path: Path,
+    source: Source,
+    roles: Roles,
+    *,
+    errors: Mapping[int, str] | None = None,
+    keep: Keep = once,
+    form: EmbeddingForm = LIST,
 ) -> Iterator[WriteWindow]:
     """Write embeddings, one window after the other.
 
     The columns are `row`, `label` (as in the source, or as `roles.relabel` changes it), `embedding` (fixed-size list of
-    float32), then the kept columns, which are read in step. `errors` is as in `prediction_file`.
+    float32, or as `form` says), then the kept columns, which are read in step. `errors` is as in `prediction_file`.
     """
     label, relabel = roles.label, roles.relabel
     names = kept_columns(source, input=roles.input, label=label)
     columns = InStep(source, [*names, *columns_of(label or [])])
-    with _table_file(path, keep) as write:
+    with table_file(path, keep) as write:
 
         def write_window(window: Window) -> None:
             embeddings, why, start = _embeddings(window), _reasons(window.rows, errors), 0
@@ -115,7 +106,7 @@ def embedding_file(
                 elif relabel is not None:  # several columns
                     values = relabel(found)
                     table[pa.field("label", values.type)] = values
-                table[pa.field("embedding", embeddings.type)] = embeddings[here]
+                table |= form.columns(embeddings[here])
                 for name, shown in names.items():
                     table[source.field(name).with_name(shown).with_type(found[name].type)] = found[name]
                 if why is not None:
@@ -169,86 +160,7 @@ def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Tabl
             yield start, pa.Table.from_batches([batch])
 
 
-# Writing in pieces.
-
-
-class _PatientFile(io.RawIOBase):
-    """A new file in which each write is done by `keep`. `name` is what errors call it."""
-
-    def __init__(self, path: Path, name: Path, keep: Keep) -> None:
-        self._file, self._name, self._keep = path.open("wb", buffering=0), name, keep
-        self._written = 0
-        self._abandoned = False
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._written
-
-    def write(self, content: Any) -> int:
-        left = memoryview(content).cast("B")
-        size = len(left)
-
-        def write_some() -> None:
-            nonlocal left
-            with storage_errors(self._name):
-                while left:
-                    left = left[self._file.write(left) :]
-
-        if not self._abandoned:
-            self._keep(write_some)
-        self._written += size
-        return size
-
-    def abandon(self) -> None:
-        """Nothing more is written: what there is will be removed."""
-        self._abandoned = True
-
-    def close(self) -> None:
-        def sync() -> None:
-            with storage_errors(self._name):
-                os.fsync(self._file.fileno())
-
-        if not self._file.closed:
-            try:
-                if not self._abandoned:
-                    self._keep(sync)  # some file systems find only now that they are full
-            finally:
-                self._file.close()
-        super().close()
-
-
-@contextmanager
-def _table_file(path: Path, keep: Keep) -> Iterator[Callable[[pa.Table], None]]:
-    """Write a Parquet file of which each table becomes a row group; a reader sees all of it or nothing.
-
-    One table has to be written at least. Raises CheckpointError when it can't be written.
-    """
-    with replacing(path) as temporary, _PatientFile(temporary, path, keep) as file:
-        writer: pq.ParquetWriter | None = None
-
-        def write(table: pa.Table) -> None:
-            nonlocal writer
-            if writer is None:
-                # No two numbers of an embedding are alike: to look for a dictionary takes twice the time and more room.
-                repeated = [field.name for field in table.schema if not isinstance(field.type, _LISTS)]
-                writer = pq.ParquetWriter(file, table.schema, use_dictionary=repeated)
-            writer.write_table(table, row_group_size=max(1, table.num_rows))
-
-        try:
-            yield write
-        except BaseException:
-            file.abandon()
-            raise
-        finally:
-            if writer is not None:
-                writer.close()
-
-
 # Columns of a window.
-
-_LISTS = (pa.ListType, pa.FixedSizeListType)
 
 
 def prediction_table(

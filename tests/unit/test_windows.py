@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from deeptune.data.sources.parquet import ParquetSource
 from deeptune.data.sources.source import Source
-from deeptune.engine import writers
+from deeptune.engine import table_files, writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
 from deeptune.errors import CheckpointError, DataError
@@ -199,7 +199,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from deeptune.data.sources.parquet import ParquetSource
 from deeptune.data.sources.source import Source
-from deeptune.engine import writers
+from deeptune.engine import table_files, writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
 
@@ -252,13 +252,13 @@ def test_a_full_disk_is_waited_for_and_costs_nothing_that_was_written(source, tm
             except CheckpointError as error:
                 waited.append(error.message)
 
-    start = writers._PatientFile.__init__
+    start = table_files._PatientFile.__init__
 
     def full(self, *arguments):
         start(self, *arguments)
         self._file = Full(self._file)
 
-    monkeypatch.setattr(writers._PatientFile, "__init__", full)
+    monkeypatch.setattr(table_files._PatientFile, "__init__", full)
     write_all(path, source, keep=keep)
     assert len(waited) > 5
     assert set(waited) == {f"cannot write {path}: No space left on device"}
