@@ -18,7 +18,7 @@ from deeptune.tasks.metric_functions import ECE_BINS, calibration_bins
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Stand-ins that `_svg` turns into the page's CSS variables, so that one picture suits light and dark.
+# Stand-ins that `svg_of` turns into the page's CSS variables, so that one picture suits light and dark.
 TEXT, QUIET, BLUE, VERMILION = "#010203", "#020304", "#0072b2", "#d55e00"
 _CSS = {TEXT: "currentColor", QUIET: "var(--line)", BLUE: "var(--blue)", VERMILION: "var(--vermilion)"}
 
@@ -43,24 +43,24 @@ def loss_curves(epochs: Sequence[int], train: Values, val: Values, best: int | N
     """Loss on train and val against the epoch, with the best epoch marked."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "Epoch", "Loss")
+        axes = axes_on(figure, "Epoch", "Loss")
         _curve(axes, epochs, train, TRAIN)
         _curve(axes, epochs, val, VAL)
         _mark_best(axes, epochs, val, best)
         axes.legend(frameon=False)
 
-    return _svg("loss", draw)
+    return svg_of("loss", draw)
 
 
 def metric_curve(epochs: Sequence[int], values: Values, best: int | None, title: str) -> str:
     """One metric on val against the epoch, with the best epoch marked."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "Epoch", title)
+        axes = axes_on(figure, "Epoch", title)
         _curve(axes, epochs, values, VAL)
         _mark_best(axes, epochs, values, best)
 
-    return _svg("metric", draw)
+    return svg_of("metric", draw)
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray) -> str:
@@ -70,8 +70,8 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> str:
         count, mean_confidence, accuracy = calibration_bins(confidence, correct)
         filled = count > 0
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        _dress(upper, "", "Accuracy")
-        _dress(lower, "Confidence", "Rows")
+        dress(upper, "", "Accuracy")
+        dress(lower, "Confidence", "Rows")
         upper.plot([0, 1], [0, 1], color=TEXT, linewidth=1, linestyle=":", label="as sure as right")
         upper.plot(
             mean_confidence[filled],
@@ -86,14 +86,14 @@ def reliability(confidence: np.ndarray, correct: np.ndarray) -> str:
         upper.legend(frameon=False)
         lower.bar((np.arange(ECE_BINS) + 0.5) / ECE_BINS, count, width=0.9 / ECE_BINS, color=BLUE)
 
-    return _svg("reliability", draw, height=3.7)
+    return svg_of("reliability", draw, height=3.7)
 
 
 def predicted_against_true(truth: np.ndarray, prediction: np.ndarray, seed: int) -> str:
     """Scatter of at most `MAX_POINTS` rows, with the line on which prediction equals truth."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "True", "Predicted")
+        axes = axes_on(figure, "True", "Predicted")
         rows = np.arange(len(truth))
         if len(rows) > MAX_POINTS:
             rows = np.random.default_rng(seed).choice(rows, MAX_POINTS, replace=False)
@@ -102,20 +102,20 @@ def predicted_against_true(truth: np.ndarray, prediction: np.ndarray, seed: int)
         axes.plot(truth[rows], prediction[rows], "o", color=BLUE, markersize=3, alpha=0.45, markeredgewidth=0)
         axes.legend(frameon=False)
 
-    return _svg("scatter", draw, height=3.7)
+    return svg_of("scatter", draw, height=3.7)
 
 
 def residual_histogram(residuals: np.ndarray) -> str:
     """How often each size of residual (predicted minus true) occurs."""
 
     def draw(figure: Figure) -> None:
-        axes = _axes(figure, "Predicted − true", "Rows")
+        axes = axes_on(figure, "Predicted − true", "Rows")
         width_rule = np.histogram_bin_edges(residuals, bins="auto")
         edges = width_rule if len(width_rule) <= 61 else 60
         axes.hist(residuals, bins=edges, color=BLUE, rwidth=0.92)
         axes.axvline(0, color=TEXT, linewidth=1, linestyle=":")
 
-    return _svg("residuals", draw, height=3.7)
+    return svg_of("residuals", draw, height=3.7)
 
 
 def _curve(axes: Any, epochs: Sequence[int], values: Values, line: Line) -> None:
@@ -135,15 +135,17 @@ def _mark_best(axes: Any, epochs: Sequence[int], values: Values, best: int | Non
         axes.plot([best], [value], "o", markersize=9, markerfacecolor="none", markeredgecolor=TEXT, markeredgewidth=1.4)
 
 
-def _axes(figure: Figure, x: str, y: str) -> Any:
+def axes_on(figure: Figure, x: str, y: str) -> Any:
+    """Add the axes of a picture of one part, with their words."""
     axes = figure.subplots()
-    _dress(axes, x, y)
+    dress(axes, x, y)
     if x == "Epoch":
         axes.locator_params(axis="x", integer=True)
     return axes
 
 
-def _dress(axes: Any, x: str, y: str) -> None:
+def dress(axes: Any, x: str, y: str) -> None:
+    """Give axes the look of the report, and their words."""
     axes.set(xlabel=x, ylabel=y)
     axes.patch.set_visible(False)
     axes.grid(color=QUIET, linewidth=0.6)
@@ -151,7 +153,7 @@ def _dress(axes: Any, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _svg(name: str, draw: Callable[[Figure], None], *, width: float = 4.6, height: float = 3.1) -> str:
+def svg_of(name: str, draw: Callable[[Figure], None], *, width: float = 4.6, height: float = 3.1) -> str:
     """Draw on a new figure (inches) and return an `<svg>` element for use inside a page."""
     import matplotlib
     from matplotlib.figure import Figure

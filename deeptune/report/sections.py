@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Any
 
 from deeptune.report.reading import FinishedRun
@@ -43,11 +44,12 @@ class ReportSection:
     folded: bool = False
 
 
-# In the order in which the report shows them, after the pictures of the task. A function returns None where the run has
-# nothing of the kind.
-SECTIONS: tuple[Callable[[FinishedRun], ReportSection | None], ...] = ()
+# As `module:function`, in the order in which the report shows them, after the pictures of the task. A function returns
+# None where the run has nothing of the kind.
+SECTIONS: tuple[str, ...] = ("deeptune.report.confidence:confidence_section",)
 
 
 def sections_of(run: FinishedRun) -> list[ReportSection]:
     """All sections of a run that have something to show."""
-    return [section for make in SECTIONS if (section := make(run)) is not None]
+    makers: list[Callable[[FinishedRun], ReportSection | None]] = [resolve_name(name) for name in SECTIONS]
+    return [section for make in makers if (section := make(run)) is not None]

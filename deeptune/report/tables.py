@@ -71,8 +71,19 @@ def interval_text(metric: str, interval: tuple[float, float] | None) -> str:
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List the single numbers of a split's metrics as (title, value), in a fixed order."""
-    titles = {**TITLES, "loss": MINIMISED_LOSS}
-    return [(titles[name], value_text(name, metrics[name])) for name in shown_metrics(metrics)]
+    titles, before = {**TITLES, "loss": MINIMISED_LOSS}, uncalibrated(metrics)
+    rows = []
+    for name in shown_metrics(metrics):
+        rows.append((titles[name], value_text(name, metrics[name])))
+        if name in before:
+            rows.append((f"{titles[name]} before calibration", value_text(name, before[name])))
+    return rows
+
+
+def uncalibrated(metrics: Mapping[str, Any]) -> Mapping[str, float]:
+    """The metrics that a split had before its probabilities were calibrated; empty where they were not."""
+    method = (metrics.get("confidence") or {}).get("calibrator", "none")
+    return {} if method == "none" else metrics.get("uncalibrated") or {}
 
 
 def class_title(row: Mapping[str, Any]) -> str:

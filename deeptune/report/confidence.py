@@ -1,0 +1,241 @@
+"""The section of a report on how far predictions can be trusted: calibration, expected errors, sets, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from deeptune.report import confidence_plots as plots
+from deeptune.report.reading import FinishedRun
+from deeptune.report.sections import Figure, ReportSection, Table
+from deeptune.report.tables import share_text, significant, value_text, visible
+from deeptune.tasks.confidence.calibrators import METHODS
+from deeptune.tasks.confidence.expected_error import MIN_BIN_ROWS, ExpectedError
+from deeptune.tasks.confidence.of_classes import ClassConfidence, risk_curve
+
+SHARES_KEPT = (1.0, 0.9, 0.8, 0.7, 0.5)
+MAX_SIZES_SHOWN = 40  # classes, for a picture of set sizes
+MAX_TARGETS = 8  # that have a picture
+
+
+def confidence_section(run: FinishedRun) -> ReportSection | None:
+    """What val said of the model, and whether the report's own rows bear it out; None where nothing was fitted."""
+    metrics = run.metrics.get(run.split, {})
+    found = metrics.get("confidence")
+    if not isinstance(found, dict):
+        return None
+    make = {"classes": _of_classes, "labels": _of_labels, "numbers": _of_numbers, "targets": _of_targets}
+    return make[run.task.view](run, metrics, found)
+
+
+def _section(
+    found: dict[str, Any],
+    metrics: dict[str, Any],
+    paragraphs: list[str],
+    tables: list[Table],
+    figures: list[Figure],
+) -> ReportSection:
+    data = {"confidence": found, **{name: metrics[name] for name in ("uncalibrated",) if name in metrics}}
+    return ReportSection("confidence", "How far predictions can be trusted", paragraphs, tables, figures, data)
+
+
+def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
+    own = _confidence_of(run)
+    paragraphs = [_calibrated(found, metrics, "log_loss", "ece"), _sets(run, found), *_caveats(run, found)]
+    tables, figures = [], [_reliability(found, metrics["uncalibrated"])]
+    scored = run.predictions if run.split == "test" else None
+    if scored is not None and scored.probabilities is not None and len(scored.truth):
+        sure, correct = scored.probabilities.max(axis=1), scored.prediction == scored.truth
+        share, risk = risk_curve(sure, correct)
+        figures.append(_risk(share, risk, found["aurc"]))
+        tables += [_error_table(own.errors, sure, correct, run.split), _kept_table(sure, correct)]
+        figures.append(_errors(own.errors, sure, correct, run.split))
+    if len(found["set_sizes"]) <= MAX_SIZES_SHOWN + 1:
+        caption = (
+            f"How many classes a set holds: {found['mean_set_size']:.2f} on average. Small sets mean a sure model."
+        )
+        figures.append(Figure(plots.set_sizes(found["set_sizes"]), caption))
+    return _section(found, metrics, paragraphs, tables, figures)
+
+
+def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
+    before, own = metrics["uncalibrated"], _confidence_of(run)
+    paragraphs = [
+        _calibrated(found, metrics | {name: found[name] for name in ("log_loss", "ece")}, "log_loss", "ece")
+        + " Both are over all labels together.",
+        "There are no conformal sets: their guarantee is for one true answer in each row, and a row has any number of "
+        "labels.",
+        *_caveats(run, found),
+    ]
+    caption = (
+        "Share of rows that have a label, against its probability, before and after calibration. Expected calibration "
+        f"error {value_text('ece', before['ece'])} before, {value_text('ece', found['ece'])} after."
+    )
+    picture = plots.reliability_before_and_after(
+        found["reliability"], found["reliability_uncalibrated"], of="Share that have it"
+    )
+    table = Table(
+        ("Confidence", "Labels in val", "Wrong in val", "Expected error"),
+        [
+            (f"{one.low:.3f} to {one.high:.3f}", f"{one.rows:,}", share_text(one.errors, one.rows), f"{expected:.3f}")
+            for one, expected in _with_expected(own.errors)
+        ],
+        "Expected error of a label by the confidence of its decision, from val.",
+    )
+    return _section(found, metrics, paragraphs, [table], [Figure(picture, caption)])
+
+
+def _of_numbers(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
+    figures = (
+        [Figure(plots.interval_calibration(found["curve"], run.split), _curve_caption())] if found["curve"] else []
+    )
+    return _section(found, metrics, [_intervals(run, found), *_caveats(run, found)], [], figures)
+
+
+def _of_targets(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
+    targets = found["per_target"]
+    rows = [
+        (visible(one["target"]), f"{one['coverage']:.0%}", value_text("accuracy", one["covered"]), _width(one))
+        for one in targets
+    ]
+    table = Table(
+        ("Target", "Coverage asked for", f"Covered in {run.split}", "Mean width"), rows, "Intervals of each target."
+    )
+    figures = [
+        Figure(plots.interval_calibration(one["curve"], run.split), f"{visible(one['target'])}: {_curve_caption()}")
+        for one in targets[:MAX_TARGETS]
+        if one["curve"]
+    ]
+    notes = [f"{visible(one['target'])}: {note}." for one in targets for note in one["notes"]]
+    paragraphs = ["Coverage is that of each target by itself, not of all targets of a row together.", *notes]
+    return _section(found, metrics, [*paragraphs, _guarantee(run)], [table], figures)
+
+
+# Sentences
+
+
+def _calibrated(found: dict[str, Any], metrics: dict[str, Any], loss: str, error: str) -> str:
+    before = metrics["uncalibrated"]
+    if found["calibrator"] == "none":
+        return "The probabilities are the model's own: no calibrator was fitted, or none was better on val."
+    return (
+        f"The probabilities were calibrated on val by {METHODS[found['calibrator']]}. On these rows log loss was "
+        f"{value_text('log_loss', before['log_loss'])} before and {value_text('log_loss', metrics[loss])} after; "
+        f"expected calibration error was {value_text('ece', before['ece'])} and {value_text('ece', metrics[error])}."
+    )
+
+
+def _sets(run: FinishedRun, found: dict[str, Any]) -> str:
+    """What the conformal sets cover, with Wilson's interval where rows are independent."""
+    rows = run.metrics[run.split]["n"]
+    return (
+        f"A conformal set is to hold the true class of {found['coverage']:.0%} of rows. In {run.split} it does of "
+        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}, with {found['mean_set_size']:.2f} classes on "
+        "average."
+    )
+
+
+def _intervals(run: FinishedRun, found: dict[str, Any]) -> str:
+    rows = run.metrics[run.split]["n"]
+    return (
+        f"An interval is to hold the true number of {found['coverage']:.0%} of rows. In {run.split} it does of "
+        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}; its mean width is {_width(found)}. It is "
+        "wider where val has larger errors at the predicted number."
+    )
+
+
+def _between(run: FinishedRun, covered: float, rows: int) -> str:
+    if run.spec.data.group:
+        return ""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(covered * rows), rows).proportion_ci(0.95, method="wilson")
+    return f" (95% interval {low:.1%} to {high:.1%})"
+
+
+def _width(found: dict[str, Any]) -> str:
+    width = found["mean_width"]
+    return "without bound" if width is None else significant(width)
+
+
+def _caveats(run: FinishedRun, found: dict[str, Any]) -> list[str]:
+    return [*(f"{note[0].upper()}{note[1:]}." for note in found["notes"]), _guarantee(run)]
+
+
+def _guarantee(run: FinishedRun) -> str:
+    own = " These rows are val itself, so this says little." if run.split != "test" else ""
+    return (
+        "All this is fitted to val, which also chose the epoch, and holds for new rows that come about as those of val "
+        f"did: not for another scanner, another hospital or another time.{own}"
+    )
+
+
+def _curve_caption() -> str:
+    return (
+        "How often intervals hold the truth, against how often they were asked to. Points below the line: too narrow."
+    )
+
+
+# Tables and figures
+
+
+def _confidence_of(run: FinishedRun) -> ClassConfidence:
+    own = getattr(run.task, "confidence", None)
+    assert isinstance(own, ClassConfidence)  # or there would be no metrics of it
+    return own
+
+
+def _reliability(found: dict[str, Any], before: dict[str, float]) -> Figure:
+    svg = plots.reliability_before_and_after(found["reliability"], found["reliability_uncalibrated"])
+    caption = (
+        "Accuracy against confidence before and after calibration: points below the line are surer than right. "
+        f"Expected calibration error {value_text('ece', before['ece'])} before."
+    )
+    return Figure(svg, caption)
+
+
+def _risk(share: np.ndarray, risk: np.ndarray, area: float) -> Figure:
+    caption = (
+        "Share of wrong predictions among the rows that are kept, when the least sure are left out first. Area under "
+        f"the curve (AURC) {area:.3f}."
+    )
+    return Figure(plots.risk_against_share(share, risk), caption)
+
+
+def _with_expected(errors: ExpectedError) -> Iterator[tuple[Any, float]]:
+    _, expected = errors.curve()
+    yield from zip(errors.bins, expected.tolist(), strict=True)
+
+
+def _error_table(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Table:
+    rows, edges = [], [one.high for one in errors.bins[:-1]]
+    place = np.searchsorted(edges, sure, side="left")
+    for at, (one, expected) in enumerate(_with_expected(errors)):
+        inside = place == at
+        here = f"{int(inside.sum()):,}", share_text(int((~correct[inside]).sum()), int(inside.sum()))
+        title = f"{one.low:.3f} to {one.high:.3f}"
+        rows.append((title, f"{one.rows:,}", share_text(one.errors, one.rows), f"{expected:.3f}", *here))
+    header = ("Confidence", "Rows in val", "Wrong in val", "Expected error", f"Rows in {split}", f"Wrong in {split}")
+    return Table(header, rows, "Expected error by confidence: bins of equal numbers of val rows.")
+
+
+def _kept_table(sure: np.ndarray, correct: np.ndarray) -> Table:
+    order = np.sort(sure)[::-1]
+    rows = []
+    for share in SHARES_KEPT:
+        limit = order[max(1, round(share * len(order))) - 1]
+        kept = sure >= limit
+        wrong = int((~correct[kept]).sum())
+        rows.append((f"{kept.mean():.0%}", f"{limit:.3f}", f"{int(kept.sum()):,}", share_text(wrong, int(kept.sum()))))
+    caption = "What is left when predict abstains below a confidence (--abstain-below)."
+    return Table(("Rows kept", "Confidence from", "Rows", "Wrong among them"), rows, caption)
+
+
+def _errors(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Figure:
+    expected = errors.curve()
+    bins = ExpectedError.fit(sure, correct).bins if len(sure) >= MIN_BIN_ROWS else ()
+    points = np.array([(one.confidence, one.errors / one.rows) for one in bins]).reshape(-1, 2)
+    svg = plots.error_by_confidence(expected, (points[:, 0], points[:, 1]) if len(points) else None, split)
+    return Figure(svg, f"Expected error by confidence, from val, and what was found in {split}.")
