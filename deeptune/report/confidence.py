@@ -44,7 +44,7 @@ def _section(
 def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
     own = _confidence_of(run)
     paragraphs = [_calibrated(found, metrics, "log_loss", "ece"), _sets(run, found), *_caveats(run, found)]
-    tables, figures = [], [_reliability(found, metrics["uncalibrated"])]
+    tables, figures = [], [_reliability(found, metrics)]
     scored = run.predictions if run.split == "test" else None
     if scored is not None and scored.probabilities is not None and len(scored.truth):
         sure, correct = scored.probabilities.max(axis=1), scored.prediction == scored.truth
@@ -187,11 +187,11 @@ def _confidence_of(run: FinishedRun) -> ClassConfidence:
     return own
 
 
-def _reliability(found: dict[str, Any], before: dict[str, float]) -> Figure:
+def _reliability(found: dict[str, Any], metrics: dict[str, Any]) -> Figure:
     svg = plots.reliability_before_and_after(found["reliability"], found["reliability_uncalibrated"])
     caption = (
         "Accuracy against confidence before and after calibration: points below the line are surer than right. "
-        f"Expected calibration error {value_text('ece', before['ece'])} before."
+        f"Expected calibration error {value_text('ece', metrics['uncalibrated']['ece'])} before, {value_text('ece', metrics['ece'])} after."
     )
     return Figure(svg, caption)
 

@@ -107,6 +107,8 @@ class ClassesView(View):
         return found
 
     def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
+        if "confidence" in metrics:
+            return []  # a section of its own shows calibration before and after
         assert scored.probabilities is not None
         confidence = scored.probabilities.max(axis=1)
         correct = scored.prediction == scored.truth
