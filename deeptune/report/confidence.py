@@ -189,9 +189,10 @@ def _confidence_of(run: FinishedRun) -> ClassConfidence:
 
 def _reliability(found: dict[str, Any], metrics: dict[str, Any]) -> Figure:
     svg = plots.reliability_before_and_after(found["reliability"], found["reliability_uncalibrated"])
+    before, after = (value_text("ece", one["ece"]) for one in (metrics["uncalibrated"], metrics))
     caption = (
         "Accuracy against confidence before and after calibration: points below the line are surer than right. "
-        f"Expected calibration error {value_text('ece', metrics['uncalibrated']['ece'])} before, {value_text('ece', metrics['ece'])} after."
+        f"Expected calibration error {before} before, {after} after."
     )
     return Figure(svg, caption)
 
