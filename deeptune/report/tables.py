@@ -76,7 +76,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name in shown_metrics(metrics):
         rows.append((titles[name], value_text(name, metrics[name])))
         if name in before:
-            rows.append((f"{titles[name]} before calibration", value_text(name, before[name])))
+            rows.append((f"{titles[name]}, uncalibrated", value_text(name, before[name])))
     return rows
 
 

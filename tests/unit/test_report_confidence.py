@@ -165,10 +165,10 @@ def test_intervals_are_counted_in_test(tmp_path):
 
 def test_metrics_as_text_tell_both(run):
     titles = [title for title, _ in metric_rows(read_json(run.metrics)["test"])]
-    assert titles[titles.index("Log loss") + 1] == "Log loss before calibration"
+    assert titles[titles.index("Log loss") + 1] == "Log loss, uncalibrated"
 
 
 def test_metrics_without_calibration_are_told_once(tmp_path):
     scored(tmp_path, *TASKS["classes"], {"method": "none"})
     titles = [title for title, _ in metric_rows(read_json(RunDirectory(tmp_path).metrics)["test"])]
-    assert not any("before calibration" in title for title in titles)
+    assert not any("uncalibrated" in title for title in titles)
