@@ -95,6 +95,16 @@ class RunSpec(Section):
             problems.append(f"train.class_weights: {self.task} has no classes; leave it out")
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
+        for key in ("mixup", "cutmix"):
+            if not getattr(train, key):
+                continue
+            if self.task != "classification":
+                problems.append(f"train.{key}: {self.task} has no classes that could be mixed; leave it out")
+            elif self.tuning.method == "partial":
+                problems.append(
+                    f"train.{key}: a frozen backbone passes each image once, so none can be mixed; leave it out, or set "
+                    "tuning.method = 'full' or 'lora'"
+                )
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if info.view == "numbers":
