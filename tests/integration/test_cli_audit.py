@@ -57,9 +57,7 @@ def test_the_cleaned_file_is_clean(command, planted, tmp_path):
     assert set(table["labels"].to_pylist()) == set(NAMES)
     left = json.loads(command("audit", str(clean), "--no-features", "--json", "--group", "duplicate_group").stdout)
     conflicts = ("exact_duplicate", "suspected_label_error", "id_like_column")  # a person has to decide
-    assert [
-        one["message"] for one in left["findings"] if one["kind"] not in conflicts
-    ] == []
+    assert [one["message"] for one in left["findings"] if one["kind"] not in conflicts] == []
 
 
 def test_duplicates_share_a_group_in_the_cleaned_file(command, planted, tmp_path):
@@ -153,3 +151,11 @@ def test_numbers_and_a_short_file_are_audited(command, tmp_path):
     images = [png(np.full((8, 8), at * 40, np.uint8)) for at in range(3)]
     path = write(tmp_path / "data.parquet", images=images, labels=[0.5, 1.5, None])
     assert command("audit", path, "--no-features").code == 3
+
+
+def test_a_dry_run_warns_as_the_run_does(command, tmp_path):
+    images, labels = digits()
+    path = write(tmp_path / "data.parquet", images=images, labels=labels, patient=[f"P{at % 90}" for at in range(300)])
+    result = command("run", "--data", path, "--set", "backbone.name=resnet18", "--dry-run")
+    assert result.code == 0
+    assert "warning: column 'patient' looks like a person's id" in result.stdout
