@@ -49,9 +49,7 @@ def is_source(path: Path) -> bool:
 def cached_import(path: Path, *, key: str, root: str | None = None, progress: Progress | None = None) -> CachedImport:
     """The import of a source in the cache, made where it is not there. Raises DataError as `import_data` does."""
     options = Options(root=root)
-    folder = cache_folder() / "imports" / key_of(path, options)
-    name = readable(name_without_suffix(path) if path.is_file() else path.resolve().name) or "data"
-    file = folder / f"{Path(name).stem if path.is_file() else name}.parquet"
+    folder, file = _place(path, options)
     try:
         _hold(folder)
         facts = _facts(folder, file)
@@ -70,6 +68,18 @@ def cached_import(path: Path, *, key: str, root: str | None = None, progress: Pr
         hint = f"`deeptune import {short_path(path)} -o data.parquet` writes it to another place."
         raise DataError(f"{key}: {path} has to be imported, and {error.message}", hint=hint) from error
     return CachedImport(file, _note(path, file, facts))
+
+
+def is_imported(path: Path, root: str | None = None) -> bool:
+    """Whether the import of a source is in the cache."""
+    return _facts(*_place(path, Options(root=root))) is not None
+
+
+def _place(path: Path, options: Options) -> tuple[Path, Path]:
+    """The folder of an import in the cache, and the Parquet file in it."""
+    folder = cache_folder() / "imports" / key_of(path, options)
+    name = Path(name_without_suffix(path)).stem if path.is_file() else path.resolve().name
+    return folder, folder / f"{readable(name) or 'data'}.parquet"
 
 
 def _hold(folder: Path) -> None:

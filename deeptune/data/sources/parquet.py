@@ -230,17 +230,21 @@ def find_data(
     key: str = "data.path",
     root: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    imports: bool = True,
 ) -> Found:
     """The Parquet files that `Source.open` reads: those that are named, and the imports of what is no Parquet file.
 
-    `progress(done, total)` counts what is imported. Raises DataError as `find_files` and an import do.
+    `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
+    DataError as `find_files` and an import do.
     """
     files, notes = [], []
     for file in find_files(paths, key=key):
         if file.suffix.lower() != ".parquet":
-            from deeptune.importing.cached import cached_import, is_source
+            from deeptune.importing.cached import cached_import, is_imported, is_source
 
             if is_source(file):
+                if not imports and not is_imported(file, root):
+                    raise DataError(f"{key}: {file} is no Parquet file, and not imported yet", hint="Enter imports it.")
                 made = cached_import(file, key=key, root=root, progress=progress)
                 files.append(made.file)
                 notes.append(made.note)
