@@ -67,7 +67,7 @@ def cached_import(path: Path, *, key: str, root: str | None = None, progress: Pr
     except CheckpointError as error:
         hint = f"`deeptune import {short_path(path)} -o data.parquet` writes it to another place."
         raise DataError(f"{key}: {path} has to be imported, and {error.message}", hint=hint) from error
-    return CachedImport(file, _note(path, file, facts))
+    return CachedImport(file, _note(path, facts))
 
 
 def is_imported(path: Path, root: str | None = None) -> bool:
@@ -101,7 +101,7 @@ def _facts(folder: Path, file: Path) -> dict[str, Any] | None:
     return None
 
 
-def _note(path: Path, file: Path, facts: dict[str, Any]) -> str:
+def _note(path: Path, facts: dict[str, Any]) -> str:
     left_out = facts.get("left_out") or 0
     listed = f"; {left_out:,} left out, listed in {facts.get('left_out_file')}" if left_out else ""
-    return f"{short_path(path)} ({facts.get('kind')}) was imported: {facts.get('rows'):,} rows in {file}{listed}"
+    return f"{short_path(path)} ({facts.get('kind')}) was imported: {facts.get('rows'):,} rows in the cache{listed}"
