@@ -54,6 +54,8 @@ def done_html(run: RunDirectory) -> str:
             f"<div>best epoch {best['epoch']} of {result['epochs']}, {_text(best['metric'])} {best['value']:.4g}; "
             f"{result['seconds']:.0f} s</div>"
         )
+    if said := (result.get("choice") or {}).get("said"):
+        parts.append(f"<div>{_text(said)}</div>")
     if split in metrics:
         parts.append(_metrics(metrics[split], "Test" if split == "test" else "Val (which chose the epoch)"))
     files = {"report": run.report, "predictions": run.predictions, "checkpoint": run.best, "all files": run.path}

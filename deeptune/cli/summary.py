@@ -71,6 +71,8 @@ def print_summary(run: RunDirectory) -> None:
     best = result["best"]
     value = "" if best["value"] is None else f", {best['metric']} {best['value']:.4g}"
     say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
+    if said := (result.get("choice") or {}).get("said"):
+        say(said)
     split = "test" if "test" in metrics else "val"
     for doubt in doubts(split, metrics.get(split, {}), result):
         say(f"warning: {doubt}")
@@ -159,7 +161,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         *((("to fetch", f"{fetch['text']}. {fetch['way']}"),) if (fetch := backbone["fetch"]) else ()),
         ("input", f"{backbone['input_size']} {kind.short_unit}, pooling {backbone['pooling']}"),
         ("head", " → ".join(str(width) for width in facts["head"])),
-        ("method", facts["method"]),
+        ("method", facts["method"] + (", from a head that is fitted first" if facts["head_first"] else "")),
         ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share})"),
         ("device", f"{facts['device']['name']} ({facts['device']['reason']})"),
         (

@@ -8,6 +8,7 @@ from typing import Any
 from deeptune.engine.prepare import prepare
 from deeptune.fetching import weights_to_fetch
 from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import fits_head_first
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import SPLITS
 
@@ -38,6 +39,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         },
         "head": shape,
         "method": spec.tuning.method,
+        "head_first": fits_head_first(spec),
         "parameters": {"trainable": trainable, "total": total},
         "device": {
             "name": str(ready.compute.device),

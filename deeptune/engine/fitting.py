@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, replace
-from typing import Any
 
-import numpy as np
 import torch
 
 from deeptune.checkpoint import drop_previous
-from deeptune.engine import inference
 from deeptune.engine.device import memory_in_use
 from deeptune.engine.history import Best, TrainingHistory
-from deeptune.engine.inference import MeanLoss
 from deeptune.engine.loop import Batches, Hooks, fit
-from deeptune.engine.run_metadata import headline
-from deeptune.engine.sanity import Constant
-from deeptune.engine.scoring import split_truth
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import TrainState
+from deeptune.engine.validation import Validation
 from deeptune.engine.verify import save_model, verify
-from deeptune.runs.events import CheckpointEvent, StepEvent
+from deeptune.runs.events import CheckpointEvent, EpochEvent, StepEvent
 
 MAX_SILENCE = 5.0  # seconds between step events, once a run takes long
 
@@ -31,22 +24,27 @@ class Fitting:
     """Trains the model of a run in place.
 
     `probe` holds the inputs of a few training rows. Training continues from `train_state`, or starts where it is None.
+    `start` tells of the model before the first step, where that competes with the epochs.
     """
 
     def __init__(
-        self, setup: Setup, loaders: SplitLoaders, probe: dict[str, torch.Tensor], train_state: TrainState | None
+        self,
+        setup: Setup,
+        loaders: SplitLoaders,
+        probe: dict[str, torch.Tensor],
+        train_state: TrainState | None,
+        start: EpochEvent | None = None,
     ) -> None:
-        self.setup, self.loaders, self.probe, self.train_state = setup, loaders, probe, train_state
-        self.constant = Constant(setup.ready, setup.criterion)
+        self.setup, self.loaders, self.probe, self.train_state, self.start = setup, loaders, probe, train_state, start
         self.first_step = train_state.values["history"]["steps"] if train_state else 0
         self.started = self.reported = time.monotonic()
-        self.verified = self.diverged = False
+        self.verified = False
 
     def fit(self, batches: Batches) -> TrainingHistory:
         """Train to the end. Raises RunStopped, after training was stored, when the run was asked to stop."""
         setup, ready = self.setup, self.setup.ready
-        if self.train_state and (best := self.train_state.values["history"]["best"])["epoch"]:
-            self._show_best(Best(**best))
+        if self.train_state and (best := Best(**self.train_state.values["history"]["best"])).found:
+            self._show_best(best)
         return fit(
             setup.learner,
             ready.spec.train,
@@ -58,7 +56,8 @@ class Fitting:
                 store=self._store,
                 check=setup.logger.stop.check,
                 warn=setup.logger.warn,
-                validate=self._validate if len(ready.plan.splits["val"].rows) else None,
+                validate=Validation(setup, self.loaders).scores if len(ready.plan.splits["val"].rows) else None,
+                start=self.start,
             ),
             resume=self.train_state,
         )
@@ -94,23 +93,3 @@ class Fitting:
         logger.events.write(CheckpointEvent("last", history.epoch, step=history.steps))
         # Also the step: a stop may come between two reports, and its message names the step that was stored.
         logger.status.update(step=history.steps, checkpoint={"step": history.steps, "at": round(time.time(), 3)})
-
-    def _validate(self) -> dict[str, Any]:
-        """The headline metrics of val, and those that are undefined."""
-        setup, logger, plan = self.setup, self.setup.logger, self.setup.ready.plan
-        loss = MeanLoss(setup.criterion)
-        found = setup.inference.outputs(
-            self.loaders.scoring("val"), loss=loss, progress=lambda done, total: logger.stop.check()
-        )
-        outputs = inference.joined(list(found), setup.model)
-        if not np.isfinite(outputs.logits).all():
-            broken = int((~np.isfinite(outputs.logits).all(axis=1)).sum())
-            logger.warn(f"the model's outputs for {broken:,} val rows are not finite: this epoch can't be the best")
-            return {"loss": math.nan}
-        if not self.diverged and loss.value is not None and (warning := self.constant.diverged("val", loss.value)):
-            logger.warn(warning)
-            self.diverged = True
-        truth = split_truth(plan, "val", outputs.rows)
-        scores = inference.score(outputs, truth, plan.task.calibrated(outputs.logits, truth), loss.value)
-        undefined = {name: value for name, value in scores.items() if value is None}
-        return {**headline(scores), **undefined}

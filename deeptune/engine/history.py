@@ -12,24 +12,44 @@ from deeptune.spec.metrics import lower_is_better
 
 @dataclass
 class Best:
-    """The best value of the chosen metric so far, and the epoch (from 1) it came from."""
+    """The best value of the chosen metric so far, and the epoch it came from: from 1, or 0 for the start.
+
+    Patience counts trained epochs alone. A start that is hard to beat does not end a training that still gets better:
+    `trained` is the best value of a trained epoch, and `since` counts the epochs after it.
+    """
 
     metric: str
     epoch: int = 0
     value: float | None = None
-    since: int = 0  # epochs without a better one
+    since: int = 0
+    trained: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epoch and self.trained is None:  # of a version without a start
+            self.trained = self.value
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a best epoch. One without a value is the last of a run without val."""
+        return self.epoch > 0 or self.value is not None
 
     def offer(self, epoch: int, value: float | None) -> bool:
         """Whether `value` is better than every one before; a value that is undefined never is."""
-        lower = lower_is_better(self.metric)
-        better = value is not None and math.isfinite(value)
-        if better and self.value is not None and epoch != self.epoch:  # the same epoch: it is trained once more
-            better = value < self.value if lower else value > self.value  # type: ignore[operator]
-        if better:
-            self.epoch, self.value, self.since = epoch, value, 0
-        else:
-            self.since += 1
-        return better
+        if value is not None and not math.isfinite(value):
+            value = None
+        again = epoch == self.epoch  # it is trained once more
+        if epoch:
+            improved = value is not None and (again or self._better(value, self.trained))
+            self.trained, self.since = (value, 0) if improved else (self.trained, self.since + 1)
+        if value is None or not (again or self._better(value, self.value)):
+            return False
+        self.epoch, self.value = epoch, value
+        return True
+
+    def _better(self, value: float, other: float | None) -> bool:
+        if other is None:
+            return True
+        return value < other if lower_is_better(self.metric) else value > other
 
 
 @dataclass

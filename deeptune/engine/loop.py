@@ -36,7 +36,8 @@ class Hooks:
 
     `check` may raise RunStopped, and is called at every step boundary. `store` must put the state on the disk.
     `validate` scores the model on val and returns its metrics, `loss` among them. It is None where there is no val
-    split: then every epoch is the best so far.
+    split: then every epoch is the best so far. `start` tells of the model before the first step, as of an epoch 0 that
+    the others must be better than; None where it does not compete.
     """
 
     step: Callable[[StepEvent], None] = lambda event: None
@@ -46,6 +47,7 @@ class Hooks:
     check: Callable[[], None] = lambda: None
     warn: Callable[[str], None] = lambda message: None
     validate: Callable[[], dict[str, Any]] | None = None
+    start: EpochEvent | None = None
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -112,6 +114,8 @@ class Trainer:
         """Train to the end, and return what happened."""
         history, patience = self.history, int(self.train.early_stopping.patience)
         try:
+            if self.hooks.start is not None and history.steps == 0 and not history.best.found:
+                self._rank(self.hooks.start)
             while history.epoch <= self.epochs and not history.stopped_early:
                 self._epoch()
                 if self.hooks.validate is not None and patience and history.best.since >= patience:
@@ -124,7 +128,7 @@ class Trainer:
             raise RunStopped(
                 f"{stopped.message} at step {history.steps} of {self._steps}{self._store_at_stop()}"
             ) from None
-        if history.best.epoch == 0:
+        if not history.best.found:
             raise TrainingError(
                 f"{history.best.metric} was undefined in every epoch, so no epoch can be called the best",
                 hint="Choose another train.early_stopping.metric, or make the val split larger.",
@@ -145,13 +149,7 @@ class Trainer:
         self._train_epoch()
         self.stepper.require_finite_weights()
         seconds = round(time.monotonic() - started, 3)
-        best, val = replace(history.best), None
-        if self.hooks.validate is None:
-            best.epoch, improved = history.epoch, True
-        else:
-            val = self.hooks.validate()
-            value = val.get(best.metric.removeprefix("val/"))
-            improved = best.offer(history.epoch, value if math.isfinite(val["loss"]) else None)
+        val = self.hooks.validate() if self.hooks.validate is not None else None
         event = EpochEvent(
             epoch=history.epoch,
             epochs=self.epochs,
@@ -160,15 +158,25 @@ class Trainer:
             seconds=seconds,
             skipped_steps=history.skipped_in_epoch or None,
             val=val,
-            best=improved,
         )
-        if improved:
-            self.hooks.best(best)
-        history.best = best  # only now, as it is on the disk
-        self.hooks.epoch(event)
-        history.epochs.append(event.content())
+        history.epochs.append(self._rank(event).content())
         history.epoch, history.batches, history.skipped_in_epoch = history.epoch + 1, 0, 0
         self.stepper.begin_epoch()
+
+    def _rank(self, event: EpochEvent) -> EpochEvent:
+        """Store the model if it is the best so far, and report the epoch with what was found."""
+        best = replace(self.history.best)
+        if event.val is None:
+            best.epoch, improved = event.epoch, True
+        else:
+            value, loss = event.val.get(best.metric.removeprefix("val/")), event.val["loss"]
+            improved = best.offer(event.epoch, value if loss is not None and math.isfinite(loss) else None)
+        event = replace(event, best=improved)
+        if improved:
+            self.hooks.best(best)
+        self.history.best = best  # only now, as it is on the disk
+        self.hooks.epoch(event)
+        return event
 
     def _train_epoch(self) -> None:
         """The rest of the epoch in progress: all of it, unless training was resumed within it."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from deeptune.auditing.starting import start_warnings
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
@@ -97,7 +96,7 @@ def prepare(
         logger.phase("data")
     sources = open_sources(spec)
     if earlier:
-        spec = earlier.with_its_range(spec)
+        spec = earlier.with_its_meaning(spec)
         earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
     draft = draft_plan(spec, sources=sources)
     if info.modality != draft.modality:
@@ -127,7 +126,6 @@ def prepare(
             logger.phase("data")  # what a sample becomes is known now
         plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, logger, known))
     backbone.check_columns(draft.input)
-    plan = replace(plan, warnings=[*plan.warnings, *start_warnings(plan)])
     resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
         earlier.require_spec(resolved)

@@ -52,11 +52,16 @@ class Earlier:
         """How samples were prepared when the run started, whatever the installed libraries say now."""
         return stored_preprocessing(self.record)
 
-    def with_its_range(self, spec: RunSpec) -> RunSpec:
-        """The spec with the range of 8-bit images, where the run is of a version that knew no other images."""
-        if "value_range" in self.record["spec"]["data"]:
-            return spec
-        return spec.model_copy(update={"data": spec.data.model_copy(update={"value_range": list(FULL)})})
+    def with_its_meaning(self, spec: RunSpec) -> RunSpec:
+        """The spec with what keys that came later had meant when the run started.
+
+        A run of a version without them had images of 8 bits alone, and a new head to start from.
+        """
+        for section, key, value in (("data", "value_range", list(FULL)), ("train", "start", "random")):
+            if key not in self.record["spec"][section]:
+                changed = getattr(spec, section).model_copy(update={key: value})
+                spec = spec.model_copy(update={section: changed})
+        return spec
 
     def require_spec(self, spec: RunSpec) -> None:
         then, now = flat(self.record["spec"]), flat(spec.model_dump(mode="json"))
@@ -126,8 +131,8 @@ def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
         return checkpoint
     if damaged:
         logger.warn(f"{'; '.join(damaged)}: training starts again from its first step")
-    remove_checkpoints(run.last)
-    remove_checkpoints(run.best)
+    for folder in (run.last, run.best, run.head):
+        remove_checkpoints(folder)
     return None
 
 
@@ -143,7 +148,7 @@ def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
     """
     history = checkpoint.manifest["training"]["history"]
     best = Best(**history["best"])
-    if best.epoch == 0:
+    if not best.found:
         remove_checkpoints(run.best)
         return
     found: dict[int, Any] = {}
@@ -154,7 +159,7 @@ def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
                 found[load_checkpoint(folder).manifest["best"]["epoch"]] = folder
             except CheckpointError as error:
                 problems.append(error.message)
-    epoch = best.epoch if best.epoch in found else max(found, default=0)
+    epoch = best.epoch if best.epoch in found else max(found, default=-1)
     if epoch < best.epoch:
         raise CheckpointError("; ".join(problems) or f"{run.best} is missing")
     if found[epoch] == run.best:

@@ -11,8 +11,10 @@ import torch
 from deeptune.checkpoint import Checkpoint, drop_previous, read_manifest
 from deeptune.data.cache.entry import Cache
 from deeptune.engine.batch_tuning import tune
+from deeptune.engine.choice import Choice, choose, compare, never_better, val_losses
 from deeptune.engine.device import seed_everything
 from deeptune.engine.fitting import Fitting
+from deeptune.engine.head_first import FittedHead, fit_head, restore_head, stored_head
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, train_state_of
@@ -29,7 +31,7 @@ from deeptune.engine.run_metadata import (
     write_inputs,
 )
 from deeptune.engine.sanity import Constant, changes_with_batch
-from deeptune.engine.scoring import embed_splits, score_splits
+from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, pass_splits, write_scores
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.engine.verify import probe_inputs, verified_best
@@ -38,6 +40,7 @@ from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.runs.events import EndEvent, ResumeEvent
 from deeptune.spec import RunSpec, dump_spec
+from deeptune.spec.defaults import fits_head_first
 from deeptune.spec.run_spec import Split
 
 
@@ -84,6 +87,8 @@ class FineTuning:
     setup: Setup
     loaders: SplitLoaders
     probe: dict[str, torch.Tensor]  # inputs of a few training rows
+    head: FittedHead | None = None  # that fine-tuning starts from
+    choice: Choice | None = None  # between that head and the fine-tuned model
 
     def __init__(self, run: RunDirectory, logger: RunLogger, cache: Cache, attempt: Attempt) -> None:
         self.run, self.logger, self.cache, self.attempt = run, logger, cache, attempt
@@ -92,9 +97,10 @@ class FineTuning:
     def complete(self) -> dict[str, Any]:
         """Do all of the run, and return the content of result.json."""
         self.prepare()
+        self.fit_head()
         history = self.fit()
         self.verify(history)
-        metrics = self.score()
+        metrics = self.score(history)
         self.embed()
         return self.finish(history, metrics)
 
@@ -129,6 +135,11 @@ class FineTuning:
             history = self.checkpoint.manifest["training"]["history"] if self.checkpoint else {"steps": 0, "epoch": 1}
             logger.events.write(ResumeEvent(history["steps"], history["epoch"]))
 
+    def fit_head(self) -> None:
+        """Fit the head that fine-tuning starts from and put it into the model, or read that of an earlier attempt."""
+        if fits_head_first(self.setup.ready.spec):
+            self.head = (stored_head if self.checkpoint else fit_head)(self.setup, self.cache)
+
     def fit(self) -> TrainingHistory:
         """Train the model, or continue its training."""
         setup, logger = self.setup, self.logger
@@ -137,7 +148,7 @@ class FineTuning:
         logger.phase("train")
         if self.checkpoint is not None:
             setup.model.load_tuned_state(self.checkpoint.state)
-        elif setup.ready.spec.head.standardise:
+        elif self.head is None and setup.ready.spec.head.standardise:
             features = self.loaders.pooled_sample()
             if useless := collapsed(features):
                 logger.warn(useless)
@@ -145,7 +156,8 @@ class FineTuning:
         with rng_state_kept():
             self.probe = probe_inputs(setup.ready)
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
-        history = Fitting(setup, self.loaders, self.probe, train_state).fit(batches)
+        start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
+        history = Fitting(setup, self.loaders, self.probe, train_state, start).fit(batches)
         if history.stopped_early:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history
@@ -159,10 +171,47 @@ class FineTuning:
             self.logger.warn(unstable)
         history.best = replace(history.best, **read_manifest(self.run.best)["best"])
 
-    def score(self) -> dict[str, Any]:
-        """Score val and test, and write the predictions of test; returns the metrics by split."""
+    def score(self, history: TrainingHistory) -> dict[str, Any]:
+        """Score val and test, choose between fine-tuning and its head, and write the predictions of test.
+
+        Returns the content of metrics.json.
+        """
         self.logger.phase("test")
-        return score_splits(self.setup, self.loaders)
+        passed = pass_splits(self.setup, self.loaders)
+        if self.head is None or self.head.val is None:
+            return write_scores(self.setup, passed, {})
+        self.choice = choice = self._choose(history, passed)
+        self.logger.message(choice.said)
+        tuned = None
+        if choice.head:
+            tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
+        if choice.head and history.best.epoch:
+            restore_head(self.setup, self.head, self.probe)
+            history.best = replace(history.best, **read_manifest(self.run.best)["best"])
+            passed = pass_splits(self.setup, self.loaders)
+        record = {"head": {**choice.record(), **self.head.scores}, **({"fine_tuned": tuned} if tuned else {})}
+        return write_scores(self.setup, passed, record)
+
+    def _choose(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> Choice:
+        """Choose between the head and the best epoch of fine-tuning, whose outputs were `passed`."""
+        assert self.head is not None
+        assert self.head.val is not None
+        setup, best = self.setup, history.best
+        start = self.head.val.get(best.metric.removeprefix("val/"))
+        if best.epoch == 0:
+            return never_better(history, start)
+        comparison = None
+        if self.head.losses is not None:
+            tuned = val_losses(setup, passed["val"].outputs, best.metric)
+            comparison = compare(self.head.losses, tuned, setup.ready.plan.splits["val"].groups)
+        return choose(best, start, comparison)
+
+    def _tuned_scores(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> dict[str, Any]:
+        """The headline metrics of fine-tuning where its head is the run's model: only of val if it was never better."""
+        if history.best.epoch:
+            return headlines(self.setup, passed)
+        epoch = self.choice.epoch if self.choice else None
+        return {} if epoch is None else {"val": history.epochs[epoch - 1]["val"]}
 
     def embed(self) -> None:
         """Write the embeddings that are asked for."""
@@ -173,7 +222,7 @@ class FineTuning:
     def finish(self, history: TrainingHistory, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write the result and the report; returns the content of result.json."""
         run, logger = self.run, self.logger
-        result = run_result(self.setup, history, metrics, self.attempt.clock)
+        result = run_result(self.setup, history, metrics, self.attempt.clock, self.choice)
         if worse := self._worse_than_constant(metrics):
             logger.warn(worse)
             result |= {"worse_than_constant": worse, "warnings": logger.warnings}

@@ -10,6 +10,7 @@ from typing import Any
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
 from deeptune.data.report_columns import report_columns
+from deeptune.engine.choice import Choice
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared
@@ -136,7 +137,9 @@ def start_event(ready: Prepared) -> StartEvent:
     )
 
 
-def run_result(setup: Setup, history: TrainingHistory, metrics: dict[str, Any], clock: Clock) -> dict[str, Any]:
+def run_result(
+    setup: Setup, history: TrainingHistory, metrics: dict[str, Any], clock: Clock, choice: Choice | None = None
+) -> dict[str, Any]:
     """The content of result.json of a run that is done."""
     run, ready, plan = setup.run, setup.ready, setup.ready.plan
     trainable, total = setup.model.counts()
@@ -152,6 +155,7 @@ def run_result(setup: Setup, history: TrainingHistory, metrics: dict[str, Any], 
         "best": {"epoch": history.best.epoch, "metric": history.best.metric, "value": history.best.value},
         "epochs": len(history.epochs),
         "stopped_early": history.stopped_early,
+        **({"choice": {"model": "head" if choice.head else "fine-tuned", "said": choice.said}} if choice else {}),
         "steps": history.steps,
         "skipped_steps": history.skipped,
         "test": headline(metrics.get("test", {})),

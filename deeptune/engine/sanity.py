@@ -64,6 +64,8 @@ class Constant:
         if loss is None or loss <= own:
             return None
         name = str(self.ready.spec.train.early_stopping.metric).removeprefix("val/")
+        if name == "tempered_loss":  # it is known of val alone, while a model is trained
+            name = self.ready.plan.task.info.headline[-1]
         value, constant = metrics.get(name), self.metrics(split).get(name)
         if name != "loss" and value is not None and constant is not None:
             better = value < constant if lower_is_better(name) else value > constant

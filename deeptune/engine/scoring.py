@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,32 +25,65 @@ from deeptune.tasks.confidence.held_out import HeldOut
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
 
 
-def score_splits(setup: Setup, loaders: SplitLoaders) -> dict[str, Any]:
-    """Score val and test: metrics.json, predictions.parquet of test, and the embeddings of both that are asked for.
+SCORED: tuple[Split, ...] = ("val", "test")
 
-    Returns the metrics by split.
-    """
-    metrics: dict[str, Any] = {}
-    run, logger, plan = setup.run, setup.logger, setup.ready.plan
-    splits: tuple[Split, ...] = ("val", "test")
-    for split in splits:
+
+@dataclass(frozen=True)
+class PassedSplit:
+    """What a model said of a split, and its mean loss, None where the split has no row."""
+
+    outputs: Outputs
+    loss: float | None
+
+
+def pass_splits(setup: Setup, loaders: SplitLoaders) -> dict[Split, PassedSplit]:
+    """Pass val and test through the model, and write their embeddings that are asked for."""
+    passed = {}
+    for split in SCORED:
         loss = MeanLoss(setup.criterion)
         outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
-        if len(outputs):
-            if split == "val":
-                plan = replace(plan, task=_with_confidence(setup, outputs))
-                for note in plan.task.confidence_notes:
-                    logger.message(note)
-            metrics[split] = _scores(plan, split, outputs, loss.value)
+        passed[split] = PassedSplit(outputs, loss.value)
+    return passed
+
+
+def confident_plan(setup: Setup, passed: Mapping[Split, PassedSplit]) -> DataPlan:
+    """The plan, whose task has what the outputs of val choose and show."""
+    val = passed["val"].outputs
+    return replace(setup.ready.plan, task=_with_confidence(setup, val)) if len(val) else setup.ready.plan
+
+
+def headlines(setup: Setup, passed: Mapping[Split, PassedSplit]) -> dict[str, dict[str, Any]]:
+    """The headline metrics of the splits that have rows."""
+    plan = confident_plan(setup, passed)
+    return {
+        split: headline(inference.score(one.outputs, split_truth(plan, split, one.outputs.rows), plan.task, one.loss))
+        for split, one in passed.items()
+        if len(one.outputs)
+    }
+
+
+def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Score what was passed: metrics.json, with `more` beside the splits, and predictions.parquet of test.
+
+    Returns the content of metrics.json.
+    """
+    metrics: dict[str, Any] = {}
+    run, logger, plan = setup.run, setup.logger, confident_plan(setup, passed)
+    for note in plan.task.confidence_notes:
+        logger.message(note)
+    for split, one in passed.items():
+        if len(one.outputs):
+            metrics[split] = _scores(plan, split, one.outputs, one.loss)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))
+    metrics |= more
     logger.keep(lambda: write_json(run.labels, plan.task.to_json()))  # with what was chosen on val
     logger.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
         run.predictions, Said(plan.task), truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
     ) as write:
-        for window in windows([outputs], plan.all_rows("test"), setup.model):
+        for window in windows([passed["test"].outputs], plan.all_rows("test"), setup.model):
             write(window)
     return metrics
 
@@ -108,7 +141,7 @@ def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
 
 
 def embed_splits(setup: Setup, loaders: SplitLoaders) -> None:
-    """Write embeddings/<split>.parquet of the splits that are asked for and that `score_splits` did not pass."""
+    """Write embeddings/<split>.parquet of the splits that are asked for and that `pass_splits` did not pass."""
     if "train" in setup.ready.spec.embed.splits:
         for _ in _passed(setup, loaders, "train"):
             pass

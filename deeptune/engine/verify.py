@@ -31,8 +31,21 @@ def probe_inputs(ready: Prepared) -> dict[str, torch.Tensor]:
 
 def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainState | None = None) -> None:
     """Store the model as it is; with `train_state`, so that training can continue from it."""
+    save_checkpoint(
+        folder,
+        ready.model.tuned_state(),
+        {**manifest_of(ready, best), **({"training": train_state.values} if train_state else {})},
+        method=ready.spec.tuning.method,
+        training=train_state.tensors if train_state else None,
+        # The best one of the time of `last` is kept until `last` knows the new one.
+        keep="newest" if train_state else "oldest",
+    )
+
+
+def manifest_of(ready: Prepared, best: Best) -> dict[str, Any]:
+    """What the manifest of a checkpoint says of the model in it."""
     spec, model = ready.spec, ready.model
-    manifest = {
+    return {
         "deeptune": __version__,
         "task": spec.task,
         "outputs": ready.plan.outputs,
@@ -48,17 +61,7 @@ def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainStat
         "precision": ready.compute.precision,
         "versions": versions(),
         "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
-        **({"training": train_state.values} if train_state else {}),
     }
-    save_checkpoint(
-        folder,
-        model.tuned_state(),
-        manifest,
-        method=spec.tuning.method,
-        training=train_state.tensors if train_state else None,
-        # The best one of the time of `last` is kept until `last` knows the new one.
-        keep="newest" if train_state else "oldest",
-    )
 
 
 def _lora(spec: RunSpec, model: TunedModel) -> dict[str, Any] | None:

@@ -131,6 +131,8 @@ def _curves(run: FinishedRun) -> list[dict[str, Any]]:
         return [_number(one.get(name)) for one in scores]
 
     marked = f" The ring marks the best epoch, {best}." if best in numbers else ""
+    if 0 in numbers:
+        marked = f" Epoch 0 is the head that fine-tuning started from.{marked}"
     figures = []
     train, val = series("train", "loss"), series("val", "loss")
     if any(value is not None for value in [*train, *val]):

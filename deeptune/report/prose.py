@@ -120,9 +120,7 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Loss", loss_words(run)),
     ]
     if modality(run).augmented:
-        facts.append(("Augmentation", ", ".join([train.augmentation, *_mixes(run)])))
-    if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
-        facts.append(("Batch normalisation", "pretrained statistics"))
+        facts.append(("Augmentation", train.augmentation))
     facts += [
         ("Precision, device", f"{train.precision}, {_device(run)}"),
         ("Seed", str(train.seed)),
@@ -167,6 +165,8 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield f"All weights were fine-tuned together with {_head(run)}{parameters}."
     else:
         yield f"The backbone was adapted with {_lora(run)} and trained together with {_head(run)}{parameters}."
+    if "head" in run.metrics:
+        yield "The head was first fitted alone on the frozen backbone's features, and fine-tuning started from it."
     if run.rows:
         counts = ", ".join(f"{count:,} for {split}" for split, count in run.rows.items() if count)
         yield f"The rows were split into {counts}{_how_split(run)}."
@@ -180,12 +180,16 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         + "."
     )
     if run.epochs and not any(epoch.val for epoch in run.epochs):
-        yield f"There was no validation split; the weights after epoch {len(run.epochs)} were kept."
+        yield f"There was no validation split; the weights after epoch {len(run.trained)} were kept."
         yield from _findings(run, spread, baseline)
         return
     metric = train.early_stopping.metric
     extreme = "lowest" if lower_is_better(metric) else "highest"
-    epoch = f", epoch {best_epoch(run)} of {len(run.epochs)}," if best_epoch(run) and run.epochs else ""
+    if best_epoch(run) == 0:
+        yield "The head before fine-tuning was kept, as fine-tuning was not better on the validation split."
+        yield from _findings(run, spread, baseline)
+        return
+    epoch = f", epoch {best_epoch(run)} of {len(run.trained)}," if best_epoch(run) and run.epochs else ""
     yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
     yield from _findings(run, spread, baseline)
 
@@ -203,7 +207,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         found.append(f"{said} ({'; '.join(inside)})" if inside else said)
     if found:
         yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
-    if found and run.split == "val" and best_epoch(run):
+    if found and run.split == "val" and best_epoch(run) is not None:
         yield "There was no test split: the val split also chose the epoch, so these values are optimistic."
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
@@ -302,7 +306,9 @@ def _drawn(data: DataSpec) -> str:
 def _epochs(run: FinishedRun) -> str:
     best = best_epoch(run)
     stopping = run.spec.train.early_stopping
-    told = f"{len(run.epochs)} of at most {run.spec.train.epochs}"
+    told = f"{len(run.trained)} of at most {run.spec.train.epochs}"
+    if best == 0:
+        return f"{told}; the head before the first was kept, by {stopping.metric}"
     return told + (f"; best was {best}, by {stopping.metric}" if best else "")
 
 
@@ -311,8 +317,6 @@ def _learning_rate(run: FinishedRun) -> str:
     rate = _number(train.learning_rate)
     if not run.spec.tuning.frozen and train.head_learning_rate not in ("auto", train.learning_rate):
         rate += f", head {_number(train.head_learning_rate)}"
-    if not run.spec.tuning.frozen and train.layer_decay != 1:
-        rate += f", times {_number(train.layer_decay)} for each block towards the input"
     warmup = f" after {train.warmup:.0%} warmup" if train.warmup else ""
     return f"{rate}, {train.schedule} schedule{warmup}"
 
@@ -329,18 +333,7 @@ def _loss_extras(run: FinishedRun) -> str:
 
 
 def _augmented(run: FinishedRun) -> str:
-    train = run.spec.train
-    ways = [f"{train.augmentation} augmentation"] if train.augmentation != "none" else []
-    ways += _mixes(run)
-    if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
-        ways.append("the pretrained statistics of batch normalisation")
-    return f", with {' and '.join(ways)}" if ways else ""
-
-
-def _mixes(run: FinishedRun) -> list[str]:
-    train = run.spec.train
-    named = (("mixup", train.mixup), ("CutMix", train.cutmix))
-    return [f"{name} (alpha {_number(alpha)})" for name, alpha in named if alpha]
+    return f", with {run.spec.train.augmentation} augmentation" if run.spec.train.augmentation != "none" else ""
 
 
 def _clip(norm: float) -> str:

@@ -59,6 +59,11 @@ class FinishedRun:
     rows: dict[str, int]
 
     @property
+    def trained(self) -> list[EpochEvent]:
+        """The epochs without epoch 0, which is the head that fine-tuning started from."""
+        return [epoch for epoch in self.epochs if epoch.epoch]
+
+    @property
     def split(self) -> str:
         """The split of the report: test, or val if there is no test split."""
         return "test" if self.metrics.get("test", {}).get("n") else "val"

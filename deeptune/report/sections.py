@@ -46,7 +46,10 @@ class ReportSection:
 
 # As `module:function`, in the order in which the report shows them, after the pictures of the task. A function returns
 # None where the run has nothing of the kind.
-SECTIONS: tuple[str, ...] = ("deeptune.report.confidence:confidence_section",)
+SECTIONS: tuple[str, ...] = (
+    "deeptune.report.head_first:head_section",
+    "deeptune.report.confidence:confidence_section",
+)
 
 
 def sections_of(run: FinishedRun) -> list[ReportSection]:

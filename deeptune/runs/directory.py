@@ -124,6 +124,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "last"
 
     @property
+    def head(self) -> Path:
+        """The head that fine-tuning started from."""
+        return self.path / "checkpoints" / "head"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 

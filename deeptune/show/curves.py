@@ -100,7 +100,7 @@ def _smoothed(track: Track, name: str, word: str, style: str, setting: Setting) 
 
 def _best(view: View) -> int | None:
     """The place of the epoch that is kept as the best."""
-    best = (view.best.epoch if view.best else None) or (view.status.get("best") or {}).get("epoch")
+    best = view.best.epoch if view.best else (view.status.get("best") or {}).get("epoch")
     numbers = view.history.epochs.epoch
     if best is None or not numbers:
         return None

@@ -10,14 +10,14 @@ from deeptune.report.tables import safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
-from deeptune.show.view import PHASE_WORDS, PHASES, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
+from deeptune.show.view import PHASE_WORDS, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
 
-PHASES_WIDTH = 73  # columns that all phases take in the panel
+PHASES_WIDTH = 73  # columns that all phases but `head` take in the panel
 WIDEST = 120  # columns of the panel
 MIN_CHART, MAX_CHART = 8, 16  # rows of the chart of losses
 OTHER_LINES = 24  # of the panel, at most, when there is a chart
@@ -100,11 +100,12 @@ def _table(facts: list[tuple[str, str]], names: int, *, style: str = "") -> Tabl
 def _phases(view: View, width: int) -> Text:
     from rich.text import Text
 
-    if width < PHASES_WIDTH:
-        at = f" ({PHASES.index(view.phase) + 1} of {len(PHASES)})" if view.phase in PHASES else ""
+    phases = view.phases()
+    if width < PHASES_WIDTH + 7 * ("head" in phases):
+        at = f" ({phases.index(view.phase) + 1} of {len(phases)})" if view.phase in phases else ""
         return Text(f"● {safe(view.phase)}{at}", style="bold blue")
     text = Text()
-    for phase in PHASES:
+    for phase in phases:
         if phase == "features" and view.phase not in ("data", "backbone", "starting") and phase not in view.seen:
             continue
         if phase == view.phase:
@@ -160,7 +161,8 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
     name = chosen_metric(view)
     best = view.best
     known = best is not None and best.value is not None
-    best_text = f"best {value_text(name, best.value)} in epoch {best.epoch}" if best and known else ""
+    place = f"in epoch {best.epoch}" if best and best.epoch else "of the head"
+    best_text = f"best {value_text(name, best.value)} {place}" if best and known else ""
     if losses := view.losses("train"):
         facts.append(("train loss", _losses(losses, room, look)))
     elif view.step:

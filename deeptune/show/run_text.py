@@ -32,7 +32,8 @@ def best_text(state: RunState) -> str:
     """Write the best value as `loss 0.331 (epoch 3)`."""
     if (best := best_of(state)) is None:
         return ""
-    return f"{best['metric']} {value_text(best['metric'].removeprefix('val/'), best['value'])} (epoch {best['epoch']})"
+    place = f"epoch {best['epoch']}" if best["epoch"] else "the head"
+    return f"{best['metric']} {value_text(best['metric'].removeprefix('val/'), best['value'])} ({place})"
 
 
 def progress_text(state: RunState) -> str:

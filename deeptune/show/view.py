@@ -31,12 +31,13 @@ from deeptune.show.pace import Pace
 from deeptune.show.run_text import is_number
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
-PHASES = ("data", "backbone", "features", "train", "verify", "test", "embed", "report")
+PHASES = ("data", "backbone", "features", "head", "train", "verify", "test", "embed", "report")
 PHASE_WORDS = {
     "starting": "loading PyTorch",
     "data": "reading and checking the data",
     "backbone": "loading the backbone",
     "features": "computing features",
+    "head": "fitting the head",
     "train": "training",
     "verify": "checking that the stored model is the trained one",
     "test": "scoring",
@@ -97,6 +98,10 @@ class View:
             self.messages.append((event.t, "warning" if isinstance(event, WarningEvent) else "message", text))
         self.history.take(event, self.elapsed(event.t), text)
         self.last = event.t
+
+    def phases(self) -> list[str]:
+        """The phases of the run. Not every run has `head`, so it is one once it is there."""
+        return [phase for phase in PHASES if phase != "head" or phase in self.seen]
 
     def look(self) -> None:
         self.see(run_state(self.directory))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deeptune.catalog import BackboneInfo, find
 from deeptune.environment import require_utf8, user_path
-from deeptune.spec.run_spec import DataSpec, Paths, RunSpec
+from deeptune.spec.run_spec import DataSpec, EmbedSpec, Paths, RunSpec, TrainSpec, TuningSpec
 from deeptune.spec.tasks import TASKS
 
 
@@ -59,8 +59,35 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
 
 
 def default_metric(spec: RunSpec) -> str:
-    """A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better."""
+    """Choose the metric on val that chooses the best epoch: a proper score of the task.
+
+    A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better. One
+    temperature mends that, so its loss is taken after one was fitted on val.
+    """
     return "val/loss" if spec.tuning.frozen else f"val/{TASKS[spec.task].tuned_metric}"
+
+
+# What a person sets of `train` that the head before fine-tuning has as well; the rest is its own recipe's.
+_HEAD_KEYS = (
+    "loss", "class_weights", "label_smoothing", "token_budget", "precision", "memory_format", "device", "workers",
+    "seed",
+)  # fmt: skip
+
+
+def fits_head_first(spec: RunSpec) -> bool:
+    """Say whether a run fits its head on the frozen backbone's features before the backbone learns."""
+    return spec.train.start == "head" and not spec.tuning.frozen
+
+
+def head_spec(spec: RunSpec) -> RunSpec:
+    """Return the spec of the head that fine-tuning starts from: a `partial` run on the same data, still with `"auto"`.
+
+    It minimises the same loss, and has neither augmentation nor a setting of the fine-tuning.
+    """
+    train = TrainSpec(**{key: getattr(spec.train, key) for key in _HEAD_KEYS})
+    return spec.model_copy(
+        update={"tuning": TuningSpec(method="partial", unfreeze=0), "train": train, "embed": EmbedSpec(splits=[])}
+    )
 
 
 def run_name(spec: RunSpec) -> str:

@@ -100,6 +100,7 @@ METRICS: dict[str, Metric] = {
         _numbers("r2", "R²", range=(None, 1.0), interval="error"),
         _numbers("spearman", "Spearman", range=(-1.0, 1.0), interval="correlation"),
         Metric("loss", "Loss", "loss", **_NATS),
+        Metric("tempered_loss", "Log loss after temperature", "loss", **_NATS),
     )
 }
 

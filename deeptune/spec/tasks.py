@@ -23,10 +23,11 @@ class TaskInfo:
     """What is known of a task before any data is read.
 
     losses: those it takes, its default first. metrics: those of each split, in the order of metrics.json. headline:
-    what a report begins with. summary: what a line of the monitor has room for. compared: what is given again without
-    doubtful rows. curve: the metric that is plotted beside the loss. tuned_metric: chooses the best epoch when the
-    backbone learns too. view: which pictures and sentences a report has (`report.views`). mirrored: whether
-    augmentation may mirror an image, as it leaves classes what they are but not, say, an angle.
+    what a report begins with. summary: what a line of the monitor has room for. compared: what is given again
+    without doubtful rows. curve: the metric that is plotted beside the loss. tuned_metric: chooses the best epoch
+    when the backbone learns too, a proper score of the task. view: which pictures and sentences a report has
+    (`report.views`). mirrored: whether augmentation may mirror an image, as it leaves classes what they are but
+    not, say, an angle.
     several_columns: whether `data.label` may be a list of columns. ordered: whether the classes have an order, so that
     the head has one score and thresholds.
     """
@@ -71,7 +72,7 @@ TASKS: dict[str, TaskInfo] = {
             summary=("accuracy", "macro_f1", "roc_auc"),
             compared=("accuracy", "macro_f1"),
             curve="accuracy",
-            tuned_metric="macro_f1",
+            tuned_metric="tempered_loss",
             view="classes",
             stratified_by="class",
             class_weights=True,
@@ -91,7 +92,7 @@ TASKS: dict[str, TaskInfo] = {
             summary=("quadratic_weighted_kappa", "rank_mae", "accuracy"),
             compared=("quadratic_weighted_kappa", "rank_mae"),
             curve="quadratic_weighted_kappa",
-            tuned_metric="quadratic_weighted_kappa",
+            tuned_metric="tempered_loss",
             view="classes",
             stratified_by="class",
             named_classes=True,
@@ -123,7 +124,7 @@ TASKS: dict[str, TaskInfo] = {
             summary=("macro_f1", "macro_roc_auc"),
             compared=("macro_f1", "macro_average_precision"),
             curve="macro_average_precision",
-            tuned_metric="macro_average_precision",
+            tuned_metric="tempered_loss",
             view="labels",
             stratified_by="label",
             several_columns=True,

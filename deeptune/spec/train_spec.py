@@ -10,16 +10,14 @@ from pydantic import Field, field_validator
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
 from deeptune.spec.values import Auto, Fraction, PositiveFloat, PositiveInt, Section
 
-MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
-
 
 class EarlyStoppingSpec(Section):
     """Which epoch is the best one, and when to stop looking for a better one."""
 
     metric: str = Field(
         "auto",
-        description="Metric on val that chooses the best epoch, such as `val/loss`; `auto` is `val/macro_f1` for "
-        "classes when the backbone learns too, else `val/loss`.",
+        description="Metric on val that chooses the best epoch, such as `val/macro_f1`; `auto` is `val/loss`, or "
+        "`val/tempered_loss` where the backbone learns too and the outputs are probabilities.",
     )
     patience: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Epochs without a better value before stopping; 0 never stops early."
@@ -29,6 +27,11 @@ class EarlyStoppingSpec(Section):
 class TrainSpec(Section):
     """How the weights learn."""
 
+    start: Literal["head", "random"] = Field(
+        "head",
+        description="What fine-tuning starts from: `head` first fits the head on the frozen backbone's features, and "
+        "keeps fine-tuning only where val says that it is better; `random` starts with a new head.",
+    )
     epochs: PositiveInt | Auto = Field(
         "auto", description="Passes over the training split; `auto` is chosen per method."
     )
@@ -49,11 +52,6 @@ class TrainSpec(Section):
     )
     head_learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of the head, when the backbone learns too."
-    )
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0,
-        description="Learning rate of a block of the backbone, as a share of that of the block after it; the last one "
-        "has `train.learning_rate`.",
     )
     optimizer: OptimizerName = Field("adamw", description=f"Optimizer. {optimizers_text()}.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
@@ -76,19 +74,6 @@ class TrainSpec(Section):
     )
     augmentation: Literal["none", "light", "randaugment"] = Field(
         "none", description="Random changes to training images."
-    )
-    mixup: MixAlpha = Field(
-        0.0, description="Mix pairs of training images and their classes: alpha of the mixing share; 0 is off."
-    )
-    cutmix: MixAlpha = Field(
-        0.0,
-        description="Paste a box of another training image, and mix their classes by its area: alpha of that share; 0 "
-        "is off. With `train.mixup`, each batch draws one of the two.",
-    )
-    batch_norm: Literal["train", "frozen"] = Field(
-        "train",
-        description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
-        "the pretrained ones.",
     )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,

@@ -80,6 +80,7 @@ def finished(tmp_path_factory, review_bert):
     return get
 
 
+HEAD_FILES = ("manifest.json", "head.safetensors", "training.safetensors")
 CASES = list(itertools.product(("image", "text"), ("partial", "full", "lora"), ("classification", "regression")))
 
 
@@ -94,6 +95,7 @@ def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
         *(f"embeddings/{split}.parquet" for split in ("train", "val", "test")),
         *(f"checkpoints/{which}/{file}" for which in ("best", "last") for file in checkpoint),
         "checkpoints/last/training.safetensors",
+        *(f"checkpoints/head/{file}" for file in HEAD_FILES if method != "partial"),
     }  # fmt: skip
     found = {str(path.relative_to(directory.path)) for path in directory.path.rglob("*") if path.is_file()}
     backbone_files = {name for name in found if name.startswith("backbone/")}

@@ -59,7 +59,7 @@ def test_features_near_zero_are_told_before_the_first_step(train):
 
 
 def test_a_diverging_run_says_so_while_it_trains_and_first_when_it_ends(train, capsys):
-    run = train(method="full", learning_rate=100.0, head_learning_rate=100.0, warmup=0.0)
+    run = train(method="full", start="random", learning_rate=100.0, head_learning_rate=100.0, warmup=0.0)
     found = warnings_of(run)
     assert [phase for phase, message in found if message.startswith("training diverges: the val loss is")] == ["train"]
     result = json.loads(run.result.read_text())
@@ -87,7 +87,7 @@ def test_the_constant_of_unequal_classes_is_their_shares(train, image_file):
     colours = ["blue"] * 90 + ["red"] * 10
     picture = pq.read_table(image_file())["images"][0].as_py()
     image_file(images=[picture] * 100, labels=colours)
-    run = train(method="full", learning_rate=100.0, head_learning_rate=100.0, warmup=0.0)
+    run = train(method="full", start="random", learning_rate=100.0, head_learning_rate=100.0, warmup=0.0)
     truth = np.array(pq.read_table(run.predictions)["truth"].to_pylist())
     share = (truth == "blue").mean()
     loss = -(share * np.log(0.9) + (1 - share) * np.log(0.1))

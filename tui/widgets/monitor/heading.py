@@ -9,7 +9,7 @@ from deeptune.report.tables import TITLES, safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
 from deeptune.show.run_text import best_text, is_number
-from deeptune.show.view import PHASE_WORDS, PHASES, View, chosen_metric, start_facts
+from deeptune.show.view import PHASE_WORDS, View, chosen_metric, start_facts
 from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines
 
@@ -131,8 +131,9 @@ def _stored(view: View, now: float) -> Row:
 
 
 def _phases(view: View, width: int) -> Row:
+    phases = view.phases()
     known = [
-        phase for phase in PHASES if phase != "features" or phase in view.seen or view.phase in ("data", "backbone")
+        phase for phase in phases if phase != "features" or phase in view.seen or view.phase in ("data", "backbone")
     ]
     row: Row = []
     for phase in known:
@@ -144,12 +145,13 @@ def _phases(view: View, width: int) -> Row:
             row.append((f"○ {phase}  ", "label"))
     if sum(len(text) for text, _ in row) <= width:
         return row
-    at = f" ({PHASES.index(view.phase) + 1} of {len(PHASES)})" if view.phase in PHASES else ""
+    at = f" ({phases.index(view.phase) + 1} of {len(phases)})" if view.phase in phases else ""
     return [(f"● {safe(view.phase)}{at}", "busy")]
 
 
 def _ending(view: View, width: int, resumable: bool) -> list[Row]:
-    took = f"{duration(view.elapsed(view.last))} for {len(view.epochs)} epoch{'s' if len(view.epochs) != 1 else ''}"
+    trained = sum(number > 0 for number in view.epochs)  # epoch 0 is the head that was there before
+    took = f"{duration(view.elapsed(view.last))} for {trained} epoch{'s' if trained != 1 else ''}"
     best = best_text(view.state)
     first: Row = [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
     if view.state.word == "done":

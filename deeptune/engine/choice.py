@@ -1,0 +1,142 @@
+"""Whether fine-tuning is better than the head it started from: a paired test on the rows of val."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import sem, ttest_1samp
+
+from deeptune.engine.history import Best, TrainingHistory
+from deeptune.engine.inference import Outputs
+from deeptune.engine.prepare import split_targets
+from deeptune.engine.setup import Setup
+from deeptune.report.tables import TITLES, value_text
+from deeptune.runs.files import finite
+from deeptune.spec.metrics import lower_is_better
+from deeptune.tasks.row_losses import row_losses
+from deeptune.tasks.temperature import fit_temperature
+
+# Metrics that are means over rows, so that two models can be compared row by row.
+PAIRED = ("val/loss", "val/tempered_loss")
+# One standard error, one-sided. Val is small where the question matters: at 5% a real gain would hardly ever be kept.
+MAX_P = 0.16
+
+
+@dataclass(frozen=True)
+class ValLosses:
+    """The loss of each val row, float64 (N,), in the order of the rows, and what each counts in the mean."""
+
+    losses: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        return float(np.average(self.losses, weights=self.weights))
+
+
+def val_losses(setup: Setup, outputs: Outputs, metric: str) -> ValLosses:
+    """The loss of each val row by the task's proper score; with `val/tempered_loss` after a temperature fitted on val.
+
+    Rows count by the weight of their class, as in training.
+    """
+    plan, criterion = setup.ready.plan, setup.criterion.on_cpu()
+    outputs = outputs.at(np.argsort(outputs.rows))
+    data = plan.splits["val"]
+    targets = split_targets(setup.ready, data)[np.searchsorted(data.rows, outputs.rows)]
+    by_class = criterion.class_weights
+    weights = np.ones(len(outputs)) if by_class is None else by_class.numpy().astype(np.float64)[targets]
+    logits = outputs.logits.astype(np.float64)
+    if metric == "val/tempered_loss":
+        logits = logits / fit_temperature(logits, targets, loss=criterion.loss, weights=weights)
+    return ValLosses(row_losses(criterion.loss, logits, targets), weights)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much lower the loss of a fine-tuned model is on val than that of its head, and the error of that.
+
+    `difference` is the mean over the rows, or over the groups, and `error` its standard error, both in nats or squared
+    standardised units. `p` is that of a one-sided paired t-test, NaN where too few rows decide nothing.
+    """
+
+    difference: float
+    error: float
+    p: float
+
+    @property
+    def better(self) -> bool:
+        """Whether fine-tuning is better than its head by more than chance."""
+        return self.p < MAX_P
+
+
+def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None) -> Comparison:
+    """Compare two models on the same val rows; `groups` are codes (N,) of rows that depend on one another."""
+    gains = (head.losses - tuned.losses) * head.weights / head.weights.mean()
+    if groups is not None:
+        _, code = np.unique(groups, return_inverse=True)
+        gains = np.bincount(code, weights=gains) / np.bincount(code)
+    difference = float(gains.mean())
+    if len(gains) < 2:
+        return Comparison(difference, math.nan, math.nan)
+    error = float(sem(gains))
+    if error == 0:  # all rows differ by as much: the test has no value
+        return Comparison(difference, error, 0.0 if difference > 0 else 1.0)
+    return Comparison(difference, error, float(ttest_1samp(gains, 0, alternative="greater").pvalue))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which model is the run's, its head or the fine-tuned one, and why in one sentence.
+
+    `epoch` is the best of those trained, and None where the metric was undefined in each of them.
+    """
+
+    head: bool
+    said: str
+    epoch: int | None
+    comparison: Comparison | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What metrics.json says of the choice."""
+        test = self.comparison
+        numbers = {} if test is None else {"difference": test.difference, "standard_error": test.error, "p": test.p}
+        return {"is_model": self.head, "said": self.said, **finite(numbers)}
+
+
+def choose(best: Best, start: float | None, comparison: Comparison | None) -> Choice:
+    """Choose between the head, whose value on val is `start`, and the best epoch, which has a better one.
+
+    With a `comparison`, fine-tuning must be better by more than chance; without one its value alone decides.
+    """
+    values = f"{_value(best.metric, best.value)} in epoch {best.epoch}, {_number(best.metric, start)} of the head"
+    if comparison is not None:
+        values += f"; lower by {comparison.difference:.2g} ± {comparison.error:.2g} (standard error)"
+    if comparison is None or comparison.better:
+        said = f"fine-tuning is kept: it is better on val than the head that it started from ({values})"
+        return Choice(False, said, best.epoch, comparison)
+    said = f"the run's model is the head: on val, fine-tuning is not better than it by more than chance ({values})"
+    return Choice(True, said, best.epoch, comparison)
+
+
+def never_better(history: TrainingHistory, start: float | None) -> Choice:
+    """The choice of the head, whose value on val is `start`, where no epoch has a better one."""
+    best = history.best
+    name = best.metric.removeprefix("val/")
+    found = {
+        epoch["epoch"]: value for epoch in history.epochs if (value := (epoch.get("val") or {}).get(name)) is not None
+    }
+    choose_one = min if lower_is_better(best.metric) else max
+    epoch = choose_one(found, key=lambda one: found[one]) if found else None
+    at_best = f"{_value(best.metric, found.get(epoch))} at best, {_number(best.metric, start)} of the head"
+    return Choice(True, f"the run's model is the head: no epoch of fine-tuning is better on val ({at_best})", epoch)
+
+
+def _value(metric: str, value: float | None) -> str:
+    return f"{TITLES[metric.removeprefix('val/')].lower()} {_number(metric, value)}"
+
+
+def _number(metric: str, value: float | None) -> str:
+    return value_text(metric.removeprefix("val/"), value)

@@ -1,0 +1,34 @@
+"""The section on fine-tuning and the head that it started from: which of them is the run's model, and their scores."""
+
+from __future__ import annotations
+
+from deeptune.report.reading import FinishedRun
+from deeptune.report.sections import ReportSection, Table
+from deeptune.report.tables import TITLES, value_text
+from deeptune.spec.metrics import shown_metrics
+
+
+def head_section(run: FinishedRun) -> ReportSection | None:
+    """The scores of both on val and test; None where fine-tuning started with a new head."""
+    head = run.metrics.get("head")
+    if head is None:
+        return None
+    rejected = run.metrics.get("fine_tuned")
+    tuned = (rejected or {}) if head["is_model"] else run.metrics
+    rows = [
+        [f"{TITLES[name]} ({split})", *(value_text(name, (one.get(split) or {}).get(name)) for one in (head, tuned))]
+        for split in ("val", "test")
+        for name in shown_metrics(head.get(split) or {})
+    ]
+    said = head["said"][0].upper() + head["said"][1:] + "."
+    how = (
+        "The head was fitted first, alone, on the features of the frozen backbone, and fine-tuning started from it. "
+        "The val rows that decide are few as a rule, so fine-tuning is kept where it is better by more than one "
+        "standard error of the paired difference."
+    )
+    missing = "Weights that were never the best are not stored, so they have no scores on test." if rejected else ""
+    caption = " ".join(filter(None, ["Head and fine-tuned model on the same rows.", missing]))
+    table = Table(("Metric", "Head", "Fine-tuned"), rows, caption)
+    return ReportSection(
+        "head", "Fine-tuning and its head", [said, how], [table], data={**head, "fine_tuned": rejected}
+    )
