@@ -2,6 +2,7 @@
 
     import deeptune
 
+    deeptune.probe({"data.path": "scans.parquet"})    # which backbone fits these rows: a Ranking
     run = deeptune.finetune("run.toml")            # a RunSpec, a TOML file, a preset's name or a dictionary
     run.metrics["test"]["accuracy"]                # the run's files: metrics, events, report, predictions, embeddings
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from deeptune.api.audit import audit as audit
     from deeptune.api.model import Model as Model
     from deeptune.api.model import load as load
+    from deeptune.api.probe import probe as probe
     from deeptune.api.run import Run as Run
     from deeptune.api.run import finetune as finetune
     from deeptune.api.specs import load_spec as load_spec
@@ -46,6 +48,7 @@ __all__ = [
     "finetune",
     "load",
     "load_spec",
+    "probe",
     "sklearn",
 ]
 
@@ -58,6 +61,7 @@ _MODULES = {
     "finetune": "deeptune.api.run",
     "load": "deeptune.api.model",
     "load_spec": "deeptune.api.specs",
+    "probe": "deeptune.api.probe",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def size_text(size: float) -> str:
     """Format bytes in powers of a thousand: `3.4 MB`."""
@@ -17,6 +19,12 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(max(0, int(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def seconds_of(text: str) -> float | None:
+    """Read a duration such as `90 s`, `5min` or `1.5 h` in seconds; None where it is none."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h)", text.strip())
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]] if match else None
 
 
 def ago(seconds: float) -> str:

@@ -14,24 +14,28 @@ from deeptune.spec.run_spec import RunSpec
 SpecLike = RunSpec | str | os.PathLike[str] | Mapping[str, Any]
 
 
-def load_spec(spec: SpecLike, changes: Mapping[str, Any] | None = None) -> RunSpec:
+def load_spec(
+    spec: SpecLike, changes: Mapping[str, Any] | None = None, *, defaults: Mapping[str, Any] | None = None
+) -> RunSpec:
     """Read and validate a run spec.
 
     `spec` is a TOML file's path, a preset's name (`deeptune presets`), a dictionary, or a RunSpec. A dictionary has
     sections, `{"data": {"path": "a.parquet"}}`, or dotted keys, `{"data.path": "a.parquet"}`; so has `changes`, whose
-    values take the place of those in `spec`. `RunSpec` documents every key.
+    values take the place of those in `spec`, and `defaults`, for keys that neither has. `RunSpec` documents every key.
 
     Raises SpecError with every problem at once, each with its key, and the line where it came from a file.
     """
     if isinstance(spec, RunSpec):
         return toml.validate(_changed(spec.model_dump(exclude_unset=True), changes)) if changes else spec
     if isinstance(spec, Mapping):
-        return toml.validate(_changed(_changed({}, spec), changes or {}))
+        values = _changed(_changed({}, spec), changes or {})
+        toml.set_missing(values, defaults or {})
+        return toml.validate(values)
     if not isinstance(spec, (str, os.PathLike)):
         raise SpecError(
             f"spec: expected a RunSpec, a path, a preset's name or a dictionary, got a {type(spec).__name__}"
         )
-    return toml.load_spec(find_spec_file(os.fspath(spec)), changes=_flat(changes or {}))
+    return toml.load_spec(find_spec_file(os.fspath(spec)), changes=_flat(changes or {}), defaults=defaults)
 
 
 def _changed(values: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:

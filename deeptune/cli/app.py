@@ -20,6 +20,7 @@ from deeptune.cli import (
     doctor,
     importing,
     init,
+    probe,
     report,
     run,
     runs,
@@ -53,6 +54,7 @@ for command in (runs.runs, runs.attach, runs.status, runs.logs, control.stop, co
     app.command(command.__name__)(command)
 app.command("import")(importing.import_)
 app.command("split")(split.split)
+app.command("probe")(probe.probe)
 app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)

@@ -89,7 +89,7 @@ def clear(
 
     Entries that a run in progress uses stay.
     """
-    from deeptune.data.cache.entry import entries, remove_leftovers, remove_probes
+    from deeptune.data.cache.entry import entries, remove_findings, remove_leftovers
     from deeptune.formatting import size_text
 
     there = entries()
@@ -104,7 +104,7 @@ def clear(
     ]
     remove_leftovers()
     if not keys and older_than is None:
-        remove_probes()
+        remove_findings()
     freed = [entry for entry in chosen if entry.remove()]
     for entry in chosen:
         if entry not in freed:

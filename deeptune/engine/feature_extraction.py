@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from deeptune.engine.activations import ActivationInputs, CutActivations
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import Prepared
-from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.run_logger import Log
 from deeptune.formatting import size_text
 from deeptune.spec.run_spec import SPLITS, Split
 
@@ -49,7 +49,7 @@ class StoredFeatures:
         return FeatureInputs(views) if self.activations is None else ActivationInputs(self.activations, views, samples)
 
 
-def store_features(ready: Prepared, cache: Cache, logger: RunLogger, micro_batcher: MicroBatcher) -> StoredFeatures:
+def store_features(ready: Prepared, cache: Cache, logger: Log, micro_batcher: MicroBatcher) -> StoredFeatures:
     """Pass each row of a run once through what is frozen, or read what an earlier run stored, and log which.
 
     If the cache can't be used, features are kept in memory while they fit; what does not fit passes each epoch.
@@ -63,11 +63,7 @@ def store_features(ready: Prepared, cache: Cache, logger: RunLogger, micro_batch
         return StoredFeatures({}, [])
     needed: list[Split] = [split for split in SPLITS if split != "train" or not augmented or split in spec.embed.splits]
     frozen = FrozenBackbone.of(ready, activations)
-    jobs: dict[int, ExtractionJob] = {}  # by the source that it is of
-    for split in needed:
-        source = plan.splits[split].source
-        if id(source) not in jobs:
-            jobs[id(source)] = _job_of(ready, source, needed, frozen)
+    jobs = {id(job.source): job for job in source_jobs(ready, needed, frozen)}
     data, blank = plan.splits["train"], frozenset(plan.blank_rows("train"))
     views = [
         ExtractionJob(frozen, data.source, data.rows, blank, view)
@@ -92,6 +88,12 @@ def store_features(ready: Prepared, cache: Cache, logger: RunLogger, micro_batch
             "train.augmentation draws new images: train.views = 4 would keep 4 of each"
         )
     return StoredFeatures(found, [], activations)
+
+
+def source_jobs(ready: Prepared, needed: Sequence[Split], frozen: FrozenBackbone) -> list[ExtractionJob]:
+    """The extraction of each source that the splits in `needed` are of."""
+    sources = {id(source): source for split in needed for source in [ready.plan.splits[split].source]}
+    return [_job_of(ready, source, needed, frozen) for source in sources.values()]
 
 
 def stored_for_later(
@@ -122,8 +124,11 @@ def stored_for_later(
 class FeatureExtraction:
     """Does one extraction job after the other, and counts where the rows came from.
 
-    `read_again` says whether features are read more than once; if not, they are not kept in memory.
+    `read_again` says whether features are read more than once; if not, they are not kept in memory. `enough` is asked
+    after each batch, and ends a pass early where it says so: the batches that have passed are spread over all rows.
     """
+
+    enough: Callable[[], bool] | None = None
 
     def __init__(
         self, cache: Cache, progress: Progress, micro_batcher: MicroBatcher, total: int, *, read_again: bool = True
@@ -169,17 +174,22 @@ class FeatureExtraction:
     def _fill(self, records: Records, job: ExtractionJob) -> Features:
         """Compute what is missing. What was computed stays if something interrupts it."""
         features = Features(records, job.rows, job.width)
-        batches = [] if records.done.all() else [rows for rows in job.batches() if not features.done(rows).all()]
+        batches = [] if records.done.all() else job.batches()
+        if self.enough is not None:
+            batches = [batches[place] for place in spread_order(len(batches))]
+        batches = [rows for rows in batches if not features.done(rows).all()]
         found = len(job.rows) - sum(map(len, batches))
         self.found += found
         self.done += found
         try:
-            if batches:
+            if batches and not (self.enough is not None and self.enough()):
                 for rows, values in zip(batches, job.features(batches, self.micro_batcher), strict=True):
                     features.put(rows, values.numpy(), job.lengths_of(rows))
                     self.done += len(rows)
                     self.passed += len(rows)
                     self.progress(self.done, self.total)
+                    if self.enough is not None and self.enough():
+                        break
             records.settle()
         except CacheRefused:
             raise
@@ -189,7 +199,7 @@ class FeatureExtraction:
             raise
         return features
 
-    def log(self, logger: RunLogger, activations: CutActivations | None) -> None:
+    def log(self, logger: Log, activations: CutActivations | None) -> None:
         """Log where the features are, and why if that is not the usual place."""
         frozen, pooled = _frozen_part(activations), activations is None
         what = "features are" if activations is None else f"what the frozen blocks give (before {activations.name}) is"
@@ -209,7 +219,16 @@ class FeatureExtraction:
             )
 
 
-def _cut_activations(ready: Prepared, logger: RunLogger) -> CutActivations | None:
+def spread_order(count: int) -> np.ndarray:
+    """An order (int64 (count,)) of batches: the first n of it are spread evenly over all, whatever n is.
+
+    It is that of multiples of the golden ratio. The last batch, which may be shorter than the others, stays the last.
+    """
+    places = np.arange(max(0, count - 1)) * ((5**0.5 - 1) / 2) % 1
+    return np.append(np.argsort(places, kind="stable"), np.arange(count)[-1:]).astype(np.int64)
+
+
+def _cut_activations(ready: Prepared, logger: Log) -> CutActivations | None:
     """What stands between the frozen blocks and those that learn; None if all or none learn, or it can't be stored."""
     if ready.model.cut is None:
         return None
@@ -220,7 +239,7 @@ def _cut_activations(ready: Prepared, logger: RunLogger) -> CutActivations | Non
         return None
 
 
-def _job_of(ready: Prepared, source: Source, needed: list[Split], frozen: FrozenBackbone) -> ExtractionJob:
+def _job_of(ready: Prepared, source: Source, needed: Sequence[Split], frozen: FrozenBackbone) -> ExtractionJob:
     """The extraction of all rows of a source, with an empty sample for those that the run leaves out.
 
     If these are many, only the rows that the run uses pass.

@@ -30,7 +30,7 @@ from deeptune.engine.device import Compute, choose_compute, driver_gpu, seed_eve
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
 from deeptune.engine.resume import Earlier
-from deeptune.engine.run_logger import RunLogger
+from deeptune.engine.run_logger import Log
 from deeptune.errors import SpecError
 from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
@@ -76,7 +76,7 @@ def prepare(
     spec: RunSpec,
     *,
     meta: bool = False,
-    logger: RunLogger | None = None,
+    logger: Log | None = None,
     earlier: Earlier | None = None,
     cache: Cache | None = None,
 ) -> Prepared:
@@ -146,7 +146,7 @@ def _open_samples(
     draft: PlanDraft,
     backbone: Backbone,
     cache: Cache | None,
-    logger: RunLogger | None,
+    logger: Log | None,
     value_range: Range | None,
 ) -> Mapping[Source, Samples]:
     """Every sample of a run's sources, decoded or tokenised once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from deeptune.errors import CheckpointError
 from deeptune.nvml import NvidiaGpu
@@ -15,6 +16,24 @@ from deeptune.runs.files import is_full
 
 LOOK_AGAIN = 5.0  # seconds between tries while the disk is full
 WAIT_FOR_ROOM = 3600.0  # seconds that a run waits for room on the disk before it ends
+
+
+class Log(Protocol):
+    """What is told while data is read, a backbone is loaded and rows pass it. Any of its methods may raise to stop."""
+
+    gpu: NvidiaGpu | None
+
+    def phase(self, name: str) -> None:
+        """Enter a phase, such as `data`."""
+
+    def warn(self, message: str) -> None:
+        """Take a warning."""
+
+    def message(self, text: str) -> None:
+        """Take a message."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Show how much of a phase is done."""
 
 
 class RunLogger:

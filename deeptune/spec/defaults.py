@@ -146,10 +146,15 @@ def absolute(spec: RunSpec, info: BackboneInfo | None = None) -> RunSpec:
     }
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update=_absolute_paths(spec.data)),
+            "data": absolute_data(spec.data),
             "backbone": spec.backbone.model_copy(update=backbone),
         }
     )
+
+
+def absolute_data(data: DataSpec) -> DataSpec:
+    """Make the paths of the section `data` absolute."""
+    return data.model_copy(update=_absolute_paths(data))
 
 
 def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:

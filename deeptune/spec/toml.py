@@ -28,10 +28,12 @@ def load_spec(
     *,
     data: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> RunSpec:
     """Read a spec file (or start from nothing), apply `section.key=value` overrides, and validate.
 
-    `data` is a Parquet path that replaces the data that the file names. `changes` are values by dotted key.
+    `data` is a Parquet path that replaces the data that the file names. `changes` are values by dotted key, and so are
+    `defaults`, for keys that nothing else sets.
 
     Raises SpecError with all problems together, each with its dotted path and, for a value of the file, its line.
     """
@@ -67,6 +69,7 @@ def load_spec(
     for key, value in (changes or {}).items():
         set_key(values, key, value)
         overridden[key] = "changes"
+    set_missing(values, defaults or {})
     lines = {key: number for key, number in key_lines(text).items() if key not in overridden}
     return validate(values, source=str(path) if path else None, lines=lines, overridden=overridden)
 
@@ -138,6 +141,13 @@ def set_key(values: dict[str, Any], key: str, value: Any, *, place: str = "") ->
     inner[last] = value
 
 
+def set_missing(values: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set dotted keys that nested sections do not have."""
+    for key, value in defaults.items():
+        if key not in flat(values):
+            set_key(values, key, value)
+
+
 def _read_text(path: Path) -> str:
     if path.exists() and not path.is_file():
         raise SpecError(f"{path} is not a regular file", hint="A spec is a TOML file.")
@@ -184,9 +194,9 @@ def shown(value: Any) -> str:
     return short.repr(value)
 
 
-def dump_spec(spec: RunSpec, *, comment: str = "") -> str:
-    """Write the spec as TOML, without keys that have no value."""
-    body = tomli_w.dumps(_without_none(spec.model_dump(mode="python")))
+def dump_spec(spec: RunSpec, *, comment: str = "", only_set: bool = False) -> str:
+    """Write the spec as TOML, without keys that have no value; `only_set` leaves out defaults."""
+    body = tomli_w.dumps(_without_none(spec.model_dump(mode="python", exclude_unset=only_set)))
     return "".join(f"# {line}\n" for line in comment.splitlines()) + body
 
 

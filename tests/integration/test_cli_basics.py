@@ -62,7 +62,7 @@ def test_the_command_line_imports_nothing_heavy(environment):
     [
         ["--help"], ["--version"], ["run", "--help"], ["embed", "--help"], ["presets"], ["presets", "gpt2_text"],
         ["presets", "--json"], ["backbones"], ["backbones", "--json"], ["spec", "schema"], ["spec", "fields"],
-        ["spec", "check", "gpt2_text"], ["runs"], ["runs", "--json"], ["resume", "--help"],
+        ["spec", "check", "gpt2_text"], ["runs"], ["runs", "--json"], ["resume", "--help"], ["probe", "--help"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -89,6 +89,7 @@ def test_version_and_help(command):
         "predict",
         "evaluate",
         "embed",
+        "probe",
         "presets",
         "backbones",
         "spec",

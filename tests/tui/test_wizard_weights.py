@@ -6,6 +6,8 @@ import pytest
 from driving import drive, picture, shows, until
 from wizard_driving import open_wizard
 
+from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, keep
+from deeptune.spec.toml import validate
 from tui.draft import Draft
 from tui.screens.wizard import WizardScreen
 from tui.widgets.wizard.facts import Data, work_out
@@ -68,3 +70,25 @@ def test_a_model_in_a_folder_has_its_steps_told_in_numbers_and_its_name_in_short
     facts = work_out(draft, Data(survey=survey), [])
     assert "100 epochs, batches of 64, fewer" in training_content(facts).plain
     assert facts_text(facts, 78) == "1,400 rows · 2 classes · hf:minilm · ≤ 2,200 steps"
+
+
+def test_the_table_shows_the_scores_of_a_probe_of_the_same_data(app, no_weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "probed"))
+    spec = validate({"data": {"path": "sample:openclipart7"}, "backbone": {"name": "?"}})
+    scored = RankedBackbone("alexnet_is_none", "pretrained", reason="no such network")
+    ranked = [RankedBackbone("resnet18", "pretrained", linear=HeadScore(0.7314, None, 1.0)), scored]
+    found = Ranking("", "classification", "accuracy", 448, 112, 448, 5, 300.0, 1.0, "complete", 0.25, ranked)
+
+    async def steps(pilot):
+        given = {"data.path": "sample:openclipart7", "backbone.name": "resnet"}
+        pilot.app.push_screen(screen := WizardScreen(Draft(given)))
+        await until(pilot, lambda: screen.reader.data.survey)
+        await screen.action_go("Backbone")
+        await shows(pilot, "resnet18")
+        assert "probe" not in picture(app)
+        keep(found, spec, "images")
+        screen.refresh_facts()
+        await shows(pilot, "0.731")
+        assert "probe" in picture(app)
+
+    drive(app, steps)

@@ -22,10 +22,11 @@ from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
 from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
+from tui.probed import probed_scores
 from tui.screens.ask import Choice as Answer
 from tui.screens.drafting import DraftScreen
 from tui.widgets.line import Line
-from tui.widgets.wizard.backbones import BackboneTable
+from tui.widgets.wizard.backbones import BackboneTable, Known
 from tui.widgets.wizard.data import DataView
 from tui.widgets.wizard.facts import work_out
 from tui.widgets.wizard.field import FieldRow
@@ -264,8 +265,11 @@ class WizardScreen(DraftScreen):
         pane.query_one(BackboneTable).show(
             words="" if found else typed,
             chosen=chosen,
-            modality=self.reader.data.modality,
-            fetches=self._fetches,
+            known=Known(
+                self.reader.data.modality,
+                self._fetches,
+                probed_scores(self.draft, self.reader.input_columns(self.draft)),
+            ),
             width=self.size.width // 2 if self.has_class("-wide") else self.size.width,
         )
 

@@ -3,6 +3,7 @@
     features/KEY/    what a frozen backbone, or its frozen blocks, give for each row
     samples/KEY/     decoded images, token ids, or images as they are encoded
     probes/KEY.json  what a small forward pass showed about a network (`backbones/probes.py`)
+    rankings/KEY.json  what `deeptune probe` found for a data set (`probing/ranking.py`)
 
 KEY is the SHA-256 of all that decides the content. Each folder holds `entry.json` (a description, for people and for
 whoever opens it), `use.lock` (shared by readers, exclusive for removal) and `write.lock` (exclusive for the process
@@ -174,9 +175,10 @@ def remove_leftovers() -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_probes() -> None:
-    """Remove what is known about networks; finding it out again takes a moment."""
-    shutil.rmtree(cache_folder() / "probes", ignore_errors=True)
+def remove_findings() -> None:
+    """Remove what is known about networks, and the rankings of backbones; finding them out again takes a moment."""
+    for kind in ("probes", "rankings"):
+        shutil.rmtree(cache_folder() / kind, ignore_errors=True)
 
 
 class CacheEntry(ABC):

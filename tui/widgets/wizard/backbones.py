@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -15,7 +16,7 @@ from deeptune.fetching import Fetch
 from deeptune.spec.modalities import MODALITIES
 
 FAMILIES = list(dict.fromkeys(row.family for row in CATALOG.values()))
-COLUMNS = ("", "name", "weights", "params", "input", "embedding", "family")  # the right ones are cut first
+COLUMNS = ("", "name", "probe", "weights", "params", "input", "embedding", "family")  # the right ones are cut first
 
 
 UNKNOWN = Fetch("", "", None, "", "")  # until this machine has been looked at
@@ -26,6 +27,15 @@ def weights_text(fetch: Fetch | None) -> str:
     if fetch is None or fetch is UNKNOWN:
         return "" if fetch else "✓ here"
     return "out of reach" if fetch.obstacle else f"{fetch.amount.removeprefix('about ')} to get".lstrip()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the backbones: the data's modality, what has to be fetched, and the scores of a probe."""
+
+    modality: str | None
+    fetches: dict[str, Fetch | None]
+    scores: dict[str, str] = field(default_factory=dict)
 
 
 class BackboneTable(DataTable[Any]):
@@ -53,9 +63,9 @@ class BackboneTable(DataTable[Any]):
     def current(self) -> BackboneInfo | None:
         return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
 
-    def show(
-        self, *, words: str, chosen: str, modality: str | None, fetches: dict[str, Fetch | None], width: int
-    ) -> None:
+    def show(self, *, words: str, chosen: str, known: Known, width: int) -> None:
+        """List the backbones that have the words, or mark the chosen one."""
+        modality, fetches, scores = known.modality, known.fetches, known.scores
         parts = words.lower().split()
         away = {row.name: fetches.get(row.name, UNKNOWN) is not None for row in CATALOG.values()}
         rows = [
@@ -63,8 +73,9 @@ class BackboneTable(DataTable[Any]):
             for row in sorted(CATALOG.values(), key=lambda row: (away[row.name], FAMILIES.index(row.family)))
             if modality in (None, row.modality) and all(part in f"{row.name} {row.family}" for part in parts)
         ]
-        left_out = () if width >= 84 else ("family",) if width >= 72 else ("family", "embedding")
-        drawn = ([row.name for row in rows], chosen, fetches, left_out)
+        left_out: tuple[str, ...] = () if width >= 84 else ("family",) if width >= 72 else ("family", "embedding")
+        left_out = left_out if scores else (*left_out, "probe")
+        drawn = ([row.name for row in rows], chosen, fetches, scores, left_out)
         if drawn == self._drawn:
             return
         before, self._drawn, self._rows = self._drawn, drawn, rows
@@ -77,6 +88,7 @@ class BackboneTable(DataTable[Any]):
             cells = {
                 "": Text("●" if row.name == chosen else " ", style="bold"),
                 "name": Text(row.name, style="bold" if row.name == chosen else ""),
+                "probe": Text(scores.get(row.name, ""), justify="right"),
                 "family": Text(row.family if row.family != family else ""),
                 "params": Text(f"{(row.parameters or 0) / 1e6:.1f} M", justify="right"),
                 "embedding": Text(f"{row.width:,}", justify="right"),
@@ -87,7 +99,7 @@ class BackboneTable(DataTable[Any]):
             lines.append([cells[column] for column in columns])
         # A table measures its columns later, and does not always draw itself again then.
         for place, column in enumerate(columns):
-            right = column in ("params", "embedding", "input")
+            right = column in ("probe", "params", "embedding", "input")
             width = max([len(column), *(line[place].cell_len for line in lines)])
             self.add_column(Text(column, justify="right" if right else "left"), key=column, width=width)
         for row, line in zip(rows, lines, strict=True):
