@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,11 @@ class Inspector:
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def ask(self, **question: Any) -> Any:
-        """Return the answer of `deeptune.data.inspect`. Raises DataError, or Dropped."""
+    def ask(self, *, progress: Callable[[int, int], None] | None = None, **question: Any) -> Any:
+        """Return the answer of `deeptune.data.inspect`. Raises DataError, or Dropped.
+
+        `progress(done, total)` is called while data is imported.
+        """
         with self._lock:
             process = self._process = self._process or self._start()
             self._waiting += 1
@@ -36,7 +40,9 @@ class Inspector:
         try:
             process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            while (line := process.stdout.readline()).startswith('{"progress"'):
+                if progress is not None:
+                    progress(*json.loads(line)["progress"])
         except (OSError, ValueError):  # its pipes are closed
             line = ""
         with self._lock:

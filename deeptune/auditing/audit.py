@@ -72,7 +72,7 @@ def gather(
     step: Progress = progress or (lambda _what, _done, _total: None)
     request, sources = opened.request, list(opened.sources.values())
     roles = dict.fromkeys(columns_of(opened.input), "input") | dict.fromkeys(columns_of(opened.label or []), "label")
-    roles |= {name: role for name, role in ((request.group, "group"), (request.split_column, "split")) if name}
+    roles |= {name: role for name, role in ((request.group, "group"), (opened.split_column, "split")) if name}
     columns = column_facts(sources, roles)
     labels = None if opened.label is None else read_labels(sources, opened.label, opened.task)
     measures = measure(
@@ -95,7 +95,7 @@ def gather(
         measures,
         split,
         names,
-        split_column=request.split_column,
+        split_column=opened.split_column,
         features=_features(opened, features),
         tokens=None if tokens is None else tokens(opened.modality),
         progress=step,

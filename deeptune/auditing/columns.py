@@ -82,6 +82,11 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z]+", apart.lower()) if word]
 
 
+def names_person(name: str) -> bool:
+    """Check whether a column is named like a person: `patient_id`, `PatientID`, `subject`, `MRN`."""
+    return _word_in(name, _PERSONS) is not None
+
+
 def _word_in(name: str, known: Sequence[str]) -> str | None:
     words = _words(name)
     joined = "".join(words)
@@ -131,7 +136,7 @@ def _kind_of_unit(data: AuditData, column: ColumnFacts) -> str | None:
     named = is_text(kind) or pt.is_integer(kind) or is_uuid(data.sources[0].types[column.name])
     if not named or not 1 < distinct < rows or distinct > 0.98 * rows:
         return None
-    if _word_in(column.name, _PERSONS):
+    if names_person(column.name):
         return "person"
     if distinct < MIN_UNITS or rows / distinct > MAX_REPEATS:
         return "site" if _word_in(column.name, _SITES) else None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from deeptune.auditing.data import AuditData
 from deeptune.auditing.findings import Finding
@@ -124,6 +122,9 @@ def sets_of_pairs(pairs: np.ndarray, rows: int) -> np.ndarray:
     sets = np.zeros(rows, np.int64)
     if not len(pairs):
         return sets
+    from scipy.sparse import coo_array  # a tenth of a second, and a run does without
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
     part = connected_components(links, directed=False)[1]
     paired = np.unique(pairs)

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.spatial import cKDTree
 
 from deeptune.auditing.data import AuditData
 from deeptune.auditing.duplicates import alike, near_findings, sets_of_pairs
@@ -66,6 +64,8 @@ def pairs_of(pictures: np.ndarray) -> np.ndarray:
     """
     if len(pictures) < 2:
         return np.zeros((0, 2), np.int64)
+    from scipy.spatial import cKDTree
+
     low = low_frequencies(pictures)
     most = float(np.sqrt(2 * (1 - MIN_CORRELATION)))
     near, other = cKDTree(low).query(low, k=min(NEIGHBOURS, len(low)), distance_upper_bound=most)
@@ -78,6 +78,8 @@ def pairs_of(pictures: np.ndarray) -> np.ndarray:
 
 def low_frequencies(pictures: np.ndarray) -> np.ndarray:
     """Give the low frequencies (float32 (M, FREQUENCIES²)) of pictures (float32 (M, SIDE²))."""
+    from scipy.fft import dctn
+
     parts = [
         dctn(part.reshape(-1, SIDE, SIDE), axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES]
         for part in np.array_split(pictures, -(-len(pictures) // BLOCK))

@@ -14,13 +14,15 @@ from deeptune.data.images.bit_depth import Range, stored_range
 from deeptune.data.input_columns import attach_files, resolve_columns
 from deeptune.data.inspect import overview
 from deeptune.data.sources.source import Source
+from deeptune.data.splits.given_split import imported_split
 from deeptune.errors import DataError
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input
 from deeptune.spec.run_spec import SPLITS, RunSpec
+from deeptune.spec.values import split_named
 
 TASK = "classification"
-_NAMES = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
+AUTO, NONE = "auto", "none"  # of `split_column`: the column that an import kept; no column
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class AuditRequest:
     input: Input | None = None
     label: Input | None = None
     group: str | None = None
-    split_column: str | None = None
+    split_column: str = AUTO
     root: str | None = None
     value_range: Range | None = None
 
@@ -53,7 +55,7 @@ class AuditRequest:
             input=data.input,
             label=data.label,
             group=data.group,
-            split_column=getattr(data, "split_column", None),
+            split_column=data.split_column,
             root=data.root,
             value_range=value_range,
         )
@@ -69,6 +71,7 @@ class Opened:
     input: Input
     task: str
     label: Input | None
+    split_column: str | None = None
 
 
 def open_request(request: AuditRequest) -> Opened:
@@ -90,11 +93,19 @@ def open_request(request: AuditRequest) -> Opened:
         resolve_columns(source, modality, input)
         attach_files(source, modality, input)
     label, task = _label(request, guesses, first)
+    split_column = request.split_column
+    if split_column == AUTO:
+        split_column = imported_split(first) if len(sources) == 1 else NONE
+    columns = (("label", label), ("group", request.group), ("split_column", _named(split_column)))
     for source in sources.values():
-        for key, names in (("label", label), ("group", request.group), ("split_column", request.split_column)):
+        for key, names in columns:
             for name in [names] if isinstance(names, str) else names or []:
                 source.require(name, key=f"data.{key}")
-    return Opened(request, sources, modality, input, task, label)
+    return Opened(request, sources, modality, input, task, label, _named(split_column))
+
+
+def _named(split_column: str) -> str | None:
+    return None if split_column == NONE else split_column
 
 
 def _guesses(request: AuditRequest) -> dict[str, Any]:
@@ -135,17 +146,24 @@ def splits_of(opened: Opened) -> tuple[np.ndarray, list[str]]:
     A split is a file, or a value of the split column. A file whose splits are not drawn has none.
     """
     sources = list(opened.sources.values())
-    column = opened.request.split_column
+    column = opened.split_column
     if column is None:
         if len(sources) < 2:
             return np.full(sources[0].num_rows, -1), []
         return np.repeat(np.arange(len(sources)), [source.num_rows for source in sources]), list(opened.sources)
-    found = [None if not one.is_valid else shown(one) for source in sources for one in source.column(column)]
+    found = [name for source in sources for name in _split_names(source, column)]
     names = sorted({name for name in found if name is not None}, key=_place)
     return np.array([-1 if name is None else names.index(name) for name in found]), names
 
 
+def _split_names(source: Source, column: str) -> list[str | None]:
+    """Name the split of each row: train, val or test, or the value itself, such as a fold; None for null."""
+    names = source.label_names(column) if source.is_class_label(column) else None
+    words = [shown(one) if one.is_valid else None for one in source.column(column)]
+    if names is not None:
+        words = [None if word is None or word == "-1" else names[int(word)] for word in words]
+    return [None if word is None else split_named(word) or word for word in words]
+
+
 def _place(name: str) -> tuple[int, str]:
-    plain = name.strip().casefold()
-    plain = _NAMES.get(plain, plain)
-    return (SPLITS.index(plain) if plain in SPLITS else len(SPLITS)), name  # type: ignore[arg-type]
+    return next((at for at, split in enumerate(SPLITS) if split == name), len(SPLITS)), name

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run directory, id, unique prefix of an id, or `latest`.")
 ]
-DataOption = Annotated[str, typer.Option("--data", help="Parquet file, glob or folder.", metavar="FILE")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="Parquet file, glob, folder, or data to import.", metavar="FILE")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="OUT")]
 RootOption = Annotated[Path, typer.Option("--runs", help="Folder in which run ids are looked up.")]
 DeviceOption = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")]
@@ -220,7 +222,10 @@ def embed(
 def _source(data: str, root: str | None) -> Source:
     from deeptune.data.sources.source import Source
 
-    return Source.open(data, key="--data", root=root)
+    source = Source.open(data, key="--data", root=root)
+    for note in source.notes:
+        _tell(note)
+    return source
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def import_(
         sheet=sheet, classes=classes, paths=paths, window=window, tags=tuple(tag or ()),
     )  # fmt: skip
     asks = (sys.stdin.isatty() and sys.stdout.isatty() and not as_json) if ask is None else ask
-    with _bar(quiet or as_json) as (progress, pause):
+    with bar(quiet or as_json) as (progress, pause):
 
         def choose(reader: Reader, options: Options) -> Options:
             pause()
@@ -110,7 +110,7 @@ def _check_output(output: Path, source: Path, force: bool) -> None:
 
 
 @contextmanager
-def _bar(quiet: bool) -> Iterator[tuple[Any, Any]]:
+def bar(quiet: bool) -> Iterator[tuple[Any, Any]]:
     """A progress bar on stderr, as (progress, what hides it while something is asked)."""
     out = console(stderr=True)
     if quiet or not out.is_terminal:

@@ -34,7 +34,10 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key; the value is TOML."),
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Short for --set data.path=FILE.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="FILE", help="Short for --set data.path=FILE; what is not Parquet is imported."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="ROOT", help="Folder to make the run directory in.")
     ] = Path("runs"),
@@ -57,6 +60,7 @@ def run(
     check_ways(detach, foreground)
     settings = list(overrides or [])
     values = load_spec(find_spec_file(spec) if spec is not None else None, settings, data=data)
+    _import_first(values, quiet=as_json or plain)
     if dry_run:
         _dry_run(values, as_json)
         return
@@ -65,6 +69,29 @@ def run(
 
     directory = make_run(values, output)  # a mistyped backbone is known at once, and leaves no run behind
     do(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
+
+
+def _import_first(spec: RunSpec, *, quiet: bool) -> None:
+    """Import data that is no Parquet file, with a progress bar: the run then finds it in the cache.
+
+    Raises DataError before there is a run.
+    """
+    paths = {key: getattr(spec.data, key) for key in ("path", "train", "val", "test")}
+    others = {key: value for key, value in paths.items() if value and not _is_parquet(value)}
+    if not others:
+        return
+    from deeptune.cli.importing import bar
+    from deeptune.data.sources.parquet import find_data
+
+    with bar(quiet) as (progress, _):
+        for key, value in others.items():
+            find_data(value, key=f"data.{key}", root=spec.data.root, progress=progress)
+
+
+def _is_parquet(paths: str | list[str]) -> bool:
+    """Whether all of some paths are Parquet files, or samples that ship, by their names."""
+    items = [paths] if isinstance(paths, str) else paths
+    return all(path.endswith(".parquet") or path.startswith("sample:") for path in items)
 
 
 def check_ways(detach: bool, foreground: bool) -> None:

@@ -11,7 +11,8 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
@@ -24,6 +25,7 @@ from deeptune.arrow import bare, in_words, is_bytes, is_text, shown
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.input_columns import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import MODALITIES, Modality
+from deeptune.data.sources.parquet import find_data
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.planner import draft_plan
 from deeptune.errors import DataError, DeepTuneError
@@ -36,6 +38,7 @@ from deeptune.tasks.labels import plain
 FIRST_ROWS = 500  # that guesses are made from
 MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
+PROGRESS_INTERVAL = 0.2  # seconds between two words about an import
 BINS = 24  # of the histogram of numbers
 
 _LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
@@ -58,7 +61,7 @@ class Overview:
     """What the footers and the first rows say.
 
     `guesses` are values by dotted key of a spec where its own defaults don't fit the columns; `groups` are columns that
-    look like a patient or another unit whose rows belong together, the likeliest first.
+    look like a patient or another unit whose rows belong together, the likeliest first. `notes` say what was imported.
     """
 
     files: list[str]
@@ -68,6 +71,7 @@ class Overview:
     columns: list[Column]
     guesses: dict[str, str]
     groups: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,18 @@ class Sample:
     reason: str | None = None
 
 
-def overview(paths: str | list[str], *, key: str = "data.path") -> Overview:
-    """Open the files and guess what is what. Raises DataError as `Source.open` does."""
+def overview(
+    paths: str | list[str],
+    *,
+    key: str = "data.path",
+    imports: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Overview:
+    """Open the files and guess what is what. Raises DataError as `Source.open` does.
+
+    Without `imports`, what is no Parquet file and was not imported before is an error. `progress` is that of an import.
+    """
+    find_data(paths, key=key, imports=imports, progress=progress)
     return overview_of(Source.open(paths, key=key))
 
 
@@ -130,6 +144,7 @@ def overview_of(source: Source) -> Overview:
         columns=columns,
         guesses=typed,
         groups=_guess_groups(first, label),
+        notes=list(source.notes),
     )
 
 
@@ -325,11 +340,11 @@ def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:
     return sorted(names, key=lambda name: next(i for i, word in enumerate(_GROUP_WORDS) if word in name.lower()))
 
 
-def answer(question: dict[str, Any]) -> Any:
+def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> Any:
     """The answer to a question, as JSON values; `ask` names the function, the rest are its arguments."""
     arguments = {key: value for key, value in question.items() if key != "ask"}
     if question["ask"] == "overview":
-        return asdict(overview(**arguments))
+        return asdict(overview(**arguments, progress=progress))
     if question["ask"] == "survey":
         return asdict(survey(validate(arguments["spec"])))
     return [
@@ -339,16 +354,30 @@ def answer(question: dict[str, Any]) -> Any:
 
 
 def serve(questions: TextIO, answers: TextIO) -> None:
-    """Answer each line until there are no more: `{"answer": ...}`, or `{"error": ..., "hint": ...}`."""
+    """Answer each line until there are no more: `{"answer": ...}`, or `{"error": ..., "hint": ...}`.
+
+    While data is imported, `{"progress": [done, total]}` comes first, now and then.
+    """
+    told_at = 0.0
+
+    def tell(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= PROGRESS_INTERVAL:
+            told_at = time.monotonic()
+            tell({"progress": [done, total]})
+
     for line in questions:
         try:
-            told = {"answer": answer(json.loads(line))}
+            told = {"answer": answer(json.loads(line), progress)}
         except DeepTuneError as error:
             told = {"error": error.message, "hint": error.hint}
         except MemoryError:
             told = {"error": "the data does not fit in memory", "hint": "Split the file, or shorten its values."}
-        answers.write(json.dumps(told) + "\n")
-        answers.flush()
+        tell(told)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class Criterion:
 
     def count(self, targets: Tensor) -> Tensor:
         """What `sum` is divided by for a mean: the rows, or the sum of their class weights."""
+        if self.loss == "cross_entropy" and targets.is_floating_point():  # shares of classes
+            return targets.sum() if self.class_weights is None else (targets @ self.class_weights).sum()
         if self.class_weights is not None:
             return self.class_weights[targets].sum()
         if targets.ndim > 1:
@@ -42,7 +44,7 @@ class Criterion:
 
 
 def cross_entropy(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logits (B, C) against int64 class indices (B,), weighted by class."""
+    """Logits (B, C) against int64 class indices (B,), or float32 shares of classes (B, C), weighted by class."""
     return F.cross_entropy(
         outputs, targets, weight=criterion.class_weights, label_smoothing=criterion.label_smoothing, reduction="sum"
     )

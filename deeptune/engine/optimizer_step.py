@@ -15,6 +15,7 @@ from deeptune.engine.device import Compute
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.mixing import make_mix
 from deeptune.engine.optimizers import make_optimizer, make_schedule
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.train_state import TrainState
@@ -65,6 +66,7 @@ class Stepper:
         # Of the same parameters; what is scored, stored and compared bit for bit is the model itself.
         self.forward: Callable[[dict[str, Tensor]], Tensor] = torch.compile(model) if train.compile else model
         self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.mix = make_mix(train, classes=model.last_layer.out_features)
         self.optimizer = make_optimizer(model, train)
         self.schedule = make_schedule(self.optimizer, train, per_epoch * int(train.epochs))
         self.scaler = compute.scaler()
@@ -107,7 +109,7 @@ class Stepper:
         A step whose loss or gradient is not finite changes nothing but the count of such steps, once it is read.
         """
         history = self.history
-        moved = [batch.to(self.compute.device, non_blocking=True) for batch in group]
+        moved = [self.mix(batch.to(self.compute.device, non_blocking=True)) for batch in group]
         loss_sum, count = self._gradients(moved)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)

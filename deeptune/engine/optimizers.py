@@ -14,15 +14,18 @@ from deeptune.spec.run_spec import TrainSpec
 def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
     """Build the optimizer over every parameter that learns, in groups by learning rate and weight decay.
 
-    Biases, norms and other vectors are not decayed. It is fused where PyTorch has such a kernel. `train` must be
+    The rates of a backbone's blocks fall towards its input by `train.layer_decay`. Biases, norms and other vectors are
+    not decayed. It is fused where PyTorch has such a kernel. `train` must be
     resolved (no `"auto"`).
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     devices = set()
+    shares = layer_shares(model, train.layer_decay)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = float(train.head_learning_rate if name.startswith("head.") else train.learning_rate)
+        rate *= shares.get(name, 1.0)
         decay = float(train.weight_decay) if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
         devices.add(parameter.device.type)
@@ -36,6 +39,26 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
         **options,
     )
     return optimizer
+
+
+def layer_shares(model: nn.Module, decay: float) -> dict[str, float]:
+    """Return each backbone parameter's share of the learning rate: `decay` for each block that comes after its own.
+
+    What stands before the first block has one more, and what follows a block goes with it (the rates by layer of
+    Clark et al. 2020, https://arxiv.org/abs/2003.10555, and Bao et al. 2022, https://arxiv.org/abs/2106.08254).
+    Without a backbone whose blocks are known, and for a decay of 1, it is empty.
+    """
+    backbone = getattr(model, "backbone", None)
+    if decay == 1 or backbone is None:
+        return {}
+    blocks = backbone.blocks()
+    depths: dict[str, int] = {}
+    depth = 0
+    for name, _ in backbone.net.named_parameters():
+        while depth < len(blocks) and name.startswith(f"{blocks[depth]}."):
+            depth += 1
+        depths[f"backbone.net.{name}"] = depth
+    return {name: decay ** (len(blocks) - depth) for name, depth in depths.items()}
 
 
 def schedule_factor(step: int, *, steps: int, warmup: float, schedule: str) -> float:

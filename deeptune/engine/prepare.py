@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from deeptune.auditing.starting import start_warnings
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
 from deeptune.backbones.weights import require_weights
@@ -126,6 +127,7 @@ def prepare(
             logger.phase("data")  # what a sample becomes is known now
         plan, samples = planned(draft, lambda known: _open_samples(spec, draft, backbone, cache, logger, known))
     backbone.check_columns(draft.input)
+    plan = replace(plan, warnings=[*plan.warnings, *start_warnings(plan)])
     resolved = _resolve(spec, backbone, plan, compute, samples)
     if earlier:
         earlier.require_spec(resolved)

@@ -18,6 +18,7 @@ from deeptune.importing.reader import LeftOut, Reader
 from deeptune.importing.several import Several
 from deeptune.importing.tables import Table
 from deeptune.importing.unpacked import UnpackedArchive
+from deeptune.spec.sources import IMPORTED
 from deeptune.spec.values import split_named
 
 _TABLES: tuple[tuple[tuple[str, ...], Callable[[Path, Options], Table]], ...] = (
@@ -34,13 +35,7 @@ FORMATS = (
 
 def takes(path: Path) -> bool:
     """Whether a path that is there is a source to import, by its name: a file of a known kind, or a folder."""
-    name = path.name.lower()
-    if path.is_dir():
-        return True
-    tables = tuple(suffix for suffixes, _ in _TABLES for suffix in suffixes)
-    return name.endswith((*tables, *archives.ZIPS, *archives.TARS, ".npz", *arrow_files.SUFFIXES)) or (
-        picture_kind(path) in ("dicom", "nifti")
-    )
+    return path.is_dir() or path.name.lower().endswith(IMPORTED) or picture_kind(path) in ("dicom", "nifti")
 
 
 def open_reader(path: Path, options: Options, work: Path, progress: Progress | None = None) -> Reader:

@@ -141,5 +141,5 @@ def require_pictures(folder: Path, pictures: Mapping[Path, str]) -> None:
     if not pictures:
         raise DataError(
             f"{folder} holds no pictures and no table",
-            hint="Name a folder with pictures (a folder for each class), a CSV, an archive or a data set folder.",
+            hint="Name a Parquet file, a folder of pictures (a folder for each class), a CSV or an archive.",
         )

@@ -26,6 +26,8 @@ class TunedModel(nn.Module):
     Logits are (B, outputs).
     """
 
+    frozen_statistics = False  # of batch normalisation, where the backbone learns
+
     def __init__(self, backbone: Backbone, head: Head, method: Method, cut: Cut | None = None) -> None:
         super().__init__()
         self.backbone = backbone
@@ -67,7 +69,7 @@ class TunedModel(nn.Module):
             self.backbone.eval()
             for module in self.cut.modules if self.cut else ():
                 module.training = mode
-        elif self.method == "lora":
+        if self.method == "lora" or self.frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, _NormBase) or hasattr(module, "running_var"):
                     module.eval()
@@ -154,4 +156,6 @@ def build_model(spec: RunSpec, backbone: Backbone, outputs: int, *, adapted: lis
             inject_lora(backbone, spec.tuning.lora, adapted)
     if spec.train.memory_format != "auto":
         backbone.arrange(spec.train.memory_format)  # with its adapters
-    return TunedModel(backbone, head.to(next(backbone.net.parameters()).device), method, cut)
+    model = TunedModel(backbone, head.to(next(backbone.net.parameters()).device), method, cut)
+    model.frozen_statistics = spec.train.batch_norm == "frozen"
+    return model

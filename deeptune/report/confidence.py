@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -79,8 +78,13 @@ def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any])
     table = Table(
         ("Confidence", "Labels in val", "Wrong in val", "Expected error"),
         [
-            (f"{one.low:.3f} to {one.high:.3f}", f"{one.rows:,}", share_text(one.errors, one.rows), f"{expected:.3f}")
-            for one, expected in _with_expected(own.errors)
+            (
+                f"{one.low:.3f} to {one.high:.3f}",
+                f"{one.rows:,}",
+                share_text(one.errors, one.rows),
+                f"{one.expected:.3f}",
+            )
+            for one in own.errors.bins
         ],
         "Expected error of a label by the confidence of its decision, from val.",
     )
@@ -205,19 +209,14 @@ def _risk(share: np.ndarray, risk: np.ndarray, area: float) -> Figure:
     return Figure(plots.risk_against_share(share, risk), caption)
 
 
-def _with_expected(errors: ExpectedError) -> Iterator[tuple[Any, float]]:
-    _, expected = errors.curve()
-    yield from zip(errors.bins, expected.tolist(), strict=True)
-
-
 def _error_table(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Table:
     rows, edges = [], [one.high for one in errors.bins[:-1]]
     place = np.searchsorted(edges, sure, side="left")
-    for at, (one, expected) in enumerate(_with_expected(errors)):
+    for at, one in enumerate(errors.bins):
         inside = place == at
         here = f"{int(inside.sum()):,}", share_text(int((~correct[inside]).sum()), int(inside.sum()))
         title = f"{one.low:.3f} to {one.high:.3f}"
-        rows.append((title, f"{one.rows:,}", share_text(one.errors, one.rows), f"{expected:.3f}", *here))
+        rows.append((title, f"{one.rows:,}", share_text(one.errors, one.rows), f"{one.expected:.3f}", *here))
     header = ("Confidence", "Rows in val", "Wrong in val", "Expected error", f"Rows in {split}", f"Wrong in {split}")
     return Table(header, rows, "Expected error by confidence: bins of equal numbers of val rows.")
 

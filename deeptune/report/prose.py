@@ -120,7 +120,9 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Loss", loss_words(run)),
     ]
     if modality(run).augmented:
-        facts.append(("Augmentation", train.augmentation))
+        facts.append(("Augmentation", ", ".join([train.augmentation, *_mixes(run)])))
+    if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
+        facts.append(("Batch normalisation", "pretrained statistics"))
     facts += [
         ("Precision, device", f"{train.precision}, {_device(run)}"),
         ("Seed", str(train.seed)),
@@ -317,6 +319,8 @@ def _learning_rate(run: FinishedRun) -> str:
     rate = _number(train.learning_rate)
     if not run.spec.tuning.frozen and train.head_learning_rate not in ("auto", train.learning_rate):
         rate += f", head {_number(train.head_learning_rate)}"
+    if not run.spec.tuning.frozen and train.layer_decay != 1:
+        rate += f", times {_number(train.layer_decay)} for each block towards the input"
     warmup = f" after {train.warmup:.0%} warmup" if train.warmup else ""
     return f"{rate}, {train.schedule} schedule{warmup}"
 
@@ -333,7 +337,18 @@ def _loss_extras(run: FinishedRun) -> str:
 
 
 def _augmented(run: FinishedRun) -> str:
-    return f", with {run.spec.train.augmentation} augmentation" if run.spec.train.augmentation != "none" else ""
+    train = run.spec.train
+    ways = [f"{train.augmentation} augmentation"] if train.augmentation != "none" else []
+    ways += _mixes(run)
+    if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
+        ways.append("the pretrained statistics of batch normalisation")
+    return f", with {' and '.join(ways)}" if ways else ""
+
+
+def _mixes(run: FinishedRun) -> list[str]:
+    train = run.spec.train
+    named = (("mixup", train.mixup), ("CutMix", train.cutmix))
+    return [f"{name} (alpha {_number(alpha)})" for name, alpha in named if alpha]
 
 
 def _clip(norm: float) -> str:

@@ -38,7 +38,8 @@ class DataSpec(Section):
 
     path: Paths | None = Field(
         None,
-        description="Parquet file, glob, folder or a list of them; split by `split`. `sample:NAME` is one that ships.",
+        description="Parquet file, glob, folder or a list of them; split by `split`. `sample:NAME` is one that ships. "
+        "A folder of pictures, a CSV and others are imported.",
     )
     train: Paths | None = Field(None, description="Training Parquet, when the splits are files of their own.")
     val: Paths | None = Field(None, description="Validation Parquet; drawn from `train` when left out.")

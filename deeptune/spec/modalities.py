@@ -111,6 +111,8 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         foreign={
             "backbone.image_size": Foreign(("auto",), "texts have no size in pixels; leave it out."),
             "train.memory_format": Foreign(("auto", "contiguous"), "'channels_last' is for images; leave it out."),
+            "train.mixup": Foreign((0,), "mixes images; leave it out."),
+            "train.cutmix": Foreign((0,), "mixes images; leave it out."),
         },
         packages=("torch", "transformers", "tokenizers"),
         usual_backbone="bert-base-multilingual-cased",

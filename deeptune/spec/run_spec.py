@@ -96,6 +96,7 @@ class RunSpec(Section):
             problems.append(f"train.class_weights: {self.task} has no classes; leave it out")
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
+        problems += self._mixes_without_pairs()
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if info.view == "numbers":
@@ -109,3 +110,16 @@ class RunSpec(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _mixes_without_pairs(self) -> list[str]:
+        """Say why images can't be mixed, for each key that asks for it."""
+        keys = [key for key in ("mixup", "cutmix") if getattr(self.train, key)]
+        if self.task != "classification":
+            return [f"train.{key}: {self.task} has no classes that could be mixed; leave it out" for key in keys]
+        if self.tuning.method == "partial":
+            return [
+                f"train.{key}: a frozen backbone passes each image once, so none can be mixed; leave it out, or set "
+                "tuning.method = 'full' or 'lora'"
+                for key in keys
+            ]
+        return []

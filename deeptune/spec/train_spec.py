@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
 from deeptune.spec.values import Auto, Fraction, PositiveFloat, PositiveInt, Section
 
+MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
 
 class EarlyStoppingSpec(Section):
     """Which epoch is the best one, and when to stop looking for a better one."""
@@ -53,6 +55,11 @@ class TrainSpec(Section):
     head_learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of the head, when the backbone learns too."
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="Learning rate of a block of the backbone, as a share of that of the block after it; the last one "
+        "has `train.learning_rate`.",
+    )
     optimizer: OptimizerName = Field("adamw", description=f"Optimizer. {optimizers_text()}.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
     warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
@@ -74,6 +81,19 @@ class TrainSpec(Section):
     )
     augmentation: Literal["none", "light", "randaugment"] = Field(
         "none", description="Random changes to training images."
+    )
+    mixup: MixAlpha = Field(
+        0.0, description="Mix pairs of training images and their classes: alpha of the mixing share; 0 is off."
+    )
+    cutmix: MixAlpha = Field(
+        0.0,
+        description="Paste a box of another training image, and mix their classes by its area: alpha of that share; 0 "
+        "is off. With `train.mixup`, each batch draws one of the two.",
+    )
+    batch_norm: Literal["train", "frozen"] = Field(
+        "train",
+        description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
+        "the pretrained ones.",
     )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,

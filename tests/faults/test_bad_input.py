@@ -129,11 +129,11 @@ def damaged_inside(file: Path) -> None:
     ("write", "parts"),
     [
         (None, ["data.path: there is no file or folder", "data.parquet. Did you mean 'dat.parquet'?"]),
-        (not_parquet, ["data.path: ", "data.parquet is not a Parquet file", "to_parquet"]),
+        (not_parquet, ["data.path: ", "data.parquet is not a Parquet file", "deeptune import"]),
         (truncated, ["data.path: ", "data.parquet is cut off"]),
         (damaged_inside, ["data.path: column 'images' of", "data.parquet cannot be read"]),
         (lambda file: file.write_bytes(b""), ["data.path: ", "data.parquet is empty (0 bytes)"]),
-        (lambda file: file.mkdir(), ["data.path: the folder", "holds no .parquet file"]),
+        (lambda file: file.mkdir(), ["data.path: the folder", "is empty"]),
         (
             lambda file: pq.write_table(pa.table({"images": PIXELS, "lables": LABELS}), file),
             ["data.label: there is no column 'labels' in", "Did you mean 'lables'?", "images (binary)"],

@@ -353,11 +353,12 @@ def test_under_skip_rows_left_out_of_a_file_are_in_its_tables_without_values(fin
     assert run.result["rows"]["test"] == run.metrics["test"]["n"] == 12 - len(bad)
     assert [(one["split"], one["row"]) for one in run.result["skipped"]] == [("test", row) for row in bad]
     predictions = run.predictions
-    assert predictions.column_names == ["row", "truth", "prediction", "probabilities", "confidence", "error"]
+    said = ["prediction", "probabilities", "confidence", "expected_error", "prediction_set"]
+    assert predictions.column_names == ["row", "truth", *said, "error"]
     assert predictions["row"].to_pylist() == list(range(12))
     assert predictions["truth"].to_pylist() == ["red", "blue"] * 6  # known, though the sample is not
     assert_told(predictions["error"].to_pylist(), bad)
-    for name in ("prediction", "probabilities", "confidence"):
+    for name in said:
         assert predictions[name].is_null().to_pylist() == [row in bad for row in range(12)]
     table = run.embeddings("test")
     assert table.column_names == ["row", "label", "embedding", "name", "error"]

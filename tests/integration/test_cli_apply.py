@@ -47,14 +47,16 @@ def test_predictions_keep_the_order_and_say_why_a_row_has_none(command, run, tmp
     assert "wrote 5 predictions to deep/out.parquet" in answer.stdout
     assert "2 rows have none" in answer.stdout
     table = pq.read_table(tmp_path / "deep" / "out.parquet")
-    assert table.column_names == ["row", "prediction", "probabilities", "confidence", "error"]
+    said = ["prediction", "probabilities", "confidence", "expected_error", "prediction_set"]
+    assert table.column_names == ["row", *said, "error"]
     assert table["row"].to_pylist() == [0, 1, 2, 3, 4]
     prediction = table["prediction"].to_pylist()
     assert prediction[0] == prediction[4] == "blue"
     assert prediction[2] == "red"
     assert prediction[1] is prediction[3] is None
     assert [value is None for value in table["probabilities"].to_pylist()] == [False, True, False, True, False]
-    assert [value is None for value in table["confidence"].to_pylist()] == [False, True, False, True, False]
+    for name in said[2:]:
+        assert [value is None for value in table[name].to_pylist()] == [False, True, False, True, False]
     errors = table["error"].to_pylist()
     assert errors[0] is errors[2] is errors[4] is None
     assert errors[1]
@@ -73,6 +75,29 @@ def test_a_file_without_one_usable_row_still_has_a_row_for_each(command, run, tm
     assert table["prediction"].to_pylist() == [None, None]
     assert command("embed", run, "--data", "bad.parquet", "--output", "embedded.parquet").code == 0
     assert pq.read_table(tmp_path / "embedded.parquet")["embedding"].to_pylist() == [None, None]
+
+
+def test_predict_leaves_out_what_is_not_sure_enough(command, run, tmp_path):
+    pq.write_table(pa.table({"images": [BLUE, RED, b"broken"]}), tmp_path / "new.parquet")
+    sure = command("predict", run, "--data", "new.parquet", "--output", "all.parquet", "--abstain-below", "0")
+    assert sure.code == 0, sure.stderr
+    table = pq.read_table(tmp_path / "all.parquet")
+    assert table["abstained"].to_pylist() == [False, False, None]
+    limit = str(table["confidence"].drop_null().to_numpy().max())
+    assert command("predict", run, "--data", "new.parquet", "--output", "o.parquet", "--abstain-below", limit).code == 0
+    found = pq.read_table(tmp_path / "o.parquet")
+    left = [not seen or seen < float(limit) for seen in found["confidence"].to_pylist()]
+    assert [one is None for one in found["prediction"].to_pylist()] == left
+    assert found["probabilities"].null_count == 1
+
+
+@pytest.mark.parametrize("option", [("--abstain-below", "1.5"), ("--coverage", "0.3")])
+def test_predict_refuses_a_share_that_is_none(command, run, tmp_path, option):
+    pq.write_table(pa.table({"images": [BLUE]}), tmp_path / "new.parquet")
+    answer = command("predict", run, "--data", "new.parquet", "--output", "out.parquet", *option)
+    assert answer.code == 2
+    assert option[0] in answer.stderr
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_evaluate_scores_a_labelled_file_and_refuses_labels_it_does_not_know(command, run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -59,3 +60,24 @@ def test_what_cannot_be_imported_is_one_clear_message(photos, tmp_path, command,
     assert done.code == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_pictures_is_trained_on_and_predicted(photos, tmp_path, command):
+    tiny = {"backbone.name": "resnet18", "backbone.weights": "random", "backbone.image_size": 32, "train.epochs": 1}
+    settings = [word for key, value in tiny.items() for word in ("--set", f"{key}={value}")]
+    run = command("run", "--data", str(photos), *settings, "--foreground", "--json")
+    assert run.code == 0, run.stderr
+    folder = Path(json.loads(run.stdout.splitlines()[-1])["run"])
+    assert "photos (folder of pictures) was imported: 24 rows in the cache" in (folder / "events.jsonl").read_text()
+    assert f'path = "{photos}"' in (folder / "spec.toml").read_text()
+    done = command("predict", str(folder), "--data", str(photos), "-o", "out.parquet", "-q")
+    assert done.code == 0, done.stderr
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 24
+
+
+def test_data_that_cannot_be_imported_leaves_no_run_behind(tmp_path, command):
+    (tmp_path / "data.csv").write_text("a,a\n1,2\n")
+    done = command("run", "--data", "data.csv", "--set", "backbone.name=bert")
+    assert done.code == 3
+    assert "data.path: data.csv: the first row names 'a' twice" in done.stderr
+    assert not (tmp_path / "runs").exists()

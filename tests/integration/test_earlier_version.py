@@ -14,6 +14,7 @@ from deeptune.checkpoint import load_checkpoint
 from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.runner import do_run
+from deeptune.errors import SpecError
 from deeptune.runs import RunDirectory, new_run_directory, write_text
 
 EARLIER = Path(__file__).parent.parent / "data" / "version_0_1"
@@ -50,6 +51,15 @@ def test_a_finished_run_scores_what_it_scored(folder: Path) -> None:
     then = json.loads(run.metrics.read_text())["test"]
     for name in ("n", "accuracy", "macro_f1", "log_loss", "loss", "confusion_matrix"):
         assert np.asarray(metrics[name]) == pytest.approx(np.asarray(then[name]), abs=1e-5), name
+
+
+def test_a_finished_run_says_nothing_that_val_has_not_shown(folder: Path) -> None:
+    predictor = Predictor(RunDirectory(folder / "finished"), device="cpu")
+    source = Source.open(folder / "texts.parquet")
+    found = predictor.predictions(source, ApplyOptions(abstain_below=0.99))
+    assert found.column_names == ["row", "prediction", "probabilities", "confidence", "abstained"]
+    with pytest.raises(SpecError, match="no sets or intervals"):
+        predictor.predictions(source, ApplyOptions(coverage=0.9))
 
 
 def test_a_finished_run_embeds(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -196,6 +197,44 @@ def test_ordinal(train, digits, layers):
     assert found["uncalibrated"]["log_loss"] == pytest.approx(found["loss"], rel=1e-4)
     assert "Quadratic weighted kappa" in run.report.read_text()
     assert evaluated(run, digits)["n"] == ROWS
+
+
+def test_test_rows_say_nothing_of_confidence(train, digits, tmp_path):
+    """Other labels of the test rows leave what is stored as it was, bit for bit."""
+    plain = train("classification", "size", name="plain")
+    table, splits = pq.read_table(digits), pq.read_table(plain.splits)
+    parts = {name: splits["row"].filter(pc.equal(splits["split"], name)) for name in ("train", "val", "test")}
+    for name, rows in parts.items():
+        pq.write_table(table.take(rows), tmp_path / f"{name}.parquet")
+    files = {name: str(tmp_path / f"{name}.parquet") for name in parts}
+    one = train("classification", "size", name="one", path=None, **files)
+    test = table.take(parts["test"])
+    turned = test.set_column(test.column_names.index("size"), "size", test["size"].take(np.arange(len(test))[::-1]))
+    pq.write_table(turned, tmp_path / "turned.parquet")
+    other = train(
+        "classification", "size", name="other", path=None, **files | {"test": str(tmp_path / "turned.parquet")}
+    )
+    assert other.labels.read_bytes() == one.labels.read_bytes()
+    assert metrics_of(other)["test"]["log_loss"] != metrics_of(one)["test"]["log_loss"]
+
+
+def test_groups_weigh_the_same_in_intervals(train, digits, tmp_path):
+    """With few groups in val there is no limit for an interval, whatever the number of rows."""
+    table = pq.read_table(digits).append_column("person", pa.array(np.arange(ROWS) % 16))
+    pq.write_table(table, tmp_path / "grouped.parquet")
+    run = train("regression", "ink", path=str(tmp_path / "grouped.parquet"), group="person")
+    found = pq.read_table(run.predictions)
+    assert found["upper"].to_pylist() == [float("inf")] * len(found)
+    assert "each interval holds every number" in metrics_of(run)["test"]["confidence"]["notes"][0]
+    assert "without bound" in run.report.read_text()
+
+
+def test_sets_of_ranks_have_no_gap(train):
+    run = train("ordinal", "size", {"calibration": {"coverage": 0.8}}, label_order=["small", "medium", "large"])
+    for row in pq.read_table(run.predictions).to_pylist():
+        ranks = [["small", "medium", "large"].index(one) for one in row["prediction_set"]]
+        assert ranks == list(range(ranks[0], ranks[-1] + 1))
+        assert row["prediction"] in row["prediction_set"]
 
 
 def test_words_need_an_order(train):

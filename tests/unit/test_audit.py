@@ -466,3 +466,32 @@ def test_each_kind_is_explained_in_the_documentation(tmp_path):
 
     text = (Path(deeptune.__file__).parents[1] / "docs" / "audit.md").read_text()
     assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
+
+
+# At the start of a run.
+
+
+def started(path, **data) -> list[str]:
+    from deeptune.auditing.starting import start_warnings
+    from deeptune.data.splits.planner import plan_data
+
+    values = {"data": {"path": str(path), **data}, "backbone": {"name": "resnet18"}}
+    return start_warnings(plan_data(deeptune.load_spec(values)))
+
+
+def test_a_run_warns_of_a_variant_of_a_label(tmp_path):
+    images, labels = digits()
+    labels[labels.index("three")] = "Three"
+    labels[len(labels) - 1 - labels[::-1].index("three")] = "Three"
+    assert "'Three' like 'three'" in started(image_file(tmp_path / "a.parquet", images, labels))[0]
+
+
+def test_a_run_warns_of_persons_that_are_no_group(tmp_path):
+    persons = [f"P{at % 100:03}" for at in range(300)]
+    path = image_file(tmp_path / "a.parquet", *digits(), patient_id=persons)
+    assert 'data.group = "patient_id"' in started(path)[0]
+    assert started(path, group="patient_id") == []
+
+
+def test_a_run_on_clean_data_has_no_such_warning(tmp_path):
+    assert started(image_file(tmp_path / "a.parquet", *digits(), patient=[f"P{at}" for at in range(300)])) == []

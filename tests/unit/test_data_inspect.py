@@ -210,6 +210,19 @@ def test_questions_are_answered_one_a_line(tmp_path: Path, environment: dict[str
     assert not loaded & {"torch", "transformers", "timm", "pandas", "sklearn"}
 
 
+def test_an_import_tells_how_far_it_is_before_the_answer(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("deeptune.data.inspect.PROGRESS_INTERVAL", 0)
+    (tmp_path / "d.csv").write_text("text,labels\n" + "a text,1\n" * 10)
+    question = {"ask": "overview", "paths": str(tmp_path / "d.csv")}
+    answers = io.StringIO()
+    serve(io.StringIO(json.dumps({**question, "imports": False}) + "\n" + json.dumps(question) + "\n"), answers)
+    refused, progress, answer = map(json.loads, answers.getvalue().splitlines())
+    assert "not imported yet" in refused["error"]
+    assert progress == {"progress": [10, 10]}
+    assert "d.csv (CSV file) was imported: 10 rows" in answer["answer"]["notes"][0]
+
+
 def test_a_damaged_file_is_told_and_the_next_question_answered(tmp_path: Path) -> None:
     file = write(tmp_path / "d.parquet", text=["some text"] * 2000, labels=["a", "b"] * 1000)
     content = bytearray(file.read_bytes())

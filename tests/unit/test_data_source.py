@@ -110,7 +110,10 @@ def test_a_path_too_long_to_exist_is_a_message():
 def test_a_glob_or_folder_without_parquet(tmp_path):
     (tmp_path / "data.csv").write_text("a,b\n1,2\n")
     assert refusal(str(tmp_path / "*.parquet")).message == f"data.path: no file matches {tmp_path}/*.parquet"
-    assert refusal(str(tmp_path)).message == f"data.path: the folder {tmp_path} holds no .parquet file"
+    (tmp_path / "data.csv").rename(tmp_path / "README.md")
+    assert refusal(str(tmp_path)).message == f"data.path: {tmp_path} holds no pictures and no table"
+    (tmp_path / "README.md").unlink()
+    assert refusal(str(tmp_path)).message == f"data.path: the folder {tmp_path} is empty"
 
 
 def test_brackets_in_a_file_name_are_no_glob(tmp_path):
@@ -119,11 +122,11 @@ def test_brackets_in_a_file_name_are_no_glob(tmp_path):
 
 
 def test_what_is_not_parquet(tmp_path):
-    csv = tmp_path / "data.csv"
+    csv = tmp_path / "data.of_a_program"
     csv.write_text("text,labels\nhello,1\n")
     error = refusal(str(csv))
     assert error.message == f"data.path: {csv} is not a Parquet file"
-    assert "read_csv" in error.hint
+    assert "deeptune import" in error.hint
     empty = tmp_path / "empty.parquet"
     empty.touch()
     assert refusal(str(empty)).message == f"data.path: {empty} is empty (0 bytes)"

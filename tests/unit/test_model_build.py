@@ -18,13 +18,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
-def run_spec(method: str, *, seed: int = 42, unfreeze: int = 0, **head: object) -> RunSpec:
+def run_spec(method: str, *, seed: int = 42, unfreeze: int = 0, batch_norm: str = "train", **head: object) -> RunSpec:
     return RunSpec(
         data=DataSpec(path="x"),
         backbone=BackboneSpec(name="resnet18", weights="random", image_size=32),
         head=HeadSpec(**head),  # type: ignore[arg-type]
         tuning=TuningSpec(method=method, unfreeze=unfreeze),  # type: ignore[arg-type]
-        train=TrainSpec(seed=seed),  # type: ignore[call-arg]
+        train=TrainSpec(seed=seed, batch_norm=batch_norm),  # type: ignore[call-arg, arg-type]
     )
 
 
@@ -79,6 +79,18 @@ def test_full_changes_every_weight_and_the_running_statistics() -> None:
     before = state(model)
     steps(model, IMAGES, TARGETS)
     assert changed(before, state(model)) == before.keys()
+
+
+@pytest.mark.parametrize(("method", "unfreeze"), [("full", 0), ("partial", 2)])
+def test_frozen_batch_norm_learns_its_weights_but_keeps_its_statistics(method: str, unfreeze: int) -> None:
+    model = make(method, unfreeze=unfreeze, batch_norm="frozen")
+    before = state(model)
+    steps(model, IMAGES, TARGETS)
+    statistics = {name for name in before if name.rpartition(".")[2] in ("running_mean", "running_var")}
+    after = changed(before, state(model))
+    assert statistics
+    assert not after & statistics
+    assert "backbone.net.layer4.0.bn1.weight" in after
 
 
 def test_of_a_partly_frozen_backbone_the_last_blocks_alone_learn_statistics_included() -> None:

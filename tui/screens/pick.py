@@ -1,4 +1,4 @@
-"""Choose a Parquet file, or a folder of them, by browsing folders."""
+"""Choose a file of data, or a folder, by browsing folders."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from deeptune.report.tables import safe
+from deeptune.spec.sources import is_data
 from tui.widgets.line import Line
 
 MAX_ENTRIES = 2_000
@@ -39,7 +40,7 @@ class PickScreen(ModalScreen[Path | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close", id="pick.leave", tooltip="Close without a choice"),
         Binding("left,backspace", "up", "Up", id="pick.up", tooltip="To the folder above"),
-        Binding("space", "take_folder", "Take folder", id="pick.folder", tooltip="All Parquet files of this folder"),
+        Binding("space", "take_folder", "Take folder", id="pick.folder", tooltip="All of this folder"),
     ]
 
     class Listed(Message):
@@ -73,7 +74,7 @@ class PickScreen(ModalScreen[Path | None]):
                         continue
                     if one.is_dir():
                         entries.append(Entry(Path(one.path), True))
-                    elif one.name.endswith(".parquet"):
+                    elif is_data(one.name):
                         entries.append(Entry(Path(one.path), False, one.stat().st_size))
         except OSError as error:
             problem = error.strerror or str(error)

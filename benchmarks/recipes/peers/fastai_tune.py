@@ -36,8 +36,8 @@ def predict(cell: Cell, data: DataSet, files: Files) -> Predicted:
         return fastai.PILImage.create(np.asarray(Image.open(io.BytesIO(contents[row])).convert("RGB")))
 
     block = fastai.DataBlock(
-        blocks=(fastai.TransformBlock(type_tfms=image), _targets(fastai, data)),
-        get_x=int,
+        blocks=(fastai.TransformBlock(type_tfms=image, batch_tfms=fastai.IntToFloatTensor), _targets(fastai, data)),
+        get_x=lambda row: row,
         get_y=lambda row: labels[row],
         splitter=fastai.RandomSplitter(valid_pct=0.2, seed=cell.seed),
         item_tfms=fastai.Resize(preprocessing.image_size),

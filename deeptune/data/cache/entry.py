@@ -2,6 +2,7 @@
 
     features/KEY/    what a frozen backbone, or its frozen blocks, give for each row
     samples/KEY/     decoded images, token ids, or images as they are encoded
+    imports/KEY/     a source that is no Parquet file, as one (`importing/cached.py`)
     probes/KEY.json  what a small forward pass showed about a network (`backbones/probes.py`)
     rankings/KEY.json  what `deeptune probe` found for a data set (`probing/ranking.py`)
 
@@ -37,7 +38,7 @@ FORMAT = 3  # raise it when the same ingredients give other bits, or when the la
 DEFAULT_LIMIT = "20 GB"
 FLUSH_INTERVAL = 1.0  # seconds of work that a kill may cost
 POLL_INTERVAL = 0.2  # seconds between two attempts to get a lock that another run holds
-KINDS = ("features", "samples")
+KINDS = ("features", "samples", "imports")
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _Tell = Callable[[str], None]

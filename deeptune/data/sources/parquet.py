@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -58,11 +59,16 @@ class ParquetSource(Source):
     ) -> ParquetSource:
         """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
 
+        A folder without Parquet files, and a file of another kind that can be imported, is imported into the cache.
+
         `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
         that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
         other columns than the first file.
         """
-        return cls(tuple(find_files(paths, key=key)), key=key, root=folder_of_names(root))
+        found = find_data(paths, key=key, root=root)
+        source = cls(found.files, key=key, root=folder_of_names(root))
+        source.notes = found.notes
+        return source
 
     @property
     def name(self) -> str:
@@ -198,13 +204,53 @@ class ParquetSource(Source):
         )
 
 
+@dataclass(frozen=True)
+class Found:
+    """The Parquet files of a data key, and a sentence for each that was imported."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
 def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
-    """The files that `Source.open` reads, in its order. Raises DataError for what is missing or not named in UTF-8."""
+    """The files and folders that a person names, in the order of `Source.open`; nothing is imported.
+
+    Raises DataError for what is missing or not named in UTF-8.
+    """
     items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
     files = {file.resolve(): file for item in items for file in _find(item, key)}
     for file in files.values():
         require_utf8(file, key=key, error=DataError)
     return sorted(files.values(), key=lambda file: file.as_posix())
+
+
+def find_data(
+    paths: str | os.PathLike[str] | list[str],
+    *,
+    key: str = "data.path",
+    root: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    imports: bool = True,
+) -> Found:
+    """The Parquet files that `Source.open` reads: those that are named, and the imports of what is no Parquet file.
+
+    `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
+    DataError as `find_files` and an import do.
+    """
+    files, notes = [], []
+    for file in find_files(paths, key=key):
+        if file.suffix.lower() != ".parquet":
+            from deeptune.importing.cached import cached_import, is_imported, is_source
+
+            if is_source(file):
+                if not imports and not is_imported(file, root):
+                    raise DataError(f"{key}: {file} is no Parquet file, and not imported yet", hint="Enter imports it.")
+                made = cached_import(file, key=key, root=root, progress=progress)
+                files.append(made.file)
+                notes.append(made.note)
+                continue
+        files.append(file)
+    return Found(tuple(files), tuple(notes))
 
 
 def _digest(file: Path) -> str:
@@ -261,9 +307,8 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
         # names that start with . or _ are bookkeeping by convention (caches, unfinished writes)
         if file.is_file() and not any(part[0] in "._" for part in file.relative_to(folder).parts)
     ]
-    if not files:
+    if not files and not any(folder.iterdir()):
         raise DataError(
-            f"{key}: the folder {folder} holds no .parquet file",
-            hint="Name the file, or a folder with Parquet files in it.",
+            f"{key}: the folder {folder} is empty", hint="Name a folder of pictures, or one with Parquet files in it."
         )
-    return files
+    return files or [folder]

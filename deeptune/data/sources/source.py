@@ -32,6 +32,7 @@ class Source(ABC):
     """
 
     files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()  # how the files came to be, where they were imported
     worth_caching = True  # whether what is made of the rows is worth an entry of the cache
     claimed_bytes: int
     row_groups: int
@@ -57,7 +58,7 @@ class Source(ABC):
     def open(
         paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
     ) -> ParquetSource:
-        """Open Parquet files as `ParquetSource.find` does."""
+        """Open Parquet files, or import what is none, as `ParquetSource.find` does."""
         from deeptune.data.sources.parquet import ParquetSource
 
         return ParquetSource.find(paths, key=key, root=root)

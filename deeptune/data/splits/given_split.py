@@ -79,14 +79,14 @@ def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
     """
     column = spec.data.split_column
     if column == "auto":
-        column = _imported_split(source)
+        column = imported_split(source)
     if column in (None, "none") or spec.data.path is None:
         return None
     source.require(column, key="data.split_column")
     return GivenSplit(column, _codes(source, column))
 
 
-def _imported_split(source: Source) -> str:
+def imported_split(source: Source) -> str:
     """The column of the split that an import kept, as the metadata of its file say, or `none`."""
     try:
         column = json.loads((source.schema.metadata or {})[b"deeptune"])["roles"]["split"]

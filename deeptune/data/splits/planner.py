@@ -177,7 +177,10 @@ class PlanDraft:
         limits = small_split_notes(task, splits)
         return DataPlan(
             task, self.modality, self.input, data.label, data.group, splits, bad, warnings, blank,
-            notes=self.given.notes() if self.given else [],
+            notes=[
+                *(note for source in self.opened.values() for note in source.notes),
+                *(self.given.notes() if self.given else []),
+            ],
             limits=limits, outside=outside, sets=sets, split_column=self.given.column if self.given else None,
         )  # fmt: skip
 

@@ -14,13 +14,17 @@ MAX_BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """The val rows whose confidence is above `low` (the lowest itself in the first bin) up to `high`."""
+    """The val rows whose confidence is above `low` (the lowest itself in the first bin) up to `high`.
+
+    `confidence` is their mean, `errors` how many predictions are wrong, `expected` the error that is expected there.
+    """
 
     low: float
     high: float
     rows: int
     errors: int
-    confidence: float  # mean
+    confidence: float
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,27 @@ class ExpectedError:
         count = max(1, min(MAX_BINS, len(confidence) // MIN_BIN_ROWS))
         edges = np.unique(np.quantile(confidence, np.linspace(0, 1, count + 1)))
         place = np.searchsorted(edges[1:-1], confidence, side="left")
-        found = []
-        for at in np.unique(place):
-            inside = place == at
-            errors = int((~correct[inside]).sum())
-            low, high = float(edges[at]), float(edges[min(at + 1, len(edges) - 1)])
-            found.append(Bin(low, high, int(inside.sum()), errors, float(confidence[inside].mean())))
-        return cls(tuple(found))
+        used, place = np.unique(place, return_inverse=True)
+        rows, errors = np.bincount(place), np.bincount(place, weights=~correct)
+        means = np.bincount(place, weights=confidence) / rows
+        expected = _falling(means, (errors + 0.5) / (rows + 1), rows)
+        return cls(
+            tuple(
+                Bin(
+                    low=float(edges[at]),
+                    high=float(edges[min(at + 1, len(edges) - 1)]),
+                    rows=int(rows[number]),
+                    errors=int(errors[number]),
+                    confidence=float(means[number]),
+                    expected=float(expected[number]),
+                )
+                for number, at in enumerate(used.tolist())
+            )
+        )
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean confidences of the bins, ascending, and the expected errors there."""
-        from sklearn.isotonic import IsotonicRegression
-
-        confidence = np.array([one.confidence for one in self.bins])
-        rows = np.array([one.rows for one in self.bins], np.float64)
-        rate = (np.array([one.errors for one in self.bins]) + 0.5) / (rows + 1)
-        return confidence, IsotonicRegression(increasing=False).fit_transform(confidence, rate, sample_weight=rows)
+        return np.array([one.confidence for one in self.bins]), np.array([one.expected for one in self.bins])
 
     def at(self, confidence: np.ndarray) -> np.ndarray:
         """The expected error of predictions of these confidences, float64 of the same shape."""
@@ -67,3 +76,10 @@ class ExpectedError:
     @classmethod
     def from_json(cls, data: list[Mapping[str, Any]]) -> ExpectedError:
         return cls(tuple(Bin(**one) for one in data))
+
+
+def _falling(confidence: np.ndarray, rate: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    from sklearn.isotonic import IsotonicRegression
+
+    fitted = IsotonicRegression(increasing=False).fit_transform(confidence, rate, sample_weight=rows.astype(float))
+    return np.asarray(fitted)

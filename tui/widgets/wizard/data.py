@@ -52,12 +52,16 @@ class DataView(Vertical):
 def files_content(data: Data) -> Content:
     """Describe the files that the wizard has read, or say what it is doing."""
     if data.overview is None:
-        text = data.reading or "Type or paste the path of a Parquet file, a glob or a folder; ctrl+f looks for one."
+        text = (
+            data.reading
+            or "Type or paste the path of a Parquet file, a folder, a CSV or an archive; ctrl+f looks for one."
+        )
         return Content.styled(text, "dim")
     found = data.overview
     files = f"{len(found['files']):,} files, " if len(found["files"]) > 1 else ""
     groups = f"{found['row_groups']:,} row group{'s' if found['row_groups'] != 1 else ''}"
     parts = [(f"{found['rows']:,} rows", "bold"), (f"  {files}{size_text(found['bytes'])}, {groups}", "dim")]
+    parts += [(f"\n{safe(note)}", "dim") for note in found["notes"]]
     if data.survey is not None:
         rows = data.survey["rows"]
         split = " · ".join(f"{name} {rows[name]:,}" for name in ("train", "val", "test"))

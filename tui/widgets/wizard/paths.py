@@ -18,6 +18,7 @@ from textual.widgets import Input
 import deeptune
 from deeptune.report.tables import safe
 from deeptune.spec.fields import quoted
+from deeptune.spec.sources import is_data
 from tui.draft import Draft
 from tui.widgets.wizard.field import Entry, FieldRow
 
@@ -49,7 +50,7 @@ def _words(line: str) -> list[str]:
 
 
 def completions(text: str) -> list[str]:
-    """List the folders and Parquet files that a path may be the prefix of, as typed; samples for `sample:`."""
+    """List the folders and files of data that a path may be the prefix of, as typed; samples for `sample:`."""
     if text.startswith(SAMPLE):
         names = sorted(file.stem for file in (Path(deeptune.__file__).parent / "samples").glob("*.parquet"))
         return [SAMPLE + name for name in names if name.startswith(text.removeprefix(SAMPLE))]
@@ -62,7 +63,7 @@ def completions(text: str) -> list[str]:
                     continue
                 if entry.is_dir():
                     found.append(os.path.join(folder, entry.name) + "/")
-                elif entry.name.endswith(".parquet"):
+                elif is_data(entry.name):
                     found.append(os.path.join(folder, entry.name))
     except OSError:
         return []

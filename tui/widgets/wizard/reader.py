@@ -14,8 +14,10 @@ from deeptune.spec.modalities import MODALITIES, columns_of
 from tui.draft import Draft, Problem
 from tui.file_inspector import Dropped, Inspector
 from tui.widgets.wizard.facts import Data
+from tui.widgets.wizard.summary import bar
 
 OPENING = "opening the files…"
+BAR_WIDTH = 20
 READING = "reading the labels…"
 
 
@@ -42,6 +44,13 @@ class Reader(Widget):
             super().__init__()
             self.number, self.ask, self.answer, self.problem = number, ask, answer, problem
 
+    class Imported(Message):
+        """Posted while the question with this number imports data: `done` of `total` files or rows."""
+
+        def __init__(self, number: int, done: int, total: int) -> None:
+            super().__init__()
+            self.number, self.done, self.total = number, done, total
+
     def __init__(self) -> None:
         super().__init__()
         self.data = Data()
@@ -67,7 +76,8 @@ class Reader(Widget):
             self.data = Data()
         else:
             self.data = Data(reading=OPENING)
-            self._ask(self._number, "overview", {"paths": paths, "key": key}, key)
+            # A path that is still being typed may be that of a large folder: only Enter imports.
+            self._ask(self._number, "overview", {"paths": paths, "key": key, "imports": again}, key)
         self.post_message(self.Changed())
 
     def survey(self, draft: Draft) -> None:
@@ -91,12 +101,24 @@ class Reader(Widget):
 
     @work(thread=True, exclusive=True, group="ask")
     def _ask(self, number: int, ask: str, question: dict[str, Any], key: str) -> None:
+        def progress(done: int, total: int) -> None:
+            self.post_message(self.Imported(number, done, total))
+
         try:
-            self.post_message(self.Answered(number, ask, self._inspector.ask(ask=ask, **question), None))
+            answer = self._inspector.ask(ask=ask, progress=progress, **question)
+            self.post_message(self.Answered(number, ask, answer, None))
         except DataError as error:
             self.post_message(self.Answered(number, ask, None, Problem.of(error.message, error.hint, key=key)))
         except Dropped:
             pass
+
+    @on(Imported)
+    def _imported(self, message: Imported) -> None:
+        message.stop()
+        if message.number == self._number:
+            share = min(1.0, message.done / max(1, message.total))
+            self.data.reading = f"importing {bar(share, BAR_WIDTH, '─')} {message.done:,} of {message.total:,}"
+            self.post_message(self.Changed())
 
     @on(Answered)
     def _answered(self, message: Answered) -> None:

@@ -1,0 +1,13 @@
+"""Names of files that are data: Parquet, and what is imported (`importing/detect.py`)."""
+
+from __future__ import annotations
+
+PARQUET = ".parquet"
+TABLES = (".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".jsonl", ".ndjson", ".json")
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+IMPORTED = (*TABLES, *ARCHIVES, ".npz", ".arrow", ".feather", ".dcm", ".dicom", ".nii", ".nii.gz")
+
+
+def is_data(name: str) -> bool:
+    """Check whether a file is data that a run takes, by its name."""
+    return name.lower().endswith((PARQUET, *IMPORTED))
