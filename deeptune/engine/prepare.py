@@ -37,7 +37,7 @@ from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
-from deeptune.spec.defaults import resolve
+from deeptune.spec.defaults import batch_norm, resolve
 from deeptune.spec.modalities import MODALITIES, input_words
 from deeptune.spec.run_spec import Split
 from deeptune.spec.tasks import TASKS
@@ -186,6 +186,7 @@ def _resolve(
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
         decoding = [one for one in samples.values() if isinstance(one, Images) and one.decodes]
         workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
+    statistics = any(name.endswith("running_mean") for name, _ in backbone.named_buffers())
     budget, layout = _pass_settings(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(
         update={
@@ -206,6 +207,7 @@ def _resolve(
                     "workers": workers,
                     "token_budget": budget,
                     "memory_format": layout,
+                    "batch_norm": batch_norm(spec, len(plan.splits["train"].rows), statistics=statistics),
                 }
             ),
         }

@@ -55,9 +55,14 @@ class Earlier:
     def with_its_meaning(self, spec: RunSpec) -> RunSpec:
         """The spec with what keys that came later had meant when the run started.
 
-        A run of a version without them had images of 8 bits alone, and a new head to start from.
+        A run of a version without them had images of 8 bits alone, a new head to start from, and statistics of batch
+        normalisation that were updated.
         """
-        for section, key, value in (("data", "value_range", list(FULL)), ("train", "start", "random")):
+        for section, key, value in (
+            ("data", "value_range", list(FULL)),
+            ("train", "start", "random"),
+            ("train", "batch_norm", "train"),
+        ):
             if key not in self.record["spec"][section]:
                 changed = getattr(spec, section).model_copy(update={key: value})
                 spec = spec.model_copy(update={section: changed})

@@ -27,6 +27,7 @@ class Recipe:
 
 
 DECAY_ROWS = 750
+BATCH_NORM_ROWS = 500  # from which the batches of a training tell more of its images than the pretrained statistics
 CPU_TOKENS = 2048  # of texts that pass at once: see `deeptune.engine.device.tokens_at_once`
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
@@ -56,6 +57,19 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     if not spec.tuning.frozen:
         return chosen.weight_decay
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
+
+
+def batch_norm(spec: RunSpec, rows: int, *, statistics: bool) -> str:
+    """Choose whether the statistics of batch normalisation stay what they were; `statistics`: whether there are any.
+
+    A few batches of a small training split make them noisier than the pretrained ones, and these are what the head was
+    fitted on. Random weights have none to keep.
+    """
+    if not statistics:
+        return "train"
+    if spec.train.batch_norm != "auto":
+        return spec.train.batch_norm
+    return "frozen" if rows < BATCH_NORM_ROWS and spec.backbone.weights != "random" else "train"
 
 
 def default_metric(spec: RunSpec) -> str:

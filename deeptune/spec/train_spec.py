@@ -90,10 +90,10 @@ class TrainSpec(Section):
         description="Paste a box of another training image, and mix their classes by its area: alpha of that share; 0 "
         "is off. With `train.mixup`, each batch draws one of the two.",
     )
-    batch_norm: Literal["train", "frozen"] = Field(
-        "train",
+    batch_norm: Literal["auto", "train", "frozen"] = Field(
+        "auto",
         description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
-        "the pretrained ones.",
+        "the pretrained ones, `auto` keeps those of pretrained weights on fewer than 500 training rows.",
     )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,
