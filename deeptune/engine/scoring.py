@@ -21,6 +21,7 @@ from deeptune.runs.events import MetricsEvent
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
+from deeptune.tasks.thresholds import operating_points
 
 DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
 
@@ -74,6 +75,8 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
     for split, one in passed.items():
         if len(one.outputs):
             metrics[split] = _scores(plan, split, one.outputs, one.loss)
+            if split == "val":
+                metrics[split] |= _operating_points(setup, plan.task, one.outputs)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))
@@ -98,6 +101,14 @@ def _with_confidence(setup: Setup, val: Outputs) -> Task:
     data = plan.splits["val"]
     groups = None if data.groups is None else data.groups[np.searchsorted(data.rows, val.rows)]
     return task.with_confidence(HeldOut(val.logits, truth, groups, spec.train.seed), spec.calibration)
+
+
+def _operating_points(setup: Setup, task: Task, val: Outputs) -> dict[str, Any]:
+    """The thresholds that val chooses by `report.operating_point`, for metrics.json; empty for numbers."""
+    if task.view not in ("classes", "labels"):
+        return {}
+    truth = split_truth(setup.ready.plan, "val", val.rows)
+    return {"operating_points": operating_points(task, setup.ready.spec.report, task.comparable(val.logits), truth)}
 
 
 def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) -> dict[str, Any]:

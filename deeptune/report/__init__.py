@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report.html` into a run directory, from the files of that directory alone; returns its path.
+    """Write `report.html` and `report.json` into a run directory, from its files alone; returns the path of the page.
 
     Raises CheckpointError when a file that the report needs is missing or damaged, or when the report
     cannot be written.

@@ -11,11 +11,13 @@ from markupsafe import Markup
 
 from deeptune.report import plots, prose, tables
 from deeptune.report.commands import next_commands
+from deeptune.report.data import report_data
 from deeptune.report.reading import FinishedRun, read_run
+from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
-from deeptune.report.verdict import verdict
-from deeptune.runs.files import write_text
+from deeptune.report.verdict import Verdict, verdict
+from deeptune.runs.files import write_json, write_text
 from deeptune.spec.metrics import shown_metrics
 
 # Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
@@ -27,14 +29,18 @@ WITHOUT = {"without_duplicates": "Without duplicates", "without_outliers": "With
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report.html` into a run directory; see `deeptune.report.write_report`."""
+    """Write `report.html` and `report.json` into a run directory; see `deeptune.report.write_report`."""
     run = read_run(directory)
-    write_text(run.files.report, render(run))
+    judged, sections = verdict(run), sections_of(run)
+    write_json(run.files.report_data, report_data(run, judged, sections))
+    write_text(run.files.report, render(run, judged, sections))
     return run.files.report
 
 
-def render(run: FinishedRun) -> str:
+def render(run: FinishedRun, judged: Verdict | None = None, sections: list[ReportSection] | None = None) -> str:
     """Render the report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
+    judged = verdict(run) if judged is None else judged
+    sections = sections_of(run) if sections is None else sections
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -44,12 +50,11 @@ def render(run: FinishedRun) -> str:
     )
     environment.filters["visible"] = tables.visible
     environment.filters["picture"] = Markup
-    return environment.get_template("report.html.j2").render(_content(run))
+    return environment.get_template("report.html.j2").render(_content(run, judged, sections))
 
 
-def _content(run: FinishedRun) -> dict[str, Any]:
+def _content(run: FinishedRun, judged: Verdict, sections: list[ReportSection]) -> dict[str, Any]:
     metrics = run.metrics.get(run.split, {})
-    judged = verdict(run)
     intervals, baseline = judged.intervals, judged.baseline
     without = {title: metrics[name] for name, title in WITHOUT.items() if (metrics.get(name) or {}).get("n")}
     rows = [
@@ -99,7 +104,7 @@ def _content(run: FinishedRun) -> dict[str, Any]:
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
         "confusions": tables.worst_confusions(metrics),
-        "sections": sections_of(run),
+        "sections": sections,
         "facts": prose.training_facts(run),
         "provenance": prose.provenance(run),
         "notes": [

@@ -42,7 +42,16 @@ from deeptune.report.interval_methods import (
 )
 from deeptune.spec.metrics import METRICS
 
-__all__ = ["LEVEL", "Interval", "Intervals", "Spread", "classification_spread", "label_spread", "regression_spread"]
+__all__ = [
+    "LEVEL",
+    "Bounded",
+    "Interval",
+    "Intervals",
+    "Spread",
+    "classification_spread",
+    "label_spread",
+    "regression_spread",
+]
 
 MIN_GROUPS = 10
 MIN_CLASS_ROWS = 3  # in each class, for averages over classes
@@ -109,7 +118,7 @@ def classification_spread(
         "macro_f1_present": lost.sum() / counts.present.sum(),
         "weighted_f1": lost @ support / n,
     }
-    bounded = _Bounded(unit, counts.hit, grouped=groups is not None)
+    bounded = Bounded(unit, counts.hit, grouped=groups is not None)
     shares = {name: one for name, one in estimates.items() if METRICS[name].interval == "proportion"}
     intervals = bounded.intervals(
         shares,
@@ -165,7 +174,7 @@ def label_spread(
                 f"{'has' if count == 1 else 'have'} fewer than {MIN_CLASS_ROWS} rows with or without it here."
             )
     of_labels = min(n, labels**2 / (1 / np.maximum(support, 1)).sum())
-    bounded = _Bounded(unit, (truth == prediction).all(axis=1), grouped=groups is not None)
+    bounded = Bounded(unit, (truth == prediction).all(axis=1), grouped=groups is not None)
     intervals = bounded.intervals(
         estimates,
         most={name: of_labels if name in OVER_LABELS else float(n) for name in estimates},
@@ -258,7 +267,7 @@ def _number_intervals(truth: np.ndarray, prediction: np.ndarray, unit: np.ndarra
 
 
 @dataclass(frozen=True)
-class _Bounded:
+class Bounded:
     """Wilson's interval with effective rows, of metrics on the same rows.
 
     unit: int64 (N,), the independent unit of each row; hit: bool (N,), whether its prediction is right.
@@ -305,7 +314,7 @@ def _range(name: str) -> Interval:
     return min(worst, best), max(worst, best)
 
 
-def _class_details(counts: ClassCounts, index: int, bounded: _Bounded, probabilities: np.ndarray | None) -> Intervals:
+def _class_details(counts: ClassCounts, index: int, bounded: Bounded, probabilities: np.ndarray | None) -> Intervals:
     """Return the intervals of precision, recall, F1 and ROC AUC of one class."""
     positive = counts.truth == index
     most = _rows_of(positive, counts.prediction == index)

@@ -118,6 +118,22 @@ def residual_histogram(residuals: np.ndarray) -> str:
     return svg_of("residuals", draw, height=3.7)
 
 
+def curves(
+    name: str, titles: tuple[str, str], x: np.ndarray, lines: Sequence[tuple[Line, np.ndarray]], band: np.ndarray | None
+) -> str:
+    """Lines (N,) over x (N,), the first with a band (2, N) around it; `titles` are those of the axes."""
+
+    def draw(figure: Figure) -> None:
+        axes = axes_on(figure, *titles)
+        if band is not None:
+            axes.fill_between(x, band[0], band[1], color=lines[0][0].color, alpha=0.18, linewidth=0)
+        for line, values in lines:
+            axes.plot(x, values, color=line.color, linestyle=line.style, linewidth=1.6, label=line.label)
+        axes.legend(frameon=False)
+
+    return svg_of(name, draw, height=3.7)
+
+
 def _curve(axes: Any, epochs: Sequence[int], values: Values, line: Line) -> None:
     numbers = [np.nan if value is None else value for value in values]
     axes.plot(

@@ -30,6 +30,7 @@ from deeptune.data.splits.split_part import Part
 from deeptune.spec.modalities import Input
 from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks import Task
+from deeptune.tasks.thresholds import positive_classes
 
 
 def plan_data(
@@ -110,6 +111,7 @@ def draft_plan(spec: RunSpec, *, sources: Mapping[str, Source] | None = None) ->
     for part in parts.values():
         leave_out_unlabelled(part, data.label, data.on_bad_sample)
     task = encode_labels(spec, parts)
+    positive_classes(task, spec.report)
     if data.group is not None:
         encode_groups(data.group, parts)
     given = given_split(spec, sources["train"]) if len(sources) == 1 else None

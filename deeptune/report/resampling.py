@@ -1,0 +1,97 @@
+"""Curves over all thresholds with 95% bands, from resampled rows or groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+RESAMPLES = 400
+GRID = 101
+MAX_WEIGHTS = 4_000_000  # numbers in memory at once
+
+Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def resampled_weights(unit: np.ndarray, seed: int, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Draw units with replacement; yield how often each row was drawn, float64 (some resamples, N)."""
+    rng = np.random.default_rng(seed)
+    units, done = int(unit.max()) + 1, 0
+    at_once = max(1, MAX_WEIGHTS // len(unit))
+    while done < resamples:
+        count = min(at_once, resamples - done)
+        yield rng.multinomial(units, np.full(units, 1 / units), size=count)[:, unit].astype(float)
+        done += count
+
+
+class Ranking:
+    """Rows by falling probability, so that counts above each threshold are running sums."""
+
+    def __init__(self, positive: np.ndarray, chance: np.ndarray) -> None:
+        self.order = np.argsort(-chance, kind="stable")
+        self.positive, self.chance = positive[self.order], chance[self.order]
+        self.ends = np.flatnonzero(np.append(np.diff(self.chance) != 0, True))  # the last row of equal ones
+
+    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """True and false positives at each threshold that occurs, (R, K), for weights (R, N) of the rows."""
+        sorted_weights = weights[:, self.order]
+        true = np.cumsum(sorted_weights * self.positive, axis=1)[:, self.ends]
+        return true, np.cumsum(sorted_weights * ~self.positive, axis=1)[:, self.ends]
+
+
+def roc_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
+    """Return 1 − specificity (G,), the sensitivity there (G,), and its band (2, G)."""
+    grid = np.linspace(0, 1, GRID)
+
+    def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+        x, y = np.append(0, false / max(false[-1], 1e-9)), np.append(0, true / max(true[-1], 1e-9))
+        last = np.append(np.diff(x) > 0, True)  # the highest sensitivity of each specificity
+        return np.interp(grid, x[last], y[last])
+
+    return grid, *_with_band(Ranking(positive, chance), curve, unit, seed)
+
+
+def precision_recall_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
+    """Return recall (G,), the highest precision at that recall or a higher threshold's (G,), and its band (2, G)."""
+    grid = np.linspace(0.01, 1, GRID - 1)
+
+    def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+        recall = true / max(true[-1], 1e-9)
+        precision = true / np.maximum(true + false, 1e-9)
+        return precision[np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)]
+
+    return grid, *_with_band(Ranking(positive, chance), curve, unit, seed)
+
+
+def decision_band(
+    positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return threshold probabilities (G,), the net benefit (G,), that of treating all (G,), and the band (2, G)."""
+    share = positive.mean()
+    # Where to treat all would harm more than three times what it could help, nobody looks.
+    grid = np.linspace(0.01, min(0.99, max(0.1, 3 * share)), GRID - 2)
+    odds = grid / (1 - grid)
+    ranking = Ranking(positive, chance)
+    place = np.searchsorted(-ranking.chance[ranking.ends], -grid, side="right")  # thresholds that are reached
+
+    def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+        n = true[-1] + false[-1]
+        return (np.append(0, true)[place] - np.append(0, false)[place] * odds) / max(n, 1e-9)
+
+    benefit, band = _with_band(ranking, curve, unit, seed)
+    return grid, benefit, share - (1 - share) * odds, band
+
+
+def _with_band(
+    ranking: Ranking, curve: Callable[[np.ndarray, np.ndarray], np.ndarray], unit: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a curve of all rows, and its pointwise 95% band over resamples, which contains it."""
+    all_rows = ranking.counts(np.ones((1, len(unit))))
+    found = curve(all_rows[0][0], all_rows[1][0])
+    drawn = [
+        curve(true, false)
+        for weights in resampled_weights(unit, seed)
+        for true, false in zip(*ranking.counts(weights), strict=True)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return found, np.stack([np.minimum(low, found), np.maximum(high, found)])

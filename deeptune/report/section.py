@@ -1,0 +1,41 @@
+"""A section of a report, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header; the first column names the row."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as SVG of our own making, and what it shows, which is also its alternative text."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """One section of report.html: its heading, then paragraphs, tables and figures.
+
+    `name` and `data` are its key and its content in report.json, ready for JSON. A `folded` section shows its heading
+    only, until it is opened.
+    """
+
+    name: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    folded: bool = False

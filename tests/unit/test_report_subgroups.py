@@ -1,0 +1,173 @@
+"""Subgroups and units of a report, as counted by scikit-learn and pandas, and report.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+from reports import classification_run, regression_run
+from sklearn import metrics as sk
+
+from deeptune.data.report_columns import check_report_columns
+from deeptune.data.sources.source import Source
+from deeptune.errors import DataError
+from deeptune.report import write_report
+from deeptune.runs.directory import RunDirectory
+from deeptune.runs.files import write_json
+from deeptune.spec.report_spec import ReportSpec, crossed
+from deeptune.spec.toml import dump_spec, load_spec, validate
+from deeptune.tasks.metric_functions import classification_metrics
+
+
+def with_report(directory: Path, columns: dict[str, list[Any]], **report: Any) -> dict[str, Any]:
+    """Name columns in a run's spec, store them as a run does, and return the report's data."""
+    files = RunDirectory(directory)
+    values = load_spec(files.spec).model_dump(mode="json", exclude_none=True)
+    files.spec.write_text(dump_spec(validate({**values, "report": report})), encoding="utf-8")
+    rows = pq.read_table(files.predictions)["row"]
+    texts = [pa.array([None if one is None else str(one) for one in column]) for column in columns.values()]
+    pq.write_table(pa.table({"row": rows, "values": pa.StructArray.from_arrays(texts, list(columns))}), files.columns)
+    write_report(directory)
+    found: dict[str, Any] = json.loads(files.report_data.read_text())
+    return found
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    return tmp_path, classification_run(tmp_path)
+
+
+def test_each_subgroup_is_scored_as_scikit_learn_does(digits: tuple[Path, dict[str, Any]]) -> None:
+    directory, known = digits
+    n = len(known["truth"])
+    sex = [("f", "m", None)[row % 3] for row in range(n)]
+    scanner = [("A", "B")[row % 2] for row in range(n)]
+    report = with_report(directory, {"sex": sex, "scanner": scanner}, by=["sex", "sex:scanner"])
+    section = report["sections"]["subgroups"]
+    found = {one["subgroup"]: one for one in section["sex"]["subgroups"]}
+    assert set(found) == {"f", "m", "(missing)"}
+    rows = np.array(sex) == "m"
+    expected = sk.accuracy_score(known["truth"][rows], known["prediction"][rows])
+    assert found["m"]["metrics"]["accuracy"]["value"] == pytest.approx(expected)
+    low, high = found["m"]["metrics"]["accuracy"]["interval"]
+    assert low < expected < high
+    values = [one["metrics"]["accuracy"]["value"] for one in section["sex"]["subgroups"]]
+    assert section["sex"]["gaps"]["accuracy"]["gap"] == pytest.approx(max(values) - min(values))
+    assert len(section["sex:scanner"]["subgroups"]) == 6
+
+
+def test_a_small_subgroup_is_named_and_not_judged(digits: tuple[Path, dict[str, Any]]) -> None:
+    directory, known = digits
+    scanner = ["rare" if row < 4 else "usual" for row in range(len(known["truth"]))]
+    section = with_report(directory, {"scanner": scanner}, by=["scanner"])["sections"]["subgroups"]
+    assert "Too small to judge: rare (4 rows)." in section["paragraphs"]
+    assert section["scanner"]["gaps"] == {}
+
+
+@pytest.mark.parametrize("rule", ["mean", "max", "vote"])
+def test_units_are_scored_as_pandas_groups_them(digits: tuple[Path, dict[str, Any]], rule: str) -> None:
+    directory, known = digits
+    truth = known["truth"]
+    unit = np.empty(len(truth), int)
+    for digit in range(10):
+        rows = np.flatnonzero(truth == digit)
+        unit[rows] = 100 * digit + np.arange(len(rows)) // 3
+    section = with_report(directory, {"patient": list(unit)}, unit="patient", unit_rule=rule)["sections"]["units"]
+    chances = pd.DataFrame(np.eye(10)[known["prediction"]] if rule == "vote" else known["probabilities"])
+    grouped = chances.groupby(unit)
+    table = grouped.max() if rule == "max" else grouped.mean()
+    said = table.to_numpy().argmax(axis=1)
+    expected = classification_metrics(table.index.to_numpy() // 100, np.eye(10)[said], range(10))
+    assert section["n"] == len(table)
+    for name in ("accuracy", "macro_f1", "mcc"):
+        assert section["metrics"][name]["value"] == pytest.approx(expected[name]), name
+
+
+def test_units_of_several_labels_are_left_out_and_counted(digits: tuple[Path, dict[str, Any]]) -> None:
+    directory, known = digits
+    units = [row // 2 for row in range(len(known["truth"]))]
+    section = with_report(directory, {"patient": units}, unit="patient")["sections"]["units"]
+    pairs = known["truth"][: len(units) // 2 * 2].reshape(-1, 2)
+    assert section["left_out"] == (pairs[:, 0] != pairs[:, 1]).sum()
+
+
+def test_units_of_numbers_are_their_means(tmp_path: Path) -> None:
+    known = regression_run(tmp_path)
+    units = [row // 4 for row in range(len(known["truth"]))]
+    section = with_report(tmp_path, {"patient": units}, unit="patient")["sections"]["units"]
+    table = pd.DataFrame({"truth": known["truth"], "prediction": known["prediction"]}).groupby(units).mean()
+    expected = sk.mean_absolute_error(table["truth"], table["prediction"])
+    assert section["metrics"]["mae"]["value"] == pytest.approx(expected)
+
+
+def test_a_report_has_its_numbers_as_json_too(digits: tuple[Path, dict[str, Any]]) -> None:
+    directory, known = digits
+    write_report(directory)
+    found = json.loads(RunDirectory(directory).report_data.read_text())
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx((known["truth"] == known["prediction"]).mean())
+    assert all(one["interval"] is not None for one in found["metrics"].values())
+    assert len(found["per_class"]) == 10
+    low, high = found["per_class"][3]["intervals"]["recall"]
+    assert low <= found["per_class"][3]["recall"] <= high
+    assert found["split"] == "test"
+    assert found["methods"].startswith("We trained")
+
+
+def test_the_threshold_of_val_is_applied_to_test(digits: tuple[Path, dict[str, Any]]) -> None:
+    directory, known = digits
+    files = RunDirectory(directory)
+    metrics = json.loads(files.metrics.read_text())
+    point = {"class": 3, "rule": 0.4, "threshold": 0.4, "sensitivity": 0.9, "specificity": 0.9, "n": 100}
+    metrics["val"]["operating_points"] = [point]
+    write_json(files.metrics, metrics)
+    write_report(directory)
+    found = json.loads(files.report_data.read_text())["sections"]["operating_points"]["points"][0]
+    said = known["probabilities"][:, 3] >= 0.4
+    assert found["test"]["sensitivity"]["value"] == pytest.approx(said[known["truth"] == 3].mean())
+    assert "Decision curve of 3 (three)" in files.report.read_text()
+
+
+# Before training.
+
+
+def source(path: Path, **columns: Any) -> dict[str, Source]:
+    pq.write_table(pa.table(columns), path / "data.parquet")
+    return {"train": Source.open(str(path / "data.parquet"), key="data.path")}
+
+
+def test_a_column_that_is_missing_is_named_before_training(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"report.by: there is no column 'sexx'.*Did you mean 'sex'"):
+        check_report_columns(ReportSpec(by=["sexx"]), source(tmp_path, sex=["f", "m"]))
+    with pytest.raises(DataError, match=r"report.unit: there is no column 'patient'"):
+        check_report_columns(ReportSpec(unit="patient"), source(tmp_path, sex=["f", "m"]))
+
+
+def test_too_many_subgroups_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'age' has 80 distinct values, more than 60 subgroups"):
+        check_report_columns(ReportSpec(by=["age"]), source(tmp_path, age=list(range(80))))
+    check_report_columns(ReportSpec(unit="age"), source(tmp_path, age=list(range(80))))
+
+
+def test_a_column_of_lists_makes_no_subgroups(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"report.by: column 'tags' holds list"):
+        check_report_columns(ReportSpec(by=["tags"]), source(tmp_path, tags=[["a"], ["b"]]))
+
+
+def test_a_colon_crosses_columns_but_not_the_name_of_one() -> None:
+    assert crossed("a:b", ["a", "b"]) == ["a", "b"]
+    assert crossed("a:b", ["a:b", "a"]) == ["a:b"]
+
+
+@pytest.mark.parametrize(
+    "report", [{"by": ["a:"]}, {"by": ["a", "a"]}, {"operating_point": "accuracy >= 1"}, {"prevalence": 1.0}]
+)
+def test_a_report_that_means_nothing_is_refused(report: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ReportSpec(**report)
