@@ -94,7 +94,8 @@ def test_groups_and_bad_samples_are_those_of_a_run(command, image_file):
     assert "groups are too few" in one.stderr
 
 
-def test_a_short_budget_passes_fewer_rows_and_says_so(command, scans, monkeypatch):
+def test_a_short_budget_passes_fewer_rows_and_says_so(command, scans, monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "empty"))  # no other test has stored the features there
     monkeypatch.setattr(engine, "COMPARED_ROWS", 0)
     found = ranked(command, "--data", str(scans), *RANDOM, "--budget", "0.01 s")
     (one,) = found["backbones"]
