@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from deeptune.probing.candidates import Candidate
 from deeptune.probing.heads import RECIPE, BoostedTrees, HeadKind, LinearHead, out_of_fold
 from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, State, keep, kept, looks, sorted_backbones
 from deeptune.probing.scores import constant_score, ranking_metric, score_rows
+from deeptune.spec.defaults import absolute_data
 from deeptune.spec.model_spec import TuningSpec
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.toml import dump_spec
@@ -98,7 +100,8 @@ class Probe:
         draft = draft_plan(self.spec, sources=sources)
         self.input, self.modality = draft.input, draft.modality
         found = self._candidates(draft.modality)
-        self.files = [seen for source in sources.values() for file in source.files if (seen := looks(file))]
+        files = [file for source in sources.values() for file in source.files]
+        self.files = [seen for file in dict.fromkeys([*files, *_named_files(self.spec)]) if (seen := looks(file))]
         if (before := kept(self.spec, draft.input)) is not None:
             self.earlier = {f"{one.name} {one.weights}": one for one in before.backbones}
         for at, candidate in enumerate(found):
@@ -316,6 +319,13 @@ def _identity(key: str, places: np.ndarray, spec: RunSpec) -> str:
 def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _named_files(spec: RunSpec) -> list[Path]:
+    """What the spec names as data: of a CSV file or a folder that was imported, the source's files are a copy."""
+    data = absolute_data(spec.data)
+    named = [paths for paths in (data.path, data.train, data.val, data.test) if paths is not None]
+    return [Path(path) for paths in named for path in ([paths] if isinstance(paths, str) else paths)]
 
 
 def _shown(spec: RunSpec) -> str:

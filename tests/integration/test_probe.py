@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import deeptune
 from deeptune.engine import probe as engine
 from deeptune.errors import SpecError
+from deeptune.probing.ranking import kept
 
 ROWS = 160
 SMALL = ("--set", "backbone.image_size=32", "--device", "cpu")
@@ -153,3 +154,16 @@ def test_python_returns_a_ranking(scans):
     assert tomllib.loads(found.spec)["data"]["path"] == str(scans)
     with pytest.raises(SpecError, match="expected a time"):
         deeptune.probe(spec, budget=-1)
+
+
+def test_texts_of_a_csv_file_are_ranked_and_known_until_it_changes(tiny_bert, tmp_path):
+    file = tmp_path / "reviews.csv"
+    rows = [("a good film", "good") if row % 2 else ("bad acting and no plot", "bad") for row in range(60)]
+    lines = [f"{text} {number},{label}" for number, (text, label) in enumerate(rows)]
+    file.write_text("text,labels\n" + "\n".join(lines) + "\n")
+    spec = deeptune.load_spec({"data.path": file, "backbone.name": "?", "train.device": "cpu"})
+    found = deeptune.probe(spec, backbones=[f"hf:{tiny_bert}"], progress=False)
+    assert found.backbones[0].linear.score > 0.9
+    assert kept(spec, "text") is not None
+    file.write_text(file.read_text() + "one more,good\n")
+    assert kept(spec, "text") is None
