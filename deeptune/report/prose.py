@@ -17,6 +17,7 @@ from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import LOSSES, TASKS
+from deeptune.tasks.confidence.calibrators import METHODS
 
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 
@@ -198,6 +199,9 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
 
 def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
+    method = (metrics.get("confidence") or {}).get("calibrator", "none")
+    if method != "none":
+        yield f"Probabilities were calibrated on the validation split by {METHODS[method]}."
     found = []
     for name in run.task.info.headline:
         if metrics.get(name) is None:

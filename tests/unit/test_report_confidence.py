@@ -163,6 +163,10 @@ def test_intervals_are_counted_in_test(tmp_path):
     assert f"is to hold the true number of 80% of rows. In test it does of {hits:.1%}" in found.paragraphs[0]
 
 
+def test_the_paragraph_for_a_paper_names_the_calibrator(run):
+    assert "Probabilities were calibrated on the validation split by temperature scaling." in read(run.path)[1].text
+
+
 def test_metrics_as_text_tell_both(run):
     titles = [title for title, _ in metric_rows(read_json(run.metrics)["test"])]
     assert titles[titles.index("Log loss") + 1] == "Log loss, uncalibrated"
