@@ -18,6 +18,7 @@ from deeptune.cli import (
     compare,
     control,
     doctor,
+    explain,
     importing,
     init,
     probe,
@@ -59,6 +60,7 @@ app.command("predict")(apply.predict)
 app.command("evaluate")(apply.evaluate)
 app.command("embed")(apply.embed)
 app.command("compare")(compare.compare)
+app.command("explain")(explain.explain)
 app.command("report")(report.report)
 app.command("audit")(audit.audit)
 app.command("presets")(catalog.presets)

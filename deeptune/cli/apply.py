@@ -84,7 +84,7 @@ def predict(
     from deeptune.api.model import Model, Options, Run
 
     model = Model(Run(directory), device=device)
-    with _progress("predicting", quiet, json_progress) as progress, _hint():
+    with progress_bar("predicting", quiet, json_progress) as progress, _hint():
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         options |= Options(abstain_below=abstain_below, coverage=coverage)
@@ -121,7 +121,7 @@ def evaluate(
     from deeptune.cli.summary import metrics_table, worst_classes_table
 
     model = Model(Run(directory), device=device)
-    with _progress("scoring", quiet or as_json, json_progress) as progress, _hint():
+    with progress_bar("scoring", quiet or as_json, json_progress) as progress, _hint():
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         metrics = model.evaluate(source, **options)
@@ -199,7 +199,7 @@ def embed(
 
     form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
     form.require_fits(output)
-    with _progress("embedding", quiet, json_progress) as progress, _hint():
+    with progress_bar("embedding", quiet, json_progress) as progress, _hint():
         if directory is not None:
             model = Model(Run(directory), device=device)
             source = _source(data, root or model.spec.data.root)
@@ -308,7 +308,7 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
 
 
 @contextmanager
-def _progress(what: str, quiet: bool, as_json: bool) -> Iterator[Any]:
+def progress_bar(what: str, quiet: bool, as_json: bool = False) -> Iterator[Any]:
     """A bar on stderr while a file is worked on; nothing where stderr is no terminal.
 
     With `as_json` it is a line such as {"progress": {"what": "predicting", "done": 32, "total": 100}} now and then.

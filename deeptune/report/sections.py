@@ -18,6 +18,7 @@ SECTIONS: tuple[str, ...] = (
     "deeptune.report.operating_points:operating_points_section",
     "deeptune.report.subgroups:units_section",
     "deeptune.report.subgroups:subgroups_section",
+    "deeptune.report.explanations:explanation_section",
 )
 
 

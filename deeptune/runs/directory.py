@@ -140,6 +140,10 @@ class RunDirectory:
         return self.path / "embeddings" / f"{split}.parquet"
 
     @property
+    def explanations(self) -> Path:
+        return self.path / "explanations"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

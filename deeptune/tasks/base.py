@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from deeptune.errors import SpecError
+from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TaskInfo
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -187,6 +187,18 @@ class Task(ABC):
     @abstractmethod
     def comparable(self, logits: np.ndarray) -> np.ndarray:
         """Outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
+
+    def explained_output(self, logits: np.ndarray) -> np.ndarray:
+        """The output that explains a prediction, int64 (N,) for outputs (N, outputs); -1 is the sum of all."""
+        return np.zeros(len(logits), np.int64)
+
+    def output_of(self, name: str) -> int:
+        """The index of the output of a class or label, by the name that people see. Raises SpecError."""
+        names = [self.display(index) for index in range(self.classes)]
+        if name not in names:
+            what = f"{did_you_mean(name, names)}" if names else "the outputs of this run have no names."
+            raise SpecError(f"there is no class {name!r}. {what}".rstrip(), hint=f"Classes: {listed(names)}.")
+        return names.index(name)
 
     def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
         """The task with what is chosen on val once a model is trained, such as thresholds."""

@@ -284,6 +284,9 @@ class ClassificationTask(Task):
             shares = shares * class_weights.astype(np.float32)
         return np.log(shares / shares.sum())
 
+    def explained_output(self, logits: np.ndarray) -> np.ndarray:
+        return logits.argmax(axis=1)
+
     def comparable(self, logits: np.ndarray) -> np.ndarray:
         return self.probabilities(logits)
 

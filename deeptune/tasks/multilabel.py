@@ -242,6 +242,9 @@ class MultiLabelTask(Task):
         share = self.counts(targets) / max(1, len(targets))
         return logit(np.clip(share, MIN_SHARE, 1 - MIN_SHARE)).astype(np.float32)
 
+    def explained_output(self, logits: np.ndarray) -> np.ndarray:
+        return logits.argmax(axis=1)
+
     def comparable(self, logits: np.ndarray) -> np.ndarray:
         return self.probabilities(logits)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import expit, logit
 
-from deeptune.errors import DataError, listed
+from deeptune.errors import DataError, SpecError, listed
 from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.classification import ClassificationTask
@@ -65,6 +65,14 @@ class OrdinalTask(ClassificationTask):
         share = np.maximum(self.counts(targets).astype(np.float64), 1e-6)
         above = 1 - np.cumsum(share / share.sum())[:-1]
         return logit(np.clip(above, 1e-6, 1 - 1e-6)).astype(np.float32)
+
+    def explained_output(self, logits: np.ndarray) -> np.ndarray:
+        return np.full(len(logits), -1, np.int64)  # all classes share one score
+
+    def output_of(self, name: str) -> int:
+        raise SpecError(
+            f"ordinal classes share one score, which is what is explained, not {name!r}", hint="Leave out --of."
+        )
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Log probabilities of the classes: a temperature of these leaves the most probable class what it is."""

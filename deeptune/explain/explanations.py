@@ -1,0 +1,200 @@
+"""Explains rows with the best model of a run, and tests the explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deeptune.data.input_columns import resolve_columns
+from deeptune.data.loading.dataset import SampleOptions
+from deeptune.data.sources.memory import MemorySource
+from deeptune.data.sources.source import Source
+from deeptune.engine.predict import ApplyOptions, Predictor
+from deeptune.errors import DataError, SpecError
+from deeptune.explain.faithfulness import RowTest, Verdict, row_test, shuffled_weights, verdict
+from deeptune.explain.images import image_maps
+from deeptune.explain.texts import blank_token, token_scores, token_texts, words
+from deeptune.model.build import TunedModel
+from deeptune.spec.modalities import columns_of
+
+GRID = 8  # parts on a side of an image that are taken away or put in
+BLUR = 10  # of an image, as the share 1/BLUR of its side: what is left of a part that is taken away
+AT_ONCE = 32  # masked samples that pass together
+MAX_MISS = 0.1  # of the change of the output that integrated gradients may miss
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One row: the output that is explained, and the scores of its parts.
+
+    `output` is the index of the model's output, -1 for the sum of all. An image has `pixels` (uint8 (S, S, 3)) and
+    `map` (float32 (S, S), positive where it speaks for the output); a text has `tokens` and `scores` (float32 (T,)).
+    """
+
+    row: int
+    output: int
+    prediction: str
+    test: RowTest
+    pixels: np.ndarray | None = None
+    map: np.ndarray | None = None
+    tokens: list[str] | None = None
+    scores: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """All rows that were asked for, with the judgement of the set. `left_out` says why others have none, by row."""
+
+    explanations: list[Explanation]
+    verdict: Verdict
+    left_out: dict[int, str]
+    notes: list[str]
+
+
+def explain(
+    predictor: Predictor,
+    source: Source,
+    rows: Sequence[int],
+    *,
+    of: str | None = None,
+    progress: Progress | None = None,
+) -> Explained:
+    """Explain some rows of a source, by default for what the model predicts, else for the class or label `of`.
+
+    Raises SpecError for a class that the run does not have or a model that can't be explained, DataError for a row
+    that the source does not have.
+    """
+    outputs = None if of is None else predictor.task.output_of(of)
+    table = _rows_of(source, rows, predictor)
+    notes: list[str] = []
+    options = ApplyOptions(on_bad_sample="skip", notify=notes.append)
+    model, device = predictor.trained.model, predictor.compute.device
+    shuffled = shuffled_weights(model, seed=0)
+    rng = np.random.default_rng(0)
+    found: list[Explanation] = []
+    with predictor._checked(table, options) as data:
+        inputs_of = data.samples.inputs(SampleOptions())
+        usable = data.usable
+        for done, place in enumerate(usable):
+            inputs = {k: v.to(device) for k, v in inputs_of.batch(np.array([place]), 0).items()}
+            logits = _logits(model, inputs)
+            output = int(predictor.task.explained_output(logits)[0]) if outputs is None else outputs
+            said = predictor.task.predictions(logits)["prediction"][0]
+            explained = _explain_one(predictor, shuffled, inputs, output, rng)
+            if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
+                notes.append(f"row {rows[int(place)]:,}: its scores miss {miss:.0%} of the change of the output")
+            found.append(Explanation(int(rows[int(place)]), output, str(said.as_py()), **explained))
+            if progress is not None:
+                progress(done + 1, len(usable))
+        left_out = {int(rows[place]): reason for place, reason in data.errors.items()}
+    return Explained(found, verdict([each.test for each in found]), left_out, notes)
+
+
+def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> MemorySource:
+    """The input columns of some rows as a table of their own: no other row is decoded for it."""
+    bad = [row for row in rows if not 0 <= row < source.num_rows]
+    if bad or not rows:
+        what = f"there is no row {bad[0]:,}" if bad else "no row is named"
+        raise DataError(f"--rows: {what}; {source.describe()} has the rows 0 to {source.num_rows - 1:,}")
+    _, input = resolve_columns(source, predictor.modality, predictor.input)
+    names = columns_of(input)
+    batches = [next(batch for _, batch in source.stream_table(names, start=row, rows=1)).slice(0, 1) for row in rows]
+    return MemorySource(pa.Table.from_batches(batches), key=source.key, root=source.folder_of(rows[0]))
+
+
+def _explain_one(
+    predictor: Predictor, shuffled: TunedModel, inputs: dict[str, Tensor], output: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    model = predictor.trained.model
+    if "images" in inputs:
+        whole, other = _image_map(model, inputs, output), _image_map(shuffled, inputs, output)
+        ask = _asks_images(predictor, inputs, output)
+        test = row_test(ask, _cells(whole), _cells(other), rng)
+        pixels = inputs["images"][0].permute(1, 2, 0).cpu().numpy()
+        return {"test": test, "pixels": pixels, "map": whole.cpu().numpy()}
+    if set(inputs) - {"input_ids", "attention_mask", "token_type_ids"}:
+        raise SpecError(
+            "explain takes images or texts, and this model reads both", hint="Explain a run on one of them."
+        )
+    inside = words(model, inputs)[0].cpu().numpy()
+    scores, miss = token_scores(model, inputs, output)
+    others, _ = token_scores(shuffled, inputs, output)
+    ask = _asks_texts(predictor, inputs, output, inside)
+    numbers = scores.cpu().numpy()
+    test = row_test(ask, numbers[inside], others.cpu().numpy()[inside], rng)
+    tokens = token_texts(model, inputs)
+    return {"test": test, "tokens": tokens, "scores": np.where(inside, numbers, 0.0), "miss": miss}
+
+
+def _image_map(model: TunedModel, inputs: dict[str, Tensor], output: int) -> Tensor:
+    size = inputs["images"].shape[-1]
+    found = image_maps(model, inputs, torch.tensor([output], device=inputs["images"].device))
+    return F.interpolate(found[None], size=(size, size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def _cells(scores: Tensor) -> np.ndarray:
+    """The mean of a map in each part of the grid, float64 (GRID * GRID,)."""
+    cells = F.adaptive_avg_pool2d(scores[None, None], GRID)[0, 0]
+    return cells.reshape(-1).double().cpu().numpy()
+
+
+def _asks_images(predictor: Predictor, inputs: dict[str, Tensor], output: int) -> Callable[[np.ndarray], np.ndarray]:
+    image = inputs["images"].float()
+    size = image.shape[-1]
+    blurred = _blurred(image, max(1, size // BLUR))
+
+    def ask(masks: np.ndarray) -> np.ndarray:
+        kept = torch.from_numpy(masks.reshape(-1, 1, GRID, GRID)).to(image.device).float()
+        kept = F.interpolate(kept, size=(size, size), mode="nearest")
+        mixed = (image * kept + blurred * (1 - kept)).round().clamp(0, 255).to(torch.uint8)
+        return _outputs(predictor, {"images": mixed}, output)
+
+    return ask
+
+
+def _blurred(image: Tensor, radius: int) -> Tensor:
+    from torchvision.transforms.functional import gaussian_blur
+
+    return gaussian_blur(image, [2 * radius + 1, 2 * radius + 1], [float(radius), float(radius)])
+
+
+def _asks_texts(
+    predictor: Predictor, inputs: dict[str, Tensor], output: int, inside: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    ids, blank = inputs["input_ids"], blank_token(predictor.trained.model)
+
+    def ask(masks: np.ndarray) -> np.ndarray:
+        kept = np.ones((len(masks), ids.shape[1]), bool)
+        kept[:, inside] = masks
+        mixed = ids.expand(len(masks), -1).where(torch.from_numpy(kept).to(ids.device), blank)
+        rest = {name: value.expand(len(masks), -1) for name, value in inputs.items() if name != "input_ids"}
+        return _outputs(predictor, {"input_ids": mixed, **rest}, output)
+
+    return ask
+
+
+def _outputs(predictor: Predictor, inputs: dict[str, Tensor], output: int) -> np.ndarray:
+    """The explained output on the scale that the task compares outputs on, float64 (M,)."""
+    logits = np.concatenate(
+        [
+            _logits(predictor.trained.model, {name: value[start : start + AT_ONCE] for name, value in inputs.items()})
+            for start in range(0, len(next(iter(inputs.values()))), AT_ONCE)
+        ]
+    )
+    if output < 0:
+        return logits.astype(np.float64).sum(axis=1)
+    return predictor.task.comparable(logits)[:, output]
+
+
+@torch.inference_mode()
+def _logits(model: TunedModel, inputs: dict[str, Tensor]) -> np.ndarray:
+    return model(inputs).float().cpu().numpy()

@@ -1,0 +1,69 @@
+"""Maps of an image that say which places speak for an output."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from deeptune.backbones.cut import CannotCut, Cut
+from deeptune.errors import SpecError
+from deeptune.explain.outputs import chosen_output
+from deeptune.model.build import TunedModel
+
+_READS_ALL_PLACES = ("mean", "max")
+
+
+def image_maps(model: TunedModel, inputs: dict[str, Tensor], outputs: Tensor) -> Tensor:
+    """Maps float32 (B, h, w) of the output with index `outputs` (int64 (B,)) of each image; -1 is the sum of all.
+
+    Activation times gradient, summed over channels (HiResCAM, Draelos and Carin 2020, https://arxiv.org/abs/2011.08891).
+    The activations are those before pooling, where it reads every place: with an average and a linear head that is the
+    class activation map of Zhou et al. 2016. Otherwise, as with the class token of ViT, they are those before the last
+    block, through whose attention the gradient comes. Positive values speak for the output.
+
+    Raises SpecError where the network can't be cut before its last block.
+    """
+    backbone, cut = model.backbone, _cut(model)
+    with torch.enable_grad():
+        if cut is None:
+            with torch.no_grad():
+                given = backbone.features(inputs)
+            activations = given.detach().requires_grad_()
+            features = activations
+        else:
+            with torch.no_grad():
+                given = cut.prefix(inputs)
+            activations = given.detach().requires_grad_()
+            features = cut.suffix(activations, inputs)
+        logits = model.head(backbone.pool(features, inputs).float())
+        (gradient,) = torch.autograd.grad(chosen_output(logits, outputs).sum(), activations)
+    return _places((gradient * activations).detach().float())
+
+
+def _cut(model: TunedModel) -> Cut | None:
+    backbone = model.backbone
+    if backbone.pooling in _READS_ALL_PLACES or backbone.info.is_cnn:
+        return None
+    try:
+        if not backbone.blocks():
+            return None
+        cut = backbone.last_blocks(1)
+        cut.check()
+    except CannotCut as error:
+        raise SpecError(
+            f"{backbone.info.name} can't be explained with pooling {backbone.pooling!r}, because {error}",
+            hint='Train with backbone.pooling = "mean".',
+        ) from error
+    return cut
+
+
+def _places(values: Tensor) -> Tensor:
+    """Sum over channels and give each image its map: of (B, C, H, W), (B, H, W, C) or tokens (B, T, D)."""
+    if values.ndim == 4:
+        last = values.shape[1] == values.shape[2] != values.shape[3]
+        return values.sum(3 if last else 1)
+    tokens = values.sum(2)
+    side = math.isqrt(tokens.shape[1])
+    return tokens[:, tokens.shape[1] - side * side :].reshape(len(tokens), side, side)  # the class token comes first

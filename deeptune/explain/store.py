@@ -1,0 +1,70 @@
+"""Explanations in a folder: `explanations.json`, and for images a PNG of each row beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from deeptune.explain.drawing import beside, png
+from deeptune.explain.explanations import Explained, Explanation
+from deeptune.explain.faithfulness import SHARES, Curves
+from deeptune.runs.files import replacing, storage_errors, write_json
+
+FILE = "explanations.json"
+
+
+def write_explanations(explained: Explained, folder: Path, *, source: str, of: str | None) -> None:
+    """Write all explanations into a folder, in the place of those that were there. Raises CheckpointError."""
+    with storage_errors(folder):
+        if (folder / FILE).is_file():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for each in explained.explanations:
+        row = _row(each)
+        if each.map is not None:
+            row["picture"] = f"row-{each.row}.png"
+            with replacing(folder / row["picture"]) as part:
+                part.write_bytes(png(beside(each)))
+        rows.append(row)
+    judged = explained.verdict
+    write_json(
+        folder / FILE,
+        {
+            "source": source,
+            "of": of,
+            "verdict": {
+                "text": judged.text,
+                "better_than_random": judged.better,
+                "gain": judged.gain,
+                "interval": judged.interval,
+                "shuffled_gain": judged.shuffled_gain,
+                "similarity": judged.similarity,
+            },
+            "shares": SHARES.tolist(),
+            "rows": rows,
+            "left_out": {str(row): reason for row, reason in explained.left_out.items()},
+        },
+    )
+
+
+def _row(each: Explanation) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "row": each.row,
+        "prediction": each.prediction,
+        "gain": each.test.gain,
+        "similarity": each.test.similarity,
+        "curves": {
+            "explanation": _curves(each.test.explained),
+            "random": _curves(each.test.random),
+            "shuffled": _curves(each.test.shuffled),
+        },
+    }
+    if each.tokens is not None and each.scores is not None:
+        row |= {"tokens": each.tokens, "scores": [round(float(score), 6) for score in each.scores]}
+    return row
+
+
+def _curves(curves: Curves) -> dict[str, list[float]]:
+    return {"deletion": curves.deletion.round(6).tolist(), "insertion": curves.insertion.round(6).tolist()}
