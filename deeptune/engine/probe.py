@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +27,14 @@ from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.out_of_memory import release_memory
 from deeptune.engine.prepare import prepare
 from deeptune.engine.probe_passes import PILOT_ROWS, SCORED, Pace, Passed, ProbeLog, pass_rows
-from deeptune.errors import DataError, SpecError, TrainingError, WeightsError, first_line
+from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError, first_line
 from deeptune.probing import candidates
 from deeptune.probing.advice import advise
 from deeptune.probing.candidates import Candidate
 from deeptune.probing.heads import RECIPE, BoostedTrees, HeadKind, LinearHead, out_of_fold
 from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, State, keep, kept, looks, sorted_backbones
 from deeptune.probing.scores import constant_score, ranking_metric, score_rows
+from deeptune.runs.control import StopFlag
 from deeptune.spec.defaults import absolute_data
 from deeptune.spec.model_spec import TuningSpec
 from deeptune.spec.run_spec import SPLITS, RunSpec
@@ -86,11 +90,11 @@ class Probe:
         known yet.
         """
         try:
-            with Cache(self.log.tell) as cache:
+            with _interrupts(self.log.stop), Cache(self.log.tell, self.log.stop.check) as cache:
                 self._rank(cache)
-        except KeyboardInterrupt:
+        except (RunStopped, KeyboardInterrupt):
             if self.ranking is None:
-                raise
+                raise KeyboardInterrupt from None
             self.ranking = self._ranked("stopped")
         assert self.ranking is not None
         return self.ranking
@@ -214,7 +218,7 @@ class Probe:
         identity = _identity(passed.key, places, self.spec)
         before = self._before(candidate)
         known = before if before is not None and before.identity == identity else None
-        linear = known.linear if known else self._head_score(LinearHead(), passed, rows, lambda: None)
+        linear = known.linear if known else self._head_score(LinearHead(), passed, rows, self.log.stop.check)
         self.rows[candidate] = replace(
             passed.row,
             rows=len(places),
@@ -242,6 +246,7 @@ class Probe:
         """Score boosted trees on the features of each backbone, the best first, while there is time."""
 
         def check() -> None:
+            self.log.stop.check()
             if self._left() <= 0:
                 raise _OutOfTime
 
@@ -308,6 +313,28 @@ class Probe:
             tuning.pop("unfreeze", None)
         values = spec.model_dump(exclude_unset=True) | {"backbone": section, "tuning": tuning}
         return dump_spec(RunSpec.model_validate(values), only_set=True)
+
+
+@contextmanager
+def _interrupts(stop: StopFlag) -> Iterator[None]:
+    """Make of Ctrl+C a stop at the next batch or fold, and of a second one an end at once.
+
+    Libraries turn an interrupt inside of their own code into other errors. Other threads leave signals as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.reason is not None:
+            raise KeyboardInterrupt
+        stop.request("by Ctrl+C")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _identity(key: str, places: np.ndarray, spec: RunSpec) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from deeptune.errors import TrainingError
 from deeptune.nvml import NvidiaGpu
 from deeptune.probing.candidates import Candidate
 from deeptune.probing.ranking import RankedBackbone
+from deeptune.runs.control import StopFlag
 from deeptune.spec.estimate import estimate_memory
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import SPLITS, Split
@@ -37,15 +38,20 @@ def _ignore(*_: object) -> None:
 
 @dataclass
 class ProbeLog:
-    """Where a probe reports to: `tell` gets sentences, and `progress(doing, done, total)` where it is."""
+    """Where a probe reports to: `tell` gets sentences, and `show(doing, done, total)` where it is.
+
+    `phase` and `progress` raise RunStopped once `stop` was requested.
+    """
 
     tell: Callable[[str], None] = _ignore
     show: Callable[[str, int, int], None] = _ignore
     gpu: NvidiaGpu | None = None
     doing: str = "reading"
+    stop: StopFlag = field(default_factory=StopFlag)
 
     def phase(self, name: str) -> None:
-        """Phases come and go many times in a probe: `doing` says what is done."""
+        """Stop if that was requested. Phases come and go many times in a probe: `doing` says what is done."""
+        self.stop.check()
 
     def warn(self, message: str) -> None:
         """Tell a warning."""
@@ -56,6 +62,7 @@ class ProbeLog:
 
     def progress(self, done: int, total: int) -> None:
         """Show how much is done."""
+        self.stop.check()
         self.show(self.doing, done, total)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tomllib
 
 import numpy as np
@@ -113,7 +115,7 @@ def test_ctrl_c_gives_what_is_known_so_far(command, scans, monkeypatch):
 
     def interrupted(kind, *arguments):
         if isinstance(kind, engine.BoostedTrees):
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return fit(kind, *arguments)
 
     monkeypatch.setattr(engine, "out_of_fold", interrupted)
@@ -121,6 +123,15 @@ def test_ctrl_c_gives_what_is_known_so_far(command, scans, monkeypatch):
     assert answer.code == 130
     assert "resnet18 (random weights)" in answer.stdout
     assert "where it was stopped" in answer.stdout
+
+
+def test_ctrl_c_before_anything_is_known_ends_the_command(command, scans, monkeypatch):
+    monkeypatch.setattr(
+        engine, "out_of_fold", lambda *arguments: (os.kill(os.getpid(), signal.SIGINT), arguments[-1]())
+    )
+    answer = command("probe", "--data", str(scans), *RANDOM)
+    assert answer.code == 130
+    assert answer.stdout == ""
 
 
 def test_weights_that_are_not_here_leave_a_reason(command, scans, monkeypatch, tmp_path):
