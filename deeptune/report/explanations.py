@@ -13,7 +13,7 @@ import numpy as np
 from deeptune.errors import CheckpointError
 from deeptune.report.plots import BLUE, TEXT, VERMILION, axes_on, svg_of
 from deeptune.report.reading import FinishedRun
-from deeptune.report.sections import Figure, ReportSection
+from deeptune.report.section import Figure, ReportSection
 from deeptune.runs.files import read_json
 
 if TYPE_CHECKING:
