@@ -107,6 +107,9 @@ def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
 def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:
     """The run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
     spec = load_spec(directory.spec)
-    task = task_from_json(read_json(directory.labels))
+    try:
+        task = task_from_json(read_json(directory.labels))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory.labels} does not describe labels: {error!r}") from error
     model, manifest = rebuild_model(spec, directory.best, config_dir=directory.backbone, device=device)
     return TrainedModel(directory, spec, model, task, manifest)

@@ -14,7 +14,7 @@ from deeptune.checkpoint import load_checkpoint
 from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.runner import do_run
-from deeptune.errors import SpecError
+from deeptune.errors import CheckpointError, SpecError
 from deeptune.runs import RunDirectory, new_run_directory, write_text
 
 EARLIER = Path(__file__).parent.parent / "data" / "version_0_1"
@@ -60,6 +60,13 @@ def test_a_finished_run_says_nothing_that_val_has_not_shown(folder: Path) -> Non
     assert found.column_names == ["row", "prediction", "probabilities", "confidence", "abstained"]
     with pytest.raises(SpecError, match="no sets or intervals"):
         predictor.predictions(source, ApplyOptions(coverage=0.9))
+
+
+def test_damaged_labels_are_named(folder: Path) -> None:
+    run = RunDirectory(folder / "finished")
+    run.labels.write_text('{"task": "classification", "values": ["a", "b"], "confidence": {"calibrator": 1}}')
+    with pytest.raises(CheckpointError, match=r"labels.json does not describe labels"):
+        Predictor(run, device="cpu")
 
 
 def test_a_finished_run_embeds(folder: Path) -> None:
