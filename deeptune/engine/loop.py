@@ -149,17 +149,18 @@ class Trainer:
         self._train_epoch()
         self.stepper.require_finite_weights()
         seconds = round(time.monotonic() - started, 3)
-        val = self.hooks.validate() if self.hooks.validate is not None else None
-        event = EpochEvent(
-            epoch=history.epoch,
-            epochs=self.epochs,
-            train={"loss": self.stepper.mean_loss},
-            learning_rate=self.stepper.rate,
-            seconds=seconds,
-            skipped_steps=history.skipped_in_epoch or None,
-            val=val,
-        )
-        history.epochs.append(self._rank(event).content())
+        with self.stepper.scored_weights():
+            val = self.hooks.validate() if self.hooks.validate is not None else None
+            event = EpochEvent(
+                epoch=history.epoch,
+                epochs=self.epochs,
+                train={"loss": self.stepper.mean_loss},
+                learning_rate=self.stepper.rate,
+                seconds=seconds,
+                skipped_steps=history.skipped_in_epoch or None,
+                val=val,
+            )
+            history.epochs.append(self._rank(event).content())
         history.epoch, history.batches, history.skipped_in_epoch = history.epoch + 1, 0, 0
         self.stepper.begin_epoch()
 

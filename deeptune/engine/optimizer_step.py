@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
+from deeptune.engine.averaging import WeightAverage
 from deeptune.engine.device import Compute
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.loss import Criterion
@@ -80,6 +82,7 @@ class Stepper:
             if module.training and isinstance(getattr(module, "running_mean", None), Tensor)
             for name in ("running_mean", "running_var", "num_batches_tracked")
         ]
+        self.average = self._averaged() if train.average == "ema" else None
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
         self.micro_batches = MicroBatcher(
             self._on_less_memory, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
@@ -87,6 +90,14 @@ class Stepper:
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
         self.count_sum = torch.zeros_like(self.loss_sum)
+
+    def _averaged(self) -> WeightAverage:
+        """The average of what changes in training: weights that learn, and the statistics beside them."""
+        return WeightAverage([*self.learning, *(one for one in self.statistics if one.is_floating_point())])
+
+    def scored_weights(self) -> AbstractContextManager[None]:
+        """Put the weights that are scored and stored into the model for a block: the average, if there is one."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     @property
     def rate(self) -> float:
@@ -127,6 +138,8 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         if counts:
             self.schedule.step()
+            if self.average is not None:
+                self.average.update()
         self.loss_sum += torch.where(finite, loss_sum, 0)
         self.count_sum += torch.where(finite, count, 0)
 
@@ -232,12 +245,14 @@ class Stepper:
         optimizer = train_state.optimizer_state_dict(self.optimizer)
         exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
         sums = {"sum.loss": self.loss_sum, "sum.count": self.count_sum}
+        average = TrainState({}, {}) if self.average is None else self.average.state_dict()
         values = {
             "optimizer": optimizer.values,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **average.values,
         }
-        return TrainState({**optimizer.tensors, **exact, **sums}, values)
+        return TrainState({**optimizer.tensors, **exact, **sums, **average.tensors}, values)
 
     def load_state_dict(self, state: TrainState) -> None:
         """Continue from a state; the history is loaded before."""
@@ -248,6 +263,8 @@ class Stepper:
         train_state.load_optimizer_state_dict(self.optimizer, TrainState(tensors, values["optimizer"]))
         self.schedule.load_state_dict(values["schedule"])
         self.scaler.load_state_dict(values["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state)
         self.loss_sum.copy_(tensors["sum.loss"])
         self.count_sum.copy_(tensors["sum.count"])
 

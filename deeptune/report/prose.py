@@ -346,6 +346,8 @@ def _augmented(run: FinishedRun) -> str:
     ways += _mixes(run)
     if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
         ways.append("the pretrained statistics of batch normalisation")
+    if train.average == "ema":
+        ways.append("an exponential moving average of the weights")
     return f", with {' and '.join(ways)}" if ways else ""
 
 

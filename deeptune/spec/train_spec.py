@@ -95,6 +95,10 @@ class TrainSpec(Section):
         description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
         "the pretrained ones, `auto` keeps those of pretrained weights on fewer than 500 training rows.",
     )
+    average: Literal["none", "ema"] = Field(
+        "none",
+        description="`ema` scores and stores a moving average of the weights over the steps in place of the last ones.",
+    )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,
         description="K augmented views of each training row are cached for a frozen backbone; 0 draws new ones each "

@@ -52,7 +52,7 @@ def make_spec(folder, text_backbone, modality, method, **train):
         split = {"train": 0.6, "val": 0.2, "test": 0.2}
         if method in ("full", "lora"):
             settings |= {"augmentation": "light", "workers": int(method == "lora"), "layer_decay": 0.8}
-            settings |= {"mixup": 0.4, "cutmix": 1.0}
+            settings |= {"mixup": 0.4, "cutmix": 1.0, "average": "ema"}
     else:
         data, backbone = "texts", {"name": f"hf:{text_backbone}", "max_length": 24}
         split = {"train": 0.4, "val": 0.2, "test": 0.4}
