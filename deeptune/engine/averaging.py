@@ -45,7 +45,8 @@ class WeightAverage:
 
     def state_dict(self) -> TrainState:
         """The average, as tensors `average.INDEX`, and how many steps it holds."""
-        tensors = {f"average.{index}": tensor for index, tensor in enumerate(self.average)}
+        # Contiguous, as files hold no other layout; loading gives back that of channels last.
+        tensors = {f"average.{index}": tensor.cpu().contiguous().clone() for index, tensor in enumerate(self.average)}
         return TrainState(tensors, {"average": self.steps})
 
     def load_state_dict(self, state: TrainState) -> None:

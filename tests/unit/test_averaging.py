@@ -85,3 +85,11 @@ def test_an_epoch_is_scored_with_the_average_of_its_steps(image_file):
     assert len(seen) > 2
     torch.testing.assert_close(scored[0], expected)
     assert torch.equal(weight, seen[-1])
+
+
+def test_an_average_of_channels_last_weights_is_stored_as_files_hold_it():
+    weight = torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)
+    average = WeightAverage([weight])
+    assert average.state_dict().tensors["average.0"].is_contiguous()
+    average.load_state_dict(average.state_dict())
+    assert average.average[0].is_contiguous(memory_format=torch.channels_last)
