@@ -129,3 +129,41 @@ def test_four_runs_in_ascii(tmp_path, size):
         assert picture(pilot.app).replace("·", "").replace("…", "").isascii()
 
     compared(runs, steps, size=size, ascii=True)
+
+
+def with_predictions(run: RunDirectory, wrong: int) -> RunDirectory:
+    """Give a run the labels, classes and predictions of 40 test rows, of which some are wrong."""
+    write_text(run.spec, '[data]\npath = "x.parquet"\n[backbone]\nname = "resnet18"\n')
+    write_json(run.labels, {"task": "classification", "values": [0, 1], "names": None})
+    truth = [row % 2 for row in range(40)]
+    said = [1 - one if row < wrong else one for row, one in enumerate(truth)]
+    chances = [[0.8, 0.2] if one == 0 else [0.2, 0.8] for one in said]
+    table = {"row": list(range(40)), "truth": truth, "prediction": said, "probabilities": chances}
+    pq.write_table(pa.table(table), run.predictions)
+    pq.write_table(pa.table({"row": list(range(40)), "split": ["test"] * 40, "label": truth}), run.splits)
+    return run
+
+
+def test_differences_are_shown_with_interval_and_p(tmp_path):
+    runs = [
+        with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=1 - wrong / 40), wrong)
+        for name, wrong in (("one", 12), ("two", 2))
+    ]
+
+    async def steps(pilot, screen):
+        await shows(pilot, "B − A")
+        shown = picture(pilot.app)
+        assert "+0.250" in shown
+        assert "0.002" in shown  # McNemar's exact test of 10 rows against none
+
+    compared(runs, steps, size=(120, 50))
+
+
+def test_runs_that_cannot_be_compared_say_why(tmp_path):
+    runs = [with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=0.9), 4) for name in ("one", "two")]
+    pq.write_table(pq.read_table(runs[1].predictions).slice(1), runs[1].predictions)
+
+    async def steps(pilot, screen):
+        await shows(pilot, "no differences: one and two were not scored on the same test rows")
+
+    compared(runs, steps, size=(140, 50))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from deeptune.errors import DeepTuneError
 from deeptune.report.tables import TITLES, latex_table, markdown_table, visible
 from deeptune.runs import RunDirectory
 from deeptune.show import chart
@@ -27,6 +28,9 @@ from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.lines import Lines
 from tui.widgets.monitor.follow import Follower, News
+
+if TYPE_CHECKING:
+    from deeptune.report.comparing import Comparison
 
 STYLES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 SIGNS = "oxv#+%@="
@@ -54,6 +58,13 @@ class CompareScreen(DeepTuneScreen):
             super().__init__()
             self.place, self.news, self.facts = place, news, facts
 
+    class Compared(Message):
+        """Posted with the differences of the runs on their common test rows, or why there are none."""
+
+        def __init__(self, found: Comparison | str) -> None:
+            super().__init__()
+            self.found = found
+
     def __init__(self, runs: list[RunDirectory]) -> None:
         super().__init__()
         self._compositor = FrugalCompositor()
@@ -64,6 +75,8 @@ class CompareScreen(DeepTuneScreen):
         self.unit, self.log_y, self.metric = "epoch", False, 0
         self._followers = [Follower(run) for run in runs]
         self._reading = False
+        self._asked = False  # for the differences, once all runs are over
+        self._compared: Comparison | str = ""
         self._at: float | None = None
         self._window: tuple[float, float] | None = None  # of the x axis
 
@@ -109,6 +122,26 @@ class CompareScreen(DeepTuneScreen):
         if message.news.state is not None and message.facts is not None:
             view.state, self.facts[message.place] = message.news.state, message.facts
             self._draw()
+        if not self._asked and all(each.state.over for each in self.views) and all(each.test for each in self.facts):
+            self._asked = True
+            self._compare()
+
+    @work(thread=True, group="compare")
+    def _compare(self) -> None:
+        from deeptune.report.comparing import compare_runs
+
+        try:
+            found: Comparison | str = compare_runs([run.path for run in self.runs])
+        except DeepTuneError as error:
+            found = error.message
+        except Exception as error:  # files of a run may be damaged in any way
+            found = f"the runs can't be compared: {error}"
+        self.post_message(self.Compared(found))
+
+    @on(Compared)
+    def _take_differences(self, message: Compared) -> None:
+        self._compared = message.found
+        self._draw()
 
     # Drawing.
 
@@ -165,6 +198,7 @@ class CompareScreen(DeepTuneScreen):
             rows += [[], *self._aligned("test", [*cells, ("rows", counts)])]
         else:
             rows += [[], [("test metrics come when a run has scored its test split", "label")]]
+        rows += self._differences()
         found = differences([each.spec for each in self.facts])
         spec_rows = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
         rows += [
@@ -172,6 +206,34 @@ class CompareScreen(DeepTuneScreen):
             *(self._aligned("spec", spec_rows) if spec_rows else [[("the specs are the same but for names", "label")]]),
         ]
         return rows
+
+    def _differences(self) -> list[Row]:
+        """Make a table of each run after the first less the first: difference, interval and p."""
+        if isinstance(self._compared, str):
+            return [[], [(f"no differences: {visible(self._compared)}", "label")]] if self._compared else []
+        from deeptune.report.comparing import interval_of, p_text, signed
+
+        rows: list[Row] = []
+        minus = "-" if self.deeptune.options.ascii else "−"
+        for pair in self._compared.pairs:
+            if pair.first != 0:
+                continue
+            lines = [
+                (TITLES[name], signed(name, one.difference), interval_of(name, one), p_text(one.p), p_text(one.p_holm))
+                for name, one in pair.metrics.items()
+            ]
+            table = [
+                (f"{NAMES[pair.second]} {minus} {NAMES[0]}", "difference", "95% interval", "p", "p (Holm)"),
+                *lines,
+            ]
+            widths = [max(len(line[at]) for line in table) for at in range(5)]
+            rows.append([])
+            for at, line in enumerate(table):
+                cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
+                cells = cells.replace("−", minus)
+                rows.append([(f"{line[0]:<{widths[0]}}  ", "title" if at == 0 else "label"), (cells, "value")])
+        note = " ".join(self._compared.notes)
+        return [*rows, [(note, "label")]] if note else rows
 
     def _aligned(self, head: str, rows: list[tuple[str, list[tuple[str, str]]]]) -> list[Row]:
         """Make a table with a column for each run, as wide as its longest text; long ones are cut."""
