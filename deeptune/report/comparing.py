@@ -14,6 +14,7 @@ from deeptune.errors import DataError, listed
 from deeptune.report.influence import units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
+from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
 from deeptune.report.tables import TITLES, value_text, visible
 from deeptune.report.task_views import view_of
@@ -298,8 +299,7 @@ def sentence_of(comparison: Comparison, pair: Pair) -> str:
         if one.p is not None:
             p = p_text(one.p)
             inside.append(f"p {p}" if p.startswith("<") else f"p = {p}")
-        title = TITLES[name] if TITLES[name][1].isupper() else TITLES[name][0].lower() + TITLES[name][1:]
-        said = f"{title} was {value_text(name, one.values[1])} against {value_text(name, one.values[0])}"
+        said = f"{sentence_title(name)} was {value_text(name, one.values[1])} against {value_text(name, one.values[0])}"
         parts.append(f"{said} (difference {signed(name, one.difference)}{''.join('; ' + each for each in inside)})")
     over = "" if comparison.groups is None else f" in {comparison.groups:,} groups"
     first, second = comparison.ids[pair.first], comparison.ids[pair.second]

@@ -209,7 +209,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         inside = [f"95% CI {interval_text(name, intervals[name])}"] if name in intervals else []
         if baseline.get(name) is not None:
             inside.append(f"baseline {value_text(name, baseline[name])}")
-        said = f"{_sentence_title(name)} was {value_text(name, metrics[name])}"
+        said = f"{sentence_title(name)} was {value_text(name, metrics[name])}"
         found.append(f"{said} ({'; '.join(inside)})" if inside else said)
     if found:
         yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
@@ -222,14 +222,15 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         yield view_of(run).baseline_sentence.format(split=run.split)
 
 
-def _sentence_title(metric: str) -> str:
+def sentence_title(metric: str) -> str:
+    """Write a metric's title as it stands inside a sentence: `macro F1`, `R²`."""
     title = TITLES[metric]
     return title if title[1].isupper() or not title[1].isalpha() else title[0].lower() + title[1:]
 
 
 def _metric_words(metric: str) -> str:
     split, _, name = metric.rpartition("/")
-    return f"{ {'val': 'validation'}.get(split, split) } {_sentence_title(name)}".strip()
+    return f"{ {'val': 'validation'}.get(split, split) } {sentence_title(name)}".strip()
 
 
 def _weights(run: FinishedRun) -> str:

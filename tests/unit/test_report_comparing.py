@@ -96,7 +96,9 @@ def test_groups_replace_mcnemars_test(tmp_path: Path) -> None:
     error = found.pairs[0].metrics["mae"]
     assert error.difference > 0
     assert error.test == "t"
-    assert "MAE was" in sentence_of(found, found.pairs[0])
+    sentence = sentence_of(found, found.pairs[0])
+    assert "MAE was" in sentence
+    assert "and R² was" in sentence
 
 
 def test_other_rows_are_refused_with_the_rows(two: list[Path]) -> None:
