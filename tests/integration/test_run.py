@@ -116,6 +116,7 @@ def test_the_resolved_spec_has_no_auto_left_and_gives_the_same_spec_back(finishe
     lora = values["tuning"].pop("lora")
     other_modality = "max_length" if modality == "image" else "image_size"
     assert values["backbone"].pop(other_modality) == "auto"
+    assert values.pop("calibration")["method"] == "auto"  # which val decides, once the model is trained
     assert "auto" not in json.dumps(values)
     if method == "lora":
         assert isinstance(lora["rank"], int)
