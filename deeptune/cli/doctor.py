@@ -21,10 +21,11 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Check what could hinder a run on this machine, each line with its remedy.
+    """Check what on this machine could hinder a run.
 
     Python and libraries, torch against the GPU driver, memory, disk, shared memory, open files, what a logout does,
-    locale, terminal, tmux, weights and network. Nothing is changed. Ends with 0 unless a line fails, then with 1.
+    locale, terminal, tmux, weights and network, each with its remedy. Nothing is changed. Ends with 0 unless a line
+    fails, then with 1.
     """
     from deeptune.doctor import checkup
     from deeptune.errors import SpecError

@@ -35,7 +35,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no pictures.")] = False,
 ) -> None:
-    """Show what in images or texts speaks for a run's predictions, and test it.
+    """Show what speaks for a run's predictions, and test that.
 
     Images get a map (HiResCAM), texts a score for each token (integrated gradients). Each set is compared with random
     orders and with a model of shuffled weights by insertion and deletion, and says where it is no better. Without

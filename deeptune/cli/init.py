@@ -32,9 +32,10 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every proposal without a question.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a spec that exists.")] = False,
 ) -> None:
-    """Look at a file and write a commented spec that fits its columns and this machine.
+    """Write a first spec for your file, with comments.
 
-    In a terminal it asks for each value that no option gives, with a proposal. Nothing is trained.
+    It fits the columns of the file and this machine. In a terminal it asks for each value that no option gives, with
+    a proposal. Nothing is trained.
     """
     output = user_path(output, key="--output")
     if output.exists() and not force:
