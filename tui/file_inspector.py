@@ -22,15 +22,16 @@ class Dropped(Exception):
 class Inspector:
     """Answers one question at a time. `ask` waits, so threads call it. `drop` ends a question of another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "deeptune.data.inspect") -> None:
+        self._module = module
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._waiting = 0
 
     def ask(self, *, progress: Callable[[int, int], None] | None = None, **question: Any) -> Any:
-        """Return the answer of `deeptune.data.inspect`. Raises DataError, or Dropped.
+        """Return the answer of the module. Raises DataError, or Dropped.
 
-        `progress(done, total)` is called while data is imported.
+        `progress(done, total)` is called while data is imported or audited.
         """
         with self._lock:
             process = self._process = self._process or self._start()
@@ -83,7 +84,7 @@ class Inspector:
     def _start(self) -> subprocess.Popen[str]:
         safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
         return subprocess.Popen(
-            [sys.executable, *safe, "-m", "deeptune.data.inspect"],
+            [sys.executable, *safe, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

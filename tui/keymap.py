@@ -54,7 +54,7 @@ def load_keymap(path: Path | None = None) -> dict[str, str]:
     return values
 
 
-SPARE = tuple(f"f{number}" for number in range(4, 13))  # for a binding whose only key was taken
+SPARE = tuple(f"f{number}" for number in range(5, 13))  # for a binding whose only key was taken
 
 
 def without_clashes(keymap: dict[str, str]) -> tuple[dict[str, str], list[str]]:

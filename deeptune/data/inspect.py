@@ -353,7 +353,10 @@ def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None
     ]
 
 
-def serve(questions: TextIO, answers: TextIO) -> None:
+Answer = Callable[[dict[str, Any], Callable[[int, int], None]], Any]
+
+
+def serve(questions: TextIO, answers: TextIO, answer: Answer = answer) -> None:
     """Answer each line until there are no more: `{"answer": ...}`, or `{"error": ..., "hint": ...}`.
 
     While data is imported, `{"progress": [done, total]}` comes first, now and then.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import resources
 
 import numpy as np
 import pyarrow as pa
@@ -197,3 +198,30 @@ def test_the_screen_answers_while_a_large_file_is_read(app, tmp_path):
 
     drive(app, steps)
     assert min(gaps) < 0.1
+
+
+def test_f4_audits_the_samples_in_the_step_data(app, tmp_path):
+    """A duplicate of the sample data is planted; typing goes on meanwhile."""
+    table = pq.read_table(resources.files("deeptune") / "samples" / "openclipart7.parquet").slice(0, 60)
+    table = pa.concat_tables([table, table.slice(3, 1)])
+    pq.write_table(table, tmp_path / "twice.parquet")
+
+    async def steps(pilot):
+        screen = await read(pilot, tmp_path / "twice.parquet")
+        await shows(pilot, "f4 audits the samples")
+        await pilot.press("f4")
+        assert screen.reader.data.auditing
+        await shows(pilot, "audit: 1 warning")
+
+    drive(app, steps, size=(140, 80))
+
+
+def test_another_file_drops_the_audit(app, tmp_path):
+    async def steps(pilot):
+        screen = await read(pilot, "sample:openclipart7")
+        await pilot.press("f4")
+        screen.reader.read(screen.draft, again=True)
+        assert screen.reader.data.audit is None
+        assert not screen.reader.data.auditing
+
+    drive(app, steps)

@@ -75,6 +75,7 @@ class WizardScreen(DraftScreen):
         Binding("ctrl+r", "launch", "Launch", id="wizard.launch", tooltip="Review the run; there, launch it"),
         Binding("ctrl+f", "find", "Find file", id="wizard.find", tooltip="Look for a Parquet file"),
         Binding("ctrl+n,f3", "turn(1)", "Next step", id="wizard.next", tooltip="The next step"),
+        Binding("f4", "audit", "Audit", show=False, id="wizard.audit", tooltip="Audit the samples, in the step Data"),
         Binding("f2", "turn(-1)", "Step before", id="wizard.previous", tooltip="The step before"),
         Binding("down", "app.focus_next", show=False, id="wizard.down", tooltip="The next field"),
         Binding("up", "app.focus_previous", show=False, id="wizard.up", tooltip="The field before"),
@@ -221,6 +222,11 @@ class WizardScreen(DraftScreen):
             self.reader.read(self.draft, again=True)
             self.save_now()
             self.refresh_facts()
+
+    async def action_audit(self) -> None:
+        if self.step != "Data":
+            await self.action_go("Data")
+        self.reader.audit(self.draft)
 
     # What follows from the draft.
 

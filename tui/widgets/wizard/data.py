@@ -19,6 +19,8 @@ from tui.widgets.wizard.summary import bar
 MAX_COLUMNS = 12
 MAX_CLASSES = 12
 LONGEST_NAME = 22
+MAX_FINDINGS = 5  # of the audit that are listed
+AUDIT_STYLES = {"error": "bold $error", "warning": "bold $warning", "info": "bold $primary"}
 
 
 class DataView(Vertical):
@@ -34,6 +36,7 @@ class DataView(Vertical):
         yield Line(id="data-columns")
         yield Line(id="data-balance")
         yield Line(id="data-warnings")
+        yield Line(id="data-audit")
 
     def show(self, data: Data, label: str) -> None:
         look = Look(ascii=not self.app.options.dots)  # type: ignore[attr-defined]
@@ -42,6 +45,7 @@ class DataView(Vertical):
         self._say("#data-columns", columns_content(data, label))
         self._say("#data-balance", balance_content(data.survey, width, look) if data.survey else Content())
         self._say("#data-warnings", warnings_content(data.survey) if data.survey else Content())
+        self._say("#data-audit", audit_content(data))
 
     def _say(self, where: str, content: Content) -> None:
         line = self.query_one(where, Line)
@@ -127,6 +131,27 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
 def warnings_content(survey: dict[str, Any]) -> Content:
     """List the warnings about the data."""
     parts = [part for text in survey["warnings"] for part in (("! ", "bold $warning"), (f"{safe(text)}\n", "$warning"))]
+    return Content.assemble(*parts)
+
+
+def audit_content(data: Data) -> Content:
+    """Count the findings of the audit and list the worst; before it, say which key begins it."""
+    if data.survey is None:
+        return Content()
+    if data.audit is None:
+        return Content.styled(
+            safe(data.auditing) or "f4 audits the samples: duplicates, leaks, labels, shortcuts", "dim"
+        )
+    findings = data.audit["findings"]
+    if not findings:
+        return Content.styled("the audit found nothing", "$success")
+    counts = [(count, name) for name, count in data.audit["counts"].items() if count]
+    said = ", ".join(f"{count} {name}{'s' if count > 1 and name != 'info' else ''}" for count, name in counts)
+    parts: list[tuple[str, str]] = [(f"audit: {said}  ", "bold"), ("`deeptune audit` shows the rows", "dim")]
+    for one in findings[:MAX_FINDINGS]:
+        parts += [(f"\n{one['severity']} ", AUDIT_STYLES[one["severity"]]), (cut(one["message"], 240), "")]
+    if len(findings) > MAX_FINDINGS:
+        parts.append((f"\nand {len(findings) - MAX_FINDINGS} more", "dim"))
     return Content.assemble(*parts)
 
 

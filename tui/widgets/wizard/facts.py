@@ -25,6 +25,8 @@ class Data:
     survey: dict[str, Any] | None = None
     problem: Problem | None = None
     reading: str = ""
+    audit: dict[str, Any] | None = None  # the report of `deeptune.auditing`
+    auditing: str = ""  # what the audit is doing, or why there is none
 
     @property
     def modality(self) -> str | None:

@@ -19,6 +19,7 @@ from tui.widgets.wizard.summary import bar
 OPENING = "opening the files…"
 BAR_WIDTH = 20
 READING = "reading the labels…"
+AUDITING = "auditing the samples…"
 
 
 class Reader(Widget):
@@ -51,6 +52,13 @@ class Reader(Widget):
             super().__init__()
             self.number, self.done, self.total = number, done, total
 
+    class Audited(Message):
+        """Posted with how far the audit is, with its report, or with why there is none."""
+
+        def __init__(self, number: int, report: dict[str, Any] | None, said: str) -> None:
+            super().__init__()
+            self.number, self.report, self.said = number, report, said
+
     def __init__(self) -> None:
         super().__init__()
         self.data = Data()
@@ -58,10 +66,12 @@ class Reader(Widget):
         self._paths: Any = None
         self._number = 0
         self._inspector, self._previewer = Inspector(), Inspector()
+        self._auditor = Inspector("deeptune.auditing.serve")
 
     def on_unmount(self) -> None:
         self._inspector.close()
         self._previewer.close()
+        self._auditor.close()
 
     def read(self, draft: Draft, *, again: bool = False) -> None:
         """Read the draft's files if they are others (or `again`), and then its labels."""
@@ -86,18 +96,15 @@ class Reader(Widget):
         self.data.survey, self.data.problem, self.data.reading = None, None, ""
         bad = [problem for problem in draft.problems() if problem.key == "task" or problem.key.startswith("data.")]
         if not bad:
-            values = draft.values()
-            spec: dict[str, Any] = {key: values[key] for key in ("task", "data") if key in values}
-            spec |= {"backbone": {"name": "resnet18"}}  # which has no part in it
-            if (seed := draft.value("train.seed")) != draft.fields["train.seed"].default and isinstance(seed, int):
-                spec["train"] = {"seed": seed}
             self.data.reading = READING
-            self._ask(self._number, "survey", {"spec": spec}, "data.label")
+            self._ask(self._number, "survey", {"spec": _spec_of(draft)}, "data.label")
         self.post_message(self.Changed())
 
     def _next_question(self) -> None:
         self._number += 1
         self._inspector.drop()
+        self._auditor.drop()
+        self.data.audit, self.data.auditing = None, ""
 
     @work(thread=True, exclusive=True, group="ask")
     def _ask(self, number: int, ask: str, question: dict[str, Any], key: str) -> None:
@@ -133,6 +140,36 @@ class Reader(Widget):
             if message.answer is not None:
                 self.post_message(self.Opened())
         self.post_message(self.Changed())
+
+    # The audit.
+
+    def audit(self, draft: Draft) -> None:
+        """Audit the data of a draft, once its labels are read. The answer comes later, and typing goes on."""
+        if self.data.survey is None:
+            return
+        self._auditor.drop()
+        self.data.audit, self.data.auditing = None, AUDITING
+        self._audit(self._number, _spec_of(draft))
+        self.post_message(self.Changed())
+
+    @work(thread=True, exclusive=True, group="audit")
+    def _audit(self, number: int, spec: dict[str, Any]) -> None:
+        def progress(done: int, total: int) -> None:
+            self.post_message(self.Audited(number, None, f"{AUDITING} {done:,} of {total:,}"))
+
+        try:
+            self.post_message(self.Audited(number, self._auditor.ask(spec=spec, progress=progress), ""))
+        except DataError as error:
+            self.post_message(self.Audited(number, None, error.message))
+        except Dropped:
+            pass
+
+    @on(Audited)
+    def _audited(self, message: Audited) -> None:
+        message.stop()
+        if message.number == self._number:
+            self.data.audit, self.data.auditing = message.report, message.said
+            self.post_message(self.Changed())
 
     # Rows.
 
@@ -171,3 +208,13 @@ class Reader(Widget):
         if message.question["paths"] == self._paths:
             self.samples = message.samples
             self.post_message(self.Changed())
+
+
+def _spec_of(draft: Draft) -> dict[str, Any]:
+    """Give the part of a draft that decides about its data, as a whole spec."""
+    values = draft.values()
+    spec: dict[str, Any] = {key: values[key] for key in ("task", "data") if key in values}
+    spec |= {"backbone": {"name": "resnet18"}}  # which has no part in it
+    if (seed := draft.value("train.seed")) != draft.fields["train.seed"].default and isinstance(seed, int):
+        spec["train"] = {"seed": seed}
+    return spec
