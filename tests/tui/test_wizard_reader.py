@@ -211,7 +211,7 @@ def test_f4_audits_the_samples_in_the_step_data(app, tmp_path):
         await shows(pilot, "f4 audits the samples")
         await pilot.press("f4")
         assert screen.reader.data.auditing
-        await shows(pilot, "audit: 1 warning")
+        await shows(pilot, "audit: 2 warnings")
 
     drive(app, steps, size=(140, 80))
 
