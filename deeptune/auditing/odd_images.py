@@ -30,7 +30,7 @@ def _colour(image: ImageFacts) -> str:
 
 
 _ONE_COLOUR = "are of one colour and show nothing"
-# What is told of an image by itself: severity, words, test, and what mends it.
+# The oddities of a single image: severity, words, test, and remedy.
 _ALONE: tuple[tuple[Severity, str, Test, str], ...] = (
     ("warning", _ONE_COLOUR, lambda image: image.flat, "leave these rows out, or write the images again"),
     (

@@ -19,7 +19,7 @@ WAIT_FOR_ROOM = 3600.0  # seconds that a run waits for room on the disk before i
 
 
 class Log(Protocol):
-    """What is told while data is read, a backbone is loaded and rows pass it. Any of its methods may raise to stop."""
+    """Progress while data is read, a backbone is loaded and rows pass it. Any of its methods may raise to stop."""
 
     gpu: NvidiaGpu | None
 

@@ -125,7 +125,7 @@ class PlanDraft:
     """A plan for which no sample was looked at yet."""
 
     spec: RunSpec
-    opened: Mapping[str, Source]  # by split; one alone is that which all splits are from
+    opened: Mapping[str, Source]  # by split; a single one holds all splits
     parts: dict[str, Part]
     modality: str
     input: Input

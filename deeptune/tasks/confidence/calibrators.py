@@ -154,7 +154,7 @@ def _features(method: Method, log_odds: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(positive: np.ndarray) -> np.ndarray:
-    """Platt's targets: those of classes that are told apart without an error have an optimum, too."""
+    """Platt's targets: with them, classes that are separated without an error have an optimum, too."""
     many = int(positive.sum())
     return np.where(positive, (many + 1) / (many + 2), 1 / (len(positive) - many + 2))
 
