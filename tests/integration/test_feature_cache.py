@@ -539,7 +539,7 @@ def test_features_of_another_file_are_stored_for_the_next_command(
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_backbone_that_was_trained_shares_no_features(run, image_spec, passed, tmp_path, method):
-    directory = run(image_spec(tuning={"method": method}, train={"epochs": 1}))
+    directory = run(image_spec(tuning={"method": method}, train={"epochs": 1, "start": "random"}))
     passed()
     applied(tmp_path, directory, image_spec().data.path, batch_size=BLOCK)
     assert passed() == 3 * ROWS
