@@ -16,7 +16,7 @@ from typing import Literal
 from deeptune.errors import WeightsError, did_you_mean
 from deeptune.families import FAMILIES
 
-Modality = Literal["image", "text"]
+Modality = Literal["image", "text", "image_text"]
 
 Kind = Literal["cnn", "transformer"]
 
@@ -47,6 +47,12 @@ class BackboneInfo:
     lora_all_kinds: bool = False  # without `lora_targets`, adapt linear layers and convolutions alike
     patch: int | None = None  # pixels on a side of a patch that has a position of its own
     activation_mb: int | None = None  # MB that an image keeps for the backward pass, in fp32 and at `input_size`
+    parts: tuple[BackboneInfo, ...] = ()  # the backbones of images and of texts that these are together
+
+    @property
+    def members(self) -> tuple[BackboneInfo, ...]:
+        """The parts, or this backbone alone."""
+        return self.parts or (self,)
 
     @property
     def is_cnn(self) -> bool:
@@ -55,7 +61,7 @@ class BackboneInfo:
     @property
     def lora_rank(self) -> int:
         """16 keeps a transformer under 5% trainable; every ungrouped convolution at 4 keeps a CNN under 10%."""
-        return 4 if self.is_cnn else 16
+        return min(4 if member.is_cnn else 16 for member in self.members)
 
     @property
     def weights_origin(self) -> str:
@@ -70,6 +76,7 @@ class BackboneInfo:
 TORCHVISION_LOADER = "deeptune.backbones.torchvision.backbone:load"
 TIMM_LOADER = "deeptune.backbones.timm:load"
 TRANSFORMERS_LOADER = "deeptune.backbones.transformers:load"
+JOINT_LOADER = "deeptune.backbones.joint:load"
 # What a folder of weights holds one of, the preferred first; an index names the files that they are spread over.
 WEIGHT_FILES = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
@@ -152,10 +159,10 @@ _HUB = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf[-_]hu
 _OWNER_AND_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-def find(name: str) -> BackboneInfo:
+def find(name: str, *, key: str = "backbone.name") -> BackboneInfo:
     """Find the row of a catalog name, an alias, `timm:NAME`, `hf:NAME_OR_FOLDER`, or a model by its hub page.
 
-    Raises WeightsError for a name that is none of these, with the nearest names. Whether a `timm:` or
+    Raises WeightsError for a name that is none of these, with `key` and the nearest names. Whether a `timm:` or
     `hf:` model exists is only known when it is built.
     """
     asked, name = name, _own_name(ALIASES.get(name, name))
@@ -164,7 +171,7 @@ def find(name: str) -> BackboneInfo:
     prefix, _, rest = name.partition(":")
     if prefix == "timm" and _OWNER_AND_NAME.fullmatch(rest):
         raise WeightsError(
-            f"backbone.name: {asked!r} is no model of timm's own collection.",
+            f"{key}: {asked!r} is no model of timm's own collection.",
             hint=f"A text model of the hub is `hf:{rest}`; for a timm model of other weights, name its architecture as "
             "`timm:NAME` and its file as backbone.weights.",
         )
@@ -174,9 +181,36 @@ def find(name: str) -> BackboneInfo:
         return BackboneInfo(name, "hf", "text", TRANSFORMERS_LOADER, rest)
     near = did_you_mean(name, [*CATALOG, *ALIASES])
     raise WeightsError(
-        f"backbone.name: there is no backbone {asked!r}. {near}".rstrip(),
+        f"{key}: there is no backbone {asked!r}. {near}".rstrip(),
         hint="`deeptune backbones` lists the names; any timm model is `timm:NAME`, "
         "any Hugging Face model or folder `hf:NAME_OR_FOLDER`.",
+    )
+
+
+def joint(image: BackboneInfo, text: BackboneInfo) -> BackboneInfo:
+    """Describe a backbone of images and one of texts, whose pooled features stand side by side, as one.
+
+    Its recipe is a transformer's: the learning rates of a CNN are too high for the text's part.
+    """
+    parts = (image, text)
+
+    def total(name: str) -> int | None:
+        numbers = [getattr(part, name) for part in parts]
+        return None if None in numbers else sum(numbers)
+
+    return BackboneInfo(
+        name=" + ".join(part.name for part in parts),
+        family="joint",
+        modality="image_text",
+        loader=JOINT_LOADER,
+        source=" + ".join(part.source for part in parts),
+        parameters=total("parameters"),
+        width=total("width"),
+        kind="transformer",
+        pooling=" + ".join(part.pooling for part in parts),
+        lora_per_rank=total("lora_per_rank"),
+        lora_outputs=total("lora_outputs"),
+        parts=parts,
     )
 
 

@@ -60,7 +60,7 @@ class Draft:
         for key, one in draft.fields.items():
             value: Any = spec
             for part in key.split("."):
-                value = getattr(value, part)
+                value = getattr(value, part, one.default)  # of a section that is left out
             if value != one.default or one.required:
                 draft.set(key, one.show(value))
         return draft

@@ -15,7 +15,7 @@ from deeptune.auditing import AuditReport, AuditRequest, audit_data
 from deeptune.auditing.audit import Progress
 from deeptune.auditing.data import AuditData, Tokens
 from deeptune.errors import DeepTuneError, SpecError
-from deeptune.spec.modalities import MODALITIES, Input
+from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, Input
 from deeptune.spec.run_spec import BackboneSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Backbone:
 
     def tokens(self, modality: str) -> Tokens | None:
         """Say how the backbone cuts texts; without one, what most text backbones take."""
-        if modality not in MODALITIES or not MODALITIES[modality].counts_tokens:
+        if modality not in COLUMN_MODALITIES or not COLUMN_MODALITIES[modality].counts_tokens:
             return None
         embedder = self._load(modality) if self.spec is not None else None
         preprocessing: Any = None if embedder is None else embedder.backbone.preprocessing
@@ -153,9 +153,9 @@ class _Backbone:
         if spec is None:
             return None
         try:
-            missing = None if self.named else weights_to_fetch(spec)
-            if missing is not None:
-                self.notes.append(f"cheap features are used: {missing.text}")
+            missing = [] if self.named else weights_to_fetch(spec)
+            if missing:
+                self.notes.append(f"cheap features are used: {missing[0].text}")
                 return None
             from deeptune.engine.predict import Embedder
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeptune.data.modalities import MODALITIES
+from deeptune.data.modalities import MODALITIES, ColumnModality
 from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.parquet import folder_of_names
 from deeptune.data.sources.source import Source
@@ -81,7 +81,7 @@ def _column(found: Mapping[str, Any], name: str, columns: Columns, *, given: boo
         return values
     if name in columns_of(columns.input):
         try:
-            return MODALITIES[columns.modality].column(_sequence(values, "x"))
+            return _modality_of(name, columns).column(_sequence(values, "x"))
         except DataError as error:
             raise DataError(f"x: {error.message}", hint=error.hint) from None
     key = "y" if given else "x"
@@ -89,6 +89,11 @@ def _column(found: Mapping[str, Any], name: str, columns: Columns, *, given: boo
         return pa.array(_sequence(values, key), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{key}: the labels are not of one type: {error}") from error
+
+
+def _modality_of(name: str, columns: Columns) -> ColumnModality:
+    parts = MODALITIES[columns.modality].parts(columns.input).values()
+    return next(modality for modality, held in parts if name in columns_of(held))
 
 
 def _columns_of_table(x: Any) -> dict[str, Any] | None:

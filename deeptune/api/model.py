@@ -75,7 +75,8 @@ class Model:
     dictionary of columns, or a list with a sample for each row. Of a table the run's own columns are read. A sample is
     a string for a model of texts. For a model of images it is the name of a file, encoded bytes, a PIL image, or a
     NumPy array of uint8 (H, W), (H, W, 3) or (H, W, 4) or of uint16 (H, W); arrays of equal size may be one array
-    (N, H, W) or (N, H, W, 3). Rows are numbered from 0, and come back in their order.
+    (N, H, W) or (N, H, W, 3). For a model of several columns it is a tuple, such as (image, text). Rows are numbered
+    from 0, and come back in their order.
 
     Samples are checked, prepared and passed exactly as `deeptune predict` does: the numbers have the same bits. All
     methods take the keywords of `Options`, and raise DataError with the argument, the row and the reason.
@@ -182,15 +183,15 @@ class Model:
         """The model itself, in eval mode on `device`: not a copy.
 
         Its forward takes a dictionary and gives logits, float32 (N, outputs): `{"images": uint8 (N, 3, S, S)}`, which
-        it normalises itself, or `{"input_ids": int64 (N, L), "attention_mask": int64 (N, L)}`. `.embed(inputs)` gives
-        the embeddings, float32 (N, `width`).
+        it normalises itself, or `{"input_ids": int64 (N, L), "attention_mask": int64 (N, L)}`, or both.
+        `.embed(inputs)` gives the embeddings, float32 (N, `width`).
         """
         return self._predictor.trained.model
 
     def __repr__(self) -> str:
         spec, classes = self.spec, self.classes
         what = spec.task if classes is None else f"{spec.task}, {len(classes):,} classes"
-        return f"Model({str(self.run.path)!r}: {spec.backbone.name}, {spec.tuning.method}, {what}, on {self.device})"
+        return f"Model({str(self.run.path)!r}: {spec.backbone.names}, {spec.tuning.method}, {what}, on {self.device})"
 
     def _source(self, x: Any, options: Mapping[str, Any], *, y: Any = None, labelled: bool = False) -> Source:
         data = self.spec.data

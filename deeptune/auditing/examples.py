@@ -16,7 +16,7 @@ from deeptune.spec.modalities import Input, columns_of
 
 @dataclass(frozen=True)
 class Example:
-    """A row: where it is and its label, then an encoded `image`, a `text`, or the `reason` why there is neither."""
+    """A row: where it is and its label, then an encoded `image`, a `text` or both, or the `reason` why neither."""
 
     where: str
     label: str
@@ -58,6 +58,4 @@ class Examples:
             found = self.modality.shown(source, values, row, value_range=self.value_range, pixels=pixels)
         except DataError as error:
             return Example(data.where(at), label, reason=error.message)
-        if isinstance(found, bytes):
-            return Example(data.where(at), label, image=found)
-        return Example(data.where(at), label, text=found)
+        return Example(data.where(at), label, image=found.image, text=found.text)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from deeptune.backbones.cut import ChainCut, Cut
-from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing, Preprocessing, TextPreprocessing
+from deeptune.backbones.weights import fingerprint
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
 from deeptune.spec.modalities import Input
@@ -36,7 +37,7 @@ class Backbone(nn.Module, ABC):
         *,
         width: int,
         pooling: str,
-        preprocessing: ImagePreprocessing | TextPreprocessing | None,
+        preprocessing: Preprocessing | None,
     ) -> None:
         super().__init__()
         self.info = info
@@ -49,7 +50,16 @@ class Backbone(nn.Module, ABC):
         self.notes: list[str] = []
         self.idle: frozenset[str] | None = None  # layers that can't take an adapter, where these were looked for
 
-    def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
+    @property
+    def members(self) -> dict[str, Backbone]:
+        """The backbones that this one is made of, by the beginning of their modules' names in `net`: itself."""
+        return {"": self}
+
+    def weights_fingerprint(self) -> str | None:
+        """The fingerprint of the weights as they are."""
+        return fingerprint(self.net)
+
+    def use_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Take another preprocessing than the library's own: that of a stored run."""
         self.preprocessing = preprocessing
 
@@ -133,7 +143,7 @@ class ImageBackbone(Backbone):
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
 
-    def use_preprocessing(self, preprocessing: ImagePreprocessing | TextPreprocessing) -> None:
+    def use_preprocessing(self, preprocessing: Preprocessing) -> None:
         assert isinstance(preprocessing, ImagePreprocessing)
         super().use_preprocessing(preprocessing)
         for name in ("mean", "std"):

@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
-from deeptune import catalog
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.weights import fingerprint
+from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.run_spec import BackboneSpec
+from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
 
 
 def load_backbone(
-    spec: BackboneSpec,
+    spec: BackboneSpec | TextBackboneSpec,
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -25,7 +24,7 @@ def load_backbone(
     load_weights: bool = True,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """Build a backbone and load its weights.
+    """Build a backbone and load its weights; of a spec with two, build both as one.
 
     `seed` governs random weights and nothing else: the same bits each time. `config_dir` is a folder that
     `Backbone.save_config` wrote: configuration and tokenizer then come from there. `load_weights=False` builds
@@ -38,7 +37,7 @@ def load_backbone(
     that gives no vectors of its input; SpecError for an option that the backbone does not have; CheckpointError for a
     stored preprocessing that does not fit.
     """
-    info = catalog.find(spec.name)
+    info = backbone_info(spec)
     MODALITIES[info.modality].refuse_foreign("backbone", spec)
     module, _, function = info.loader.partition(":")
     load = getattr(importlib.import_module(module), function)
@@ -49,7 +48,7 @@ def load_backbone(
     if preprocessing is not None and backbone.preprocessing is not None:
         backbone.use_preprocessing(backbone.preprocessing.restored(preprocessing))
     if not on_meta and (load_weights or spec.weights == "random"):
-        backbone.fingerprint = fingerprint(backbone.net)
+        backbone.fingerprint = backbone.weights_fingerprint()
     if not on_meta:
         backbone.probe()
     if not torch.backends.mps.is_available():

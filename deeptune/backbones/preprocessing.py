@@ -159,6 +159,38 @@ class TextPreprocessing:
         return replace(self, **values)
 
 
+@dataclass(frozen=True)
+class ImageTextPreprocessing:
+    """What an image and its text go through, each before its own backbone."""
+
+    modality: ClassVar[str] = "image_text"
+    image: ImagePreprocessing
+    text: TextPreprocessing
+
+    def ingredients(self) -> dict[str, Any]:
+        """All that decides the pixels and the ids. Raises CacheRefused where it is unknown."""
+        return {"image": self.image.ingredients(), "text": self.text.ingredients()}
+
+    def notes_on(self, input: Input) -> list[str]:
+        """What a person should know of the input columns."""
+        image, text = columns_of(input)
+        return [*self.image.notes_on(image), *self.text.notes_on(text)]
+
+    def record(self) -> dict[str, Any]:
+        """What a run stores of it, as JSON: the record of each part."""
+        return {"modality": self.modality, "image": self.image.record(), "text": self.text.record()}
+
+    def restored(self, record: Mapping[str, Any]) -> Self:
+        """The preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
+        image, text = (record.get(part, {}) for part in ("image", "text"))
+        if not isinstance(image, Mapping) or not isinstance(text, Mapping):
+            raise CheckpointError(f"the stored preprocessing is damaged: {dict(record)!r:.60}")
+        return replace(self, image=self.image.restored(image), text=self.text.restored(text))
+
+
+Preprocessing = ImagePreprocessing | TextPreprocessing | ImageTextPreprocessing
+
+
 def _checked(like: ImagePreprocessing, values: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(type(like)).validate_python(values)

@@ -8,7 +8,7 @@ import typer
 
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.show.console import console, safe, say, say_json
-from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.modalities import COLUMN_MODALITIES
 
 
 def presets(
@@ -89,7 +89,7 @@ def backbones(
     from rich.table import Table
 
     out = console()
-    for kind in MODALITIES.values():
+    for kind in COLUMN_MODALITIES.values():
         # A table for each modality: names of text backbones are long, and 80 columns are few.
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         numbers = ("params", "width", kind.unit)

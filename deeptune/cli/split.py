@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.show.console import console, safe, say, say_json
+from deeptune.spec.fields import quoted
+from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from deeptune.data.splits.assignments import Assignment, Way
@@ -149,11 +152,15 @@ def _more(found: Assignment, spec: RunSpec) -> str:
     """The settings that a run needs beside the data."""
     from deeptune.cli.importing import BACKBONES
 
-    settings = {"backbone.name": BACKBONES[found.modality]}
+    kinds = MODALITIES[found.modality].members
+    keys = ("backbone.name", "backbone.text.name")
+    settings = {key: BACKBONES[kind.name] for key, kind in zip(keys, kinds, strict=False)}
     if isinstance(spec.data.label, str) and spec.data.label != "labels":
         settings["data.label"] = spec.data.label
     if isinstance(spec.data.input, str):
         settings["data.input"] = spec.data.input
+    elif spec.data.input is not None:
+        settings["data.input"] = shlex.quote(quoted(spec.data.input))
     if spec.data.group is not None:
         settings["data.group"] = spec.data.group
     if spec.task != "classification":

@@ -12,7 +12,7 @@ from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.events import WarningEvent
 from deeptune.runs.files import read_json
 from deeptune.show.console import console, safe, say
-from deeptune.spec.modalities import MODALITIES, columns_of
+from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -133,6 +133,15 @@ def _print_files(run: RunDirectory) -> None:
             break
 
 
+def _backbone_rows(backbone: dict[str, Any], kind: ModalityInfo) -> list[tuple[str, str]]:
+    fetch = backbone["fetch"]
+    return [
+        ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),
+        *([("to fetch", f"{fetch['text']}. {fetch['way']}")] if fetch else []),
+        ("input", f"{backbone['input_size']} {kind.short_unit}, pooling {backbone['pooling']}"),
+    ]
+
+
 def print_plan(facts: dict[str, Any]) -> None:
     """Print the findings of `--dry-run`."""
     from rich.table import Table
@@ -147,7 +156,7 @@ def print_plan(facts: dict[str, Any]) -> None:
     share = share_text(parameters["trainable"], parameters["total"])
     kind = MODALITIES[facts["modality"]]
     inputs = " and ".join(map(repr, columns_of(columns["input"])))
-    backbone = facts["backbone"]
+    backbones = [facts["backbone"], *([facts["backbone"]["text"]] if "text" in facts["backbone"] else [])]
     for name, value in (
         ("run", facts["name"]),
         ("task", f"{facts['task']} of {kind.plural}"),
@@ -157,9 +166,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         ),
         ("rows", f"train {rows['train']:,}, val {rows['val']:,}, test {rows['test']:,}"),
         ("bad samples", f"{facts['bad_samples']:,}"),
-        ("backbone", f"{backbone['name']}, {backbone['weights']} weights"),
-        *((("to fetch", f"{fetch['text']}. {fetch['way']}"),) if (fetch := backbone["fetch"]) else ()),
-        ("input", f"{backbone['input_size']} {kind.short_unit}, pooling {backbone['pooling']}"),
+        *(row for one, part in zip(backbones, kind.members, strict=True) for row in _backbone_rows(one, part)),
         ("head", " → ".join(str(width) for width in facts["head"])),
         ("method", facts["method"] + (", from a head that is fitted first" if facts["head_first"] else "")),
         ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share})"),

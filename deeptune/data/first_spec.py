@@ -14,7 +14,7 @@ from deeptune.data.inspect import Overview, overview
 from deeptune.errors import DataError, listed
 from deeptune.fetching import fetch_of
 from deeptune.fetching.local import all_local_weights
-from deeptune.spec.modalities import MODALITIES, columns_of
+from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, columns_of
 from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.toml import validate
@@ -77,9 +77,12 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
         proposals.append(
             Proposal("data.group", "Column of the patient or unit, empty for none", group, reason, ("", *names))
         )
-    backbone = given.get("backbone.name") or usual_backbone(modality)
+    members = MODALITIES[modality].members
+    for key, member in zip(("backbone.name", "backbone.text.name"), members, strict=False):
+        backbone = given.get(key) or usual_backbone(member.name)
+        title = "Backbone" if len(members) == 1 else f"Backbone of the {member.plural}"
+        proposals.append(Proposal(key, title, backbone, _where(backbone), tuple(_names(member.name)), open=True))
     proposals += [
-        Proposal("backbone.name", "Backbone", backbone, _where(backbone), tuple(_names(modality)), open=True),
         Proposal(
             "tuning.method",
             "Method",
@@ -97,15 +100,16 @@ def _input(found: Overview, given: Mapping[str, str], path: str) -> tuple[str, s
     chosen = given.get("data.input") or found.guesses.get("data.input")
     if chosen is None:
         default = found.guesses.get("data.modality")
-        usual = [one for one in MODALITIES.values() if one.input in by_name and default in (None, one.name)]
+        usual = [name for name, one in COLUMN_MODALITIES.items() if one.input in by_name and default in (None, name)]
         single = [name for name, modality in by_name.items() if modality is not None]
-        chosen = usual[0].input if usual else single[0] if len(single) == 1 else None
+        chosen = str(COLUMN_MODALITIES[usual[0]].input) if usual else single[0] if len(single) == 1 else None
     if chosen is None or (modality := by_name[_columns(chosen)[0]]) is None:
         raise DataError(
             f"data.input: {path} has no column of images or texts",
             hint=f"Name one with --input; it has: {listed(list(by_name))}.",
         )
-    return modality, chosen
+    several = {by_name[column] for column in _columns(chosen)}
+    return "image_text" if several == set(MODALITIES["image_text"].parts) else modality, chosen
 
 
 def _label(found: Overview, inputs: str, path: str) -> str:

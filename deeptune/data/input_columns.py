@@ -15,12 +15,12 @@ from deeptune.arrow import bare
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.images.decode import deep_reason
 from deeptune.data.images.decoding_threads import MAX_THREADS, decoding_threads
-from deeptune.data.modalities import MODALITIES, Modality, Piece
+from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, ColumnModality, Modality, Piece
 from deeptune.data.modalities.base import FIRST_ROWS, Progress
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.duplicates import HASH, sample_hashes
 from deeptune.errors import DataError
-from deeptune.spec.modalities import Input, columns_of, input_words
+from deeptune.spec.modalities import Input, ModalityInfo, columns_of, input_words
 
 AT_ONCE = 64  # rows that are decoded between two reports of progress
 
@@ -34,15 +34,15 @@ class BadSample:
     reason: str
 
 
-def modality_of(kind: pa.DataType) -> Modality | None:
+def modality_of(kind: pa.DataType) -> ColumnModality | None:
     """What a column of an Arrow type usually holds, or None. Its values may say otherwise."""
-    return next((modality for modality in MODALITIES.values() if modality.usual(kind)), None)
+    return next((modality for modality in COLUMN_MODALITIES.values() if modality.usual(kind)), None)
 
 
-def modality_of_column(source: Source, name: str) -> Modality | None:
+def modality_of_column(source: Source, name: str) -> ColumnModality | None:
     """What a column holds by its type and its first values, or None."""
     kind = source.types[name]
-    able = [modality for modality in MODALITIES.values() if modality.takes(kind)]
+    able = [modality for modality in COLUMN_MODALITIES.values() if modality.takes(kind)]
     if len(able) < 2:
         return able[0] if able else None
     first = source.head([name], FIRST_ROWS).column(0)
@@ -52,7 +52,8 @@ def modality_of_column(source: Source, name: str) -> Modality | None:
 def resolve_columns(source: Source, modality: str | None = None, input: Input | None = None) -> tuple[str, Input]:
     """(modality, input): what is not given is inferred from the columns, and from the first values of strings.
 
-    Raises DataError when it cannot be told, when a column is not there, or when its type does not fit.
+    Of an image with a text, the column of the image is the first one of the input. Raises DataError when it cannot be
+    told, when a column is not there, or when its type does not fit.
     """
     if input is None:
         kind = _modality_by_names(source) if modality is None else MODALITIES[modality]
@@ -60,33 +61,60 @@ def resolve_columns(source: Source, modality: str | None = None, input: Input | 
     columns = columns_of(input)
     for column in columns:
         source.require(column, key="data.input")
+    given = COLUMN_MODALITIES.get(modality or "")
+    if given is None and (modality is not None or len(columns) > 1):
+        found = [modality_of_column(source, column) for column in columns]
+        if modality is not None or (None not in found and len(set(found)) > 1):
+            return "image_text", _image_first(source, columns, found)
     for column in columns:
-        given = MODALITIES[modality] if modality is not None else modality_of_column(source, column)
-        if given is None or not given.takes(source.schema.field(column).type):
-            raise _does_not_fit(source, column, given)
-        modality = given.info.name
+        held = given or modality_of_column(source, column)
+        if held is None or not held.takes(source.schema.field(column).type):
+            raise _does_not_fit(source, column, held)
+        modality = held.info.name
     info = MODALITIES[str(modality)].info
     if len(columns) > info.max_columns:
+        raise _too_many(source, columns, info)
+    return info.name, input
+
+
+def _image_first(source: Source, columns: list[str], found: list[ColumnModality | None]) -> list[str]:
+    """The column of images, then that of texts. Where the first values don't tell, they are in this order."""
+    info, kinds = MODALITIES["image_text"].info, [one.info.name if one else None for one in found]
+    if len(columns) > info.max_columns:
+        raise _too_many(source, columns, info)
+    if kinds == ["text", "image"]:
+        return columns[::-1]
+    for column, name in zip(columns, info.parts, strict=False):
+        if not COLUMN_MODALITIES[name].takes(source.types[column]):
+            raise _does_not_fit(source, column, COLUMN_MODALITIES[name])
+    if len(columns) < len(info.parts):
         raise DataError(
-            f"data.input: {len(columns)} columns are named, and {info.plural} come from "
-            f"{'one column' if info.max_columns == 1 else f'at most {info.max_columns}'}",
+            f"data.input: one column is named, and {info.plural} come from {info.expected}",
             hint=f"Its columns: {source.describe_columns()}.",
         )
-    return info.name, input
+    return columns
+
+
+def _too_many(source: Source, columns: list[str], info: ModalityInfo) -> DataError:
+    return DataError(
+        f"data.input: {len(columns)} columns are named, and {info.plural} come from "
+        f"{'one column' if info.max_columns == 1 else f'at most {info.max_columns}'}",
+        hint=f"Its columns: {source.describe_columns()}.",
+    )
 
 
 def _modality_by_names(source: Source) -> Modality:
     """The one that has its usual column. Raises DataError where none has, or several."""
-    there = [modality for modality in MODALITIES.values() if modality.info.input in source.column_names]
+    there = [one for one in COLUMN_MODALITIES.values() if one.info.input in source.column_names]
     if len(there) > 1:
-        columns = " and ".join(f"a column {modality.info.input!r}" for modality in there)
-        choices = " or ".join(f'"{modality.info.name}"' for modality in there)
+        columns = " and ".join(f"a column {one.info.input!r}" for one in there)
+        *choices, last = [f'"{name}"' for name in MODALITIES]
         raise DataError(
             f"data.modality: {source.describe()} has {columns}",
-            hint=f"Say which to learn from: data.modality = {choices}.",
+            hint=f"Say which to learn from: data.modality = {', '.join(choices)} or {last}.",
         )
     if not there:
-        columns = " nor ".join(f"a column {modality.info.input!r}" for modality in MODALITIES.values())
+        columns = " nor ".join(f"a column {one.info.input!r}" for one in COLUMN_MODALITIES.values())
         raise DataError(
             f"data.input: {source.describe()} has neither {columns}",
             hint=f"Name the input column with data.input. Its columns: {source.describe_columns()}.",
@@ -94,9 +122,9 @@ def _modality_by_names(source: Source) -> Modality:
     return there[0]
 
 
-def _does_not_fit(source: Source, column: str, modality: Modality | None) -> DataError:
+def _does_not_fit(source: Source, column: str, modality: ColumnModality | None) -> DataError:
     kind = source.schema.field(column).type
-    expected = [one.info.expected for one in (MODALITIES.values() if modality is None else [modality])]
+    expected = [one.info.expected for one in (COLUMN_MODALITIES.values() if modality is None else [modality])]
     return DataError(
         f"data.input: column {column!r} of {source.describe()} holds {kind}, "
         f"and {modality.info.name if modality else 'the input'} needs {'; or '.join(expected)}",

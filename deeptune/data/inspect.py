@@ -24,7 +24,7 @@ import pyarrow.types as pt
 from deeptune.arrow import bare, in_words, is_bytes, is_text, shown
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.input_columns import AT_ONCE, modality_of, modality_of_column, resolve_columns
-from deeptune.data.modalities import MODALITIES, Modality
+from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, Modality
 from deeptune.data.sources.parquet import find_data
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.planner import draft_plan
@@ -93,7 +93,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a preview: `text`, or an encoded `image` of at most PREVIEW_PIXELS; or the `reason` why neither."""
+    """One row of a preview: `text`, an encoded `image` of at most PREVIEW_PIXELS, or both; or the `reason` why not."""
 
     row: int
     label: str
@@ -122,7 +122,7 @@ def overview_of(source: Source) -> Overview:
     modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
     for name, values in first.items():
-        found = next((one for one in MODALITIES.values() if one.recognises(values)), None)
+        found = next((one for one in COLUMN_MODALITIES.values() if one.recognises(values)), None)
         modalities[name] = found.info.name if found else None
     columns = [
         Column(field.name, str(field.type), in_words(field.type), modalities[field.name]) for field in source.schema
@@ -190,14 +190,15 @@ def preview(  # noqa: PLR0913 (the keys of the spec's data that the wizard's que
     """
     source = Source.open(paths, root=root)
     there = set(source.column_names)
-    inputs = [name for name in columns_of(input) if name in there]
-    names = list(dict.fromkeys([*inputs, *(name for name in columns_of(label or []) if name in there)]))
     kind, known = None, None
     with suppress(DataError):  # the survey tells what is wrong with the columns
-        kind = MODALITIES[resolve_columns(source, modality, input)[0]]
+        name, input = resolve_columns(source, modality, input)
+        kind = MODALITIES[name]
     if kind is not None:
         kind.attach_files(source, input)
         known = _range(source, kind, input, value_range)
+    inputs = [name for name in columns_of(input) if name in there]
+    names = list(dict.fromkeys([*inputs, *(name for name in columns_of(label or []) if name in there)]))
     samples: list[Sample] = []
     for first, batch in source.stream_table(names, start=start, rows=AT_ONCE) if names else ():
         for at in range(min(len(batch), count - len(samples))):
@@ -232,9 +233,7 @@ def _sample(
         found = modality.shown(source, columns, row, value_range=value_range, pixels=PREVIEW_PIXELS)
     except DataError as error:
         return Sample(row, label, reason=error.message)
-    if isinstance(found, bytes):
-        return Sample(row, label, image=found)
-    return Sample(row, label, text=found[:MAX_TEXT])
+    return Sample(row, label, image=found.image, text=None if found.text is None else found.text[:MAX_TEXT])
 
 
 def _text(value: pa.Scalar) -> str | None:
@@ -284,10 +283,10 @@ def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping
     with suppress(DataError):
         resolve_columns(source)
         return {}
-    usual = [one.info.name for one in MODALITIES.values() if one.info.input in source.column_names]
+    usual = [one.info.name for one in COLUMN_MODALITIES.values() if one.info.input in source.column_names]
     if len(usual) > 1:
         return {"data.modality": usual[0]}
-    for kind in MODALITIES.values():
+    for kind in COLUMN_MODALITIES.values():
         names = [name for name, modality in modalities.items() if modality == kind.info.name]
         if names:
             return {"data.input": kind.likeliest(names, first)}
@@ -301,7 +300,7 @@ def _typed(key: str, value: Input) -> str:
 
 def _guess_label(source: Source, first: dict[str, pa.Array], inputs: list[str]) -> str | None:
     """A column that is named like a label, or else the one with the fewest distinct values among those with several."""
-    usual = [one.info.input for one in MODALITIES.values()]
+    usual = [one.info.input for one in COLUMN_MODALITIES.values()]
     others = {name: values for name, values in first.items() if name not in (*inputs, *usual)}
     by_name = {name.lower(): name for name in others}
     for name in _LABEL_NAMES:

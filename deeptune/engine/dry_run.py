@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from deeptune.catalog import find
 from deeptune.engine.prepare import prepare
-from deeptune.fetching import weights_to_fetch
+from deeptune.fetching import fetch_of
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.defaults import fits_head_first
-from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.run_spec import SPLITS
+from deeptune.spec.modalities import MODALITIES, ModalityInfo
+from deeptune.spec.run_spec import SPLITS, BackboneSpec, TextBackboneSpec
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
@@ -20,6 +21,8 @@ def describe(spec: RunSpec) -> dict[str, Any]:
     """
     ready = prepare(spec, meta=True)
     spec, plan, model = ready.spec, ready.plan, ready.model
+    kinds = MODALITIES[plan.modality].members
+    backbones = [_backbone(*one) for one in zip(spec.backbone.members.values(), kinds, strict=True)]
     trainable, total = model.counts()
     shape = [ready.backbone.width, *([spec.head.embedding_size] if spec.head.layers == 2 else []), plan.outputs]
     return {
@@ -31,11 +34,8 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "bad_samples": len(plan.bad_samples),
         "labels": plan.task.summary({split: plan.splits[split].targets for split in SPLITS}),
         "backbone": {
-            "name": spec.backbone.name,
-            "weights": spec.backbone.weights,
-            "fetch": asdict(fetch) | {"text": fetch.text} if (fetch := weights_to_fetch(spec.backbone)) else None,
-            "pooling": spec.backbone.pooling,
-            "input_size": MODALITIES[plan.modality].size_of(spec.backbone),
+            **backbones[0],
+            **({"text": backbones[1]} if backbones[1:] else {}),
         },
         "head": shape,
         "method": spec.tuning.method,
@@ -54,4 +54,16 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "warnings": plan.warnings,
         "notes": plan.remarks,
         "spec": dump_spec(spec),
+    }
+
+
+def _backbone(part: BackboneSpec | TextBackboneSpec, kind: ModalityInfo) -> dict[str, Any]:
+    """What is known of a backbone alone."""
+    fetch = fetch_of(find(part.name)) if part.weights == "pretrained" else None
+    return {
+        "name": part.name,
+        "weights": part.weights,
+        "fetch": asdict(fetch) | {"text": fetch.text} if fetch else None,
+        "pooling": part.pooling,
+        "input_size": kind.size_of(part),
     }

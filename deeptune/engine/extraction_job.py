@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +18,14 @@ from deeptune.data.loading.batch_order import WINDOW, batch_slices
 from deeptune.data.loading.dataset import Batch, Dataset, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.samples import Samples
+from deeptune.data.modalities import MODALITIES
 from deeptune.data.sources.source import Source
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, tokens_at_once
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import Prepared
-from deeptune.spec.modalities import MODALITIES, Input, columns_of
+from deeptune.spec.modalities import MODALITIES as SPEC_MODALITIES
+from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.tasks import TASKS
 
 
@@ -49,6 +51,7 @@ class FrozenBackbone:
     seed: int = 0
     flip: bool = False
     activations: CutActivations | None = None
+    plural: str = ""  # what its samples are called, where it is one of several
 
     @classmethod
     def of(cls, ready: Prepared, activations: CutActivations | None = None) -> FrozenBackbone:
@@ -66,6 +69,28 @@ class FrozenBackbone:
             activations,
         )
 
+    @property
+    def members(self) -> list[FrozenBackbone]:
+        """Each of several backbones as if it were the only one: its features are those of a run on it alone."""
+        if len(self.backbone.members) == 1:
+            return [self]
+        columns = MODALITIES[self.backbone.info.modality].parts(self.input)
+        found = []
+        for member in self.backbone.members.values():
+            kind = member.info.modality
+            info = SPEC_MODALITIES[kind]
+            found.append(
+                replace(
+                    self,
+                    backbone=member,
+                    input=columns[kind][1],
+                    samples={source: one.parts[kind] for source, one in self.samples.items()},
+                    augmentation=self.augmentation if info.augmented else "none",
+                    plural=info.plural,
+                )
+            )
+        return found
+
 
 class ExtractionJob:
     """A pass of rows of a source (int64, ascending) through a frozen backbone.
@@ -80,6 +105,14 @@ class ExtractionJob:
         self.batch_size = rows_at_once(frozen.compute.device)
         self.width = frozen.activations.width if frozen.activations else frozen.backbone.width
         self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
+
+    @property
+    def frozen_part(self) -> str:
+        """What of the model the rows pass, in words."""
+        if self.frozen.activations is not None:
+            return "frozen blocks"
+        kind = f" of {self.frozen.plural}" if self.frozen.plural else ""
+        return f"frozen backbone{kind}"
 
     @property
     def bytes(self) -> int:
@@ -127,7 +160,7 @@ class ExtractionJob:
     def description(self) -> dict[str, Any]:
         """What people see of the entry in the cache."""
         backbone = self.frozen.backbone
-        modality = MODALITIES[backbone.info.modality]
+        modality = SPEC_MODALITIES[backbone.info.modality]
         size = f"{modality.size_of(backbone.preprocessing)} {modality.short_unit}"
         view = "" if self.view is None else f", {self.frozen.augmentation} view {self.view}"
         name = backbone.info.name.rstrip("/").rpartition("/")[2].removeprefix("hf:")

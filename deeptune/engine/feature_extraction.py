@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,7 +15,7 @@ from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_rec
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import MemoryRecords, Records
 from deeptune.data.loading.dataset import FeatureInputs, Inputs
-from deeptune.data.loading.features import Features
+from deeptune.data.loading.features import Features, JoinedFeatures
 from deeptune.data.modalities.base import Progress
 from deeptune.data.sources.source import Source
 from deeptune.engine.activations import ActivationInputs, CutActivations
@@ -37,8 +38,8 @@ class StoredFeatures:
     one for each augmentation of the training rows; none if they pass each epoch.
     """
 
-    splits: Mapping[Split, Features]
-    views: list[Features]
+    splits: Mapping[Split, Features | JoinedFeatures]
+    views: list[Features | JoinedFeatures]
     activations: CutActivations | None = None
 
     def inputs(self, split: Split, samples: Inputs, *, training: bool) -> Inputs | None:
@@ -46,7 +47,9 @@ class StoredFeatures:
         views = self.views if training else [self.splits[split]] if split in self.splits else []
         if not views:
             return None
-        return FeatureInputs(views) if self.activations is None else ActivationInputs(self.activations, views, samples)
+        if self.activations is None:
+            return FeatureInputs(views)
+        return ActivationInputs(self.activations, [view for view in views if isinstance(view, Features)], samples)
 
 
 def store_features(ready: Prepared, cache: Cache, logger: Log, micro_batcher: MicroBatcher) -> StoredFeatures:
@@ -63,18 +66,20 @@ def store_features(ready: Prepared, cache: Cache, logger: Log, micro_batcher: Mi
         return StoredFeatures({}, [])
     needed: list[Split] = [split for split in SPLITS if split != "train" or not augmented or split in spec.embed.splits]
     frozen = FrozenBackbone.of(ready, activations)
-    jobs = {id(job.source): job for job in source_jobs(ready, needed, frozen)}
+    jobs: dict[int, list[ExtractionJob]] = {}  # one for each backbone, by the source that they are of
+    for job in source_jobs(ready, needed, frozen):
+        jobs.setdefault(id(job.source), []).append(job)
     data, blank = plan.splits["train"], frozenset(plan.blank_rows("train"))
     views = [
-        ExtractionJob(frozen, data.source, data.rows, blank, view)
+        _for_members(frozen, data.source, data.rows, blank, view)
         for view in range(spec.train.views if augmented else 0)
     ]
-    everything = [*jobs.values(), *views]
+    everything = [job for group in (*jobs.values(), *views) for job in group]
     if any(len(job.rows) for job in everything):
         logger.phase("features")
     extraction = FeatureExtraction(cache, logger.progress, micro_batcher, sum(len(job.rows) for job in everything))
-    of_source = {source: extraction.run(job) for source, job in jobs.items()}
-    of_view = [extraction.run(job) for job in views]
+    of_source = {source: extraction.run_all(group) for source, group in jobs.items()}
+    of_view = [extraction.run_all(group) for group in views]
     extraction.log(logger, activations)
     found = {split: features for split in needed if (features := of_source[id(plan.splits[split].source)]) is not None}
     if not augmented:
@@ -91,9 +96,9 @@ def store_features(ready: Prepared, cache: Cache, logger: Log, micro_batcher: Mi
 
 
 def source_jobs(ready: Prepared, needed: Sequence[Split], frozen: FrozenBackbone) -> list[ExtractionJob]:
-    """The extraction of each source that the splits in `needed` are of."""
+    """The extraction of each source that the splits in `needed` are of, by each backbone."""
     sources = {id(source): source for split in needed for source in [ready.plan.splits[split].source]}
-    return [_job_of(ready, source, needed, frozen) for source in sources.values()]
+    return [job for source in sources.values() for job in _jobs_of(ready, source, needed, frozen)]
 
 
 def stored_for_later(
@@ -103,22 +108,31 @@ def stored_for_later(
     cache: Cache,
     progress: Progress,
     micro_batcher: MicroBatcher,
-) -> Features | None:
+) -> Features | JoinedFeatures | None:
     """Features of all rows of a file, for a command that reads them once, and for the commands after it.
 
     They come from the cache, or from one pass that is stored there. `blank` are the rows that can't be used. Returns
     None if the cache does not take them; `cache.tell` gets the reason. With a NoCache they are kept in memory.
     """
-    job = ExtractionJob(frozen, source, np.arange(source.num_rows), blank)
-    extraction = FeatureExtraction(cache, progress, micro_batcher, len(job.rows), read_again=not cache.keeps)
-    features = extraction.run(job)
+    jobs = _for_members(frozen, source, np.arange(source.num_rows), blank)
+    total = sum(len(job.rows) for job in jobs)
+    extraction = FeatureExtraction(cache, progress, micro_batcher, total, read_again=not cache.keeps)
+    features = extraction.run_all(jobs)
     if features is None:
         cache.tell(f"features are not stored for next time, because {extraction.reasons[0]}")
-    elif len(job.rows) and not extraction.passed:
-        cache.tell(
-            f"the features of all {extraction.found:,} rows were in the cache: no row passes the frozen backbone"
-        )
+    else:
+        for what, counts in extraction.counts.items():
+            if counts.found and not counts.passed:
+                cache.tell(f"the features of all {counts.found:,} rows were in the cache: no row passes the {what}")
     return features
+
+
+@dataclass
+class Counts:
+    """How many rows passed what is frozen, and how many had their features in the cache."""
+
+    passed: int = 0
+    found: int = 0
 
 
 class FeatureExtraction:
@@ -135,12 +149,35 @@ class FeatureExtraction:
     ) -> None:
         self.cache, self.progress, self.micro_batcher = cache, progress, micro_batcher
         self.total, self.read_again = total, read_again
-        self.done = self.passed = self.found = 0
+        self.done = 0
+        self.counts: dict[str, Counts] = {}  # by what is frozen
+        self._known: dict[tuple[Any, ...], Features | None] = {}  # texts are the same in each view
         self.reasons: list[str] = []  # why the disk or memory did not take features
         self.places: set[str] = set()  # disk, memory, online
 
+    @property
+    def passed(self) -> int:
+        """How many rows have passed, by all jobs."""
+        return sum(counts.passed for counts in self.counts.values())
+
+    def run_all(self, jobs: Sequence[ExtractionJob]) -> Features | JoinedFeatures | None:
+        """The features of the same rows by each of the jobs; None if neither disk nor memory has room for them."""
+        found = [self.run(job) for job in jobs]
+        features = [one for one in found if one is not None]
+        if len(features) < len(found):
+            return None
+        return features[0] if len(features) == 1 else JoinedFeatures(features)
+
     def run(self, job: ExtractionJob) -> Features | None:
         """The features of a job's rows; None if neither disk nor memory has room for them."""
+        key = (id(job.frozen.backbone), job.source, job.view, job.rows.tobytes(), job.blank)
+        if key in self._known:
+            self.done += len(job.rows)
+        else:
+            self._known[key] = self._run(job)
+        return self._known[key]
+
+    def _run(self, job: ExtractionJob) -> Features | None:
         if len(job.rows) == 0:
             return Features(MemoryRecords(0, 0), job.rows, job.width)
         records: DiskRecords | None = None
@@ -179,14 +216,15 @@ class FeatureExtraction:
             batches = [batches[place] for place in spread_order(len(batches))]
         batches = [rows for rows in batches if not features.done(rows).all()]
         found = len(job.rows) - sum(map(len, batches))
-        self.found += found
+        counts = self.counts.setdefault(job.frozen_part, Counts())
+        counts.found += found
         self.done += found
         try:
             if batches and not (self.enough is not None and self.enough()):
                 for rows, values in zip(batches, job.features(batches, self.micro_batcher), strict=True):
                     features.put(rows, values.numpy(), job.lengths_of(rows))
                     self.done += len(rows)
-                    self.passed += len(rows)
+                    counts.passed += len(rows)
                     self.progress(self.done, self.total)
                     if self.enough is not None and self.enough():
                         break
@@ -209,14 +247,13 @@ class FeatureExtraction:
             logger.warn(f"{what} not stored, and the frozen {frozen} {goes} each epoch, because {because}")
         elif "memory" in self.places:
             logger.message(f"{what} kept in memory, and not for later runs, because {because}")
-        if self.passed:
-            before = f" ({self.found:,} more were in the cache)" if self.found else ""
-            trains = "the head trains on their features" if pooled else "the others train on what these gave"
-            logger.message(f"{self.passed:,} rows passed the frozen {frozen} once{before}; {trains}")
-        elif self.found:
-            logger.message(
-                f"the features of all {self.found:,} rows were in the cache: no row passes the frozen {frozen}"
-            )
+        for what, counts in self.counts.items():
+            if counts.passed:
+                before = f" ({counts.found:,} more were in the cache)" if counts.found else ""
+                trains = "the head trains on their features" if pooled else "the others train on what these gave"
+                logger.message(f"{counts.passed:,} rows passed the {what} once{before}; {trains}")
+            elif counts.found:
+                logger.message(f"the features of all {counts.found:,} rows were in the cache: no row passes the {what}")
 
 
 def spread_order(count: int) -> np.ndarray:
@@ -239,7 +276,19 @@ def _cut_activations(ready: Prepared, logger: Log) -> CutActivations | None:
         return None
 
 
-def _job_of(ready: Prepared, source: Source, needed: Sequence[Split], frozen: FrozenBackbone) -> ExtractionJob:
+def _for_members(
+    frozen: FrozenBackbone, source: Source, rows: np.ndarray, blank: frozenset[int], view: int | None = None
+) -> list[ExtractionJob]:
+    """The extraction of the same rows by each of several backbones. Only images have views."""
+    samples, jobs = frozen.samples[source], []
+    for member in frozen.members:
+        own_view = view if member.augmentation != "none" else None
+        own_blank = samples.blank_in(member.backbone.info.modality, blank)
+        jobs.append(ExtractionJob(member, source, rows, own_blank, own_view))
+    return jobs
+
+
+def _jobs_of(ready: Prepared, source: Source, needed: Sequence[Split], frozen: FrozenBackbone) -> list[ExtractionJob]:
     """The extraction of all rows of a source, with an empty sample for those that the run leaves out.
 
     If these are many, only the rows that the run uses pass.
@@ -250,8 +299,8 @@ def _job_of(ready: Prepared, source: Source, needed: Sequence[Split], frozen: Fr
     blank = frozenset[int]().union(*(plan.blank_rows(split) for split in splits))
     unused = np.setdiff1d(np.arange(source.num_rows), used)
     if len(unused) > MAX_UNUSED * source.num_rows:
-        return ExtractionJob(frozen, source, used, blank)
-    return ExtractionJob(frozen, source, np.arange(source.num_rows), blank.union(unused.tolist()))
+        return _for_members(frozen, source, used, blank)
+    return _for_members(frozen, source, np.arange(source.num_rows), blank.union(unused.tolist()))
 
 
 def _frozen_part(activations: CutActivations | None) -> str:

@@ -16,7 +16,6 @@ from torch import nn
 
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
-from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache, NoCache
 from deeptune.data.images.bit_depth import Range, range_of, range_text
 from deeptune.data.input_columns import BadSample, attach_files, resolve_columns
@@ -44,6 +43,7 @@ from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file, prediction_table
 from deeptune.errors import DataError, SpecError
 from deeptune.runs import RunDirectory
+from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.calibration_spec import MAX_COVERAGE, MIN_COVERAGE
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import BackboneSpec
@@ -138,7 +138,7 @@ class Embedder:
 
     def __init__(self, spec: BackboneSpec, *, device: str = "auto", seed: int = 42) -> None:
         self.compute = choose_compute(device)
-        self.modality: str | None = find(spec.name).modality
+        self.modality: str | None = backbone_info(spec).modality
         self.backbone = load_backbone(spec, seed=seed).to(self.compute.device)
         self.model: Scorer = PooledBackbone(self.backbone)
         self.frozen = True

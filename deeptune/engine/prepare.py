@@ -12,9 +12,9 @@ import torch
 
 from deeptune.auditing.starting import start_warnings
 from deeptune.backbones import load_backbone
-from deeptune.backbones.base import Backbone, ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.base import Backbone
+from deeptune.backbones.preprocessing import Preprocessing
 from deeptune.backbones.weights import require_weights
-from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
@@ -32,14 +32,14 @@ from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run_logger import Log
-from deeptune.errors import SpecError
 from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
+from deeptune.spec.backbone_info import backbone_info, require_fitting
 from deeptune.spec.defaults import batch_norm, resolve
-from deeptune.spec.modalities import MODALITIES, input_words
-from deeptune.spec.run_spec import Split
+from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.run_spec import BackboneSpec, Split
 from deeptune.spec.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Prepared:
     tuning: dict[str, Any] | None = None  # what was measured (`engine/batch_tuning.py`)
 
     @property
-    def preprocessing(self) -> ImagePreprocessing | TextPreprocessing:
+    def preprocessing(self) -> Preprocessing:
         """How samples are prepared; unknown only where sizes alone are asked for."""
         assert self.backbone.preprocessing is not None
         return self.backbone.preprocessing
@@ -86,13 +86,14 @@ def prepare(
     With `earlier`, what a run is made of must be what it was then. Samples are kept in `cache`. Raises DataError,
     WeightsError or SpecError with what has to change.
     """
-    info = find(spec.backbone.name)
-    if spec.backbone.weights not in ("pretrained", "random"):
-        require_weights(spec.backbone.weights)  # before the data is checked, which may take long
+    info = backbone_info(spec.backbone)
+    for part in spec.backbone.members.values():
+        if part.weights not in ("pretrained", "random"):
+            require_weights(part.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
     if logger:
         logger.gpu = driver_gpu(compute.device)
-        if (fetch := weights_to_fetch(spec.backbone)) is not None:
+        for fetch in weights_to_fetch(spec.backbone):
             logger.message(f"{fetch.text}. {fetch.way}")
         logger.phase("data")
     sources = open_sources(spec)
@@ -100,12 +101,7 @@ def prepare(
         spec = earlier.with_its_meaning(spec)
         earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
     draft = draft_plan(spec, sources=sources)
-    if info.modality != draft.modality:
-        raise SpecError(
-            f"backbone.name: {spec.backbone.name!r} is a backbone for {info.modality}, but the data is "
-            f"{draft.modality} ({input_words(draft.input)})",
-            hint=f"`deeptune backbones --modality {draft.modality}` lists those that fit.",
-        )
+    require_fitting(spec.backbone, info, draft.modality, draft.input)
     MODALITIES[draft.modality].refuse_foreign("train", spec.train)
     samples: Mapping[Source, Samples] = {}
     if meta:
@@ -177,14 +173,11 @@ def _resolve(
     if spec.tuning.method == "lora":
         rank, alpha = resolve_rank(backbone, lora)
         lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
-    known: dict[str, Any] = {"pooling": backbone.pooling}
-    if backbone.preprocessing is not None:
-        size = MODALITIES[plan.modality].size
-        known[size] = getattr(backbone.preprocessing, size)
     workers = resolved.train.workers
     if workers == "auto":
         # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
-        decoding = [one for one in samples.values() if isinstance(one, Images) and one.decodes]
+        parts = [part for one in samples.values() for part in one.parts.values()]
+        decoding = [one for one in parts if isinstance(one, Images) and one.decodes]
         workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
     statistics = any(name.endswith("running_mean") for name, _ in backbone.named_buffers())
     budget, layout = _pass_settings(resolved, backbone, compute, plan.modality)
@@ -198,7 +191,7 @@ def _resolve(
                     "value_range": "none" if plan.value_range is None else list(plan.value_range),
                 }
             ),
-            "backbone": resolved.backbone.model_copy(update=known),
+            "backbone": _resolved_backbone(resolved.backbone, backbone),
             "tuning": resolved.tuning.model_copy(update={"lora": lora}),
             "train": resolved.train.model_copy(
                 update={
@@ -212,6 +205,20 @@ def _resolve(
             ),
         }
     )
+
+
+def _resolved_backbone(spec: BackboneSpec, backbone: Backbone) -> BackboneSpec:
+    """The pooling, and how much a backbone takes of a sample; of two backbones for each."""
+    found: list[dict[str, Any]] = []
+    for member in backbone.members.values():
+        known: dict[str, Any] = {"pooling": member.pooling}
+        if member.preprocessing is not None:
+            kind = MODALITIES[member.info.modality]
+            known[kind.size] = kind.size_of(member.preprocessing)
+        found.append(known)
+    if spec.text is None:
+        return spec.model_copy(update=found[0])
+    return spec.model_copy(update={**found[0], "text": spec.text.model_copy(update=found[1])})
 
 
 def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:

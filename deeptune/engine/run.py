@@ -129,7 +129,7 @@ class FineTuning:
         logger, spec, earlier = self.logger, ready.spec, self.attempt.earlier
         self.checkpoint = find_checkpoint(self.run, logger) if earlier else None
         write_inputs(self.run, ready, self.attempt, self.checkpoint)
-        logger.status.update(task=spec.task, backbone=spec.backbone.name, method=spec.tuning.method, steps=ready.steps)
+        logger.status.update(task=spec.task, backbone=spec.backbone.names, method=spec.tuning.method, steps=ready.steps)
         logger.events.write(start_event(ready))
         if earlier:
             history = self.checkpoint.manifest["training"]["history"] if self.checkpoint else {"steps": 0, "epoch": 1}

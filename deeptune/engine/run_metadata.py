@@ -123,8 +123,8 @@ def start_event(ready: Prepared) -> StartEvent:
     spec = ready.spec
     return StartEvent(
         task=spec.task,
-        backbone=spec.backbone.name,
-        weights=spec.backbone.weights,
+        backbone=spec.backbone.names,
+        weights=spec.backbone.origins,
         method=spec.tuning.method,
         device=str(ready.compute.device),
         device_reason=ready.compute.reason,

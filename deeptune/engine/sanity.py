@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeptune.data.loading.dataset import OF_TOKENS
 from deeptune.engine import inference
 from deeptune.engine.inference import Outputs
 from deeptune.engine.loss import Criterion
@@ -100,5 +101,5 @@ def _row(inputs: dict[str, Tensor], row: int) -> dict[str, Tensor]:
     alone = {name: value[row : row + 1] for name, value in inputs.items()}
     if (mask := alone.get("attention_mask")) is not None:
         length = max(1, int(mask.sum()))
-        alone = {name: value[:, :length] for name, value in alone.items()}
+        alone |= {name: alone[name][:, :length] for name in OF_TOKENS if name in alone}
     return alone

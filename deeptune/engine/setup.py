@@ -110,12 +110,12 @@ class SplitLoaders:
         if loader.lengths is None:
             return
         middle, high, longest = np.percentile(loader.lengths, [50, 95, 100]).round().astype(int)
-        padding = ""
+        padding, limit = "", int(ready.spec.backbone.of_texts[1].max_length)
         if training.lengths is not None and not ready.backbone.padding_reaches:  # else nothing is padded
             padding = f", and {training.padded_share():.1%} of the tokens in training batches are padding"
         self.setup.logger.message(
             f"a training text has {middle:,} tokens (median), {high:,} (95th percentile), {longest:,} (longest); "
-            f"{loader.truncated:,} of {len(loader.rows):,} were cut at {int(ready.spec.backbone.max_length):,}{padding}"
+            f"{loader.truncated:,} of {len(loader.rows):,} were cut at {limit:,}{padding}"
         )
 
     def _loader(self, split: Split, stored: StoredFeatures | None = None, *, shuffle: bool = False) -> Loader:
@@ -124,9 +124,10 @@ class SplitLoaders:
         return loader
 
     def _warn_of_cut_texts(self) -> None:
+        key, part = self.setup.ready.spec.backbone.of_texts
         for split, loader in self.samples.items():
             if loader.truncated:
                 self.setup.logger.warn(
                     f"{loader.truncated:,} of {len(loader.rows):,} {split} texts are longer than "
-                    f"{self.setup.ready.spec.backbone.max_length} tokens and were cut (backbone.max_length)"
+                    f"{part.max_length} tokens and were cut ({key}.max_length)"
                 )

@@ -79,7 +79,7 @@ def rebuild_model(
     recorded = checkpoint.manifest["backbone"]["fingerprint"]
     if not whole and backbone.fingerprint != recorded:
         raise CheckpointError(
-            f"the backbone {spec.backbone.name!r} ({spec.backbone.weights} weights) is not the one this run was "
+            f"the backbone {spec.backbone.names!r} ({spec.backbone.origins} weights) is not the one this run was "
             f"trained on: its fingerprint is {str(backbone.fingerprint)[:19]}…, the run recorded {recorded[:19]}…",
             hint="The weights in the cache or folder were changed since. Put the former ones back: "
             "the run's head and adapters fit no others.",

@@ -45,14 +45,15 @@ def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainStat
 def manifest_of(ready: Prepared, best: Best) -> dict[str, Any]:
     """What the manifest of a checkpoint says of the model in it."""
     spec, model = ready.spec, ready.model
+    weights = [part.weights for part in spec.backbone.members.values()]
     return {
         "deeptune": __version__,
         "task": spec.task,
         "outputs": ready.plan.outputs,
         "backbone": {
-            **spec.backbone.model_dump(),
+            **spec.backbone.model_dump(exclude_none=True),
             "fingerprint": ready.backbone.fingerprint,
-            **({"seed": spec.train.seed} if spec.backbone.weights == "random" else {}),
+            **({"seed": spec.train.seed} if "random" in weights else {}),
         },
         "head": spec.head.model_dump(),
         "lora": _lora(spec, model),

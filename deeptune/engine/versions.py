@@ -26,8 +26,11 @@ def versions() -> dict[str, str]:
 
 def that_matter(info: BackboneInfo) -> tuple[str, ...]:
     """The libraries that decide what a backbone gives for a sample."""
-    unused = "torchvision" if info.loader == TIMM_LOADER else "timm"
-    return tuple(name for name in MODALITIES[info.modality].packages if name != unused)
+    found: dict[str, None] = {}
+    for member in info.members:
+        unused = "torchvision" if member.loader == TIMM_LOADER else "timm"
+        found |= dict.fromkeys(name for name in MODALITIES[member.modality].packages if name != unused)
+    return tuple(found)
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:

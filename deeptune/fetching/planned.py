@@ -54,12 +54,16 @@ class Fetch:
         return f"{missing}: the run begins with fetching {amount} from {self.origin}{licence}"
 
 
-def weights_to_fetch(spec: BackboneSpec) -> Fetch | None:
-    """What a run with this backbone would fetch; None where its weights are here, or it takes none of a library.
+def weights_to_fetch(spec: BackboneSpec) -> list[Fetch]:
+    """What a run with this backbone, or with these two, would fetch.
+
+    That is nothing where the weights are on this machine, or none of a library's.
 
     Raises WeightsError for an unknown backbone.
     """
-    return fetch_of(find(spec.name)) if spec.weights == "pretrained" else None
+    pretrained = [(key, part) for key, part in spec.members.items() if part.weights == "pretrained"]
+    found = [fetch_of(find(part.name, key=f"{key}.name")) for key, part in pretrained]
+    return [fetch for fetch in found if fetch is not None]
 
 
 def fetch_of(info: BackboneInfo) -> Fetch | None:

@@ -101,15 +101,22 @@ def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:
 def _unfuse(backbone: Backbone) -> None:
     from deeptune.model.unfuse import unfuse_attention  # imports torchvision, for seconds
 
-    unfuse_attention(backbone.net)
+    for member in backbone.members.values():
+        unfuse_attention(member.net)
 
 
 def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
     """Name the adaptable layers that `targets` mean, whether or not adapters could act there."""
+    members = backbone.members.items()
+    return [prefix + name for prefix, member in members for name in _matching_in(member, targets)]
+
+
+def _matching_in(backbone: Backbone, targets: list[str] | str) -> list[str]:
+    """Name those of a backbone that has no members but itself."""
     _unfuse(backbone)
     layers = _adaptable(backbone.net)
     if targets == "auto" and backbone.info.lora_targets is None:
-        idle = _idle(backbone)
+        idle = _idle_in(backbone)
         able = {name: layer for name, layer in layers.items() if name not in idle}
         kinds = {_kind(layer) for layer in able.values()} if backbone.info.lora_all_kinds else {_main_kind(able)}
         return [name for name, layer in layers.items() if _kind(layer) in kinds]
@@ -119,6 +126,12 @@ def _matching(backbone: Backbone, targets: list[str] | str) -> list[str]:
 
 def _idle(backbone: Backbone) -> frozenset[str]:
     """Name the adaptable layers whose adapters could not act."""
+    members = backbone.members.items()
+    return frozenset(prefix + name for prefix, member in members for name in _idle_in(member))
+
+
+def _idle_in(backbone: Backbone) -> frozenset[str]:
+    """Name those of a backbone that has no members but itself."""
     if backbone.idle is None:
         _unfuse(backbone)
         layers = _adaptable(backbone.net)
@@ -134,24 +147,31 @@ def _read_by_kernels(net: nn.Module, name: str) -> bool:
 
 
 def resolve_rank(backbone: Backbone, spec: LoraSpec) -> tuple[int, float]:
-    """Return rank and alpha, with every "auto" replaced.
+    """Return rank and alpha, with every "auto" replaced; of two backbones the smaller rank, which fits both.
 
     The catalog's families have a rank of their own. For other models it starts at 16 for linear layers, 4 for
     convolutions, and is halved until the adapters are a small share of the model's parameters.
     """
     if spec.rank != "auto":
         rank = spec.rank
-    elif backbone.info.parameters is not None:
-        rank = backbone.info.lora_rank
     else:
-        kind = main_kind(backbone)
-        rank = 16 if kind == "linear" else 4
-        layers = _adaptable(backbone.net)
-        per_rank = sum(_size_per_rank(layers[name]) for name in find_targets(backbone, spec.targets))
-        total = sum(parameter.numel() for parameter in backbone.net.parameters())
-        while rank > 1 and rank * per_rank > MAX_SHARE[kind] * total:
-            rank //= 2
+        find_targets(backbone, spec.targets)  # of two backbones, they may be layers of one alone
+        rank = min(_own_rank(member, spec) for member in backbone.members.values())
     return rank, float(2 * rank if spec.alpha == "auto" else spec.alpha)
+
+
+def _own_rank(backbone: Backbone, spec: LoraSpec) -> int:
+    if backbone.info.parameters is not None:
+        return backbone.info.lora_rank
+    kind = main_kind(backbone)
+    rank = 16 if kind == "linear" else 4
+    layers, idle = _adaptable(backbone.net), _idle_in(backbone)
+    adapted = [name for name in _matching_in(backbone, spec.targets) if name not in idle]
+    per_rank = sum(_size_per_rank(layers[name]) for name in adapted)
+    total = sum(parameter.numel() for parameter in backbone.net.parameters())
+    while rank > 1 and rank * per_rank > MAX_SHARE[kind] * total:
+        rank //= 2
+    return rank
 
 
 def main_kind(backbone: Backbone) -> str:

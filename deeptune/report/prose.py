@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from deeptune import __version__
-from deeptune.catalog import CATALOG, find
+from deeptune.catalog import CATALOG
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.task_views import view_of
+from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.optimizers import OPTIMIZERS
-from deeptune.spec.run_spec import DataSpec
+from deeptune.spec.run_spec import BackboneSpec, DataSpec, TextBackboneSpec
 from deeptune.spec.tasks import LOSSES, TASKS
 from deeptune.tasks.confidence.calibrators import METHODS
 
@@ -25,12 +26,17 @@ Facts = list[tuple[str, str]]
 
 
 def backbone_name(run: FinishedRun) -> str:
-    """The backbone's name; of a model in a folder that of the folder, and its architecture where the run has it."""
-    name = run.spec.backbone.name
-    prefix, _, place = name.partition(":")
+    """The backbone's name, or the names of both backbones."""
+    return " with ".join(_name(run, section, part) for section, part in run.spec.backbone.members.items())
+
+
+def _name(run: FinishedRun, section: str, part: BackboneSpec | TextBackboneSpec) -> str:
+    """Name a backbone; of a model in a folder that folder, and its architecture where the run has it."""
+    prefix, _, place = part.name.partition(":")
     if prefix != "hf" or not Path(place).is_absolute():
-        return name
-    architectures = read_if_there(run.files.backbone / "config.json").get("architectures") or []
+        return part.name
+    folder = run.files.backbone / section.removeprefix("backbone").removeprefix(".")
+    architectures = read_if_there(folder / "config.json").get("architectures") or []
     known = f", {architectures[0]}" if architectures else ""
     return f"{Path(place).name} (Hugging Face{known})"
 
@@ -61,7 +67,7 @@ def effective_batch(run: FinishedRun) -> str:
 
 def modality(run: FinishedRun) -> ModalityInfo:
     """Return the modality of the samples, also if it was inferred."""
-    return MODALITIES[run.spec.data.modality or find(run.spec.backbone.name).modality]
+    return MODALITIES[run.spec.data.modality or backbone_info(run.spec.backbone).modality]
 
 
 def best_epoch(run: FinishedRun) -> int | None:
@@ -93,7 +99,7 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Task", view_of(run).task_words(run)),
         ("Backbone", backbone_name(run)),
         ("Weights to start from", _weights(run)),
-        ("Input, pooling", f"{_input_size(run)}, {spec.backbone.pooling}"),
+        ("Input, pooling", "; ".join(_inputs(run))),
         ("Tuning method", _method(run)),
         ("Head", _head(run)),
     ]
@@ -149,25 +155,24 @@ def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]
 def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     spec, train = run.spec, run.spec.train
     what = modality(run).plural
-    weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
-        spec.backbone.weights, f"with the weights of {Path(spec.backbone.weights).name}"
-    )
     goal = view_of(run).goal(run, what)
     versions = run.run.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     torch = f", PyTorch {versions['torch']}" if versions.get("torch") else ""
     version = versions.get("deeptune", __version__)
-    yield f"We trained a {backbone_name(run)} backbone {weights} to {goal} (DeepTune {version}{torch})."
+    yield f"We trained {_backbones(run)} to {goal} (DeepTune {version}{torch})."
     parameters = f" ({_parameters(run)})" if _parameters(run) else ""
     if spec.tuning.unfreeze:
         but = f"but for its last {_blocks(run)}, fine-tuned together with {_head(run)}"
         yield f"The backbone was frozen {but}{parameters}."
     elif spec.tuning.method == "partial":
-        yield f"The backbone was frozen and {_head(run)} was trained on its pooled features{parameters}."
+        were, its = ("backbones were", "their") if spec.backbone.text else ("backbone was", "its")
+        yield f"The {were} frozen and {_head(run)} was trained on {its} pooled features{parameters}."
     elif spec.tuning.method == "full":
         yield f"All weights were fine-tuned together with {_head(run)}{parameters}."
     else:
-        yield f"The backbone was adapted with {_lora(run)} and trained together with {_head(run)}{parameters}."
+        were = "backbones were" if spec.backbone.text else "backbone was"
+        yield f"The {were} adapted with {_lora(run)} and trained together with {_head(run)}{parameters}."
     if "head" in run.metrics:
         yield "The head was first fitted alone on the frozen backbone's features, and fine-tuning started from it."
     if run.rows:
@@ -233,18 +238,37 @@ def _metric_words(metric: str) -> str:
     return f"{ {'val': 'validation'}.get(split, split) } {sentence_title(name)}".strip()
 
 
+def _backbones(run: FinishedRun) -> str:
+    """`a resnet50 backbone with pretrained weights`; of two backbones both, and that their features were joined."""
+    found = []
+    members = run.spec.backbone.members
+    for (section, part), kind in zip(members.items(), modality(run).members, strict=True):
+        weights = {"pretrained": "with pretrained weights", "random": "from random initial weights"}.get(
+            part.weights, f"with the weights of {Path(part.weights).name}"
+        )
+        whose = f" of the {kind.plural}" if len(members) > 1 else ""
+        found.append(f"a {_name(run, section, part)} backbone{whose} {weights}")
+    joined = ", their pooled features side by side," if len(found) > 1 else ""
+    return " and ".join(found) + joined
+
+
 def _weights(run: FinishedRun) -> str:
-    if run.spec.backbone.weights == "random":
+    return "; ".join(dict.fromkeys(_weights_of(part) for part in run.spec.backbone.members.values()))
+
+
+def _weights_of(part: BackboneSpec | TextBackboneSpec) -> str:
+    if part.weights == "random":
         return "random (not pretrained)"
-    row = CATALOG.get(run.spec.backbone.name)
-    if run.spec.backbone.weights == "pretrained":
+    row = CATALOG.get(part.name)
+    if part.weights == "pretrained":
         return "pretrained" + (f" ({row.weights_origin})" if row else "")
-    return run.spec.backbone.weights
+    return part.weights
 
 
-def _input_size(run: FinishedRun) -> str:
-    kind = modality(run)
-    return f"{kind.size_of(run.spec.backbone)} {kind.unit}"
+def _inputs(run: FinishedRun) -> list[str]:
+    """How much each backbone takes of a sample, and its pooling."""
+    members = zip(run.spec.backbone.members.values(), modality(run).members, strict=True)
+    return [f"{kind.size_of(part)} {kind.unit}, {part.pooling}" for part, kind in members]
 
 
 def _method(run: FinishedRun) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from deeptune.data.shown import Shown
 from deeptune.errors import CheckpointError, DataError, DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from deeptune.data.sources.parquet import ParquetSource
     from deeptune.spec import RunSpec
 
-Sample = bytes | str | DeepTuneError
+Sample = Shown | DeepTuneError
 
 
 class Samples:
@@ -38,7 +39,7 @@ class Samples:
         return open_sources(self._spec)
 
     def read(self, split: str, row: int) -> Sample:
-        """Encoded image bytes, a text, or why there is neither: it is null, or the data has gone or changed."""
+        """An encoded image, a text, or both; or why there is neither: it is null, or the data has gone or changed."""
         try:
             return self._read(split, row)
         except DeepTuneError as error:
@@ -48,7 +49,7 @@ class Samples:
         self.__dict__.pop("_sources", None)  # the former file may be put back
         return found
 
-    def _read(self, split: str, row: int) -> bytes | str:
+    def _read(self, split: str, row: int) -> Shown:
         from deeptune.data.images.bit_depth import stored_range
         from deeptune.data.input_columns import resolve_columns
         from deeptune.data.modalities import MODALITIES

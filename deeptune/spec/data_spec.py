@@ -44,11 +44,14 @@ class DataSpec(Section):
     train: Paths | None = Field(None, description="Training Parquet, when the splits are files of their own.")
     val: Paths | None = Field(None, description="Validation Parquet; drawn from `train` when left out.")
     test: Paths | None = Field(None, description="Test Parquet; drawn from `train` when left out.")
-    modality: Modality | None = Field(None, description="`image` or `text`; inferred from the columns when left out.")
+    modality: Modality | None = Field(
+        None,
+        description="`image`, `text`, or `image_text` (an image with a text); inferred from the columns when left out.",
+    )
     input: Input | None = Field(
         None,
-        description="Input column, by default `images` for images and `text` for text; or two columns of texts that "
-        "are read as a pair.",
+        description="Input column, by default `images` for images and `text` for text; or two columns: of texts that "
+        "are read as a pair, or of an image and its text.",
     )
     root: str | None = Field(
         None,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from deeptune.catalog import BackboneInfo, find
+from deeptune.catalog import BackboneInfo
 from deeptune.environment import require_utf8, user_path
+from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.run_spec import DataSpec, EmbedSpec, Paths, RunSpec, TrainSpec, TuningSpec
 from deeptune.spec.tasks import TASKS
 
@@ -106,9 +108,8 @@ def head_spec(spec: RunSpec) -> RunSpec:
 
 def run_name(spec: RunSpec) -> str:
     """Return the start of a run's id: its name, or backbone and method."""
-    short = re.sub(
-        r"[^A-Za-z0-9._-]+", "-", spec.backbone.name.rstrip("/").rpartition(":")[2].rpartition("/")[2]
-    ).strip("-._")
+    names = [part.name.rstrip("/").rpartition(":")[2].rpartition("/")[2] for part in spec.backbone.members.values()]
+    short = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(names)).strip("-._")
     return spec.name or f"{short or 'run'}-{spec.tuning.method}"[:64]
 
 
@@ -154,10 +155,14 @@ def absolute(spec: RunSpec, info: BackboneInfo | None = None) -> RunSpec:
 
     `info` is the backbone's row. Raises WeightsError when there is no such backbone.
     """
-    backbone = {
-        "name": _absolute_backbone(info or find(spec.backbone.name)),
-        "weights": _absolute_weights(spec.backbone.weights),
-    }
+    rows = (info or backbone_info(spec.backbone)).members
+    updates = [
+        {"name": _absolute_backbone(row, key), "weights": _absolute_weights(part.weights, key)}
+        for (key, part), row in zip(spec.backbone.members.items(), rows, strict=True)
+    ]
+    backbone: dict[str, Any] = dict(updates[0])
+    if spec.backbone.text is not None:
+        backbone["text"] = spec.backbone.text.model_copy(update=updates[1])
     return spec.model_copy(
         update={
             "data": absolute_data(spec.data),
@@ -186,16 +191,16 @@ def _absolute_paths(data: DataSpec) -> dict[str, Paths | None]:
     }
 
 
-def _absolute_backbone(info: BackboneInfo) -> str:
-    if info.family == "hf" and (folder := user_path(info.source, key="backbone.name")).is_dir():
-        require_utf8(folder.absolute(), key="backbone.name")
+def _absolute_backbone(info: BackboneInfo, key: str) -> str:
+    if info.family == "hf" and (folder := user_path(info.source, key=f"{key}.name")).is_dir():
+        require_utf8(folder.absolute(), key=f"{key}.name")
         return f"hf:{folder.absolute()}"
     return info.name
 
 
-def _absolute_weights(weights: str) -> str:
+def _absolute_weights(weights: str, key: str) -> str:
     if weights in ("pretrained", "random"):
         return weights
-    path = user_path(weights, key="backbone.weights").absolute()
-    require_utf8(path, key="backbone.weights")
+    path = user_path(weights, key=f"{key}.weights").absolute()
+    require_utf8(path, key=f"{key}.weights")
     return str(path)

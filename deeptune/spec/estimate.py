@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from deeptune.catalog import BackboneInfo
 from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.optimizers import OPTIMIZERS
-from deeptune.spec.run_spec import HeadSpec, RunSpec, TuningSpec
+from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
 
 _TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
 _FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
@@ -65,8 +66,15 @@ def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
 
 
 def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
+    """Return the catalog's number, of two backbones their sum; None where one is not known."""
+    counts = [_parameters_of(*one) for one in zip(spec.backbone.members.values(), info.members, strict=False)]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _parameters_of(part: BackboneSpec | TextBackboneSpec, info: BackboneInfo) -> int | None:
     """Return the catalog's number. A ViT has a position for each patch, so its number depends on the image size."""
-    pooling, size = spec.backbone.pooling, spec.backbone.image_size
+    pooling, size = part.pooling, _image_size(part)
     if pooling not in ("auto", info.pooling) and ("fc" in (pooling, info.pooling) or pooling == "pooler"):
         return None  # these layers come or go with the pooling
     if info.parameters is None or info.patch is None or size == "auto":
@@ -74,6 +82,10 @@ def _backbone_parameters(spec: RunSpec, info: BackboneInfo) -> int | None:
     assert info.width is not None
     assert info.input_size is not None
     return info.parameters + info.width * ((size // info.patch) ** 2 - (info.input_size // info.patch) ** 2)
+
+
+def _image_size(part: BackboneSpec | TextBackboneSpec) -> int | Literal["auto"]:
+    return part.image_size if isinstance(part, BackboneSpec) else "auto"
 
 
 def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
@@ -135,12 +147,14 @@ def estimate_memory(
     if spec.tuning.frozen and spec.train.augmentation == "none":
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
     half = on_gpu and spec.train.precision != "fp32"
-    length = min(tokens, 512 if spec.backbone.max_length == "auto" else spec.backbone.max_length)
+    limit = spec.backbone.of_texts[1].max_length
+    length = min(tokens, 512 if limit == "auto" else limit)
     if MODALITIES[info.modality].counts_tokens:
         budget = spec.train.token_budget
         budget = budget if budget != "auto" else 0 if on_gpu else CPU_TOKENS
         batch = min(batch, max(1, budget // length)) if budget else batch
-    each = _activations(spec, info, length) * share * (0.5 if half else 1.0)
+    members = zip(spec.backbone.members.values(), info.members, strict=False)
+    each = sum(_activations(part, row, length) for part, row in members) * share * (0.5 if half else 1.0)
     return Memory(
         exact,
         int(batch * each),
@@ -150,10 +164,11 @@ def estimate_memory(
     )
 
 
-def _activations(spec: RunSpec, info: BackboneInfo, length: int) -> float:
+def _activations(part: BackboneSpec | TextBackboneSpec, info: BackboneInfo, length: int) -> float:
     """Estimate the bytes that a sample of `length` tokens keeps for the backward pass, in fp32."""
     if info.activation_mb is not None and info.input_size is not None:
-        size = info.input_size if spec.backbone.image_size == "auto" else spec.backbone.image_size
+        asked = _image_size(part)
+        size = info.input_size if asked == "auto" else asked
         return info.activation_mb * 1e6 * (size / info.input_size) ** 2
     assert info.lora_outputs is not None  # nine widths in each layer of BERT and GPT-2
     return 2 * _TRANSFORMER_BYTES * length * info.lora_outputs / 9

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from deeptune.spec.modalities import COLUMNS
 from deeptune.spec.run_spec import RunSpec
-from deeptune.spec.toml import describe, expected, parse_toml
+from deeptune.spec.toml import describe, expected, model_of, parse_toml
 
 Kind = Literal["choice", "integer", "number", "text", "paths", "columns", "several", "list", "numbers", "table"]
 
@@ -119,13 +119,13 @@ class SpecField:
         return text
 
 
-def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[SpecField]:
-    """List the keys of a spec, in the order of its models."""
+def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "", *, optional: bool = False) -> list[SpecField]:
+    """List the keys of a spec, in the order of its models; with `optional`, of a section that may be left out."""
     found: list[SpecField] = []
     for name, field in model.model_fields.items():
         below = field.annotation
-        if isinstance(below, type) and issubclass(below, BaseModel):
-            found += spec_fields(below, f"{prefix}{name}.")
+        if (section := model_of(below)) is not None:
+            found += spec_fields(section, f"{prefix}{name}.", optional=optional or section is not below)
             continue
         default = field.get_default(call_default_factory=True)
         required = default is PydanticUndefined
@@ -138,8 +138,8 @@ def spec_fields(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[Spec
                 key=prefix + name,
                 kind=kind,
                 default=None if required else default,
-                required=required,
-                optional=type(None) in members,
+                required=required and not optional,
+                optional=type(None) in members or (required and optional),
                 words=words,
                 help=describe(field),
                 accepts=expected(field),

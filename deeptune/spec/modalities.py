@@ -35,12 +35,13 @@ class ModalityInfo:
     `augmented` says whether `train.augmentation` changes samples, `legible` whether a person can read the values of a
     column, which may then be labels too. `data_settings` are keys of `data` that decide the preprocessing. `foreign`
     are settings of other modalities, by dotted key. `packages` decide what a backbone gives for a sample.
-    `usual_backbone` is proposed where no weights are on this machine.
+    `usual_backbone` is proposed where no weights are on this machine. `parts` are the modalities that such a sample is
+    made of, a column for each in this order; none where the samples are of one kind.
     """
 
     name: Modality
     plural: str
-    input: str
+    input: Input
     max_columns: int
     expected: str
     size: str
@@ -52,11 +53,17 @@ class ModalityInfo:
     foreign: Mapping[str, Foreign]
     packages: tuple[str, ...]
     usual_backbone: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[ModalityInfo, ...]:
+        """The rows of the parts, or this row alone."""
+        return tuple(MODALITIES[name] for name in self.parts) or (self,)
 
     @property
     def counts_tokens(self) -> bool:
         """Whether the length of a sample is a number of tokens, so that `train.token_budget` limits a batch."""
-        return self.unit == TOKENS
+        return any(member.unit == TOKENS for member in self.members)
 
     def size_of(self, backbone: Any) -> Any:
         """How much of a sample a backbone takes, by the `backbone` section of a spec, or by its preprocessing."""
@@ -70,7 +77,7 @@ class ModalityInfo:
         """Raise SpecError where a section of the spec (`backbone`, `train`) sets what such samples do not have."""
         for key, foreign in self.foreign.items():
             part, _, setting = key.partition(".")
-            if part == section and getattr(values, setting) not in foreign.allowed:
+            if part == section and getattr(values, setting, "auto") not in foreign.allowed:
                 raise SpecError(f"{key}: {foreign.reason}")
 
 
@@ -117,7 +124,28 @@ MODALITIES: Mapping[str, ModalityInfo] = {
         packages=("torch", "transformers", "tokenizers"),
         usual_backbone="bert-base-multilingual-cased",
     ),
+    "image_text": ModalityInfo(
+        name="image_text",
+        plural="images with texts",
+        input=["images", "text"],
+        max_columns=2,
+        expected="one column of images and one of texts",
+        size="image_size",
+        unit="pixels",
+        short_unit="px",
+        augmented=True,
+        legible=False,
+        data_settings=("value_range",),
+        foreign={},
+        packages=("torch", "torchvision", "pillow", "timm", "transformers", "tokenizers"),
+        usual_backbone="resnet50",
+        parts=("image", "text"),
+    ),
 }  # fmt: skip
+
+
+# Those whose samples are in one column, or in several of the same kind.
+COLUMN_MODALITIES: Mapping[str, ModalityInfo] = {name: one for name, one in MODALITIES.items() if not one.parts}
 
 
 def columns_of(input: Input) -> list[str]:

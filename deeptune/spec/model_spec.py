@@ -13,8 +13,8 @@ Method = Literal["partial", "full", "lora"]
 Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
 
 
-class BackboneSpec(Section):
-    """The pretrained feature extractor."""
+class TextBackboneSpec(Section):
+    """The pretrained feature extractor of the texts, beside that of the images."""
 
     name: str = Field(
         description="A catalog name (`deeptune backbones`), `timm:NAME`, `hf:NAME_OR_FOLDER`, or the address of a "
@@ -24,14 +24,44 @@ class BackboneSpec(Section):
         "pretrained", description="`pretrained`, `random`, or a path to .safetensors, .pth or a folder."
     )
     pooling: Pooling = Field("auto", description="How features become one vector; `auto` is the family's usual way.")
-    image_size: Annotated[int, Field(ge=8, le=4096)] | Auto = Field(
-        "auto", description="Pixels on a side; `auto` is what the weights were trained at."
-    )
     max_length: Annotated[int, Field(ge=2, le=1_000_000)] | Auto = Field(
         "auto",
         description="Tokens kept of a text; `auto` is the longest text, up to the backbone's limit, a sentence "
         "encoder's own length, and 512.",
     )
+
+
+class BackboneSpec(TextBackboneSpec):
+    """The pretrained feature extractor; with `text`, that of the images."""
+
+    image_size: Annotated[int, Field(ge=8, le=4096)] | Auto = Field(
+        "auto", description="Pixels on a side; `auto` is what the weights were trained at."
+    )
+    text: TextBackboneSpec | None = Field(
+        None, description="A second backbone, for the text beside each image; their pooled features meet at the head."
+    )
+
+    @property
+    def members(self) -> dict[str, BackboneSpec | TextBackboneSpec]:
+        """This backbone, and that of the text where there is one, each alone, by its section of the spec."""
+        if self.text is None:
+            return {"backbone": self}
+        return {"backbone": self.model_copy(update={"text": None}), "backbone.text": self.text}
+
+    @property
+    def names(self) -> str:
+        """The name, or both names, in words."""
+        return " + ".join(part.name for part in self.members.values())
+
+    @property
+    def origins(self) -> str:
+        """Where the weights come from, in words."""
+        return " + ".join(dict.fromkeys(part.weights for part in self.members.values()))
+
+    @property
+    def of_texts(self) -> tuple[str, TextBackboneSpec]:
+        """The section of the backbone that takes texts, where one does, and what it says."""
+        return list(self.members.items())[-1]
 
 
 class HeadSpec(Section):

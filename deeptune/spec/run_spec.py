@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
-from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TuningSpec
+from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TextBackboneSpec, TuningSpec
 from deeptune.spec.report_spec import ReportSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.train_spec import EarlyStoppingSpec, TrainSpec
@@ -37,6 +37,7 @@ __all__ = [
     "Split",
     "SplitSpec",
     "Task",
+    "TextBackboneSpec",
     "TrainSpec",
     "TuningSpec",
 ]

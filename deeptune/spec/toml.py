@@ -280,7 +280,7 @@ def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
     parts: list[str] = []
     field = None
     for step in loc:
-        if field is not None and (below := _model_of(field.annotation)) is not None:
+        if field is not None and (below := model_of(field.annotation)) is not None:
             model, field = below, None
         if field is not None:
             break  # deeper steps are union branches or items of this field
@@ -288,14 +288,17 @@ def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
         field = model.model_fields.get(str(step))
         if field is None:
             return ".".join(parts), model, None
-    if field is not None and _model_of(field.annotation) is not None and len(parts) == len(loc):
-        model_below = _model_of(field.annotation)
+    if field is not None and model_of(field.annotation) is not None and len(parts) == len(loc):
+        model_below = model_of(field.annotation)
         return ".".join(parts), model, field if model_below is None else None
     return ".".join(parts), model, field
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that an annotation means, which may be left out; None for a value."""
+    members = [member for member in get_args(annotation) or (annotation,) if member is not type(None)]
+    only = members[0] if len(members) == 1 else None
+    return only if isinstance(only, type) and issubclass(only, BaseModel) else None
 
 
 def _literals(annotation: Any) -> list[Any]:

@@ -214,7 +214,7 @@ def keys(spec) -> set[str]:
     ready = prepare(spec)
     sources = {data.source for data in ready.plan.splits.values()}
     frozen = extraction_job.FrozenBackbone.of(ready)
-    jobs = [feature_extraction._job_of(ready, source, list(SPLITS), frozen) for source in sources]
+    jobs = [job for source in sources for job in feature_extraction._jobs_of(ready, source, list(SPLITS), frozen)]
     return {key_of(job.ingredients()) for job in jobs}
 
 
@@ -285,7 +285,7 @@ def test_whatever_changes_the_features_of_texts_changes_the_key(text_spec, revie
     used = prepare(text_spec())
     used.backbone.preprocessing.tokenizer(["a text"], truncation=True, max_length=5, padding=True)
     frozen = extraction_job.FrozenBackbone.of(used)
-    again = feature_extraction._job_of(used, used.plan.splits["train"].source, list(SPLITS), frozen)
+    (again,) = feature_extraction._jobs_of(used, used.plan.splits["train"].source, list(SPLITS), frozen)
     assert {key_of(again.ingredients())} == first
 
 

@@ -126,7 +126,7 @@ def test_columns_that_do_not_tell(tmp_path):
     with pytest.raises(DataError) as caught:
         resolve_columns(source)
     assert caught.value.message == f"data.modality: {source.files[0]} has a column 'images' and a column 'text'"
-    assert caught.value.hint == 'Say which to learn from: data.modality = "image" or "text".'
+    assert caught.value.hint == 'Say which to learn from: data.modality = "image", "text" or "image_text".'
     source = opened(tmp_path, review=["x"], stars=[5])
     with pytest.raises(DataError) as caught:
         resolve_columns(source)

@@ -32,8 +32,7 @@ def put(folder, name: str = "model.safetensors") -> None:
     ],
 )
 def test_what_is_missing_is_told_with_its_size_and_its_place(name, words):
-    fetch = weights_to_fetch(BackboneSpec(name=name))
-    assert fetch is not None
+    (fetch,) = weights_to_fetch(BackboneSpec(name=name))
     assert fetch.text.startswith(f"the pretrained weights of {find(name).name} are not on this machine: the run begins")
     for word in words:
         assert word in fetch.text
@@ -82,7 +81,12 @@ def test_a_folder_is_looked_into(tmp_path):
 
 
 def test_random_weights_and_a_file_of_ones_own_need_nothing():
-    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="random")) is None
-    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="mine.pth")) is None
+    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="random")) == []
+    assert weights_to_fetch(BackboneSpec(name="resnet50", weights="mine.pth")) == []
     with pytest.raises(WeightsError, match="resnet50"):
         weights_to_fetch(BackboneSpec(name="resnet5"))
+
+
+def test_each_of_two_backbones_is_told():
+    found = weights_to_fetch(BackboneSpec.model_validate({"name": "resnet50", "text": {"name": "bert-base-cased"}}))
+    assert [fetch.name for fetch in found] == ["resnet50", "bert-base-cased"]

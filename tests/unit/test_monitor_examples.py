@@ -9,6 +9,7 @@ import pytest
 from pictures import png, sixteen_bit_png
 
 from deeptune.data.images.decode import decode_image
+from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from deeptune.show.samples import Samples
@@ -30,7 +31,7 @@ def run(tmp_path) -> RunDirectory:
 
 @pytest.mark.parametrize("row", [0, 2, 3, 9, 10, 19])
 def test_a_text_is_read_from_its_file_and_row_group(run, row):
-    assert Samples(run).read("test", row) == f"text {row}"
+    assert Samples(run).read("test", row) == Shown(text=f"text {row}")
 
 
 def test_why_a_row_can_not_be_read_is_what_is_found(run):
@@ -38,12 +39,12 @@ def test_why_a_row_can_not_be_read_is_what_is_found(run):
     kept = second.read_bytes()
     assert "has no row 20" in str(samples.read("test", 20))
     pq.write_table(pa.table({"text": ["one", None], "labels": [0, 0]}), second)
-    assert samples.read("test", 10) == "one"  # the sources were opened again
+    assert samples.read("test", 10) == Shown(text="one")  # the sources were opened again
     assert "row 11 is null" in str(samples.read("test", 11))
     second.unlink()
     assert isinstance(samples.read("test", 11), DataError)
     second.write_bytes(kept)
-    assert samples.read("test", 11) == "text 11"
+    assert samples.read("test", 11) == Shown(text="text 11")
 
 
 def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_path):
@@ -55,8 +56,8 @@ def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_pa
     data = f'[data]\npath = "{tmp_path}/d.parquet"\nmodality = "image"\nvalue_range = [0, 1000]\n'
     write_text(run.spec, data + '[backbone]\nname = "resnet18"\n')
     samples = Samples(run)
-    assert np.asarray(decode_image(samples.read("test", 0)))[0, :, 0].tolist() == [0, 128, 255]
-    assert samples.read("test", 1) == png()
+    assert np.asarray(decode_image(samples.read("test", 0).image))[0, :, 0].tolist() == [0, 128, 255]
+    assert samples.read("test", 1) == Shown(image=png())
 
 
 def test_wrong_classes_are_sorted_by_confidence_and_named(run):
@@ -84,3 +85,15 @@ def test_no_predictions_or_damaged_ones_are_no_examples(run):
     assert worst_examples(run) == []
     pq.write_table(pa.table({"row": [1]}), run.predictions)
     assert worst_examples(run) == []
+
+
+def test_an_image_with_a_text_is_shown_with_both(tmp_path):
+    table = {"images": [png(), png()], "caption": ["a square", None], "labels": [0, 1]}
+    pq.write_table(pa.table(table), tmp_path / "d.parquet")
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    data = f'[data]\npath = "{tmp_path}/d.parquet"\ninput = ["images", "caption"]\n'
+    write_text(run.spec, data + '[backbone]\nname = "resnet18"\n[backbone.text]\nname = "bert"\n')
+    samples = Samples(run)
+    assert samples.read("test", 0) == Shown(image=png(), text="a square")
+    assert "row 1 is null (column 'caption')" in str(samples.read("test", 1))

@@ -12,6 +12,7 @@ import pytest
 from deeptune.catalog import find
 from deeptune.errors import SpecError
 from deeptune.spec import RunSpec, dump_spec, load_spec
+from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.defaults import resolve, run_name
 from deeptune.spec.presets import preset_files
 from deeptune.spec.tasks import TASKS
@@ -39,7 +40,7 @@ def lines_of(error: SpecError) -> list[str]:
 @pytest.mark.parametrize("name", preset_files())
 def test_every_preset_survives_a_round_trip(tmp_path, name):
     spec = load_spec(preset_files()[name])
-    info = find(spec.backbone.name)
+    info = backbone_info(spec.backbone)
     for version in (spec, resolve(spec, info, cnn=info.is_cnn, rows=500)):
         (tmp_path / "spec.toml").write_text(dump_spec(version, comment="two\nlines"))
         assert load_spec(tmp_path / "spec.toml") == version
@@ -48,7 +49,7 @@ def test_every_preset_survives_a_round_trip(tmp_path, name):
 def test_a_resolved_spec_resolves_to_itself():
     for file in preset_files().values():
         spec = load_spec(file)
-        info = find(spec.backbone.name)
+        info = backbone_info(spec.backbone)
         once = resolve(spec, info, cnn=info.is_cnn, rows=500)
         assert resolve(once, info, cnn=info.is_cnn, rows=500) == once
 

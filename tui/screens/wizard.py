@@ -20,12 +20,12 @@ from deeptune.fetching import Fetch, fetch_of
 from deeptune.formatting import ago
 from deeptune.report.tables import safe
 from deeptune.show.devices import Device, devices
-from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
 from tui.probed import probed_scores
 from tui.screens.ask import Choice as Answer
 from tui.screens.drafting import DraftScreen
 from tui.widgets.line import Line
+from tui.widgets.wizard import backbone_choice
 from tui.widgets.wizard.backbones import BackboneTable, Known
 from tui.widgets.wizard.data import DataView
 from tui.widgets.wizard.facts import work_out
@@ -114,6 +114,7 @@ class WizardScreen(DraftScreen):
         self._devices: list[Device] = []
         self._fetches: dict[str, Fetch | None] = {}
         self._visited: set[str] = set()
+        self._backbone_key = "backbone.name"  # the field that the table of backbones is for
 
     def body(self) -> Iterable[Widget]:
         return [Rail(), Container(id="panes"), Line(id="facts"), Line(id="help"), self.reader]
@@ -247,7 +248,7 @@ class WizardScreen(DraftScreen):
             self._show_backbones(pane)
         elif self.step == "Review":
             actions = pane.query_one(ReviewActions)
-            actions.show(facts, data.reading, self._fetch())
+            actions.show(facts, data.reading, backbone_choice.first_fetch(facts, self._fetches))
             pane.query_one(SpecView).show(facts)
             if self.focused is None or not self.focused.focusable:
                 actions.focus_first()
@@ -266,16 +267,13 @@ class WizardScreen(DraftScreen):
         return "●" if step == self.step else "✓" if STEPS.index(step) <= furthest else "○"
 
     def _show_backbones(self, pane: Pane) -> None:
-        typed, chosen = self.draft.given.get("backbone.name", ""), self.facts.info.name if self.facts.info else ""
+        typed = self.draft.given.get(self._backbone_key, "")
+        modality, chosen = backbone_choice.listed(self._backbone_key, self.reader.data.modality, self.facts.info)
         found = typed in CATALOG or ":" in typed or bool(chosen)
         pane.query_one(BackboneTable).show(
             words="" if found else typed,
             chosen=chosen,
-            known=Known(
-                self.reader.data.modality,
-                self._fetches,
-                probed_scores(self.draft, self.reader.input_columns(self.draft)),
-            ),
+            known=Known(modality, self._fetches, probed_scores(self.draft, self.reader.input_columns(self.draft))),
             width=self.size.width // 2 if self.has_class("-wide") else self.size.width,
         )
 
@@ -308,14 +306,19 @@ class WizardScreen(DraftScreen):
     @on(events.DescendantFocus)
     def _focus_moved(self) -> None:
         self._help()
+        focused = self.focused.ancestors_with_self if self.focused is not None else ()
+        key = next((part.field.key for part in focused if isinstance(part, FieldRow)), "")
+        if key in backbone_choice.KEYS and key != self._backbone_key:
+            self._backbone_key = key
+            self.refresh_facts()
 
     # Changes.
 
     @on(FieldRow.Changed)
     def _changed(self, event: FieldRow.Changed) -> None:
         key = event.key
-        if key == "backbone.name" and event.done:
-            self._take_best()
+        if key in backbone_choice.KEYS and event.done:
+            self._take_best(key)
         else:
             self.draft.set(key, event.text)
         if key.startswith("data.") or key in ("task", "train.seed"):
@@ -327,15 +330,15 @@ class WizardScreen(DraftScreen):
         self._later("save", self.save_now)
         self.refresh_facts()
 
-    def _take_best(self) -> None:
-        """Take the first row that the words find, on Enter in the backbone's field."""
+    def _take_best(self, key: str) -> None:
+        """Take the first row that the words find, on Enter in a backbone's field."""
         table = self.query_one(BackboneTable)
         if self.facts.info is None and table.current is not None:
-            self.draft.set("backbone.name", table.current.name)
+            self.draft.set(key, table.current.name)
 
     @on(BackboneTable.Taken)
     def _taken(self, event: BackboneTable.Taken) -> None:
-        self.draft.set("backbone.name", event.name)
+        self.draft.set(self._backbone_key, event.name)
         self._later("save", self.save_now)
         self.refresh_facts()
 
@@ -365,15 +368,9 @@ class WizardScreen(DraftScreen):
         self.reader.preview(self.draft, event.start, ROWS)
 
     def _guess_backbone(self) -> None:
-        """Guess the first backbone of the catalog that fits the data and has its weights on this machine."""
-        overview = self.reader.data.overview
         columns = self.reader.input_columns(self.draft)
-        if overview is None or not columns or not self._fetches:
-            return
-        modality = next(one["modality"] for one in overview["columns"] if one["name"] == columns[0])
-        if modality is not None:
-            here = [row.name for row in CATALOG.values() if row.modality == modality and not self._fetches[row.name]]
-            self.draft.guessed["backbone.name"] = here[0] if here else MODALITIES[modality].usual_backbone
+        if self.reader.data.overview is not None and columns and self._fetches:
+            backbone_choice.guess(self.draft, self.reader.data.overview, columns, self._fetches)
 
     @work(thread=True, group="machine")
     def _learn_machine(self) -> None:
@@ -385,16 +382,11 @@ class WizardScreen(DraftScreen):
         self._devices, self._fetches = event.found, {**self._fetches, **event.fetches}
         self._known()
 
-    def _fetch(self) -> Fetch | None:
-        """Return what the run has to fetch, as far as it is known."""
-        if self.facts.info is None or self.facts.spec is None or self.facts.spec.backbone.weights != "pretrained":
-            return None
-        return self._fetches.get(self.facts.info.name)
-
     @work(thread=True, exclusive=True, group="weights")
     def _look_for_weights(self, info: BackboneInfo) -> None:
         """Look for weights again: some may be new, and those of names outside the catalog were not looked for."""
-        self.post_message(self.Looked(info.name, fetch_of(info)))
+        for member in info.members:
+            self.post_message(self.Looked(member.name, fetch_of(member)))
 
     @on(Looked)
     def _found(self, event: Looked) -> None:

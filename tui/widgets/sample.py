@@ -1,4 +1,4 @@
-"""The model's input of a row: an image, a text, or why neither can be shown."""
+"""The model's input of a row: an image, a text, both, or why neither can be shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
+from deeptune.data.shown import Shown
 from deeptune.errors import DeepTuneError
 from deeptune.report.tables import safe
 from deeptune.show.samples import Sample
@@ -16,13 +17,14 @@ LONG = 4000  # characters of a text that are shown
 
 
 class SampleView(Vertical):
-    """Shows an image in all of its room, or a text that can be scrolled."""
+    """Shows an image in all of its room, or a text that can be scrolled, or the text below the image."""
 
     DEFAULT_CSS = """
     SampleView {
         height: 1fr;
         & > Picture { height: 1fr; }
         & > VerticalScroll { height: 1fr; }
+        &.-both > VerticalScroll { height: auto; max-height: 30%; }
         & Line { height: auto; }
     }
     """
@@ -38,14 +40,16 @@ class SampleView(Vertical):
     def show(self, found: Sample | None) -> None:
         """Show an encoded image, a text, a reason why there is neither, or nothing."""
         drawn, text_box = self.query_one(Picture), self.query_one(VerticalScroll)
-        drawn.display = isinstance(found, bytes)
-        text_box.display = not drawn.display
-        text_box.can_focus = isinstance(found, str)
-        drawn.show(found if isinstance(found, bytes) else None)
+        image, text = (found.image, found.text) if isinstance(found, Shown) else (None, None)
+        drawn.display = image is not None
+        text_box.display = image is None or text is not None
+        text_box.can_focus = text is not None
+        self.set_class(image is not None and text is not None, "-both")
+        drawn.show(image)
         self.query_one(Line).say(_words(found))
 
 
 def _words(found: Sample | None) -> Content:
     if isinstance(found, DeepTuneError):
         return Content.assemble((f"! {safe(found.message)}", "$warning"))
-    return Content(safe(found[:LONG]) if isinstance(found, str) else "")
+    return Content(safe((found.text or "")[:LONG]) if found is not None else "")

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.data.loading.features import Features
+from deeptune.data.loading.features import Features, JoinedFeatures
+
+OF_TOKENS = ("input_ids", "attention_mask", "token_type_ids")  # inputs that have a place for each token
 
 
 @dataclass
@@ -18,7 +20,8 @@ class Batch:
     """Inputs of B rows, by name, with their targets.
 
     `inputs` has `images` (uint8 (B, 3, S, S)), or `input_ids`, `attention_mask` and, for pairs of texts,
-    `token_type_ids` (int64 (B, T)), or `features` (float32 (B, width)), or `boundary` (what the frozen blocks gave).
+    `token_type_ids` (int64 (B, T)), or both of an image with a text, or `features` (float32 (B, width)), or `boundary`
+    (what the frozen blocks gave).
     `targets` are int64 class indices, or float32 as they were given, or None. `rows` (int64 (B,)) index the source.
     """
 
@@ -95,7 +98,7 @@ class FeatureInputs(Inputs):
     With several `views`, epoch e reads the e-th, from the first again after the last.
     """
 
-    def __init__(self, views: Sequence[Features]) -> None:
+    def __init__(self, views: Sequence[Features | JoinedFeatures]) -> None:
         self.views = views
 
     def batch(self, rows: np.ndarray, epoch: int) -> dict[str, Tensor]:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deeptune.data.cache.records import Records
+
+
+class JoinedFeatures:
+    """Vectors of several backbones for the same rows of a source, side by side."""
+
+    def __init__(self, parts: Sequence[Features]) -> None:
+        self.parts = parts
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Copy the vectors of rows of the source, float32 (n, width), where width is the sum of the parts' widths."""
+        return np.concatenate([part.take(rows) for part in self.parts], axis=1)
 
 
 class Features:

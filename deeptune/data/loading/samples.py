@@ -21,7 +21,7 @@ from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged, MemoryRecords, Records
 from deeptune.data.images.decoding_threads import decoding_threads
 from deeptune.data.input_columns import AT_ONCE, Checked, fitting, stream_input
-from deeptune.data.modalities import MODALITIES, Modality, Piece
+from deeptune.data.modalities import MODALITIES, ColumnModality, Piece
 from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, NO_NEED, Need, Progress
 from deeptune.data.sources.column_stream import TooLarge, room
 from deeptune.data.sources.source import Source
@@ -31,25 +31,59 @@ from deeptune.formatting import size_text
 from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:
-    from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+    from deeptune.backbones.preprocessing import Preprocessing
     from deeptune.data.loading.dataset import Inputs, SampleOptions
 
 MEMORY_SHARE = 0.5  # of the free memory, that samples may take if the disk does not take them
-AnySamples = TypeVar("AnySamples", bound="Samples")
+AnySamples = TypeVar("AnySamples", bound="StoredSamples")
 
 
 class Samples(Checked, ABC):
-    """All rows of the input columns."""
+    """All rows of the input columns, as a backbone, or two of them, take them."""
 
-    modality: ClassVar[Modality]
+    def __init__(self, source: Source, input: Input) -> None:
+        super().__init__()
+        self.source, self.input = source, input
+
+    @property
+    @abstractmethod
+    def parts(self) -> dict[str, Samples]:
+        """Those of each modality that the samples are made of, by its name."""
+
+    def blank_in(self, part: str, blank: frozenset[int]) -> frozenset[int]:
+        """Which of the rows that pass as an empty sample have an empty one in a part."""
+        return blank
+
+    @abstractmethod
+    def inputs(self, options: SampleOptions) -> Inputs:
+        """Make the inputs of a dataset."""
+
+    def remarks(self, rows: np.ndarray) -> list[str]:
+        """Sentences that a person should know about some usable rows."""
+        return []
+
+    def unusable(self, row: int) -> DataError:
+        return DataError(
+            f"{self.source.key}: {self.source.where(row)} {self.reasons[row]}",
+            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
+        )
+
+
+class StoredSamples(Samples):
+    """Samples of one modality, each of which is stored as bytes."""
+
+    modality: ClassVar[ColumnModality]
     done: ClassVar[str]  # what happened to each row, as in "12 samples were decoded"
     decodes = False  # whether each reading has something to decode
     at_once = AT_ONCE  # rows made between two reports of progress
 
     def __init__(self, source: Source, input: Input) -> None:
-        super().__init__()
-        self.source, self.input = source, input
+        super().__init__(source, input)
         self.records: Records
+
+    @property
+    def parts(self) -> dict[str, Samples]:
+        return {self.modality.info.name: self}
 
     @abstractmethod
     def make(self, piece: Piece, threads: ThreadPoolExecutor) -> tuple[bytes, np.ndarray, np.ndarray]:
@@ -83,28 +117,14 @@ class Samples(Checked, ABC):
             return into
 
     @abstractmethod
-    def inputs(self, options: SampleOptions) -> Inputs:
-        """Make the inputs of a dataset."""
-
-    @abstractmethod
     def reason(self, row: int) -> str:
         """Why a row with a BAD or BLANK flag can't be used."""
-
-    def remarks(self, rows: np.ndarray) -> list[str]:
-        """Sentences that a person should know about some usable rows."""
-        return []
-
-    def unusable(self, row: int) -> DataError:
-        return DataError(
-            f"{self.source.key}: {self.source.where(row)} {self.reasons[row]}",
-            hint='Repair it, or set on_bad_sample to "skip" or "blank".',
-        )
 
 
 def open_samples(
     source: Source,
     input: Input,
-    preprocessing: ImagePreprocessing | TextPreprocessing,
+    preprocessing: Preprocessing,
     *,
     cache: Cache | None = None,
     need: Need = NO_NEED,
@@ -169,7 +189,7 @@ def stored(samples: AnySamples, cache: Cache, progress: Progress | None) -> AnyS
     return samples
 
 
-def _fill(samples: Samples, records: Records, progress: Progress | None) -> None:
+def _fill(samples: StoredSamples, records: Records, progress: Progress | None) -> None:
     """Make the rows that are missing. What was made stays if something interrupts it."""
     samples.records = records
     try:
@@ -188,7 +208,7 @@ def _fill(samples: Samples, records: Records, progress: Progress | None) -> None
     samples.hashes = records.hashes
 
 
-def _make_missing(samples: Samples, records: Records, progress: Progress | None) -> None:
+def _make_missing(samples: StoredSamples, records: Records, progress: Progress | None) -> None:
     source, input, missing = samples.source, samples.input, records.missing()
     if not len(missing):
         return

@@ -3,10 +3,13 @@
 No torch here: what makes stored samples is imported when samples are opened.
 """
 
-from deeptune.data.modalities.base import Finding, Modality, Piece
+from deeptune.data.modalities.base import ColumnModality, Finding, Modality, Piece
 from deeptune.data.modalities.image import ImageModality
+from deeptune.data.modalities.image_text import ImageTextModality
 from deeptune.data.modalities.text import TextModality
 
-__all__ = ["MODALITIES", "Finding", "Modality", "Piece"]
+__all__ = ["COLUMN_MODALITIES", "MODALITIES", "ColumnModality", "Finding", "Modality", "Piece"]
 
-MODALITIES: dict[str, Modality] = {one.info.name: one for one in (ImageModality(), TextModality())}
+_IMAGE, _TEXT = ImageModality(), TextModality()
+COLUMN_MODALITIES: dict[str, ColumnModality] = {one.info.name: one for one in (_IMAGE, _TEXT)}
+MODALITIES: dict[str, Modality] = {**COLUMN_MODALITIES, "image_text": ImageTextModality(_IMAGE, _TEXT)}

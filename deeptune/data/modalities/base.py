@@ -16,6 +16,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import sample_parts
 from deeptune.data.images.bit_depth import Range
+from deeptune.data.shown import Shown
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:
@@ -75,39 +76,14 @@ class Modality(ABC):
 
     info: ModalityInfo
 
-    # Columns.
-
     @abstractmethod
-    def takes(self, kind: pa.DataType) -> bool:
-        """Whether a column of an Arrow type may hold such samples."""
-
-    @abstractmethod
-    def usual(self, kind: pa.DataType) -> bool:
-        """Whether a column of an Arrow type holds such samples unless its values say otherwise."""
-
-    @abstractmethod
-    def recognises(self, values: pa.Array | pa.ChunkedArray) -> bool:
-        """Whether the first values of a column are such samples."""
-
-    @abstractmethod
-    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
-        """Which of some columns is most likely the input, or which several are it together.
-
-        `first` has their first values, where these were read.
-        """
+    def parts(self, input: Input) -> dict[str, tuple[ColumnModality, Input]]:
+        """The kinds of samples that this is made of, by name, each with those of the input columns that hold it."""
 
     def attach_files(self, source: Source, input: Input) -> None:
         """Make the files that an input column names a part of the data."""
-        return
-
-    @abstractmethod
-    def column(self, samples: Sequence[Any]) -> pa.Array:
-        """Samples that a Python program holds, as an input column.
-
-        Raises DataError that begins with the row, where a sample is none of this kind.
-        """
-
-    # Samples.
+        for modality, columns in self.parts(input).values():
+            modality.attach_files(source, columns)
 
     @abstractmethod
     def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
@@ -143,8 +119,8 @@ class Modality(ABC):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> str | bytes:
-        """The sample of a row for a viewer, from columns that hold this row alone: a text, or an encoded image.
+    ) -> Shown:
+        """The sample of a row for a viewer, from columns that hold this row alone.
 
         With `pixels` an image has at most as many on a side. Raises DataError with a short reason.
         """
@@ -156,6 +132,42 @@ class Modality(ABC):
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
         """Median, 95th percentile and longest of the first samples, in characters; None where they have no length."""
         return None
+
+
+class ColumnModality(Modality):
+    """One kind of samples that a column holds, or several columns of the same kind."""
+
+    def parts(self, input: Input) -> dict[str, tuple[ColumnModality, Input]]:
+        return {self.info.name: (self, input)}
+
+    def attach_files(self, source: Source, input: Input) -> None:
+        return
+
+    @abstractmethod
+    def takes(self, kind: pa.DataType) -> bool:
+        """Whether a column of an Arrow type may hold such samples."""
+
+    @abstractmethod
+    def usual(self, kind: pa.DataType) -> bool:
+        """Whether a column of an Arrow type holds such samples unless its values say otherwise."""
+
+    @abstractmethod
+    def recognises(self, values: pa.Array | pa.ChunkedArray) -> bool:
+        """Whether the first values of a column are such samples."""
+
+    @abstractmethod
+    def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
+        """Which of some columns is most likely the input, or which several are it together.
+
+        `first` has their first values, where these were read.
+        """
+
+    @abstractmethod
+    def column(self, samples: Sequence[Any]) -> pa.Array:
+        """Samples that a Python program holds, as an input column.
+
+        Raises DataError that begins with the row, where a sample is none of this kind.
+        """
 
 
 def is_missing(sample: Any) -> bool:

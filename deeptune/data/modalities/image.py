@@ -21,14 +21,15 @@ from deeptune.data.images.preview import range_of_values, shown_image, small_ima
 from deeptune.data.modalities.base import (
     FIRST_ROWS,
     NO_NEED,
+    ColumnModality,
     Finding,
-    Modality,
     Need,
     Piece,
     Progress,
     input_values,
     is_missing,
 )
+from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from deeptune.data.sources.source import Source
 
 
-class ImageModality(Modality):
+class ImageModality(ColumnModality):
     info = MODALITIES["image"]
 
     def takes(self, kind: pa.DataType) -> bool:
@@ -132,15 +133,15 @@ class ImageModality(Modality):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> bytes:
+    ) -> Shown:
         (values,) = columns.values()
         value, folder = image_values(source, values)[0].as_py(), source.folder_of(row)
         if pixels is not None:
-            return small_image(value, folder, value_range, pixels)
+            return Shown(image=small_image(value, folder, value_range, pixels))
         found = shown_image(value, folder, value_range)
         if found is None:
             raise DataError("is null")
-        return found
+        return Shown(image=found)
 
     def preview_range(self, source: Source, input: Input) -> Range | None:
         values = image_values(source, source.head(columns_of(input), FIRST_ROWS).column(0))

@@ -24,8 +24,8 @@ from deeptune.data.images.decode import Picture, RangeUnknown, decode_quietly
 from deeptune.data.images.decoding_threads import each_image
 from deeptune.data.images.transforms import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 from deeptune.data.loading.dataset import Inputs, SampleOptions
-from deeptune.data.loading.samples import Samples, filled, stored, versions_of
-from deeptune.data.modalities import MODALITIES
+from deeptune.data.loading.samples import Samples, StoredSamples, filled, stored, versions_of
+from deeptune.data.modalities import COLUMN_MODALITIES
 from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Need, Piece, Progress
 from deeptune.data.sources.source import SMALL, Source
 from deeptune.environment import cores
@@ -42,11 +42,11 @@ LEAST_AND_GREATEST = "least and greatest values"  # what is kept of images of mo
 _Made = str | Range | tuple[bytes, bool]  # the reason why not, the extremes, or what is kept and whether it was clipped
 
 
-class Images(Samples):
+class Images(StoredSamples):
     """Encoded images. Values of more than 8 bits are scaled from `value_range`; without one, such a row holds its least
     and greatest value (float64)."""
 
-    modality = MODALITIES["image"]
+    modality = COLUMN_MODALITIES["image"]
     decodes = True
     done = "checked"
 

@@ -18,14 +18,15 @@ from deeptune.data.modalities.base import (
     NO_NEED,
     NOT_UTF8,
     SECOND,
+    ColumnModality,
     Finding,
-    Modality,
     Need,
     Piece,
     Progress,
     input_values,
     is_missing,
 )
+from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
@@ -42,7 +43,7 @@ _PAIRS = (
 )  # fmt: skip
 
 
-class TextModality(Modality):
+class TextModality(ColumnModality):
     info = MODALITIES["text"]
 
     def takes(self, kind: pa.DataType) -> bool:
@@ -104,13 +105,15 @@ class TextModality(Modality):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> str:
+    ) -> Shown:
         parts = {name: input_values(values) for name, values in columns.items()}
         flags = int(text_flags(list(parts.values()))[0])
         if flags & BAD:
             raise DataError(str(reason_of(flags, list(parts))))
         found = {name: texts(values)[0].as_py() for name, values in parts.items()}
-        return "\n".join(found.values() if len(found) == 1 else (f"{name}: {text}" for name, text in found.items()))
+        return Shown(
+            text="\n".join(found.values() if len(found) == 1 else (f"{name}: {text}" for name, text in found.items()))
+        )
 
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
         lengths: list[int] = []

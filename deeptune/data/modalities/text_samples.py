@@ -15,9 +15,9 @@ from torch import Tensor
 
 from deeptune.arrow import texts
 from deeptune.data.loading.dataset import Inputs, SampleOptions
-from deeptune.data.loading.samples import Samples, versions_of
+from deeptune.data.loading.samples import StoredSamples, versions_of
 from deeptune.data.loading.tokenise import Tokens, collate, padded_width, tokenise, tokenizer_identity
-from deeptune.data.modalities import MODALITIES
+from deeptune.data.modalities import COLUMN_MODALITIES
 from deeptune.data.modalities.base import BAD, CUT, Piece
 from deeptune.data.modalities.text import reason_of, text_flags
 from deeptune.data.sources.source import Source
@@ -30,13 +30,13 @@ TEXTS_AT_ONCE = 2048
 LETTERS_AT_ONCE = 4_000_000
 
 
-class Texts(Samples):
+class Texts(StoredSamples):
     """Token ids of texts, or of pairs of texts; of pairs with the token type of each where the backbone reads these.
 
     A row is stored as its ids (4 bytes each), then its types (1 byte each).
     """
 
-    modality = MODALITIES["text"]
+    modality = COLUMN_MODALITIES["text"]
     at_once = TEXTS_AT_ONCE
     done = "tokenised"
 

@@ -25,7 +25,11 @@ def content_hashes(values: pa.Array, threads: ThreadPoolExecutor) -> np.ndarray:
 
 def sample_hashes(columns: Sequence[pa.Array], threads: ThreadPoolExecutor) -> np.ndarray:
     """`content_hashes` of samples that one column holds, or several together; 0 where one of them is null."""
-    found = [content_hashes(values, threads) for values in columns]
+    return joined_hashes([content_hashes(values, threads) for values in columns])
+
+
+def joined_hashes(found: Sequence[np.ndarray]) -> np.ndarray:
+    """The hashes (uint64 (N,)) of samples that are made of several parts, by those of the parts."""
     if len(found) == 1:
         return found[0]
     whole = np.stack(found, axis=1)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deeptune.catalog import CATALOG, BackboneInfo, find
+from deeptune.catalog import CATALOG, BackboneInfo
 from deeptune.errors import DeepTuneError
 from deeptune.show.devices import Device, chosen_device
 from deeptune.spec import RunSpec
+from deeptune.spec.backbone_info import backbone_info, require_fitting
 from deeptune.spec.defaults import absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
 from deeptune.spec.modalities import MODALITIES, columns_of
+from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
 from tui.draft import Draft, Problem
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
@@ -71,18 +73,14 @@ def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
     facts.standing = _standing(data)
     if name := draft.text("backbone.name"):
         try:
-            facts.info = find(name)
+            text = draft.text("backbone.text.name")
+            named = BackboneSpec.model_validate({"name": name, "text": {"name": text} if text else None})
+            facts.info = backbone_info(named)
+            if data.survey is not None:
+                require_fitting(named, facts.info, data.survey["modality"], data.survey["input"])
         except DeepTuneError as error:
             facts.problems.append(Problem.of(error.message, error.hint, key="backbone.name"))
     info = facts.info
-    if info is not None and data.modality is not None and info.modality != data.modality:
-        facts.problems.append(
-            Problem(
-                "backbone.name",
-                f"{info.name} is a backbone for {info.modality}, but the data is {data.modality}",
-                "Choose one of the table.",
-            )
-        )
     if info is None or draft.problems():
         return facts
     facts.spec = draft.spec()
@@ -111,17 +109,16 @@ def _standing(data: Data) -> dict[str, str]:
 
 def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
     """Resolve the `"auto"`s that the catalog and the recipes know. The run resolves the rest."""
-    if info.name not in CATALOG:
+    if not all(member.name in CATALOG for member in info.members):
         return absolute(spec, info)
     resolved = resolve(spec, info, cnn=info.is_cnn, rows=rows or 1)
     if rows is None and spec.train.weight_decay == "auto":  # it depends on them
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"weight_decay": "auto"})})
     backbone, tuning = resolved.backbone, resolved.tuning
-    updates: dict[str, Any] = {}
-    if backbone.pooling == "auto":
-        updates["pooling"] = info.pooling
-    if backbone.image_size == "auto" and MODALITIES[info.modality].size == "image_size":
-        updates["image_size"] = info.input_size
+    updates = [_known(part, row) for part, row in zip(backbone.members.values(), info.members, strict=True)]
+    whole = dict(updates[0])
+    if backbone.text is not None:
+        whole["text"] = backbone.text.model_copy(update=updates[1])
     lora = tuning.lora
     if tuning.method == "lora":
         rank = info.lora_rank if lora.rank == "auto" else lora.rank
@@ -129,10 +126,18 @@ def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
         lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
     return resolved.model_copy(
         update={
-            "backbone": backbone.model_copy(update=updates),
+            "backbone": backbone.model_copy(update=whole),
             "tuning": tuning.model_copy(update={"lora": lora}),
         }
     )
+
+
+def _known(part: BackboneSpec | TextBackboneSpec, info: BackboneInfo) -> dict[str, Any]:
+    """Return what the catalog knows of a backbone's `"auto"`s."""
+    found: dict[str, Any] = {"pooling": info.pooling} if part.pooling == "auto" else {}
+    if isinstance(part, BackboneSpec) and part.image_size == "auto" and MODALITIES[info.modality].size == "image_size":
+        found["image_size"] = info.input_size
+    return found
 
 
 def _hints(draft: Draft, resolved: RunSpec) -> dict[str, str]:

@@ -26,12 +26,16 @@ SECTIONS = {"Data": ("data",), "Backbone": ("backbone",), "Head": ("head",), "Tu
 COMMON = (
     "data.path", "data.label", "task", "data.input", "data.group",
     "backbone.name", "backbone.weights", "backbone.image_size", "backbone.max_length",
+    "backbone.text.name", "backbone.text.weights", "backbone.text.max_length",
     "head.layers", "head.embedding_size", "head.activation", "head.dropout",
     "tuning.method", "tuning.lora.rank", "tuning.lora.alpha",
     "train.epochs", "train.batch_size", "train.learning_rate", "train.precision", "train.device", "name",
 )  # fmt: skip
 # Keys that mean something only when another key has a value.
 RELEVANT: dict[str, Callable[[Draft], bool]] = {
+    "backbone.text": lambda draft: (
+        bool(draft.text("backbone.text.name")) or draft.text("data.modality") == "image_text"
+    ),
     "tuning.lora": lambda draft: draft.text("tuning.method") == "lora",
     "head.embedding_size": lambda draft: draft.text("head.layers") == "2",
     "head.activation": lambda draft: draft.text("head.layers") == "2",

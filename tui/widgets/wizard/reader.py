@@ -178,9 +178,10 @@ class Reader(Widget):
         if self.data.overview is None:
             return []
         names = [column["name"] for column in self.data.overview["columns"]]
-        usual = [kind.input for kind in MODALITIES.values()]
-        given = draft.value("data.input")
-        tried = [columns_of(given) if isinstance(given, str | list) else [], *([name] for name in usual)]
+        usual = [columns_of(kind.input) for kind in MODALITIES.values()]
+        given, modality = draft.value("data.input"), MODALITIES.get(draft.text("data.modality"))
+        named = columns_of(given) if isinstance(given, str | list) else columns_of(modality.input) if modality else []
+        tried = [named, *usual]
         return next((columns for columns in tried if columns and set(columns) <= set(names)), [])
 
     def preview(self, draft: Draft, start: int, count: int) -> None:

@@ -1,0 +1,117 @@
+"""An image with a text: made of the two modalities, each with its own column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from deeptune.data.images.bit_depth import Range
+from deeptune.data.modalities.base import (
+    NO_NEED,
+    ColumnModality,
+    Finding,
+    Modality,
+    Need,
+    Piece,
+    Progress,
+)
+from deeptune.data.shown import Shown
+from deeptune.errors import DataError
+from deeptune.spec.modalities import MODALITIES, Input, columns_of
+
+if TYPE_CHECKING:
+    from deeptune.data.cache.entry import Cache
+    from deeptune.data.loading.samples import Samples
+    from deeptune.data.sources.source import Source
+
+
+class ImageTextModality(Modality):
+    """The first input column holds images, the second texts."""
+
+    info = MODALITIES["image_text"]
+
+    def __init__(self, image: ColumnModality, text: ColumnModality) -> None:
+        self.image, self.text = image, text
+
+    def parts(self, input: Input) -> dict[str, tuple[ColumnModality, Input]]:
+        image, text = columns_of(input)
+        return {"image": (self.image, image), "text": (self.text, text)}
+
+    def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
+        (image, images), (text, texts) = columns.items()
+        found = self.image.piece(source, {image: images}, first, threads)
+        others = self.text.piece(source, {text: texts}, first, threads)
+        return Piece({**found.columns, **others.columns}, found.unread)
+
+    def findings(
+        self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
+    ) -> Sequence[Finding]:
+        """The reason names the column. A range, or clipped values, are those of the image."""
+        (image, images), (text, texts) = piece.columns.items()
+        found = self.image.findings(Piece({image: images}, piece.unread), threads, value_range)
+        others = self.text.findings(Piece({text: texts}), threads)
+        together = zip(found, others, strict=True)
+        return [named_reasons({image: one, text: other}) or one for one, other in together]
+
+    def open_samples(
+        self,
+        source: Source,
+        input: Input,
+        preprocessing: Any,
+        *,
+        cache: Cache | None = None,
+        need: Need = NO_NEED,
+        progress: Progress | None = None,
+    ) -> Samples:
+        """The samples of each part have an entry of their own in the cache: that of a run on this part alone."""
+        from deeptune.data.modalities.image_text_samples import ImagesWithTexts  # imports torch
+
+        opened = {}
+        for number, (name, (modality, columns)) in enumerate(self.parts(input).items()):
+            opened[name] = modality.open_samples(
+                source,
+                columns,
+                getattr(preprocessing, name),
+                cache=cache,
+                need=need,
+                progress=progress and _half(progress, number),
+            )
+        return ImagesWithTexts(source, input, opened)
+
+    def shown(
+        self,
+        source: Source,
+        columns: Mapping[str, pa.Array],
+        row: int,
+        *,
+        value_range: Range | None,
+        pixels: int | None = None,
+    ) -> Shown:
+        found = {}
+        for name, modality in zip(columns, (self.image, self.text), strict=True):
+            try:
+                found[name] = modality.shown(source, {name: columns[name]}, row, value_range=value_range, pixels=pixels)
+            except DataError as error:
+                raise DataError(str(named_reasons({name: error.message})), hint=error.hint) from None
+        image, text = found.values()
+        return Shown(image.image, text.text)
+
+    def preview_range(self, source: Source, input: Input) -> Range | None:
+        return self.image.preview_range(source, columns_of(input)[0])
+
+    def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
+        return self.text.lengths(source, columns_of(input)[1])
+
+
+def named_reasons(found: Mapping[str, Finding]) -> str | None:
+    """Why a sample can't be used, by its columns: each reason with its column; None where there is none."""
+    reasons = [f"{reason} (column {name!r})" for name, reason in found.items() if isinstance(reason, str)]
+    return " and ".join(reasons) or None
+
+
+def _half(progress: Progress, number: int) -> Progress:
+    """The progress of the first or the second of two passes over the same rows."""
+    return lambda done, total: progress((number * total + done) // 2, total)
