@@ -163,7 +163,7 @@ patience = -1
         "line 15: train.early_stopping.patience: expected an integer of at least 0 or 'auto', got -1.",
         "--set: train.epochs: expected an integer of at least 1 or 'auto', got 'none'.",
         "--set: nonsense: unknown key. Known keys: name, task, data, backbone, head, tuning, train, calibration, "
-        "embed.",
+        "embed, report.",
     ]
 
 
