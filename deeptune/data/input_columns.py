@@ -70,7 +70,7 @@ def resolve_columns(source: Source, modality: str | None = None, input: Input | 
         held = given or modality_of_column(source, column)
         if held is None or not held.takes(source.schema.field(column).type):
             raise _does_not_fit(source, column, held)
-        modality = held.info.name
+        given, modality = held, held.info.name
     info = MODALITIES[str(modality)].info
     if len(columns) > info.max_columns:
         raise _too_many(source, columns, info)

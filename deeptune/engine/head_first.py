@@ -153,7 +153,7 @@ def _loaded_backbone(ready: Prepared, config: Path) -> Backbone:
     )
     if backbone.fingerprint != ready.backbone.fingerprint:
         raise CheckpointError(
-            f"the weights of {ready.spec.backbone.name!r} changed while the run was at work",
+            f"the weights of {ready.spec.backbone.names!r} changed while the run was at work",
             hint="Put the former ones back and resume the run.",
         )
     return backbone
