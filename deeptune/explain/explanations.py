@@ -115,16 +115,16 @@ def _explain_one(
     predictor: Predictor, shuffled: TunedModel, inputs: dict[str, Tensor], output: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     model = predictor.trained.model
+    if "images" in inputs and "input_ids" in inputs:
+        raise SpecError(
+            "explain takes images or texts, and this model reads both", hint="Explain a run on one of them."
+        )
     if "images" in inputs:
         whole, other = _image_map(model, inputs, output), _image_map(shuffled, inputs, output)
         ask = _asks_images(predictor, inputs, output)
         test = row_test(ask, _cells(whole), _cells(other), rng)
         pixels = inputs["images"][0].permute(1, 2, 0).cpu().numpy()
         return {"test": test, "pixels": pixels, "map": whole.cpu().numpy()}
-    if set(inputs) - {"input_ids", "attention_mask", "token_type_ids"}:
-        raise SpecError(
-            "explain takes images or texts, and this model reads both", hint="Explain a run on one of them."
-        )
     inside = words(model, inputs)[0].cpu().numpy()
     scores, miss = token_scores(model, inputs, output)
     others, _ = token_scores(shuffled, inputs, output)

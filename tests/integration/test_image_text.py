@@ -416,3 +416,10 @@ def test_views_are_of_the_images_alone(
     features = [entry for entry in entries() if entry.width is not None]
     # Of images: all rows, and two views of the training rows. Of texts: all rows, and the training rows.
     assert len(features) == 5
+
+
+def test_explain_says_that_it_takes_one_kind(trained: dict[str, RunDirectory], file: Path, command: Any) -> None:
+    run, data = str(trained["full"].path), ["--data", str(file), "--rows", "0", "-o", "why"]
+    answer = command("explain", run, *data)
+    assert answer.code == 2, answer.stderr
+    assert "this model reads both" in answer.stderr
