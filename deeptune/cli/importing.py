@@ -169,8 +169,8 @@ def _guesses(reader: Reader) -> tuple[str, str]:
 
 def _ask(what: str, names: list[str], guess: str) -> str | None:
     while True:
-        answer = typer.prompt(f"{what} (empty for none)", default=guess, show_default=bool(guess)).strip()
-        if not answer:
+        answer = typer.prompt(f"{what} (- for none)", default=guess or "-").strip()
+        if answer == "-":
             return None
         if answer in names:
             return answer

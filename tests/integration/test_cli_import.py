@@ -9,6 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from pictures import png
+from typer.testing import CliRunner
+
+from deeptune.cli.app import app
 
 
 @pytest.fixture
@@ -81,3 +84,12 @@ def test_data_that_cannot_be_imported_leaves_no_run_behind(tmp_path, command):
     assert done.code == 3
     assert "data.path: data.csv: the first row names 'a' twice" in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_columns_of_a_table_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text("review,mood,who\n" + "".join(f"text {i},{i % 2},{i // 2}\n" for i in range(12)))
+    asked = CliRunner().invoke(app, ["import", "data.csv", "-o", "a.parquet", "--ask"], input="moo\nmood\nreview\n-\n")
+    assert asked.exit_code == 0, asked.output
+    assert "there is no column 'moo'" in asked.output
+    assert pq.read_schema(tmp_path / "a.parquet").names == ["text", "labels", "who"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -240,3 +241,28 @@ def test_a_cut_off_arrow_file_is_one_clear_error(tmp_path):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="cannot be read"):
         import_data(tmp_path / "set", tmp_path / "out.parquet")
+
+
+def test_an_open_document_sheet_is_read(tmp_path):
+    cells = [["id", "n"], ["007", "3"], ["008", "4"]]
+    rows = "".join(
+        "<table:table-row>"
+        + f'<table:table-cell office:value-type="string"><text:p>{name}</text:p></table:table-cell>'
+        + (
+            f'<table:table-cell office:value-type="float" office:value="{n}"><text:p>{n}</text:p></table:table-cell>'
+            if n.isdigit()
+            else f'<table:table-cell office:value-type="string"><text:p>{n}</text:p></table:table-cell>'
+        )
+        + "</table:table-row>"
+        for name, n in cells
+    )
+    names = "".join(
+        f' xmlns:{one}="urn:oasis:names:tc:opendocument:xmlns:{one}:1.0"' for one in ("office", "table", "text")
+    )
+    body = f'<office:body><office:spreadsheet><table:table table:name="s">{rows}</table:table></office:spreadsheet>'
+    with zipfile.ZipFile(tmp_path / "t.ods", "w") as file:
+        file.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        file.writestr("META-INF/manifest.xml", "<manifest/>")
+        file.writestr("content.xml", f"<office:document-content{names}>{body}</office:body></office:document-content>")
+    import_data(tmp_path / "t.ods", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [{"id": "007", "n": 3}, {"id": "008", "n": 4}]
