@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import sem, ttest_1samp
 
 from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import Outputs
@@ -81,6 +80,8 @@ def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None)
     difference = float(gains.mean())
     if len(gains) < 2:
         return Comparison(difference, math.nan, math.nan)
+    from scipy.stats import sem, ttest_1samp
+
     error = float(sem(gains))
     if error == 0:  # all rows differ by as much: the test has no value
         return Comparison(difference, error, 0.0 if difference > 0 else 1.0)

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def download(url: str, path: Path) -> Path:
     if path.is_file():
         return path
     digest = hash_in_name(path.name)
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path) as part:
@@ -54,6 +55,7 @@ def download(url: str, path: Path) -> Path:
                 _require_hash(url, part, digest)
                 part.replace(path)
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        _remove_empty(path, made)
         raise failed(url, path, reason(error)) from error
     return path
 
@@ -90,6 +92,16 @@ def _alone(path: Path) -> Iterator[Path]:
             pass
         yield part
         Path(lock.name).unlink(missing_ok=True)  # not after a failure: who waits for it would be alone no more
+
+
+def _remove_empty(path: Path, made: list[Path]) -> None:
+    """Remove the lock and the folders that were made for a file of which nothing came."""
+    if path.with_name(f"{path.name}.part").exists():
+        return
+    with suppress(OSError):
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
 
 
 def _fetch_rest(url: str, part: Path) -> None:

@@ -136,7 +136,7 @@ def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], opti
             return arrow_files.by_split(folder, files)
     if tables and (found := _of_tables(folder, tables, pictures, options)) is not None:
         return found
-    if not pictures and len(others) == 1:
+    if not pictures and len(others) == 1 and takes(others[0]):
         return _open_file(others[0], options, folder, None)
     require_pictures(folder, pictures)
     reader = PictureFolder(folder, pictures, options)

@@ -91,7 +91,7 @@ def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
     checkpoint = {"manifest.json", *(f"{part}.safetensors" for part in weights)}
     expected = {
         "spec.toml", "run.json", "events.jsonl", "status.json", "splits.parquet", "labels.json", "metrics.json",
-        "predictions.parquet", "report.html", "result.json",
+        "predictions.parquet", "report.html", "report.json", "result.json",
         *(f"embeddings/{split}.parquet" for split in ("train", "val", "test")),
         *(f"checkpoints/{which}/{file}" for which in ("best", "last") for file in checkpoint),
         "checkpoints/last/training.safetensors",
