@@ -15,7 +15,6 @@ from deeptune.engine.setup import Setup
 from deeptune.report.tables import TITLES, value_text
 from deeptune.runs.files import finite
 from deeptune.spec.metrics import lower_is_better
-from deeptune.tasks.temperature import fit_temperature
 
 # Metrics that are means over rows, so that two models can be compared row by row.
 PAIRED = ("val/loss", "val/tempered_loss")
@@ -41,6 +40,7 @@ def val_losses(setup: Setup, outputs: Outputs, metric: str) -> ValLosses:
     Rows count by the weight of their class, as in training.
     """
     from deeptune.tasks.row_losses import row_losses
+    from deeptune.tasks.temperature import fit_temperature
 
     plan, criterion = setup.ready.plan, setup.criterion.on_cpu()
     outputs = outputs.at(np.argsort(outputs.rows))
