@@ -65,6 +65,18 @@ def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(values, -1), pa.scalar(None, values.type), values)
 
 
+def whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A plain column of decimal numbers as integers, where all are whole; others as they are.
+
+    pandas writes integers as decimal numbers once one is missing. NaN becomes null.
+    """
+    if not pt.is_floating(column.type):
+        return column
+    known = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    whole = pc.all(pc.equal(known, pc.floor(known))).as_py()
+    return known.cast(pa.int64()) if whole else column
+
+
 def missing(column: pa.ChunkedArray) -> np.ndarray:
     """Which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string.
 

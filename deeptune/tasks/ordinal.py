@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pt
 from scipy.special import expit, logit
 
 from deeptune.errors import DataError, SpecError, listed
@@ -15,6 +16,7 @@ from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.confidence.conformal import rank_scores
+from deeptune.tasks.labels import plain, whole_numbers
 
 TINY = 1e-30  # below every probability that matters
 
@@ -29,6 +31,11 @@ class OrdinalTask(ClassificationTask):
     """
 
     info = TASKS["ordinal"]
+
+    @classmethod
+    def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+        whole = whole_numbers(plain(column))
+        super().check_type(whole if pt.is_integer(whole.type) else column, name=name, place=place)
 
     @classmethod
     def fit_labels(

@@ -189,3 +189,56 @@ def test_an_unknown_class_with_the_number_of_another_is_refused(tmp_path):
         DataError, match=r"--data: .* 2 classes that do not occur in the training data: 'lion', 'tiger'"
     ):
         known_relabelling(column, CAT_DOG, name="labels", place="--data")
+
+
+LISTS = [
+    lambda feature: {"feature": feature, "_type": "Sequence"},
+    lambda feature: {"feature": feature, "_type": "List"},
+    lambda feature: [feature],
+]
+
+
+def lists_of_labels(wrap, *names: str) -> dict[str, str]:
+    feature = {"names": list(names), "_type": "ClassLabel"}
+    return {"huggingface": json.dumps({"info": {"features": {"labels": wrap(feature)}}})}
+
+
+@pytest.mark.parametrize("wrap", LISTS)
+def test_lists_of_class_labels_are_lists_of_names(tmp_path, wrap):
+    labels = [[0], [], None, [1, 0]]
+    found = LabelColumn.read(
+        source(tmp_path, lists_of_labels(wrap, "edema", "mass"), labels), "labels", task="multilabel"
+    )
+    assert found.values.to_pylist() == [["edema"], [], None, ["mass", "edema"]]
+
+
+def test_files_that_number_their_labels_differently_are_matched_by_name(tmp_path):
+    train = write(tmp_path / "train.parquet", lists_of_labels(LISTS[0], "edema", "mass"), [[0], [1], [0, 1], []] * 10)
+    test = write(tmp_path / "test.parquet", lists_of_labels(LISTS[0], "mass", "edema"), [[0], [1]] * 4)
+    spec = {"task": "multilabel", "data": {"train": train, "test": test}, "backbone": {"name": "any"}}
+    found = plan_data(RunSpec.model_validate(spec))
+    assert found.task.values == ("edema", "mass")
+    assert found.splits["test"].targets[:2].tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_number_without_a_name_in_a_list_is_refused_with_its_row(tmp_path):
+    later = source(tmp_path, lists_of_labels(LISTS[0], "edema", "mass"), [[0], [1, 2], [-1]])
+    with pytest.raises(DataError, match="names the classes 0 to 1, and holds 2 in row 1"):
+        LabelColumn.read(later, "labels", task="multilabel")
+
+
+def test_ordinal_classes_may_be_whole_decimal_numbers(tmp_path):
+    grades = [float(row % 3) for row in range(40)]
+    path = write(tmp_path / "grades.parquet", None, pa.array([*grades, None], pa.float64()))
+    spec = {"task": "ordinal", "data": {"path": path, "on_bad_sample": "error"}, "backbone": {"name": "any"}}
+    with pytest.raises(DataError, match="1 of 41 labels"):
+        plan_data(RunSpec.model_validate(spec))
+    whole = {"task": "ordinal", "data": {"path": write(tmp_path / "whole.parquet", None, grades)}}
+    assert plan_data(RunSpec.model_validate(whole | {"backbone": {"name": "any"}})).task.values == (0, 1, 2)
+
+
+def test_ordinal_classes_with_fractions_are_no_classes(tmp_path):
+    path = write(tmp_path / "grades.parquet", None, [row % 3 + 0.5 for row in range(40)])
+    spec = {"task": "ordinal", "data": {"path": path}, "backbone": {"name": "any"}}
+    with pytest.raises(DataError, match="decimal numbers"):
+        plan_data(RunSpec.model_validate(spec))

@@ -211,7 +211,7 @@ class Source(ABC):
         return found[0] if found else None
 
     def is_class_label(self, name: str) -> bool:
-        """Whether a column is a `ClassLabel` of Hugging Face, in which -1 is a missing label."""
+        """Whether a column is a `ClassLabel` of Hugging Face, in which -1 is a missing label, or a list of these."""
         return any(_class_label(schema, name) is not None for schema in self._schemas())
 
     def fingerprint(self) -> str:
@@ -245,11 +245,15 @@ def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
 
 
 def _class_label(schema: pa.Schema, name: str) -> dict[str, Any] | None:
-    """What Hugging Face's metadata say of a column that they call a `ClassLabel`."""
+    """What Hugging Face's metadata say of a column that they call a `ClassLabel`, or a list of these."""
     try:
         feature = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][name]
+        if isinstance(feature, list):  # how older versions write a list
+            feature = feature[0]
+        elif feature["_type"] in ("Sequence", "List", "LargeList"):
+            feature = feature["feature"]
         return feature if feature["_type"] == "ClassLabel" else None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
         return None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.data.sources.source import Source
@@ -12,7 +14,7 @@ from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks import Relabel, Task, task_class
-from deeptune.tasks.labels import plain, without_minus_one
+from deeptune.tasks.labels import is_lists, list_parts, plain, whole_numbers, without_minus_one
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class LabelColumn:
             found = {one: plain(source.column(one)) for one in name}
             return cls(task_class(task).gather(found, place=source.key), columns=tuple(name))
         values = plain(source.column(name))
+        if TASKS[task].ordered:
+            values = whole_numbers(values)
+        if is_lists(values.type) and pt.is_integer(values.type.value_type) and source.is_class_label(name):
+            return cls(_named_lists(values, source.label_names(name) or [], f"{source.key}: column {name!r}"))
         if not pt.is_integer(values.type):
             return cls(values)
         class_label = source.is_class_label(name)
@@ -55,6 +61,23 @@ class LabelColumn:
                 f"{source.key}: {says} {listed(nameless)}", hint="Name these classes too, or leave their rows out."
             )
         return cls(values, unused=f"{says} {listed(nameless)}: the names are not used")
+
+
+def _named_lists(column: pa.ChunkedArray, names: list[str], place: str) -> pa.ChunkedArray:
+    """Lists of the names of classes, from lists of their numbers. Raises DataError for a number without a name."""
+    rows, numbers = list_parts(column)
+    nameless = pc.invert(pc.is_in(numbers, pa.array(range(len(names)), numbers.type)))
+    if pc.any(nameless).as_py():
+        row = int(rows[pc.index(nameless, True).as_py()])
+        value = numbers.filter(nameless)[0].as_py()
+        raise DataError(
+            f"{place} names the classes 0 to {len(names) - 1}, and holds {value} in row {row:,}",
+            hint="Name this class too, or leave it out of the lists.",
+        )
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(column)))]).astype(np.int32)
+    words = pa.array(names, pa.string()).take(numbers)
+    mask = pa.array(pc.is_null(column).to_numpy())
+    return pa.chunked_array([pa.ListArray.from_arrays(pa.array(offsets), words, mask=mask)])
 
 
 def column_text(name: Input) -> str:
