@@ -111,23 +111,25 @@ def fit_head(setup: Setup, cache: Cache) -> FittedHead | None:
     Returns None, with a message, where neither disk nor memory takes the features: each of its epochs would then pass
     the backbone. Raises RunStopped when the run was asked to stop: a resumed run fits the head again.
     """
-    with rng_state_kept():
-        head = _head_setup(setup)
-        seed_everything(head.ready.spec.train.seed)
-        loaders = SplitLoaders(head, cache)
-        if "train" not in loaders.stored.splits:
-            setup.logger.warn(
-                "fine-tuning starts with a new head (train.start), as no features are stored to fit one on"
-            )
-            return None
-        head.logger.phase("head")
-        try:
-            fitted = _HeadFit(head, loaders, setup).fit()
-        except RunStopped:
-            raise RunStopped(
-                f"the run was stopped ({setup.logger.stop.reason}) while its head was fitted: resumed, it fits it again"
-            ) from None
-        setup.logger.keep(lambda: fitted.save(setup.run.head, head.ready))
+    try:
+        with rng_state_kept():
+            return _fitted_head(setup, cache)
+    except RunStopped:
+        raise RunStopped(
+            f"the run was stopped ({setup.logger.stop.reason}) while its head was fitted: resumed, it fits it again"
+        ) from None
+
+
+def _fitted_head(setup: Setup, cache: Cache) -> FittedHead | None:
+    head = _head_setup(setup)
+    seed_everything(head.ready.spec.train.seed)
+    loaders = SplitLoaders(head, cache)
+    if "train" not in loaders.stored.splits:
+        setup.logger.warn("fine-tuning starts with a new head (train.start), as no features are stored to fit one on")
+        return None
+    head.logger.phase("head")
+    fitted = _HeadFit(head, loaders, setup).fit()
+    setup.logger.keep(lambda: fitted.save(setup.run.head, head.ready))
     return fitted
 
 

@@ -173,7 +173,7 @@ def test_keys_of_the_users_own_take_effect_and_mistakes_are_told(tmp_path, finis
     [
         ({"runs.stop": "r"}, {"runs.resume": "s"}),  # they change places
         ({"runs.filter": "s"}, {"runs.stop": "slash"}),
-        ({"runs.stop": "f1"}, {"app.help": "f4"}),  # a key that works everywhere is no letter
+        ({"runs.stop": "f1"}, {"app.help": "f5"}),  # a key that works everywhere is no letter
         ({"runs.leave": "s,escape"}, {"runs.stop": "q"}),
         ({"runs.stop": "x", "runs.resume": "x"}, {"runs.resume": "r"}),
         ({"runs.stop": "q"}, {"runs.leave": "escape"}),  # which it had besides

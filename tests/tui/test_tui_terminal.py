@@ -228,7 +228,7 @@ def test_a_run_is_watched_again_midway_and_after_it_was_killed(pictures_parquet,
             assert goes_on(run)
         os.killpg(pid, signal.SIGKILL)
         until(lambda: run_state(run).over)
-    epochs = sum(event["kind"] == "epoch" for event in read_records(run.events))
+    epochs = sum(event["kind"] == "epoch" and event["epoch"] > 0 for event in read_records(run.events))
     with monitor(run, variables) as terminal:
         picture = shown_on(terminal, run_state(run).word, str(epochs))
     assert "running" not in picture
