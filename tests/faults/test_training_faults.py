@@ -436,7 +436,9 @@ def test_a_full_disk_pauses_the_run_which_goes_on_when_there_is_room(left_alone,
         FILL
         + """
 def fill_and_free():
-    fill(lambda: run_state(run).status.get('state') == 'paused' or any(
+    until((run.last / 'manifest.json').exists)
+    limit = time.monotonic() + 20  # a disk that is full to the last page takes no status either
+    fill(lambda: time.monotonic() > limit or run_state(run).status.get('state') == 'paused' or any(
         event['kind'] == 'warning' and 'waits' in event['message'] for event in read_records(run.events)))
     time.sleep(1)
     print('alive:', run_state(run).alive)
