@@ -11,7 +11,6 @@ import typer
 
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.show.console import console, safe, say, say_json
-from deeptune.spec.fields import quoted
 from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:
@@ -160,6 +159,8 @@ def _more(found: Assignment, spec: RunSpec) -> str:
     if isinstance(spec.data.input, str):
         settings["data.input"] = spec.data.input
     elif spec.data.input is not None:
+        from deeptune.spec.fields import quoted
+
         settings["data.input"] = shlex.quote(quoted(spec.data.input))
     if spec.data.group is not None:
         settings["data.group"] = spec.data.group

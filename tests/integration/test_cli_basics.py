@@ -57,6 +57,10 @@ def test_the_command_line_imports_nothing_heavy(environment):
     assert not HEAVY & modules_after("; ".join(f"import deeptune.{room}" for room in rooms), environment)
 
 
+def test_help_needs_no_validation(environment):
+    assert "pydantic" not in modules_after("import deeptune.cli.app", environment)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
