@@ -90,9 +90,16 @@ _HEAD_KEYS = (
 )  # fmt: skip
 
 
+def train_start(spec: RunSpec) -> str:
+    """Choose what fine-tuning starts from. The features of random weights are no place worth staying near."""
+    if spec.train.start != "auto":
+        return spec.train.start
+    return "random" if all(part.weights == "random" for part in spec.backbone.members.values()) else "head"
+
+
 def fits_head_first(spec: RunSpec) -> bool:
     """Say whether a run fits its head on the frozen backbone's features before the backbone learns."""
-    return spec.train.start == "head" and not spec.tuning.frozen
+    return train_start(spec) == "head" and not spec.tuning.frozen
 
 
 def head_spec(spec: RunSpec) -> RunSpec:
@@ -130,6 +137,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
         "name": run_name(spec),
         "train": train.model_copy(
             update={
+                "start": train_start(spec),
                 "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
                 "batch_size": chosen.batch_size if train.batch_size == "auto" else train.batch_size,
                 "learning_rate": learning_rate,

@@ -29,10 +29,11 @@ class EarlyStoppingSpec(Section):
 class TrainSpec(Section):
     """How the weights learn."""
 
-    start: Literal["head", "random"] = Field(
-        "head",
+    start: Literal["auto", "head", "random"] = Field(
+        "auto",
         description="What fine-tuning starts from: `head` first fits the head on the frozen backbone's features, and "
-        "keeps fine-tuning only where val says that it is better; `random` starts with a new head.",
+        "keeps fine-tuning only where val says that it is better; `random` starts with a new head; `auto` is `random` "
+        "for a backbone of random weights, and `head` for all others.",
     )
     epochs: PositiveInt | Auto = Field(
         "auto", description="Passes over the training split; `auto` is chosen per method."

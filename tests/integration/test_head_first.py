@@ -69,7 +69,7 @@ def make_spec(folder: Path, method: str, task: str = "classification", split: di
         },
         "backbone": {"name": f"timm:test_{net}", "weights": "random", "image_size": 32},
         "tuning": tuning,
-        "train": {**ON_DEVICE, "workers": 0, **train},
+        "train": {"start": "head", **ON_DEVICE, "workers": 0, **train},
     }
 
 

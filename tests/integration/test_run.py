@@ -36,7 +36,7 @@ def image_spec(method: str = "partial", task: str = "classification", **train) -
         "data": {"path": f"sample:{data}", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
         "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
         "tuning": {"method": method},
-        "train": {"epochs": 2, **ON_DEVICE, "workers": 0, **train},
+        "train": {"start": "head", "epochs": 2, **ON_DEVICE, "workers": 0, **train},
     }
 
 
