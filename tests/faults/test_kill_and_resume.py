@@ -46,7 +46,8 @@ def spec_of(tmp_path_factory, review_bert):
 
 def make_spec(folder, text_backbone, modality, method, **train):
     """A run that draws random numbers wherever one can: dropout, augmentation, order, and stops within epochs."""
-    settings = {"start": "head", "epochs": 3, "batch_size": 8, **ON_DEVICE, "workers": 0, "checkpoint_every": "3 steps", **train}
+    settings = {"start": "head", "epochs": 3, "batch_size": 8, **ON_DEVICE, "workers": 0}
+    settings |= {"checkpoint_every": "3 steps", **train}
     if modality == "image":
         data, backbone = "images", {"name": "timm:test_resnet", "weights": "random", "image_size": 64}
         split = {"train": 0.6, "val": 0.2, "test": 0.2}
