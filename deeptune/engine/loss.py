@@ -35,7 +35,7 @@ class Criterion:
             return self.class_weights[targets].sum()
         if targets.ndim > 1:
             return targets.isfinite().sum().float()  # a missing target counts for nothing
-        return torch.tensor(float(targets.numel()), device=targets.device)
+        return torch.full((), float(targets.numel()), device=targets.device)  # without waiting for a GPU
 
     def on_cpu(self) -> Criterion:
         """The same loss with its weights on the CPU."""

@@ -40,12 +40,16 @@ class Learner:
 
 @dataclass
 class Step:
-    """A step of the optimizer: `numbers` holds its mean loss and gradient norm, on the device until they are read."""
+    """A step of the optimizer, with the rows of each of its batches.
+
+    `numbers` holds its mean loss and gradient norm, where they are read later than the step; they are `known` else.
+    """
 
     number: int
-    rows: list[int]
+    rows: list[Tensor]
     rate: float
     numbers: Tensor
+    known: list[float] | None = None
 
 
 class Stepper:
@@ -90,6 +94,7 @@ class Stepper:
         wide = torch.float32 if compute.device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
         self.count_sum = torch.zeros_like(self.loss_sum)
+        self.one = torch.ones((), device=compute.device)
 
     def _averaged(self) -> WeightAverage:
         """The average of what changes in training: weights that learn, and the statistics beside them."""
@@ -123,25 +128,46 @@ class Stepper:
         moved = [self.mix(batch.to(self.compute.device, non_blocking=True)) for batch in group]
         loss_sum, count = self._gradients(moved)
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.learning, self.train.clip_norm or math.inf)
-        numbers = torch.stack([loss_sum / count, norm.to(loss_sum.dtype)])
-        finite = torch.isfinite(numbers).all()
-        if self.reads_late:
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
+        gradients = [parameter.grad for parameter in self.learning if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         history.steps += 1
         history.batches += len(group)
-        self.unread.append(Step(history.steps, [int(row) for b in group for row in b.rows], self.rate, numbers))
-        counts = self.reads_late or bool(finite)  # a sync, where the loss is read in each step anyway
+        step = Step(
+            history.steps,
+            [batch.rows for batch in group],
+            self.rate,
+            torch.stack([loss_sum / count, norm.to(loss_sum.dtype)]),
+        )
+        self.unread.append(step)
+        counts = self.reads_late or self._is_finite(step)
+        if self.reads_late:
+            finite = torch.isfinite(step.numbers).all()
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
+            loss_sum, count = torch.where(finite, loss_sum, 0), torch.where(finite, count, 0)
         if counts:  # else fused SGD would begin its momentum with memory that nothing was written to
+            self._clip(gradients, norm, step)
             self._update()
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.learning:
+            parameter.grad = None
         if counts:
             self.schedule.step()
             if self.average is not None:
                 self.average.update()
-        self.loss_sum += torch.where(finite, loss_sum, 0)
-        self.count_sum += torch.where(finite, count, 0)
+            self.loss_sum += loss_sum
+            self.count_sum += count
+
+    def _is_finite(self, step: Step) -> bool:
+        """Read a step's loss and gradient norm: a sync."""
+        step.known = step.numbers.tolist()
+        return all(map(math.isfinite, step.known))
+
+    def _clip(self, gradients: list[Tensor], norm: Tensor, step: Step) -> None:
+        """Shorten the gradients to the norm that the spec allows, as `torch.nn.utils.clip_grad_norm_` does."""
+        limit = self.train.clip_norm
+        if not limit or (step.known is not None and step.known[1] < 0.99 * limit - 1e-6):  # the factor would be 1
+            return
+        torch._foreach_mul_(gradients, torch.clamp(limit / (norm + 1e-6), max=1.0))
 
     def read(self) -> tuple[float, float]:
         """Return loss and gradient norm of the last step, and count the steps before it that were not finite.
@@ -149,7 +175,9 @@ class Stepper:
         This is the only device-to-host sync. On a GPU it comes as often as progress is reported or stored, and not in
         each step.
         """
-        values = torch.stack([step.numbers for step in self.unread]).tolist()
+        late = [step.numbers for step in self.unread if step.known is None]
+        read = iter(torch.stack(late).tolist() if late else [])
+        values = [next(read) if step.known is None else step.known for step in self.unread]
         for step, (loss, norm) in zip(self.unread, values, strict=True):
             if math.isfinite(loss) and math.isfinite(norm):
                 self.history.skipped_in_a_row = 0
@@ -197,15 +225,17 @@ class Stepper:
             self.micro_batches.halve(max(pieces, key=lambda piece: len(piece) * piece.width), "training on")
 
     def _accumulate(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
-        count = torch.stack([self.criterion.count(_targets(batch)) for batch in group]).sum()
+        counts = [self.criterion.count(_targets(batch)) for batch in group]
+        count = counts[0] if len(counts) == 1 else torch.stack(counts).sum()
+        # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
+        share = self.scaler.scale(self.one) / count
         loss_sum = torch.zeros_like(self.loss_sum)
         for batch in group:
             for piece in self.micro_batches.pieces(batch):
                 with self.compute.autocast():
                     outputs = _forward(self.forward, piece)
-                # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
                 loss = self.criterion.sum(outputs, _targets(piece))
-                self.scaler.scale(loss / count).backward()
+                loss.backward(share)
                 loss_sum += loss.detach()
         return loss_sum, count
 
@@ -219,7 +249,8 @@ class Stepper:
         history.skipped_in_epoch += 1
         history.skipped_in_a_row += 1
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
-        listed = ", ".join(map(str, step.rows[:8])) + (" …" if len(step.rows) > 8 else "")
+        rows = [row for batch in step.rows for row in batch.tolist()]
+        listed = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
         place = f"at step {step.number} (epoch {history.epoch}, learning rate {step.rate:.3g}, rows {listed})"
         whole_epoch = history.skipped_in_epoch == self.per_epoch
         if history.skipped_in_a_row >= MAX_SKIPPED or whole_epoch:
