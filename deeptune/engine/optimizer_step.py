@@ -18,11 +18,12 @@ from deeptune.engine.history import TrainingHistory
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.mixing import make_mix
-from deeptune.engine.optimizers import make_optimizer, make_schedule
+from deeptune.engine.optimizers import QuickAdam, make_optimizer, make_schedule
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.train_state import TrainState
 from deeptune.errors import TrainingError
 from deeptune.model.build import TunedModel
+from deeptune.model.head import ScaledLinear
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import TrainSpec
 
@@ -42,13 +43,13 @@ class Learner:
 class Step:
     """A step of the optimizer, with the rows of each of its batches.
 
-    `numbers` holds its mean loss and gradient norm, where they are read later than the step; they are `known` else.
+    Its mean loss and gradient norm are `known`, or in `numbers` on the device until they are read.
     """
 
     number: int
     rows: list[Tensor]
     rate: float
-    numbers: Tensor
+    numbers: Tensor | None = None
     known: list[float] | None = None
 
 
@@ -72,10 +73,13 @@ class Stepper:
         # Of the same parameters; what is scored, stored and compared bit for bit is the model itself.
         self.forward: Callable[[dict[str, Tensor]], Tensor] = torch.compile(model) if train.compile else model
         self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        # Where one layer learns on stored features, autograd's graph of it takes longer than the layer.
+        self.only_layer = model.head.only_layer if model.frozen and not train.compile else None
         self.mix = make_mix(train, classes=model.last_layer.out_features)
         self.optimizer = make_optimizer(model, train)
         self.schedule = make_schedule(self.optimizer, train, per_epoch * int(train.epochs))
         self.scaler = compute.scaler()
+        self.quick = QuickAdam.of(self.optimizer) if self.only_layer and not self.scaler.is_enabled() else None
         self.reads_late = compute.reads_late and OPTIMIZERS[train.optimizer].skips_on_device
         self.unread: list[Step] = []
         # What the forward pass itself changes, the running statistics of batch normalisation, now and when steps were
@@ -91,10 +95,12 @@ class Stepper:
         self.micro_batches = MicroBatcher(
             self._on_less_memory, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
         )
-        wide = torch.float32 if compute.device.type == "mps" else torch.float64
-        self.loss_sum = torch.zeros((), device=compute.device, dtype=wide)  # of the epoch in progress
-        self.count_sum = torch.zeros_like(self.loss_sum)
+        # Of the epoch in progress: numbers, or tensors where these are read late.
+        self.loss_sum = self.count_sum = self._zero()
         self.one = torch.ones((), device=compute.device)
+
+    def _zero(self) -> float | Tensor:
+        return torch.zeros((), device=self.compute.device, dtype=torch.float64) if self.reads_late else 0.0
 
     def _averaged(self) -> WeightAverage:
         """The average of what changes in training: weights that learn, and the statistics beside them."""
@@ -112,12 +118,11 @@ class Stepper:
     @property
     def mean_loss(self) -> float:
         """The mean training loss of the epoch in progress."""
-        return float(self.loss_sum / self.count_sum)
+        return float(self.loss_sum / self.count_sum) if self.count_sum else math.nan
 
     def begin_epoch(self) -> None:
         """Start the mean loss anew."""
-        self.loss_sum.zero_()
-        self.count_sum.zero_()
+        self.loss_sum = self.count_sum = self._zero()
 
     def step(self, group: list[Batch]) -> None:
         """Take one optimizer step over the batches of a group.
@@ -126,24 +131,28 @@ class Stepper:
         """
         history = self.history
         moved = [self.mix(batch.to(self.compute.device, non_blocking=True)) for batch in group]
-        loss_sum, count = self._gradients(moved)
+        losses, divisor = self._gradients(moved)
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.learning if parameter.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         history.steps += 1
         history.batches += len(group)
-        step = Step(
-            history.steps,
-            [batch.rows for batch in group],
-            self.rate,
-            torch.stack([loss_sum / count, norm.to(loss_sum.dtype)]),
-        )
+        step = Step(history.steps, [batch.rows for batch in group], self.rate)
         self.unread.append(step)
-        counts = self.reads_late or self._is_finite(step)
+        loss_sum: float | Tensor
+        count: float | Tensor
         if self.reads_late:
+            loss_sum, count = torch.stack(losses).double().sum(), divisor
+            step.numbers = torch.stack([loss_sum / count, norm.double()])
             finite = torch.isfinite(step.numbers).all()
             self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()  # type: ignore[attr-defined]
             loss_sum, count = torch.where(finite, loss_sum, 0), torch.where(finite, count, 0)
+            counts = True
+        else:  # a sync, as the loss is read in each step anyway
+            loss, weight = float(sum(one.item() for one in losses)), float(divisor.item())
+            step.known = [loss / weight if weight else math.nan, norm.item()]
+            counts = all(map(math.isfinite, step.known))
+            loss_sum, count = loss, weight
         if counts:  # else fused SGD would begin its momentum with memory that nothing was written to
             self._clip(gradients, norm, step)
             self._update()
@@ -154,13 +163,8 @@ class Stepper:
             self.schedule.step()
             if self.average is not None:
                 self.average.update()
-            self.loss_sum += loss_sum
-            self.count_sum += count
-
-    def _is_finite(self, step: Step) -> bool:
-        """Read a step's loss and gradient norm: a sync."""
-        step.known = step.numbers.tolist()
-        return all(map(math.isfinite, step.known))
+            self.loss_sum = self.loss_sum + loss_sum
+            self.count_sum = self.count_sum + count
 
     def _clip(self, gradients: list[Tensor], norm: Tensor, step: Step) -> None:
         """Shorten the gradients to the norm that the spec allows, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -175,9 +179,9 @@ class Stepper:
         This is the only device-to-host sync. On a GPU it comes as often as progress is reported or stored, and not in
         each step.
         """
-        late = [step.numbers for step in self.unread if step.known is None]
+        late = [step.numbers for step in self.unread if step.numbers is not None]
         read = iter(torch.stack(late).tolist() if late else [])
-        values = [next(read) if step.known is None else step.known for step in self.unread]
+        values = [step.known or next(read) for step in self.unread]
         for step, (loss, norm) in zip(self.unread, values, strict=True):
             if math.isfinite(loss) and math.isfinite(norm):
                 self.history.skipped_in_a_row = 0
@@ -195,7 +199,10 @@ class Stepper:
 
     def _update(self) -> None:
         try:
-            self.scaler.step(self.optimizer)
+            if self.quick is not None:
+                self.quick.step()
+            else:
+                self.scaler.step(self.optimizer)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -205,8 +212,8 @@ class Stepper:
                 hint="Set tuning.method = 'lora' or 'partial', or train.optimizer = 'adafactor' or 'sgd'.",
             ) from error
 
-    def _gradients(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
-        """Compute the gradients of a group's mean loss; returns the sum of its losses and what that is divided by.
+    def _gradients(self, group: list[Batch]) -> tuple[list[Tensor], Tensor]:
+        """Compute the gradients of a group's mean loss; returns the loss of each part and what they are divided by.
 
         When memory runs out, the group passes again in smaller parts, which add up to the same gradient.
         """
@@ -224,20 +231,33 @@ class Stepper:
             pieces = [piece for batch in group for piece in self.micro_batches.pieces(batch)]
             self.micro_batches.halve(max(pieces, key=lambda piece: len(piece) * piece.width), "training on")
 
-    def _accumulate(self, group: list[Batch]) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, group: list[Batch]) -> tuple[list[Tensor], Tensor]:
         counts = [self.criterion.count(_targets(batch)) for batch in group]
         count = counts[0] if len(counts) == 1 else torch.stack(counts).sum()
         # Divided by the whole group's count, so that accumulation gives the gradient of one large batch.
         share = self.scaler.scale(self.one) / count
-        loss_sum = torch.zeros_like(self.loss_sum)
+        losses = []
         for batch in group:
             for piece in self.micro_batches.pieces(batch):
-                with self.compute.autocast():
-                    outputs = _forward(self.forward, piece)
-                loss = self.criterion.sum(outputs, _targets(piece))
-                loss.backward(share)
-                loss_sum += loss.detach()
-        return loss_sum, count
+                if self.only_layer is not None and "features" in piece.inputs:
+                    loss = self._learn_from_features(self.only_layer, piece, share)
+                else:
+                    with self.compute.autocast():
+                        outputs = _forward(self.forward, piece)
+                    loss = self.criterion.sum(outputs, _targets(piece))
+                    loss.backward(share)
+                losses.append(loss.detach())
+        return losses, count
+
+    def _learn_from_features(self, layer: ScaledLinear, piece: Batch, share: Tensor) -> Tensor:
+        """The loss of a piece; only that of it has a graph which ends at the outputs."""
+        features = piece.inputs["features"]
+        with torch.no_grad():
+            outputs = layer.forward(features)
+        loss = self.criterion.sum(outputs.requires_grad_(), _targets(piece))
+        (gradient,) = torch.autograd.grad(loss, outputs, share)
+        layer.add_gradients(features, gradient)
+        return loss
 
     def _on_less_memory(self, text: str) -> None:
         self.history.at_once = self.micro_batches.max_units
@@ -275,7 +295,10 @@ class Stepper:
         """Optimizer, schedule, loss scaling, the epoch's mean loss, and what the model's own state folds together."""
         optimizer = train_state.optimizer_state_dict(self.optimizer)
         exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
-        sums = {"sum.loss": self.loss_sum, "sum.count": self.count_sum}
+        sums = {
+            f"sum.{name}": torch.as_tensor(value, dtype=torch.float64)
+            for name, value in (("loss", self.loss_sum), ("count", self.count_sum))
+        }
         average = TrainState({}, {}) if self.average is None else self.average.state_dict()
         values = {
             "optimizer": optimizer.values,
@@ -292,12 +315,15 @@ class Stepper:
         exact = {name.removeprefix("exact."): t for name, t in tensors.items() if name.startswith("exact.")}
         self.model.load_exact_state(exact)
         train_state.load_optimizer_state_dict(self.optimizer, TrainState(tensors, values["optimizer"]))
+        if self.quick is not None:
+            self.quick.forget()
         self.schedule.load_state_dict(values["schedule"])
         self.scaler.load_state_dict(values["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state)
-        self.loss_sum.copy_(tensors["sum.loss"])
-        self.count_sum.copy_(tensors["sum.count"])
+        # Not in place: the sums may be one zero.
+        self.loss_sum = self._zero() + tensors["sum.loss"].item()
+        self.count_sum = self._zero() + tensors["sum.count"].item()
 
 
 def _copy(tensors: list[Tensor], to: list[Tensor]) -> None:

@@ -75,6 +75,19 @@ class ScaledLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, *self.plain())
 
+    @torch.no_grad()
+    def add_gradients(self, input: Tensor, gradient: Tensor) -> None:
+        """Add to the parameters' gradients what autograd would, for that of the outputs (B, out_features).
+
+        The operations are autograd's, so the bits are, too; its graph takes longer than they do.
+        """
+        of_bias = gradient.sum(dim=0)
+        of_weight = gradient.t().mm(input)
+        of_weight += -of_bias[:, None] * self.shift
+        of_weight /= self.scale
+        for parameter, found in ((self.weight, of_weight), (self.bias, of_bias)):
+            parameter.grad = found if parameter.grad is None else parameter.grad.add_(found)
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name, value in zip(("weight", "bias"), self.plain(), strict=True):
             destination[prefix + name] = value if keep_vars else value.detach()
@@ -138,6 +151,12 @@ class Head(nn.Module):
         if first is self.last_layer:
             nn.init.zeros_(first.weight)
             nn.init.zeros_(first.bias)
+
+    @property
+    def only_layer(self) -> ScaledLinear | None:
+        """The layer, where the head is nothing but a scaled one: outputs are what it gives of the features."""
+        plain = type(self.last_layer) is ScaledLinear and isinstance(self.embedding, nn.Identity)
+        return self.last_layer if plain and not self.dropout.p else None  # type: ignore[return-value]
 
     def embed(self, pooled: Tensor) -> Tensor:
         with torch.autocast(pooled.device.type, enabled=False):  # too small to gain from less precision
