@@ -29,7 +29,7 @@ from deeptune.data.splits.class_names import LabelColumn, Relabel, known_relabel
 from deeptune.data.splits.data_warnings import size_notes
 from deeptune.data.splits.plan import read_targets
 from deeptune.engine import inference
-from deeptune.engine.device import choose_compute, tokens_at_once
+from deeptune.engine.device import Compute, choose_compute, tokens_at_once
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.extraction_job import FrozenBackbone, rows_at_once
 from deeptune.engine.feature_extraction import stored_for_later
@@ -37,7 +37,7 @@ from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.prepare import HEAD_ROWS
+from deeptune.engine.prepare import HEAD_ROWS, decoding_workers_beside
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file, prediction_table
@@ -122,6 +122,11 @@ class CheckedRows:
     def usable(self) -> np.ndarray:
         """Rows whose sample can be used, int64, ascending."""
         return np.setdiff1d(self.rows, np.array(list(self.errors), np.int64), assume_unique=True)
+
+
+def workers_for(compute: Compute, data: CheckedRows) -> int:
+    """Processes that decode the samples of a file beside a device, as a run has them."""
+    return decoding_workers_beside(compute, [data.samples])
 
 
 class Embedder:
@@ -245,7 +250,9 @@ class Embedder:
         targets = None if targets is None else targets[rows]
         features = None
         if self.frozen:
-            frozen = FrozenBackbone(self.backbone, self.compute, data.input, {data.source: data.samples})
+            frozen = FrozenBackbone(
+                self.backbone, self.compute, data.input, {data.source: data.samples}, workers_for(self.compute, data)
+            )
             blank = frozenset(data.errors)
             features = stored_for_later(frozen, data.source, blank, data.cache, options.progress, limit)
         inputs: Inputs
@@ -254,7 +261,10 @@ class Embedder:
         else:
             inputs = data.samples.inputs(SampleOptions(pad_multiple=8 if cuda else 1))
         loading = LoaderOptions(
-            batch_size or rows_at_once(device), by_length=True, pin_memory=cuda and features is None
+            batch_size or rows_at_once(device),
+            by_length=True,
+            workers=0 if features is not None else workers_for(self.compute, data),
+            pin_memory=cuda and features is None,
         )
         batches = Loader(Dataset(inputs, rows, targets), loading)
         found = Inference(self.model, self.compute, limit).outputs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -175,10 +175,7 @@ def _resolve(
         lora = lora.model_copy(update={"rank": rank, "alpha": alpha})
     workers = resolved.train.workers
     if workers == "auto":
-        # The CPU that computes is the CPU that would decode: workers only pay beside a GPU.
-        parts = [part for one in samples.values() for part in one.parts.values()]
-        decoding = [one for one in parts if isinstance(one, Images) and one.decodes]
-        workers = decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
+        workers = decoding_workers_beside(compute, samples.values())
     statistics = any(name.endswith("running_mean") for name, _ in backbone.named_buffers())
     budget, layout = _pass_settings(resolved, backbone, compute, plan.modality)
     return resolved.model_copy(
@@ -205,6 +202,14 @@ def _resolve(
             ),
         }
     )
+
+
+def decoding_workers_beside(compute: Compute, samples: Iterable[Samples]) -> int:
+    """Processes that decode samples beside a GPU. A CPU that computes decodes each batch in threads, on all its cores,
+    before it computes on them."""
+    parts = [part for one in samples for part in one.parts.values()]
+    decoding = [one for one in parts if isinstance(one, Images) and one.decodes]
+    return decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0
 
 
 def _resolved_backbone(spec: BackboneSpec, backbone: Backbone) -> BackboneSpec:

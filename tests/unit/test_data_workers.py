@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import tempfile
+import threading
 from collections import namedtuple
 
 import numpy as np
@@ -14,11 +15,16 @@ import torch
 from loading import make_loader
 
 from deeptune.backbones.base import ImagePreprocessing
+from deeptune.data.images import decoding_threads
 from deeptune.data.loading import worker_pool
 from deeptune.data.loading import worker_room as workers
+from deeptune.data.loading.dataset import SampleOptions
 from deeptune.data.loading.samples import open_samples
 from deeptune.data.loading.worker_room import NoRoom, cannot_pass, workers_that_fit
+from deeptune.data.modalities import image_samples
 from deeptune.data.sources.source import Source
+from deeptune.engine.device import Compute
+from deeptune.engine.prepare import decoding_workers_beside
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 ROWS = np.arange(60)
@@ -120,3 +126,34 @@ def test_a_loader_that_has_no_room_from_the_start_says_so(monkeypatch):
     assert len(list(loader)) == 12
     assert len(told) == 1
     assert "/dev/shm" in told[0]
+
+
+def test_a_batch_is_decoded_by_all_cores_to_the_pixels_of_one(monkeypatch):
+    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    inputs = samples.inputs(SampleOptions(blank=frozenset({7})))
+    seen: set[str] = set()
+    pixels = samples.pixels
+    monkeypatch.setattr(samples, "pixels", lambda *of: (seen.add(threading.current_thread().name), pixels(*of)))
+    monkeypatch.setattr(decoding_threads, "cores", lambda: 3)
+    found = inputs.batch(ROWS, 0)["images"]
+    assert seen
+    assert threading.main_thread().name not in seen
+    assert (found[7] == 255).all()
+    for row in (0, 8, 59):
+        one = np.empty((3, 24, 24), np.uint8)
+        pixels(row, one)
+        assert (found[row].numpy() == one).all()
+    seen.clear()
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", object)
+    assert torch.equal(inputs.batch(ROWS, 0)["images"], found)
+    assert seen == {threading.main_thread().name}
+
+
+@pytest.mark.parametrize(("seconds", "workers"), [(0.01, 11), (0.0001, 0)])
+def test_all_cores_but_one_decode_beside_a_gpu_where_one_is_not_enough(monkeypatch, seconds, workers):
+    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    clock = iter([0.0, 32 * seconds])
+    monkeypatch.setattr(image_samples, "cores", lambda: 12)
+    monkeypatch.setattr(image_samples.time, "perf_counter", lambda: next(clock))
+    assert decoding_workers_beside(Compute(torch.device("cuda"), None, ""), [samples]) == workers
+    assert decoding_workers_beside(Compute(torch.device("cpu"), None, ""), [samples]) == 0

@@ -154,7 +154,11 @@ class DiskRecords(Records, CacheEntry):
 
     def _open(self) -> int:
         if self._reading < 0:
-            self._reading = os.open(self.folder / "data.bin", os.O_RDONLY)
+            opened = os.open(self.folder / "data.bin", os.O_RDONLY)
+            if self._reading < 0:
+                self._reading = opened
+            else:  # another thread was faster
+                os.close(opened)
         return self._reading
 
     def _file_size(self) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
-
-import pyarrow as pa
 
 from deeptune.environment import cores
 
@@ -16,6 +14,7 @@ MAX_THREADS = 16
 HANDED = 4  # images that a thread takes at once: to hand over a small one takes a tenth of its decoding
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 @contextmanager
@@ -26,7 +25,7 @@ def decoding_threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def each_image(do: Callable[[pa.Scalar], T], values: pa.Array, threads: ThreadPoolExecutor) -> list[T]:
-    """What `do` gives of each of some encoded images, in order."""
+def each_image(do: Callable[[V], T], values: Sequence[V], threads: ThreadPoolExecutor) -> list[T]:
+    """What `do` gives of each of some encoded images, or of their rows, in order."""
     parts = [values[start : start + HANDED] for start in range(0, len(values), HANDED)]
     return [found for part in threads.map(lambda part: [do(value) for value in part], parts) for found in part]

@@ -6,7 +6,6 @@ encoded    images as they are in the file, where the pixels would take too much 
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Sequence
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch.utils import data as torch_data
 
 from deeptune.data.cache.entry import Cache, CacheRefused, cache_limit
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.images.decode import Picture, RangeUnknown, decode_quietly
-from deeptune.data.images.decoding_threads import each_image
+from deeptune.data.images.decoding_threads import decoding_threads, each_image
 from deeptune.data.images.transforms import OVERSAMPLING, Augmentation, blank_image, resize_crop, to_tensor
 from deeptune.data.loading.dataset import Inputs, SampleOptions
 from deeptune.data.loading.samples import Samples, StoredSamples, filled, stored, versions_of
@@ -35,8 +35,8 @@ from deeptune.spec.modalities import Input
 if TYPE_CHECKING:
     from deeptune.backbones.base import ImagePreprocessing
 
-RATE = 2000  # images a second that a GPU is thought to take
-MAX_WORKERS = 8
+ONE_PROCESS = 4000  # images a second, from which one process is enough
+MAX_WORKERS = 32  # of which each decodes some 250 photos a second
 PIXELS_SHARE = 0.5  # of the cache's limit: what the pixels of one source may take
 LEAST_AND_GREATEST = "least and greatest values"  # what is kept of images of more than 8 bits before a range is known
 _Made = str | Range | tuple[bytes, bool]  # the reason why not, the extremes, or what is kept and whether it was clipped
@@ -82,11 +82,13 @@ class Images(StoredSamples):
         return self.read(row).tobytes().decode()
 
     def picture(self, row: int, least: int) -> Picture:
-        """The image, decoded as `least` says. Raises DataError with where it is and why it can't be used."""
+        """The image, decoded as `least` says. Raises DataError with where it is and why it can't be used.
+
+        The caller silences warnings, as threads share what silences them.
+        """
         self.require_usable(row)
         try:
-            with warnings.catch_warnings(action="ignore"):
-                return decode_quietly(self.read(row).tobytes(), least=least, value_range=self.value_range)
+            return decode_quietly(self.read(row).tobytes(), least=least, value_range=self.value_range)
         except DataError as error:
             self.reasons[row] = error.message
             raise self.unusable(row) from None
@@ -169,7 +171,9 @@ class ImageInputs(Inputs):
 
     def batch(self, rows: np.ndarray, epoch: int) -> dict[str, torch.Tensor]:
         images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
-        for image, row in zip(images, rows.tolist(), strict=True):
+
+        def fill(one: tuple[torch.Tensor, int]) -> None:
+            image, row = one
             if row in self.blank:
                 image.copy_(blank_image(self.size))
             elif self.augmentation is None:
@@ -177,6 +181,17 @@ class ImageInputs(Inputs):
             else:
                 picture = self.samples.picture(row, self.augmentation.least)
                 image.copy_(to_tensor(self.augmentation(picture.image, epoch=epoch, row=row)))
+
+        places = list(zip(images, rows.tolist(), strict=True))
+        # What computes waits for this batch, so all cores are free, unless processes make batches beside it. The
+        # generator that augmentation draws from is one for all threads.
+        if self.decodes and self.augmentation is None and torch_data.get_worker_info() is None:
+            with decoding_threads() as threads:
+                each_image(fill, places, threads)
+        else:
+            with warnings.catch_warnings(action="ignore"):
+                for one in places:
+                    fill(one)
         return {"images": images}
 
 
@@ -201,18 +216,19 @@ def open_images(
 
 
 def decoding_workers(samples: Images) -> int:
-    """Processes that decode `RATE` images a second, as a few of the images say; 0 where one process does so anyway,
-    and never more than cores to spare."""
+    """Processes that decode beside a GPU: all cores but the one that feeds it. 0 for images that one process decodes
+    faster than a GPU takes them, as a few of them say."""
     rows = np.unique(np.linspace(0, samples.source.num_rows - 1, 32).astype(int)).tolist()
     usable = [row for row in rows if row not in samples.reasons]
     if not usable:
         return 0
     into = np.empty((3, samples.preprocessing.image_size, samples.preprocessing.image_size), np.uint8)
-    started = time.perf_counter()
-    for row in usable:
-        samples.pixels(row, into)
-    needed = RATE * (time.perf_counter() - started) / len(usable)
-    return min(0 if needed < 0.5 else math.ceil(needed), MAX_WORKERS, cores() - 1)
+    with warnings.catch_warnings(action="ignore"):
+        started = time.perf_counter()
+        for row in usable:
+            samples.pixels(row, into)
+    fast = time.perf_counter() - started < len(usable) / ONE_PROCESS
+    return 0 if fast else min(MAX_WORKERS, cores() - 1)
 
 
 def _joined(made: Sequence[_Made]) -> tuple[bytes, np.ndarray, np.ndarray]:
