@@ -10,25 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
-from deeptune.cli import (
-    apply,
-    audit,
-    cache,
-    catalog,
-    compare,
-    control,
-    doctor,
-    explain,
-    importing,
-    init,
-    probe,
-    report,
-    run,
-    runs,
-    spec,
-    split,
-    weights,
-)
+from deeptune.cli.lazy import LazyGroup
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
 from deeptune.show.console import fail, forget, say
@@ -42,6 +24,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 app = typer.Typer(
     name="deeptune",
+    cls=LazyGroup,
     help="Fine-tune pretrained image and text backbones on your own Parquet file.",
     epilog="Start with: deeptune run quickstart",
     no_args_is_help=True,
@@ -50,26 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-for command in (runs.runs, runs.attach, runs.status, runs.logs, control.stop, control.resume):
-    app.command(command.__name__)(command)
-app.command("import")(importing.import_)
-app.command("split")(split.split)
-app.command("probe")(probe.probe)
-app.command("predict")(apply.predict)
-app.command("evaluate")(apply.evaluate)
-app.command("embed")(apply.embed)
-app.command("compare")(compare.compare)
-app.command("explain")(explain.explain)
-app.command("report")(report.report)
-app.command("audit")(audit.audit)
-app.command("presets")(catalog.presets)
-app.command("backbones")(catalog.backbones)
-app.command("init")(init.init)
-app.command("doctor")(doctor.doctor)
-app.add_typer(spec.app, name="spec")
-app.add_typer(cache.app, name="cache")
-app.add_typer(weights.app, name="weights")
 
 
 def _version(value: bool) -> None:

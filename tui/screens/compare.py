@@ -133,7 +133,7 @@ class CompareScreen(DeepTuneScreen):
         try:
             found: Comparison | str = compare_runs([run.path for run in self.runs])
         except DeepTuneError as error:
-            found = error.message
+            found = error.message.replace(f"{self.runs[0].path.parent}/", "")  # a line of 80 has no room for it
         except Exception as error:  # files of a run may be damaged in any way
             found = f"the runs can't be compared: {error}"
         self.post_message(self.Compared(found))

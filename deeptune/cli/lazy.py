@@ -1,0 +1,96 @@
+"""The table of commands, and a group that imports the module of a command only when it runs it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+# (name, "module:function" or "module:app" for a group, the first line of its help)
+COMMANDS = (
+    ("run", "run:run", "Fine-tune a backbone as a spec describes."),
+    ("runs", "runs:runs", "List the runs, the newest first."),
+    ("attach", "runs:attach", "Watch a run from its beginning."),
+    ("status", "runs:status", "Show what a run is doing."),
+    ("logs", "runs:logs", "Print a run's log."),
+    ("stop", "control:stop", "Stop a run at its next step, with a checkpoint to resume from."),
+    ("resume", "control:resume", "Resume a run from its last checkpoint."),
+    ("import", "importing:import_", "Import data into one Parquet file."),
+    ("split", "split:split", "Split a file for good."),
+    ("probe", "probe:probe", "Rank the backbones on this machine for your own data."),
+    ("predict", "apply:predict", "Predict a file's rows with a finished run."),
+    ("evaluate", "apply:evaluate", "Score a finished run on a labelled file."),
+    ("embed", "apply:embed", "Write an embedding for every row of a file."),
+    ("compare", "compare:compare", "Compare runs on their common test rows."),
+    ("explain", "explain:explain", "Show what speaks for a run's predictions, and test that."),
+    ("report", "report:report", "Print where a run's report is, or serve it to a browser."),
+    ("audit", "audit:audit", "Audit data before anything learns from it."),
+    ("presets", "catalog:presets", "List the presets, or print one."),
+    ("backbones", "catalog:backbones", "List the backbones."),
+    ("init", "init:init", "Write a first spec for your file, with comments."),
+    ("doctor", "doctor:doctor", "Check what on this machine could hinder a run."),
+    ("spec", "spec:app", "Explain and check run specs."),
+    ("cache", "cache:app", "List and clear the cache of samples and features."),
+    ("weights", "weights:app", "List, fetch and carry pretrained weights."),
+)
+
+
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands by name, in the order of `COMMANDS`; looking one up imports it."""
+
+    def __init__(self) -> None:
+        self._places = {name: place for name, place, _ in COMMANDS}
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _command(name, self._places[name])
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._places.setdefault(name, "")
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+
+class LazyGroup(TyperGroup):
+    """A group of the commands in `COMMANDS`. Its own help imports none of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = LazyCommands()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is Click's)
+        return list(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, _, summary in COMMANDS])
+
+
+def _command(name: str, place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(f"deeptune.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
+    else:
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
