@@ -96,8 +96,9 @@ def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
 
     Raises SpecError or CheckpointError when the run can't be read.
     """
+    precision = read_manifest(run.best).get("precision")  # first: where it is, the spec names the device
     trained_on = torch.device(load_spec(run.spec).train.device).type
-    compute, precision = choose_compute(device), read_manifest(run.best).get("precision")
+    compute = choose_compute(device)
     if trained_on != compute.device.type or precision is None:
         return compute
     same = choose_compute(str(compute.device), precision)

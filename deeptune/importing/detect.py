@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deeptune.environment import user_path
 from deeptune.errors import DataError, did_you_mean, listed
-from deeptune.importing import archives, arrow_files, csv_files, json_lines, spreadsheets
+from deeptune.importing import archives, arrow_files, csv_files, json_lines, original, spreadsheets
 from deeptune.importing.folders import PictureFolder, empty_classes, require_pictures
 from deeptune.importing.named import NamedPictures, Names, naming_column, require_column
 from deeptune.importing.names import split_in_name, walk
@@ -115,6 +115,8 @@ def _pictures_of(folder: Path) -> tuple[dict[Path, str], list[Path], Counter[str
 def _open_folder(folder: Path, options: Options) -> Reader:
     if arrow_files.is_data_set(folder):
         return arrow_files.data_set(folder)
+    if (splits := original.find_splits(folder)) is not None:
+        return original.original_splits(splits)
     pictures, others, ignored = _pictures_of(folder)
     reader = _reader_of(folder, pictures, others, options)
     reader.ignored.update(ignored)

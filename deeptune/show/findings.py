@@ -81,7 +81,7 @@ def _samples(overview: dict[str, Any]) -> list[str]:
     for name, numbers in ((overview["labels"] or {}).get("numbers") or {}).items():
         lines.append(f"{name}: {numbers['min']:g} to {numbers['max']:g}, median {numbers['median']:g}")
     if images := overview.get("images"):
-        sides = " × ".join(f"{images[side]['min']:,} to {images[side]['max']:,}" for side in ("width", "height"))
+        sides = " × ".join(_range(images[side]) for side in ("width", "height"))
         kinds = ", ".join(f"{name} {count:,}" for key in ("formats", "modes") for name, count in images[key].items())
         lines.append(f"images of {sides} pixels; {kinds}")
     if texts := overview.get("texts", {}).get("characters"):
@@ -136,3 +136,8 @@ def _line(pieces: list[Piece]) -> Text:
         colours = [colour and "#{:02x}{:02x}{:02x}".format(*colour) for colour in (ink, ground)]
         line.append(text, Style(color=colours[0], bgcolor=colours[1]))
     return line
+
+
+def _range(numbers: dict[str, Any]) -> str:
+    low, high = numbers["min"], numbers["max"]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

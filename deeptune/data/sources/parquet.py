@@ -307,8 +307,20 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
         # names that start with . or _ are bookkeeping by convention (caches, unfinished writes)
         if file.is_file() and not any(part[0] in "._" for part in file.relative_to(folder).parts)
     ]
+    if files and _is_of_original(folder, key):
+        return [folder]
     if not files and not any(folder.iterdir()):
         raise DataError(
             f"{key}: the folder {folder} is empty", hint="Name a folder of pictures, or one with Parquet files in it."
         )
     return files or [folder]
+
+
+def _is_of_original(folder: Path, key: str) -> bool:
+    """Whether the files are splits of the original DeepTune, whose labels have their names in another file."""
+    from deeptune.importing.original import find_splits
+
+    try:
+        return find_splits(folder) is not None
+    except DataError as error:
+        raise DataError(f"{key}: {error.message}", hint=error.hint) from error
