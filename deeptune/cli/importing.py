@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deeptune.importing import Imported, Options
     from deeptune.importing.reader import Reader
 
-BACKBONES = {"image": "resnet50", "text": "bert"}  # to start with
-
 
 def import_(
     source: Annotated[
@@ -47,6 +45,12 @@ def import_(
     ] = None,
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of a spreadsheet; the first with rows when left out.")
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header", help="Whether a table begins with a row of names; detected when left out."
+        ),
     ] = None,
     classes: Annotated[
         bool, typer.Option("--classes/--no-classes", help="Whether the folders of pictures are their classes.")
@@ -77,7 +81,7 @@ def import_(
     _check_output(output, source, force)
     options = Options(
         input=input, label=label, group=group, split=split, root=root, encoding=encoding, delimiter=delimiter,
-        sheet=sheet, classes=classes, paths=paths, window=window, tags=tuple(tag or ()),
+        sheet=sheet, header=header, classes=classes, paths=paths, window=window, tags=tuple(tag or ()),
     )  # fmt: skip
     asks = (sys.stdin.isatty() and sys.stdout.isatty() and not as_json) if ask is None else ask
     with bar(quiet or as_json) as (progress, pause):
@@ -179,27 +183,34 @@ def _ask(what: str, names: list[str], guess: str) -> str | None:
 
 def next_command(done: Imported) -> str:
     """The command that shows what a run of the imported file would do."""
+    from deeptune.data.first_spec import usual_backbone
     from deeptune.data.inspect import overview
 
-    settings = {"backbone.name": BACKBONES["image"]}
+    settings: dict[str, str] = {}
+    modality = "image"
     with suppress(DataError):
         found = overview(done.output)
         known = "label" in done.roles or done.kind.endswith("folder of pictures")
-        settings |= {key: value for key, value in found.guesses.items() if key != "data.label" or not known}
+        settings |= {
+            key: value for key, value in found.guesses.items() if not (known and key in ("data.label", "task"))
+        }
         input = found.guesses.get("data.input", done.roles.get("input", "text"))
-        modality = next((column.modality for column in found.columns if column.name == input), None)
-        settings["backbone.name"] = BACKBONES.get(modality or "", BACKBONES["image"])
-        if "group" not in done.roles and found.groups:
+        modality = next((column.modality for column in found.columns if column.name == input), None) or modality
+        if "group" in done.roles:
+            settings["data.group"] = done.roles["group"]
+        elif found.groups:
             settings["data.group"] = found.groups[0]
     if (label := done.roles.get("label", "labels")) != "labels":
         settings["data.label"] = label
-    if "group" in done.roles:
-        settings["data.group"] = done.roles["group"]
+    settings["backbone.name"] = usual_backbone(modality)
     words = " ".join(f"--set {key}={_toml(value)}" for key, value in settings.items())
     return f"deeptune run --data {shlex.quote(done.output)} {words} --dry-run"
 
 
 def _toml(value: str) -> str:
+    """A value as --set takes it; several columns, which a form shows with commas between, are a list."""
+    if value.startswith("["):
+        return shlex.quote(value)
     return shlex.quote(value if value.replace("_", "").isalnum() else f'"{value}"')
 
 

@@ -149,11 +149,11 @@ def _tell(found: Assignment, summary: dict[str, Any], way: Way, written: list[st
 
 def _more(found: Assignment, spec: RunSpec) -> str:
     """The settings that a run needs beside the data."""
-    from deeptune.cli.importing import BACKBONES
+    from deeptune.data.first_spec import usual_backbone
 
     kinds = MODALITIES[found.modality].members
     keys = ("backbone.name", "backbone.text.name")
-    settings = {key: BACKBONES[kind.name] for key, kind in zip(keys, kinds, strict=False)}
+    settings = {key: usual_backbone(kind.name) for key, kind in zip(keys, kinds, strict=False)}
     if isinstance(spec.data.label, str) and spec.data.label != "labels":
         settings["data.label"] = spec.data.label
     if isinstance(spec.data.input, str):

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from deeptune.arrow import bare, in_words, is_bytes, is_text, shown
+from deeptune.arrow import bare, in_words, is_bytes, shown
+from deeptune.data.guessing import guess_groups, guess_label
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.input_columns import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, Modality
@@ -40,9 +41,6 @@ MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
 PROGRESS_INTERVAL = 0.2  # seconds between two words about an import
 BINS = 24  # of the histogram of numbers
-
-_LABEL_NAMES = ("labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score")
-_GROUP_WORDS = ("patient", "subject", "person", "user", "author", "group", "case", "study", "site")
 
 
 @dataclass(frozen=True)
@@ -128,14 +126,10 @@ def overview_of(source: Source) -> Overview:
         Column(field.name, str(field.type), in_words(field.type), modalities[field.name]) for field in source.schema
     ]
     guesses = _guess_input(source, first, modalities)
-    label = _guess_label(source, first, columns_of(guesses.get("data.input", [])))
-    typed = {key: _typed(key, value) for key, value in guesses.items()}
-    several = next((name for name in _LABEL_NAMES if _holds_label_lists(source, name)), None)
-    if several is not None:
-        typed |= {"task": "multilabel"} | ({"data.label": several} if several != "labels" else {})
-    elif label is not None:
-        typed |= {"data.label": label} if label != "labels" else {}
-        typed |= {"task": "regression"} if pt.is_floating(first[label].type) else {}
+    label, task = guess_label(source, first, columns_of(guesses.get("data.input", [])))
+    if label and label != ["labels"]:
+        guesses["data.label"] = label[0] if len(label) == 1 else label
+    typed = {key: _typed(key, value) for key, value in guesses.items()} | ({"task": task} if task else {})
     return Overview(
         files=[str(file) for file in source.files],
         bytes=sum(file.stat().st_size for file in source.files),
@@ -143,7 +137,7 @@ def overview_of(source: Source) -> Overview:
         row_groups=source.row_groups,
         columns=columns,
         guesses=typed,
-        groups=_guess_groups(first, label),
+        groups=guess_groups(first, label),
         notes=list(source.notes),
     )
 
@@ -296,47 +290,6 @@ def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping
 def _typed(key: str, value: Input) -> str:
     """The value of a key as a person types it into a form."""
     return next(field for field in spec_fields() if field.key == key).show(value)
-
-
-def _guess_label(source: Source, first: dict[str, pa.Array], inputs: list[str]) -> str | None:
-    """A column that is named like a label, or else the one with the fewest distinct values among those with several."""
-    usual = [one.info.input for one in COLUMN_MODALITIES.values()]
-    others = {name: values for name, values in first.items() if name not in (*inputs, *usual)}
-    by_name = {name.lower(): name for name in others}
-    for name in _LABEL_NAMES:
-        if name in by_name:
-            return by_name[name]
-    distinct = {
-        name: count
-        for name, values in others.items()
-        if not (pt.is_floating(values.type) or is_bytes(values.type))
-        and 2 <= (count := len(values.unique())) <= max(2, len(values) // 2)
-    }
-    return min(distinct, key=lambda name: distinct[name]) if distinct else None
-
-
-def _holds_label_lists(source: Source, name: str) -> bool:
-    """Whether a column holds lists of names or integers."""
-    if source.column_names.count(name) != 1:
-        return False
-    kind = bare(source.types[name])
-    if not (pt.is_list(kind) or pt.is_large_list(kind)):
-        return False
-    value = bare(kind.value_type)
-    return pt.is_integer(value) or is_text(value)
-
-
-def _guess_groups(first: dict[str, pa.Array], label: str | None) -> list[str]:
-    """Columns that are named like a unit and repeat: the run keeps a unit's rows on one side."""
-    names = [
-        name
-        for name, values in first.items()
-        if name != label
-        and any(word in name.lower() for word in _GROUP_WORDS)
-        and not pt.is_floating(values.type)
-        and 1 < len(values.unique()) < len(values)
-    ]
-    return sorted(names, key=lambda name: next(i for i, word in enumerate(_GROUP_WORDS) if word in name.lower()))
 
 
 def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> Any:

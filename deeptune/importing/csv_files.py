@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from deeptune.errors import DataError, SpecError, first_line
+from deeptune.importing.headers import FIRST_ROWS, find_header
 from deeptune.importing.options import Options
 from deeptune.importing.reader import LeftOut
 from deeptune.importing.tables import TextTable
@@ -44,10 +47,12 @@ class CsvFile(TextTable):
             raise SpecError(f"--delimiter: expected one character or `tab`, got {self.delimiter!r}")
         self.decimal_comma = self.delimiter != ","
         self.path = path
-        header = next(iter(self._lines()), None)
-        if header is None:
+        first = [values for _, values in islice(self._lines(), FIRST_ROWS)]
+        if not first:
             raise DataError(f"{path} is empty", hint="A table needs a first row with the names of its columns.")
-        super().__init__(path, header[1])
+        self._header = find_header(first, options.header)
+        super().__init__(path, self._header.names)
+        self.notes[:0] = self._header.notes("line")
         told = _DELIMITERS.get(self.delimiter, repr(self.delimiter))
         self.notes.insert(0, f"encoding {self.encoding}, values separated by {told}")
 
@@ -86,13 +91,14 @@ class CsvFile(TextTable):
 
     def rows(self) -> Iterator[Any]:
         width = len(self.names)
-        lines = self._lines()
-        next(lines, None)
-        for number, values in lines:
+        names = self._header.names
+        for number, values in islice(self._lines(), self._header.rows, None):
             if len(values) > width and not any(values[width:]):
                 values = values[:width]  # delimiters at the end of a line
             if len(values) != width:
                 yield LeftOut(f"line {number}", f"has {len(values)} values, and the header has {width}")
+            elif values == names:
+                yield LeftOut(f"line {number}", "repeats the names of the columns")
             elif any("\0" in value for value in values):
                 yield LeftOut(f"line {number}", "holds a NUL character: the file is damaged there")
             else:
@@ -174,18 +180,30 @@ def _require_codec(name: str) -> None:
 
 
 def detect_delimiter(head: str, *, tabs: bool = False) -> str:
-    """The character that splits most of the first rows into as many values as the header; a comma where none does."""
-    best, found = (0.0, 0), "\t" if tabs else ","
-    for delimiter in sorted(_DELIMITERS, key=lambda one: one != found):
-        try:
-            rows = [row for row in csv.reader(head.splitlines(keepends=True)[:200], delimiter=delimiter) if any(row)]
-        except csv.Error:
-            continue
-        rows = rows[:-1] if len(rows) > 2 else rows  # the last may be cut off
-        width = len(rows[0]) if rows else 0
-        if width < 2:
-            continue
-        score = (round(sum(len(row) == width for row in rows) / len(rows), 2), width)
-        if score > best:
-            best, found = score, delimiter
-    return found
+    """The character that splits most of the first rows into as many values as the header; a comma where none does.
+
+    Lines above a header have another number of values: then the most frequent number counts.
+    """
+    usual = "\t" if tabs else ","
+    delimiters = sorted(_DELIMITERS, key=lambda one: one != usual)
+    rows = {delimiter: _split(head, delimiter) for delimiter in delimiters}
+    for width_of in (lambda widths: widths[0], lambda widths: Counter(widths).most_common(1)[0][0]):
+        best, found = (0.0, 0), ""
+        for delimiter in delimiters:
+            widths = [len(row) for row in rows[delimiter]]
+            if not widths or (width := width_of(widths)) < 2:
+                continue
+            score = (round(widths.count(width) / len(widths), 2), width)
+            if score > best:
+                best, found = score, delimiter
+        if best[0] > 0.5:
+            return found
+    return found or usual
+
+
+def _split(head: str, delimiter: str) -> list[list[str]]:
+    try:
+        rows = [row for row in csv.reader(head.splitlines(keepends=True)[:200], delimiter=delimiter) if any(row)]
+    except csv.Error:
+        return []
+    return rows[:-1] if len(rows) > 2 else rows  # the last may be cut off

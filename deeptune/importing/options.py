@@ -13,8 +13,9 @@ class Options:
     """How to read a source. The defaults read what the source says of itself.
 
     `input`, `label`, `group` and `split` name columns of a table; `images` of the columns hold the names of files that
-    start at the folder `root`. `classes` says whether folders are classes. `window` stores DICOM values as the file's
-    VOI window shows them. `tags` are DICOM attributes to keep as columns. `salt` is hashed with each PatientID.
+    start at the folder `root`. `header` says whether a table begins with a row of names. `classes` says whether folders
+    are classes. `window` stores DICOM values as the file's VOI window shows them. `tags` are DICOM attributes to keep
+    as columns. `salt` is hashed with each PatientID.
     """
 
     input: str | None = None
@@ -25,6 +26,7 @@ class Options:
     encoding: str | None = None
     delimiter: str | None = None
     sheet: str | None = None
+    header: bool | None = None
     classes: bool = True
     paths: bool = True
     window: bool = False

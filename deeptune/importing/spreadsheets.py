@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from deeptune.errors import DataError, SpecError, did_you_mean, first_line, listed
+from deeptune.importing.headers import FIRST_ROWS, find_header
 from deeptune.importing.options import Options
 from deeptune.importing.tables import TextTable
 
 SUFFIXES = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+MAX_NOTES = 20  # rows of a sheet that another sheet with many more rows is preferred to
 MAX_UNPACKED = 2 * 2**30  # bytes of a spreadsheet's parts, which are read whole
 
 
 class Sheet(TextTable):
-    """The first sheet with rows, or the one that was named. Its first row that is not blank holds the names."""
+    """The first sheet with rows, or the one that was named. A few rows of notes count less than a long table."""
 
     kind = "spreadsheet"
 
@@ -39,7 +41,10 @@ class Sheet(TextTable):
             raise DataError(f"{path} cannot be read as a spreadsheet: {first_line(error)}") from error
         if not self._rows:
             raise DataError(f"{path} has no sheet with rows in it")
-        super().__init__(path, [_cell(value) for value in self._rows[0]])
+        first = [[_cell(value) for value in row] for row in self._rows[:FIRST_ROWS]]
+        self._header = find_header(first, options.header)
+        super().__init__(path, self._header.names)
+        self.notes[:0] = self._header.notes("row")
         if len(names) > 1:
             others = listed(name for name in names if name != self.sheet)
             self.notes.insert(0, f"sheet {self.sheet!r}; the others are not read: {others}")
@@ -50,17 +55,18 @@ class Sheet(TextTable):
             raise SpecError(
                 f"--sheet: {path} has no sheet {sheet!r}. {near}".rstrip(), hint=f"Its sheets: {listed(names)}."
             )
+        best: list[list[Any]] = []
         for name in [sheet] if sheet is not None else names:
-            self.sheet = name
             rows = [
                 row for row in book.get_sheet_by_name(name).to_python(skip_empty_area=True) if any(map(_filled, row))
             ]
-            if rows:
-                return _without_empty_end(rows)
-        return []
+            # Sheets of notes often come first.
+            if rows and (not best or (len(best) < MAX_NOTES and len(rows) > 5 * len(best))):
+                self.sheet, best = name, _without_empty_end(rows)
+        return best
 
     def rows(self) -> Iterator[Any]:
-        for row in self._rows[1:]:
+        for row in self._rows[self._header.rows :]:
             yield [_cell(value) for value in row]
 
 

@@ -23,9 +23,12 @@ from deeptune.importing.reader import PIECE_BYTES, PIECE_ROWS, LeftOut, Piece, R
 
 _INTEGER = r"^\s*[+-]?(?:0|[1-9][0-9]{0,17})\s*$"
 _NUMBER = r"^\s*[+-]?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*$"
-_COMMA = r"^\s*[+-]?(?:0|[1-9][0-9]{0,17}),[0-9]+\s*$"
+_COMMA = r"^\s*[+-]?(?:(?:0|[1-9][0-9]{0,17}),[0-9]+|[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?:,[0-9]+)?)\s*$"
+_GROUPED = r"^\s*[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?\s*$"
 _BOOLEAN = r"^\s*(?i:true|false)\s*$"
 _MISSING = pa.array(["NA", "N/A", "#N/A", "n/a", "na", "NaN", "nan", "NAN", "NULL", "null", "Null", "None", "-", "?"])
+
+NO_MARKS = ("", ".")
 
 
 @dataclass
@@ -34,7 +37,9 @@ class TextKind:
 
     integer: bool = True
     number: bool = True
-    comma: bool = True  # numbers with a decimal comma, or integers
+    comma: bool = True  # numbers with a decimal comma (1.234,5), or integers
+    commas: bool = False  # some value holds a comma
+    grouped: bool = True  # numbers with commas between thousands (1,234.5), or without
     boolean: bool = True
     missing: int = 0  # texts such as NA, which are null among numbers
     values: int = 0
@@ -49,10 +54,15 @@ class TextKind:
         if not len(present):
             return
         integers = pc.match_substring_regex(present, _INTEGER)
-        self.integer = self.integer and bool(pc.all(integers).as_py())
-        self.number = self.number and (self.integer or bool(pc.all(pc.match_substring_regex(present, _NUMBER)).as_py()))
-        commas = pc.or_(integers, pc.match_substring_regex(present, _COMMA))
-        self.comma = self.comma and bool(pc.all(commas).as_py())
+        if not pc.all(integers).as_py():
+            self.integer = False
+            numbers = pc.match_substring_regex(present, _NUMBER)
+            self.number = self.number and bool(pc.all(numbers).as_py())
+            self.commas = self.commas or bool(pc.any(pc.match_substring(present, ",")).as_py())
+            for form, pattern, others in (("comma", _COMMA, integers), ("grouped", _GROUPED, numbers)):
+                if getattr(self, form):
+                    fits = pc.or_(others, pc.match_substring_regex(present, pattern))
+                    setattr(self, form, bool(pc.all(fits).as_py()))
         self.boolean = self.boolean and bool(pc.all(pc.match_substring_regex(present, _BOOLEAN)).as_py())
 
     def type(self, *, comma: bool) -> pa.DataType:
@@ -61,21 +71,30 @@ class TextKind:
             return pa.string()
         if self.integer:
             return pa.int64()
-        if self.number or (comma and self.comma):
+        if self.number or self.marks(comma=comma) != NO_MARKS:
             return pa.float64()
         return pa.bool_() if self.boolean and not self.missing else pa.string()
 
+    def marks(self, *, comma: bool) -> tuple[str, str]:
+        """The marks of thousands and of decimals where these are no plain numbers, else NO_MARKS."""
+        if self.number or not self.commas:
+            return NO_MARKS
+        if comma and self.comma:
+            return ".", ","
+        return (",", ".") if self.grouped else NO_MARKS
 
-def as_column(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Texts as the type that `TextKind.type` gave; texts such as NA are null among numbers."""
+
+def as_column(texts: pa.Array, kind: pa.DataType, marks: tuple[str, str] = NO_MARKS) -> pa.Array:
+    """Texts as the type and with the marks that a TextKind gave; texts such as NA are null among numbers."""
     if pt.is_string(kind):
         return texts
     texts = pc.utf8_trim_whitespace(texts)
     if pt.is_boolean(kind):
         return pc.utf8_lower(texts).cast(pa.bool_())
     texts = pc.if_else(pc.is_in(texts, _MISSING), pa.scalar(None, pa.string()), texts)
-    if pt.is_floating(kind):
-        texts = pc.replace_substring(texts, ",", ".")
+    thousands, decimal = marks
+    if thousands:
+        texts = pc.replace_substring(pc.replace_substring(texts, thousands, ""), decimal, ".")
     return pc.replace_substring_regex(texts, r"^\+", "").cast(kind)
 
 
@@ -144,13 +163,13 @@ class TextTable(Table):
                 kind.look(values)
         types = [kind.type(comma=self.decimal_comma) for kind in kinds]
         self.schema = pa.schema(list(zip(self.names, types, strict=True)))
-        commas = [
-            name
-            for name, kind, type_ in zip(self.names, kinds, types, strict=True)
-            if pt.is_floating(type_) and not kind.number
+        self._marks = [
+            kind.marks(comma=self.decimal_comma) if pt.is_floating(type_) else NO_MARKS
+            for kind, type_ in zip(kinds, types, strict=True)
         ]
-        if commas:
-            self.notes.append(f"numbers with a decimal comma: {listed(commas)}")
+        for mark, what in ((".", "numbers with a decimal comma"), (",", "numbers with commas between thousands")):
+            if named := [name for name, marks in zip(self.names, self._marks, strict=True) if marks[0] == mark]:
+                self.notes.append(f"{what}: {listed(named)}")
         missing = [
             f"{name} ({kind.missing:,})"
             for name, kind, type_ in zip(self.names, kinds, types, strict=True)
@@ -161,8 +180,10 @@ class TextTable(Table):
 
     def arrow(self, rows: list[Any]) -> pa.Table:
         columns = [
-            as_column(values, kind)
-            for values, kind in zip(_transposed(rows, len(self.names)), self.schema.types, strict=True)
+            as_column(values, kind, marks)
+            for values, kind, marks in zip(
+                _transposed(rows, len(self.names)), self.schema.types, self._marks, strict=True
+            )
         ]
         return pa.table(columns, schema=self.schema)
 

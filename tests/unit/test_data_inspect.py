@@ -65,6 +65,19 @@ def test_the_footers_are_told(tmp_path: Path) -> None:
             {"data.input": "premise, hypothesis", "data.label": "label"},
         ),
         ({"images": [b"x"] * 6, "text": ["t"] * 6, "labels": [1, 2] * 3}, {"data.modality": "image"}),
+        (
+            {"text": ["a b"] * 6, "date": ["2026-01-02", "2026-01-03"] * 3, "kind": ["x", "y", "z"] * 2},
+            {"data.label": "kind"},
+        ),
+        ({"text": ["a b"] * 6, "angle": [0.5, 1.5, 2.5] * 2}, {"data.label": "angle", "task": "regression"}),
+        (
+            {"text": ["a b"] * 6, "edema": [0, 1] * 3, "nodule": [1, 0] * 3},
+            {"data.label": "edema, nodule", "task": "multilabel"},
+        ),
+        (
+            {"text": ["a b"] * 6, "diagnosis_code": ["x", "y"] * 3, "sex": ["f", "m"] * 3},
+            {"data.label": "diagnosis_code"},
+        ),
     ],
 )
 def test_columns_are_guessed_where_the_defaults_do_not_fit(tmp_path, columns, guesses) -> None:
