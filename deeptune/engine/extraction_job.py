@@ -22,6 +22,7 @@ from deeptune.data.modalities import MODALITIES
 from deeptune.data.sources.source import Source
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, tokens_at_once
+from deeptune.engine.folded_pass import Forward, folded, folds
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import Prepared
 from deeptune.spec.modalities import MODALITIES as SPEC_MODALITIES
@@ -105,6 +106,8 @@ class ExtractionJob:
         self.batch_size = rows_at_once(frozen.compute.device)
         self.width = frozen.activations.width if frozen.activations else frozen.backbone.width
         self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
+        self.folds = frozen.activations is None and folds(frozen.backbone, frozen.compute, len(rows))
+        self._folded: Forward | None = None
 
     @property
     def frozen_part(self) -> str:
@@ -143,6 +146,7 @@ class ExtractionJob:
             "backbone": {**identity(frozen.backbone), **({"pooling": None} if cut else {})},
             **cut,
             **({"padding": False} if frozen.backbone.padding_reaches else {}),
+            **({"folded": True} if self.folds else {}),
             "preprocessing": preprocessing.ingredients(),
             "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
@@ -182,13 +186,28 @@ class ExtractionJob:
         """`lengths` of some of the rows."""
         return None if self.lengths is None else self.lengths[np.searchsorted(self.rows, rows)]
 
+    def fold(self) -> bool:
+        """Fold the network, where that is to be done. Returns False where it can't be: then it passes as it is."""
+        if self.folds and self._folded is None:
+            places = np.unique(np.linspace(0, len(self.rows) - 1, self.batch_size).round().astype(np.int64))
+            loader = self._loader(self.rows[places])
+            loader.set_epoch(self.view or 0)
+            self._folded = folded(self.frozen.backbone, next(iter(loader)).inputs["images"])
+            self.folds = self._folded is not None
+            return self.folds
+        return True
+
+    def unfold(self) -> None:
+        """Let go of the folded network, which has weights of its own."""
+        self._folded = None
+
     def features(self, batches: list[np.ndarray], micro_batcher: MicroBatcher) -> Iterator[Tensor]:
         """Vectors, float32 (n, width) on the CPU, of each of some of the `batches`, in their order."""
         loader = self._loader(np.concatenate(batches))
         loader.warn = micro_batcher.tell
         loader.set_epoch(self.view or 0)
         frozen = self.frozen
-        forward = frozen.activations.flat if frozen.activations else frozen.backbone
+        forward = frozen.activations.flat if frozen.activations else self._folded or frozen.backbone
         return forward_batches(frozen.backbone, forward, loader, frozen.compute, micro_batcher)
 
     @cached_property
