@@ -122,7 +122,7 @@ def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
     """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
     from deeptune.data.loading.dataset import Dataset, SampleOptions
     from deeptune.data.loading.loader import Loader, LoaderOptions
-    from deeptune.engine.extraction_job import rows_at_once
+    from deeptune.engine.device import rows_at_once
 
     source = ready.plan.splits["train"].source
     size = rows_at_once(ready.compute.device)

@@ -29,9 +29,9 @@ from deeptune.data.splits.class_names import LabelColumn, Relabel, known_relabel
 from deeptune.data.splits.data_warnings import size_notes
 from deeptune.data.splits.plan import read_targets
 from deeptune.engine import inference
-from deeptune.engine.device import Compute, choose_compute, tokens_at_once
+from deeptune.engine.device import Compute, choose_compute, rows_at_once, rows_scored_at_once, tokens_at_once
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
-from deeptune.engine.extraction_job import FrozenBackbone, rows_at_once
+from deeptune.engine.extraction_job import FrozenBackbone
 from deeptune.engine.feature_extraction import stored_for_later
 from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
@@ -286,7 +286,7 @@ class Predictor(Embedder):
         data = self.spec.data
         self.modality, self.input, self.label = data.modality, data.input, data.label
         self.value_range = self.trained.value_range
-        self.batch_size = int(self.spec.train.batch_size)
+        self.batch_size = rows_scored_at_once(self.compute.device, int(self.spec.train.batch_size))
         self.model = self.trained.model
         self.backbone, self.frozen = self.trained.model.backbone, self.trained.model.frozen
 

@@ -27,7 +27,14 @@ from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.planner import PlanDraft, draft_plan, plan_data, planned
 from deeptune.data.splits.split_files import open_sources, sources_fingerprint
 from deeptune.data.splits.stratify import SplitData
-from deeptune.engine.device import Compute, choose_compute, driver_gpu, seed_everything, tokens_at_once
+from deeptune.engine.device import (
+    Compute,
+    choose_compute,
+    driver_gpu,
+    rows_scored_at_once,
+    seed_everything,
+    tokens_at_once,
+)
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
 from deeptune.engine.resume import Earlier
@@ -260,9 +267,12 @@ def split_loader(
     )
     if stored is not None:
         inputs = stored.inputs(split, samples, training=shuffle) or samples
-    batch_size = int(spec.train.batch_size)
+    rows = int(spec.train.batch_size)
+    if not shuffle:
+        features = isinstance(inputs, FeatureInputs)
+        rows = max(rows, HEAD_ROWS) if features else rows_scored_at_once(ready.compute.device, rows)
     options = LoaderOptions(
-        max(batch_size, HEAD_ROWS) if isinstance(inputs, FeatureInputs) and not shuffle else batch_size,
+        rows,
         shuffle=shuffle,
         seed=spec.train.seed,
         by_length=not shuffle or not spec.tuning.frozen,

@@ -25,7 +25,7 @@ from faults.killing import (
 )
 
 from deeptune.engine import run as run_module
-from deeptune.engine.extraction_job import rows_at_once
+from deeptune.engine.device import rows_at_once
 from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records, run_state, write_text
 from deeptune.spec import dump_spec, load_spec

@@ -12,7 +12,7 @@ import pytest
 import torch
 from drivers import Card, driver
 
-from deeptune.engine.device import choose_compute, device_identity, driver_gpu
+from deeptune.engine.device import choose_compute, device_identity, driver_gpu, rows_scored_at_once
 
 NEW, OLD = 8, 7  # compute capabilities with and without bf16
 
@@ -127,3 +127,11 @@ def test_a_card_that_cudnn_does_not_take_has_an_identity(machine, monkeypatch) -
     identity = device_identity(torch.device("cuda", 0))
     assert isinstance(identity, dict)
     assert identity["cudnn"] == "unusable"
+
+
+@pytest.mark.parametrize(
+    ("kind", "batch_size", "rows"),
+    [("cpu", 8, 8), ("cpu", 64, 64), ("cuda", 8, 32), ("cuda", 64, 256), ("cuda", 512, 512)],
+)
+def test_a_gpu_scores_more_rows_at_once_than_it_trains_on(kind, batch_size, rows) -> None:
+    assert rows_scored_at_once(torch.device(kind), batch_size) == rows
