@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
+from deeptune.cli.completion import join_words
 from deeptune.cli.lazy import LazyGroup
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError
@@ -58,6 +59,7 @@ def main() -> None:
 def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
     """Run the command that the arguments of this process name. Returns the exit code."""
     prepare_process()
+    join_words()
     command = typer.main.get_command(app)
     try:
         result = command.main(prog_name=name, standalone_mode=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, say, say_json
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from deeptune.runs import RunDirectory
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="Run directory, id, unique prefix of an id, or `latest`.")
+    str,
+    typer.Argument(
+        metavar="RUN", shell_complete=completion.runs, help="Run directory, id, unique prefix of an id, or `latest`."
+    ),
 ]
 DataOption = Annotated[
     str, typer.Option("--data", help="Parquet file, glob, folder, or data to import.", metavar="FILE")
@@ -140,11 +144,17 @@ def evaluate(
 
 def embed(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Run whose model embeds; leave out with --backbone.")
+        str | None,
+        typer.Argument(
+            metavar="[RUN]", shell_complete=completion.runs, help="Run whose model embeds; leave out with --backbone."
+        ),
     ] = None,
     data: DataOption = ...,  # type: ignore[assignment]
     output: OutputOption = ...,  # type: ignore[assignment]
-    backbone: Annotated[str | None, typer.Option(help="Embed with this plain backbone instead of a run.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(shell_complete=completion.backbones, help="Embed with this plain backbone instead of a run."),
+    ] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: `pretrained`, `random` or a path.")] = "pretrained",
     pooling: Annotated[
         str, typer.Option(help="With --backbone: `auto`, `mean`, `max`, `cls`, `pooler` or `last`.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.errors import DataError, SpecError
 from deeptune.show.console import console, say, say_json
 
@@ -34,7 +35,11 @@ def audit(
     task: Annotated[str | None, typer.Option(help="Task, where the labels don't say it.")] = None,
     root: Annotated[str | None, typer.Option(metavar="DIR", help="Folder at which names of image files start.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Backbone whose tokenizer and features are used, such as that of the run.")
+        str | None,
+        typer.Option(
+            shell_complete=completion.backbones,
+            help="Backbone whose tokenizer and features are used, such as that of the run.",
+        ),
     ] = None,
     no_features: Annotated[
         bool, typer.Option("--no-features", help="Use cheap features only, which take seconds.")

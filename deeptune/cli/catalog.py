@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.show.console import console, safe, say, say_json
 from deeptune.spec.modalities import COLUMN_MODALITIES
@@ -13,7 +14,10 @@ from deeptune.spec.modalities import COLUMN_MODALITIES
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(help="Preset whose TOML to print, as the start of your own spec.")
+        str | None,
+        typer.Argument(
+            shell_complete=completion.presets, help="Preset whose TOML to print, as the start of your own spec."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

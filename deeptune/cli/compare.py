@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.cli.apply import RootOption
 from deeptune.errors import SpecError
 from deeptune.show.console import console, say, say_json
@@ -19,7 +20,12 @@ TABLES = ("markdown", "latex")
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Two runs or more: directories, ids, prefixes or `latest`.")
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            shell_complete=completion.runs,
+            help="Two runs or more: directories, ids, prefixes or `latest`.",
+        ),
     ],
     root: RootOption = Path("runs"),
     table: Annotated[

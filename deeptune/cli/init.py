@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.show.console import say
@@ -27,7 +28,9 @@ def init(
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of the patient or unit; '' for none.")] = None,
     task: Annotated[str | None, typer.Option(help="classification, multilabel, ordinal or regression.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="`deeptune backbones` lists them.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(shell_complete=completion.backbones, help="`deeptune backbones` lists them.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="partial, lora or full.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every proposal without a question.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a spec that exists.")] = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
 
@@ -20,7 +21,12 @@ STOPPED = 130
 
 def probe(
     spec: Annotated[
-        str | None, typer.Argument(metavar="[SPEC]", help="A spec file or preset; its backbone may be left out.")
+        str | None,
+        typer.Argument(
+            metavar="[SPEC]",
+            shell_complete=completion.presets,
+            help="A spec file or preset; its backbone may be left out.",
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Parquet file, glob or folder.")] = None,
     backbone: Annotated[
@@ -38,7 +44,12 @@ def probe(
     group: Annotated[str | None, typer.Option(help="Column whose equal values stay in one fold.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec; the value is TOML."),
+        typer.Option(
+            "--set",
+            shell_complete=completion.settings,
+            metavar="KEY=VALUE",
+            help="Override a key of the spec; the value is TOML.",
+        ),
     ] = None,
     budget: Annotated[
         str,

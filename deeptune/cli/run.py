@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.environment import short_path
 from deeptune.errors import RunStopped, SpecError
 from deeptune.show.console import console, say, say_json
@@ -28,11 +29,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Make the last line of 
 
 def run(
     spec: Annotated[
-        str | None, typer.Argument(metavar="SPEC", help="A spec file or a preset (`deeptune presets`).")
+        str | None,
+        typer.Argument(
+            metavar="SPEC", shell_complete=completion.presets, help="A spec file or a preset (`deeptune presets`)."
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key; the value is TOML."),
+        typer.Option(
+            "--set", shell_complete=completion.settings, metavar="KEY=VALUE", help="Override a key; the value is TOML."
+        ),
     ] = None,
     data: Annotated[
         str | None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.show.console import console, safe, say
 
 app = typer.Typer(help="Explain and check run specs.", no_args_is_help=True, rich_markup_mode=None)
@@ -58,8 +59,11 @@ def fields() -> None:
 
 @app.command()
 def check(
-    spec: Annotated[str, typer.Argument(help="A spec file or a preset.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a key: section.key=value.")] = None,
+    spec: Annotated[str, typer.Argument(help="A spec file or a preset.", shell_complete=completion.presets)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", shell_complete=completion.settings, help="Override a key: section.key=value."),
+    ] = None,
 ) -> None:
     """Check a spec's keys and values without reading any data."""
     from deeptune.spec import load_spec

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deeptune.cli import completion
 from deeptune.environment import short_path, user_path
 from deeptune.errors import DeepTuneError, SpecError, WeightsError
 from deeptune.show.console import console, fail, safe, say, say_json
@@ -22,7 +23,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Names = Annotated[list[str], typer.Argument(metavar="BACKBONE...", help="Backbones, as a spec names them.")]
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="BACKBONE...", shell_complete=completion.backbones, help="Backbones, as a spec names them."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -58,7 +62,10 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def where(
     name: Annotated[
-        str | None, typer.Argument(metavar="[BACKBONE]", help="One backbone; by default the folders.")
+        str | None,
+        typer.Argument(
+            metavar="[BACKBONE]", shell_complete=completion.backbones, help="One backbone; by default the folders."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
