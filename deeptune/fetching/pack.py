@@ -110,12 +110,6 @@ def unpack(source: Path, progress: Progress | None = None) -> Unpacked:
         raise CheckpointError(f"cannot unpack {source}: {error.strerror or error}") from error
 
 
-def read_list(source: Path) -> list[PackedFile]:
-    """List the files of a pack without unpacking it. Raises WeightsError."""
-    with tarfile.open(source, "r:") as archive:
-        return _files(_manifest(archive, source), source)
-
-
 def _put_in_place(
     archive: tarfile.TarFile, manifest: dict[str, Any], source: Path, progress: Progress | None
 ) -> Unpacked:
