@@ -10,6 +10,7 @@
     model.predict(["scan1.png", "scan2.png"])      # pyarrow.Table, one row for each sample
     model.embed(images)                            # numpy float32 (N, width)
     model.evaluate(images, labels)                 # the metrics that a run reports
+    deeptune.load_backbone("resnet18").embed(images)    # pooled features of a plain backbone, without any run
 
     deeptune.audit("data.parquet").findings        # what is wrong with data, before anything learns from it
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from deeptune import errors as errors
     from deeptune import sklearn as sklearn
     from deeptune.api.audit import audit as audit
+    from deeptune.api.backbone import load_backbone as load_backbone
     from deeptune.api.model import Model as Model
     from deeptune.api.model import load as load
     from deeptune.api.probe import probe as probe
@@ -47,6 +49,7 @@ __all__ = [
     "errors",
     "finetune",
     "load",
+    "load_backbone",
     "load_spec",
     "probe",
     "sklearn",
@@ -60,6 +63,7 @@ _MODULES = {
     "audit": "deeptune.api.audit",
     "finetune": "deeptune.api.run",
     "load": "deeptune.api.model",
+    "load_backbone": "deeptune.api.backbone",
     "load_spec": "deeptune.api.specs",
     "probe": "deeptune.api.probe",
 }

@@ -127,7 +127,7 @@ class Model:
         `abstained` says which predictions are null for it. With on_bad_sample = "skip" a column `error` has the reasons
         beside nulls.
         """
-        return self._predictor.predictions(self._source(x, options), _apply(options))
+        return self._predictor.predictions(self._source(x, options), apply_options(options))
 
     def embed(self, x: Any, *, layer: str | None = None, **options: Unpack[Options]) -> np.ndarray:
         """An embedding for each row: float32 (N, `width`), what the last layer reads. NaN in rows that are skipped.
@@ -135,7 +135,7 @@ class Model:
         With `layer` it is what that module gives (its name in `torch_module().named_modules()`), averaged over the
         places of a map or the tokens of a text, and has that module's width. Raises SpecError for another name.
         """
-        return self._embedder(layer).embeddings(self._source(x, options), _apply(options))
+        return self._embedder(layer).embeddings(self._source(x, options), apply_options(options))
 
     def evaluate(self, x: Any, y: Any = None, **options: Unpack[Options]) -> dict[str, Any]:
         """The metrics of a run, on labelled rows that can be scored.
@@ -144,7 +144,7 @@ class Model:
         Classes are compared by name where both sides have names. Returns what `metrics.json` has for a split.
         """
         source = self._source(x, options, y=y, labelled=True)
-        metrics, _ = self._predictor.evaluate(source, _apply(options))
+        metrics, _ = self._predictor.evaluate(source, apply_options(options))
         return metrics
 
     def write_predictions(self, x: Any, output: str | os.PathLike[str], **options: Unpack[Options]) -> dict[int, str]:
@@ -152,7 +152,7 @@ class Model:
 
         Returns, by row, why a row has no prediction. Raises CheckpointError where the file can't be written.
         """
-        return self._predictor.write_predictions(self._source(x, options), Path(output), _apply(options))
+        return self._predictor.write_predictions(self._source(x, options), Path(output), apply_options(options))
 
     def write_embeddings(
         self,
@@ -173,7 +173,7 @@ class Model:
         from deeptune.engine.embedding_form import EmbeddingForm
 
         form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
-        how = replace(_apply(options), form=form)
+        how = replace(apply_options(options), form=form)
         return self._embedder(layer).write_embeddings(self._source(x, options), Path(output), how)
 
     def _embedder(self, layer: str | None) -> Embedder:
@@ -201,7 +201,8 @@ class Model:
         return source_of(x, columns, y=y, labelled=labelled, root=root)
 
 
-def _apply(options: Mapping[str, Any]) -> ApplyOptions:
+def apply_options(options: Mapping[str, Any]) -> ApplyOptions:
+    """Turn keywords into the options of the engine. Raises SpecError for one that is not known."""
     from deeptune.engine.predict import ApplyOptions
 
     known = tuple(Options.__annotations__)
