@@ -49,7 +49,7 @@ class Cut(ABC):
     def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
         """The boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
 
-        def stop(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        def stop(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             raise _Reached(_hidden(given, named))
 
         handle = self.first.register_forward_pre_hook(stop, with_kwargs=True)
@@ -117,7 +117,7 @@ class ChainCut(Cut):
             running.append(call)
             calls.append(call)
 
-        def after(module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+        def after(_module: nn.Module, _given: tuple[Any, ...], gave: Any) -> None:
             call = running.pop()
             call.end, call.gave = len(calls), gave
 
@@ -138,8 +138,11 @@ class ChainCut(Cut):
 
 
 class _Call:
-    """A module that was called: the one tensor it was given (None: something else), what it gave, and how many calls
-    had started when it ended."""
+    """A module that was called.
+
+    It holds the one tensor that the module was given (None: something else), what it gave, and how many calls had
+    started when it ended.
+    """
 
     def __init__(self, module: nn.Module, given: Tensor | None) -> None:
         self.module, self.given = module, given
@@ -147,8 +150,11 @@ class _Call:
 
 
 class LayersCut(Cut):
-    """Of a text model: masks and positions are made by the model itself, from the inputs, while its frozen layers hand
-    on what they get and the boundary takes the place of what they would have given."""
+    """A text model in two.
+
+    The model itself makes masks and positions from the inputs. Its frozen layers hand on what they get, and the
+    boundary takes the place of what they would have given.
+    """
 
     backbone: TransformersBackbone
 
@@ -174,7 +180,7 @@ class LayersCut(Cut):
         inputs = dict(inputs)
         boundary = inputs.pop("boundary")
 
-        def put(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+        def put(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
             return ((boundary, *given[1:]), named) if given else (given, {**named, "hidden_states": boundary})
 
         def hand_on(*given: Any, **named: Any) -> Any:
@@ -198,7 +204,7 @@ class LayersCut(Cut):
             raise CannotCut(f"{self.backbone.info.name} pads texts of few tokens")
         gave: list[Any] = []
         handles = [
-            layer.register_forward_hook(lambda module, given, found: gave.append(found)) for layer in self.before
+            layer.register_forward_hook(lambda _module, _given, found: gave.append(found)) for layer in self.before
         ]
         with small_pass(self.backbone) as inputs:
             features = self.backbone.features(inputs)
@@ -212,8 +218,10 @@ class LayersCut(Cut):
         self._checked = True
 
     def _read_before(self) -> set[str]:
-        """Weights that the model lists after its layers and reads in the frozen ones, as DeBERTa does with its relative
-        positions: those stay frozen."""
+        """Name the weights that the model lists after its layers and reads in the frozen ones.
+
+        DeBERTa does so with its relative positions. They stay frozen.
+        """
         names = {id(parameter): name for name, parameter in self.backbone.net.named_parameters()}
         learning = [(parameter, parameter.requires_grad) for parameter in self.backbone.net.parameters()]
         for parameter, _ in learning:

@@ -36,8 +36,11 @@ MAX_SHORTEST = 64  # tokens: a network that needs more of a text is refused
 
 @dataclass(frozen=True)
 class TextProbe:
-    """`width` is that of a token's vector, `shortest` the fewest tokens that pass, and `padding_reaches` says
-    whether a short text's vectors depend on the padding after it."""
+    """What a small pass finds out about a text network.
+
+    `width` is that of a token's vector, `shortest` the fewest tokens that pass, and `padding_reaches` says whether a
+    short text's vectors depend on the padding after it.
+    """
 
     width: int
     shortest: int
@@ -45,8 +48,10 @@ class TextProbe:
 
 
 def probe_text(backbone: TransformersBackbone) -> TextProbe:
-    """Pass a short text alone and beside a longer one. Raises WeightsError for a network that takes no tokens alone,
-    or that does not give a vector for each."""
+    """Pass a short text alone and beside a longer one.
+
+    Raises WeightsError for a network that takes no tokens alone, or that does not give a vector for each.
+    """
 
     def find() -> TextProbe:
         with small_pass(backbone):
@@ -71,8 +76,10 @@ def meta_width(backbone: TransformersBackbone) -> int | None:
 
 
 def idle_layers(backbone: Backbone, layers: Mapping[str, nn.Module]) -> list[str]:
-    """Names of those `layers` beside which an adapter could not learn: what such a layer gives does not change the
-    pooled output, as the network reads its weight without calling it, or multiplies by zeros behind it.
+    """Name those `layers` beside which an adapter could not learn.
+
+    What such a layer gives does not change the pooled output: the network reads its weight without calling it, or
+    multiplies by zeros behind it.
 
     A zero is added to what each layer gives, and the gradient that comes back to it is looked at. On the meta device
     there are no values: only layers that are not called are known, and none where the network does not pass.
@@ -89,7 +96,7 @@ def _idle(backbone: Backbone, layers: Mapping[str, nn.Module]) -> list[str]:
     added: list[tuple[str, Tensor]] = []
 
     def adding(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-        def add(module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
+        def add(_module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
             zero = torch.zeros_like(gave, requires_grad=True)
             if given and not zero.is_meta and not given[0].any():  # an adapter of nothing gives nothing
                 return gave
@@ -139,8 +146,10 @@ def leaves(tensor: Tensor) -> Iterator[Tensor]:
 
 @contextmanager
 def small_pass(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
-    """Inputs of no meaning for a pass in eval mode, without gradients and in the weights' own precision; the modules
-    are afterwards as they were."""
+    """Give inputs of no meaning for a pass in eval mode, without gradients and in the weights' own precision.
+
+    The modules are afterwards as they were.
+    """
     modes = [(module, module.training) for module in backbone.modules()]
     device = next(backbone.parameters()).device
     backbone.eval()

@@ -30,8 +30,10 @@ _CONFIGS: dict[str, dict[str, int]] = {
 
 
 class TextFiles:
-    """Where configuration, tokenizer and weights come from: a saved folder first, then the given weights' own
-    folder, then the backbone's name."""
+    """Find where configuration, tokenizer and weights come from.
+
+    A saved folder comes first, then the given weights' own folder, then the backbone's name.
+    """
 
     def __init__(self, info: BackboneInfo, spec: BackboneSpec, config_dir: Path | None, load_weights: bool) -> None:
         self.info = info

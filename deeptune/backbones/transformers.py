@@ -34,8 +34,10 @@ _OLD_BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias
 
 
 class TransformersBackbone(Backbone):
-    """A backbone for {"input_ids", "attention_mask": int64 (B, T)}, of pairs of texts with "token_type_ids" where
-    `preprocessing.token_types`; `features` is (B, T, D)."""
+    """A backbone for {"input_ids", "attention_mask": int64 (B, T)}; `features` is (B, T, D).
+
+    Pairs of texts come with "token_type_ids" where `preprocessing.token_types` says so.
+    """
 
     config: PreTrainedConfig
     _probed: TextProbe | None = None
@@ -320,8 +322,11 @@ def _reads_token_types(tokenizer: PreTrainedTokenizerBase, config: PreTrainedCon
 
 
 def _pad_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, rows: int | None) -> int:
-    """The id that fills up a batch. What stands under the mask is never looked at, so that any will do where neither
-    tokenizer nor configuration names one: GPT-2 has none."""
+    """Return the id that fills up a batch.
+
+    What stands under the mask is never looked at, so any will do where neither tokenizer nor configuration names one:
+    GPT-2 has none.
+    """
     named = (
         tokenizer.pad_token_id, getattr(config, "pad_token_id", None), tokenizer.eos_token_id, tokenizer.unk_token_id
     )  # fmt: skip

@@ -173,8 +173,10 @@ def _unwrapped(content: Any, path: Path) -> State:
 
 
 def renamed(state: State, own: Mapping[str, Tensor], parts: tuple[str, ...]) -> State:
-    """The same under the names of `own`: without the prefix that a wrapper put before them (`model.bert.`), or with
-    one of `parts` (`encoder.`), where what was saved is that part. Where no name would fit, nothing is changed.
+    """Rename weights to the names of `own`.
+
+    A prefix that a wrapper put before them (`model.bert.`) is taken away, or one of `parts` (`encoder.`) is put before
+    them where what was saved is that part. Where no name would fit, nothing is changed.
     """
     wrappers = {name[: dot.end()] for name in state for dot in re.finditer(r"\.", name)}
     changes = [(taken, "") for taken in sorted(wrappers, key=len)] + [("", put) for put in parts]

@@ -45,8 +45,10 @@ BINS = 24  # of the histogram of numbers
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, its Arrow type, what it holds in words, and the modality that it could be the input of, or
-    None."""
+    """A column as the wizard shows it.
+
+    It has a name, an Arrow type, what it holds in words, and the modality that it could be the input of, or None.
+    """
 
     name: str
     type: str
@@ -144,7 +146,7 @@ def overview_of(source: Source) -> Overview:
 
 def survey(spec: RunSpec) -> Survey:
     """Labels, groups and splits as a run has them. Raises DataError where the run would stop, but for bad samples."""
-    plan = draft_plan(spec).finish(lambda source, rows: [])
+    plan = draft_plan(spec).finish(lambda _source, _rows: [])
     rows = {split: len(plan.splits[split]) for split in SPLITS}
     targets = {split: plan.splits[split].targets for split in SPLITS}
     lengths = MODALITIES[plan.modality].lengths(plan.splits["train"].source, plan.input)

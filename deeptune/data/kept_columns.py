@@ -17,8 +17,10 @@ _ROWS = 16  # that are tried
 
 
 def kept_columns(source: Source, *, input: Input, label: Input | None) -> dict[str, str]:
-    """The name in a table of embeddings of each column that is neither input nor label: its own, or with `_in_source`
-    where the table has a column of that name."""
+    """Name each column that is neither input nor label in a table of embeddings.
+
+    The name is its own, or with `_in_source` where the table has a column of that name.
+    """
     ours = {*columns_of(input), *columns_of(label or [])}
     names = [name for name in dict.fromkeys(source.column_names) if name not in ours]
     taken = {*OURS, *names}
@@ -33,8 +35,11 @@ def kept_columns(source: Source, *, input: Input, label: Input | None) -> dict[s
 
 
 def require_kept(source: Source, *, input: Input, label: Input | None) -> None:
-    """Raise DataError where a table of embeddings could not hold the columns of a source, before there is any: two of
-    one name, and types that Arrow does not write. The first rows are tried of types that have others within."""
+    """Raise DataError where a table of embeddings could not hold the columns of a source.
+
+    It can hold neither two columns of one name nor types that Arrow does not write. Of types that have others within,
+    the first rows are tried.
+    """
     names = [*kept_columns(source, input=input, label=label), *columns_of(label or [])]
     source.require_all(names)
     made_of_others = [name for name in names if _made_of_others(source.types[name])]

@@ -1,6 +1,6 @@
-"""Measures what suits the machine, with real optimizer steps on real rows: how much passes at once, precision, memory
-format, compiling.
+"""Measure what suits the machine, with real optimizer steps on real rows.
 
+It is measured how much passes at once, and which precision, memory format and compiling is the fastest.
 The effective batch size, and so the learning rate, stay what the recipe says. What is chosen is in how many parts a
 step passes. Model and random number generators are afterwards as if nothing had been measured.
 """
@@ -128,9 +128,9 @@ class _Bench:
         )
 
     def find_size(self, *, by_speed: bool) -> Trial:
-        """How much passes at once, rows of images or tokens of texts: the fastest that leaves the headroom, or simply
-        the most.
+        """Find how much passes at once, in rows of images or tokens of texts.
 
+        It is the fastest that leaves the headroom, or simply the most.
         Where batch normalisation learns it is the most: fewer rows would change its statistics.
         """
         by_speed = by_speed and not self.norms
@@ -174,9 +174,9 @@ class _Bench:
             yield train.model_copy(update={"token_budget": rows * self.batch.width})
 
     def find_way(self, start: Trial, precisions: list[str], formats: list[str], *, compiled: bool | None) -> Trial:
-        """The precision and memory format, compiled or not, that ends the run first and whose loss agrees with plain
-        fp32.
+        """Find the precision and memory format, compiled or not, that ends the run first.
 
+        Its loss must agree with plain fp32.
         `compiled` fixes that choice. What is measured already is not measured again.
         """
         size = {"batch_size": start.rows, "accumulation": start.pieces, "token_budget": start.tokens}

@@ -184,7 +184,7 @@ class _HeadFit:
             batches,
             Hooks(
                 epoch=lambda event: head.logger.progress(event.epoch, event.epochs),
-                best=lambda best: self._keep(),
+                best=lambda _best: self._keep(),
                 check=head.logger.stop.check,
                 warn=head.logger.warn,
                 validate=Validation(head, self.loaders).scores if self._has("val") else None,

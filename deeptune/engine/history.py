@@ -74,8 +74,10 @@ class TrainingHistory:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take on a stored history. What another version did not store keeps its value, and what it alone knows is
-        passed over."""
+        """Take on a stored history.
+
+        What another version did not store keeps its value, and what it alone knows is passed over.
+        """
         known = {one.name for one in fields(self)}
         for name, value in state.items():
             if name in known:

@@ -40,12 +40,12 @@ class Hooks:
     the others must be better than; None where it does not compete.
     """
 
-    step: Callable[[StepEvent], None] = lambda event: None
-    epoch: Callable[[EpochEvent], None] = lambda event: None
-    best: Callable[[Best], None] = lambda best: None
-    store: Callable[[TrainState, TrainingHistory], None] = lambda state, history: None
+    step: Callable[[StepEvent], None] = lambda _event: None
+    epoch: Callable[[EpochEvent], None] = lambda _event: None
+    best: Callable[[Best], None] = lambda _best: None
+    store: Callable[[TrainState, TrainingHistory], None] = lambda _state, _history: None
     check: Callable[[], None] = lambda: None
-    warn: Callable[[str], None] = lambda message: None
+    warn: Callable[[str], None] = lambda _message: None
     validate: Callable[[], dict[str, Any]] | None = None
     start: EpochEvent | None = None
 
@@ -58,6 +58,7 @@ def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def steps_per_epoch(batches: int, accumulation: int) -> int:
+    """Count the optimizer steps of an epoch; the last one may take fewer batches."""
     return math.ceil(batches / accumulation)
 
 

@@ -21,7 +21,7 @@ class MicroBatcher:
     """
 
     def __init__(
-        self, tell: Callable[[str], None] = lambda text: None, *, tokens: int | None = None, min_rows: int = 1
+        self, tell: Callable[[str], None] = lambda _text: None, *, tokens: int | None = None, min_rows: int = 1
     ) -> None:
         self.tell, self.tokens, self.min_rows = tell, tokens, min_rows
         self.max_units: int | None = None  # since memory ran out: tokens of texts, rows of anything else

@@ -12,8 +12,10 @@ Mix = Callable[[Batch], Batch]
 
 
 def make_mix(train: TrainSpec, *, classes: int) -> Mix:
-    """Return what mixes a batch: mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412), CutMix (Yun et al. 2019,
-    https://arxiv.org/abs/1905.04899), one of the two at random, or nothing.
+    """Return what mixes a batch: mixup, CutMix, one of the two at random, or nothing.
+
+    Mixup is of Zhang et al. 2018 (https://arxiv.org/abs/1710.09412), CutMix of Yun et al. 2019
+    (https://arxiv.org/abs/1905.04899).
 
     A mixed batch has float32 images (B, 3, S, S) from 0 to 255, and float32 shares of classes (B, C) as targets. The
     draws are those of PyTorch's global generator, whose state is stored with the training.

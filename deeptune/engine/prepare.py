@@ -212,8 +212,10 @@ def _resolve(
 
 
 def decoding_workers_beside(compute: Compute, samples: Iterable[Samples]) -> int:
-    """Processes that decode samples beside a GPU. A CPU that computes decodes each batch in threads, on all its cores,
-    before it computes on them."""
+    """Return how many processes decode samples beside a GPU.
+
+    A CPU that computes decodes each batch in threads, on all its cores, before it computes on them.
+    """
     parts = [part for one in samples for part in one.parts.values()]
     decoding = [one for one in parts if isinstance(one, Images) and one.decodes]
     return decoding_workers(decoding[0]) if decoding and compute.device.type != "cpu" else 0

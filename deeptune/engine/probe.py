@@ -325,7 +325,7 @@ def _interrupts(stop: StopFlag) -> Iterator[None]:
         yield
         return
 
-    def on_interrupt(number: int, frame: object) -> None:
+    def on_interrupt(_number: int, _frame: object) -> None:
         if stop.reason is not None:
             raise KeyboardInterrupt
         stop.request("by Ctrl+C")

@@ -52,6 +52,7 @@ def error_to_report(error: BaseException) -> BaseException:
 
 
 def record_end(run: RunDirectory, logger: RunLogger, error: BaseException, clock: Clock) -> None:
+    """Write `result.json` and the last event of a run that stopped or failed."""
     state = "stopped" if isinstance(error, (KeyboardInterrupt, RunStopped)) else "failed"
     message, details = f"{type(error).__name__}: {error}".rstrip(": "), None
     if isinstance(error, DeepTuneError):
@@ -110,6 +111,7 @@ def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoin
 
 
 def provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
+    """Describe the process of a run: its identity, start, command line and library versions."""
     return {
         **ProcessIdentity.here().to_json(),
         "started": clock.started,

@@ -62,10 +62,10 @@ def _signals(stop: StopFlag) -> Iterator[None]:
         yield
         return
 
-    def on_terminate(number: int, frame: object) -> None:
+    def on_terminate(number: int, _frame: object) -> None:
         stop.request(f"by {signal.Signals(number).name}")
 
-    def on_interrupt(number: int, frame: object) -> None:
+    def on_interrupt(_number: int, _frame: object) -> None:
         if stop.reason is not None:
             raise KeyboardInterrupt
         stop.request("by Ctrl+C or SIGINT")
@@ -83,6 +83,7 @@ def _signals(stop: StopFlag) -> Iterator[None]:
 
 
 def main() -> int:
+    """Train the run whose folder the command line names, and return the exit code."""
     asked = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv
     run = RunDirectory(Path(sys.argv[1]))
     try:

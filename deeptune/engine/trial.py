@@ -78,8 +78,10 @@ class Trial:
 
 
 class RepeatedPieces:
-    """Batches for `steps` steps, the same `pieces` in each. `marks` are the times between steps, in seconds, each taken
-    when the device has done its work."""
+    """Batches for `steps` steps, the same `pieces` in each.
+
+    `marks` are the times between steps, in seconds, each taken when the device has done its work.
+    """
 
     def __init__(self, pieces: list[Batch], steps: int, device: torch.device) -> None:
         self.pieces, self.steps, self.device = pieces, steps, device

@@ -29,7 +29,7 @@ class Validation:
         setup, logger = self.setup, self.setup.logger
         loss = MeanLoss(setup.criterion)
         found = setup.inference.outputs(
-            self.loaders.scoring("val"), loss=loss, progress=lambda done, total: logger.stop.check()
+            self.loaders.scoring("val"), loss=loss, progress=lambda _done, _total: logger.stop.check()
         )
         outputs = inference.joined(list(found), setup.model)
         if not np.isfinite(outputs.logits).all():

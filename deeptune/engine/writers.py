@@ -120,8 +120,10 @@ def embedding_file(
 
 
 class InStep:
-    """Columns of a source, read together and once from the first row to the last, in step with who asks for rows; what
-    the source holds is not read again."""
+    """Columns of a source, read together and once, in step with who asks for rows.
+
+    They are read from the first row to the last. What the source holds is not read again.
+    """
 
     def __init__(self, source: Source, names: Sequence[str]) -> None:
         self._schema = pa.schema([source.field(name) for name in names])
@@ -129,8 +131,10 @@ class InStep:
         self._start, self._here = 0, pa.table({})  # the piece that was read last, and its first row
 
     def pieces(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        """`rows` (int64, ascending), which come after those that were asked for before, with their values: in one
-        piece, or in several of not much more than SMALL bytes."""
+        """Read `rows` with their values, in one piece or in several of not much more than SMALL bytes.
+
+        `rows` (int64, ascending) come after those that were asked for before.
+        """
         if not len(self._schema):
             yield rows, pa.table({})
             return

@@ -17,8 +17,10 @@ from deeptune.spec.run_spec import BackboneSpec
 
 
 class TorchvisionBackbone(ImageBackbone):
-    """A network of torchvision. `features` is a map (B, C, H, W); of a ViT the class token and the patches
-    (B, 1 + N, D)."""
+    """A network of torchvision.
+
+    `features` is a map (B, C, H, W); of a ViT the class token and the patches (B, 1 + N, D).
+    """
 
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         return FAMILIES[self.info.family].features(self.net, self.normalised(inputs))

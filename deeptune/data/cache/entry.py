@@ -235,7 +235,7 @@ class Cache:
 
     keeps = True  # whether there will be entries at all
 
-    def __init__(self, tell: _Tell = lambda text: None, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, tell: _Tell = lambda _text: None, check: Callable[[], None] = lambda: None) -> None:
         self.tell, self.check = tell, check
         self._open: list[CacheEntry] = []
 

@@ -42,12 +42,12 @@ class Records(ABC):
 
     @property
     def flags(self) -> np.ndarray:
-        """uint32 (count,)"""
+        """The flag of each row, uint32 (count,)."""
         return self._records["flag"]
 
     @property
     def hashes(self) -> np.ndarray:
-        """uint64 (count,)"""
+        """The hash of each row, uint64 (count,)."""
         return self._records["hash"]
 
     @property

@@ -48,8 +48,10 @@ class Deep:
         return low, high
 
     def scaled(self, value_range: Range) -> np.ndarray:
-        """The range as 0 … 255, rounded to the nearest, and clipped: uint8 in the shape of `values`, or (H, W, 2 or 4)
-        with the opacity at the end."""
+        """Scale the range to 0 … 255, rounded to the nearest, and clip.
+
+        The result is uint8 in the shape of `values`, or (H, W, 2 or 4) with the opacity at the end.
+        """
         low, high = value_range
         if self.values.dtype == np.uint16:
             grey = _table(low, high)[self.values]
@@ -93,7 +95,7 @@ def stored_range(stored: list[float] | str) -> Range | None:
 
 
 def range_text(value_range: Range) -> str:
-    """`0 to 4,095 (12 bits)`"""
+    """Write a range as text, such as `0 to 4,095 (12 bits)`."""
     low, high = value_range
     bits = next((f" ({bits} bits)" for bits in BITS if low == 0 and high == 2**bits - 1), "")
     return f"{low:,.6g} to {high:,.6g}{bits}"
@@ -122,7 +124,7 @@ def deep_values(image: Any) -> Deep | None:
     data = image.fp.getvalue()
     if _raw_modes(image) == [_GREY_WITH_OPACITY]:
         # Two values of 16 bits take the bytes of four of 8.
-        parts = _read_as(data, lambda mode: "RGBA").astype(np.uint16)
+        parts = _read_as(data, lambda _mode: "RGBA").astype(np.uint16)
         return _apart(parts[..., ::2] * 256 + parts[..., 1::2])
     # What Pillow takes for the high byte in the other byte order is the low byte.
     low = _read_as(data, lambda mode: mode[:-3] + _SWAPPED[mode[-3:]])

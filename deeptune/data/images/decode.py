@@ -74,8 +74,10 @@ class Header:
 
 
 class RangeUnknown(DataError):
-    """An image has values of more than 8 bits, and no range for them is given; `extremes` are its least and greatest
-    value."""
+    """An image has values of more than 8 bits, and no range for them is given.
+
+    `extremes` are its least and greatest value.
+    """
 
     def __init__(self, extremes: Range) -> None:
         super().__init__(deep_reason(extremes))

@@ -14,8 +14,9 @@ from deeptune.errors import DataError
 
 
 def shown_image(value: Any, folder: Path, value_range: Range | None) -> bytes | None:
-    """The encoded image that a value of an image column stands for; what has more than 8 bits is encoded anew, by a
-    run's range. None for null.
+    """Return the encoded image that a value of an image column stands for; None for null.
+
+    An image of more than 8 bits is encoded anew, by a run's range.
 
     Raises DataError with a short reason where there is none. Whether it can be decoded is left to whoever draws it.
     """

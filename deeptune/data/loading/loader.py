@@ -41,7 +41,7 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: Dataset, options: LoaderOptions, warn: Callable[[str], None] = lambda text: None
+        self, dataset: Dataset, options: LoaderOptions, warn: Callable[[str], None] = lambda _text: None
     ) -> None:
         self.dataset, self.options, self.warn = dataset, options, warn
         self.rows, self.lengths, self.truncated = dataset.rows, dataset.lengths, dataset.truncated

@@ -140,8 +140,10 @@ def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def padded_width(longest: int, multiple: int = 1, most: int | None = None) -> int:
-    """Tokens that a batch is wide: its longest text, rounded up to a multiple, but not beyond `most`, as a model may
-    have no more places; never 0."""
+    """Return how many tokens wide a batch is; never 0.
+
+    It is its longest text, rounded up to a multiple, but not beyond `most`, as a model may have no more places.
+    """
     longest = max(1, longest)
     rounded = -(-longest // multiple) * multiple
     return rounded if most is None else max(longest, min(rounded, most))
@@ -154,8 +156,9 @@ def collate(
     *,
     types: list[np.ndarray] | None = None,
 ) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and, with `types`, `token_type_ids`: int64 (B, T), padded on the right to `width`
-    of the longest.
+    """Pad texts to a batch: `input_ids`, `attention_mask` and, with `types`, `token_type_ids`.
+
+    Each is int64 (B, T), padded on the right to `width` of the longest.
 
     A text without any token becomes one padding token that is attended to, so that no row is all padding.
     """

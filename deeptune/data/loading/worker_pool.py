@@ -122,8 +122,10 @@ class _Keys:
 
 
 class _WorkerDataset(torch_data.Dataset[Any]):
-    """A dataset in a worker process: an error is a value, as one that is raised would come back wrapped in the
-    process's traceback."""
+    """A dataset in a worker process.
+
+    An error is a value: one that is raised would come back wrapped in the process's traceback.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -138,8 +140,11 @@ class _WorkerDataset(torch_data.Dataset[Any]):
 
 
 class _Ended:
-    """The event by which torch ends its workers. One that was killed may have kept the event's lock, and torch would
-    wait for that for ever, so the main process looks at a flag of its own and asks for the lock with a limit."""
+    """The event by which torch ends its workers.
+
+    A killed worker may have kept the event's lock, and torch would wait for it for ever. So the main process looks at a
+    flag of its own, and asks for the lock with a limit.
+    """
 
     def __init__(self, event: Any) -> None:
         self.event, self.here = event, False

@@ -52,8 +52,10 @@ def workers_that_fit(workers: int, *, batch_bytes: int) -> tuple[int, str | None
 
 
 def batch_in_shared_memory(batch: Batch) -> Batch | NoRoom:
-    """Move a batch's tensors to where other processes can read them. torch would do so in a thread of its own, where an
-    error is lost."""
+    """Move a batch's tensors to where other processes can read them.
+
+    torch would do so in a thread of its own, where an error is lost.
+    """
     tensors = [*batch.inputs.values(), batch.rows, *([] if batch.targets is None else [batch.targets])]
     try:
         for tensor in tensors:

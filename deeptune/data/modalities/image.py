@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 
 class ImageModality(ColumnModality):
+    """Images: encoded bytes, names of files, or arrays in a column."""
+
     info = MODALITIES["image"]
 
     def takes(self, kind: pa.DataType) -> bool:
@@ -67,8 +69,10 @@ class ImageModality(ColumnModality):
         return names[0]
 
     def attach_files(self, source: Source, input: Input) -> None:
-        """Where an input column is one of names: strings, bytes that are such strings, or structs of which a first row
-        names a file and has no bytes."""
+        """Tell whether an input column is one of names of files.
+
+        Names are strings, bytes that are such strings, or structs of which a first row names a file and has no bytes.
+        """
         (column,) = columns_of(input)
         parts = sample_parts(source.head([column], FIRST_ROWS).column(0))
         if pt.is_struct(parts.type):

@@ -43,8 +43,11 @@ _Made = str | Range | tuple[bytes, bool]  # the reason why not, the extremes, or
 
 
 class Images(StoredSamples):
-    """Encoded images. Values of more than 8 bits are scaled from `value_range`; without one, such a row holds its least
-    and greatest value (float64)."""
+    """Encoded images.
+
+    Values of more than 8 bits are scaled from `value_range`. Without one, such a row holds its least and greatest value
+    (float64).
+    """
 
     modality = COLUMN_MODALITIES["image"]
     decodes = True
@@ -216,8 +219,10 @@ def open_images(
 
 
 def decoding_workers(samples: Images) -> int:
-    """Processes that decode beside a GPU: all cores but the one that feeds it. 0 for images that one process decodes
-    faster than a GPU takes them, as a few of them say."""
+    """Return how many processes decode beside a GPU: all cores but the one that feeds it.
+
+    It is 0 for images that one process decodes faster than a GPU takes them, as a few of them say.
+    """
     rows = np.unique(np.linspace(0, samples.source.num_rows - 1, 32).astype(int)).tolist()
     usable = [row for row in rows if row not in samples.reasons]
     if not usable:
@@ -247,7 +252,7 @@ def _joined(made: Sequence[_Made]) -> tuple[bytes, np.ndarray, np.ndarray]:
 
 
 def _prepared(picture: Picture, preprocessing: ImagePreprocessing) -> np.ndarray:
-    """uint8 (3, S, S), a view of (S, S, 3)"""
+    """Resize and crop a picture: uint8 (3, S, S), a view of (S, S, 3)."""
     p = preprocessing
     cropped = resize_crop(
         picture,

@@ -44,6 +44,8 @@ _PAIRS = (
 
 
 class TextModality(ColumnModality):
+    """Texts in a column of strings, or pairs of texts in two."""
+
     info = MODALITIES["text"]
 
     def takes(self, kind: pa.DataType) -> bool:

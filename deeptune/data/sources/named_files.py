@@ -48,7 +48,7 @@ class NamedFiles:
             "ingredients": ingredients,
         }
         found = None
-        with suppress(CacheRefused, Damaged), Cache(lambda text: None) as cache:
+        with suppress(CacheRefused, Damaged), Cache(lambda _text: None) as cache:
             records = open_records(cache, EntryRequest("samples", key_of(ingredients), 1, _BYTES, what))
             if records.done.all():
                 return records.read(0).tobytes().hex()

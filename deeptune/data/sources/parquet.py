@@ -96,8 +96,10 @@ class ParquetSource(Source):
     def stream_table(
         self, names: Sequence[str], *, start: int = 0, rows: int = 4096
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Columns from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
-        bytes by the files' account. Memory holds one of these at a time. Raises DataError as `column` does.
+        """Read columns from the row `start` on, as (first row, values).
+
+        A piece has at most `rows` rows, and not much more than SMALL bytes by the files' own account. Memory holds one
+        piece at a time. Raises DataError as `column` does.
         """
         self.require_all(names)
         what = in_words(names)

@@ -32,8 +32,11 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Footer:
-    """`claimed_bytes` are those of all columns, decoded, by the file's own account; `int96` are the columns that hold
-    timestamps of that old kind, which Arrow's schema calls nanoseconds."""
+    """What the footer of a file says.
+
+    `claimed_bytes` are those of all columns, decoded, by the file's own account. `int96` are the columns that hold
+    timestamps of that old kind, which Arrow's schema calls nanoseconds.
+    """
 
     schema: pa.Schema
     rows: int
@@ -44,12 +47,15 @@ class Footer:
 
 
 def identity_of(found: os.stat_result) -> Identity:
+    """Return what tells a file from a changed or replaced one: size, time of change and inode."""
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def read_footer(file: Path, key: str) -> Footer:
-    """Raises DataError for what is unreadable, not Parquet, cut off, or claims more rows than memory has room for;
-    `key` is the setting that named the file."""
+    """Read the footer of a file; `key` is the setting that named it.
+
+    Raises DataError for what is unreadable, not Parquet, cut off, or claims more rows than memory has room for.
+    """
     try:
         if not file.is_file():  # reading a pipe or a device may never end
             raise DataError(f"{key}: {file} is not a regular file", hint="Name a Parquet file or a folder of them.")

@@ -20,9 +20,12 @@ Reading = Callable[[Path, str], AbstractContextManager[None]]  # what a read of 
 
 @dataclass(frozen=True)
 class Agreement:
-    """`schema` has the types that the files declare, and where they differ the one that holds them all. `types` are
-    those to read in (`arrow.py`), by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a
-    date is outside of the years 1677 to 2262, of which Arrow would otherwise make another date."""
+    """The columns that files have in common.
+
+    `schema` has the types that the files declare, and where they differ the one that holds them all. `types` are those
+    to read in (`arrow.py`), by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a date is
+    outside of the years 1677 to 2262, of which Arrow would otherwise make another date.
+    """
 
     schema: pa.Schema
     types: dict[str, pa.DataType]
@@ -30,8 +33,11 @@ class Agreement:
 
 
 def agree(files: Sequence[Path], footers: Sequence[Footer], *, key: str, reading: Reading) -> Agreement:
-    """What files have in common. Their values are read only where these decide: of INT96, and of types that are not
-    simply wider than others. Raises DataError where a column is missing, or has no type that keeps every value."""
+    """Find what files have in common.
+
+    Their values are read only where these decide: of INT96, and of types that are not simply wider than others. Raises
+    DataError where a column is missing, or has no type that keeps every value.
+    """
     beyond = any(_beyond_nanoseconds(file, footer, reading) for file, footer in zip(files, footers, strict=True))
     timestamps = "us" if beyond else "ns"
     schemas = [_read_schema(file, footer, timestamps) for file, footer in zip(files, footers, strict=True)]

@@ -84,8 +84,10 @@ class Source(ABC):
     def stream_table(
         self, names: Sequence[str], *, start: int = 0, rows: int = 4096
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Columns from the row `start` on, as (first row, values), of at most `rows` rows and not much more than SMALL
-        bytes by the source's own account. Memory holds one of these at a time. Raises DataError as `column` does.
+        """Read columns from the row `start` on, as (first row, values).
+
+        A piece has at most `rows` rows, and not much more than SMALL bytes by the source's own account. Memory holds
+        one piece at a time. Raises DataError as `column` does.
         """
 
     @abstractmethod
@@ -101,8 +103,10 @@ class Source(ABC):
         """The schemas, with their metadata, of all that the rows come from."""
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A column of all rows. Raises DataError for a name that is not there, and for a file that is damaged, or
-        changed since it was opened."""
+        """Read a column of all rows.
+
+        Raises DataError for a name that is not there, and for a file that is damaged, or changed since it was opened.
+        """
         self.hold([name])
         return self._columns[name]
 

@@ -20,6 +20,7 @@ def check_inputs(
     policy: str,
     unusable: Callable[[Source, np.ndarray], list[BadSample]],
 ) -> None:
+    """Look for samples that can't be used, and treat them by the policy. Raises DataError where it says so."""
     total = sum(len(part.rows) for part in parts.values())
     found = {split: unusable(part.source, part.rows) for split, part in parts.items()}
     if policy == "error" and any(found.values()):
@@ -54,10 +55,12 @@ def _bad_samples_error(
 
 
 def with_split(sample: BadSample, part: Part, splits: Mapping[str, SplitData]) -> BadSample:
+    """Name the split of a bad sample, where it is in one."""
     inside = (name for name, s in splits.items() if s.source is part.source and holds(s.rows, sample.row))
     return BadSample(next(inside, part.split), sample.row, sample.reason)
 
 
 def holds(rows: np.ndarray, row: int) -> bool:
+    """Tell whether ascending `rows` hold a row."""
     at = int(np.searchsorted(rows, row))
     return at < len(rows) and int(rows[at]) == row

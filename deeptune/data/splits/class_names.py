@@ -33,8 +33,11 @@ class LabelColumn:
 
     @classmethod
     def read(cls, source: Source, name: Input, *, task: str) -> LabelColumn:
-        """Raises DataError as `Source.column` does and, for classes, where files disagree on their names or where a
-        `ClassLabel` has a class without a name."""
+        """Read the label column of a source.
+
+        Raises DataError as `Source.column` does and, for classes, where files disagree on their names or where a
+        `ClassLabel` has a class without a name.
+        """
         if isinstance(name, list):
             found = {one: plain(source.column(one)) for one in name}
             return cls(task_class(task).gather(found, place=source.key), columns=tuple(name))
@@ -93,8 +96,11 @@ def relabelling(column: LabelColumn, task: Task) -> Relabel | None:
 
 
 def known_relabelling(column: LabelColumn, task: Task, *, name: Input, place: str) -> Relabel | None:
-    """`relabelling`. Raises DataError for a class that would become null: the run does not know it, and its number, or
-    that of another class of the file, is another class of the run."""
+    """Find the same as `relabelling`, and raise DataError for a class that would become null.
+
+    The run does not know such a class, and its number, or that of another class of the file, is another class of the
+    run.
+    """
     relabel = relabelling(column, task)
     if column.columns is None and relabel is not None and relabel(column.values).null_count > column.values.null_count:
         task.encode(column.values.drop_null(), label_names=column.names, name=column_text(name), place=place)

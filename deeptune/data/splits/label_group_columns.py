@@ -22,6 +22,7 @@ from deeptune.tasks.labels import missing
 
 
 def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]:
+    """Check all columns that a spec names, read the labels, and return the modality and the input. Raises DataError."""
     data = spec.data
     modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
     for part in parts.values():

@@ -65,8 +65,10 @@ class DataPlan:
         return frozenset(row for where, row in self.blank if where == split)
 
     def errors(self, split: str) -> dict[int, str]:
-        """Why rows of a split can't be used, by row: rows replaced by an empty sample, and rows left out of a file
-        that is this split alone. What is left out of a file before splits are drawn from it belongs to none of them.
+        """Say, by row, why rows of a split can't be used.
+
+        They were replaced by an empty sample, or left out of a file that is this split alone. What is left out of a
+        file before splits are drawn from it belongs to none of them.
         """
         data = self.splits[split]
         shared = any(len(other) and other.source is data.source for name, other in self.splits.items() if name != split)
@@ -101,8 +103,10 @@ class DataPlan:
         return LabelColumn.read(self.splits[split].source, self.label, task=self.task.info.name)
 
     def splits_table(self) -> pa.Table:
-        """row, split, label (the class's own value or the number), then group, file and duplicate_set (a number that
-        identical samples share, null for others) where there are such.
+        """Make the table of all rows and their splits.
+
+        Its columns are row, split and label (the class's own value or the number), then group, file and duplicate_set
+        (a number that identical samples share, null for others) where there are such.
 
         `row` is the index in the split's own source; `file` is there when the rows come from several files.
         """

@@ -144,7 +144,9 @@ class PlanDraft:
         unusable: Callable[[Source, np.ndarray], list[BadSample]],
         hashes: Callable[[Source], np.ndarray] | None = None,
     ) -> DataPlan:
-        """`unusable(source, rows)` says which of some rows have a sample that can't be used. `hashes(source)`, which is
+        """Finish the plan, once samples can be looked at.
+
+        `unusable(source, rows)` says which of some rows have a sample that can't be used. `hashes(source)`, which is
         asked next, gives the hash of every sample (`content_hashes`); without it, duplicates stay unknown.
         """
         spec, parts, data = self.spec, self.parts, self.spec.data

@@ -18,8 +18,10 @@ _GROUP_BINS = 10  # quantile bins that group splits of a number are balanced by
 
 @dataclass(frozen=True)
 class SplitData:
-    """The rows of one split: `rows` (int64, ascending) are indices in `source`, `targets` are int64 class
-    indices or float64 numbers in their own unit, one per row.
+    """The rows of one split.
+
+    `rows` (int64, ascending) are indices in `source`. `targets` are int64 class indices or float64 numbers in their own
+    unit, one per row.
 
     `hashes` (uint64) are those of the samples, 0 for none, and `groups` (int64) codes of what stays in one split.
     """
