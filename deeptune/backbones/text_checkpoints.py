@@ -30,7 +30,7 @@ _CONFIGS: dict[str, dict[str, int]] = {
 
 
 class TextFiles:
-    """Find where configuration, tokenizer and weights come from.
+    """The files that configuration, tokenizer and weights come from.
 
     A saved folder comes first, then the given weights' own folder, then the backbone's name.
     """

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class ImageModality(ColumnModality):
-    """Images: encoded bytes, names of files, or arrays in a column."""
+    """Images in a column of encoded bytes, of names of files, or of structs of both."""
 
     info = MODALITIES["image"]
 
@@ -69,7 +69,7 @@ class ImageModality(ColumnModality):
         return names[0]
 
     def attach_files(self, source: Source, input: Input) -> None:
-        """Tell whether an input column is one of names of files.
+        """Attach the files to a source whose input column is one of names.
 
         Names are strings, bytes that are such strings, or structs of which a first row names a file and has no bytes.
         """
