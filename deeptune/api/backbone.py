@@ -48,7 +48,7 @@ def load_backbone(
     spec = validate({"data": {"path": "."}, "backbone": chosen}).backbone
     embedder = Embedder(spec, device=device)
     if input is not None:
-        columns = (input,) if isinstance(input, str) else tuple(input)
+        columns = [input] if isinstance(input, str) else list(input)
         embedder.input = columns[0] if len(columns) == 1 else columns
     embedder.value_range = value_range or "auto"
     return PlainBackbone(embedder, spec)
