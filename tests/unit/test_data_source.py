@@ -319,3 +319,26 @@ heavy = {"torch", "torchvision", "transformers", "timm", "pandas", "sklearn"} & 
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_linked_folder_is_read_and_a_loop_ends(tmp_path):
+    table = pa.table({"text": ["a"] * 3, "labels": ["x"] * 3})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "disk").mkdir()
+    pq.write_table(table, tmp_path / "data" / "a.parquet")
+    pq.write_table(table, tmp_path / "disk" / "b.parquet")
+    (tmp_path / "data" / "more").symlink_to("../disk")
+    (tmp_path / "disk" / "back").symlink_to("../data")
+    assert Source.open(str(tmp_path / "data")).num_rows == 6
+
+
+def test_a_column_in_the_names_of_folders_is_named(tmp_path):
+    for value in ("red", "blue"):
+        folder = tmp_path / "data" / f"labels={value}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"text": ["a"] * 3}), folder / "part.parquet")
+    source = Source.open(str(tmp_path / "data"))
+    with pytest.raises(DataError, match=r"in the names of folders \(labels=blue\)"):
+        source.require("labels", key="data.label")
+    with pytest.raises(DataError, match="there is no column 'label' in"):
+        source.require("label")

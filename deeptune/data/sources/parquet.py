@@ -70,6 +70,10 @@ class ParquetSource(Source):
         source.notes = found.notes
         return source
 
+    def partition_of(self, name: str) -> str | None:
+        parts = (part for file in self.files for part in file.parts[:-1])
+        return next((part for part in parts if part.startswith(f"{name}=")), None)
+
     @property
     def name(self) -> str:
         return self.files[0].name
@@ -303,12 +307,7 @@ def _find(item: str, key: str) -> list[Path]:
 def _in_folder(folder: Path, key: str) -> list[Path]:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"{key}: {folder} cannot be read: permission denied", hint="Ask for the right to read it.")
-    files = [
-        file
-        for file in folder.rglob("*.parquet")
-        # names that start with . or _ are bookkeeping by convention (caches, unfinished writes)
-        if file.is_file() and not any(part[0] in "._" for part in file.relative_to(folder).parts)
-    ]
+    files = [file for file in _files_below(folder) if file.suffix == ".parquet" and file.is_file()]
     if files and _is_of_original(folder, key):
         return [folder]
     if not files and not any(folder.iterdir()):
@@ -316,6 +315,21 @@ def _in_folder(folder: Path, key: str) -> list[Path]:
             f"{key}: the folder {folder} is empty", hint="Name a folder of pictures, or one with Parquet files in it."
         )
     return files or [folder]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Walk the files below a folder, at any depth; a linked folder is entered, and each folder once.
+
+    Names that start with `.` or `_` are bookkeeping by convention (caches, unfinished writes).
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        # A link may lead to a folder above it, or to one that is walked anyway.
+        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] not in "._")
+        if real not in seen:
+            yield from (Path(place, name) for name in files if name[0] not in "._")
+        seen.add(real)
 
 
 def _is_of_original(folder: Path, key: str) -> bool:

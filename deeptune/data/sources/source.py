@@ -161,11 +161,22 @@ class Source(ABC):
         place = f"{key}: " if key else ""
         if found:
             raise DataError(f"{place}{self.describe()} has {found} columns named {name!r}", hint="Rename them apart.")
+        if (folder := self.partition_of(name)) is not None:
+            raise DataError(
+                f"{place}there is no column {name!r} in {self.describe()}: it is in the names of folders ({folder}), as "
+                "partitioned data sets have it, and is not read from there",
+                hint="Write it into one file: "
+                f'pandas.read_parquet("FOLDER").to_parquet("data.parquet") reads {name!r} from the folders.',
+            )
         near = did_you_mean(name, self.column_names)
         raise DataError(
             f"{place}there is no column {name!r} in {self.describe()}. {near}".rstrip(),
             hint=f"Its columns: {self.describe_columns()}.",
         )
+
+    def partition_of(self, name: str) -> str | None:
+        """A folder that is named after a column and its value, such as `label=cat`; None where there is none."""
+        return None
 
     def take(self, name: str, rows: np.ndarray) -> pa.ChunkedArray:
         """A column's values at `rows` (int64), in that order: the whole column passes where it is large."""
