@@ -15,6 +15,7 @@ __all__ = ["SECTIONS", "Figure", "ReportSection", "Table", "sections_of"]
 SECTIONS: tuple[str, ...] = (
     "deeptune.report.head_first:head_section",
     "deeptune.report.confidence:confidence_section",
+    "deeptune.report.agreement:agreement_section",
     "deeptune.report.operating_points:operating_points_section",
     "deeptune.report.subgroups:units_section",
     "deeptune.report.subgroups:subgroups_section",

@@ -185,7 +185,7 @@ def test_regression_report(tmp_path: Path) -> None:
     assert "val drawn from the training file at random; all rows of one author are in one split" in text
     assert "stratified" not in text
     assert "jackknife intervals over 30 groups" in text
-    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 4
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 5
     assert len(page.tables) == 1
 
 
