@@ -163,8 +163,8 @@ class Source(ABC):
             raise DataError(f"{place}{self.describe()} has {found} columns named {name!r}", hint="Rename them apart.")
         if (folder := self.partition_of(name)) is not None:
             raise DataError(
-                f"{place}there is no column {name!r} in {self.describe()}: it is in the names of folders ({folder}), as "
-                "partitioned data sets have it, and is not read from there",
+                f"{place}there is no column {name!r} in {self.describe()}: it is in the names of folders ({folder}), "
+                "as partitioned data sets have it, and is not read from there",
                 hint="Write it into one file: "
                 f'pandas.read_parquet("FOLDER").to_parquet("data.parquet") reads {name!r} from the folders.',
             )
