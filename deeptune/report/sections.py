@@ -20,6 +20,7 @@ SECTIONS: tuple[str, ...] = (
     "deeptune.report.subgroups:units_section",
     "deeptune.report.subgroups:subgroups_section",
     "deeptune.report.explanations:explanation_section",
+    "deeptune.report.checklists:checklists_section",
 )
 
 
