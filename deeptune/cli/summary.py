@@ -70,7 +70,10 @@ def print_summary(run: RunDirectory) -> None:
     console().print()
     best = result["best"]
     value = "" if best["value"] is None else f", {best['metric']} {best['value']:.4g}"
-    say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
+    if "out_of_fold" in metrics.get("val", {}):
+        say(f"done in {result['seconds']:.0f} s: {best['epoch']} epochs, as cross-validation chose{value} out of fold")
+    else:
+        say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
     if said := (result.get("choice") or {}).get("said"):
         say(said)
     split = "test" if "test" in metrics else "val"
@@ -92,10 +95,18 @@ def print_summary(run: RunDirectory) -> None:
     say(f"  deeptune embed {where} --data NEW.parquet -o embeddings.parquet")
 
 
+def _folds(facts: dict[str, Any]) -> str:
+    if facts["folds"] is None:
+        return ""
+    return f", by {facts['folds']} folds of train and val, then trained on all of these rows"
+
+
 def _print_metrics(split: str, metrics: dict[str, Any]) -> None:
     out = console()
     out.print()
     title = "Test metrics" if split == "test" else "Val metrics (val chose the epoch)"
+    if split == "val" and "out_of_fold" in metrics:
+        title = "Out-of-fold metrics of the training rows"
     out.print(metrics_table(metrics, title=title))
     if (worst := worst_classes_table(metrics)) is not None:
         out.print()
@@ -168,7 +179,10 @@ def print_plan(facts: dict[str, Any]) -> None:
         ("bad samples", f"{facts['bad_samples']:,}"),
         *(row for one, part in zip(backbones, kind.members, strict=True) for row in _backbone_rows(one, part)),
         ("head", " → ".join(str(width) for width in facts["head"])),
-        ("method", facts["method"] + (", from a head that is fitted first" if facts["head_first"] else "")),
+        (
+            "method",
+            facts["method"] + (", from a head that is fitted first" if facts["head_first"] else "") + _folds(facts),
+        ),
         ("parameters", f"{parameters['trainable']:,} of {parameters['total']:,} learn ({share})"),
         ("device", f"{facts['device']['name']} ({facts['device']['reason']})"),
         (

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from deeptune.catalog import find
+from deeptune.data.splits.folds import FOLDS
 from deeptune.engine.prepare import prepare
 from deeptune.fetching import fetch_of
 from deeptune.spec import RunSpec, dump_spec
@@ -40,6 +41,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         "head": shape,
         "method": spec.tuning.method,
         "head_first": fits_head_first(spec),
+        "folds": FOLDS if spec.train.val == "cv" else None,
         "parameters": {"trainable": trainable, "total": total},
         "device": {
             "name": str(ready.compute.device),

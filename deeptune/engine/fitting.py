@@ -24,7 +24,8 @@ class Fitting:
     """Trains the model of a run in place.
 
     `probe` holds the inputs of a few training rows. Training continues from `train_state`, or starts where it is None.
-    `start` tells of the model before the first step, where that competes with the epochs.
+    `start` tells of the model before the first step, where that competes with the epochs. Training ends after
+    `last_epoch`, where that is known before.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class Fitting:
         probe: dict[str, torch.Tensor],
         train_state: TrainState | None,
         start: EpochEvent | None = None,
+        last_epoch: int | None = None,
     ) -> None:
         self.setup, self.loaders, self.probe, self.train_state, self.start = setup, loaders, probe, train_state, start
+        self.last_epoch = last_epoch
         self.first_step = train_state.values["history"]["steps"] if train_state else 0
         self.started = self.reported = time.monotonic()
         self.verified = False
@@ -58,6 +61,7 @@ class Fitting:
                 warn=setup.logger.warn,
                 validate=Validation(setup, self.loaders).scores if len(ready.plan.splits["val"].rows) else None,
                 start=self.start,
+                last_epoch=self.last_epoch,
             ),
             resume=self.train_state,
         )

@@ -37,7 +37,8 @@ class Hooks:
     `check` may raise RunStopped, and is called at every step boundary. `store` must put the state on the disk.
     `validate` scores the model on val and returns its metrics, `loss` among them. It is None where there is no val
     split: then every epoch is the best so far. `start` tells of the model before the first step, as of an epoch 0 that
-    the others must be better than; None where it does not compete.
+    the others must be better than; None where it does not compete. Training ends after `last_epoch`, with the learning
+    rates of a training of all epochs.
     """
 
     step: Callable[[StepEvent], None] = lambda _event: None
@@ -48,6 +49,7 @@ class Hooks:
     warn: Callable[[str], None] = lambda _message: None
     validate: Callable[[], dict[str, Any]] | None = None
     start: EpochEvent | None = None
+    last_epoch: int | None = None
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -90,7 +92,7 @@ class Trainer:
     def __init__(self, learner: Learner, train: TrainSpec, batches: Batches, hooks: Hooks) -> None:
         self.model, self.train, self.batches, self.hooks = learner.model, train, batches, hooks
         self.per_epoch = steps_per_epoch(len(batches), train.accumulation)
-        self.epochs = int(train.epochs)
+        self.epochs = hooks.last_epoch or int(train.epochs)
         self.history = TrainingHistory(Best(train.early_stopping.metric))
         self.stepper = Stepper(learner, train, self.per_epoch, self.history, hooks.warn)
         self.checkpoint_interval = CheckpointInterval(train.checkpoint_every)
@@ -118,7 +120,7 @@ class Trainer:
             if self.hooks.start is not None and history.steps == 0 and not history.best.found:
                 self._rank(self.hooks.start)
             while history.epoch <= self.epochs and not history.stopped_early:
-                self._epoch()
+                self.pass_epoch()
                 if self.hooks.validate is not None and patience and history.best.since >= patience:
                     history.stopped_early = True
                 if self._over or self.checkpoint_interval.due_after_epoch():
@@ -144,7 +146,7 @@ class Trainer:
     def _over(self) -> bool:
         return self.history.epoch > self.epochs or self.history.stopped_early
 
-    def _epoch(self) -> None:
+    def pass_epoch(self) -> None:
         """One pass over the training split, then one over val."""
         history, started = self.history, time.monotonic()
         self._train_epoch()

@@ -12,6 +12,7 @@ from deeptune.checkpoint import Checkpoint, drop_previous, read_manifest
 from deeptune.data.cache.entry import Cache
 from deeptune.engine.batch_tuning import tune
 from deeptune.engine.choice import Choice, choose, compare, never_better, val_losses
+from deeptune.engine.cross_validation import CrossValidation, cross_validated
 from deeptune.engine.device import seed_everything
 from deeptune.engine.fitting import Fitting
 from deeptune.engine.head_first import FittedHead, fit_head, restore_head, stored_head
@@ -88,6 +89,7 @@ class FineTuning:
     loaders: SplitLoaders
     probe: dict[str, torch.Tensor]  # inputs of a few training rows
     head: FittedHead | None = None  # that fine-tuning starts from
+    folds: CrossValidation | None = None  # of the head, where that takes the place of val
     choice: Choice | None = None  # between that head and the fine-tuned model
 
     def __init__(self, run: RunDirectory, logger: RunLogger, cache: Cache, attempt: Attempt) -> None:
@@ -98,6 +100,7 @@ class FineTuning:
         """Do all of the run, and return the content of result.json."""
         self.prepare()
         self.fit_head()
+        self.cross_validate()
         history = self.fit()
         self.verify(history)
         metrics = self.score(history)
@@ -140,6 +143,12 @@ class FineTuning:
         if fits_head_first(self.setup.ready.spec):
             self.head = (stored_head if self.checkpoint else fit_head)(self.setup, self.cache)
 
+    def cross_validate(self) -> None:
+        """Choose weight decay and epochs by cross-validation where that is asked for, or read what was chosen."""
+        if self.setup.ready.spec.train.val == "cv":
+            self.folds = cross_validated(self.setup, self.loaders, resumed=self.attempt.earlier is not None)
+            self.setup.ready = self.folds.chosen(self.setup.ready)
+
     def fit(self) -> TrainingHistory:
         """Train the model, or continue its training."""
         setup, logger = self.setup, self.logger
@@ -157,7 +166,8 @@ class FineTuning:
             self.probe = probe_inputs(setup.ready)
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
-        history = Fitting(setup, self.loaders, self.probe, train_state, start).fit(batches)
+        last = self.folds.epoch if self.folds else None
+        history = Fitting(setup, self.loaders, self.probe, train_state, start, last).fit(batches)
         if history.stopped_early:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history
@@ -170,6 +180,8 @@ class FineTuning:
         if unstable := changes_with_batch(self.setup.ready, self.probe, logits):
             self.logger.warn(unstable)
         history.best = replace(history.best, **read_manifest(self.run.best)["best"])
+        if self.folds is not None:
+            history.best.value = self.folds.value
 
     def score(self, history: TrainingHistory) -> dict[str, Any]:
         """Score val and test, choose between fine-tuning and its head, and write the predictions of test.
@@ -178,6 +190,9 @@ class FineTuning:
         """
         self.logger.phase("test")
         passed = pass_splits(self.setup, self.loaders)
+        if self.folds is not None:
+            passed["val"] = self.folds.passed(self.setup)
+            return write_scores(self.folds.scored(self.setup), passed, {})
         if self.head is None or self.head.val is None:
             return write_scores(self.setup, passed, {})
         self.choice = choice = self._choose(history, passed)
@@ -243,7 +258,8 @@ class FineTuning:
         split: Split = "test" if "test" in metrics else "val"
         if split not in metrics:
             return None
-        return Constant(self.setup.ready, self.setup.criterion).not_beaten(split, metrics[split])
+        setup = self.folds.scored(self.setup) if self.folds else self.setup
+        return Constant(setup.ready, setup.criterion).not_beaten(split, metrics[split])
 
 
 def _be_deterministic(spec: RunSpec) -> None:

@@ -31,10 +31,14 @@ SCORED: tuple[Split, ...] = ("val", "test")
 
 @dataclass(frozen=True)
 class PassedSplit:
-    """What a model said of a split, and its mean loss, None where the split has no row."""
+    """What a model said of a split, and its mean loss, None where the split has no row.
+
+    `out_of_fold` says how the models of cross-validation came about, where they said it.
+    """
 
     outputs: Outputs
     loss: float | None
+    out_of_fold: dict[str, Any] | None = None
 
 
 def pass_splits(setup: Setup, loaders: SplitLoaders) -> dict[Split, PassedSplit]:
@@ -77,6 +81,8 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
             metrics[split] = _scores(plan, split, one.outputs, one.loss)
             if split == "val":
                 metrics[split] |= _operating_points(setup, plan.task, one.outputs)
+            if one.out_of_fold is not None:
+                metrics[split]["out_of_fold"] = one.out_of_fold
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.report import confidence_plots as plots
+from deeptune.report.cross_validation import MEANT, out_of_fold
 from deeptune.report.reading import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
 from deeptune.report.tables import share_text, significant, value_text, visible
@@ -170,6 +171,8 @@ def _caveats(run: FinishedRun, found: dict[str, Any]) -> list[str]:
 
 def _guarantee(run: FinishedRun) -> str:
     own = " These rows are val itself, so this says little." if run.split != "test" else ""
+    if out_of_fold(run):
+        own += f" {MEANT}"
     return (
         "All this is fitted to val, which also chose the epoch, and holds for new rows that come about as those of val "
         f"did: not for another scanner, another hospital or another time.{own}"

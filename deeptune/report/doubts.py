@@ -19,8 +19,11 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
     found += _below_baseline(metrics)
     if split != "test" and metrics:
         found.append(
-            "There is no test split. These are the metrics of val, which also chose the best epoch: "
-            "they flatter the model."
+            "There is no test split. These are the metrics of out-of-fold predictions, and the same folds chose weight "
+            "decay and epochs: they flatter the model a little."
+            if "out_of_fold" in metrics
+            else "There is no test split. These are the metrics of val, which also chose the best epoch: they flatter "
+            "the model."
         )
     n = int(metrics.get("n", 0))
     if 0 < n < MIN_ROWS:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.report import plots
+from deeptune.report.cross_validation import out_of_fold
 from deeptune.report.influence import Estimate, units_of, variance
 from deeptune.report.interval_methods import QUANTILE, Interval
 from deeptune.report.intervals import Bounded, too_few
@@ -67,10 +68,11 @@ def operating_points_section(run: FinishedRun) -> ReportSection | None:
 
 def _paragraphs(run: FinishedRun, points: list[dict[str, Any]], reason: str) -> list[str]:
     rule, val = points[0]["rule"], points[0].get("n", 0)
+    meant = " (out-of-fold predictions of the training rows)" if out_of_fold(run) else ""
     said = f"by the rule {rule}" if isinstance(rule, str) else "as given"
     found = [
         f"A row is positive where the probability of the class reaches its threshold. Thresholds were fixed {said} on "
-        f"the {val:,} rows of val, and are applied here to test as they are."
+        f"the {val:,} rows of val{meant}, and are applied here to test as they are."
         if isinstance(rule, str)
         else "A row is positive where the probability of the class reaches the threshold, which was given."
     ]

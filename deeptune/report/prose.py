@@ -8,10 +8,12 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG
+from deeptune.report.cross_validation import decay_words, methods_sentence, out_of_fold
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.task_views import view_of
+from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
@@ -43,12 +45,12 @@ def _name(run: FinishedRun, section: str, part: BackboneSpec | TextBackboneSpec)
 
 def loss_words(run: FinishedRun) -> str:
     """Name the loss of the training, with its weights and smoothing."""
-    return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + _loss_extras(run)
+    return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + loss_extras(run)
 
 
 def loss_differs(run: FinishedRun) -> bool:
     """Return whether the loss differs from log loss."""
-    return bool(_loss_extras(run))
+    return bool(loss_extras(run))
 
 
 def loss_title(run: FinishedRun) -> str:
@@ -120,14 +122,14 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Epochs", _epochs(run)),
         (
             "Optimizer",
-            f"{OPTIMIZERS[train.optimizer].title}, weight decay {train.weight_decay}, {_clip(train.clip_norm)}",
+            f"{OPTIMIZERS[train.optimizer].title}, weight decay {decay_words(run)}, {clipping(train.clip_norm)}",
         ),
-        ("Learning rate", _learning_rate(run)),
+        ("Learning rate", learning_rate(run)),
         ("Batch size", size),
         ("Loss", loss_words(run)),
     ]
     if modality(run).augmented:
-        facts.append(("Augmentation", ", ".join([train.augmentation, *_mixes(run)])))
+        facts.append(("Augmentation", ", ".join([train.augmentation, *mixes(run)])))
     if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
         facts.append(("Batch normalisation", "pretrained statistics"))
     facts += [
@@ -182,11 +184,15 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
     yield (
         f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer].title} "
-        f"(learning rate {_learning_rate(run)}; weight decay {train.weight_decay}; "
-        f"effective batch size {effective_batch(run)}; {_clip(train.clip_norm)}; seed {train.seed})"
-        + _augmented(run)
+        f"(learning rate {learning_rate(run)}; weight decay {decay_words(run)}; "
+        f"effective batch size {effective_batch(run)}; {clipping(train.clip_norm)}; seed {train.seed})"
+        + augmented(run)
         + "."
     )
+    if folds := out_of_fold(run):
+        yield methods_sentence(folds, sentence_title(train.early_stopping.metric.removeprefix("val/")))
+        yield from _findings(run, spread, baseline)
+        return
     if run.epochs and not any(epoch.val for epoch in run.epochs):
         yield f"There was no validation split; the weights after epoch {len(run.trained)} were kept."
         yield from _findings(run, spread, baseline)
@@ -206,7 +212,8 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
     method = (metrics.get("confidence") or {}).get("calibrator", "none")
     if method != "none":
-        yield f"Probabilities were calibrated on the validation split by {METHODS[method]}."
+        rows = "out-of-fold predictions of the training rows" if out_of_fold(run) else "the validation split"
+        yield f"Probabilities were calibrated on {rows} by {METHODS[method]}."
     found = []
     for name in run.task.info.headline:
         if metrics.get(name) is None:
@@ -217,9 +224,15 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         said = f"{sentence_title(name)} was {value_text(name, metrics[name])}"
         found.append(f"{said} ({'; '.join(inside)})" if inside else said)
     if found:
-        yield f"On the {run.split} split (n = {metrics['n']:,}), " + " and ".join(found) + "."
+        where = "In cross-validation" if run.split == "val" and out_of_fold(run) else f"On the {run.split} split"
+        yield f"{where} (n = {metrics['n']:,}), " + " and ".join(found) + "."
     if found and run.split == "val" and best_epoch(run) is not None:
-        yield "There was no test split: the val split also chose the epoch, so these values are optimistic."
+        chose = (
+            "the same folds also chose weight decay and epochs"
+            if out_of_fold(run)
+            else "the val split also chose the epoch"
+        )
+        yield f"There was no test split: {chose}, so these values are optimistic."
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
@@ -287,7 +300,7 @@ def _lora(run: FinishedRun) -> str:
     lora = run.spec.tuning.lora
     targets = "" if lora.targets == "auto" else f", on {', '.join(lora.targets)}"
     variant = VARIANTS[lora.variant]
-    return f"{variant} of rank {lora.rank}, alpha {_number(lora.alpha)}, dropout {lora.dropout:g}{targets}"
+    return f"{variant} of rank {lora.rank}, alpha {number(lora.alpha)}, dropout {lora.dropout:g}{targets}"
 
 
 def _head(run: FinishedRun) -> str:
@@ -337,57 +350,12 @@ def _drawn(data: DataSpec) -> str:
 def _epochs(run: FinishedRun) -> str:
     best = best_epoch(run)
     stopping = run.spec.train.early_stopping
+    if folds := out_of_fold(run):
+        return f"{folds['epoch']} of {run.spec.train.epochs}, by {stopping.metric} out of fold"
     told = f"{len(run.trained)} of at most {run.spec.train.epochs}"
     if best == 0:
         return f"{told}; the head before the first was kept, by {stopping.metric}"
     return told + (f"; best was {best}, by {stopping.metric}" if best else "")
-
-
-def _learning_rate(run: FinishedRun) -> str:
-    train = run.spec.train
-    rate = _number(train.learning_rate)
-    if not run.spec.tuning.frozen and train.head_learning_rate not in ("auto", train.learning_rate):
-        rate += f", head {_number(train.head_learning_rate)}"
-    if not run.spec.tuning.frozen and train.layer_decay != 1:
-        rate += f", times {_number(train.layer_decay)} for each block towards the input"
-    warmup = f" after {train.warmup:.0%} warmup" if train.warmup else ""
-    return f"{rate}, {train.schedule} schedule{warmup}"
-
-
-def _loss_extras(run: FinishedRun) -> str:
-    train = run.spec.train
-    extras = []
-    if train.class_weights != "none":
-        balanced = train.class_weights == "balanced"
-        extras.append("classes weighted by inverse frequency" if balanced else "given class weights")
-    if train.label_smoothing:
-        extras.append(f"label smoothing {train.label_smoothing:g}")
-    return f" ({', '.join(extras)})" if extras else ""
-
-
-def _augmented(run: FinishedRun) -> str:
-    train = run.spec.train
-    ways = [f"{train.augmentation} augmentation"] if train.augmentation != "none" else []
-    ways += _mixes(run)
-    if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
-        ways.append("the pretrained statistics of batch normalisation")
-    if train.average == "ema":
-        ways.append("an exponential moving average of the weights")
-    return f", with {' and '.join(ways)}" if ways else ""
-
-
-def _mixes(run: FinishedRun) -> list[str]:
-    train = run.spec.train
-    named = (("mixup", train.mixup), ("CutMix", train.cutmix))
-    return [f"{name} (alpha {_number(alpha)})" for name, alpha in named if alpha]
-
-
-def _clip(norm: float) -> str:
-    return f"gradient norm clipped at {norm:g}" if norm else "no gradient clipping"
-
-
-def _number(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else value
 
 
 def _device(run: FinishedRun) -> str:

@@ -14,6 +14,7 @@ __all__ = ["SECTIONS", "Figure", "ReportSection", "Table", "sections_of"]
 # None where the run has nothing of the kind.
 SECTIONS: tuple[str, ...] = (
     "deeptune.report.head_first:head_section",
+    "deeptune.report.cross_validation:cross_validation_section",
     "deeptune.report.confidence:confidence_section",
     "deeptune.report.agreement:agreement_section",
     "deeptune.report.operating_points:operating_points_section",

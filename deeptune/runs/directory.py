@@ -129,6 +129,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "head"
 
     @property
+    def out_of_fold(self) -> Path:
+        """What cross-validation chose, and what it said of the training rows."""
+        return self.path / "out_of_fold.parquet"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 

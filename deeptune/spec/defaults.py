@@ -61,6 +61,17 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
 
 
+DECAY_SHARES = (1 / 16, 1 / 4, 1.0, 4.0)
+
+
+def weight_decays(spec: RunSpec, rows: int) -> list[float]:
+    """List the weight decays that cross-validation compares: that of the recipe and others, or the one that is set."""
+    if spec.train.weight_decay != "auto":
+        return [float(spec.train.weight_decay)]
+    middle = weight_decay(spec, recipe(spec, cnn=False), rows)
+    return [round(share * middle, 6) for share in DECAY_SHARES]
+
+
 def batch_norm(spec: RunSpec, rows: int, *, statistics: bool) -> str:
     """Choose whether the statistics of batch normalisation stay what they were; `statistics`: whether there are any.
 
@@ -123,6 +134,8 @@ def run_name(spec: RunSpec) -> str:
 def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSpec:
     """Replace every `"auto"` of `train` by a value, and make every path absolute.
 
+    A weight decay that cross-validation chooses stays `"auto"`.
+
     `cnn` says whether the backbone is mostly convolutions; `rows` is the number of training rows. The engine resolves
     the values that depend on the built backbone or the machine (pooling, image size, length, LoRA rank, device,
     precision, workers).
@@ -143,7 +156,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
                 "learning_rate": learning_rate,
                 "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
                 "weight_decay": weight_decay(spec, chosen, rows)
-                if train.weight_decay == "auto"
+                if train.weight_decay == "auto" and train.val != "cv"
                 else train.weight_decay,
                 "loss": TASKS[spec.task].default_loss if train.loss == "auto" else train.loss,
                 "early_stopping": stopping.model_copy(

@@ -98,6 +98,7 @@ class RunSpec(Section):
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
         problems += self._mixes_without_pairs()
+        problems += self._cross_validated_in_vain()
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if info.view == "numbers":
@@ -111,6 +112,23 @@ class RunSpec(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _cross_validated_in_vain(self) -> list[str]:
+        """Say why heads can't be cross-validated, where that is asked for."""
+        if self.train.val != "cv":
+            return []
+        instead = "leave it out, or set train.val = 'split'"
+        if not self.tuning.frozen:
+            learns = f"tuning.unfreeze = {self.tuning.unfreeze}" if self.tuning.unfreeze else f"{self.tuning.method!r}"
+            return [
+                f"train.val: 'cv' trains many heads on the features of a frozen backbone, and with {learns} the "
+                "backbone learns; set train.val = 'split', or tuning.method = 'partial' without unfreeze"
+            ]
+        if self.train.augmentation != "none":
+            return [f"train.augmentation: train.val = 'cv' trains heads on stored features of plain images; {instead}"]
+        if self.train.tune:
+            return [f"train.tune: train.val = 'cv' trains heads on stored features, where nothing is tuned; {instead}"]
+        return []
 
     def _mixes_without_pairs(self) -> list[str]:
         """Say why images can't be mixed, for each key that asks for it."""

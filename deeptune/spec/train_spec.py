@@ -35,6 +35,11 @@ class TrainSpec(Section):
         "keeps fine-tuning only where val says that it is better; `random` starts with a new head; `auto` is `random` "
         "for a backbone of random weights, and `head` for all others.",
     )
+    val: Literal["split", "cv"] = Field(
+        "split",
+        description="What chooses epoch and penalty: `split` leaves the rows of val out of training; `cv`, for a head "
+        "on a frozen backbone, cross-validates on train and val together and then trains on all of them.",
+    )
     epochs: PositiveInt | Auto = Field(
         "auto", description="Passes over the training split; `auto` is chosen per method."
     )
@@ -65,7 +70,9 @@ class TrainSpec(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Learning rate after warmup.")
     warmup: Fraction = Field(0.1, description="Share of the steps in which the learning rate rises.")
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
-        "auto", description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out."
+        "auto",
+        description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out. `auto` is the "
+        'recipe\'s; with `train.val = "cv"`, cross-validation chooses it.',
     )
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Maximum gradient norm; 0 turns clipping off."

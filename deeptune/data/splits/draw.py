@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from deeptune.data.splits.duplicates import kept_together, twins
+from deeptune.data.splits.folds import require_folds
 from deeptune.data.splits.split_part import Part
-from deeptune.data.splits.stratify import SplitData, assign_splits
+from deeptune.data.splits.stratify import TRAIN, VAL, SplitData, assign_splits
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SPLITS, RunSpec, SplitSpec
 from deeptune.tasks import Task
@@ -41,6 +42,8 @@ def draw_splits(spec: RunSpec, task: Task, parts: Mapping[str, Part], warnings: 
     codes = assign_splits(
         train.targets, task=type(task), proportions=proportions, groups=train.groups, seed=spec.train.seed
     )
+    if spec.train.val == "cv":  # drawn first all the same, so that test is that of a run with val
+        codes = np.where(codes == VAL, TRAIN, codes)
     together = " and ".join(_kept_in_one_split(spec))
     splits: dict[str, SplitData] = {}
     for code, split in enumerate(SPLITS):
@@ -50,10 +53,14 @@ def draw_splits(spec: RunSpec, task: Task, parts: Mapping[str, Part], warnings: 
         here = codes == code
         splits[split] = train.data(here)
         asked, got = getattr(proportions, split), float(here.mean())
+        if spec.train.val == "cv" and split != "test":
+            continue
         if train.groups is not None and abs(got - asked) > max(0.05, 0.25 * asked):
             warnings.append(
                 f"{split} holds {got:.0%} of the rows instead of {asked:.0%}, because {together} stay together"
             )
+    if spec.train.val == "cv":
+        require_folds(splits["train"], spec.data.group)
     return splits
 
 

@@ -7,10 +7,24 @@ import warnings
 import numpy as np
 
 from deeptune.data.splits.duplicates import kept_together
+from deeptune.data.splits.stratify import SplitData
+from deeptune.errors import DataError
 from deeptune.tasks import Task
 
 FOLDS = 5
+MIN_ROWS = 2 * FOLDS  # or groups, for folds that say something
 _GROUP_BINS = 10  # quantile bins that folds of groups of a number are balanced by
+
+
+def require_folds(data: SplitData, group: str | None) -> None:
+    """Raise DataError where training rows, or groups, are too few to cross-validate a run's head."""
+    count = len(data.rows) if data.groups is None else len(np.unique(data.groups))
+    if count < MIN_ROWS:
+        what = "rows" if data.groups is None else f"groups (column {group!r})" if group else "different rows"
+        raise DataError(
+            f"train.val: {FOLDS} folds need {MIN_ROWS} {what} at the least, and train and val together have {count}",
+            hint="Bring more, or set train.val = 'split'.",
+        )
 
 
 def draw_folds(

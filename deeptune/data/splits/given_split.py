@@ -12,6 +12,7 @@ import pyarrow as pa
 from deeptune.arrow import bare, bare_values, is_text, text_of
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.split_part import Part
+from deeptune.data.splits.stratify import TRAIN, VAL
 from deeptune.errors import DataError, listed
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.values import split_named
@@ -25,13 +26,20 @@ class GivenSplit:
 
     column: str
     codes: np.ndarray
+    val_in_train: bool = False
+
+    def with_val_in_train(self) -> GivenSplit:
+        """The split whose rows of val are rows of train."""
+        return GivenSplit(self.column, np.where(self.codes == VAL, TRAIN, self.codes), val_in_train=True)
 
     def notes(self) -> list[str]:
         """What a person should know of it."""
         counts = {split: int((self.codes == code).sum()) for code, split in enumerate(SPLITS)}
         there = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
         texts = [f"the splits are those of column {self.column!r}: {there} rows"]
-        drawn = [split for split, count in counts.items() if not count]
+        drawn = [split for split, count in counts.items() if not count and not (split == "val" and self.val_in_train)]
+        if self.val_in_train:
+            texts[0] += ", those of val among train (train.val = 'cv')"
         if drawn:
             texts.append(f"no row of column {self.column!r} says {' or '.join(drawn)}: drawn from train")
         if null := int((self.codes == LEFT_OUT).sum()):
@@ -83,7 +91,8 @@ def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
     if column in (None, "none") or spec.data.path is None:
         return None
     source.require(column, key="data.split_column")
-    return GivenSplit(column, _codes(source, column))
+    given = GivenSplit(column, _codes(source, column))
+    return given.with_val_in_train() if spec.train.val == "cv" else given
 
 
 def imported_split(source: Source) -> str:

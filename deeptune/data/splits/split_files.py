@@ -12,11 +12,13 @@ from deeptune.data.input_columns import attach_files, resolve_columns
 from deeptune.data.sources.parquet import ParquetSource
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
-from deeptune.spec.run_spec import SPLITS, RunSpec
+from deeptune.spec.run_spec import SPLITS, DataSpec, RunSpec
 
 
 def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
     """The files of each split that has its own; under `train` alone those that all splits are drawn from.
+
+    With `train.val = "cv"` the rows of val are trained on, and its files stand under `train`.
 
     Raises DataError for files that can't be opened, that hold no rows, or that are in two splits, also as a copy.
     """
@@ -38,11 +40,19 @@ def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
                 raise DataError(f"data.{key}: {file} is also in data.{other}", hint="A row belongs in one split only.")
         sources["train" if key == "path" else key] = source
     _refuse_copies(sources)
+    if spec.train.val == "cv" and "val" in sources:
+        sources = {**_with_val_in_train(data, sources), **{key: sources[key] for key in ("test",) if key in sources}}
     with suppress(DataError):  # what is wrong with the columns `draft_plan` says
         modality, input = resolve_columns(sources["train"], data.modality, data.input)
         for source in sources.values():
             attach_files(source, modality, input)
     return sources
+
+
+def _with_val_in_train(data: DataSpec, sources: Mapping[str, ParquetSource]) -> dict[str, ParquetSource]:
+    """The files of train, then those of val, as one source."""
+    files = [str(file) for split in ("train", "val") for file in sources[split].files]
+    return {"train": Source.open(files, key="data.train", root=data.root)}
 
 
 def _refuse_copies(sources: Mapping[str, ParquetSource]) -> None:

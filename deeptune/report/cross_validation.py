@@ -1,0 +1,59 @@
+"""What the report says of a head that was cross-validated: what was chosen, and what stands in the place of val."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deeptune.report.reading import FinishedRun
+from deeptune.report.section import ReportSection, Table
+from deeptune.report.tables import TITLES, value_text
+
+MEANT = "Val means the out-of-fold predictions of the training rows here: no row of val was left out of training."
+
+
+def out_of_fold(run: FinishedRun) -> dict[str, Any] | None:
+    """What cross-validation chose; None where val was a split of its own."""
+    found: dict[str, Any] | None = run.metrics.get("val", {}).get("out_of_fold")
+    return found
+
+
+def decay_words(run: FinishedRun) -> str:
+    """The weight decay that the run's model was trained with."""
+    found = out_of_fold(run)
+    return str(run.spec.train.weight_decay) if found is None else f"{found['weight_decay']:g}"
+
+
+def methods_sentence(found: dict[str, Any], metric: str) -> str:
+    """For a methods section: how weight decay and epochs were chosen by `metric`, in words."""
+    chosen = "weight decay and number of epochs" if len(found["compared"]) > 1 else "number of epochs"
+    return (
+        f"The {chosen} ({found['epoch']}) were chosen by {metric} in {found['folds']}-fold cross-validation on the "
+        "training rows, and the head was then trained on all of them; there was no validation split."
+    )
+
+
+def cross_validation_section(run: FinishedRun) -> ReportSection | None:
+    """The weight decays that were compared; None where val was a split of its own."""
+    found = out_of_fold(run)
+    if found is None:
+        return None
+    name = found["metric"].removeprefix("val/")
+    rows = [
+        [
+            f"{one['weight_decay']:g}" + (" (chosen)" if one["weight_decay"] == found["weight_decay"] else ""),
+            f"{one['epoch']:,}",
+            value_text(name, one["value"]),
+        ]
+        for one in found["compared"]
+    ]
+    said = (
+        f"Each row of train and val was predicted by heads that were trained on the other {found['folds'] - 1} of "
+        f"{found['folds']} folds. The weight decay and the epoch with the best mean over the folds were taken, and the "
+        f"run's head was trained on all {run.metrics['val']['n']:,} rows with them."
+    )
+    flattering = (
+        "What is called val in this report are these out-of-fold predictions. The setting that predicts a fold was "
+        "chosen on the other folds. They also calibrate the probabilities of the run's model, which has seen more rows."
+    )
+    table = Table(("Weight decay", "Best epoch", f"{TITLES[name]}, out of fold"), rows, "Settings that were compared.")
+    return ReportSection("cross_validation", "Cross-validation", [said, flattering], [table], data=found)
