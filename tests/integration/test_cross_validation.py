@@ -22,10 +22,9 @@ from deeptune.engine.dry_run import describe
 from deeptune.engine.run import execute
 from deeptune.errors import DataError, SpecError
 from deeptune.report import write_report
-from deeptune.report.reading import FinishedRun
 from deeptune.runs import RunDirectory, new_run_directory, read_records, write_text
 from deeptune.spec import RunSpec, dump_spec
-from deeptune.spec.toml import validate
+from deeptune.spec.toml import load_spec, validate
 
 ROWS = 150
 
@@ -224,7 +223,7 @@ def test_the_report_says_what_was_chosen_and_what_val_is(train: Any) -> None:
     assert "in 5-fold cross-validation on the training rows" in text
     assert f"weight decay {chosen['weight_decay']:g}" in text
     assert "Val means the out-of-fold predictions of the training rows" in text
-    assert FinishedRun.read(run.path).spec.train.weight_decay == "auto"
+    assert load_spec(run.spec).train.weight_decay == "auto"
 
 
 @pytest.mark.parametrize("moment", ["folds", "training"])
