@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.report import prose, tables
+from deeptune.report.provenance import provenance
 from deeptune.report.reading import FinishedRun
 from deeptune.report.section import ReportSection
 from deeptune.report.verdict import Verdict
@@ -47,7 +48,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "best_epoch": prose.best_epoch(run),
         "rows": run.rows,
         "facts": dict(prose.training_facts(run)),
-        "provenance": dict(prose.provenance(run)),
+        "provenance": dict(provenance(run)),
         "skipped": prose.skipped(run),
         "methods": prose.methods_paragraph(run, judged.spread, judged.baseline),
         "sections": {

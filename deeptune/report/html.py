@@ -12,6 +12,7 @@ from markupsafe import Markup
 from deeptune.report import plots, prose, tables
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
+from deeptune.report.provenance import provenance
 from deeptune.report.reading import FinishedRun, read_run
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
@@ -106,7 +107,7 @@ def _content(run: FinishedRun, judged: Verdict, sections: list[ReportSection]) -
         "confusions": tables.worst_confusions(metrics),
         "sections": sections,
         "facts": prose.training_facts(run),
-        "provenance": prose.provenance(run),
+        "provenance": provenance(run),
         "notes": [
             tables.visible(note)
             for note in [*run.warnings, *metrics.get("notes", [])]

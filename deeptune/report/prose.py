@@ -1,4 +1,4 @@
-"""Describe a finished run: its training, its provenance, and a paragraph for a methods section."""
+"""Describe a finished run: its training, and a paragraph for a methods section."""
 
 from __future__ import annotations
 
@@ -139,14 +139,6 @@ def training_facts(run: FinishedRun) -> Facts:
     if isinstance(seconds := run.result.get("seconds"), (int, float)):
         facts.append(("Time", _duration(seconds)))
     return [(term, visible(text)) for term, text in facts]
-
-
-def provenance(run: FinishedRun) -> Facts:
-    """List versions and fingerprints, with which a second run can be shown to be the same."""
-    versions = run.run.get("versions")
-    facts = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
-    facts += _fingerprints(run.run)
-    return [(visible(term), visible(text)) for term, text in facts]
 
 
 def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
@@ -369,9 +361,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{significant(seconds, 2)} s"
-
-
-def _fingerprints(value: Any, path: str = "") -> Facts:
-    if isinstance(value, dict):
-        return [fact for key, item in value.items() for fact in _fingerprints(item, f"{path} {key}".strip())]
-    return [(path.replace("_", " "), value)] if isinstance(value, str) and value.startswith("sha256:") else []
