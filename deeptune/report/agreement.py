@@ -141,6 +141,8 @@ def agreement_section(run: FinishedRun) -> ReportSection | None:
     scored = run.predictions if run.split == "test" else None
     if run.task.view not in ("numbers", "targets") or scored is None or not len(scored.truth):
         return None
+    if run.spec.data.group and scored.groups is None:
+        return None  # which rows depend on one another is not known, so nothing has an interval
     names = list(getattr(run.task, "names", ())) or [""]
     truth, prediction = (each.reshape(len(each), -1) for each in (scored.truth, scored.prediction))
     paragraphs, tables, figures, data = [], [], [], {}
