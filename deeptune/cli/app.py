@@ -13,7 +13,7 @@ from deeptune import __version__
 from deeptune.cli.completion import join_words
 from deeptune.cli.lazy import LazyGroup
 from deeptune.environment import prepare_process, require_current_folder
-from deeptune.errors import CheckpointError, DeepTuneError
+from deeptune.errors import CheckpointError, DeepTuneError, SpecError
 from deeptune.show.console import fail, forget, say
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
@@ -22,6 +22,9 @@ _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__na
 STOPPED = 130
 # What the system says when a disk, a quota or a file's limit is full, wherever it says so.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+# Modules of Python that Windows lacks.
+_POSIX = {"fcntl", "grp", "pwd", "resource", "termios"}
 
 app = typer.Typer(
     name="deeptune",
@@ -82,6 +85,15 @@ def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
         # Click and Rich exit with 1, our code for a defect, when the reader of a pipe went away.
         forget(sys.stdout)
         return 0
+    except ModuleNotFoundError as error:
+        if error.name not in _POSIX:
+            raise
+        fail(
+            SpecError.title,
+            f"this needs Python's module {error.name}, which Windows does not have",
+            "Use WSL 2 (`wsl --install`), where everything works.",
+        )
+        return SpecError.exit_code
     except OSError as error:
         if error.errno not in _FULL:
             raise

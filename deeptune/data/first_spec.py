@@ -192,7 +192,11 @@ def _more(section: str, values: Mapping[str, Any]) -> list[str]:
     """Keys that are not set, with their defaults, for the next step."""
     if section == "data":
         group = [] if "group" in values["data"] else ['group = "patient_id"   # rows of one value stay in one split']
-        return [*group, "split = { train = 0.7, val = 0.1, test = 0.2 }", 'on_bad_sample = "error"   # or "skip"']
+        return [
+            *group,
+            "split = { train = 0.7, val = 0.1, test = 0.2 }",
+            'on_bad_sample = "skip"    # counted and listed; "error" ends the run',
+        ]
     if section == "tuning":
         return ['method = "lora"   # adapters in the backbone', 'method = "full"   # every weight']
     return []

@@ -57,7 +57,10 @@ class PictureFolder(Reader):
         parts = {path: path.relative_to(folder).parts for path in pictures}
         parts = _without_wrappers(parts)
         splits = _have_splits(parts)
-        classes = options.classes and any(len(found) > 1 + splits for found in parts.values())
+        named = {found[splits] for found in parts.values() if len(found) > 1 + splits}
+        beside = any(len(found) == 1 + splits for found in parts.values())
+        # One folder with files beside it, such as the first series of a scanner, is no class.
+        classes = options.classes and len(named) > beside
         places = []
         for path, kind in pictures.items():
             found = parts[path]

@@ -313,3 +313,12 @@ def test_an_archive_with_objects_is_never_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}], object))
     with pytest.raises(DataError, match="no array of images"):
         imported(tmp_path / "a.npz", tmp_path)
+
+
+def test_one_folder_with_files_beside_it_is_no_class(tmp_path):
+    (tmp_path / "scans" / "series").mkdir(parents=True)
+    for name in ("a.png", "b.png", "series/c.png"):
+        (tmp_path / "scans" / name).write_bytes(png())
+    done = import_data(tmp_path / "scans", tmp_path / "out.parquet", Options())
+    assert (done.rows, done.left_out) == (3, 0)
+    assert "labels" not in done.columns
