@@ -12,6 +12,7 @@ from deeptune.report import prose, tables
 from deeptune.report.provenance import provenance
 from deeptune.report.reading import FinishedRun
 from deeptune.report.section import ReportSection
+from deeptune.report.test_looks import other_looks
 from deeptune.report.verdict import Verdict
 from deeptune.spec.metrics import shown_metrics
 
@@ -50,6 +51,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "facts": dict(prose.training_facts(run)),
         "provenance": dict(provenance(run)),
         "skipped": prose.skipped(run),
+        "test_looks": {"other_runs": other_looks(run)},
         "methods": prose.methods_paragraph(run, judged.spread, judged.baseline),
         "sections": {
             one.name: {"title": one.title, "paragraphs": list(one.paragraphs), **one.data} for one in sections

@@ -13,6 +13,7 @@ from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.task_views import view_of
+from deeptune.report.test_looks import other_looks
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
@@ -225,11 +226,23 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
             else "the val split also chose the epoch"
         )
         yield f"There was no test split: {chose}, so these values are optimistic."
+    yield from _caveats(run, metrics)
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
     if baseline:
         yield view_of(run).baseline_sentence.format(split=run.split)
+
+
+def _caveats(run: FinishedRun, metrics: dict[str, Any]) -> Iterator[str]:
+    """What a reviewer should know of the rows that were scored."""
+    alone = (metrics.get("without_duplicates") or {}).get("n")
+    if isinstance(alone, int) and alone < metrics.get("n", 0):
+        twins = metrics["n"] - alone
+        yield f"{twins:,} of these rows {'has' if twins == 1 else 'have'} an identical twin in the training split."
+    if run.split == "test" and (others := len(other_looks(run))):
+        runs = "other run was" if others == 1 else "other runs were"
+        yield f"{others:,} {runs} scored on the same test rows."
 
 
 def sentence_title(metric: str) -> str:
