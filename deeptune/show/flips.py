@@ -17,20 +17,22 @@ MAX_TEXT = 160  # characters
 
 
 def sample(samples: Samples, row: int, look: Look) -> list[Text]:
-    """Draw the input of a test row: an image in half blocks or characters, a text cut to a line."""
+    """Draw the input of a test row: an image in half blocks or characters, a text cut to a line, or both."""
     from rich.text import Text
 
     found = samples.read("test", row)
+    lines: list[Text] = []
     try:
-        if isinstance(found, bytes):
-            return [_line(pieces) for pieces in draw(found, WIDTH, HEIGHT, look)]
+        if isinstance(found, DeepTuneError):
+            raise found
+        if found.image is not None:
+            lines += [_line(pieces) for pieces in draw(found.image, WIDTH, HEIGHT, look)]
+        if found.text is not None:
+            text = visible(" ".join(found.text.split()))
+            lines.append(Text(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"))
     except DeepTuneError as error:
-        found = error
-    if isinstance(found, DeepTuneError):
-        return [Text(visible(found.message), style="dim")]
-    assert isinstance(found, str)
-    text = visible(" ".join(found.split()))
-    return [Text(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…")]
+        lines.append(Text(visible(error.message), style="dim"))
+    return lines
 
 
 def _line(pieces: list[Piece]) -> Text:
