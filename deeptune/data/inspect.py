@@ -78,15 +78,18 @@ class Overview:
 class Survey:
     """What a run would learn from, if every sample can be used: rows by split, and classes or numbers.
 
-    `classes` are (class, rows of train, val, test) in the order of their index; `histogram` are (from, to, rows) of all
-    targets in their own unit. `lengths` are median, 95th percentile and longest of the first texts, in characters.
+    `classes` are (class, rows of train, val, test) in the order of their index; `histograms` are (from, to, rows) of
+    each target by its name, in its own unit. `outputs` is the number of logits. `lengths` are median, 95th percentile
+    and longest of the first texts, in characters.
     """
 
+    task: str
+    outputs: int
     modality: str
     input: Input
     rows: dict[str, int]
     classes: list[tuple[str, int, int, int]] = field(default_factory=list)
-    histogram: list[tuple[float, float, int]] = field(default_factory=list)
+    histograms: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
     lengths: tuple[int, int, int] | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -151,6 +154,8 @@ def survey(spec: RunSpec) -> Survey:
     targets = {split: plan.splits[split].targets for split in SPLITS}
     lengths = MODALITIES[plan.modality].lengths(plan.splits["train"].source, plan.input)
     known = {
+        "task": spec.task,
+        "outputs": plan.task.outputs,
         "modality": plan.modality,
         "input": plan.input,
         "rows": rows,
@@ -162,10 +167,15 @@ def survey(spec: RunSpec) -> Survey:
         classes = [(plan.task.display(i), *(count[i] for count in counts)) for i in range(plan.task.classes)]
         return Survey(**known, classes=classes)  # type: ignore[arg-type]
     numbers = np.concatenate(list(targets.values()))
-    first = numbers[:, 0] if numbers.ndim > 1 else numbers
-    heights, edges = np.histogram(first[np.isfinite(first)], bins=BINS)
-    histogram = list(zip(edges[:-1].tolist(), edges[1:].tolist(), heights.tolist(), strict=True))
-    return Survey(**known, histogram=histogram)  # type: ignore[arg-type]
+    columns = numbers.T if numbers.ndim > 1 else [numbers]
+    names = getattr(plan.task, "names", [""])  # one target needs none
+    histograms = {name: _histogram(column) for name, column in zip(names, columns, strict=True)}
+    return Survey(**known, histograms=histograms)  # type: ignore[arg-type]
+
+
+def _histogram(numbers: np.ndarray) -> list[tuple[float, float, int]]:
+    heights, edges = np.histogram(numbers[np.isfinite(numbers)], bins=BINS)
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), heights.tolist(), strict=True))
 
 
 def preview(  # noqa: PLR0913 (the keys of the spec's data that the wizard's question names)

@@ -11,6 +11,7 @@ from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
+from deeptune.spec.tasks import TASKS
 
 _TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
 _FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
@@ -26,11 +27,15 @@ class Counts:
     total: int | None
 
 
-def head_parameters(head: HeadSpec, width: int, outputs: int) -> int:
-    """Count the parameters of a head on features of `width` with `outputs` logits."""
-    if head.layers == 1:
-        return (width + 1) * outputs
-    return (width + 1) * head.embedding_size + (head.embedding_size + 1) * outputs
+def head_parameters(head: HeadSpec, width: int, outputs: int, *, ordered: bool = False) -> int:
+    """Count the parameters of a head on features of `width` with `outputs` logits.
+
+    An `ordered` one has a single score in its last layer, and a threshold for each output.
+    """
+    first = 0
+    if head.layers != 1:
+        first, width = (width + 1) * head.embedding_size, head.embedding_size
+    return first + width * (1 if ordered else outputs) + outputs
 
 
 def adapter_parameters(tuning: TuningSpec, info: BackboneInfo) -> int | None:
@@ -45,14 +50,14 @@ def adapter_parameters(tuning: TuningSpec, info: BackboneInfo) -> int | None:
 def count_parameters(spec: RunSpec, info: BackboneInfo, outputs: int) -> Counts:
     """Count the parameters that learn and all parameters, as the built model counts them.
 
-    `outputs` is the number of classes, or 1. The counts are unknown for models outside the catalog, VGG and BERT with a
-    pooling other than their own, and other LoRA targets. With blocks that learn beside the head, only the total is
-    known.
+    `outputs` is the number of logits, as the task counts them. The counts are unknown for models outside the catalog,
+    VGG and BERT with a pooling other than their own, and other LoRA targets. With blocks that learn beside the head,
+    only the total is known.
     """
     backbone = _backbone_parameters(spec, info)
     if backbone is None or info.width is None:
         return Counts(None, None)
-    head = head_parameters(spec.head, info.width, outputs)
+    head = head_parameters(spec.head, info.width, outputs, ordered=TASKS[spec.task].ordered)
     if spec.tuning.method == "full":
         return Counts(backbone + head, backbone + head)
     if spec.tuning.frozen:

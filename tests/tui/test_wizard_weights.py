@@ -65,7 +65,7 @@ def test_weights_that_are_here_come_first_and_their_column_is_whole(app, no_weig
 def test_a_model_in_a_folder_has_its_steps_told_in_numbers_and_its_name_in_short():
     rows = {"train": 1400, "val": 200, "test": 400}
     survey = {"modality": "text", "classes": [["a", 700, 100, 200], ["b", 700, 100, 200]], "rows": rows,
-              "input": "text", "lengths": [40, 90, 200]}  # fmt: skip
+              "task": "classification", "outputs": 2, "input": "text", "lengths": [40, 90, 200]}  # fmt: skip
     draft = Draft({"data.path": "x.parquet", "backbone.name": f"hf:/scratch/{'a-long-way/' * 8}minilm"})
     facts = work_out(draft, Data(survey=survey), [])
     assert "100 epochs, batches of 64, fewer" in training_content(facts).plain

@@ -124,7 +124,17 @@ def test_classes_are_counted_as_the_run_splits_them(sample: str) -> None:
 def test_numbers_have_a_histogram_of_all_rows() -> None:
     told = survey(spec_of("sample:digits_rotation", task="regression"))
     assert not told.classes
-    assert sum(rows for _, _, rows in told.histogram) == sum(told.rows.values()) == 500
+    assert (told.task, told.outputs) == ("regression", 1)
+    assert sum(rows for _, _, rows in told.histograms[""]) == sum(told.rows.values()) == 500
+
+
+def test_each_of_several_numbers_has_its_histogram(tmp_path: Path) -> None:
+    x = [float(row) for row in range(40)]
+    file = write(tmp_path / "d.parquet", text=["t"] * 40, x=x, y=[100 + 2 * value for value in x])
+    told = survey(spec_of(file, task="regression", data={"input": "text", "label": ["x", "y"]}))
+    assert told.outputs == 2
+    spans = {name: (bins[0][0], bins[-1][1], sum(rows for *_, rows in bins)) for name, bins in told.histograms.items()}
+    assert spans == {"x": (0.0, 39.0, 40), "y": (100.0, 178.0, 40)}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,12 @@ def test_every_method_is_counted(name: str, sections: dict[str, Any]) -> None:
     assert count_parameters(spec, find(name), OUTPUTS) == built(spec)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_head_for_ordered_classes_is_counted(layers: int) -> None:
+    spec = spec_with("resnet18", task="ordinal", head={"layers": layers})
+    assert count_parameters(spec, find("resnet18"), OUTPUTS) == built(spec)
+
+
 @pytest.mark.parametrize(
     ("name", "sections"),
     [

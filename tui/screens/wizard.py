@@ -240,7 +240,7 @@ class WizardScreen(DraftScreen):
         pane = self.query_one(f"#step-{self.step.lower()}", Pane)
         pane.form.show(self.draft, facts)
         if self.step == "Data":
-            pane.query_one(DataView).show(data, self.draft.text("data.label"))
+            pane.query_one(DataView).show(data, self.draft.value("data.label"))
             preview = pane.query_one(Preview)
             preview.display = bool(self.reader.samples)
             preview.show(self.reader.samples, data)
@@ -248,7 +248,7 @@ class WizardScreen(DraftScreen):
             self._show_backbones(pane)
         elif self.step == "Review":
             actions = pane.query_one(ReviewActions)
-            actions.show(facts, data.reading, backbone_choice.first_fetch(facts, self._fetches))
+            actions.show(facts, data.reading, backbone_choice.wanted_fetches(facts, self._fetches))
             pane.query_one(SpecView).show(facts)
             if self.focused is None or not self.focused.focusable:
                 actions.focus_first()

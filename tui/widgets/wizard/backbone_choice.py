@@ -42,10 +42,11 @@ def listed(key: str, modality: str | None, info: BackboneInfo | None) -> tuple[s
     return kind, next((member.name for member in members if member.modality == kind), "")
 
 
-def first_fetch(facts: Facts, fetches: Fetches) -> Fetch | None:
-    """What the run has to fetch first, as far as it is known."""
+def wanted_fetches(facts: Facts, fetches: Fetches) -> list[Fetch]:
+    """List what the run has to fetch, as far as it is known; first what it can't."""
     if facts.info is None or facts.spec is None:
-        return None
+        return []
     members = zip(facts.info.members, facts.spec.backbone.members.values(), strict=False)
     wanted = [row.name for row, part in members if part.weights == "pretrained"]
-    return next((fetch for name in wanted if (fetch := fetches.get(name)) is not None), None)
+    found = [fetch for name in wanted if (fetch := fetches.get(name)) is not None]
+    return sorted(found, key=lambda fetch: not fetch.obstacle)

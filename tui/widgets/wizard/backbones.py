@@ -16,7 +16,9 @@ from deeptune.fetching import Fetch
 from deeptune.spec.modalities import MODALITIES
 
 FAMILIES = list(dict.fromkeys(row.family for row in CATALOG.values()))
-COLUMNS = ("", "name", "probe", "weights", "params", "input", "embedding", "family")  # the right ones are cut first
+COLUMNS = ("", "name", "probe", "weights", "params", "input", "embedding", "family")  # the right ones give way first
+FEWEST = 3  # columns that stay: mark, name, and what comes next
+SCROLLBAR = 3  # cells of the bar and the margin around the table, less the padding at its end
 
 
 UNKNOWN = Fetch("", "", None, "", "")  # until this machine has been looked at
@@ -73,17 +75,15 @@ class BackboneTable(DataTable[Any]):
             for row in sorted(CATALOG.values(), key=lambda row: (away[row.name], FAMILIES.index(row.family)))
             if modality in (None, row.modality) and all(part in f"{row.name} {row.family}" for part in parts)
         ]
-        left_out: tuple[str, ...] = () if width >= 84 else ("family",) if width >= 72 else ("family", "embedding")
-        left_out = left_out if scores else (*left_out, "probe")
-        drawn = ([row.name for row in rows], chosen, fetches, scores, left_out)
+        drawn = ([row.name for row in rows], chosen, fetches, scores, width)
         if drawn == self._drawn:
             return
         before, self._drawn, self._rows = self._drawn, drawn, rows
         same = before is not None and before[0] == drawn[0]
         at = self.cursor_row
         self.clear(columns=True)
-        columns = [column for column in COLUMNS if column not in left_out]
-        lines, family = [], ""
+        family = ""
+        lines: list[dict[str, Text]] = []
         for row in rows:
             cells = {
                 "": Text("●" if row.name == chosen else " ", style="bold"),
@@ -96,14 +96,15 @@ class BackboneTable(DataTable[Any]):
                 "weights": Text(weights_text(fetches.get(row.name, UNKNOWN)), style="dim" if away[row.name] else ""),
             }
             family = row.family
-            lines.append([cells[column] for column in columns])
+            lines.append(cells)
+        widths = {name: max([len(name), *(cells[name].cell_len for cells in lines)]) for name in COLUMNS}
+        columns = _fitting(widths, width, probed=bool(scores))
         # A table measures its columns later, and does not always draw itself again then.
-        for place, column in enumerate(columns):
+        for column in columns:
             right = column in ("probe", "params", "embedding", "input")
-            width = max([len(column), *(line[place].cell_len for line in lines)])
-            self.add_column(Text(column, justify="right" if right else "left"), key=column, width=width)
-        for row, line in zip(rows, lines, strict=True):
-            self.add_row(*line, key=row.name)
+            self.add_column(Text(column, justify="right" if right else "left"), key=column, width=widths[column])
+        for row, cells in zip(rows, lines, strict=True):
+            self.add_row(*(cells[column] for column in columns), key=row.name)
         wanted = at if same else next((index for index, row in enumerate(rows) if row.name == chosen), 0)
         if rows:
             self.move_cursor(row=min(wanted, len(rows) - 1))
@@ -113,3 +114,11 @@ class BackboneTable(DataTable[Any]):
         event.stop()
         if (row := self.current) is not None:
             self.post_message(self.Taken(row.name))
+
+
+def _fitting(widths: dict[str, int], room: int, *, probed: bool) -> list[str]:
+    """Choose the columns that `room` cells hold whole: the last ones give way first."""
+    columns = [column for column in COLUMNS if probed or column != "probe"]
+    while len(columns) > FEWEST and sum(widths[column] + 2 for column in columns) + SCROLLBAR > room:
+        columns.pop()
+    return columns

@@ -11,10 +11,11 @@ from textual.content import Content
 from deeptune.formatting import size_text
 from deeptune.report.tables import safe
 from deeptune.show.chart import Look, spark
-from deeptune.spec.modalities import columns_of
+from deeptune.spec.modalities import Input, columns_of
+from deeptune.spec.tasks import TASKS
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
-from tui.widgets.wizard.summary import bar
+from tui.widgets.wizard.summary import bar, cut
 
 MAX_COLUMNS = 12
 MAX_CLASSES = 12
@@ -38,7 +39,7 @@ class DataView(Vertical):
         yield Line(id="data-warnings")
         yield Line(id="data-audit")
 
-    def show(self, data: Data, label: str) -> None:
+    def show(self, data: Data, label: Input) -> None:
         look = Look(ascii=not self.app.options.dots)  # type: ignore[attr-defined]
         width = max(30, self.size.width or self.app.size.width - 4)
         self._say("#data-files", files_content(data))
@@ -77,11 +78,11 @@ def files_content(data: Data) -> Content:
     return Content.assemble(*parts)
 
 
-def columns_content(data: Data, label: str) -> Content:
+def columns_content(data: Data, label: Input) -> Content:
     """List the columns with their types, and the classes of the label."""
     if data.overview is None:
         return Content()
-    used = {label: "label"}
+    used = dict.fromkeys(columns_of(label), "label")
     if data.survey is not None:
         used |= dict.fromkeys(columns_of(data.survey["input"]), "input")
     parts: list[tuple[str, str]] = []
@@ -103,13 +104,10 @@ def columns_content(data: Data, label: str) -> Content:
 def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
     """Draw a bar for each class; of numbers their histogram."""
     if not survey["classes"]:
-        histogram = survey["histogram"]
-        heights = [rows for _, _, rows in histogram]
-        shape = spark(heights, len(heights), min(heights), max(heights), look)
-        low, high = histogram[0][0], histogram[-1][1]
-        return Content.assemble((f"{low:g} ", "dim"), (shape, "$primary"), (f" {high:g}", "dim"))
+        return histograms_content(survey["histograms"], look)
     counts = [(name, sum(rows)) for name, *rows in survey["classes"]]
-    total, largest = sum(count for _, count in counts), max(count for _, count in counts)
+    total, largest = sum(survey["rows"].values()), max(count for _, count in counts)
+    kinds = TASKS[survey["task"]].view
     smallest = min(count for _, count in counts)
     name_width = min(LONGEST_NAME, max(len(safe(name)) for name, _ in counts))
     room = max(8, min(40, width - name_width - 20))
@@ -122,10 +120,26 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
             (f" {count:>8,} {count / total:>6.1%}\n", "dim"),
         ]
     if len(shown) < len(counts):
-        parts.append((f"and {len(counts) - len(shown):,} more classes\n", "dim"))
+        parts.append((f"and {len(counts) - len(shown):,} more {kinds}\n", "dim"))
     ratio = f"; the largest is {largest / smallest:.1f} times the smallest" if largest > smallest and smallest else ""
-    parts.append((f"{len(counts):,} classes{ratio}", "$warning" if smallest and largest / smallest >= 10 else "dim"))
+    parts.append((f"{len(counts):,} {kinds}{ratio}", "$warning" if smallest and largest / smallest >= 10 else "dim"))
     return Content.assemble(*parts)
+
+
+def histograms_content(histograms: dict[str, list[Any]], look: Look) -> Content:
+    """Draw how the numbers of each target are spread, between the smallest and the largest."""
+    name_width = min(LONGEST_NAME, max(len(safe(name)) for name in histograms))
+    parts: list[tuple[str, str]] = []
+    for name, histogram in list(histograms.items())[:MAX_CLASSES]:
+        heights = [rows for _, _, rows in histogram]
+        shape = spark(heights, len(heights), min(heights), max(heights), look)
+        parts += [
+            (f"{cut(name, name_width):<{name_width}} " if name else "", ""),
+            (f"{histogram[0][0]:g} ", "dim"), (shape, "$primary"), (f" {histogram[-1][1]:g}\n", "dim"),
+        ]  # fmt: skip
+    if len(histograms) > MAX_CLASSES:
+        parts.append((f"and {len(histograms) - MAX_CLASSES:,} more numbers\n", "dim"))
+    return Content.assemble(*parts[:-1], (parts[-1][0].rstrip("\n"), parts[-1][1]))
 
 
 def warnings_content(survey: dict[str, Any]) -> Content:
@@ -153,9 +167,3 @@ def audit_content(data: Data) -> Content:
     if len(findings) > MAX_FINDINGS:
         parts.append((f"\nand {len(findings) - MAX_FINDINGS} more", "dim"))
     return Content.assemble(*parts)
-
-
-def cut(text: str, width: int) -> str:
-    """Cut `text` to at most `width` characters, without control characters."""
-    text = safe(text).replace("\n", " ")
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"

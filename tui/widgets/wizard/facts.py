@@ -14,6 +14,7 @@ from deeptune.spec.defaults import absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
 from deeptune.spec.modalities import MODALITIES, columns_of
 from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
+from deeptune.spec.tasks import TASKS
 from tui.draft import Draft, Problem
 
 CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
@@ -36,8 +37,16 @@ class Data:
 
     @property
     def outputs(self) -> int | None:
-        """Logits: one per class, or 1."""
-        return (len(self.survey["classes"]) or 1) if self.survey else None
+        """Logits of the head, as the task counts them."""
+        return self.survey["outputs"] if self.survey else None
+
+    @property
+    def predicted(self) -> str:
+        """What one row is given, where that is several: `3 classes`, `4 labels`, `2 numbers`."""
+        if self.survey is None:
+            return ""
+        count = len(self.survey["classes"]) or self.survey["outputs"]
+        return f"{count} {TASKS[self.survey['task']].view}" if count > 1 else ""
 
     @property
     def train_rows(self) -> int | None:
@@ -52,6 +61,7 @@ class Facts:
     resolved: RunSpec | None = None
     info: BackboneInfo | None = None
     outputs: int | None = None
+    predicted: str = ""
     rows: int | None = None
     counts: Counts | None = None
     steps: int | None = None
@@ -68,6 +78,7 @@ class Facts:
 def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
     """Compute the facts about a draft."""
     facts = Facts(problems=draft.problems(), outputs=data.outputs, rows=data.train_rows)
+    facts.predicted = data.predicted
     if data.problem is not None:
         facts.problems.append(Problem(draft.field_of(data.problem.key), data.problem.message, data.problem.hint))
     facts.standing = _standing(data)

@@ -61,7 +61,8 @@ class FieldRow(Container):
 
     @staticmethod
     def _named(field: SpecField) -> str:
-        return field.name.replace("_", " ")
+        """Name a field by its key; one of the second backbone says that it is about the text."""
+        return ("text " if field.section == "backbone.text" else "") + field.name.replace("_", " ")
 
     def make_control(self, draft: Draft, standing: str) -> Widget:
         text = draft.text(self.field.key)

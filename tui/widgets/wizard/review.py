@@ -64,16 +64,15 @@ class ReviewActions(Vertical):
         yield Problems(id="problems", markup=False, compact=True)
         yield Actions()
 
-    def show(self, facts: Facts, reading: str, fetch: Fetch | None) -> None:
-        """Show the review. `fetch` is what the run has to download before it starts."""
+    def show(self, facts: Facts, reading: str, fetches: list[Fetch]) -> None:
+        """Show the review. `fetches` are what the run has to download before it starts."""
         count = len(facts.problems)
         if count:
             verdict = Content.styled(
                 f"! {count} problem{'s' if count > 1 else ''}: Enter goes to the field", "bold $error"
             )
-        elif fetch is not None:
-            sign, style = ("!", "bold $error") if fetch.obstacle else ("↓", "bold $warning")
-            verdict = Content.assemble((f"{sign} {safe(fetch.text)}\n", style), (safe(fetch.way), "dim"))
+        elif fetches:
+            verdict = Content("\n").join(_fetch_content(fetch) for fetch in fetches)
         elif reading:
             verdict = Content.styled(f"{reading} It can be launched all the same.", "dim")
         else:
@@ -121,6 +120,11 @@ def toml_content(text: str) -> Content:
         else:
             parts.append((f"{safe(line)}\n", ""))
     return Content.assemble(*parts)
+
+
+def _fetch_content(fetch: Fetch) -> Content:
+    sign, style = ("!", "bold $error") if fetch.obstacle else ("↓", "bold $warning")
+    return Content.assemble((f"{sign} {safe(fetch.text)}\n", style), (safe(fetch.way), "dim"))
 
 
 def _problem_content(problem: Problem) -> Content:

@@ -10,6 +10,14 @@ from deeptune.show.run_text import backbone_text
 from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts
 
+SHORTEST_NAME = 12  # characters of a backbone that are always shown
+
+
+def cut(text: str, width: int) -> str:
+    """Cut `text` to at most `width` characters, without control characters."""
+    text = safe(text).replace("\n", " ")
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
 
 def bar(share: float, width: int, track: str = " ") -> str:
     """Draw a bar of a share of `width` cells, with at least one cell if the share is not 0."""
@@ -23,8 +31,9 @@ def facts_text(facts: Facts, width: int) -> str:
     whole: tuple[int, str] | None = None
     if facts.rows is not None:
         parts.append(f"{facts.rows:,} rows")
-    if facts.outputs is not None and facts.outputs > 1:
-        parts.append(f"{facts.outputs} classes")
+    if facts.predicted:
+        parts.append(facts.predicted)
+    name = len(parts)
     if facts.info is not None:
         parts.append(safe(backbone_text(facts.info.name)))
     if facts.counts is not None and facts.counts.trainable is not None:
@@ -34,6 +43,9 @@ def facts_text(facts: Facts, width: int) -> str:
     if facts.steps is not None:
         parts.append(f"≤ {facts.steps:,} steps")
     text = " · ".join(parts)
+    if facts.info is not None and (excess := len(text) - width) > 0:  # the numbers matter more than a long name
+        parts[name] = cut(parts[name], max(SHORTEST_NAME, len(parts[name]) - excess))
+        text = " · ".join(parts)
     if whole is not None and len(text) + len(whole[1]) <= width:
         parts[whole[0]] += whole[1]
         text = " · ".join(parts)
