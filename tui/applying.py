@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,11 @@ class Progress:
     total: int
 
 
-def command_of(run: RunDirectory, verb: str, data: str, output: Path) -> list[str]:
-    """Return the command line of `deeptune VERB RUN --data ... --output ...` with its progress as JSON."""
+def command_of(run: RunDirectory, verb: str, data: str, output: Path, options: Sequence[str] = ()) -> list[str]:
+    """Return the command line of `deeptune VERB RUN --data ... --output ... OPTIONS` with its progress as JSON."""
     # No module of that name in the folder that a person happens to be in is taken for the library's.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
-    arguments = [verb, str(run.path), "--data", data, "--output", str(output), "--json-progress"]
+    arguments = [verb, str(run.path), "--data", data, "--output", str(output), *options, "--json-progress"]
     return [sys.executable, *safe, "-m", "deeptune", *arguments, *(["--json"] if verb == "evaluate" else [])]
 
 

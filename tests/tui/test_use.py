@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +60,41 @@ def test_predictions_are_written_for_a_file_that_is_picked(finished_run, picture
         assert pq.read_table(output).num_rows == 48
         await pilot.press("ctrl+y")
         await until(pilot, lambda: app.clipboard == str(output))
+
+    drive(app, steps)
+
+
+def test_unsure_rows_are_left_out_and_sets_cover_as_asked(finished_run, pictures_parquet, tmp_path):
+    app = monitor(finished_run)
+    output = tmp_path / "out.parquet"
+
+    async def steps(pilot):
+        await opened(pilot, "predict", pictures_parquet)
+        app.screen.query_one("#output", Input).value = str(output)
+        await pilot.press("tab", *"1.5", "enter")
+        await until(
+            pilot, lambda: any("'1.5' is not a number from 0 to 1" in one.message for one in app._notifications)
+        )
+        assert app.screen.query_one("#abstain-below").has_focus
+        assert not app.screen.working
+        await pilot.press("ctrl+u", "1", "tab", *"0.8", "enter")
+        await shows(pilot, "wrote 48 predictions to", seconds=LOADING)
+
+    drive(app, steps)
+    by_hand = tmp_path / "by_hand.parquet"
+    words = ["predict", str(finished_run.path), "--data", str(pictures_parquet), "--output", str(by_hand)]
+    options = ["--abstain-below", "1", "--coverage", "0.8", "--quiet"]
+    subprocess.run([sys.executable, "-m", "deeptune", *words, *options], check=True)
+    assert pq.read_table(output).equals(pq.read_table(by_hand))
+    assert any(pq.read_table(output)["abstained"].to_pylist())
+
+
+def test_only_predictions_take_a_confidence(finished_run, pictures_parquet):
+    app = monitor(finished_run)
+
+    async def steps(pilot):
+        await opened(pilot, "embed", pictures_parquet)
+        assert "abstain" not in picture(app)
 
     drive(app, steps)
 

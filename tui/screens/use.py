@@ -32,6 +32,10 @@ from tui.widgets.scores import Scores
 ENDINGS: dict[Verb, str] = {
     "predict": "predictions.parquet", "evaluate": "metrics.json", "embed": "embeddings.parquet",
 }  # fmt: skip
+OPTIONS = (  # of `deeptune predict`: id and option, label, text of an empty entry, smallest and largest value
+    ("abstain-below", "abstain below a confidence of", "0 to 1; empty: never", 0.0, 1.0),
+    ("coverage", "share that sets and intervals cover", "0.5 to 0.999; empty: as in the run", 0.5, 0.999),
+)
 MAX_OUTPUT_LINES = 200  # lines of a process that are shown
 
 
@@ -71,6 +75,9 @@ class UseScreen(DeepTuneScreen):
         yield Input(id="data", compact=True)
         yield Static("result", classes="name")
         yield Input(id="output", compact=True)
+        for id, label, text, *_ in OPTIONS if self.verb == "predict" else ():
+            yield Static(label, classes="name")
+            yield Input(id=id, placeholder=text, compact=True, classes="option")
         yield Lines(id="progress")
         with VerticalScroll(id="outcome"):
             yield Scores(id="scores")
@@ -121,6 +128,7 @@ class UseScreen(DeepTuneScreen):
     # Doing it.
 
     @on(Input.Submitted, "#output")
+    @on(Input.Submitted, ".option")
     @work(exclusive=True, group="use")
     async def action_start(self) -> None:
         if self.working:
@@ -129,14 +137,36 @@ class UseScreen(DeepTuneScreen):
         if not data or not named:
             self.deeptune.tell("name a file and a place for the result first", "warning")
             return
+        try:
+            options = self._options()
+        except ValueError as error:
+            self.deeptune.tell(str(error), "warning")
+            return
         output = Path(named).expanduser().absolute()
         if output.exists() and not output.is_dir():
             choices = [Choice("no", "Keep it"), Choice("replace", "Replace it", dangerous=True)]
             if await self.deeptune.ask("Replace the file?", f"{output} exists.", choices) != "replace":
                 return
-        await self._use(data, output)
+        await self._use(data, output, options)
 
-    async def _use(self, data: str, output: Path) -> None:
+    def _options(self) -> list[str]:
+        """Read the optional entries as words of the command. Raises ValueError, and goes to the entry that is wrong."""
+        words = []
+        for id, label, _, low, high in OPTIONS if self.verb == "predict" else ():
+            entry = self.query_one(f"#{id}", Input)
+            if not (text := entry.value.strip()):
+                continue
+            try:
+                right = low <= float(text) <= high
+            except ValueError:
+                right = False
+            if not right:
+                entry.focus()
+                raise ValueError(f"{label}: {safe(text)!r} is not a number from {low:g} to {high:g}")
+            words += [f"--{id}", text]
+        return words
+
+    async def _use(self, data: str, output: Path, options: list[str]) -> None:
         application = self._application = Application(self._go_on, self._say)
         self._output_lines, self._result, self._pace = [], None, Pace()
         self.query_one(Scores).display = False
@@ -145,7 +175,7 @@ class UseScreen(DeepTuneScreen):
         self.refresh_bindings()
         path = str(Path(data).expanduser()) if data.startswith("~") else data
         try:
-            code, printed = await application.run(command_of(self.run, self.verb, path, output))
+            code, printed = await application.run(command_of(self.run, self.verb, path, output, options))
         except OSError as error:
             code, printed = 1, ""
             self._say(f"it could not be started: {error}")
