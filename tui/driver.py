@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from string import ascii_lowercase, digits
 from typing import Any, cast
 
 from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
@@ -14,11 +16,23 @@ from deeptune.show.announce import FORMER_TITLE, KEEP_TITLE, announcement
 
 LOOK = 0.25  # seconds
 ESCAPE = "\x1b"
-# Textual takes Escape and a digit, which is Alt and a digit, for the character that a Mac has there.
+
+
+@dataclass(frozen=True)
+class AltKey:
+    """A key in Textual's table of sequences, which takes members of its own Keys, and reads their `value`."""
+
+    value: str
+
+
+# Textual takes Escape and a digit, which is Alt and a digit, for the character that a Mac has there. Without an entry
+# of its own the parser waits for more, and types `^2` if an escape sequence follows at once.
 _KEYS = cast("dict[str, object]", ANSI_SEQUENCES_KEYS)
 for sequence, key in list(_KEYS.items()):
     if len(sequence) == 2 and sequence[0] == ESCAPE and isinstance(key, str):
         del _KEYS[sequence]
+for character in digits + ascii_lowercase:
+    _KEYS.setdefault(ESCAPE + character, (AltKey(f"alt+{character}"),))
 
 
 class PatientDriver(LinuxDriver):

@@ -21,7 +21,7 @@ from deeptune.runs import RunDirectory, read_records, run_state, runs_in, write_
 from tui.draft import Draft, draft_file
 
 SIZE = (80, 24)
-ALT, F1, CTRL_N, CTRL_Q, CTRL_Z = "\x1b", "\x1bOP", "\x0e", "\x11", "\x1a"
+ALT, F1, DOWN, CTRL_N, CTRL_Q, CTRL_Z = "\x1b", "\x1bOP", "\x1b[B", "\x0e", "\x11", "\x1a"
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 
 
@@ -258,6 +258,17 @@ def test_alt_and_a_digit_goes_to_a_step_and_types_nothing(variables, tmp_path):
         terminal.type(f"{ALT}3")
         shown_on(terminal, "layers")
         until(lambda: kept_draft(tmp_path) == {"data.path": "scans"})
+
+
+def test_alt_and_digits_of_one_write_type_nothing(variables, tmp_path):
+    """None is taken for the beginning of the next sequence, be it Alt and a digit or an arrow."""
+    with Terminal([], tmp_path, variables, module="tui", size=SIZE) as terminal:
+        terminal.type(f"nscans{ALT}5")
+        shown_on(terminal, "epochs", "batch size")
+        terminal.type(f"3\t16{ALT}2{ALT}5{DOWN}8{ALT}3")
+        shown_on(terminal, "layers", "dropout")
+        wanted = {"data.path": "scans", "train.epochs": "3", "train.batch_size": "8"}
+        until(lambda: kept_draft(tmp_path) == wanted)
 
 
 def test_ctrl_q_leaves_from_a_window_too(tui):
