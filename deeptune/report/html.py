@@ -7,9 +7,10 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from deeptune.report import plots, prose, tables
+from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
 from deeptune.report.provenance import provenance
@@ -32,16 +33,15 @@ WITHOUT = {"without_duplicates": "Without duplicates", "without_outliers": "With
 def write_report(directory: Path) -> Path:
     """Write `report.html` and `report.json` into a run directory; see `deeptune.report.write_report`."""
     run = read_run(directory)
-    judged, sections = verdict(run), sections_of(run)
-    write_json(run.files.report_data, report_data(run, judged, sections))
-    write_text(run.files.report, render(run, judged, sections))
+    judged = verdict(run)
+    content = _content(run, judged)
+    write_json(run.files.report_data, report_data(run, judged, content["sections"]))
+    write_text(run.files.report, _render(content))
     return run.files.report
 
 
-def render(run: FinishedRun, judged: Verdict | None = None, sections: list[ReportSection] | None = None) -> str:
+def _render(content: dict[str, Any]) -> str:
     """Render the report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
-    judged = verdict(run) if judged is None else judged
-    sections = sections_of(run) if sections is None else sections
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -50,11 +50,43 @@ def render(run: FinishedRun, judged: Verdict | None = None, sections: list[Repor
         lstrip_blocks=True,
     )
     environment.filters["visible"] = tables.visible
-    environment.filters["picture"] = Markup
-    return environment.get_template("report.html.j2").render(_content(run, judged, sections))
+    environment.filters["picture"] = _picture
+    return environment.get_template("report.html.j2").render(content)
 
 
-def _content(run: FinishedRun, judged: Verdict, sections: list[ReportSection]) -> dict[str, Any]:
+def _picture(svg: str, caption: str) -> Markup:
+    """Give a plot its caption as alternative text: a screen reader then reads that, not the numbers at its axes."""
+    if not svg.startswith("<svg"):
+        return Markup(svg)
+    return Markup(f'<svg role="img" aria-label="{escape(caption)}"{svg[4:]}')
+
+
+def _content(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
+    content = _facts(run, judged)
+    sections = sections_of(run)
+    places = _places(content, sections)
+    sections.append(checklists_section(run, places))
+    return {**content, "sections": sections, "places": _places(content, sections)}
+
+
+def _places(content: dict[str, Any], sections: list[ReportSection]) -> dict[str, str]:
+    """Return the title of each part of the page by its anchor, in the order of the page."""
+    before = {
+        "warnings": "Warnings" if content["notes"] else "",
+        "metrics": f"Metrics on {content['split']}",
+        "training": "Training" if content["curves"] else "",
+        "details": f"{content['class_title']}, worst first" if content["class_rows"] else "",
+        "confusion_matrix": "Confusion matrix" if content["confusion"] else "",
+        "confusions": "Most frequent confusions" if content["confusions"] else "",
+        "pictures": content["picture_heading"] if content["pictures"] else "",
+    }
+    after = {"trained": "What was trained", "next": "Use it next", "paper": "For a paper"}
+    found = {**before, **{section.name: section.title for section in sections}, **after}
+    return {anchor: title for anchor, title in found.items() if title}
+
+
+def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
+    """Return what the page has beside its sections."""
     metrics = run.metrics.get(run.split, {})
     intervals, baseline = judged.intervals, judged.baseline
     without = {title: metrics[name] for name, title in WITHOUT.items() if (metrics.get(name) or {}).get("n")}
@@ -104,8 +136,7 @@ def _content(run: FinishedRun, judged: Verdict, sections: list[ReportSection]) -
         "class_rows": classes,
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
-        "confusions": tables.worst_confusions(metrics),
-        "sections": sections,
+        "confusions": tables.worst_confusions(metrics) if len(classes) > 2 else [],
         "facts": prose.training_facts(run),
         "provenance": provenance(run),
         "notes": [
@@ -164,7 +195,7 @@ def _pictures(run: FinishedRun, metrics: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _figure(svg: str, caption: str) -> dict[str, Any]:
-    return {"svg": Markup(svg), "caption": caption}
+    return {"svg": svg, "caption": caption}
 
 
 def _confusion(metrics: dict[str, Any]) -> dict[str, Any] | None:

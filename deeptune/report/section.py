@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+
+class Link(str):
+    """The text of a cell that leads to the part of the page with an anchor."""
+
+    anchor: str
+
+    def __new__(cls, text: str, anchor: str) -> Link:
+        made = super().__new__(cls, text)
+        made.anchor = anchor
+        return made
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; the first column names the row."""
+    """Rows of text under a header; the first column names the row. `kind` says what the other columns are."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    kind: Literal["numbers", "words"] = "numbers"
 
 
 @dataclass(frozen=True)
@@ -28,8 +40,8 @@ class Figure:
 class ReportSection:
     """One section of report.html: its heading, then paragraphs, tables and figures.
 
-    `name` and `data` are its key and its content in report.json, ready for JSON. A `folded` section shows its heading
-    only, until it is opened.
+    `name` and `data` are its key and its content in report.json, ready for JSON; `name` is also its anchor on the page.
+    A `folded` section shows its heading only, until it is opened; the others can be folded.
     """
 
     name: str

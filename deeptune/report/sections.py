@@ -21,11 +21,10 @@ SECTIONS: tuple[str, ...] = (
     "deeptune.report.subgroups:units_section",
     "deeptune.report.subgroups:subgroups_section",
     "deeptune.report.explanations:explanation_section",
-    "deeptune.report.checklists:checklists_section",
 )
 
 
 def sections_of(run: FinishedRun) -> list[ReportSection]:
-    """All sections of a run that have something to show."""
+    """All sections of a run that have something to show. The page adds the checklists, which name its other parts."""
     makers: list[Callable[[FinishedRun], ReportSection | None]] = [resolve_name(name) for name in SECTIONS]
     return [section for make in makers if (section := make(run)) is not None]

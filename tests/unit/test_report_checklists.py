@@ -1,30 +1,40 @@
-"""Each place that a checklist names is on the page."""
+"""Each place that a checklist names is on the page, and a link leads there."""
 
 from __future__ import annotations
 
-import html
 import json
 
 import pytest
-from reports import classification_run, regression_run
+from reports import classification_run, read, regression_run
 
-from deeptune.report import write_report
 from deeptune.report.checklists import AUTHOR, CHECKLISTS
 
 
 @pytest.mark.parametrize("make", [classification_run, regression_run])
 def test_each_place_is_a_heading_of_the_page(tmp_path, make):
     make(tmp_path)
-    write_report(tmp_path)
-    page = html.unescape((tmp_path / "report.html").read_text())
+    _, page = read(tmp_path)
+    headings = {attributes["id"] for tag, attributes in page.tags if tag == "h2"}
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     found = json.loads((tmp_path / "report.json").read_text())["sections"]["checklists"]["checklists"]
     assert found.keys() == CHECKLISTS.keys()
     for rows in found.values():
+        assert any(row["anchor"] for row in rows)
         for row in rows:
-            place = row["where"]
-            if place is not None and place != "Warnings":  # a run without one has none to show
-                heading = place.partition(":")[0].partition(";")[0]
-                assert f">{heading}" in page, row
-    assert AUTHOR in page
-    explained = next(row for row in found["CLAIM"] if row["item"] == "31")
-    assert explained["where"] is None
+            assert (row["where"] is None) == (row["anchor"] is None)
+            if row["anchor"] is not None:
+                assert row["anchor"] in headings, row
+                assert f"#{row['anchor']}" in links
+                assert row["where"] in page.text
+    assert AUTHOR in page.text
+
+
+def test_nothing_is_ticked_that_a_page_lacks(tmp_path):
+    """Neither explanations nor subgroups were asked for; a number has no operating points and no recalibration."""
+    regression_run(tmp_path)
+    read(tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text())["sections"]["checklists"]["checklists"]
+    claim, tripod = ({row["item"]: row["anchor"] for row in found[name]} for name in ("CLAIM", "TRIPOD+AI"))
+    assert claim["31"] is tripod["14"] is tripod["15"] is tripod["12f"] is tripod["13"] is None
+    assert claim["36"] == "agreement"
+    assert claim["21"] == "trained"  # groups are kept together
