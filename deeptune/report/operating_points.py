@@ -203,7 +203,10 @@ def _figures(title: str, positive: np.ndarray, chance: np.ndarray, unit: np.ndar
         (plots.Line("all positive", plots.VERMILION, "--", ""), everyone),
         (plots.Line("none positive", plots.TEXT, ":", ""), np.zeros(len(x))),
     ]
-    svg = plots.curves("decision", ("Threshold probability", "Net benefit"), x, lines, band)
+    # Treating all costs more and more at high thresholds: without limits nothing else could be told apart.
+    most = max(float(positive.mean()), float(band[1].max()))
+    limits = (-most / 4, most * 1.1)
+    svg = plots.curves("decision", ("Threshold probability", "Net benefit"), x, lines, band, limits)
     made.append(
         Figure(
             svg,

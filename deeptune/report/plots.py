@@ -119,9 +119,17 @@ def residual_histogram(residuals: np.ndarray) -> str:
 
 
 def curves(
-    name: str, titles: tuple[str, str], x: np.ndarray, lines: Sequence[tuple[Line, np.ndarray]], band: np.ndarray | None
+    name: str,
+    titles: tuple[str, str],
+    x: np.ndarray,
+    lines: Sequence[tuple[Line, np.ndarray]],
+    band: np.ndarray | None,
+    limits: tuple[float, float] | None = None,
 ) -> str:
-    """Lines (N,) over x (N,), the first with a band (2, N) around it; `titles` are those of the axes."""
+    """Lines (N,) over x (N,), the first with a band (2, N) around it; `titles` are those of the axes.
+
+    `limits` are the ends of the vertical axis, where not everything is to be seen.
+    """
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, *titles)
@@ -129,6 +137,8 @@ def curves(
             axes.fill_between(x, band[0], band[1], color=lines[0][0].color, alpha=0.18, linewidth=0)
         for line, values in lines:
             axes.plot(x, values, color=line.color, linestyle=line.style, linewidth=1.6, label=line.label)
+        if limits is not None:
+            axes.set_ylim(limits)
         axes.legend(frameon=False)
 
     return svg_of(name, draw, height=3.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn import metrics as sk
 from statsmodels.stats.proportion import proportion_confint
 
 from deeptune.errors import SpecError
-from deeptune.report.operating_points import at_prevalence, rates
+from deeptune.report.operating_points import _figures, at_prevalence, rates
 from deeptune.report.resampling import decision_band, precision_recall_band, roc_band
 from deeptune.spec.report_spec import ReportSpec
 from deeptune.tasks.classification import ClassificationTask
@@ -165,3 +166,16 @@ def test_the_net_benefit_is_that_counted_by_hand() -> None:
         assert benefit[place] == pytest.approx(expected)
         share = positive.mean()
         assert everyone[place] == pytest.approx(share - (1 - share) * bar / (1 - bar))
+
+
+def test_the_decision_curve_is_drawn_where_it_can_be_read() -> None:
+    """Treating all has a net benefit of -65 at the last threshold here, that of the model is below 0.5."""
+    rng = np.random.default_rng(0)
+    positive = rng.random(300) < 0.4
+    chance = 1 / (1 + np.exp(-(2 * positive - 1 + rng.normal(size=300))))
+    assert decision_band(positive, chance, np.arange(300), 0)[2].min() < -5
+    figure = _figures("yes", positive, chance, np.arange(300), 0)[-1]
+    assert figure.caption.startswith("Decision curve")
+    ticks = [float(text.replace("\u2212", "-")) for text in re.findall(r">([\u2212-]?\d+\.?\d*)</text>", figure.svg)]
+    assert min(ticks) > -0.5
+    assert max(ticks) <= 1
