@@ -12,7 +12,6 @@ from deeptune.report import prose, tables
 from deeptune.report.provenance import provenance
 from deeptune.report.reading import FinishedRun
 from deeptune.report.section import ReportSection
-from deeptune.report.test_looks import other_looks
 from deeptune.report.verdict import Verdict
 from deeptune.spec.metrics import shown_metrics
 
@@ -51,8 +50,8 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "facts": dict(prose.training_facts(run)),
         "provenance": dict(provenance(run)),
         "skipped": prose.skipped(run),
-        "test_looks": {"other_runs": other_looks(run)},
-        "methods": prose.methods_paragraph(run, judged.spread, judged.baseline),
+        "test_looks": {"other_runs": judged.other_runs},
+        "methods": judged.methods,
         "sections": {
             one.name: {"title": one.title, "paragraphs": list(one.paragraphs), **one.data} for one in sections
         },

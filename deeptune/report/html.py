@@ -147,7 +147,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         "skipped": skipped[:MAX_LINES],
         "skipped_more": max(0, len(skipped) - MAX_LINES),
         "commands": next_commands(run.files.path),
-        "methods": prose.methods_paragraph(run, judged.spread, baseline),
+        "methods": judged.methods,
         "paste": [
             (f"{title}, {kind}", write(header, body))
             for title, header, body in (("Metrics", metric_header, rows), (details, detail_header, classes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.task_views import view_of
-from deeptune.report.test_looks import other_looks
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
@@ -142,9 +141,18 @@ def training_facts(run: FinishedRun) -> Facts:
     return [(term, visible(text)) for term, text in facts]
 
 
-def methods_paragraph(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
-    """Write a paragraph for a paper about the training and its results. Every number comes from the run's files."""
-    return visible(" ".join(_sentences(run, spread, baseline)))
+def methods_paragraph(
+    run: FinishedRun, spread: Spread, baseline: dict[str, Any], other_runs: Sequence[str] = ()
+) -> str:
+    """Write a paragraph for a paper about the training and its results. Every number comes from the run's files.
+
+    `other_runs` are those that scored the same test rows.
+    """
+    sentences = list(_sentences(run, spread, baseline))
+    if other_runs:
+        runs = "other run was" if len(other_runs) == 1 else "other runs were"
+        sentences.append(f"{len(other_runs):,} {runs} scored on the same test rows.")
+    return visible(" ".join(sentences))
 
 
 def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
@@ -226,23 +234,15 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
             else "the val split also chose the epoch"
         )
         yield f"There was no test split: {chose}, so these values are optimistic."
-    yield from _caveats(run, metrics)
+    alone = (metrics.get("without_duplicates") or {}).get("n")
+    if isinstance(alone, int) and alone < metrics.get("n", 0):
+        twins = metrics["n"] - alone
+        yield f"{twins:,} of these rows {'has' if twins == 1 else 'have'} an identical twin in the training split."
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
     if baseline:
         yield view_of(run).baseline_sentence.format(split=run.split)
-
-
-def _caveats(run: FinishedRun, metrics: dict[str, Any]) -> Iterator[str]:
-    """What a reviewer should know of the rows that were scored."""
-    alone = (metrics.get("without_duplicates") or {}).get("n")
-    if isinstance(alone, int) and alone < metrics.get("n", 0):
-        twins = metrics["n"] - alone
-        yield f"{twins:,} of these rows {'has' if twins == 1 else 'have'} an identical twin in the training split."
-    if run.split == "test" and (others := len(other_looks(run))):
-        runs = "other run was" if others == 1 else "other runs were"
-        yield f"{others:,} {runs} scored on the same test rows."
 
 
 def sentence_title(metric: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from deeptune.errors import DeepTuneError
+from deeptune.errors import DeepTuneError, SpecError
 from deeptune.report.reading import FinishedRun, read_if_there
-from deeptune.runs.directory import RunDirectory
+from deeptune.runs.directory import RunDirectory, runs_in
 
-MAX_RUNS = 1000  # in the folder, that are looked at
+MAX_RUNS = 1000  # of the folder, the newest, that are looked at
 
 
 def other_looks(run: FinishedRun) -> list[str]:
@@ -28,13 +28,10 @@ def other_looks(run: FinishedRun) -> list[str]:
     if own is None or rows is None or not len(rows):
         return []
     home = run.files.path.resolve()
-    found = []
-    for number, folder in enumerate(sorted(home.parent.iterdir())):
-        if number >= MAX_RUNS:
-            break
-        if folder != home and folder.is_dir() and _scored(RunDirectory(folder), own, rows):
-            found.append(folder.name)
-    return found
+    with suppress(SpecError):  # the folder may not be read
+        others = [files for files in runs_in(home.parent)[:MAX_RUNS] if files.path != home]
+        return sorted(files.id for files in others if _scored(files, own, rows))
+    return []
 
 
 def _scored(files: RunDirectory, fingerprint: str, rows: np.ndarray) -> bool:
@@ -44,7 +41,7 @@ def _scored(files: RunDirectory, fingerprint: str, rows: np.ndarray) -> bool:
         if not read_if_there(files.metrics).get("test", {}).get("n"):
             return False
         theirs = _test_rows(files.splits)
-    except (DeepTuneError, OSError, ValueError, json.JSONDecodeError):
+    except (DeepTuneError, OSError, ValueError):
         return False  # a run that is damaged says nothing
     return theirs is not None and np.array_equal(theirs, rows)
 
