@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, MutableMapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, ClassVar, cast
 
 import typer
 from typer.core import TyperGroup
@@ -38,25 +39,13 @@ COMMANDS = (
 )
 
 
-class LazyCommands(MutableMapping[str, Any]):
+class LazyCommands(Mapping[str, Any]):
     """The commands by name, in the order of `COMMANDS`; looking one up imports it."""
 
-    def __init__(self) -> None:
-        self._places = {name: place for name, place, _ in COMMANDS}
-        self._made: dict[str, Any] = {}
+    _places: ClassVar = {name: place for name, place, _ in COMMANDS}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = _command(name, self._places[name])
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._places.setdefault(name, "")
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._places[name]
-        self._made.pop(name, None)
+        return _command(name, self._places[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -64,16 +53,13 @@ class LazyCommands(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
 
 class LazyGroup(TyperGroup):
     """A group of the commands in `COMMANDS`. Its own help imports none of them."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = LazyCommands()
+        self.commands = cast(Any, LazyCommands())  # read only: Typer adds none to a group of this class
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is Click's)
         return list(self.commands)
@@ -83,6 +69,7 @@ class LazyGroup(TyperGroup):
             formatter.write_dl([(name, summary) for name, _, summary in COMMANDS])
 
 
+@cache
 def _command(name: str, place: str) -> Any:
     module, _, attribute = place.partition(":")
     found = getattr(importlib.import_module(f"deeptune.cli.{module}"), attribute)
