@@ -58,7 +58,8 @@ class CrossValidation:
     """What cross-validation chose, and the outputs of each training row by a head that has not seen it.
 
     `value` is the mean over the folds of `metric`, which weighs a fold by its rows. The setting that predicts a fold
-    was chosen on the other folds, so `outputs` are of rows that had no part in them.
+    was chosen by the scores of the other folds. This is no nested cross-validation: the heads that gave those scores
+    had learnt from the fold.
     """
 
     weight_decay: float

@@ -53,7 +53,8 @@ def cross_validation_section(run: FinishedRun) -> ReportSection | None:
     )
     flattering = (
         "What is called val in this report are these out-of-fold predictions. The setting that predicts a fold was "
-        "chosen on the other folds. They also calibrate the probabilities of the run's model, which has seen more rows."
+        "chosen by the scores of the other folds, whose heads had learnt from it: its score may be slightly "
+        "optimistic. They also calibrate the probabilities of the run's model, which has seen more rows."
     )
     table = Table(("Weight decay", "Best epoch", f"{TITLES[name]}, out of fold"), rows, "Settings that were compared.")
     return ReportSection("cross_validation", "Cross-validation", [said, flattering], [table], data=found)
