@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
-from scipy.special import expit, logit
+import scipy  # its parts are imported where they are first used
 
 from deeptune.arrow import in_words
 from deeptune.errors import DataError, listed
@@ -240,7 +240,7 @@ class MultiLabelTask(Task):
 
     def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
         share = self.counts(targets) / max(1, len(targets))
-        return logit(np.clip(share, MIN_SHARE, 1 - MIN_SHARE)).astype(np.float32)
+        return scipy.special.logit(np.clip(share, MIN_SHARE, 1 - MIN_SHARE)).astype(np.float32)
 
     def explained_output(self, logits: np.ndarray) -> np.ndarray:
         return logits.argmax(axis=1)
@@ -258,7 +258,7 @@ class MultiLabelTask(Task):
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
         """The model's own probabilities, float64 (N, L)."""
-        return np.asarray(expit(logits.astype(np.float64)))
+        return np.asarray(scipy.special.expit(logits.astype(np.float64)))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float64 (N, L), each between 0 and 1; calibrated where val has shown how."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
-from scipy.special import expit, logit
+import scipy  # its parts are imported where they are first used
 
 from deeptune.errors import DataError, SpecError, listed
 from deeptune.spec.run_spec import DataSpec
@@ -71,7 +71,7 @@ class OrdinalTask(ClassificationTask):
     def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
         share = np.maximum(self.counts(targets).astype(np.float64), 1e-6)
         above = 1 - np.cumsum(share / share.sum())[:-1]
-        return logit(np.clip(above, 1e-6, 1 - 1e-6)).astype(np.float32)
+        return scipy.special.logit(np.clip(above, 1e-6, 1 - 1e-6)).astype(np.float32)
 
     def explained_output(self, logits: np.ndarray) -> np.ndarray:
         return np.full(len(logits), -1, np.int64)  # all classes share one score
@@ -91,7 +91,7 @@ class OrdinalTask(ClassificationTask):
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
         """float64 (N, classes), from the probabilities (N, classes - 1) of being at least of a class."""
-        at_least = expit(logits.astype(np.float64))
+        at_least = scipy.special.expit(logits.astype(np.float64))
         ends = np.ones((len(logits), 1))
         return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)
 

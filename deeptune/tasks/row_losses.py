@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy.special import huber, log_expit, logsumexp
+import scipy  # its parts are imported where they are first used
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Log loss of logits (N, C) against int64 class indices (N,)."""
-    return logsumexp(logits, axis=1) - logits[np.arange(len(logits)), targets]
+    return scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(logits)), targets]
 
 
 def bce(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Mean binary log loss over the labels, of logits (N, L) against targets (N, L) of 0 and 1."""
-    return -np.where(targets > 0, log_expit(logits), log_expit(-logits)).mean(axis=1)
+    return -np.where(targets > 0, scipy.special.log_expit(logits), scipy.special.log_expit(-logits)).mean(axis=1)
 
 
 def cumulative_link(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def cumulative_link(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     upper, lower = bounds[rows, targets], bounds[rows, targets + 1]
     # log(σ(u) - σ(l)) = log σ(u) + log σ(-l) + log(1 - exp(l - u)), without loss of digits
     apart = np.minimum(lower - upper, -1e-12)
-    return -(log_expit(upper) + log_expit(-lower) + np.log(-np.expm1(apart)))
+    return -(scipy.special.log_expit(upper) + scipy.special.log_expit(-lower) + np.log(-np.expm1(apart)))
 
 
 def mse(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def mse(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def huber_loss(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Huber's loss with delta 1, of outputs and targets as in `mse`."""
-    return _mean_of_known(huber(1.0, logits - targets.reshape(logits.shape)))
+    return _mean_of_known(scipy.special.huber(1.0, logits - targets.reshape(logits.shape)))
 
 
 def _mean_of_known(losses: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy  # its parts are imported where they are first used
 
 from deeptune.tasks.row_losses import row_losses
 
@@ -29,7 +29,7 @@ def fit_temperature(
     if len(logits) == 0:
         return 1.0
     wide = logits.astype(np.float64)
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda log: tempered_loss(wide, targets, math.exp(log), loss=loss, weights=weights),
         bounds=(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)),
         method="bounded",

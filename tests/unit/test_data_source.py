@@ -321,6 +321,19 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_planning_a_classification_computes_nothing_with_scipy():
+    """A run's first step waits for what its plan imports."""
+    code = """
+import sys
+from deeptune.data.splits.planner import draft_plan
+from deeptune.spec.run_spec import RunSpec
+draft_plan(RunSpec.model_validate({"data": {"train": "sample:openclipart7"}, "backbone": {"name": "resnet18"}}))
+heavy = {"torch", "sklearn", "scipy.special", "scipy.optimize"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_linked_folder_is_read_and_a_loop_ends(tmp_path):
     table = pa.table({"text": ["a"] * 3, "labels": ["x"] * 3})
     (tmp_path / "data").mkdir()

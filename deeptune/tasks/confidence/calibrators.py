@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit, log_softmax, logsumexp, softmax
+import scipy  # its parts are imported where they are first used
 
 from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 
@@ -46,33 +45,33 @@ class Calibrator:
         """Probabilities float64 (N, C) whose rows sum to 1, of scores (N, C): log probabilities up to a constant."""
         scores = scores.astype(np.float64)
         if self.method == "none":
-            return np.asarray(softmax(scores, axis=1))
+            return np.asarray(scipy.special.softmax(scores, axis=1))
         if self.method == "temperature":
-            return np.asarray(softmax(scores / self.parameters[0][0], axis=1))
+            return np.asarray(scipy.special.softmax(scores / self.parameters[0][0], axis=1))
         if scores.shape[1] == 2:
             second = self._one(0, scores[:, 1] - scores[:, 0])
             return np.stack([1 - second, second], axis=1)
         odds = against_rest(scores)
         found = np.stack([self._one(at, odds[:, at]) for at in range(odds.shape[1])], axis=1)
         total = found.sum(axis=1, keepdims=True)
-        return np.where(total > 0, found / np.where(total > 0, total, 1), softmax(scores, axis=1))
+        return np.where(total > 0, found / np.where(total > 0, total, 1), scipy.special.softmax(scores, axis=1))
 
     def of_labels(self, log_odds: np.ndarray) -> np.ndarray:
         """Probabilities float64 (N, L), each of its own, of log odds (N, L)."""
         log_odds = log_odds.astype(np.float64)
         if self.method == "none":
-            return np.asarray(expit(log_odds))
+            return np.asarray(scipy.special.expit(log_odds))
         return np.stack([self._one(at, log_odds[:, at]) for at in range(log_odds.shape[1])], axis=1)
 
     def _one(self, at: int, log_odds: np.ndarray) -> np.ndarray:
         """Probabilities (N,) of one class or label."""
         numbers = np.array(self.parameters[at])
         if self.method == "temperature":
-            return np.asarray(expit(log_odds / numbers[0]))
+            return np.asarray(scipy.special.expit(log_odds / numbers[0]))
         if self.method == "isotonic":
             places, values = np.split(numbers, 2)
             return np.interp(log_odds, places, values)
-        return np.asarray(expit(_features(self.method, log_odds) @ numbers))
+        return np.asarray(scipy.special.expit(_features(self.method, log_odds) @ numbers))
 
     def to_json(self) -> dict[str, Any]:
         return {"method": self.method, "parameters": [list(numbers) for numbers in self.parameters]}
@@ -86,13 +85,13 @@ class Calibrator:
 
 def against_rest(scores: np.ndarray) -> np.ndarray:
     """The log odds (N, C) of each class against all others, from scores (N, C)."""
-    log_p = log_softmax(scores, axis=1)
+    log_p = scipy.special.log_softmax(scores, axis=1)
     rows, likely = np.arange(len(log_p)), log_p.argmax(axis=1)
     without = log_p.copy()
     without[rows, likely] = -np.inf
     with np.errstate(divide="ignore"):
         others = np.log(-np.expm1(log_p))  # log(1 - p), which has no digits left where p is almost 1
-    others[rows, likely] = logsumexp(without, axis=1)
+    others[rows, likely] = scipy.special.logsumexp(without, axis=1)
     return log_p - others
 
 
@@ -150,7 +149,7 @@ def _features(method: Method, log_odds: np.ndarray) -> np.ndarray:
         return log_odds[:, None]
     if method == "platt":
         return np.stack([log_odds, one], axis=1)
-    return np.stack([log_expit(log_odds), -log_expit(-log_odds), one], axis=1)
+    return np.stack([scipy.special.log_expit(log_odds), -scipy.special.log_expit(-log_odds), one], axis=1)
 
 
 def _smoothed(positive: np.ndarray) -> np.ndarray:
@@ -166,10 +165,10 @@ def _logistic(
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         log_odds = features @ weights
-        value = -(target * log_expit(log_odds) + (1 - target) * log_expit(-log_odds)).mean()
-        return float(value), features.T @ (expit(log_odds) - target) / len(target)
+        value = -(target * scipy.special.log_expit(log_odds) + (1 - target) * scipy.special.log_expit(-log_odds)).mean()
+        return float(value), features.T @ (scipy.special.expit(log_odds) - target) / len(target)
 
-    return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
+    return np.asarray(scipy.optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
 
 
 def _isotonic(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, ...]:

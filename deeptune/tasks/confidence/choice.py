@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, softmax
+import scipy  # its parts are imported where they are first used
 
 from deeptune.tasks.confidence.calibrators import (
     METHODS,
@@ -66,7 +66,8 @@ class ClassLink(Link):
         return _surprise(probabilities[np.arange(len(truth)), truth])
 
     def changed(self, calibrator: Calibrator, scores: np.ndarray) -> float:
-        before, after = softmax(scores, axis=1).argmax(axis=1), calibrator.of_classes(scores).argmax(axis=1)
+        before = scipy.special.softmax(scores, axis=1).argmax(axis=1)
+        after = calibrator.of_classes(scores).argmax(axis=1)
         return float((before != after).mean())
 
     def fewest(self, truth: np.ndarray) -> int:
@@ -95,7 +96,7 @@ class LabelLink(Link):
         return np.asarray(_surprise(np.where(truth, probabilities, 1 - probabilities)).mean(axis=1))
 
     def changed(self, calibrator: Calibrator, scores: np.ndarray) -> float:
-        before = expit(scores.astype(np.float64)) >= self.thresholds
+        before = scipy.special.expit(scores.astype(np.float64)) >= self.thresholds
         after = calibrator.of_labels(scores) >= moved_thresholds(calibrator, self.thresholds)
         return float((before != after).mean())
 
