@@ -1,4 +1,4 @@
-"""A run as HTML for a notebook: the terminal's dashboard while it goes on, its metrics and files when it is done."""
+"""A run as HTML for a notebook: the terminal's dashboard while it runs, its metrics and files when it is done."""
 
 from __future__ import annotations
 

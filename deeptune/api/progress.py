@@ -1,4 +1,4 @@
-"""Show a run from Python while it goes on: the terminal's dashboard, a notebook's cell, or nothing."""
+"""Show a run from Python while it runs: the terminal's dashboard, a notebook's cell, or nothing."""
 
 from __future__ import annotations
 

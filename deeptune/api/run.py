@@ -45,7 +45,7 @@ def finetune(
     own, which outlives this one; with `detach` this function returns as soon as that process is at work. `in_process`
     trains in this process instead. `progress` shows the run: a dashboard in a terminal, a picture that updates in
     place in a notebook, plain lines on stderr elsewhere. Ctrl+C, or interrupting the notebook's kernel, stops the run
-    at its next step, with a checkpoint that `Run.resume` goes on from.
+    at its next step, with a checkpoint that `Run.resume` continues from.
 
     Raises SpecError, DataError, WeightsError, TrainingError or CheckpointError (`deeptune.errors`) with what to change,
     RunStopped when the run was asked to stop, and RunCrashed when its process ended without a word.

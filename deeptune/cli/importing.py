@@ -74,7 +74,7 @@ def import_(
     """Import data into one Parquet file.
 
     The bytes of pictures stay as they are. What can't be used is left out and listed with its reason. An import that
-    was stopped goes on where it was.
+    was stopped resumes where it was.
     """
     from deeptune.importing import Options, import_data
 

@@ -80,7 +80,7 @@ def import_data(
 ) -> Imported:
     """Import a source into one Parquet file. The bytes of samples stay as they are, but for DICOM, NIfTI and arrays.
 
-    `choose(reader, options)` may name columns once the source is open. An import that was stopped goes on where it
+    `choose(reader, options)` may name columns once the source is open. An import that was stopped resumes where it
     was, if the source is the same. Raises DataError for what can't be read, and CheckpointError where the output can't
     be written; an older output stays.
     """
