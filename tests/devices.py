@@ -8,8 +8,8 @@ import pytest
 
 DEVICE = os.environ.get("DEEPTUNE_TEST_DEVICE", "cpu")
 
-# Keys of `train`. Tolerances of tests are those of fp32, which a GPU would not choose by itself.
-ON_DEVICE = {"device": DEVICE} if DEVICE == "cpu" else {"device": DEVICE, "precision": "fp32"}
+# Keys of `train`. Tolerances of tests are those of fp32 and of kernels that repeat, which a GPU would not choose.
+ON_DEVICE = {"device": DEVICE} | ({} if DEVICE == "cpu" else {"precision": "fp32", "deterministic": True})
 
 # Limits of address space, of which CUDA takes much whatever is computed.
 cpu_only = pytest.mark.skipif(DEVICE != "cpu", reason="holds on a CPU only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,22 @@ def _multiply_in_full_fp32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
+def choose_kernels(device: torch.device, *, deterministic: bool = False) -> None:
+    """Let this process compute with kernels that repeat bit for bit, or with those that cuDNN finds fastest.
+
+    On a CPU all kernels repeat. On a GPU the backward passes of the fastest ones may not. Where PyTorch has no kernel
+    that repeats, it warns. See https://docs.pytorch.org/docs/stable/notes/randomness.html.
+    """
+    repeat = deterministic or device.type == "cpu"
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS first computes
+    # As use_deterministic_algorithms does, which also imports the compiler, for seconds.
+    torch.set_deterministic_debug_mode("warn" if repeat else "default")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 4% of a pass
+    torch.backends.cudnn.deterministic = repeat
+    torch.backends.cudnn.benchmark = not repeat  # images of a run have one size
+
+
 def device_identity(device: torch.device) -> str | dict[str, Any]:
     """What of a device decides the bits that it computes: cards of two kinds, or two CUDA versions, differ in the last.
 
@@ -112,6 +129,7 @@ def device_identity(device: torch.device) -> str | dict[str, Any]:
         "multiprocessors": card.multi_processor_count,
         "cuda": torch.version.cuda or torch.version.hip,
         "cudnn": _cudnn_version(),
+        "deterministic": torch.backends.cudnn.deterministic,
         "tf32": [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
     }
 
@@ -202,7 +220,7 @@ def memory_in_use(device: torch.device) -> dict[str, float]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every generator that training draws from, and ask for deterministic algorithms on the CPU's side."""
+    """Seed every generator that training draws from."""
     import random
 
     import numpy as np
@@ -210,5 +228,3 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True

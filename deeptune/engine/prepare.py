@@ -30,6 +30,7 @@ from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import (
     Compute,
     choose_compute,
+    choose_kernels,
     driver_gpu,
     rows_scored_at_once,
     seed_everything,
@@ -98,6 +99,7 @@ def prepare(
         if part.weights not in ("pretrained", "random"):
             require_weights(part.weights)  # before the data is checked, which may take long
     compute = choose_compute(spec.train.device, spec.train.precision)
+    choose_kernels(compute.device, deterministic=spec.train.deterministic)
     if logger:
         logger.gpu = driver_gpu(compute.device)
         for fetch in weights_to_fetch(spec.backbone):

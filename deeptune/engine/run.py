@@ -110,7 +110,6 @@ class FineTuning:
     def prepare(self) -> None:
         """Read the data, build the model, choose what is left open, and pass the frozen backbone."""
         attempt, logger = self.attempt, self.logger
-        _be_deterministic(attempt.spec)
         if attempt.earlier is None:
             write_text(self.run.spec, dump_spec(attempt.spec))
             write_json(self.run.run, provenance(attempt.argv, attempt.clock))
@@ -260,10 +259,3 @@ class FineTuning:
             return None
         setup = self.folds.scored(self.setup) if self.folds else self.setup
         return Constant(setup.ready, setup.criterion).not_beaten(split, metrics[split])
-
-
-def _be_deterministic(spec: RunSpec) -> None:
-    # As use_deterministic_algorithms does, which also imports the compiler, for seconds.
-    deterministic = spec.train.device == "cpu" or not torch.cuda.is_available()
-    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # 4% of a pass

@@ -118,6 +118,11 @@ class TrainSpec(Section):
         "auto", description="Memory layout of image tensors; `auto` is channels last."
     )
     compile: bool = Field(False, description="Compile the training pass with `torch.compile`.")
+    deterministic: bool = Field(
+        False,
+        description="On a GPU, take kernels that repeat bit for bit, where PyTorch has them, in place of the fastest "
+        "ones. On a CPU all runs repeat.",
+    )
     tune: bool = Field(
         False,
         description="Measure a few steps and choose the fastest precision, memory format, compilation and rows of a "

@@ -12,7 +12,7 @@ import pytest
 import torch
 from drivers import Card, driver
 
-from deeptune.engine.device import choose_compute, device_identity, driver_gpu, rows_scored_at_once
+from deeptune.engine.device import choose_compute, choose_kernels, device_identity, driver_gpu, rows_scored_at_once
 
 NEW, OLD = 8, 7  # compute capabilities with and without bf16
 
@@ -116,6 +116,40 @@ def test_what_one_card_computed_is_not_taken_for_another_s(machine, monkeypatch)
     torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
     assert other != device_identity(torch.device("cuda", 0))
     assert device_identity(torch.device("cpu")) == "cpu"
+
+
+@pytest.fixture
+def kernels_put_back():
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark, torch.get_deterministic_debug_mode()
+    yield
+    cudnn.deterministic, cudnn.benchmark = before[:2]
+    torch.set_deterministic_debug_mode(before[2])
+
+
+@pytest.mark.usefixtures("kernels_put_back")
+@pytest.mark.parametrize(
+    ("kind", "deterministic", "repeat"),
+    [("cuda", False, False), ("cuda", True, True), ("cpu", False, True), ("mps", False, False)],
+)
+def test_kernels_repeat_on_a_cpu_and_where_asked(kind, deterministic, repeat, machine, monkeypatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    choose_kernels(torch.device(kind), deterministic=deterministic)
+    assert torch.backends.cudnn.deterministic is repeat
+    assert torch.backends.cudnn.benchmark is not repeat
+    assert torch.are_deterministic_algorithms_enabled() is repeat
+    assert torch.is_deterministic_algorithms_warn_only_enabled() is repeat  # an operation that has none still runs
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic  # cuBLAS repeats only with it
+
+
+@pytest.mark.usefixtures("kernels_put_back")
+def test_features_of_kernels_that_repeat_are_not_taken_for_others(machine) -> None:
+    machine([(NEW, 10)])
+    found = []
+    for deterministic in (True, False):
+        choose_kernels(torch.device("cuda"), deterministic=deterministic)
+        found.append(device_identity(torch.device("cuda", 0)))
+    assert found[0] != found[1]
 
 
 def test_a_card_that_cudnn_does_not_take_has_an_identity(machine, monkeypatch) -> None:
