@@ -106,8 +106,15 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The report for a browser, one HTML file. Raises CheckpointError before there is one."""
-        return self._existing(self.directory.report)
+        """The report for a browser, one HTML file. Raises CheckpointError before there is one.
+
+        It is written again where test rows were looked at since.
+        """
+        from deeptune.report import refresh_report
+
+        path = self._existing(self.directory.report)
+        refresh_report(self.directory)
+        return path
 
     @property
     def paths(self) -> dict[str, Path]:

@@ -129,6 +129,7 @@ def evaluate(
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         metrics = model.evaluate(source, **options)
+    refresh(directory)
     if output is not None:
         write_json(output, metrics)
     if as_json:
@@ -256,6 +257,16 @@ def _backbone_spec(**values: Any) -> Any:
 
     chosen = {key: value for key, value in values.items() if value is not None}
     return validate({"data": {"path": "."}, "backbone": chosen}).backbone
+
+
+def refresh(run: RunDirectory) -> None:
+    """Bring a run's report up to date where that is possible; the older one serves as well."""
+    from deeptune.report import refresh_report
+
+    try:
+        refresh_report(run)
+    except CheckpointError as error:
+        _tell(f"the report does not have the latest looks at test rows: {error.message}")
 
 
 def _tell(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deeptune.cli.apply import RootOption, RunArgument
+from deeptune.cli.apply import RootOption, RunArgument, refresh
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.show.console import say
@@ -38,6 +38,7 @@ def report(
             f"the run {directory.id} has no report: it is {state.word}",
             hint=f"A run writes it at its end. Where it is missing: deeptune resume {directory.reference}",
         )
+    refresh(directory)
     if not serve:
         say(short_path(directory.report))
         return

@@ -41,8 +41,9 @@ from deeptune.engine.prepare import HEAD_ROWS, decoding_workers_beside
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file, prediction_table
-from deeptune.errors import DataError, SpecError
+from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.runs import RunDirectory
+from deeptune.runs.looks import By, record_samples
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.calibration_spec import MAX_COVERAGE, MIN_COVERAGE
 from deeptune.spec.modalities import Input, columns_of
@@ -280,6 +281,7 @@ class Predictor(Embedder):
     """
 
     def __init__(self, run: RunDirectory, *, device: str = "auto") -> None:
+        self.run = run
         self.compute = compute_of_run(run, device)
         self.trained: TrainedModel = load_run(run, device=self.compute.device)
         self.spec, self.task = self.trained.spec, self.trained.task
@@ -330,11 +332,23 @@ class Predictor(Embedder):
         with self._checked(source, options) as data:
             found = self._passed(data, options, targets=targets, loss=loss)
             outputs = inference.joined([window.outputs for window in found], self.model)
+            hashes = data.samples.hashes[outputs.rows]
         if not len(outputs):
             raise DataError(f"{source.key}: no row of {source.describe()} can be scored")
         metrics = inference.score(outputs, truth[outputs.rows], task, loss.value if loss else None)
         metrics["notes"] += size_notes("the file", truth[outputs.rows], task)
+        self.record_look("evaluate", hashes, options.notify)
         return metrics, data.errors
+
+    def record_look(self, by: By, hashes: np.ndarray, notify: Callable[[str], None]) -> None:
+        """Record in the run that samples of its test split were looked at, if any of these are (uint64 (N,))."""
+        try:
+            seen = record_samples(self.run, by, hashes)
+        except CheckpointError as error:
+            notify(f"this look at test rows of the run is not recorded: {error.message}")
+            return
+        if seen:
+            notify(f"{seen:,} of these rows are test rows of the run; test_looks.jsonl in it records that")
 
     def _relabelling(self, source: Source, label: Input) -> Relabel | None:
         """Raises DataError for an unknown class whose number is another class of the run."""

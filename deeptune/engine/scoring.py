@@ -18,6 +18,7 @@ from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
+from deeptune.runs.looks import record_look, write_test_hashes
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -94,7 +95,18 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
     ) as write:
         for window in windows([passed["test"].outputs], plan.all_rows("test"), setup.model):
             write(window)
+    if len(passed["test"].outputs):
+        logger.keep(lambda: _record_look(setup, len(passed["test"].outputs)))
     return metrics
+
+
+def _record_look(setup: Setup, rows: int) -> None:
+    """Record that the test rows were scored, with the hashes by which later commands recognise them."""
+    known = {split: data.hashes for split, data in setup.ready.plan.splits.items() if data.hashes is not None}
+    if "test" in known:
+        others = [hashes for split, hashes in known.items() if split != "test"]
+        write_test_hashes(setup.run, known["test"], np.concatenate(others))
+    record_look(setup.run, "run", rows)
 
 
 def _with_confidence(setup: Setup, val: Outputs) -> Task:

@@ -96,6 +96,7 @@ def explain(
             if progress is not None:
                 progress(done + 1, len(usable))
         left_out = {int(rows[place]): reason for place, reason in data.errors.items()}
+        predictor.record_look("explain", data.samples.hashes[usable], notes.append)
     return Explained(found, verdict([each.test for each in found]), left_out, notes)
 
 

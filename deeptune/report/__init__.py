@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deeptune.runs.directory import RunDirectory
+
 
 def write_report(directory: Path) -> Path:
     """Write `report.html` and `report.json` into a run directory, from its files alone; returns the path of the page.
@@ -14,3 +16,16 @@ def write_report(directory: Path) -> Path:
     from deeptune.report.html import write_report as write  # the tables alone should not cost the plots' imports
 
     return write(directory)
+
+
+def refresh_report(run: RunDirectory) -> None:
+    """Write the report of a run again where test rows were looked at since it was written.
+
+    Raises CheckpointError as `write_report` does.
+    """
+    try:
+        stale = run.report.stat().st_mtime < run.test_looks.stat().st_mtime
+    except OSError:  # one of them is not there
+        return
+    if stale:
+        write_report(run.path)

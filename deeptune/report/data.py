@@ -50,7 +50,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "facts": dict(prose.training_facts(run)),
         "provenance": dict(provenance(run)),
         "skipped": prose.skipped(run),
-        "test_looks": {"other_runs": judged.other_runs},
+        "test_looks": judged.looks,
         "methods": judged.methods,
         "sections": {
             one.name: {"title": one.title, "paragraphs": list(one.paragraphs), **one.data} for one in sections

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
 from deeptune.report.task_views import view_of
+from deeptune.report.test_looks import looks_said
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
@@ -142,16 +143,15 @@ def training_facts(run: FinishedRun) -> Facts:
 
 
 def methods_paragraph(
-    run: FinishedRun, spread: Spread, baseline: dict[str, Any], other_runs: Sequence[str] = ()
+    run: FinishedRun, spread: Spread, baseline: dict[str, Any], looks: Mapping[str, Any] | None = None
 ) -> str:
     """Write a paragraph for a paper about the training and its results. Every number comes from the run's files.
 
-    `other_runs` are those that scored the same test rows.
+    `looks` are those at the test rows, as `test_looks` returns them.
     """
     sentences = list(_sentences(run, spread, baseline))
-    if other_runs:
-        runs = "other run was" if len(other_runs) == 1 else "other runs were"
-        sentences.append(f"{len(other_runs):,} {runs} scored on the same test rows.")
+    if looks is not None and run.split == "test":
+        sentences += looks_said(run, looks)
     return visible(" ".join(sentences))
 
 

@@ -1,8 +1,10 @@
-"""How often a test set was looked at: the other runs in a folder that scored the same rows."""
+"""How often a test set was looked at: by the run, by later commands, and by other runs in its folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,70 @@ import pyarrow.parquet as pq
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.runs.directory import RunDirectory, runs_in
+from deeptune.runs.looks import read_looks
 
 MAX_RUNS = 1000  # of the folder, the newest, that are looked at
+
+
+def test_looks(run: FinishedRun) -> dict[str, Any]:
+    """Return for report.json how often the test rows were scored, None where the run does not say, and by whom else.
+
+    `later` are the looks of `deeptune evaluate`, `explain` and their like in Python: time, command, number of rows.
+    """
+    looks = read_looks(run.files)
+    return {
+        "scored_by_run": sum(look.by == "run" for look in looks) or None,
+        "later": [asdict(look) for look in looks if look.by != "run"],
+        "other_runs": other_looks(run),
+        "groups_in_train": groups_in_train(run),
+    }
+
+
+def looks_said(run: FinishedRun, found: Mapping[str, Any]) -> list[str]:
+    """Say what `test_looks` found in sentences for a paper."""
+    texts = []
+    if own := found["scored_by_run"]:
+        texts.append(f"The test rows were scored {_times(own)} by the run.")
+    later = [
+        f"`deeptune {by}` {_times(len(rows))} (at most {max(rows):,} {'row' if max(rows) == 1 else 'rows'})"
+        for by in ("evaluate", "explain")
+        if (rows := [look["rows"] for look in found["later"] if look["by"] == by])
+    ]
+    if later:
+        texts.append(f"Later they were looked at by {' and '.join(later)}.")
+    if others := len(found["other_runs"]):
+        runs = "other run was" if others == 1 else "other runs were"
+        texts.append(f"{others:,} {runs} scored on the same test rows.")
+    if both := found["groups_in_train"]:
+        group = run.spec.data.group
+        texts.append(
+            f"{both:,} {'group' if both == 1 else 'groups'} ({group}) of the test split {'is' if both == 1 else 'are'} "
+            "in the training split too, so these values are too good."
+        )
+    return texts
+
+
+def groups_in_train(run: FinishedRun) -> int:
+    """Count the groups that have rows in both test and train, as a given split may have; 0 without groups."""
+    path = run.files.splits
+    if run.spec.data.group is None or not path.is_file() or "group" not in pq.read_schema(path).names:
+        return 0
+    table = pq.read_table(path, columns=["split", "group"])
+    test, train = (
+        table.filter(pc.equal(table["split"], split))["group"].drop_null().unique() for split in ("test", "train")
+    )
+    return int(pc.sum(pc.is_in(test, value_set=train)).as_py() or 0)
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def other_looks(run: FinishedRun) -> list[str]:
     """Return the names of the other runs beside this one that scored exactly its test rows, in order.
 
-    Whoever chooses the best of them by its test score reports a number that is too good. Runs in other folders, and
-    files that were given to `deeptune evaluate`, are not known.
+    Whoever chooses the best of them by its test score reports a number that is too good. Runs in other folders are not
+    known.
     """
     own = _fingerprint(run.run)
     rows = _test_rows(run.files.splits)

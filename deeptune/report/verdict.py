@@ -11,7 +11,7 @@ from deeptune.report.doubts import doubts
 from deeptune.report.intervals import Intervals, Spread
 from deeptune.report.reading import FinishedRun
 from deeptune.report.task_views import view_of
-from deeptune.report.test_looks import other_looks
+from deeptune.report.test_looks import test_looks
 from deeptune.spec.metrics import METRICS
 
 
@@ -24,7 +24,7 @@ class Verdict:
     baseline_words: str
     doubts: list[str]
     remarks: list[str]
-    other_runs: list[str]  # that scored the same test rows
+    looks: dict[str, Any]  # at the test rows
     methods: str  # a paragraph for a paper
 
     @property
@@ -37,15 +37,15 @@ def verdict(run: FinishedRun) -> Verdict:
     metrics = run.metrics.get(run.split, {})
     spread = _spread(run)
     baseline, baseline_words = _baseline(run, metrics)
-    others = other_looks(run)
+    looks = test_looks(run)
     return Verdict(
         spread,
         baseline,
         baseline_words,
         _doubts(run, metrics, spread, baseline),
         [tables.visible(text) for text in _remarks(run, metrics, spread, baseline_words)],
-        others,
-        prose.methods_paragraph(run, spread, baseline, others),
+        looks,
+        prose.methods_paragraph(run, spread, baseline, looks),
     )
 
 

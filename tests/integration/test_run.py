@@ -21,6 +21,7 @@ from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
 from deeptune.errors import CheckpointError, SpecError, TrainingError
 from deeptune.runs import RunDirectory, new_run_directory, read_records
+from deeptune.runs.looks import read_looks
 from deeptune.spec import load_spec
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import SPLITS
@@ -91,7 +92,7 @@ def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
     checkpoint = {"manifest.json", *(f"{part}.safetensors" for part in weights)}
     expected = {
         "spec.toml", "run.json", "events.jsonl", "status.json", "splits.parquet", "labels.json", "metrics.json",
-        "predictions.parquet", "report.html", "report.json", "result.json",
+        "predictions.parquet", "test_hashes.parquet", "test_looks.jsonl", "report.html", "report.json", "result.json",
         *(f"embeddings/{split}.parquet" for split in ("train", "val", "test")),
         *(f"checkpoints/{which}/{file}" for which in ("best", "last") for file in checkpoint),
         "checkpoints/last/training.safetensors",
@@ -238,13 +239,22 @@ def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path,
     assert "the frozen backbone passes each epoch, because" in messages(recomputed)
 
 
+def hashes(directory):
+    return pq.read_table(directory.test_hashes)["hash"].to_pylist()
+
+
 def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tmp_path):
     directory = finished("text", "lora", "classification")
     rows = pq.read_table(directory.predictions)["row"]
     file = tmp_path / "test.parquet"
     pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
+    before = read_looks(directory)
     found, _ = Predictor(directory, device=DEVICE).evaluate(Source.open(file), ApplyOptions())
     expected = json.loads(directory.metrics.read_text())["test"]
+    # The rows are recognised in another file, and the run has looked at them once itself.
+    assert [(look.by, look.rows) for look in before[:1]] == [("run", len(rows))]
+    later = [(look.by, look.rows) for look in read_looks(directory)[len(before) :]]
+    assert later == [("evaluate", len(set(hashes(directory))))]
     for name in ("accuracy", "macro_f1", "n"):
         assert found[name] == pytest.approx(expected[name])
     for name in ("loss", "log_loss", "roc_auc", "ece"):
