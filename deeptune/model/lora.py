@@ -60,7 +60,18 @@ def inject_lora(backbone: Backbone, spec: LoraSpec, names: list[str] | None = No
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # PEFT sets it right for Conv1D itself
         inject_adapter_in_model(config, backbone.net, low_cpu_mem_usage=on_meta)
+    if spec.variant != "dora":  # whose norms are computed in the type of the input
+        _keep_input_types(backbone.net)
     return names
+
+
+def _keep_input_types(net: nn.Module) -> None:
+    """Spare the copy of each adapter's input to fp32, which autocast would round to 16 bits again."""
+    from peft.tuners.lora import LoraLayer
+
+    for module in net.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def find_targets(backbone: Backbone, targets: list[str] | str) -> list[str]:

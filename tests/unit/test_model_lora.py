@@ -7,6 +7,7 @@ import pytest
 import torch
 from hub import save_tiny_bert, save_tiny_gpt2
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from deeptune.backbones import Backbone, load_backbone
@@ -227,3 +228,27 @@ def test_what_is_stored_of_an_adapted_model_makes_the_same_model(folders: dict[s
     batch = inputs(backbone)
     with torch.no_grad():
         assert torch.equal(model.eval()(batch), again.eval()(batch))
+
+
+@pytest.mark.parametrize("name", ["bert", "vit_b_32", "resnet18"])
+def test_adapters_take_the_16_bits_of_autocast_and_give_what_peft_gives(name: str, folders: dict[str, Path]) -> None:
+    backbone, spec = make(name, folders, rank=2)
+    model = build_model(spec, backbone, 2).eval()
+    shake_adapters(model)
+    layers = [layer for layer in backbone.net.modules() if isinstance(layer, LoraLayer)]
+    seen: set[torch.dtype] = set()
+    for layer in layers:
+        layer.lora_A["default"].register_forward_pre_hook(lambda _, args: seen.add(args[0].dtype))
+
+    def passed() -> Tensor:
+        seen.clear()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return model(inputs(backbone))
+
+    ours = passed()
+    assert torch.bfloat16 in seen
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    theirs = passed()
+    assert seen == {torch.float32}
+    assert torch.equal(ours, theirs)
