@@ -355,3 +355,67 @@ def test_a_column_in_the_names_of_folders_is_named(tmp_path):
         source.require("labels", key="data.label")
     with pytest.raises(DataError, match="there is no column 'label' in"):
         source.require("label")
+
+
+def test_data_of_a_folder_that_is_not_read_is_told(tmp_path):
+    write(tmp_path / "a.parquet", n=[1])
+    write(tmp_path / "B.PARQUET", n=[2])
+    write(tmp_path / "c.pq", n=[3])
+    assert Source.open(str(tmp_path)).notes == ()
+    assert Source.open(str(tmp_path)).num_rows == 3
+    for name in ("more.csv", "deep.jsonl", "state.json", "README.md", "_SUCCESS", ".a.parquet.crc"):
+        (tmp_path / name).write_text("a,b")
+    (note,) = Source.open(str(tmp_path)).notes
+    assert note.endswith("holds Parquet files, and only these are read: deep.jsonl, more.csv are left out")
+    assert Source.open(str(tmp_path / "a.parquet")).notes == ()
+
+
+@pytest.mark.parametrize("named", [".", "*.parquet"])
+def test_a_link_that_leads_nowhere_is_no_file_less(tmp_path, named):
+    write(tmp_path / "a.parquet", n=[1])
+    (tmp_path / "b.parquet").symlink_to("/nowhere/b.parquet")
+    error = refusal(str(tmp_path / named))
+    assert error.message == f"data.path: {tmp_path}/b.parquet is a link to /nowhere/b.parquet, which is not there"
+
+
+def test_a_pattern_takes_folders_of_parts_as_tables(tmp_path):
+    write(tmp_path / "day1.parquet" / "part-0.parquet", n=[1])
+    write(tmp_path / "day2.parquet" / "part-0.parquet", n=[2])
+    write(tmp_path / "day3.parquet", n=[3])
+    assert Source.open(str(tmp_path / "day*.parquet")).column("n").to_pylist() == [1, 2, 3]
+    (tmp_path / "other").mkdir()
+    assert "matches folders alone, such as" in refusal(str(tmp_path / "o*")).message
+
+
+@pytest.mark.parametrize(
+    "address", ["https://a.org/x.parquet", "s3://b/x.parquet", "hf://datasets/a/x.parquet", "file:///x.parquet"]
+)
+def test_an_address_is_no_missing_file(address):
+    assert refusal(address).message == f"data.path: {address} is an address, and nothing is downloaded"
+
+
+def test_what_a_compressed_file_is_and_how_to_unpack_it(tmp_path):
+    import bz2
+    import lzma
+
+    for name, pack, words in (("a.csv.bz2", bz2.compress, "bzip2"), ("a.csv.xz", lzma.compress, "xz")):
+        (tmp_path / name).write_bytes(pack(b"a,b"))
+        assert refusal(str(tmp_path / name)).message.endswith(f"is not a Parquet file but compressed with {words}")
+
+
+def test_a_column_that_is_encrypted_is_not_called_damaged(tmp_path):
+    import pyarrow.parquet.encryption as keys
+
+    class Keys(keys.KmsClient):
+        def wrap_key(self, key, _name):
+            return key.hex()
+
+        def unwrap_key(self, key, _name):
+            return bytes.fromhex(key)
+
+    plan = keys.EncryptionConfiguration("key", column_keys={"key": ["labels"]}, plaintext_footer=True)
+    properties = keys.CryptoFactory(lambda _: Keys()).file_encryption_properties(keys.KmsConnectionConfig(), plan)
+    pq.write_table(pa.table({"labels": ["a"], "n": [1]}), tmp_path / "a.parquet", encryption_properties=properties)
+    source = Source.open(str(tmp_path / "a.parquet"))
+    with pytest.raises(DataError, match=r"column 'labels' of .*a.parquet is encrypted"):
+        source.column("labels")

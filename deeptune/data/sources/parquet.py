@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ import pyarrow as pa
 
 from deeptune.arrow import as_type
 from deeptune.data.sources.column_stream import TooLarge, read_columns, stream_columns
-from deeptune.data.sources.parquet_footer import identity_of, read_footer
+from deeptune.data.sources.folder_files import in_folder, is_parquet, require_target, unread
+from deeptune.data.sources.parquet_footer import NO_ENCRYPTION, identity_of, read_footer
 from deeptune.data.sources.shards import agree
 from deeptune.data.sources.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, first_line, listed
 
 SAMPLE_PREFIX = "sample:"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|file:/", re.IGNORECASE)
 
 
 def sample_names() -> list[str]:
@@ -189,6 +192,8 @@ class ParquetSource(Source):
             ) from error
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             self._require_unchanged(file)  # which explains it better
+            if "decrypt" in str(error).lower():
+                raise DataError(f"{self.key}: {what} of {file} is encrypted", hint=NO_ENCRYPTION) from error
             raise DataError(
                 f"{self.key}: {what} of {file} cannot be read: {first_line(error)}",
                 hint="The file is damaged or was cut off: write it again.",
@@ -223,11 +228,14 @@ def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.pa
 
     Raises DataError for what is missing or not named in UTF-8.
     """
-    items = [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
-    files = {file.resolve(): file for item in items for file in _find(item, key)}
+    files = {file.resolve(): file for item in _items(paths) for file in _find(item, key)}
     for file in files.values():
         require_utf8(file, key=key, error=DataError)
     return sorted(files.values(), key=lambda file: file.as_posix())
+
+
+def _items(paths: str | os.PathLike[str] | list[str]) -> list[str]:
+    return [os.fspath(p) for p in paths] if isinstance(paths, list) else [os.fspath(paths)]
 
 
 def find_data(
@@ -243,8 +251,10 @@ def find_data(
     `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
     DataError as `find_files` and an import do.
     """
-    files, notes = [], []
-    for file in find_files(paths, key=key):
+    files: list[Path] = []
+    found = find_files(paths, key=key)
+    notes = [note for item in _items(paths) if (note := unread(Path(item).expanduser(), found)) is not None]
+    for file in found:
         if file.suffix.lower() != ".parquet":
             from deeptune.importing.cached import cached_import, is_imported, is_source
 
@@ -282,19 +292,21 @@ def _find(item: str, key: str) -> list[Path]:
             near = did_you_mean(name, names)
             raise DataError(f"{key}: there is no sample {name!r}. {near}".rstrip(), hint=f"Samples: {listed(names)}.")
         return [Path(str(resources.files("deeptune") / "samples" / f"{name}.parquet"))]
+    if _ADDRESS.match(item):
+        raise DataError(
+            f"{key}: {item} is an address, and nothing is downloaded",
+            hint="Name a file on this machine by its path alone, as /data/train.parquet.",
+        )
     try:
         path = Path(item).expanduser()
         if path.is_dir():
-            return _in_folder(path, key)
+            return in_folder(path, key)
         if path.exists():
             return [path]
     except (OSError, RuntimeError) as error:  # a folder that may not be entered, a long name, `~nobody`
         raise DataError(f"{key}: {item} cannot be opened: {getattr(error, 'strerror', error)}") from error
     if glob.has_magic(item):
-        files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
-        if not files:
-            raise DataError(f"{key}: no file matches {item}", hint=f"Relative paths start at {Path.cwd()}.")
-        return files
+        return _of_pattern(item, str(path), key)
     siblings = (
         [p.name for p in path.parent.iterdir()] if path.parent.is_dir() and os.access(path.parent, os.R_OK) else []
     )
@@ -304,39 +316,21 @@ def _find(item: str, key: str) -> list[Path]:
     )
 
 
-def _in_folder(folder: Path, key: str) -> list[Path]:
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise DataError(f"{key}: {folder} cannot be read: permission denied", hint="Ask for the right to read it.")
-    files = [file for file in _files_below(folder) if file.suffix == ".parquet" and file.is_file()]
-    if files and _is_of_original(folder, key):
-        return [folder]
-    if not files and not any(folder.iterdir()):
-        raise DataError(
-            f"{key}: the folder {folder} is empty", hint="Name a folder of pictures, or one with Parquet files in it."
-        )
-    return files or [folder]
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk the files below a folder, at any depth; a linked folder is entered, and each folder once.
-
-    Names that start with `.` or `_` are bookkeeping by convention (caches, unfinished writes).
-    """
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        # A link may lead to a folder above it, or to one that is walked anyway.
-        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] not in "._")
-        if real not in seen:
-            yield from (Path(place, name) for name in files if name[0] not in "._")
-        seen.add(real)
-
-
-def _is_of_original(folder: Path, key: str) -> bool:
-    """Whether the files are splits of the original DeepTune, whose labels have their names in another file."""
-    from deeptune.importing.original import find_splits
-
-    try:
-        return find_splits(folder) is not None
-    except DataError as error:
-        raise DataError(f"{key}: {error.message}", hint=error.hint) from error
+def _of_pattern(item: str, pattern: str, key: str) -> list[Path]:
+    """The files that a pattern matches, and those in the folders that are tables of Parquet files, as Spark writes."""
+    found = [Path(name) for name in glob.glob(pattern, recursive=True)]
+    files = []
+    for path in found:
+        if path.is_dir():
+            files += in_folder(path, key) if is_parquet(path) else []
+        else:
+            require_target(path, key)
+            files.append(path)
+    if not files:
+        if found:
+            raise DataError(
+                f"{key}: {item} matches folders alone, such as {found[0]}",
+                hint="Name a folder itself to read all files below it.",
+            )
+        raise DataError(f"{key}: no file matches {item}", hint=f"Relative paths start at {Path.cwd()}.")
+    return files

@@ -15,17 +15,31 @@ from deeptune.errors import DataError, first_line
 
 Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 
+NO_ENCRYPTION = "Write it again without encryption."
 _MAGIC = b"PAR1"
 _HEAD = 512  # bytes that tell what a file is
 _ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
 _CSV = "Give it the name of what it is, such as data.csv, and it is imported: see `deeptune import --help`."
 # Beginnings of files that people have in place of a Parquet file: what it is, and what to do.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
-    (b"PARE", "an encrypted Parquet file", "Write it again without encryption."),
+    (b"PARE", "an encrypted Parquet file", NO_ENCRYPTION),
     (b"ARROW1", "an Arrow (Feather) file", "With pandas: pandas.read_feather(FILE).to_parquet('data.parquet')."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Write its rows as Parquet, for example with pandas."),
     (b"PK\x03\x04", "a ZIP archive, as .xlsx and .npz files are", "Unpack it, or write its rows as Parquet."),
     (b"\x1f\x8b", "compressed with gzip", "Unpack it first: `gunzip FILE`."),
+    (b"BZh", "compressed with bzip2", "Unpack it first: `bunzip2 FILE`."),
+    (b"\xfd7zXZ\0", "compressed with xz", "Unpack it first: `unxz FILE`."),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it first: `unzstd FILE`."),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "Unpack it first: `unlz4 FILE`."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it first: `7z x FILE`."),
+    (b"Rar!\x1a\x07", "a RAR archive", "Unpack it first: `unrar x FILE`."),
+    (b"Obj\x01", "an Avro file", "Write its rows as Parquet, for example with DuckDB."),
+    (b"ORC", "an ORC file", "With pandas: pandas.read_orc(FILE).to_parquet('data.parquet')."),
+    (
+        b"\x80\x04\x95",
+        "a pickle, which is not opened",
+        "With pandas: pandas.read_pickle(FILE).to_parquet('data.parquet').",
+    ),
     (b"SQLite format 3\0", "an SQLite database", "Write one of its tables as Parquet, for example with pandas."),
 )
 
