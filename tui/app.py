@@ -154,7 +154,12 @@ class DeepTuneApp(App[None]):
         from tui.draft import Draft
         from tui.screens.wizard import WizardScreen
 
-        self.push_screen(WizardScreen(Draft.from_file(start) if start is not None else None))
+        try:
+            draft = Draft.from_file(start) if start is not None else None
+        except DeepTuneError as error:  # of a run that is gone, or a file that was edited wrongly
+            self.tell_error(error)
+        else:
+            self.push_screen(WizardScreen(draft))
 
     @work(group="act")
     async def edit_notes(self, run: RunDirectory) -> None:

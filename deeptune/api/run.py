@@ -59,7 +59,7 @@ def finetune(
 class Run:
     """A run's folder: what is in it, and what to do with it.
 
-    `reference` is the path of the folder, or an id, the unique prefix of an id, or "latest" in the folder `runs`.
+    `reference` is the path of the folder, or an id, a unique start or end of an id, or "latest" in the folder `runs`.
     Raises SpecError where there is no such run.
     """
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", shell_complete=completion.runs, help="Run directory, id, unique prefix of an id, or `latest`."
+        metavar="RUN",
+        shell_complete=completion.runs,
+        help="Run directory, id, unique start or end of an id, or `latest`.",
     ),
 ]
 DataOption = Annotated[

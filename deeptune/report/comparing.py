@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -79,8 +79,8 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
     return {"metrics": metrics, "flipped": pair.flipped}
 
 
-def compare_runs(directories: Sequence[Path]) -> Comparison:
-    """Compare two or more finished runs.
+def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Comparison:
+    """Compare two or more finished runs. `progress` gets the number of pairs that are done, and of all.
 
     Raises DataError where they were not scored on the same rows of the same data, and CheckpointError where one of them
     has no scores yet.
@@ -95,7 +95,12 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
     groups = next((one.groups for one in scored if one.groups is not None), None)
     unit = units_of(groups, len(scored[0].truth))
     reason = too_few(len(unit), groups)
-    pairs = [_pair(runs, scored, at, unit, grouped=groups is not None) for at in combinations(range(len(runs)), 2)]
+    places = list(combinations(range(len(runs)), 2))
+    pairs = []
+    for done, at in enumerate(places):
+        if progress is not None:
+            progress(done, len(places))
+        pairs.append(_pair(runs, scored, at, unit, grouped=groups is not None))
     if reason:
         pairs = [replace(pair, metrics=_without_intervals(pair.metrics)) for pair in pairs]
     return Comparison(

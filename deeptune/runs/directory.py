@@ -203,7 +203,7 @@ def new_run_directory(root: Path, name: str) -> RunDirectory:
 
 
 def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
-    """Find the run that a path, an id, a unique prefix of an id, or `latest` names.
+    """Find the run that a path, an id, the unique beginning or end of an id, or `latest` names.
 
     Raises SpecError when there is none or more than one.
     """
@@ -216,13 +216,15 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
         return runs[0]
     # An id is a name, never a way out of the folder.
     matches = [run for run in runs if run.id.startswith(reference)] if reference else []
+    part = "prefix" if matches else "end"  # lists on narrow terminals show the end
+    matches = matches or [run for run in runs if reference and run.id.endswith(reference)]
     exact = [run for run in matches if run.id == reference]
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     if matches:
         ids = listed((run.id for run in matches), most=5)
         raise SpecError(
-            f"{reference!r} is the prefix of {len(matches)} runs in {root}: {ids}",
+            f"{reference!r} is the {part} of {len(matches)} runs in {root}: {ids}",
             hint="Give more of the id.",
         )
     near = did_you_mean(reference, [run.id for run in runs])

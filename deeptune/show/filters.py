@@ -11,6 +11,7 @@ from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.report.tables import TITLES
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.notes import Notes
+from deeptune.runs.state import SYMBOLS
 from deeptune.show.run_text import best_of, is_number
 
 KEYS = ("tag", "state", "name", "note", "backbone", "method", "task")
@@ -56,7 +57,7 @@ def describe(run: RunDirectory, state: RunState, notes: Notes) -> Described:
 def make_filter(text: str) -> Callable[[Described], bool]:
     """The condition that all parts of `text` hold, for each run.
 
-    Raises SpecError for a metric that does not exist and for a number that is none.
+    Raises SpecError for a metric or a state that does not exist, and for a number that is none.
     """
     joined = re.sub(r"\s*(>=|<=|>|<|=)\s*", r"\1", text.lower())
     tests = [_test(word) for word in joined.split()]
@@ -68,6 +69,9 @@ def _test(word: str) -> Callable[[Described], bool]:
     if colon and key in KEYS:
         if key == "tag":
             return lambda run: any(tag.startswith(f"#{rest}") for tag in run.texts["tag"].split())
+        if key == "state" and not any(rest in state for state in SYMBOLS):
+            near = did_you_mean(rest, SYMBOLS)
+            raise SpecError(f"there is no state {rest!r}. {near}".rstrip(), hint=f"States: {', '.join(SYMBOLS)}.")
         return lambda run: rest in run.texts[key]
     if (found := _HALF.fullmatch(word)) is None:
         return lambda run: any(word in text for text in run.texts.values())

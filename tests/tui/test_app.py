@@ -297,3 +297,17 @@ def test_home_and_end_go_to_the_first_and_the_last_run(finished_run):
         await until(pilot, lambda: table.cursor_row == 0)
 
     drive(app, steps)
+
+
+def test_a_spec_that_is_gone_or_damaged_opens_no_wizard_and_says_why(finished_run):
+    app = DeepTuneApp(Options(root=finished_run.path.parent))
+
+    async def steps(pilot):
+        await shows(pilot, "done")
+        finished_run.spec.write_text("not = [toml", encoding="utf-8")
+        await pilot.press("w")
+        await shows(pilot, "spec error")
+        await pilot.press("escape")
+        assert "Runs" in picture(app)
+
+    drive(app, steps)

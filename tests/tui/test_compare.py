@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from driving import drive, picture, shows, until
 
+from deeptune.report.comparing import compare_runs
 from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.show.comparison import Facts, caution, differences, flat, read_facts, scores
 from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.screens.compare import CompareScreen
 from tui.screens.copied import CopiedScreen
+from tui.widgets.paired import Differences
 
 
 def write_run(root, name: str, *, rate: float, accuracy: float, rows=(1, 2, 3), data: str = "sha256:a") -> RunDirectory:
@@ -164,6 +166,54 @@ def test_runs_that_cannot_be_compared_say_why(tmp_path):
     pq.write_table(pq.read_table(runs[1].predictions).slice(1), runs[1].predictions)
 
     async def steps(pilot, screen):
-        await shows(pilot, "no differences: one and two were not scored on the same test rows")
+        await shows(pilot, "no differences: A and B were not scored on the same test rows")
 
     compared(runs, steps, size=(140, 50))
+
+
+def test_a_long_reason_is_wrapped_and_names_runs_by_their_letters(tmp_path):
+    names = ("resnet18-partial-20261129-041420-6634a0", "resnet18-partial-20261129-041413-3650ac")
+    runs = [with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=0.9), 4) for name in names]
+    pq.write_table(pq.read_table(runs[1].predictions).slice(1), runs[1].predictions)
+
+    async def steps(pilot, screen):
+        await shows(pilot, "no differences: A and B were not scored on the same test rows")
+        assert "only in A: rows 0)" in " ".join(picture(pilot.app).split())
+
+    compared(runs, steps, size=(80, 60))
+
+
+def test_rows_that_flipped_are_counted(tmp_path):
+    runs = [
+        with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=1 - wrong / 40), wrong)
+        for name, wrong in (("one", 12), ("two", 2))
+    ]
+
+    async def steps(pilot, screen):
+        await shows(pilot, "10 of 40 rows flipped: only A has 0 right, only B 10")
+
+    compared(runs, steps, size=(80, 60))
+
+
+def test_no_score_is_called_best_where_the_test_rows_differ(tmp_path):
+    runs = [
+        write_run(tmp_path, "one", rate=0.1, accuracy=0.5),
+        write_run(tmp_path, "two", rate=0.1, accuracy=0.6, rows=(1, 2, 4)),
+    ]
+
+    async def steps(pilot, screen):
+        await until(pilot, lambda: "compared row for row" in " ".join(picture(pilot.app).split()))
+        assert "★" not in picture(pilot.app).partition("A one")[2]
+
+    compared(runs, steps, size=(80, 60))
+
+
+def test_the_pairs_that_are_compared_are_counted(tmp_path):
+    paths = [
+        with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=0.5), wrong).path
+        for wrong, name in enumerate(("one", "two", "three"))
+    ]
+    seen = []
+    compare_runs(paths, lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+    assert Differences(progress=(1, 3)).rows(80, "-")[1][0][0] == "comparing row by row: 1 of 3 pairs of runs"

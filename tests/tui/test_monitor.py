@@ -423,3 +423,36 @@ def test_the_time_to_go_is_told_while_features_are_computed(made):
             await shows(pilot, "about 0:35 to go")
 
         drive(app, steps)
+
+
+def test_a_run_whose_folder_is_gone_offers_nothing_that_needs_it(finished_run):
+    app = monitor(finished_run)
+
+    async def steps(pilot):
+        await shows(pilot, "✓ done")
+        shutil.rmtree(finished_run.path)
+        await shows(pilot, "its folder is gone")
+        await pilot.press("5")
+        await shows(pilot, "no results")
+        assert "deeptune" not in picture(app).replace("DeepTune", "")
+        await pilot.press("n")
+        await shows(pilot, "cannot read")
+        await pilot.press("escape")
+        await shows(pilot, "its folder is gone")
+
+    drive(app, steps)
+
+
+def test_no_row_is_said_to_be_right_before_the_predictions_are_read(finished_run):
+    app = monitor(finished_run)
+
+    async def steps(pilot):
+        await shows(pilot, "✓ done")
+        screen = app.screen
+        screen._follower.wanted = set()
+        screen._want = lambda: None  # the predictions are never read
+        await pilot.press("6")
+        await shows(pilot, "reading the predictions")
+        assert "no test row was predicted wrongly" not in picture(app)
+
+    drive(app, steps)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
 from driving import drive, picture, shows, until
 
+from deeptune.errors import SpecError
 from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.runs.notes import Notes, read_notes, write_notes
 from deeptune.show.chart import Chart as ChartData
 from deeptune.show.chart import draw, moved, zoomed
+from deeptune.show.filters import make_filter
 from deeptune.show.series import Series, column
 from tui.app import DeepTuneApp
 from tui.options import Options
@@ -218,3 +221,11 @@ def test_the_monitor_shows_name_and_tags(tmp_path):
         await shows(pilot, "the final one #paper")
 
     drive(app, steps)
+
+
+def test_a_state_that_does_not_exist_is_named_with_those_that_do():
+    with pytest.raises(SpecError, match="there is no state 'finished'") as raised:
+        make_filter("state:finished")
+    assert "stopped" in str(raised.value.hint)
+    make_filter("state:")  # while it is typed
+    make_filter("state:fail")

@@ -57,6 +57,14 @@ def test_a_start_that_several_ids_share(root):
         find_run("gpt2", root)
 
 
+def test_the_end_of_an_id_names_a_run_as_narrow_lists_show_it(root):
+    assert find_run("-c3", root).id == "resnet18-c3"
+    (root / "other-c3").mkdir()
+    (root / "other-c3" / "spec.toml").write_text("")
+    with pytest.raises(SpecError, match=r"'c3' is the end of 2 runs"):
+        find_run("c3", root)
+
+
 @pytest.mark.parametrize("reference", ["", ".", "..", "../..", "/", "../runs", "notes", "*", "\x00", "x" * 5000])
 def test_what_is_no_run_is_refused(root, reference):
     with pytest.raises(SpecError, match=re.escape(f"there is no run {reference!r}")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -26,15 +26,13 @@ from tui.compositor import FrugalCompositor
 from tui.fitting import LABELS
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
-from tui.widgets.lines import Lines
+from tui.widgets.lines import Lines, wrapped
 from tui.widgets.monitor.follow import Follower, News
-
-if TYPE_CHECKING:
-    from deeptune.report.comparing import Comparison
+from tui.widgets.paired import NAMES, Differences
 
 STYLES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 SIGNS = "oxv#+%@="
-NAMES = "ABCDEFGH"
+MARGIN = 4  # cells beside the tables: padding and a scroll bar
 LOOK, LOOK_OVER_SSH = 2.0, 5.0  # seconds
 
 
@@ -59,9 +57,9 @@ class CompareScreen(DeepTuneScreen):
             self.place, self.news, self.facts = place, news, facts
 
     class Compared(Message):
-        """Posted with the differences of the runs on their common test rows, or why there are none."""
+        """Posted with the differences of the runs on their common test rows, why there are none, or how far it is."""
 
-        def __init__(self, found: Comparison | str) -> None:
+        def __init__(self, found: Differences) -> None:
             super().__init__()
             self.found = found
 
@@ -76,7 +74,7 @@ class CompareScreen(DeepTuneScreen):
         self._followers = [Follower(run) for run in runs]
         self._reading = False
         self._asked = False  # for the differences, once all runs are over
-        self._compared: Comparison | str = ""
+        self._compared = Differences()
         self._at: float | None = None
         self._window: tuple[float, float] | None = None  # of the x axis
 
@@ -130,12 +128,18 @@ class CompareScreen(DeepTuneScreen):
     def _compare(self) -> None:
         from deeptune.report.comparing import compare_runs
 
+        def progress(done: int, total: int) -> None:
+            self.post_message(self.Compared(Differences(progress=(done, total))))
+
+        ids = [run.id for run in self.runs]
+        progress(0, len(ids) * (len(ids) - 1) // 2)
         try:
-            found: Comparison | str = compare_runs([run.path for run in self.runs])
+            found = Differences(compare_runs([run.path for run in self.runs], progress))
         except DeepTuneError as error:
-            found = error.message.replace(f"{self.runs[0].path.parent}/", "")  # a line of 80 has no room for it
+            short = error.message.replace(f"{self.runs[0].path.parent}/", "")
+            found = Differences(reason=short, ids=ids)
         except Exception as error:  # files of a run may be damaged in any way
-            found = f"the runs can't be compared: {error}"
+            found = Differences(reason=f"the runs can't be compared: {error}", ids=ids)
         self.post_message(self.Compared(found))
 
     @on(Compared)
@@ -186,19 +190,21 @@ class CompareScreen(DeepTuneScreen):
             ]
             for place, view in enumerate(self.views)
         ]
-        if note := caution(self.facts):
-            rows += [[], [(f"! {note}", "warn")]]
+        note = caution(self.facts)
+        if note:
+            rows += [[], *([(line, "warn")] for line in wrapped(f"! {note}", self.size.width - MARGIN, 2))]
         if table := scores([each.test for each in self.facts]):
             cells = [
                 (title, [(f"{value} {star if best else ' '}", "good" if best else "value") for value, best in pairs])
                 for title, values, bests in table
-                for pairs in [zip(values, bests, strict=True)]
+                for pairs in [zip(values, [each and not note for each in bests], strict=True)]
             ]
             counts = [(f"{each.test['n']:,}  " if "n" in each.test else "-  ", "label") for each in self.facts]
             rows += [[], *self._aligned("test", [*cells, ("rows", counts)])]
         else:
             rows += [[], [("test metrics come when a run has scored its test split", "label")]]
-        rows += self._differences()
+        minus = "-" if self.deeptune.options.ascii else "−"
+        rows += self._compared.rows(self.size.width - MARGIN, minus)
         found = differences([each.spec for each in self.facts])
         spec_rows = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
         rows += [
@@ -206,34 +212,6 @@ class CompareScreen(DeepTuneScreen):
             *(self._aligned("spec", spec_rows) if spec_rows else [[("the specs are the same but for names", "label")]]),
         ]
         return rows
-
-    def _differences(self) -> list[Row]:
-        """Make a table of each run after the first less the first: difference, interval and p."""
-        if isinstance(self._compared, str):
-            return [[], [(f"no differences: {visible(self._compared)}", "label")]] if self._compared else []
-        from deeptune.report.comparing import interval_of, p_text, signed
-
-        rows: list[Row] = []
-        minus = "-" if self.deeptune.options.ascii else "−"
-        for pair in self._compared.pairs:
-            if pair.first != 0:
-                continue
-            lines = [
-                (TITLES[name], signed(name, one.difference), interval_of(name, one), p_text(one.p), p_text(one.p_holm))
-                for name, one in pair.metrics.items()
-            ]
-            table = [
-                (f"{NAMES[pair.second]} {minus} {NAMES[0]}", "difference", "95% interval", "p", "p (Holm)"),
-                *lines,
-            ]
-            widths = [max(len(line[at]) for line in table) for at in range(5)]
-            rows.append([])
-            for at, line in enumerate(table):
-                cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-                cells = cells.replace("−", minus)
-                rows.append([(f"{line[0]:<{widths[0]}}  ", "title" if at == 0 else "label"), (cells, "value")])
-        note = " ".join(self._compared.notes)
-        return [*rows, [(note, "label")]] if note else rows
 
     def _aligned(self, head: str, rows: list[tuple[str, list[tuple[str, str]]]]) -> list[Row]:
         """Make a table with a column for each run, as wide as its longest text; long ones are cut."""

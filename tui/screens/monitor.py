@@ -101,7 +101,7 @@ class MonitorScreen(ChartingScreen):
         self._failure: DeepTuneError | None = None
         self._warnings_only = False
         self._outcome: Outcome | None = None  # before it is read
-        self._worst: list[Example] = []
+        self._worst: list[Example] | None = None  # before they are read
 
     def body(self) -> Iterable[Widget]:
         yield Heading(id="heading")
@@ -266,9 +266,12 @@ class MonitorScreen(ChartingScreen):
             self.query_one(Results).tell(self._outcome, self.view.state, usable=usable)
 
     def _draw_examples(self) -> None:
-        over = self.view.state.word == "done"
-        nothing = "no test row was predicted wrongly" if over else "predictions come when the run has ended"
-        self.query_one(Examples).tell(self._worst, nothing)
+        nothing = "predictions come when the run has ended"
+        if self.view.state.word == "done":
+            nothing = "reading the predictions …" if self._worst is None else "no test row was predicted wrongly"
+        elif self.view.state.over:
+            nothing = "no predictions: it ended before it was scored"
+        self.query_one(Examples).tell(self._worst or [], nothing)
 
     # Pages and settings.
 

@@ -116,6 +116,8 @@ class Results(Vertical):
         if state.word == "done":
             commands = [command for _, command in next_commands(self._run.path)]
             commands.append(f"deeptune report {reference} --serve")
+        elif state.word == "deleted":
+            commands = []
         elif state.over:
             commands = [f"deeptune resume {reference}", f"deeptune logs {reference}"]
         else:
