@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -181,37 +182,84 @@ def _ask(what: str, names: list[str], guess: str) -> str | None:
         say(f"there is no column {answer!r}")
 
 
-def next_command(done: Imported) -> str:
-    """The command that shows what a run of the imported file would do."""
+def next_command(done: Imported) -> str | None:
+    """The command that shows what a run of the imported file would do; None where an input or labels are lacking."""
+    settings, lacking = _settings(done)
+    return None if lacking else _run(done, settings)
+
+
+def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
+    """The settings of a run of the imported file, and what it lacks for a run: `input`, `labels` or nothing."""
     from deeptune.data.first_spec import usual_backbone
     from deeptune.data.inspect import overview
 
     settings: dict[str, str] = {}
-    modality = "image"
+    modality = None
+    label = done.roles.get("label", "labels")
     with suppress(DataError):
         found = overview(done.output)
         known = "label" in done.roles or done.kind.endswith("folder of pictures")
         settings |= {
             key: value for key, value in found.guesses.items() if not (known and key in ("data.label", "task"))
         }
-        input = found.guesses.get("data.input", done.roles.get("input", "text"))
-        modality = next((column.modality for column in found.columns if column.name == input), None) or modality
+        input = found.guesses.get("data.input", done.roles.get("input"))
+        by_name = {column.name: column.modality for column in found.columns}
+        modality = _modality(input, by_name, found.guesses.get("data.modality"))
         if "group" in done.roles:
             settings["data.group"] = done.roles["group"]
         elif found.groups:
             settings["data.group"] = found.groups[0]
-    if (label := done.roles.get("label", "labels")) != "labels":
+    if label != "labels":
         settings["data.label"] = label
+    if modality is None:
+        return settings, "input"
     settings["backbone.name"] = usual_backbone(modality)
+    return settings, None if "data.label" in settings or label in done.columns else "labels"
+
+
+def _modality(input: str | None, by_name: dict[str, str | None], default: str | None) -> str | None:
+    """The modality of the input column, the first one of several; without a column, that of the usual column."""
+    from deeptune.spec.modalities import COLUMN_MODALITIES
+
+    if input is None:
+        usual = [kind for kind, one in COLUMN_MODALITIES.items() if one.input in by_name and default in (None, kind)]
+        return usual[0] if usual else None
+    return by_name.get(json.loads(input)[0] if input.startswith("[") else input)
+
+
+def _run(done: Imported, settings: dict[str, str]) -> str:
     words = " ".join(f"--set {key}={_toml(value)}" for key, value in settings.items())
     return f"deeptune run --data {shlex.quote(done.output)} {words} --dry-run"
 
 
+def _way_on(done: Imported) -> str:
+    """What to do next, in words."""
+    settings, lacking = _settings(done)
+    if lacking == "input":
+        return "a run learns from images or texts, and no column holds any: import a table that has such a column"
+    if lacking is None:
+        return _run(done, settings)
+    others = [name for name in done.columns if name not in (done.roles.get("input"), "path", done.roles.get("group"))]
+    way = (
+        "name one of its columns with --set data.label=COLUMN" if others else "put pictures in a folder for each class"
+    )
+    return (
+        f"a run needs labels, and no column is known to hold any: {way}, "
+        f"or import a table that names the files (deeptune import TABLE.csv --root {shlex.quote(done.source)} …). "
+        f"Without labels: deeptune embed --backbone {settings['backbone.name']} --data {shlex.quote(done.output)} "
+        "-o embeddings.parquet"
+    )
+
+
 def _toml(value: str) -> str:
     """A value as --set takes it; several columns, which a form shows with commas between, are a list."""
-    if value.startswith("["):
-        return shlex.quote(value)
-    return shlex.quote(value if value.replace("_", "").isalnum() else f'"{value}"')
+    from deeptune.spec.toml import parse_toml
+
+    if not value.startswith("["):
+        with suppress(ValueError):
+            if not isinstance(parse_toml(f"value = {value}").get("value"), str):
+                value = f'"{value}"'  # a word such as true or 3 is no string to TOML
+    return shlex.quote(value)
 
 
 def _tell(done: Imported) -> None:
@@ -229,4 +277,4 @@ def _tell(done: Imported) -> None:
         say(f"left out: {done.left_out:,}; each with its reason in {short_path(done.left_out_file or '')}")
         for reason, count in done.reasons:
             say(f"  {count:,} × {reason}")
-    say(f"next: {next_command(done)}")
+    say(f"next: {_way_on(done)}")

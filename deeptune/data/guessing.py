@@ -46,7 +46,10 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
     others = {
         name: values
         for name, values in others.items()
-        if not _is_date(values) and not is_grouping(name) and name.lower() not in _PLACES
+        if not _is_date(values)
+        and not is_grouping(name)
+        and name.lower() not in _PLACES
+        and values.null_count * 2 <= len(values)
     }
     if len(indicators := _indicators(others)) >= _MIN_INDICATORS:
         return indicators, "multilabel"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from deeptune.environment import user_path
@@ -93,9 +94,12 @@ def _is_webdataset(path: Path) -> bool:
 
 def _with_pictures(table: Table, folder: Path, pictures: dict[Path, str] | None, options: Options) -> Reader:
     """The table with the pictures that it names, or the table itself where it names none."""
+    names = Names(folder, pictures)
+    lacks = not set(options.roles.values()) <= set(table.schema.names)
+    if lacks and pictures and naming_column(table, names, replace(options, input=None)) is None:
+        return table  # it says nothing of the pictures: the columns that are named are theirs
     for option, named in options.roles.items():
         require_column(table, named, f"--{option}")
-    names = Names(folder, pictures)
     column = naming_column(table, names, options)
     return table if column is None else NamedPictures(table, column, names, options)
 

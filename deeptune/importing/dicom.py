@@ -65,7 +65,7 @@ class DicomFiles:
             with warnings.catch_warnings(action="ignore"):
                 data = self._pydicom.dcmread(path, force=False)
                 if "PixelData" not in data and "FloatPixelData" not in data and "DoubleFloatPixelData" not in data:
-                    raise DataError(f"holds no image: it is a {_what(data)}")
+                    raise DataError(_without_pixels(data))
                 _require_size(data)
                 frames = self._values(data)
         except DataError:
@@ -158,9 +158,18 @@ def _compression(data: Any) -> str:
     return str(getattr(data.file_meta.get("TransferSyntaxUID"), "name", "an unknown kind"))
 
 
-def _what(data: Any) -> str:
-    name = getattr(getattr(data.get("SOPClassUID"), "name", None), "strip", lambda: "")()
-    return name or "file without pixels"
+def _without_pixels(data: Any) -> str:
+    """Why a file holds no image: it is of a kind that never has one, or its pixels were left out of it."""
+    kind = getattr(data.get("SOPClassUID"), "name", "").strip()
+    if data.get("SOPClassUID") is None:
+        return (
+            "holds no image: it is an index of files (DICOMDIR)"
+            if "DirectoryRecordSequence" in data
+            else ("holds no image, and does not say what it is")
+        )
+    if "Rows" in data or kind.endswith("Image Storage"):
+        return f"holds no pixels, only the attributes of an image ({kind.removesuffix(' Storage')})"
+    return f"holds no image: its kind is {kind}"
 
 
 def _text(data: Any, tag: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from deeptune.data.images.column_values import read_named
-from deeptune.data.images.decode import header_reason
+from deeptune.data.images.decode import unusable_reason
 from deeptune.errors import DataError
 from deeptune.importing.names import readable
 from deeptune.importing.options import Options
@@ -28,6 +28,7 @@ IMAGES = frozenset({
 })  # fmt: skip
 DICOM = frozenset({".dcm", ".dicom", ".ima"})
 NIFTI = (".nii", ".nii.gz")
+_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")  # of images, by first bytes
 
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 _AT_ONCE = 64  # files that threads share
@@ -54,19 +55,20 @@ def picture_kind(path: Path) -> str | None:
     if name.endswith(NIFTI):
         return "nifti"
     # DICOM files often have no suffix, or end with a part of their number: IM0001, 1.2.840.113619
-    if (suffix == "" or suffix[1:].isdigit()) and _has_dicom_mark(path):
-        return "dicom"
-    return None
+    return _kind_by_content(path) if suffix == "" or suffix[1:].isdigit() else None
 
 
-def _has_dicom_mark(path: Path) -> bool:
+def _kind_by_content(path: Path) -> str | None:
     try:
         if not path.is_file():
-            return False
+            return None
         with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            head = stream.read(132)
     except OSError:
-        return False
+        return None
+    if head[128:] == b"DICM":
+        return "dicom"
+    return "image" if head.startswith(_MARKS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") else None
 
 
 class Pictures:
@@ -102,7 +104,7 @@ class Pictures:
             data = read_named(path, name)
         except DataError as error:
             return error.message
-        reason = header_reason(data)
+        reason = unusable_reason(data)
         return [Shot(data)] if reason is None else reason
 
     def finished(self) -> list[str]:

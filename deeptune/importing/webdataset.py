@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.data.images.column_values import MAX_FILE
-from deeptune.data.images.decode import header_reason
+from deeptune.data.images.decode import unusable_reason
 from deeptune.errors import DataError, listed
 from deeptune.importing.archives import Guard, damaged, open_tar
 from deeptune.importing.names import is_ignored, readable, split_in_name
@@ -86,7 +86,7 @@ class WebDataset(Reader):
             if "images" not in values:
                 return "holds no picture"
             with warnings.catch_warnings(action="ignore"):
-                if (reason := header_reason(values["images"])) is not None:
+                if (reason := unusable_reason(values["images"])) is not None:
                     return reason
         for field in self.schema:
             value = values.get(field.name)

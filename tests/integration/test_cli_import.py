@@ -93,3 +93,34 @@ def test_columns_of_a_table_are_asked_for(tmp_path, monkeypatch):
     assert asked.exit_code == 0, asked.output
     assert "there is no column 'moo'" in asked.output
     assert pq.read_schema(tmp_path / "a.parquet").names == ["text", "labels", "who"]
+
+
+def test_numbers_alone_are_said_to_be_nothing_to_learn_from(tmp_path, command):
+    (tmp_path / "sizes.csv").write_text("height,width,price\n" + "".join(f"{i}.5,{i},{i * i}\n" for i in range(9)))
+    done = command("import", "sizes.csv", "-o", "sizes.parquet")
+    assert done.code == 0, done.stderr
+    assert "next: a run learns from images or texts, and no column holds any" in done.stdout
+    assert json.loads(command("import", "sizes.csv", "-o", "b.parquet", "--json").stdout)["run"] is None
+
+
+def test_pictures_without_labels_say_how_they_get_them(tmp_path, command):
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        (tmp_path / "photos" / f"{number}.png").write_bytes(png(colour=(number, 0, 0)))
+    done = command("import", "photos", "-o", "photos.parquet")
+    assert "next: a run needs labels" in done.stdout
+    assert "put pictures in a folder for each class" in done.stdout
+    assert "deeptune embed --backbone" in done.stdout
+
+
+def test_names_of_backbones_are_proposed_without_quotes(tmp_path, command):
+    (tmp_path / "data.csv").write_text("review,mood\n" + "".join(f"some text {i},{'ab'[i % 2]}\n" for i in range(12)))
+    done = command("import", "data.csv", "-o", "data.parquet")
+    assert "--set backbone.name=bert-base-multilingual-cased" in done.stdout
+    assert "--set data.label=mood" in done.stdout
+
+
+def test_a_column_that_is_mostly_missing_is_not_guessed_as_the_label(tmp_path, command):
+    rows = "".join(f"some text {i},{'xy'[i % 2] if i < 2 else ''},{'abc'[i % 3]}\n" for i in range(12))
+    (tmp_path / "data.csv").write_text("review,view,mood\n" + rows)
+    assert "--set data.label=mood" in command("import", "data.csv", "-o", "data.parquet").stdout

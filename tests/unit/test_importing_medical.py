@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import shutil
 
@@ -149,6 +150,22 @@ def test_files_of_pydicom_are_read_or_left_out_with_a_reason(tmp_path):
     table, done = imported(tmp_path / "d", tmp_path)
     assert set(table["path"].to_pylist()) == set(names[:4])
     assert done.left_out == 2
+
+
+def test_files_without_pixels_say_what_they_hold(tmp_path):
+    (tmp_path / "d").mkdir()
+    for name in ("CT_small.dcm", "rtplan.dcm", "DICOMDIR-empty.dcm"):
+        shutil.copy(pydicom.data.get_testdata_file(name, download=False), tmp_path / "d" / name)
+    header = pydicom.dcmread(tmp_path / "d" / "CT_small.dcm")
+    del header.PixelData
+    header.save_as(tmp_path / "d" / "header.dcm")
+    with open(imported(tmp_path / "d", tmp_path)[1].left_out_file, encoding="utf-8") as file:
+        reasons = dict(list(csv.reader(file))[1:])
+    assert reasons == {
+        "header.dcm": "holds no pixels, only the attributes of an image (CT Image)",
+        "rtplan.dcm": "holds no image: its kind is RT Plan Storage",
+        "DICOMDIR-empty.dcm": "holds no image: it is an index of files (DICOMDIR)",
+    }
 
 
 def test_a_compression_without_a_decoder_says_what_to_install(tmp_path, monkeypatch):

@@ -322,3 +322,41 @@ def test_one_folder_with_files_beside_it_is_no_class(tmp_path):
     done = import_data(tmp_path / "scans", tmp_path / "out.parquet", Options())
     assert (done.rows, done.left_out) == (3, 0)
     assert "labels" not in done.columns
+
+
+def _jpeg(pixels=64):
+    values = np.random.default_rng(0).integers(0, 256, (pixels, pixels, 3)).astype(np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(values).save(data, "JPEG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.jpg", "JPEG"), ("a.png", "PNG"), ("a.webp", "WEBP"), ("a.bmp", "BMP")]
+)
+def test_a_picture_that_is_cut_off_is_left_out_with_its_reason(photos, tmp_path, name, format):
+    data = io.BytesIO()
+    Image.open(io.BytesIO(_jpeg())).save(data, format)
+    put(photos / "cats" / f"whole_{name}", data.getvalue() + (b"\0" * 9 if format == "JPEG" else b""))
+    put(photos / "cats" / f"cut_{name}", data.getvalue()[: len(data.getvalue()) // 2])
+    table, done = imported(photos, tmp_path)
+    assert f"cats/whole_{name}" in table["path"].to_pylist()
+    assert list(reasons(done)) == [f"cats/cut_{name}"]
+    assert ("cannot be decoded" if format == "WEBP" else "cut off") in reasons(done)[f"cats/cut_{name}"]
+
+
+def test_pictures_without_a_suffix_are_known_by_their_first_bytes(photos, tmp_path):
+    put(photos / "cats" / "IMG0001")
+    put(photos / "dogs" / "IMG0002.7", _jpeg())
+    put(photos / "dogs" / "notes", b"no picture")
+    table, done = imported(photos, tmp_path)
+    assert {"cats/IMG0001", "dogs/IMG0002.7"} < set(table["path"].to_pylist())
+    assert (done.rows, done.ignored) == (6, {"files of other kinds": 1})
+
+
+def test_a_table_that_names_no_picture_does_not_hide_the_columns_of_pictures(photos, tmp_path):
+    (photos / "notes.json").write_text('[{"key": "mail"}, {"key": "phone"}]')
+    table, _ = imported(photos, tmp_path, label="labels")
+    assert table["labels"].to_pylist() == ["cats", "cats", "dogs", "dogs"]
+    with pytest.raises(DataError, match=r"--label: .*photos has no column 'label'. Did you mean 'labels'"):
+        imported(photos, tmp_path, label="label")
