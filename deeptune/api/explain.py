@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from deeptune.errors import CheckpointError, SpecError
 
 if TYPE_CHECKING:
@@ -64,6 +62,7 @@ def worst_rows(run: RunDirectory, count: int) -> list[int]:
 
     Raises CheckpointError where the run has no predictions.
     """
+    from deeptune.report.examples import worst_first
     from deeptune.report.reading import read_run
 
     found = read_run(run.path).predictions
@@ -72,16 +71,7 @@ def worst_rows(run: RunDirectory, count: int) -> list[int]:
             f"{run.path} has no predictions of test rows",
             hint="Explain rows of a file: --data FILE --rows 0-7 -o X",
         )
-    if found.truth.dtype.kind == "f":
-        distance = np.abs(found.prediction - found.truth)
-        size = np.nanmean(distance, axis=1) if distance.ndim > 1 else distance
-    elif found.truth.ndim > 1:
-        size = (found.prediction != found.truth).sum(axis=1).astype(np.float64)
-    else:
-        sure = found.probabilities.max(axis=1) if found.probabilities is not None else np.ones(len(found.row))
-        size = np.where(found.prediction != found.truth, sure, sure - 2)  # right ones last, the least certain first
-    order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")
-    return [int(row) for row in found.row[order[:count]]]
+    return [int(row) for row in found.row[worst_first(found)[:count]]]
 
 
 def parse_rows(text: str, most: int) -> list[int]:

@@ -93,10 +93,10 @@ def _draw_rows(found: Comparison, pair: Pair, rows: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from deeptune.data.shown_samples import Samples
     from deeptune.report.comparing import row_text
     from deeptune.show.flips import WIDTH, sample
     from deeptune.show.picture import Look
-    from deeptune.show.samples import Samples
 
     out = console()
     look = Look(ascii=out.color_system is None)

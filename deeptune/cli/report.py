@@ -23,8 +23,18 @@ def report(
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="With --serve: the port; 0 takes any free one.")
     ] = 0,
+    samples: Annotated[
+        bool | None,
+        typer.Option(
+            "--samples/--no-samples",
+            help="Write the report again, with or without the worst and least certain test samples drawn.",
+        ),
+    ] = None,
 ) -> None:
     """Print where a run's report is, or serve it to a browser.
+
+    It holds no sample of the data unless `--samples`, `report.samples` in the spec, or `deeptune explain` put some
+    there.
 
     The server listens on the loopback address only and serves only the report. To reach it from another machine, use
     the `ssh -L` line that it prints. Ctrl+C ends it.
@@ -38,7 +48,12 @@ def report(
             f"the run {directory.id} has no report: it is {state.word}",
             hint=f"A run writes it at its end. Where it is missing: deeptune resume {directory.reference}",
         )
-    refresh(directory)
+    if samples is None:
+        refresh(directory)
+    else:
+        from deeptune.report import write_report
+
+        write_report(directory.path, samples=samples)
     if not serve:
         say(short_path(directory.report))
         return

@@ -7,15 +7,17 @@ from pathlib import Path
 from deeptune.runs.directory import RunDirectory
 
 
-def write_report(directory: Path) -> Path:
-    """Write `report.html` and `report.json` into a run directory, from its files alone; returns the path of the page.
+def write_report(directory: Path, *, samples: bool | None = None) -> Path:
+    """Write `report.html` and `report.json` into a run directory; returns the path of the page.
 
+    They are made from the run's files alone, but for `samples`: test samples that are drawn from the run's data. None
+    draws them if the report that is there does, and in a first report if the spec says so.
     Raises CheckpointError when a file that the report needs is missing or damaged, or when the report
     cannot be written.
     """
     from deeptune.report.html import write_report as write  # the tables alone should not cost the plots' imports
 
-    return write(directory)
+    return write(directory, samples)
 
 
 def refresh_report(run: RunDirectory) -> None:

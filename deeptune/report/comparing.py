@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from deeptune.errors import DataError, listed
+from deeptune.report.examples import target_text
 from deeptune.report.influence import units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import TITLES, value_text, visible
+from deeptune.report.tables import TITLES, value_text
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import shown_metrics
 
@@ -265,12 +266,7 @@ def row_text(comparison: Comparison, pair: Pair, row: int) -> tuple[str, list[st
     left, right = comparison.scored[pair.first], comparison.scored[pair.second]
     place = int(np.searchsorted(left.row, row))
     task = comparison.runs[0].task
-    parts = [part[place : place + 1] for part in (left.truth, left.prediction, right.prediction)]
-    if task.view == "classes":
-        texts = [task.display(int(part[0])) for part in parts]
-    else:
-        texts = [", ".join(map(str, task.decode(part).to_pylist()[0])) or "none" for part in parts]
-    texts = [visible(text) for text in texts]
+    texts = [target_text(task, part[place]) for part in (left.truth, left.prediction, right.prediction)]
     return texts[0], texts[1:]
 
 

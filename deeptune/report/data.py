@@ -28,6 +28,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "state": run.result.get("state", "unfinished"),
         "task": run.spec.task,
         "split": run.split,
+        "samples": run.samples,
         "n": metrics.get("n", 0),
         "metrics": {
             name: {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
 from deeptune.report.provenance import provenance
-from deeptune.report.reading import FinishedRun, read_run
+from deeptune.report.reading import FinishedRun, read_if_there, read_run
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
@@ -30,9 +31,12 @@ METRIC_HEADER = ("Metric", "Value", "95% interval", "Baseline")
 WITHOUT = {"without_duplicates": "Without duplicates", "without_outliers": "Without outliers"}
 
 
-def write_report(directory: Path) -> Path:
+def write_report(directory: Path, samples: bool | None = None) -> Path:
     """Write `report.html` and `report.json` into a run directory; see `deeptune.report.write_report`."""
     run = read_run(directory)
+    if samples is None:
+        samples = read_if_there(run.files.report_data).get("samples", run.spec.report.samples) is True
+    run = replace(run, samples=samples)
     judged = verdict(run)
     content = _content(run, judged)
     write_json(run.files.report_data, report_data(run, judged, content["sections"]))

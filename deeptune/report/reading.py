@@ -57,6 +57,7 @@ class FinishedRun:
     columns: dict[str, list[str | None]]  # those that the report names: a text for each row of `predictions`
     train_targets: np.ndarray | None  # int64 class indices or float64, of the training split
     rows: dict[str, int]
+    samples: bool = False  # whether the report draws test samples
 
     @property
     def trained(self) -> list[EpochEvent]:

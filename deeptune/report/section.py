@@ -30,10 +30,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as SVG of our own making, and what it shows, which is also its alternative text."""
+    """A picture as SVG or HTML of our own making, and what it shows, which is also its alternative text.
+
+    `small` pictures stand closer together.
+    """
 
     svg: str
     caption: str
+    small: bool = False
 
 
 @dataclass(frozen=True)

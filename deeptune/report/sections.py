@@ -20,7 +20,10 @@ SECTIONS: tuple[str, ...] = (
     "deeptune.report.operating_points:operating_points_section",
     "deeptune.report.subgroups:units_section",
     "deeptune.report.subgroups:subgroups_section",
+    "deeptune.report.examples:worst_section",
+    "deeptune.report.examples:uncertain_section",
     "deeptune.report.explanations:explanation_section",
+    "deeptune.report.embedding_map:embedding_section",
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deeptune.data.shown_samples import Samples
 from deeptune.errors import DeepTuneError
 from deeptune.report.tables import visible
 from deeptune.show.picture import Look, Piece, draw
-from deeptune.show.samples import Samples
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -40,6 +40,12 @@ class ReportSpec(Section):
         None, description="Share of positives where the model would be used: gives predictive values there as well."
     )
 
+    samples: bool = Field(
+        False,
+        description="Draw the worst and least certain test samples in the report; left out by default, as a report may "
+        "be passed on where its data may not.",
+    )
+
     @field_validator("operating_point", mode="after")
     @classmethod
     def _a_rule(cls, value: str | float) -> str | float:

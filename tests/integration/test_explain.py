@@ -155,7 +155,7 @@ def test_the_worst_errors_of_images_are_drawn_into_the_report(of_images):
     }
     report = (Path(of_images.path) / "report.html").read_text()
     assert stored["verdict"]["text"].replace("'", "&#39;") in report
-    assert report.count("data:image/png;base64,") == 5
+    assert report.count('<img src="data:image/png;base64,') == 5
     assert stored["verdict"]["text"] in " ".join(done.stdout.split("\n"))
 
 

@@ -11,12 +11,12 @@ import pytest
 from driving import drive, picture, shows, until
 from pictures import png
 
+from deeptune.data.shown_samples import Samples
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
+from deeptune.report import embedding_points as embeddings
+from deeptune.report.embedding_points import principal_axes, read_points
 from deeptune.runs import RunDirectory, write_json, write_text
-from deeptune.show import embeddings
-from deeptune.show.embeddings import principal_axes, read_points
-from deeptune.show.samples import Samples
 from deeptune.show.scatter import Scene, Window, dots, draw, neighbour, sign_of, style_of, whole
 from tui.app import DeepTuneApp
 from tui.options import Options

@@ -10,9 +10,9 @@ from pictures import png, sixteen_bit_png
 
 from deeptune.data.images.decode import decode_image
 from deeptune.data.shown import Shown
+from deeptune.data.shown_samples import Samples
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
-from deeptune.show.samples import Samples
 from tui.widgets.monitor.examples import worst_examples
 
 

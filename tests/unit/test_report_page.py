@@ -41,7 +41,7 @@ def test_the_list_of_sections_leads_to_each_heading(page):
 def test_each_picture_has_an_alternative_text(page):
     html, parsed = page
     pictures = [attributes for tag, attributes in parsed.tags if tag == "svg"]
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    captions = re.findall(r"</svg>\s*<figcaption>(.*?)</figcaption>", html)
     assert len(pictures) == len(captions) > 2
     assert [attributes["role"] for attributes in pictures] == ["img"] * len(pictures)
     assert re.findall(r'<svg role="img" aria-label="(.*?)"', html) == captions

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from deeptune.data.shown_samples import Samples
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_text
 from deeptune.show.flips import HEIGHT, WIDTH, sample
 from deeptune.show.picture import Look
-from deeptune.show.samples import Samples
 from deeptune.spec.toml import dump_spec, validate
 
 

@@ -13,7 +13,7 @@ from deeptune.show.scatter import INKS, SHADES, Scene, Window, bring_in_sight, d
 from tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
-    from deeptune.show.embeddings import Points
+    from deeptune.report.embedding_points import Points
 
 ZOOM, STEP = 1.5, 0.25
 FEW = 300  # points that are letters of their classes at first: single dots are hard to see

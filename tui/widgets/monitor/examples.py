@@ -14,11 +14,11 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import CheckpointError
 from deeptune.report.tables import safe, significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
-from deeptune.show.samples import Sample, Samples
 from tui.widgets.line import Line
 from tui.widgets.sample import SampleView
 

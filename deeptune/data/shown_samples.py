@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ Sample = Shown | DeepTuneError
 
 
 class Samples:
-    """Reads the inputs of a run's rows.
+    """Reads the inputs of a run's rows; with `pixels` an image has at most as many on a side.
 
     It opens the files at the first row, and again after an error. That takes long, so threads use it.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, *, pixels: int | None = None) -> None:
         self.run = run
+        self.pixels = pixels
 
     @cached_property
     def _spec(self) -> RunSpec:
@@ -64,9 +66,22 @@ class Samples:
             raise DataError(f"{source.describe()} has no row {row:,}: it is not the file that the run was made from")
         values = {name: batch.column(name).slice(0, 1) for name in columns}
         try:
-            return MODALITIES[modality].shown(source, values, row, value_range=stored_range(data.value_range))
+            range = stored_range(data.value_range)
+            return MODALITIES[modality].shown(source, values, row, value_range=range, pixels=self.pixels)
         except DataError as error:
             raise DataError(f"row {row:,} {error.message}", hint=error.hint) from error
+
+    def changed_since(self, time: float) -> str:
+        """Say the same as `changed`, but read the data only where a file was written after `time`."""
+        try:
+            files = [file for source in self._sources.values() for file in source.files]
+            if all(os.stat(file).st_mtime <= time for file in files):
+                return ""
+        except DeepTuneError as error:
+            return error.message
+        except OSError as error:
+            return f"the data can't be read: {error.strerror}"
+        return self.changed()
 
     def changed(self) -> str:
         """Say how the data differ from the run's, or return nothing. Reads all of the data."""
