@@ -1,6 +1,6 @@
 """Arrow types: in which one a column is read, which one several files share, and what its values may stand for.
 
-carried    the type of a column in memory and in the tables that a run writes: its own, without views
+carried    the type of a column in memory and in the tables that a run writes: its own, without views and run ends
 bare       the same without dictionaries and extension types: what labels, groups and inputs are made of
 shared     one type for a column whose files differ, where no value is lost
 """
@@ -53,7 +53,7 @@ def in_words(kind: pa.DataType) -> str:
 
 
 def carried(kind: pa.DataType) -> pa.DataType:
-    """The type to read a column in. Arrow cannot take rows of views yet, at whatever depth they are."""
+    """The type to read a column in. Arrow cannot take rows of views yet, at whatever depth they are, nor write run ends."""
     return _rebuilt(kind, _carried_leaf)
 
 
@@ -92,6 +92,8 @@ def as_type(values: Values, kind: pa.DataType) -> Values:
     if pt.is_null(values.type):
         nulls = pa.nulls(len(values), kind)
         return nulls if isinstance(values, pa.Array) else pa.chunked_array([nulls])
+    if pt.is_run_end_encoded(values.type):  # which Arrow does not cast
+        return as_type(pc.run_end_decode(values), kind)
     return values.cast(kind)
 
 
@@ -227,6 +229,8 @@ def _carried_leaf(kind: pa.DataType) -> pa.DataType:
         return kind if storage == kind.storage_type else storage
     if pt.is_dictionary(kind):
         return kind
+    if pt.is_run_end_encoded(kind):
+        return carried(kind.value_type)
     return pa.large_string() if pt.is_string_view(kind) else pa.large_binary() if pt.is_binary_view(kind) else kind
 
 

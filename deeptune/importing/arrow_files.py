@@ -5,6 +5,7 @@ Class names stay where `datasets` puts them, in the schema's metadata, and a num
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from pyarrow import ipc
 
-from deeptune.arrow import carried
+from deeptune.arrow import as_type, carried
 from deeptune.errors import DataError, first_line, listed
 from deeptune.importing.names import split_in_name
 from deeptune.importing.reader import LeftOut, Piece, Reader
@@ -43,6 +44,7 @@ class ArrowFile(Reader):
                 self.units = sum(len(batch) for batch in batches)
         fields = [field.with_type(carried(field.type)) for field in declared]
         self.schema = pa.schema(fields, metadata=declared.metadata)
+        _require_writable(path, declared, self.schema)
 
     def pieces(self, start: int = 0) -> Iterator[Piece]:
         with _reading(self.path):
@@ -52,7 +54,10 @@ class ArrowFile(Reader):
                     continue
                 for first in range(start, len(batch), _ROWS):
                     some = batch.slice(first, _ROWS)
-                    table = pa.Table.from_batches([some]).cast(self.schema)
+                    columns = [
+                        as_type(values, kind) for values, kind in zip(some.columns, self.schema.types, strict=True)
+                    ]
+                    table = pa.Table.from_arrays(columns, schema=self.schema)
                     yield Piece(*_with_files(table, self.path.parent))
                 start = 0
 
@@ -64,6 +69,19 @@ class ArrowFile(Reader):
         batches = _batches(self.path)
         next(batches)
         yield from batches
+
+
+def _require_writable(path: Path, declared: pa.Schema, schema: pa.Schema) -> None:
+    """Raise DataError for a column of a type that Arrow has and Parquet lacks, such as unions."""
+    for field, given in zip(schema, declared, strict=True):
+        try:
+            as_type(pa.nulls(1, given.type), field.type)
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except (ValueError, NotImplementedError, pa.ArrowException) as error:
+            raise DataError(
+                f"column {field.name!r} of {path} is {given.type}, which no Parquet file can hold",
+                hint="Leave the column out of the file, or cast it to another type.",
+            ) from error
 
 
 class _reading:  # noqa: N801

@@ -266,3 +266,28 @@ def test_an_open_document_sheet_is_read(tmp_path):
         file.writestr("content.xml", f"<office:document-content{names}>{body}</office:body></office:document-content>")
     import_data(tmp_path / "t.ods", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [{"id": "007", "n": 3}, {"id": "008", "n": 4}]
+
+
+def test_run_ends_are_written_as_the_values_that_they_stand_for(tmp_path):
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([300, 600], pa.int32()), pa.array(["a", None]))
+    table = pa.table({"n": list(range(600)), "labels": runs})
+    with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=256)
+    import_data(tmp_path / "a.arrow", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["labels"].to_pylist() == ["a"] * 300 + [None] * 300
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])]),
+        pa.array([(1, 2, 3)] * 2, pa.month_day_nano_interval()),
+        pa.array([{}] * 2, pa.struct([])),
+    ],
+)
+def test_a_column_that_parquet_cannot_hold_is_named(tmp_path, column):
+    table = pa.table({"text": ["a", "b"], "it": column})
+    with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(DataError, match=r"column 'it' of .*a.arrow is .*, which no Parquet file can hold"):
+        import_data(tmp_path / "a.arrow", tmp_path / "out.parquet")
