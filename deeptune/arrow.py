@@ -53,7 +53,7 @@ def in_words(kind: pa.DataType) -> str:
 
 
 def carried(kind: pa.DataType) -> pa.DataType:
-    """The type to read a column in. Arrow cannot take rows of views yet, at whatever depth they are, nor write run ends."""
+    """The type to read a column in. Arrow can't take rows of views yet, at whatever depth, nor write run ends."""
     return _rebuilt(kind, _carried_leaf)
 
 

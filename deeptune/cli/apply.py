@@ -86,7 +86,7 @@ def predict(
     from deeptune.runs import find_run
 
     directory = find_run(run, runs)
-    _check_output(output, data, directory)
+    _check_output(output, data, directory, kinds=(".parquet",))
     from deeptune.api.model import Model, Options, Run
 
     model = Model(Run(directory), device=device)
@@ -122,7 +122,7 @@ def evaluate(
 
     directory = find_run(run, runs)
     if output is not None:
-        _check_output(output, data, directory)
+        _check_output(output, data, directory, kinds=(".json",))
     from deeptune.api.model import Model, Options, Run
     from deeptune.cli.summary import metrics_table, worst_classes_table
 
@@ -205,7 +205,7 @@ def embed(
     from deeptune.runs import find_run
 
     directory = None if run is None else find_run(run, runs)
-    _check_output(output, data, directory)
+    _check_output(output, data, directory, kinds=(".parquet", ".csv"))
     from deeptune.api.model import Model, Options, Run
     from deeptune.engine.embedding_form import EmbeddingForm
     from deeptune.engine.predict import ApplyOptions, Embedder
@@ -280,16 +280,28 @@ def _check_policy(policy: str) -> None:
         raise SpecError(f"--on-bad-sample: expected 'skip' or 'error', got {policy!r}")
 
 
-def _check_output(output: Path, data: str, run: RunDirectory | None) -> None:
-    """Raise before the work, not after it, when the result cannot be written or would replace what it is made from."""
+def _check_output(output: Path, data: str, run: RunDirectory | None, *, kinds: tuple[str, ...]) -> None:
+    """Raise before the work, not after it, when the result cannot be written or would replace what it is made from.
+
+    `kinds` are the suffixes of what is written: another kind of data must not be in the name.
+    """
+    from deeptune.runs.files import require_regular
+    from deeptune.spec.sources import is_data
+
     if output.is_dir():
         raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as out.parquet.")
+    require_regular(output)
     folder = output.absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise CheckpointError(f"cannot write {output}: no right to write in {folder}", hint="Choose another --output.")
     _require_no_input(output, data, run)
+    if is_data(output.name) and not output.name.lower().endswith(kinds):
+        raise SpecError(
+            f"--output: {output} is named as another kind of file than is written: {' or '.join(kinds)}",
+            hint=f"Write {output.stem}{kinds[0]}.",
+        )
 
 
 def _require_no_input(output: Path, data: str, run: RunDirectory | None) -> None:

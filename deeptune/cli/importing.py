@@ -99,12 +99,15 @@ def import_(
 
 
 def _check_output(output: Path, source: Path, force: bool) -> None:
+    from deeptune.runs.files import require_regular
+
     if output.suffix != ".parquet":
         raise SpecError(
             f"--output: {output} does not end with .parquet", hint=f"Write {output.stem or 'data'}.parquet."
         )
     if output.is_dir():
         raise CheckpointError(f"cannot write {output}: it is a folder", hint="Give a file name, such as data.parquet.")
+    require_regular(output)
     if output.exists() and not force:
         raise SpecError(f"--output: {output} is there already", hint="Pass --force to replace it, or choose another.")
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):

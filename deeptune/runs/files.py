@@ -40,6 +40,15 @@ def storage_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def require_regular(path: Path) -> None:
+    """Raise CheckpointError for a device, a pipe or a socket: a file that replaces it would take it from the system."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CheckpointError(
+            f"cannot write {path}: it is a device, a pipe or a socket",
+            hint="Name a file, such as out.parquet; it is written beside its place and then put there whole.",
+        )
+
+
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder that becomes `path` when the block ends well.
@@ -50,6 +59,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     with storage_errors(path):
+        require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 
 import numpy as np
 import pyarrow as pa
@@ -196,6 +198,21 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(command, run,
     (tmp_path / "file").write_text("")
     answer = command("predict", run, "--data", "new.parquet", "--output", "file/out.parquet")
     assert answer.code == 6
+    os.mkfifo("pipe.parquet")
+    answer = command("predict", run, "--data", "new.parquet", "--output", "pipe.parquet")
+    assert (answer.code, "is a device, a pipe or a socket" in answer.stderr) == (6, True)
+    assert stat.S_ISFIFO(os.stat("pipe.parquet").st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"), [("predict", "out.csv"), ("embed", "out.xlsx"), ("evaluate", "out.parquet")]
+)
+def test_a_name_of_another_kind_of_file_is_refused_before_the_work(command, run, tmp_path, name, output):
+    pq.write_table(pa.table({"images": [BLUE], "labels": ["blue"]}), tmp_path / "new.parquet")
+    answer = command(name, run, "--data", "new.parquet", "--output", output)
+    assert answer.code == 2
+    assert f"--output: {output} is named as another kind of file than is written" in answer.stderr
+    assert not (tmp_path / output).exists()
 
 
 def test_evaluate_has_the_loss_of_the_run_and_names_its_label_column(command, image_file, tmp_path):

@@ -135,3 +135,13 @@ def test_a_reader_never_sees_a_part(tmp_path):
         stop.set()
         writer.join()
     assert seen == {1, 2}
+
+
+@pytest.mark.parametrize("through", ["pipe", "link"])
+def test_what_is_no_file_is_never_replaced(tmp_path, through):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with pytest.raises(CheckpointError, match="is a device, a pipe or a socket"):
+        write_text(tmp_path / through, "x")
+    assert stat.S_ISFIFO((tmp_path / through).stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
