@@ -22,6 +22,15 @@ MIN_LETTERS = 3  # of a class that may be mistyped
 LONG = 8  # letters from which on two may be wrong
 MIN_NUMBERS = 30  # different numbers that look like an amount
 ID_SHARE = 0.5  # classes for each row from which on labels look like ids
+# What exports write for a missing value.
+_NOTHING = frozenset(
+    {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nat", "?", "-", "--", "missing", "undefined"}
+)
+
+
+def says_nothing(name: str) -> bool:
+    """Check whether a class is a word that exports write for a missing value."""
+    return name.strip().casefold() in _NOTHING
 
 
 def label_variants(data: AuditData) -> Iterator[Finding]:

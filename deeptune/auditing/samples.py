@@ -8,15 +8,11 @@ import numpy as np
 
 from deeptune.auditing.data import AuditData
 from deeptune.auditing.findings import Finding
-from deeptune.auditing.labels import check_labels
+from deeptune.auditing.label_names import says_nothing
+from deeptune.auditing.labels import Labels, check_labels
 from deeptune.data.splits.class_names import column_text
 from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import MODALITIES, input_words
-
-# What exports write for a missing value.
-_NOTHING = frozenset(
-    {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nat", "?", "-", "--", "missing", "undefined"}
-)
 
 
 def undecodable(data: AuditData) -> Iterator[Finding]:
@@ -43,7 +39,7 @@ def missing_labels(data: AuditData) -> Iterator[Finding]:
         text = f"{len(rows):,} of {len(data):,} labels in column {name!r} are missing: {data.wheres(rows)}"
         fix = 'fill them in, or data.on_bad_sample = "skip" leaves these rows out'
         yield data.finding("missing_label", "error", rows, text, fix)
-    words = [code for code, one in enumerate(data.labels.classes) if one.strip().casefold() in _NOTHING]
+    words = [code for code, one in enumerate(data.labels.classes) if says_nothing(one)]
     rows = np.flatnonzero(np.isin(data.labels.codes, words)) if data.labels.words else np.zeros(0, np.int64)
     if len(rows) and len(rows) < len(data):
         spelled = listed(repr(data.labels.classes[code]) for code in words)
@@ -52,11 +48,27 @@ def missing_labels(data: AuditData) -> Iterator[Finding]:
 
 
 def unfit_labels(data: AuditData) -> Iterator[Finding]:
-    """Find a label column that the task does not take."""
+    """Find a label column that the task does not take, or that has the same label in every row."""
     if data.label is None:
         return
+    rows = np.zeros(0, np.int64)
     try:
         check_labels(data.sources, data.label, data.task)
     except DataError as error:
-        rows = np.zeros(0, np.int64)
         yield data.finding("unfit_label", "error", rows, error.message, error.hint or "name another label column")
+        return
+    alike = data.labels is not None and _alike(data.labels)
+    if alike:
+        text = f"every label in column {column_text(data.label)!r} is {alike}: there is nothing to learn"
+        yield data.finding("unfit_label", "error", rows, text, "add rows with other labels, or name another column")
+
+
+def _alike(labels: Labels) -> str | None:
+    """The one label that all rows with a label have, as text; None where labels differ or no row has one."""
+    known = np.flatnonzero(~labels.missing)
+    if not len(known) or labels.task == "multilabel":
+        return None
+    if labels.classes:
+        return repr(labels.classes[0]) if len(labels.classes) == 1 else None
+    same = [len(np.unique(one.values[one.known])) == 1 for one in labels.questions]
+    return labels.text(int(known[0])) if same and all(same) else None

@@ -10,7 +10,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import bare, is_text, is_uuid, keys_of
 from deeptune.auditing.columns import names_person
-from deeptune.auditing.label_names import MAX_CLASSES, variants
+from deeptune.auditing.label_names import MAX_CLASSES, says_nothing, variants
 from deeptune.data.splits.class_names import column_text
 from deeptune.data.splits.plan import DataPlan
 from deeptune.errors import listed
@@ -20,7 +20,7 @@ FIRST_ROWS = 500  # that tell whether the values of a column repeat
 
 
 def start_warnings(plan: DataPlan) -> list[str]:
-    """Warn of classes that may be meant as one, and of a column of persons that is not the group.
+    """Warn of classes that may be meant as one or as none, and of a column of persons that is not the group.
 
     Duplicates and small classes are in the plan's own warnings.
     """
@@ -40,6 +40,13 @@ def _variants(plan: DataPlan) -> Iterator[str]:
         yield (
             f"{len(found):,} {'class' if len(found) == 1 else 'classes'} of column {column_text(plan.label)!r} may be "
             f"meant as another: {shown}. `deeptune audit` shows the rows"
+        )
+    nothing = [code for code, name in enumerate(names.to_pylist()) if says_nothing(name)]
+    if nothing:
+        spelled = listed(repr(names[code].as_py()) for code in nothing)
+        yield (
+            f"{counts[nothing].sum():,} labels in column {column_text(plan.label)!r} are {spelled}, which is trained "
+            'as a class: write null where the label is not known, and set data.on_bad_sample = "skip"'
         )
 
 

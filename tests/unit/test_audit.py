@@ -417,6 +417,17 @@ def test_labels_that_the_task_does_not_take_are_found(tmp_path):
     assert "unfit_label" in kinds(audit(path, task="regression"))
 
 
+@pytest.mark.parametrize(
+    ("value", "task"), [("good", "classification"), (True, "classification"), (3, "ordinal"), (2.5, "regression")]
+)
+def test_the_same_label_in_every_row_is_an_error(tmp_path, value, task):
+    images, labels = digits()
+    report = audit(image_file(tmp_path / "a.parquet", images, [value] * len(labels)), task=task)
+    (found,) = report.of_kind("unfit_label")
+    assert found.severity == "error"
+    assert "every label in column 'labels' is" in found.message
+
+
 # Inputs.
 
 
@@ -486,6 +497,13 @@ def test_a_run_warns_of_a_variant_of_a_label(tmp_path):
     labels[labels.index("three")] = "Three"
     labels[len(labels) - 1 - labels[::-1].index("three")] = "Three"
     assert "'Three' like 'three'" in started(image_file(tmp_path / "a.parquet", images, labels))[0]
+
+
+def test_a_run_warns_of_a_word_for_a_missing_label(tmp_path):
+    images, labels = digits()
+    labels = [{0: "N/A", 1: "nan"}.get(row % 10, label) for row, label in enumerate(labels)]
+    (warning,) = started(image_file(tmp_path / "a.parquet", images, labels))
+    assert "60 labels in column 'labels' are 'N/A', 'nan', which is trained as a class" in warning
 
 
 def test_a_run_warns_of_persons_that_are_no_group(tmp_path):
