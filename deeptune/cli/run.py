@@ -71,8 +71,10 @@ def run(
         _dry_run(values, as_json)
         return
 
+    from deeptune.data.splits.planner import draft_plan
     from deeptune.runs.launch import make_run
 
+    draft_plan(values)  # files, columns and labels that can't be used are known at once, and leave no run behind
     directory = make_run(values, output)  # a mistyped backbone is known at once, and leaves no run behind
     do(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
 

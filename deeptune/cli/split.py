@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.errors import CheckpointError, SpecError
+from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, safe, say, say_json
 from deeptune.spec.modalities import MODALITIES
 
@@ -61,6 +61,7 @@ def split(
         "duplicates": duplicates, "on_bad_sample": on_bad_sample,
         "split": {"train": 1 - val - test, "val": val, "test": test},
     }  # fmt: skip
+    values["input"] = input or _input(data)
     spec = _spec(task, {key: value for key, value in values.items() if value is not None}, seed)
     in_one = column is not None or leave_out is not None or folds is not None
     _check_output(output, data, in_one=in_one, force=force)
@@ -75,6 +76,20 @@ def split(
         say_json({**facts, "files": written}, indent=2)
         return
     _tell(found, summary, way, written, spec)
+
+
+def _input(data: str) -> str | list[str] | None:
+    """The input column that a run would need by name; splits depend on it only where duplicates stay together."""
+    from deeptune.data.input_columns import likely_input, resolve_columns
+    from deeptune.data.sources.source import Source
+
+    source = Source.open(data)
+    try:
+        resolve_columns(source)
+    except DataError:
+        likely = likely_input(source)
+        return None if likely is None else likely[0]
+    return None
 
 
 def _spec(task: str, data: dict[str, Any], seed: int) -> RunSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import tomli_w
 
 from deeptune.catalog import CATALOG, find, weights_on_this_machine
 from deeptune.data.inspect import Overview, overview
+from deeptune.data.sources.source import Source
+from deeptune.data.splits.class_names import LabelColumn
 from deeptune.errors import DataError, listed
 from deeptune.fetching import fetch_of
 from deeptune.fetching.local import all_local_weights
@@ -18,6 +21,7 @@ from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, columns_of
 from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.toml import validate
+from deeptune.tasks.labels import missing
 
 WIDTH = 100  # of comments
 
@@ -77,6 +81,9 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
         proposals.append(
             Proposal("data.group", "Column of the patient or unit, empty for none", group, reason, ("", *names))
         )
+    if without := _without_label(path, label, task):
+        reason = f"{without:,} of {found.rows:,} rows have no label: they are left out, counted and listed"
+        proposals.append(Proposal("data.on_bad_sample", "Rows that can't be used", "skip", reason, ("skip", "error")))
     members = MODALITIES[modality].members
     for key, member in zip(("backbone.name", "backbone.text.name"), members, strict=False):
         backbone = given.get(key) or usual_backbone(member.name)
@@ -120,6 +127,17 @@ def _label(found: Overview, inputs: str, path: str) -> str:
     raise DataError(
         f"data.label: no column of {path} looks like a label", hint=f"Name one with --label; it has: {listed(names)}."
     )
+
+
+def _without_label(path: str, label: str, task: str) -> int:
+    """How many rows have no label; 0 where none has one, which is an error of its own."""
+    columns = _columns(label)
+    with suppress(DataError):  # what is wrong with the column the survey says
+        source = Source.open(path)
+        found = LabelColumn.read(source, columns if len(columns) > 1 else columns[0], task=task)
+        absent = int(missing(found.values).sum())
+        return absent if absent < source.num_rows else 0
+    return 0
 
 
 def _columns(text: str) -> list[str]:
@@ -192,10 +210,12 @@ def _more(section: str, values: Mapping[str, Any]) -> list[str]:
     """Keys that are not set, with their defaults, for the next step."""
     if section == "data":
         group = [] if "group" in values["data"] else ['group = "patient_id"   # rows of one value stay in one split']
+        bad = ['on_bad_sample = "skip"    # counted and listed; "error" ends the run']
+        bad = [] if "on_bad_sample" in values["data"] else bad
         return [
             *group,
             "split = { train = 0.7, val = 0.1, test = 0.2 }",
-            'on_bad_sample = "skip"    # counted and listed; "error" ends the run',
+            *bad,
         ]
     if section == "tuning":
         return ['method = "lora"   # adapters in the backbone', 'method = "full"   # every weight']

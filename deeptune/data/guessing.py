@@ -12,6 +12,8 @@ import pyarrow.types as pt
 from deeptune.arrow import bare, is_bytes, is_text
 from deeptune.data.modalities import COLUMN_MODALITIES
 from deeptune.data.sources.source import Source
+from deeptune.errors import DataError
+from deeptune.tasks.labels import plain
 
 LABEL_NAMES = (
     "labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score", "dx", "outcome",
@@ -23,6 +25,7 @@ _PERSONS = ("patient", "subject", "participant", "person", "mrn", "user", "autho
 GROUP_WORDS = (*_PERSONS, "group", "case", "study", "site")
 _PLACES = frozenset({"path", "file", "filename", "frame", "slice", "volume", "time", "key", "split", "fold", "id"})
 _DATE = r"^\s*(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))(?:[T ].*)?$"
+FIRST_ROWS = 500  # that guesses are made from
 _MIN_INDICATORS = 2  # columns of 0 and 1 that are labels together
 
 
@@ -64,6 +67,25 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
         return [name], _task(others[name])
     numbers = [name for name, values in others.items() if pt.is_floating(values.type) and len(values.unique()) > 1]
     return (numbers, "regression") if len(numbers) == 1 else ([], None)
+
+
+def likely_labels(source: Source, inputs: Sequence[str]) -> list[str]:
+    """The columns that are likely the label, by their names and first values; none where that can't be told."""
+    names = [
+        name
+        for name in source.column_names
+        if source.column_names.count(name) == 1 and not pt.is_nested(bare(source.types[name]))
+    ]
+    names = [name for name in names if not is_bytes(bare(source.types[name]))]
+    try:
+        first = {name: plain(values).combine_chunks() for name, values in _first_values(source, names).items()}
+        return guess_label(source, first, inputs)[0]
+    except (DataError, pa.ArrowException):
+        return []
+
+
+def _first_values(source: Source, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(names, source.head(list(names), FIRST_ROWS).columns, strict=True)) if names else {}
 
 
 def _named(columns: Mapping[str, pa.Array]) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,9 +118,30 @@ def _modality_by_names(source: Source) -> Modality:
         columns = " nor ".join(f"a column {one.info.input!r}" for one in COLUMN_MODALITIES.values())
         raise DataError(
             f"data.input: {source.describe()} has neither {columns}",
-            hint=f"Name the input column with data.input. Its columns: {source.describe_columns()}.",
+            hint=f"{_likely_input(source)} Its columns: {source.describe_columns()}.",
         )
     return there[0]
+
+
+def _likely_input(source: Source) -> str:
+    likely = likely_input(source)
+    if likely is None:
+        return "A run learns from images or texts, and no column holds any."
+    columns, modality = columns_of(likely[0]), likely[1]
+    value = f'"{columns[0]}"' if len(columns) == 1 else json.dumps(columns)
+    return f"Name the input column: data.input = {value} holds {modality.info.plural}."
+
+
+def likely_input(source: Source) -> tuple[Input, ColumnModality] | None:
+    """The input by what columns hold: the first one of images, else the longest texts, or a pair of them."""
+    single = [name for name in source.column_names if source.column_names.count(name) == 1]
+    with suppress(DataError, pa.ArrowException):  # where a column is damaged, nothing is proposed
+        held = {name: modality_of_column(source, name) for name in single}
+        for modality in COLUMN_MODALITIES.values():
+            if names := [name for name, one in held.items() if one is modality]:
+                first = {name: source.head([name], FIRST_ROWS).column(0).combine_chunks() for name in names}
+                return modality.likeliest(names, first), modality
+    return None
 
 
 def _does_not_fit(source: Source, column: str, modality: ColumnModality | None) -> DataError:

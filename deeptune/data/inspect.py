@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.arrow import bare, in_words, is_bytes, shown
-from deeptune.data.guessing import guess_groups, guess_label
+from deeptune.data.guessing import FIRST_ROWS, guess_groups, guess_label
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.input_columns import AT_ONCE, modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, Modality
@@ -36,7 +36,6 @@ from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.toml import validate
 from deeptune.tasks.labels import plain
 
-FIRST_ROWS = 500  # that guesses are made from
 MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
 PROGRESS_INTERVAL = 0.2  # seconds between two words about an import

@@ -96,3 +96,13 @@ def test_in_a_terminal_it_asks_and_later_questions_follow_earlier_answers(folder
     spec = load_spec(folder / "spec.toml")
     assert (spec.task, spec.data.label, spec.data.group) == ("regression", "severity", "patient")
     assert spec.tuning.method == "full"
+
+
+def test_rows_without_a_label_are_left_out_and_the_spec_says_so(folder):
+    table = pq.read_table(folder / "reports.parquet")
+    findings = [None, "", *table["finding"].to_pylist()[2:]]
+    pq.write_table(table.set_column(2, "finding", pa.array(findings)), folder / "gaps.parquet")
+    done = init(folder, "gaps.parquet", "--backbone", "bert-base-cased")
+    assert done.returncode == 0, done.stderr
+    assert load_spec(folder / "spec.toml").data.on_bad_sample == "skip"
+    assert "2 of 40 rows have no label" in (folder / "spec.toml").read_text()

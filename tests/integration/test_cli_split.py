@@ -125,3 +125,11 @@ def test_what_cannot_be_split_is_one_clear_message(table, command, options, code
     assert done.code == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_input_needs_no_name_to_split(command, tmp_path):
+    reviews = {"review": [f"some text {row}" for row in range(40)], "labels": ["a", "b"] * 20}
+    pq.write_table(pa.table(reviews), tmp_path / "reviews.parquet")
+    done = command("split", "reviews.parquet", "-o", "out")
+    assert done.code == 0, done.stderr
+    assert "--set data.input=review" in done.stdout

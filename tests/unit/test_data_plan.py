@@ -131,7 +131,14 @@ def test_columns_that_do_not_tell(tmp_path):
     with pytest.raises(DataError) as caught:
         resolve_columns(source)
     assert caught.value.message == f"data.input: {source.files[0]} has neither a column 'images' nor a column 'text'"
-    assert caught.value.hint == "Name the input column with data.input. Its columns: review (string), stars (int64)."
+    columns = "Its columns: review (string), stars (int64)."
+    assert caught.value.hint == f'Name the input column: data.input = "review" holds texts. {columns}'
+    with pytest.raises(DataError) as caught:
+        resolve_columns(opened(tmp_path, height=[1.5], stars=[5]))
+    assert caught.value.hint.startswith("A run learns from images or texts, and no column holds any.")
+    with pytest.raises(DataError) as caught:
+        resolve_columns(opened(tmp_path, premise=["x y"], hypothesis=["x"], stars=[5]))
+    assert 'data.input = ["premise", "hypothesis"] holds texts' in caught.value.hint
     with pytest.raises(DataError, match=r"data.input: there is no column 'reviews' in .*\. Did you mean 'review'\?"):
         resolve_columns(source, None, "reviews")
     with pytest.raises(DataError, match=r"data\.input: there is no column 'images'"):

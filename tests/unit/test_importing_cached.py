@@ -98,3 +98,10 @@ def test_names_of_pictures_start_at_the_root(photos, tmp_path):
     (tmp_path / "labels.csv").write_text("images,labels\ntrain/cats/0.png,1\ntrain/dogs/0.png,0\n")
     source = Source.open(str(tmp_path / "labels.csv"), root=str(photos))
     assert source.column("images").to_pylist()[0] == (photos / "train/cats/0.png").read_bytes()
+
+
+def test_messages_name_what_was_imported_and_not_the_cache(tmp_path):
+    (tmp_path / "sizes.csv").write_text("height,price\n1,2\n3,4\n")
+    spec = validate({"data": {"path": str(tmp_path / "sizes.csv")}, "backbone": {"name": "resnet18"}})
+    with pytest.raises(DataError, match=r"data\.input: \S*sizes\.csv has neither a column"):
+        draft_plan(spec)

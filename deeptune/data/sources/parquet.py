@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -49,6 +49,7 @@ class ParquetSource(Source):
         self._footers = [read_footer(file, key) for file in files]
         self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
         self._digests: dict[Path, str] = {}
+        self._imported: Mapping[Path, Path] = {}
         self._ends = np.cumsum([footer.rows for footer in self._footers])
         self.claimed_bytes = sum(footer.claimed_bytes for footer in self._footers)
         self.row_groups = sum(footer.row_groups for footer in self._footers)
@@ -70,7 +71,7 @@ class ParquetSource(Source):
         """
         found = find_data(paths, key=key, root=root)
         source = cls(found.files, key=key, root=folder_of_names(root))
-        source.notes = found.notes
+        source.notes, source._imported = found.notes, found.imported
         return source
 
     def partition_of(self, name: str) -> str | None:
@@ -82,10 +83,11 @@ class ParquetSource(Source):
         return self.files[0].name
 
     def describe(self) -> str:
-        """The file's path, or how many files there are and where."""
+        """The path of the file, or of what was imported; or how many files there are and where."""
+        first = self._imported.get(self.files[0], self.files[0])
         if len(self.files) == 1:
-            return str(self.files[0])
-        return f"{self.files[0]} and {len(self.files) - 1:,} more"
+            return str(first)
+        return f"{first} and {len(self.files) - 1:,} more"
 
     def _read(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         what, chunks = in_words(names), {name: list[pa.Array]() for name in names}
@@ -217,10 +219,11 @@ class ParquetSource(Source):
 
 @dataclass(frozen=True)
 class Found:
-    """The Parquet files of a data key, and a sentence for each that was imported."""
+    """The Parquet files of a data key, a sentence for each that was imported, and what it was imported from."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    imported: Mapping[Path, Path]
 
 
 def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
@@ -252,6 +255,7 @@ def find_data(
     DataError as `find_files` and an import do.
     """
     files: list[Path] = []
+    imported: dict[Path, Path] = {}
     found = find_files(paths, key=key)
     notes = [note for item in _items(paths) if (note := unread(Path(item).expanduser(), found)) is not None]
     for file in found:
@@ -263,10 +267,11 @@ def find_data(
                     raise DataError(f"{key}: {file} is no Parquet file, and not imported yet", hint="Enter imports it.")
                 made = cached_import(file, key=key, root=root, progress=progress)
                 files.append(made.file)
+                imported[made.file] = file
                 notes.append(made.note)
                 continue
         files.append(file)
-    return Found(tuple(files), tuple(notes))
+    return Found(tuple(files), tuple(notes), imported)
 
 
 def _digest(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,14 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune.arrow import keys_of, promote, shared, shown
+from deeptune.data.guessing import likely_labels
 from deeptune.data.input_columns import BadSample, resolve_columns
 from deeptune.data.kept_columns import require_kept
 from deeptune.data.report_columns import check_report_columns
+from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, column_text
 from deeptune.data.splits.split_part import Part
 from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, columns_of
-from deeptune.spec.run_spec import RunSpec
+from deeptune.spec.run_spec import DataSpec, RunSpec
 from deeptune.tasks import Task, task_class
 from deeptune.tasks.labels import missing
 
@@ -27,8 +30,7 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
     modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
     for part in parts.values():
         resolve_columns(part.source, modality, input)
-        for column in columns_of(data.label):
-            part.source.require(column, key="data.label")
+        _require_labels(part.source, data.label, input)
         if isinstance(data.label, str):
             task_class(spec.task).check_type(
                 part.source.column(data.label), name=data.label, place=part.place("data.label")
@@ -40,6 +42,19 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
             require_kept(part.source, input=input, label=data.label)
     check_report_columns(spec.report, {split: part.source for split, part in parts.items()})
     return modality, input
+
+
+def _require_labels(source: Source, label: Input, input: Input) -> None:
+    """Raise DataError where a label column is not there, with the column that is likely meant by the default name."""
+    for column in columns_of(label):
+        try:
+            source.require(column, key="data.label")
+        except DataError as error:
+            likely = likely_labels(source, columns_of(input)) if label == DataSpec.model_fields["label"].default else []
+            if not likely or column in source.column_names:
+                raise
+            value = f'"{likely[0]}"' if len(likely) == 1 else json.dumps(likely)
+            raise DataError(error.message, hint=f"Perhaps data.label = {value} is meant. {error.hint}") from None
 
 
 def leave_out_unlabelled(part: Part, label: Input, policy: str) -> None:
