@@ -1,4 +1,4 @@
-"""Use a finished run's model on a file, in a separate process, as the interface never loads the engine."""
+"""Run a command of DeepTune in a separate process, as the interface never loads the engine."""
 
 from __future__ import annotations
 
@@ -29,10 +29,15 @@ class Progress:
 
 def command_of(run: RunDirectory, verb: str, data: str, output: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command line of `deeptune VERB RUN --data ... --output ... OPTIONS` with its progress as JSON."""
+    arguments = [verb, str(run.path), "--data", data, "--output", str(output), *options, "--json-progress"]
+    return deeptune_command(*arguments, *(["--json"] if verb == "evaluate" else []))
+
+
+def deeptune_command(*arguments: str) -> list[str]:
+    """Return the command line that runs `deeptune` with these arguments."""
     # No module of that name in the folder that a person happens to be in is taken for the library's.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
-    arguments = [verb, str(run.path), "--data", data, "--output", str(output), *options, "--json-progress"]
-    return [sys.executable, *safe, "-m", "deeptune", *arguments, *(["--json"] if verb == "evaluate" else [])]
+    return [sys.executable, *safe, "-m", "deeptune", *arguments]
 
 
 class Application:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.apply import RootOption, RunArgument, progress_bar
+from deeptune.cli.apply import JsonProgressOption, RootOption, RunArgument, progress_bar
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
@@ -34,6 +34,7 @@ def explain(
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no pictures.")] = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Show what speaks for a run's predictions, and test that.
 
@@ -51,14 +52,14 @@ def explain(
         raise SpecError("--data needs --output: a folder for the explanations", hint="For example -o explanations")
     chosen = parse_rows(rows, MAX_ROWS) if rows is not None else worst_rows(directory, worst)
     folder = user_path(output, key="--output") if output is not None else directory.explanations
-    with progress_bar("explaining", quiet or as_json) as progress:
+    with progress_bar("explaining", quiet or as_json, json_progress) as progress:
         explained = explain_rows(directory, chosen, folder, data=data, options=ExplainOptions(of, device, progress))
     if as_json:
         from deeptune.runs.files import read_json
 
         say_json(read_json(folder / "explanations.json"), indent=2)
         return
-    if not quiet:
+    if not quiet and not json_progress:
         for each in explained.explanations:
             _draw(each)
     _tell(explained, folder, in_report=output is None)
@@ -96,9 +97,11 @@ def _style(ink: Any, ground: Any) -> str:
 
 def _token_style(score: float) -> str:
     """Blue speaks for the prediction, red against it; weak ones are left as they are."""
-    if abs(score) < 0.15:
+    from deeptune.show.explanations import STRONG, WEAK
+
+    if abs(score) < WEAK:
         return ""
-    strong = "bold " if abs(score) > 0.5 else ""
+    strong = "bold " if abs(score) > STRONG else ""
     return f"{strong}{'blue' if score > 0 else 'red'}"
 
 

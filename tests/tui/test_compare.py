@@ -183,6 +183,11 @@ def test_a_long_reason_is_wrapped_and_names_runs_by_their_letters(tmp_path):
     compared(runs, steps, size=(80, 60))
 
 
+def test_a_letter_stands_for_a_whole_id_only():
+    rows = Differences(reason="a and a-b have other labels", ids=["a", "a-b"]).rows(80, "-")
+    assert rows[1] == [("no differences: A and B have other labels", "label")]
+
+
 def test_rows_that_flipped_are_counted(tmp_path):
     runs = [
         with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=1 - wrong / 40), wrong)

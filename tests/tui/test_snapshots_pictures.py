@@ -45,6 +45,7 @@ def test_comparison(snap_compare, tmp_path, size):
         pilot.app.open_compare(runs)
         await until(pilot, lambda: all(each.spec for each in getattr(pilot.app.screen, "facts", [Facts()])))
         table = pilot.app.screen.query_one("#table", Lines)
+        await until(pilot, lambda: pilot.app.screen._compared.reason)
         await until(pilot, lambda: table.size.height == len(table._rows))  # what was read last is laid out
 
     assert snap_compare(app(tmp_path), terminal_size=size, run_before=opened)

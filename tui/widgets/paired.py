@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,12 @@ class Differences:
             done, total = self.progress
             return [[], [(f"comparing row by row: {done} of {total} pairs of runs", "busy")]]
         if self.comparison is None:
-            reason = self.reason
-            for name, id in sorted(zip(NAMES, self.ids, strict=False), key=lambda pair: -len(pair[1])):
-                reason = reason.replace(id, name)
-            return [[], *_lines(f"no differences: {visible(reason)}", width)] if reason else []
+            if not self.reason:
+                return []
+            letters = dict(zip(self.ids, NAMES, strict=False))
+            ids = "|".join(re.escape(id) for id in sorted(self.ids, key=len, reverse=True))
+            reason = re.sub(rf"(?<![\w-])({ids})(?![\w-])", lambda found: letters[found[0]], self.reason)
+            return [[], *_lines(f"no differences: {visible(reason)}", width)]
         rows: list[Row] = []
         for pair in self.comparison.pairs:
             if pair.first == 0:

@@ -37,8 +37,8 @@ class SampleView(Vertical):
     def on_mount(self) -> None:
         self.show(None)
 
-    def show(self, found: Sample | None) -> None:
-        """Show an encoded image, a text, a reason why there is neither, or nothing."""
+    def show(self, found: Sample | None, words: Content | None = None) -> None:
+        """Show an encoded image, a text (as `words` if given), a reason why there is neither, or nothing."""
         drawn, text_box = self.query_one(Picture), self.query_one(VerticalScroll)
         image, text = (found.image, found.text) if isinstance(found, Shown) else (None, None)
         drawn.display = image is not None
@@ -46,7 +46,7 @@ class SampleView(Vertical):
         text_box.can_focus = text is not None
         self.set_class(image is not None and text is not None, "-both")
         drawn.show(image)
-        self.query_one(Line).say(_words(found))
+        self.query_one(Line).say(_words(found) if words is None else words)
 
 
 def _words(found: Sample | None) -> Content:

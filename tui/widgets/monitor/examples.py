@@ -1,28 +1,37 @@
-"""The test rows with the worst predictions, and the model's input for them."""
+"""The test rows with the worst predictions: the model's input for them, and what the predictions are based on."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import CheckpointError
 from deeptune.report.tables import safe, significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
+from deeptune.show.explanations import StoredExplanation, read_explanations
 from tui.widgets.line import Line
+from tui.widgets.monitor.explainer import Explainer, tokens_content
 from tui.widgets.sample import SampleView
 
+if TYPE_CHECKING:
+    from tui.app import DeepTuneApp
+
 MOST = 100  # examples
+TOGETHER = 8  # rows that are explained at once: a set of five or more can be told from chance
 HOW = 8  # cells of how sure, or how far off, the model was
 
 
@@ -34,10 +43,12 @@ class Example:
     truth: str
     prediction: str
     how: str
+    explained: StoredExplanation | None = None
 
     @property
     def line(self) -> str:
-        return f"{self.how:<{HOW}}  {self.truth} → {self.prediction}  row {self.row}"
+        mark = "•" if self.explained is not None else " "
+        return f"{self.how:<{HOW}} {mark}{self.truth} → {self.prediction}  row {self.row}"
 
 
 def worst_examples(run: RunDirectory) -> list[Example]:
@@ -46,7 +57,7 @@ def worst_examples(run: RunDirectory) -> list[Example]:
     Returns an empty list where the file is missing or damaged. Takes long, so a thread calls it.
     """
     try:
-        return _worst(run.predictions, _names(run))
+        return _worst(run.predictions, _names(run), read_explanations(run))
     except (OSError, ValueError, KeyError, NotImplementedError):  # Arrow's errors are among these
         return []
 
@@ -60,7 +71,7 @@ def _names(run: RunDirectory) -> dict[Any, str]:
         return {}
 
 
-def _worst(predictions: Path, names: dict[Any, str]) -> list[Example]:
+def _worst(predictions: Path, names: dict[Any, str], explained: dict[int, StoredExplanation]) -> list[Example]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -79,6 +90,7 @@ def _worst(predictions: Path, names: dict[Any, str]) -> list[Example]:
             _value(names.get(found["truth"], found["truth"])),
             _value(names.get(found["prediction"], found["prediction"])),
             f"{found['by']:.0%} sure" if order == "confidence" else f"off by {significant(found['by'])}",
+            explained.get(found["row"]),
         )
         for found in worst
     ]
@@ -89,7 +101,13 @@ def _value(value: Any) -> str:
 
 
 class Examples(Horizontal):
-    """Shows a list of examples, and beside it the model's input of the one under the cursor."""
+    """Shows a list of examples, and beside it the model's input of the one under the cursor, or its explanation."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "x", "explain", "Explain", id="examples.explain", tooltip="What the predictions from here on are based on"
+        ),
+    ]
 
     class Seen(Message):
         """Posted with what was read of an example."""
@@ -101,6 +119,7 @@ class Examples(Horizontal):
     def __init__(self, run: RunDirectory, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._samples = Samples(run)
+        self._explainer = Explainer(run)
         self._examples: list[Example] = []
         self._looked: Example | None = None
 
@@ -108,6 +127,7 @@ class Examples(Horizontal):
         with Vertical(id="listed"):
             yield Line(f"{'':{HOW}}  true → predicted", id="worst-head")
             yield OptionList(id="worst", markup=False, compact=True)
+            yield self._explainer
         with Vertical(id="seen"):
             yield Line(id="example-text")
             yield SampleView()
@@ -120,11 +140,11 @@ class Examples(Horizontal):
         if examples and hidden:
             options.focus()
         if examples != self._examples:
-            self._examples = examples
+            at, self._examples = options.highlighted or 0, examples
             options.clear_options()
             options.add_options(Option(Text(each.line, no_wrap=True, overflow="ellipsis")) for each in examples)
             if examples:
-                options.highlighted = 0
+                options.highlighted = min(at, len(examples) - 1)
         if not examples:
             self.query_one("#example-text", Line).say(nothing)
             self.query_one(SampleView).show(None)
@@ -138,10 +158,29 @@ class Examples(Horizontal):
 
     @work(thread=True, exclusive=True, group="example")
     def _see(self, example: Example) -> None:
-        self.post_message(self.Seen(example, self._samples.read("test", example.row)))
+        found = self._samples.read("test", example.row)
+        if example.explained is not None and example.explained.picture is not None:
+            with suppress(OSError):  # a file that is gone leaves the sample as it is
+                found = Shown(example.explained.picture.read_bytes())
+        self.post_message(self.Seen(example, found))
 
     @on(Seen)
     def _show(self, message: Seen) -> None:
         if message.example is self._looked:
-            self.query_one("#example-text", Line).say(f"{message.example.line}\n")
-            self.query_one(SampleView).show(message.found)
+            explained, text = message.example.explained, f"{message.example.line}\n"
+            if explained is not None:
+                text += f"gain over random orders {explained.gain:.2f}. {safe(explained.verdict)}\n"
+            self.query_one("#example-text", Line).say(text)
+            words = tokens_content(explained) if explained is not None and explained.tokens else None
+            self.query_one(SampleView).show(message.found, words)
+
+    # What predictions are based on.
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable explaining where nothing may be started."""
+        return action != "explain" or (bool(self._examples) and not cast("DeepTuneApp", self.app).options.read_only)
+
+    def action_explain(self) -> None:
+        """Explain the rows from the cursor on. While that works, ask whether to cancel it."""
+        at = self.query_one(OptionList).highlighted or 0
+        self._explainer.start([each.row for each in self._examples[at : at + TOGETHER]])

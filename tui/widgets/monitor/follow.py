@@ -70,7 +70,7 @@ class Follower:
             news.console = self._console.read()
         if "outcome" in wanted and self._changed(run.metrics, run.result, run.report):
             news.outcome = read_outcome(run)
-        if "examples" in wanted and self._changed(run.predictions):
+        if "examples" in wanted and self._changed(run.predictions, run.explanations / "explanations.json"):
             news.examples = worst_examples(run)
         before, self._shown = self._shown, (state, news.problem)
         if (

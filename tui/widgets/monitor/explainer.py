@@ -1,0 +1,85 @@
+"""Explain test rows by `deeptune explain`, in a process of its own, and draw the scores of tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual import work
+from textual.content import Content
+
+from deeptune.report.tables import safe
+from deeptune.runs import RunDirectory
+from deeptune.show.explanations import STRONG, WEAK, StoredExplanation
+from tui.applying import Application, Progress, deeptune_command
+from tui.screens.ask import AskScreen, Choice
+from tui.widgets.line import Line
+
+if TYPE_CHECKING:
+    from tui.app import DeepTuneApp
+
+MAX_OUTPUT_LINES = 12  # of a process that failed
+
+
+class Explainer(Line):
+    """Starts the process, and says how far it is. The run's files have the result, which the follower sees."""
+
+    DEFAULT_CSS = "Explainer { height: auto; display: none; color: $primary; }"
+
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__(id="explaining")
+        self._run = run
+        self._application: Application | None = None
+        self._lines: list[str] = []
+
+    def on_unmount(self) -> None:
+        if self._application is not None:
+            self._application.kill()
+
+    @work(group="explain")
+    async def start(self, rows: list[int]) -> None:
+        """Explain rows, or ask whether to cancel what is in progress."""
+        app = cast("DeepTuneApp", self.app)
+        if self._application is not None:
+            choices = [Choice("on", "Keep it going"), Choice("cancel", "Cancel it", dangerous=True)]
+            answer = await app.ask("Cancel the explanations?", "Those of before stay as they are.", choices)
+            if answer == "cancel" and self._application is not None:
+                await self._application.cancel()
+            return
+        if not rows or app.refused("explain rows"):
+            return
+        application = self._application = Application(self._go_on, self._lines.append)
+        self._lines.clear()
+        self._tell(f"explaining {len(rows)} rows: loading PyTorch and the model … (x cancels)")
+        words = ["explain", str(self._run.path), "--rows", ",".join(map(str, rows)), "--json-progress"]
+        try:
+            code, _ = await application.run(deeptune_command(*words))
+        except OSError as error:
+            code, self._lines = 1, [f"it could not be started: {error}"]
+        finally:
+            self._application = None
+        if self.is_mounted:
+            self._tell("")
+            if code and not application.cancelled:
+                text = "\n".join(self._lines[-MAX_OUTPUT_LINES:])
+                app.push_screen(AskScreen("There are no explanations", safe(text), [Choice("close", "Close")]))
+
+    def _go_on(self, progress: Progress) -> None:
+        self._tell(f"explaining: {progress.done} of {progress.total} rows (x cancels)")
+
+    def _tell(self, text: str) -> None:
+        self.display = bool(text)
+        self.say(text)
+
+
+def tokens_content(explained: StoredExplanation) -> Content:
+    """Draw tokens: bold blue ones speak for the prediction, underlined red ones against it."""
+    return Content.assemble(
+        *((safe(token), _style(score)) for token, score in zip(explained.tokens, explained.scores, strict=False))
+    )
+
+
+def _style(score: float) -> str:
+    if abs(score) < WEAK:
+        return ""
+    strong = "bold " if abs(score) > STRONG else ""
+    return f"{strong}$primary" if score > 0 else f"{strong}underline $error"
