@@ -54,7 +54,7 @@ def _truth(run: FinishedRun, scored: Predictions, unit: np.ndarray) -> tuple[np.
     """Return the truth of each unit, and which units (bool) have several."""
     units = int(unit.max()) + 1
     rule, none = run.spec.report.unit_rule, np.zeros(units, bool)
-    if run.task.view == "numbers":
+    if run.task.view in ("numbers", "targets"):
         return _of_rows(scored.truth, unit, "max" if rule == "max" else "mean"), none
     highest = _of_rows(scored.truth.astype(float), unit, "max").astype(scored.truth.dtype)
     if run.task.view == "labels" or rule == "max":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from deeptune.data.report_columns import check_report_columns
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.report import write_report
+from deeptune.report.reading import Predictions, read_run
+from deeptune.report.units import units_scored
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
 from deeptune.spec.report_spec import ReportSpec, crossed
 from deeptune.spec.toml import dump_spec, load_spec, validate
 from deeptune.tasks.metric_functions import classification_metrics
+from deeptune.tasks.multitarget import MultiTargetTask
+from deeptune.tasks.regression import RegressionTask
 
 
 def with_report(directory: Path, columns: dict[str, list[Any]], **report: Any) -> dict[str, Any]:
@@ -105,6 +110,25 @@ def test_units_of_numbers_are_their_means(tmp_path: Path) -> None:
     table = pd.DataFrame({"truth": known["truth"], "prediction": known["prediction"]}).groupby(units).mean()
     expected = sk.mean_absolute_error(table["truth"], table["prediction"])
     assert section["metrics"]["mae"]["value"] == pytest.approx(expected)
+
+
+def test_units_of_several_targets_are_the_means_of_each_and_missing_ones_count_for_nothing(tmp_path: Path) -> None:
+    regression_run(tmp_path)
+    run = read_run(tmp_path)
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.normal(size=(2, 12, 2))
+    truth[:5, 1] = np.nan
+    units: list[str | None] = ["a", "b", "c", "d"] * 3
+    units[3] = None
+    task = MultiTargetTask(0.0, 1.0, ("x", "y"), (RegressionTask(0.0, 1.0), RegressionTask(0.0, 1.0)))
+    spec = run.spec.model_copy(update={"report": ReportSpec(unit="patient")})
+    scored = Predictions(np.arange(12), truth, prediction, None)
+    found = units_scored(replace(run, task=task, spec=spec, predictions=scored, columns={"patient": units}))
+    assert found is not None
+    assert found.left_out == 0
+    expected = pd.DataFrame(truth).groupby(units).mean()
+    np.testing.assert_allclose(found.predictions.truth, expected)
+    np.testing.assert_allclose(found.predictions.prediction, pd.DataFrame(prediction).groupby(units).mean())
 
 
 def test_a_report_has_its_numbers_as_json_too(digits: tuple[Path, dict[str, Any]]) -> None:
