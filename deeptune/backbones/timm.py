@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
 from deeptune.backbones.hub import hub_folder, weight_file
-from deeptune.backbones.weights import State, check_fit, read_state, seeded
+from deeptune.backbones.weights import State, check_fit, read_state, require_finite, seeded
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
 from deeptune.families.family import MAP_POOLING
@@ -193,6 +193,7 @@ def _with_weights(info: BackboneInfo, weights: str, config: dict[str, Any], opti
         raise _unfit(path, error) from error
     net.pretrained_cfg.pop("state_dict", None)  # or the file's tensors stay in memory with the model
     net.reset_classifier(0)
+    require_finite(net, str(path))
     return net
 
 

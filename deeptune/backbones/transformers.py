@@ -19,7 +19,7 @@ from deeptune.backbones.cut import Cut, LayersCut
 from deeptune.backbones.probes import TextProbe, meta_width, probe_text
 from deeptune.backbones.text_checkpoints import TextFiles
 from deeptune.backbones.unpadded import attended, by_length
-from deeptune.backbones.weights import State, check_fit, read_state, renamed, seeded
+from deeptune.backbones.weights import State, check_fit, read_state, renamed, require_finite, seeded
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
 from deeptune.families.pooling import TOKEN_POOLING, pool_tokens
@@ -270,6 +270,7 @@ def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, option
         if key in needed
     ]
     check_fit(str(path), missing=missing, unexpected=unexpected, shapes=shapes)
+    require_finite(model.get_encoder() if _has_decoder(config) else model, str(path))
     return model
 
 

@@ -26,6 +26,7 @@ State = dict[str, Tensor]
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
 
 
@@ -167,9 +168,43 @@ def _unwrapped(content: Any, path: Path) -> State:
         if all(name.startswith(prefix) for name in state):
             state = OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state.items())
             metadata = {name.removeprefix(prefix): value for name, value in metadata.items()}
+    _require_unquantized(state, path)
     if metadata:
         state._metadata = metadata  # type: ignore[attr-defined]  # modules upgrade old names by the version in it
     return state
+
+
+def _require_unquantized(state: State, path: Path) -> None:
+    """Raise WeightsError for integers and numbers of 8 bits: without their scales they are other weights."""
+    packed = [
+        f"{name} ({str(tensor.dtype).removeprefix('torch.')})"
+        for name, tensor in state.items()
+        if name.endswith((".weight", ".bias")) and tensor.dtype not in _DTYPES
+    ]
+    if packed:
+        raise WeightsError(
+            f"{path}: holds {len(packed):,} quantized weights: {listed(packed, most=3)}.",
+            hint="Give the weights in 16 or 32 bits that they were made from.",
+        )
+
+
+def require_finite(net: nn.Module, source: str) -> None:
+    """Raise WeightsError where a weight or a running statistic is NaN or infinite, which no training mends."""
+    statistics = ((name, one) for name, one in net.named_buffers() if name.endswith(("running_mean", "running_var")))
+    broken = [name for name, one in (*net.named_parameters(), *statistics) if not _is_finite(one.detach())]
+    if broken:
+        raise WeightsError(
+            f"backbone.weights: {source} holds NaN or infinite values in {len(broken):,} weights: "
+            f"{listed(broken, most=3)}.",
+            hint="The training that wrote them diverged, or the file is damaged: give another checkpoint.",
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    low, high = tensor.aminmax()  # one pass without a copy; NaN is passed on
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def renamed(state: State, own: Mapping[str, Tensor], parts: tuple[str, ...]) -> State:
@@ -217,6 +252,7 @@ def load_state(net: nn.Module, state: State, *, source: str, ignore: tuple[str, 
     except RuntimeError as error:  # a key that a module renamed on the way in, of another shape
         shapes += [line.strip() for line in str(error).splitlines()[1:]]
     check_fit(source, missing=missing, unexpected=unexpected, shapes=shapes)
+    require_finite(net, source)
 
 
 def check_fit(

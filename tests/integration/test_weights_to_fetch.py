@@ -38,6 +38,15 @@ def test_a_run_says_it_before_anything_else(tmp_path):
     assert "hf download google-bert/bert-base-cased" in said[0]["message"]
 
 
+def test_a_folder_without_weights_is_not_looked_for_on_the_hub(tmp_path):
+    from deeptune.fetching.planned import weights_to_fetch
+    from deeptune.spec.run_spec import BackboneSpec
+
+    (fetch,) = weights_to_fetch(BackboneSpec(name=f"hf:{tmp_path}"))
+    assert fetch.text.endswith(f"are not on this machine, and the folder {tmp_path} holds no weights that can be read")
+    assert "huggingface.co" not in fetch.text + fetch.way
+
+
 def test_a_dry_run_says_it(tmp_path, monkeypatch, capsys):
     from deeptune.cli.summary import print_plan
     from deeptune.engine.dry_run import describe

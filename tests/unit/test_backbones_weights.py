@@ -113,6 +113,27 @@ def test_load_state_is_strict_on_all_but_the_classifier(state: dict[str, torch.T
     assert "1 of another shape: body.bias (7,) instead of (2,)" in error.value.message
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(state: dict[str, torch.Tensor], value: float) -> None:
+    state["body.weight"][0, 0] = value
+    with pytest.raises(WeightsError, match=r"f.pth holds NaN or infinite values in 1 weights: body.weight"):
+        load_state(net(), state, source="f.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantized_weights_are_not_read_as_numbers(tmp_path: Path, state: dict[str, torch.Tensor], dtype) -> None:
+    state["body.weight"] = state["body.weight"].to(dtype)
+    save_file(state, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"holds 1 quantized weights: body.weight \((u?int8|float8_e4m3fn)\)"):
+        read_state(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_16_and_64_bits_are_read(tmp_path: Path, state: dict[str, torch.Tensor], dtype) -> None:
+    save_file({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "a.safetensors")
+    load_state(net(), read_state(tmp_path / "a.safetensors"), source="a")
+
+
 def test_fingerprint_is_the_sha256_of_names_dtypes_shapes_and_bytes() -> None:
     state = {"b": torch.tensor([1.5, 2.0], dtype=torch.bfloat16), "a": torch.tensor(3), "c": torch.zeros(0, 2)}
     digest = hashlib.sha256()
