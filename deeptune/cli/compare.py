@@ -38,14 +38,15 @@ def compare(
 ) -> None:
     """Compare runs on their common test rows.
 
-    A difference is the value of the later run less that of the earlier one in the command. Runs that were scored on
-    other rows are refused.
+    A difference is the value of the later run less that of the earlier one in the command. The last sentence on each
+    pair says whether one is better, by the first metric of the table that the task's report shows in large. Runs that
+    were scored on other rows are refused.
     """
     if table is not None and table not in TABLES:
         raise SpecError(f"--table: expected `markdown` or `latex`, got {table!r}")
     if len(runs) < 2:
         raise SpecError(f"compare needs two runs or more, got {len(runs)}", hint="For example: deeptune compare A B")
-    from deeptune.report.comparing import compare_runs, methods_of, sentence_of, table_of
+    from deeptune.report.comparing import compare_runs, decision_of, methods_of, sentence_of, table_of
     from deeptune.report.tables import latex_table, markdown_table
     from deeptune.runs import find_run
 
@@ -60,6 +61,7 @@ def compare(
             continue
         _print_pair(found, pair, rows)
         say(sentence_of(found, pair))
+        say(decision_of(found, pair))
         say()
     if table is None:
         say(methods_of(found))

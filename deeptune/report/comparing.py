@@ -19,7 +19,9 @@ from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
 from deeptune.report.tables import TITLES, value_text
 from deeptune.report.task_views import view_of
-from deeptune.spec.metrics import shown_metrics
+from deeptune.spec.metrics import lower_is_better, shown_metrics
+
+ALPHA = 0.05  # a p value below this decides
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,34 @@ def methods_of(comparison: Comparison) -> str:
     return (
         f"Intervals are 95% intervals of paired differences over {over}; p values are those of {', '.join(words)}; "
         f"Holm's correction is over {count} comparisons."
+    )
+
+
+def decision_of(comparison: Comparison, pair: Pair) -> str:
+    """Say in a sentence whether one of two runs is better by the first headline metric.
+
+    That one metric decides, so that nobody picks it by its result. Holm's correction is over its pairs alone.
+    """
+    name = comparison.runs[0].task.info.headline[0]
+    first, second = comparison.ids[pair.first], comparison.ids[pair.second]
+    title = sentence_title(name)
+    one = pair.metrics.get(name)
+    if one is None or one.p is None:
+        return f"Whether {second} is better than {first} can't be judged: there are too few test rows."
+    pairs = [other for other in comparison.pairs if name in other.metrics]
+    corrected = holm([other.metrics[name].p or 0.0 for other in pairs])
+    p = corrected[next(at for at, other in enumerate(pairs) if other is pair)]
+    known = f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
+    if len(pairs) > 1:
+        known += f" by Holm's correction for {len(pairs)} pairs"
+    apart = f"difference of {title} {signed(name, one.difference)}"
+    if one.interval is not None:
+        apart += f", 95% CI {interval_of(name, one)}"
+    if p < ALPHA:
+        better, worse = (second, first) if (one.difference > 0) != lower_is_better(name) else (first, second)
+        return f"{better} is better than {worse} on these rows ({apart}; {known})."
+    return (
+        f"Neither {first} nor {second} is shown to be better ({apart}; {known}); that does not show them to be equal."
     )
 
 

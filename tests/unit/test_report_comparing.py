@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from reports import change_json, classification_run, regression_run
 from sklearn import metrics as sk
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from deeptune.cli.app import app
 from deeptune.errors import DataError
-from deeptune.report.comparing import compare_runs, sentence_of
+from deeptune.report.comparing import compare_runs, decision_of, sentence_of
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import dump_spec, load_spec, validate
 
@@ -168,3 +170,45 @@ def test_another_label_column_is_refused(two: list[Path]) -> None:
     path.write_text(dump_spec(validate(values)), encoding="utf-8")
     with pytest.raises(DataError, match=r"other labels: 'labels' and 'severity'"):
         compare_runs(two)
+
+
+def test_the_decision_is_mcnemars_of_accuracy_and_names_the_better_run(two: list[Path]) -> None:
+    better, worse = two[0], other_run(two[0], "spoiled", 60)
+    found = compare_runs([better, worse])
+    pair = found.pairs[0]
+    counts = [[0, pair.only_first], [pair.only_second, 0]]
+    p = contingency_tables.mcnemar(counts, exact=False, correction=True).pvalue
+    assert p < 0.001
+    assert decision_of(found, pair).startswith("one is better than spoiled on these rows (difference of accuracy −")
+    assert decision_of(found, pair).endswith("p < 0.001).")
+    other = compare_runs([worse, better])
+    assert decision_of(other, other.pairs[0]).startswith("one is better than spoiled on these rows (difference of acc")
+
+
+def test_a_lower_error_is_better_and_few_rows_decide_nothing(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    regression_run(one)
+    two = tmp_path / "two"
+    shutil.copytree(one, two)
+    path = RunDirectory(two).predictions
+    table = pq.read_table(path)
+    truth, said = table["truth"].to_numpy(), table["prediction"].to_numpy()
+    pq.write_table(table.set_column(2, "prediction", pa.array(truth + (said - truth) / 3)), path)
+    found = compare_runs([one, two])
+    assert decision_of(found, found.pairs[0]).startswith("two is better than one on these rows (difference of MAE −")
+    for run in (one, two):
+        path = RunDirectory(run).predictions
+        pq.write_table(pq.read_table(path).slice(0, 5), path)
+    found = compare_runs([one, two])
+    assert "can't be judged: there are too few test rows" in decision_of(found, found.pairs[0])
+
+
+def test_no_difference_is_not_called_equality_and_pairs_are_corrected(two: list[Path]) -> None:
+    third = other_run(two[0], "three", 12)
+    found = compare_runs([*two, third])
+    said = decision_of(found, found.pairs[2])
+    assert said.startswith("Neither two nor three is shown to be better (difference of accuracy ")
+    assert "by Holm's correction for 3 pairs); that does not show them to be equal." in said
+    p = [pair.metrics["accuracy"].p for pair in found.pairs]
+    assert f"p = {multipletests(p, method='holm')[1][2]:.3f} by Holm" in said
