@@ -38,6 +38,24 @@ def test_nothing_heavy_is_imported_for_the_first_picture(tmp_path):
     assert done.stdout.strip() == "[]"
 
 
+def test_what_opening_a_run_needs_is_imported_while_the_list_is_there(finished_run):
+    script = (
+        "import asyncio, sys\nfrom pathlib import Path\nimport tui.main\n"
+        "from tui.app import DeepTuneApp\nfrom tui.options import Options\n"
+        "async def go():\n"
+        f"    app = DeepTuneApp(Options(root=Path({str(finished_run.path.parent)!r})))\n"
+        "    async with app.run_test() as pilot:\n"
+        "        for _ in range(200):\n"
+        "            await pilot.pause(0.05)\n"
+        "            if 'tui.screens.monitor' in sys.modules:\n"
+        "                break\n"
+        "        print(not app.screen._soon and 'tui.screens.monitor' in sys.modules)\n"
+        "asyncio.run(go())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_the_runs_of_a_folder_are_listed_filtered_and_sorted(finished_run):
     app = DeepTuneApp(Options(root=finished_run.path.parent))
 

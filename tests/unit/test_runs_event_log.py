@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -142,3 +143,18 @@ def test_a_long_log_is_read_whole_through_all_its_damage(tmp_path):
     reader = EventReader(tmp_path / "events.jsonl")
     assert [event["seq"] for event in reader.records()] == list(range(1, number + 1))
     assert reader.broken == 200
+
+
+@pytest.mark.parametrize("odd", [None, '"\\ud800"', "NaN", "1e400", "[[[", '{"a":'])
+def test_a_long_log_is_read_as_its_lines_are(tmp_path, odd):
+    lines = [json.dumps({"v": 1, "seq": n, "t": n / 3, "kind": "message", "message": f"é {n}"}) for n in range(1, 1201)]
+    if odd is not None:
+        lines[700] = f'{{"v": 1, "seq": 701, "t": 1.5, "kind": "message", "message": {odd}}}'
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    expected = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            expected.append(json.loads(line))
+    found = read_records(path)
+    assert [json.dumps(one, sort_keys=True) for one in found] == [json.dumps(one, sort_keys=True) for one in expected]

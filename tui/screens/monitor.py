@@ -243,8 +243,9 @@ class MonitorScreen(ChartingScreen):
     def _draw_curves(self) -> None:
         behind = self._pinned[0] if self._pinned is not None else None
         self._plot(plots.curve_plots(self.view, self.setting, behind, both=self.has_class("-wide")))
-        self.query_one("#machine-now", Machine).tell(self.view, self._glyphs)
-        self.query_one("#log-now", LogView).show(list(self._said.lines)[-LINES_BESIDE:])
+        if self.has_class("-tall"):  # else there is no room for them
+            self.query_one("#machine-now", Machine).tell(self.view, self._glyphs)
+            self.query_one("#log-now", LogView).show(list(self._said.lines)[-LINES_BESIDE:])
 
     def _draw_optimizer(self) -> None:
         self._plot(plots.optimizer_plots(self.view, self.setting))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,8 @@ COLUMNS = {  # by the breakpoint class of the screen
     "-normal": ("", "state", "run", "progress", "best", "age"),
     "-wide": ("", "state", "run", "tags", "progress", "best", "backbone", "method", "age"),
 }
+SOON = ("tui.widgets.monitor.log", "tui.widgets.picture", "tui.screens.monitor")  # what opening a run imports, in parts
+PAUSE = 0.1  # seconds before each, in which keys are handled
 ID_WIDTH = 16  # columns that an id has at least, however narrow the terminal
 
 
@@ -87,6 +90,7 @@ class RunsScreen(DeepTuneScreen):
         self._sort = SORTS[0]
         self._drawn: Any = None
         self._known: dict[Path, tuple[Any, Row]] = {}
+        self._soon = list(SOON)
 
     def body(self) -> list[Widget]:
         table = RunsTable(id="runs", cursor_type="row", zebra_stripes=False)
@@ -132,10 +136,18 @@ class RunsScreen(DeepTuneScreen):
 
     @on(Found)
     def _take(self, message: Found) -> None:
+        if not self._looked:
+            self.set_timer(PAUSE, self._import_soon)
         self._rows, self._looked = message.rows, True
         if message.problem:
             self.deeptune.tell(message.problem, "error")
         self._draw()
+
+    def _import_soon(self) -> None:
+        """Import the next part of what opening a run needs; in the loop, as imports in two threads may clash."""
+        if self._soon:
+            import_module(self._soon.pop(0))
+            self.set_timer(PAUSE, self._import_soon)
 
     # Drawing.
 
