@@ -105,3 +105,12 @@ def test_messages_name_what_was_imported_and_not_the_cache(tmp_path):
     spec = validate({"data": {"path": str(tmp_path / "sizes.csv")}, "backbone": {"name": "resnet18"}})
     with pytest.raises(DataError, match=r"data\.input: \S*sizes\.csv has neither a column"):
         draft_plan(spec)
+
+
+def test_a_message_names_the_file_that_was_given(tmp_path):
+    file = tmp_path / "data.csv"
+    file.write_text("text,label\ngood,a\nbad,b\n")
+    source = Source.open(str(file))
+    assert source.describe() == str(file)
+    with pytest.raises(DataError, match=rf"there is no column 'labels' in {file}\. Did you mean 'label'\?"):
+        source.require("labels", key="data.label")
