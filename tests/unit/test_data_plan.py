@@ -434,3 +434,13 @@ def test_text_that_looks_like_markup_stays_as_it_is(tmp_path):
     file = write(tmp_path / "a.parquet", **texts(20, lambda i: "[red]" if i % 2 else "[/]"))
     p = plan(path=file)
     assert [p.task.display(i) for i in range(2)] == ["[/]", "[red]"]
+
+
+@pytest.mark.parametrize("input", [None, "text", ["text", "second"]])
+def test_a_column_is_not_both_input_and_label(tmp_path, input):
+    rows = ["good", "bad"] * 20
+    pq.write_table(pa.table({"text": rows, "second": rows}), tmp_path / "a.parquet")
+    data = {"path": str(tmp_path / "a.parquet"), "label": "text"} | ({"input": input} if input else {})
+    spec = RunSpec.model_validate({"data": data, "backbone": {"name": "bert-base-cased"}})
+    with pytest.raises(DataError, match="data.label: column 'text' is also the input, and would give the answer away"):
+        plan_data(spec)

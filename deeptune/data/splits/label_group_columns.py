@@ -28,6 +28,7 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
     """Check all columns that a spec names, read the labels, and return the modality and the input. Raises DataError."""
     data = spec.data
     modality, input = resolve_columns(parts["train"].source, data.modality, data.input)
+    _require_apart(data.label, input)
     for part in parts.values():
         resolve_columns(part.source, modality, input)
         _require_labels(part.source, data.label, input)
@@ -42,6 +43,16 @@ def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]
             require_kept(part.source, input=input, label=data.label)
     check_report_columns(spec.report, {split: part.source for split, part in parts.items()})
     return modality, input
+
+
+def _require_apart(label: Input, input: Input) -> None:
+    """Raise DataError where a column is both input and label: a model would read the answer."""
+    both = [column for column in columns_of(label) if column in columns_of(input)]
+    if both:
+        raise DataError(
+            f"data.label: column {both[0]!r} is also the input, and would give the answer away",
+            hint="Name another column with data.label or data.input.",
+        )
 
 
 def _require_labels(source: Source, label: Input, input: Input) -> None:
