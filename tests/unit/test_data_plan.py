@@ -442,5 +442,5 @@ def test_a_column_is_not_both_input_and_label(tmp_path, input):
     pq.write_table(pa.table({"text": rows, "second": rows}), tmp_path / "a.parquet")
     data = {"path": str(tmp_path / "a.parquet"), "label": "text"} | ({"input": input} if input else {})
     spec = RunSpec.model_validate({"data": data, "backbone": {"name": "bert-base-cased"}})
-    with pytest.raises(DataError, match="data.label: column 'text' is also the input, and would give the answer away"):
+    with pytest.raises(DataError, match=r"data.label: column 'text' is also the input, and would give the answer away"):
         plan_data(spec)
