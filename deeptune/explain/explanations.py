@@ -60,6 +60,13 @@ class Explained:
     notes: list[str]
 
 
+def _in_words(prediction: Any) -> str:
+    """Write a prediction of a row: a class, a number, or several labels or numbers joined by commas."""
+    if isinstance(prediction, list):
+        return ", ".join(map(str, prediction)) or "none"
+    return str(prediction)
+
+
 def explain(
     predictor: Predictor,
     source: Source,
@@ -92,7 +99,7 @@ def explain(
             explained = _explain_one(predictor, shuffled, inputs, output, rng)
             if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
                 notes.append(f"row {rows[int(place)]:,}: its scores miss {miss:.0%} of the change of the output")
-            found.append(Explanation(int(rows[int(place)]), output, str(said.as_py()), **explained))
+            found.append(Explanation(int(rows[int(place)]), output, _in_words(said.as_py()), **explained))
             if progress is not None:
                 progress(done + 1, len(usable))
         left_out = {int(rows[place]): reason for place, reason in data.errors.items()}

@@ -309,14 +309,15 @@ def decision_of(comparison: Comparison, pair: Pair) -> str:
     known = f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
     if len(pairs) > 1:
         known += f" by Holm's correction for {len(pairs)} pairs"
-    apart = f"difference of {title} {signed(name, one.difference)}"
+    apart = f"difference {signed(name, one.difference)}"
     if one.interval is not None:
         apart += f", 95% CI {interval_of(name, one)}"
     if p < ALPHA:
         better, worse = (second, first) if (one.difference > 0) != lower_is_better(name) else (first, second)
-        return f"{better} is better than {worse} on these rows ({apart}; {known})."
+        return f"Judged by {title} alone, {better} is better than {worse} on these rows ({apart}; {known})."
     return (
-        f"Neither {first} nor {second} is shown to be better ({apart}; {known}); that does not show them to be equal."
+        f"Judged by {title} alone, neither {first} nor {second} is shown to be better ({apart}; {known}); that does "
+        "not show them to be equal."
     )
 
 

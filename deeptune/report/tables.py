@@ -179,6 +179,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "²": r"\textsuperscript{2}",
+    "−": "$-$",
     **{character: "\\" + character for character in "{}$&#_%"},
 }
 
