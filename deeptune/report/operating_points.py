@@ -115,7 +115,8 @@ def rates(positive: np.ndarray, said: np.ndarray, unit: np.ndarray, *, grouped: 
     """Compute sensitivity, specificity, PPV, NPV and likelihood ratios with 95% intervals.
 
     positive, said: bool (N,), the truth and the prediction; `unit` numbers the independent unit of each row. A share of
-    no rows is None. A likelihood ratio of a count of zero is that with a half added to each of the four counts.
+    no rows is None, and so is a likelihood ratio of a result that no row has. A likelihood ratio of a count of zero is
+    that with a half added to each of the four counts.
     """
     inside = {"sensitivity": positive, "specificity": ~positive, "ppv": said, "npv": ~said}
     hit = positive == said
@@ -139,11 +140,11 @@ def rates(positive: np.ndarray, said: np.ndarray, unit: np.ndarray, *, grouped: 
 
 def _likelihood_ratio(positive: np.ndarray, of: np.ndarray, unit: np.ndarray) -> Rate:
     """Return how many times as often positive rows are `of` a kind as negative ones, with the log method's interval."""
-    if not positive.any() or positive.all():
+    if not positive.any() or positive.all() or not of.any():
         return {"value": None, "interval": None}
     counts = [float((of & positive).sum()), float((of & ~positive).sum())]
     totals = [float(positive.sum()), float((~positive).sum())]
-    if min(counts) == 0:
+    if min(counts) == 0 or of.all():  # where all rows are of the kind the ratio is 1, but not known without error
         counts, totals = [count + 0.5 for count in counts], [total + 1 for total in totals]
         spread = sum(1 / count for count in counts) - sum(1 / total for total in totals)
     else:

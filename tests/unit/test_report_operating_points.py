@@ -105,6 +105,19 @@ def test_a_likelihood_ratio_without_false_positives_is_finite() -> None:
     assert all(map(math.isfinite, ratio["interval"]))
 
 
+def test_a_threshold_that_no_row_reaches_has_no_positive_likelihood_ratio() -> None:
+    """As where all probabilities are equal: 0 of 20 against 0 of 80 says nothing."""
+    positive = np.arange(100) < 20
+    found = rates(positive, np.zeros(100, bool), np.arange(100), grouped=False)
+    assert found["lr_positive"] == {"value": None, "interval": None}
+    low, high = found["lr_negative"]["interval"]
+    value, step = (20.5 / 21) / (80.5 / 81), math.sqrt(1 / 20.5 - 1 / 21 + 1 / 80.5 - 1 / 81)
+    assert found["lr_negative"]["value"] == pytest.approx(value)
+    assert (low, high) == pytest.approx((value * math.exp(-1.959964 * step), value * math.exp(1.959964 * step)))
+    assert at_prevalence(found, 0.1)["ppv_at"] == {"value": None, "interval": None}
+    assert at_prevalence(found, 0.1)["npv_at"]["value"] == pytest.approx(0.9, abs=0.01)
+
+
 def test_predictive_values_at_the_same_prevalence_are_those_of_the_rows() -> None:
     positive, chance = scores(300)
     found = rates(positive, chance >= 0.4, np.arange(300), grouped=False)
