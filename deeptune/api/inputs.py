@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,8 @@ def _sequence(values: Any, key: str) -> Sequence[Any]:
             f"{key}: expected {ACCEPTED if key == 'x' else 'a list of labels'}, got a {type(values).__name__}",
             hint=f"Put one sample into a list: [{key}]." if key == "x" else None,
         )
+    if isinstance(values, Set):
+        raise DataError(f"{key}: a {type(values).__name__} has no order, so no row could be told", hint="Give a list.")
     return list(values)
 
 

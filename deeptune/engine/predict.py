@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -93,12 +94,19 @@ class ApplyOptions:
     def __post_init__(self) -> None:
         if self.on_bad_sample not in ("skip", "error"):
             raise SpecError(f"on_bad_sample: expected 'skip' or 'error', got {self.on_bad_sample!r}")
-        if self.batch_size is not None and self.batch_size < 1:
+        whole = isinstance(self.batch_size, Integral) and not isinstance(self.batch_size, bool)
+        if self.batch_size is not None and not (whole and self.batch_size >= 1):
             raise SpecError(f"batch_size: expected an integer of at least 1, got {self.batch_size!r}")
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+        if self.abstain_below is not None and not (_is_number(self.abstain_below) and 0 <= self.abstain_below <= 1):
             raise SpecError(f"abstain_below: expected a confidence from 0 to 1, got {self.abstain_below!r}")
-        if self.coverage is not None and not MIN_COVERAGE <= self.coverage <= MAX_COVERAGE:
+        if self.coverage is not None and not (
+            _is_number(self.coverage) and MIN_COVERAGE <= self.coverage <= MAX_COVERAGE
+        ):
             raise SpecError(f"coverage: expected a share from {MIN_COVERAGE} to {MAX_COVERAGE}, got {self.coverage!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,10 @@ def test_bad_labels_are_errors_that_name_the_argument(of_texts, texts):
         of_texts.evaluate(["a", "b"], ["good", "best"])
     with pytest.raises(DataError, match="x: row 1 is a float"):
         of_texts.predict(["a", 1.5])
+    with pytest.raises(DataError, match=r"x: row 1 holds half a character \('\\ud800'\)"):
+        of_texts.predict(["a", "b\ud800c"])
+    with pytest.raises(DataError, match="x: a set has no order"):
+        of_texts.predict({"a", "b"})
 
 
 def test_an_unknown_option_or_value_is_an_error(of_texts):
@@ -240,6 +244,9 @@ def test_an_unknown_option_or_value_is_an_error(of_texts):
         of_texts.predict(["a"], batchsize=3)
     with pytest.raises(SpecError, match="on_bad_sample: expected 'skip' or 'error', got 'ignore'"):
         of_texts.predict(["a"], on_bad_sample="ignore")
+    for name, value in (("batch_size", "8"), ("batch_size", 1.5), ("abstain_below", "0.5"), ("coverage", [0.9])):
+        with pytest.raises(SpecError, match=rf"{name}: expected .*, got "):
+            of_texts.predict(["a"], **{name: value})
 
 
 def test_no_row_is_a_table_without_rows(of_texts):
