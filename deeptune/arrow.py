@@ -7,6 +7,7 @@ shared     one type for a column whose files differ, where no value is lost
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -17,12 +18,19 @@ import pyarrow.types as pt
 
 Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
 
+_HALF = re.compile("[\\ud800-\\udfff]")
 _CONTROL = r"[\x00-\x08\x0e-\x1f]"
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether values are strings, of any layout."""
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def half_character(text: str) -> str | None:
+    """The first half of a UTF-16 character in a text, as broken JSON has it; UTF-8, and so Arrow, can't hold any."""
+    found = None if text.isascii() else _HALF.search(text)
+    return None if found is None else found.group()
 
 
 def is_bytes(kind: pa.DataType) -> bool:

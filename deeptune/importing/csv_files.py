@@ -11,10 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from deeptune.arrow import half_character
 from deeptune.errors import DataError, SpecError, first_line
 from deeptune.importing.headers import FIRST_ROWS, find_header
 from deeptune.importing.options import Options
-from deeptune.importing.reader import LeftOut
+from deeptune.importing.reader import HALF, LeftOut
 from deeptune.importing.tables import TextTable
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -58,7 +59,7 @@ class CsvFile(TextTable):
 
     def _detect_delimiter(self, path: Path) -> str:
         try:
-            with path.open(encoding=self.encoding, newline="") as stream:
+            with path.open(encoding=self.encoding, errors=_errors(self.encoding), newline="") as stream:
                 head = stream.read(_HEAD)
         except (OSError, UnicodeError) as error:
             raise self._unreadable(path, error) from error
@@ -68,7 +69,7 @@ class CsvFile(TextTable):
         """(number of the last line, values) of each row that is not blank, the header first."""
         csv.field_size_limit(MAX_FIELD)
         try:
-            with self.path.open(encoding=self.encoding, newline="") as stream:
+            with self.path.open(encoding=self.encoding, errors=_errors(self.encoding), newline="") as stream:
                 reader = csv.reader(stream, delimiter=str(self.delimiter))
                 for values in reader:
                     if any(values):
@@ -101,8 +102,24 @@ class CsvFile(TextTable):
                 yield LeftOut(f"line {number}", "repeats the names of the columns")
             elif any("\0" in value for value in values):
                 yield LeftOut(f"line {number}", "holds a NUL character: the file is damaged there")
+            elif any(half_character(value) for value in values):
+                whole = [_joined(value) for value in values]
+                yield LeftOut(f"line {number}", HALF) if None in whole else [value or None for value in whole]
             else:
                 yield [value or None for value in values]
+
+
+def _joined(text: str) -> str | None:
+    """A text whose characters came in two halves, as Java and Oracle write them; None where a half is alone."""
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None
+
+
+def _errors(encoding: str) -> str:
+    """How to read what an encoding can't: halves of characters in UTF-8 belong to one row, and are told there."""
+    return "surrogatepass" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig") else "strict"
 
 
 def detect_encoding(path: Path) -> str:
@@ -123,7 +140,7 @@ def detect_encoding(path: Path) -> str:
             sample = _not_utf8(stream, head)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if sample is None:
+    if sample is None or _is_utf8_with_halves(sample):
         return "utf-8"
     from charset_normalizer import from_bytes
 
@@ -156,6 +173,14 @@ def _not_utf8(stream: Any, head: bytes) -> bytes | None:
         if not block:
             return None
         block = stream.read(_HEAD)
+
+
+def _is_utf8_with_halves(sample: bytes) -> bool:
+    """Whether what is not UTF-8 are only halves of characters, encoded as if they were characters."""
+    try:
+        return half_character(sample.decode("utf-8", "surrogatepass")) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _wide(head: bytes) -> str | None:

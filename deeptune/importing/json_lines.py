@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deeptune.arrow import half_character
 from deeptune.errors import DataError, first_line
 from deeptune.importing.csv_files import detect_encoding
 from deeptune.importing.options import Options
-from deeptune.importing.reader import LeftOut
+from deeptune.importing.reader import HALF, LeftOut
 from deeptune.importing.tables import ObjectTable
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -53,7 +54,18 @@ def _parsed(line: str, place: str) -> Any:
 
 
 def _object(value: Any, place: str) -> Any:
-    return value if isinstance(value, dict) else LeftOut(place, f"is a {type(value).__name__} and not an object")
+    if not isinstance(value, dict):
+        return LeftOut(place, f"is a {type(value).__name__} and not an object")
+    return LeftOut(place, HALF) if _has_half(value) else value
+
+
+def _has_half(value: Any) -> bool:
+    """Check whether a text at any depth holds half a character, as an escape of one half alone is."""
+    if isinstance(value, str):
+        return half_character(value) is not None
+    if isinstance(value, dict):
+        return any(_has_half(key) or _has_half(found) for key, found in value.items())
+    return isinstance(value, list) and any(map(_has_half, value))
 
 
 def _list_in(path: Path, encoding: str) -> tuple[list[Any], str] | None:

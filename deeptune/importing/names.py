@@ -28,8 +28,11 @@ def is_ignored(path: PurePath) -> bool:
 
 
 def readable(text: str) -> str:
-    """A name as valid text: bytes that are not UTF-8 become escapes."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    """A name as valid text: bytes that are not UTF-8, and halves of characters, become escapes."""
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def split_in_name(name: str) -> str | None:

@@ -22,6 +22,9 @@ class LeftOut:
     reason: str
 
 
+HALF = "holds half a character, which no text in UTF-8 can hold"
+
+
 @dataclass
 class Piece:
     """Some rows of a source in its schema. `units` counts what they took of the source: files, rows or members."""

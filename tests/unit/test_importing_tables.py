@@ -291,3 +291,18 @@ def test_a_column_that_parquet_cannot_hold_is_named(tmp_path, column):
         file.write_table(table)
     with pytest.raises(DataError, match=r"column 'it' of .*a.arrow is .*, which no Parquet file can hold"):
         import_data(tmp_path / "a.arrow", tmp_path / "out.parquet")
+
+
+def test_a_row_with_half_a_character_is_left_out_with_its_place(tmp_path):
+    half, smile = b"\xed\xa0\xbd", b"\xed\xa0\xbd\xed\xb8\x80"  # one of two halves alone, and both, as Java writes them
+    (tmp_path / "a.csv").write_bytes(b"text,label\nf\xc3\xa4n,a\nbad " + half + b",b\nnice " + smile + b",c\n")
+    found = import_data(tmp_path / "a.csv", tmp_path / "a.parquet")
+    assert pq.read_table(tmp_path / "a.parquet")["text"].to_pylist() == ["f\u00e4n", "nice \U0001f600"]
+    assert found.reasons == [("holds half a character, which no text in UTF-8 can hold", 1)]
+
+    lines = [r'{"text": "a", "n": [1]}', r'{"text": "b \ud83d", "n": [2]}', r'{"text": "c \ud83d\ude00", "n": [3]}']
+    for name, content in (("b.jsonl", "\n".join(lines)), ("c.json", f"[{','.join(lines)}]")):
+        (tmp_path / name).write_text(content)
+        found = import_data(tmp_path / name, tmp_path / "b.parquet")
+        assert pq.read_table(tmp_path / "b.parquet")["text"].to_pylist() == ["a", "c \U0001f600"]
+        assert found.left_out == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deeptune.arrow import bare, is_bytes, is_text, is_uuid, reads_as_text, texts
+from deeptune.arrow import bare, half_character, is_bytes, is_text, is_uuid, reads_as_text, texts
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities.base import (
     BAD,
@@ -42,8 +41,6 @@ _PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
     ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("question", "answer"), ("query", "passage"),
 )  # fmt: skip
-
-_LONE = re.compile("[\ud800-\udfff]")  # halves of UTF-16, which broken JSON and file names bring
 
 
 class TextModality(ColumnModality):
@@ -160,9 +157,9 @@ def reason_of(flags: int, names: Sequence[str]) -> str | None:
 
 def _text(row: int, sample: Any) -> str | None:
     if isinstance(sample, str):
-        if (lone := _LONE.search(sample)) is not None:
+        if (half := half_character(sample)) is not None:
             raise DataError(
-                f"row {row} holds half a character ({lone.group()!r}), which no text in UTF-8 can hold",
+                f"row {row} holds half a character ({half!r}), which no text in UTF-8 can hold",
                 hint='Replace such halves: text.encode("utf-8", "replace").decode().',
             )
         return str(sample)
