@@ -96,6 +96,12 @@ def predict(
         options |= Options(abstain_below=abstain_below, coverage=coverage)
         errors = model.write_predictions(source, output, **options)
     _tell_written(output, source.num_rows, errors, "predictions")
+    if abstain_below is not None:
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        left = pc.sum(pq.read_table(output, columns=["abstained"])["abstained"]).as_py() or 0
+        say(f"{left:,} of them are left empty: their confidence is below {abstain_below:g} (column `abstained`)")
 
 
 def evaluate(

@@ -70,14 +70,14 @@ class PictureFolder(Reader):
                 self._stray.append(LeftOut(shown_name(path, folder), "lies beside the folders of the classes"))
                 continue
             places.append(Place(path, kind, readable(inner[0]) if classes else None, split))
-        self._describe(places, classes)
+        self._describe(places, classes, labelled=options.label is not None)
         return places
 
-    def _describe(self, places: Sequence[Place], classes: bool) -> None:
+    def _describe(self, places: Sequence[Place], classes: bool, *, labelled: bool) -> None:
         labels = sorted({place.label for place in places if place.label is not None})
         if labels:
             self.notes.append(f"the folders are {len(labels):,} classes: {listed(labels)}")
-        elif not classes:
+        elif not classes and not labelled:
             self.notes.append("no classes: there is no column of labels")
         splits = Counter(place.split for place in places if place.split is not None)
         if splits:

@@ -83,11 +83,14 @@ def test_predict_leaves_out_what_is_not_sure_enough(command, run, tmp_path):
     pq.write_table(pa.table({"images": [BLUE, RED, b"broken"]}), tmp_path / "new.parquet")
     sure = command("predict", run, "--data", "new.parquet", "--output", "all.parquet", "--abstain-below", "0")
     assert sure.code == 0, sure.stderr
+    assert "0 of them are left empty: their confidence is below 0 " in sure.stdout
     table = pq.read_table(tmp_path / "all.parquet")
     assert table["abstained"].to_pylist() == [False, False, None]
     limit = str(table["confidence"].drop_null().to_numpy().max())
-    assert command("predict", run, "--data", "new.parquet", "--output", "o.parquet", "--abstain-below", limit).code == 0
+    unsure = command("predict", run, "--data", "new.parquet", "--output", "o.parquet", "--abstain-below", limit)
+    assert unsure.code == 0, unsure.stderr
     found = pq.read_table(tmp_path / "o.parquet")
+    assert f"{found['abstained'].to_pylist().count(True)} of them are left empty" in unsure.stdout
     left = [not seen or seen < float(limit) for seen in found["confidence"].to_pylist()]
     assert [one is None for one in found["prediction"].to_pylist()] == left
     assert found["probabilities"].null_count == 1
