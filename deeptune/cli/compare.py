@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli import completion
-from deeptune.cli.apply import RootOption
-from deeptune.errors import SpecError
+from deeptune.cli.apply import DeviceOption, RootOption, refresh
+from deeptune.errors import SpecError, listed
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ def compare(
         ),
     ],
     root: RootOption = Path("runs"),
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Compare them on this labelled file, in place of their own test rows."),
+    ] = None,
+    device: DeviceOption = "auto",
     table: Annotated[
         str | None, typer.Option(metavar="FORM", help="Print the table alone, as `markdown` or `latex`.")
     ] = None,
@@ -40,7 +45,7 @@ def compare(
 
     A difference is the value of the later run less that of the earlier one in the command. The last sentence on each
     pair says whether one is better, by the first metric of the table that the task's report shows in large. Runs that
-    were scored on other rows are refused.
+    were scored on other rows are refused, unless `--data` names a labelled file to score them all on.
     """
     if table is not None and table not in TABLES:
         raise SpecError(f"--table: expected `markdown` or `latex`, got {table!r}")
@@ -50,7 +55,15 @@ def compare(
     from deeptune.report.tables import latex_table, markdown_table
     from deeptune.runs import find_run
 
-    found = compare_runs([find_run(run, root).path for run in runs])
+    directories = [find_run(run, root) for run in runs]
+    if data is None:
+        found = compare_runs([run.path for run in directories])
+    else:
+        from deeptune.api.compare import compare_on
+
+        found = compare_on(directories, data, lambda text: say(text, stderr=True), device=device)
+        for run in directories:
+            refresh(run)
     if as_json:
         say_json(found.to_json())
         return
@@ -77,7 +90,7 @@ def _print_pair(found: Comparison, pair: Pair, rows: int) -> None:
     first, second = (found.ids[at] for at in (pair.first, pair.second))
     say(f"A  {first}")
     say(f"B  {second}")
-    drawn = Table(title=f"{found.n:,} test rows; difference: B − A", title_justify="left")
+    drawn = Table(title=f"{found.rows}; difference: B − A", title_justify="left")
     for at, name in enumerate(("Metric", "A", "B", *header[3:])):
         drawn.add_column(name, justify="left" if at == 0 else "right")
     for line in body:
@@ -86,7 +99,9 @@ def _print_pair(found: Comparison, pair: Pair, rows: int) -> None:
     if found.runs[0].task.view not in ("classes", "labels"):
         return
     say(f"{pair.only_first:,} rows are right only in A, {pair.only_second:,} only in B")
-    if rows and pair.flipped:
+    if pair.flipped and found.source:
+        say(f"they are {listed(pair.flipped)}")
+    elif rows and pair.flipped:
         _draw_rows(found, pair, rows)
 
 

@@ -348,6 +348,18 @@ class Predictor(Embedder):
         self.record_look("evaluate", hashes, options.notify)
         return metrics, data.errors
 
+    def scored(self, source: Source, options: ApplyOptions) -> pa.Table:
+        """Return the predictions of a labelled source, with their truths, in the columns of predictions.parquet."""
+        resolve_columns(source, self.modality, self.input)  # before the labels are read
+        truth = read_targets(source, self.label, self.task)
+        said = Said(self.task)
+        with self._checked(source, options) as data:
+            found = list(self._passed(data, options))
+            tables = [prediction_table(one, said, truth=truth[one.rows], errors=data.errors) for one in found]
+            hashes = data.samples.hashes[data.usable]
+        self.record_look("compare", hashes, options.notify)
+        return pa.concat_tables(tables)
+
     def record_look(self, by: By, hashes: np.ndarray, notify: Callable[[str], None]) -> None:
         """Record in the run that samples of its test split were looked at, if any of these are (uint64 (N,))."""
         try:

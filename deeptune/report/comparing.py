@@ -17,7 +17,7 @@ from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import TITLES, value_text
+from deeptune.report.tables import TITLES, value_text, visible
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import lower_is_better, shown_metrics
 
@@ -45,7 +45,8 @@ class Comparison:
     """Runs compared on the same n test rows, and all pairs of them, the first pair being that of the first two runs.
 
     `groups` is the number of groups of rows that depend on one another, None where rows are independent. `scored` are
-    the predictions of each run, in the order of the rows. `notes` say why there is no interval.
+    the predictions of each run, in the order of the rows. `notes` say why there is no interval. `source` is the file of
+    the rows where they are not the runs' own test rows.
     """
 
     runs: list[FinishedRun]
@@ -54,6 +55,12 @@ class Comparison:
     pairs: list[Pair]
     scored: list[Predictions]
     notes: list[str] = field(default_factory=list)
+    source: str = ""
+
+    @property
+    def rows(self) -> str:
+        """What was compared, in words: `126 test rows`."""
+        return f"{self.n:,} rows of {self.source}" if self.source else f"{self.n:,} test rows"
 
     @property
     def ids(self) -> list[str]:
@@ -91,7 +98,22 @@ def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], Non
     if len(directories) < 2:
         raise DataError("there is nothing to compare: give two runs or more")
     runs = [read_run(directory) for directory in directories]
-    scored = [_scored(run) for run in runs]
+    for run in runs[1:]:
+        _require_same(runs[0], run)
+        _require_same_data(runs[0], run)
+    return compare_scored(runs, [_scored(run) for run in runs], progress)
+
+
+def compare_scored(
+    runs: list[FinishedRun],
+    scored: list[Predictions],
+    progress: Callable[[int, int], None] | None = None,
+    source: str = "",
+) -> Comparison:
+    """Compare what runs say of the same rows: each its predictions, in the order of the rows.
+
+    Raises DataError where runs, rows or truths are not the same.
+    """
     for run, found in zip(runs[1:], scored[1:], strict=True):
         _require_same(runs[0], run)
         _require_same_rows(runs[0], scored[0], run, found)
@@ -113,6 +135,7 @@ def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], Non
         _corrected(pairs),
         scored,
         [reason] if reason else [],
+        visible(source),
     )
 
 
@@ -128,7 +151,7 @@ def _scored(run: FinishedRun) -> Predictions:
 
 
 def _require_same(first: FinishedRun, other: FinishedRun) -> None:
-    """Raise DataError where the runs have other tasks, classes or data."""
+    """Raise DataError where the runs have other tasks, labels or classes."""
     names = f"{first.files.id} and {other.files.id}"
     if first.spec.task != other.spec.task:
         raise DataError(f"{names} have other tasks: {first.spec.task} and {other.spec.task}")
@@ -139,6 +162,10 @@ def _require_same(first: FinishedRun, other: FinishedRun) -> None:
         )
     if _classes(first) != _classes(other):
         raise DataError(f"{names} have other classes", hint="Metrics over other classes can't be compared.")
+
+
+def _require_same_data(first: FinishedRun, other: FinishedRun) -> None:
+    names = f"{first.files.id} and {other.files.id}"
     one, two = (run.run.get("fingerprints") or {} for run in (first, other))
     key = "test" if "test" in one and "test" in two else "data"
     if one.get(key) != two.get(key):
@@ -335,4 +362,4 @@ def sentence_of(comparison: Comparison, pair: Pair) -> str:
         parts.append(f"{said} (difference {signed(name, one.difference)}{''.join('; ' + each for each in inside)})")
     over = "" if comparison.groups is None else f" in {comparison.groups:,} groups"
     first, second = comparison.ids[pair.first], comparison.ids[pair.second]
-    return f"On the same {comparison.n:,} test rows{over}, {second} was compared with {first}: {' and '.join(parts)}."
+    return f"On the same {comparison.rows}{over}, {second} was compared with {first}: {' and '.join(parts)}."

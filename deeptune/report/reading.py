@@ -126,9 +126,11 @@ def _task(path: Path) -> Task:
 
 
 def _predictions(path: Path, task: Task) -> Predictions | None:
-    if not path.is_file():
-        return None
-    table = _read(path)
+    return predictions_of(_read(path), task, path) if path.is_file() else None
+
+
+def predictions_of(table: pa.Table, task: Task, path: Path) -> Predictions:
+    """Read a table in the columns of predictions.parquet; `path` names it in messages."""
     # A row that could not be read has an error and no prediction.
     table = table.filter(pc.and_(table["prediction"].is_valid(), table["truth"].is_valid()))
     row = table["row"].to_numpy()

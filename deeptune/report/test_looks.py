@@ -41,7 +41,7 @@ def looks_said(run: FinishedRun, found: Mapping[str, Any]) -> list[str]:
         texts.append(f"The test rows were scored {_times(own)} by the run.")
     later = [
         f"`deeptune {by}` {_times(len(rows))} (at most {max(rows):,} {'row' if max(rows) == 1 else 'rows'})"
-        for by in ("evaluate", "explain")
+        for by in ("evaluate", "compare", "explain")
         if (rows := [look["rows"] for look in found["later"] if look["by"] == by])
     ]
     if later:

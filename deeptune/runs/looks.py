@@ -18,7 +18,7 @@ from deeptune.runs.files import replacing, storage_errors
 if TYPE_CHECKING:
     import numpy as np
 
-By = Literal["run", "evaluate", "explain"]
+By = Literal["run", "evaluate", "compare", "explain"]
 
 
 @dataclass(frozen=True)
