@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deeptune.cli import completion
+from deeptune.cli.apply import MIN_INTERVAL, JsonProgressOption
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from deeptune.engine.probe_passes import ProbeLog
     from deeptune.probing.ranking import RankedBackbone, Ranking
 
 STOPPED = 130
@@ -62,6 +67,7 @@ def probe(
     device: Annotated[str | None, typer.Option(help="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_progress: JsonProgressOption = False,
 ) -> None:
     """Rank the backbones on this machine for your own data.
 
@@ -87,7 +93,7 @@ def probe(
         defaults={"backbone.name": OPEN},
     )
     seconds = budget_seconds(budget)
-    with shown(not quiet) as log:
+    with nullcontext(_json_log()) if json_progress else shown(not quiet) as log:
         ranking = rank(values, backbone or None, seconds, log)
     if output is not None and ranking.spec:
         from deeptune.runs.files import write_text
@@ -99,6 +105,22 @@ def probe(
         _print(ranking, output)
     if ranking.state == "stopped":
         raise typer.Exit(STOPPED)
+
+
+def _json_log() -> ProbeLog:
+    """Report as lines of JSON on stderr: what is new, and now and then how far it is."""
+    from deeptune.engine.probe_passes import ProbeLog
+
+    doing, told = "", 0.0
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal doing, told
+        now = time.monotonic()
+        if what != doing or now - told >= MIN_INTERVAL or done == total:
+            doing, told = what, now
+            say(json.dumps({"progress": {"what": what, "done": done, "total": total}}), stderr=True)
+
+    return ProbeLog(lambda text: say(text, stderr=True), show)
 
 
 def _one_or_several(names: list[str] | None) -> str | list[str] | None:

@@ -20,6 +20,7 @@ from tui.draft import Draft, draft_file
 from tui.screens.ask import Choice as Answer
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.wizard.facts import Facts
+from tui.widgets.wizard.probing import Probing
 from tui.widgets.wizard.reader import Reader
 
 PAUSE = 0.4  # seconds without a key before the draft is saved, and its data looked at
@@ -33,6 +34,7 @@ class DraftScreen(DeepTuneScreen):
             "ctrl+s", "save", "Save", show=False, id="wizard.save", tooltip="Save the spec as a preset of your own"
         ),
         Binding("ctrl+y", "copy", "Copy", show=False, id="wizard.copy", tooltip="Copy the equivalent `deeptune run`"),
+        Binding("f5", "probe", "Probe", show=False, id="wizard.probe", tooltip="Rank the backbones on these rows"),
     ]
 
     class Launched(Message):
@@ -101,6 +103,13 @@ class DraftScreen(DeepTuneScreen):
             self.deeptune.tell("there is something to put right first", "warning")
         else:
             self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
+
+    def action_probe(self) -> None:
+        """Rank the backbones on the rows of the draft, or ask whether to cancel that."""
+        if self.reader.data.survey is None:
+            self.deeptune.tell("choose the data first: backbones are ranked on its rows", "warning")
+        else:
+            self.query_one(Probing).start(self.draft)
 
     def launch(self) -> None:
         """Start the run, unless the draft has a problem."""

@@ -32,6 +32,7 @@ from tui.widgets.wizard.facts import work_out
 from tui.widgets.wizard.field import FieldRow
 from tui.widgets.wizard.form import Fold, Form, step_of
 from tui.widgets.wizard.preview import ROWS, Preview
+from tui.widgets.wizard.probing import Probing
 from tui.widgets.wizard.rail import STEPS, Rail
 from tui.widgets.wizard.reader import Reader
 from tui.widgets.wizard.review import ReviewActions, SpecView
@@ -117,7 +118,7 @@ class WizardScreen(DraftScreen):
         self._backbone_key = "backbone.name"  # the field that the table of backbones is for
 
     def body(self) -> Iterable[Widget]:
-        return [Rail(), Container(id="panes"), Line(id="facts"), Line(id="help"), self.reader]
+        return [Rail(), Container(id="panes"), Probing(), Line(id="facts"), Line(id="help"), self.reader]
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -287,7 +288,9 @@ class WizardScreen(DraftScreen):
         if row is None:
             table = isinstance(self.focused, BackboneTable)
             self.query_one("#help", Line).say(
-                "Enter takes a backbone. Words in `name` search the table." if table else ""
+                "Enter takes a backbone. Words in `name` search the table. F5 ranks those here on your rows."
+                if table
+                else ""
             )
             return
         field = row.field
@@ -342,6 +345,7 @@ class WizardScreen(DraftScreen):
         self._later("save", self.save_now)
         self.refresh_facts()
 
+    @on(Probing.Ended)
     @on(Fold.Toggled)
     def _folded(self) -> None:
         self.refresh_facts()
