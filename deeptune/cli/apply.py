@@ -121,7 +121,7 @@ def evaluate(
 ) -> None:
     """Score a finished run on a labelled file.
 
-    The metrics are those of the run itself.
+    The metrics are those of the run itself. If some rows are test rows of the run, it records that they were looked at.
     """
     _check_policy(on_bad_sample)
     from deeptune.runs import find_run, write_json

@@ -194,7 +194,8 @@ def _require_same_rows(first: FinishedRun, left: Predictions, other: FinishedRun
         ]
         raise DataError(
             f"{names} were not scored on the same test rows ({'; '.join(parts)})",
-            hint="Give both the same train.seed, data.split and data.group, or one file as data.test.",
+            hint="Score both on one labelled file: --data FILE. Or train both with the same train.seed, data.split and "
+            "data.group, or one file as data.test.",
         )
     differ = ~np.isclose(left.truth, right.truth, equal_nan=True).reshape(len(left.truth), -1).all(axis=1)
     if differ.any():
