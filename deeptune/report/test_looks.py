@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deeptune.arrow import keys_of
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.runs.directory import RunDirectory, runs_in
@@ -64,9 +65,9 @@ def groups_in_train(run: FinishedRun) -> int:
     if run.spec.data.group is None or not path.is_file() or "group" not in pq.read_schema(path).names:
         return 0
     table = pq.read_table(path, columns=["split", "group"])
-    test, train = (
-        table.filter(pc.equal(table["split"], split))["group"].drop_null().unique() for split in ("test", "train")
-    )
+    if (groups := keys_of(table["group"])) is None:
+        return 0
+    test, train = (groups.filter(pc.equal(table["split"], split)).drop_null().unique() for split in ("test", "train"))
     return int(pc.sum(pc.is_in(test, value_set=train)).as_py() or 0)
 
 

@@ -131,9 +131,9 @@ def test_a_column_of_any_type_is_carried_row_by_row_or_refused_before_training(
             if plan.input != "it":
                 assert values_of(found["label" if plan.label == "it" else "it"]) == expected
             if role in ("label", "number"):
-                by_value: dict[Any, set[float]] = {}
+                by_value: dict[str, set[str]] = {}  # a label or target may be a list
                 for value, target in zip(expected, split.targets.tolist(), strict=True):
-                    by_value.setdefault(value, set()).add(target)
+                    by_value.setdefault(repr(value), set()).add(repr(target))
                 assert all(len(targets) == 1 for targets in by_value.values())
     if role == "group":
         where: dict[Any, set[str]] = {}
