@@ -155,9 +155,24 @@ def _does_not_fit(source: Source, column: str, modality: ColumnModality | None) 
 
 
 def _way_on(kind: pa.DataType) -> str:
+    if _holds_pixels(kind):
+        return (
+            "Pixels without a format are not read: write each picture as PNG (`deeptune import` takes arrays in .npz), "
+            "or set data.input to another column. "
+        )
     if pt.is_nested(kind) and not pt.is_struct(bare(kind)):
         return "Write one sample in each row, without a list around it, or set data.input to another column. "
     return "Set data.input to another column, or data.modality. "
+
+
+def _holds_pixels(kind: pa.DataType) -> bool:
+    """Check whether values are arrays of numbers: tensors, or lists of lists."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return True
+    depth = 0
+    while pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
+        kind, depth = kind.value_type, depth + 1
+    return depth > 1 and (pt.is_integer(kind) or pt.is_floating(kind))
 
 
 def attach_files(source: Source, modality: str, input: Input) -> None:

@@ -574,3 +574,18 @@ def test_a_file_that_is_no_parquet_is_called_what_it_is(tmp_path, content, said)
     with pytest.raises(DataError) as caught:
         Source.open(str(tmp_path / "a.parquet"))
     assert f"{tmp_path / 'a.parquet'} is not a Parquet file but {said}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[[[1, 2, 3]] * 2] * 2] * 6, pa.list_(pa.list_(pa.list_(pa.uint8())))),
+        pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((6, 2, 2, 3), np.float32)),
+    ],
+    ids=["lists", "tensors"],
+)
+def test_pixels_without_a_format_have_a_way_on(tmp_path, column):
+    file = write(tmp_path / "a.parquet", {"images": column, "labels": ["a", "b"] * 3})
+    with pytest.raises(DataError, match="column 'images'") as refused:
+        plan_data(spec_of(file))
+    assert "write each picture as PNG" in str(refused.value.hint)
