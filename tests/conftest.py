@@ -34,6 +34,14 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(scope="module")
+def no_reports() -> Iterator[None]:
+    """Runs of this process write no `report.html`, which takes a third of a tiny run's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deeptune.engine.run.write_report", lambda path: None)
+        yield
+
+
 def pytest_configure() -> None:
     # Ignored signals are inherited: under nohup, or in a shell's background, no test could send these.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,9 +1,9 @@
 """95% confidence intervals of metrics, from the scored rows or groups of rows.
 
-Simulations (`tests/unit/test_report_intervals.py`) decided on the methods and on the fewest rows and groups: where
-coverage is not near 95%, a metric has no interval and a sentence says why. Two cases stay somewhat below it: RMSE and
-R² of errors with very long tails (log-normal: 90% with 50 rows), and accuracies from 0.95 with 10 rows or groups (90%).
-Calibration errors have intervals that are wider than need be.
+Simulations (`tests/unit/test_report_interval_coverage.py`) decided on the methods and on the fewest rows and groups:
+where coverage is not near 95%, a metric has no interval and a sentence says why. Two cases stay somewhat below it: RMSE
+and R² of errors with very long tails (log-normal: 90% with 50 rows), and accuracies from 0.95 with 10 rows or groups
+(90%). Calibration errors have intervals that are wider than need be.
 """
 
 from __future__ import annotations

@@ -21,12 +21,17 @@ from safetensors.torch import load_file
 
 from deeptune.checkpoint import previous
 from deeptune.data.sources.source import Source
+from deeptune.engine import run as run_module
 from deeptune.engine.runner import do_run
 from deeptune.runs import RunDirectory, read_records
 
 _SERVER = multiprocessing.get_context("forkserver")
+_LAZY = [  # what a run imports where it first needs it: a second or more in each process
+    "deeptune.report.html", "deeptune.report.plots", "deeptune.tasks.multilabel", "matplotlib.backends.backend_svg",
+    "matplotlib.figure", "scipy.optimize", "scipy.stats", "sklearn.isotonic", "sklearn.linear_model", "sklearn.metrics",
+]  # fmt: skip
 _SERVER.set_forkserver_preload(
-    ["deeptune.engine.run", "deeptune.backbones.timm", "deeptune.backbones.transformers", "torchvision", "peft"]
+    ["deeptune.engine.run", "deeptune.backbones.timm", "deeptune.backbones.transformers", "torchvision", "peft", *_LAZY]
 )
 
 
@@ -37,9 +42,9 @@ def small_sample(name: str, file: Path, rows: int = 160) -> Path:
     return file
 
 
-def start(run: RunDirectory) -> ForkServerProcess:
-    """Do the run, or the rest of it, in a process of its own, as the runner does it."""
-    return _started(_go, run)
+def start(run: RunDirectory, *, report: bool = True) -> ForkServerProcess:
+    """Do the run, or the rest of it, in a process of its own, as the runner does it; with `report.html` or without."""
+    return _started(_go, run, report)
 
 
 def wait(process: ForkServerProcess) -> int:
@@ -49,9 +54,9 @@ def wait(process: ForkServerProcess) -> int:
     return process.exitcode
 
 
-def finish(run: RunDirectory) -> RunDirectory:
+def finish(run: RunDirectory, *, report: bool = True) -> RunDirectory:
     """Do the run, or the rest of it, to its end."""
-    assert wait(start(run)) == 0
+    assert wait(start(run, report=report)) == 0
     return run
 
 
@@ -101,8 +106,10 @@ def _started(work: Callable[..., None], *arguments: object) -> ForkServerProcess
     return process
 
 
-def _go(run: RunDirectory) -> None:
+def _go(run: RunDirectory, report: bool = True) -> None:
     torch.set_num_threads(1)
+    if not report:
+        run_module.write_report = lambda path: None  # a third of the time of so small a run
     do_run(run)
 
 

@@ -26,6 +26,8 @@ from deeptune.runs import RunDirectory, new_run_directory, read_records, write_t
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.toml import load_spec, validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 150
 
 
@@ -75,7 +77,7 @@ def make_spec(data: dict[str, Any], task: str = "classification", **train: Any) 
 
 
 @pytest.fixture(scope="module")
-def train(folder: Path) -> Callable[..., RunDirectory]:
+def train(folder: Path, no_reports: None) -> Callable[..., RunDirectory]:
     made: dict[str, RunDirectory] = {}
 
     def run(data: dict[str, Any] | None = None, task: str = "classification", **settings: Any) -> RunDirectory:
@@ -218,6 +220,7 @@ def test_a_run_without_test_says_that_its_scores_are_out_of_fold(train: Any) -> 
 def test_the_report_says_what_was_chosen_and_what_val_is(train: Any) -> None:
     run = train()
     chosen = metrics_of(run)["val"]["out_of_fold"]
+    write_report(run.path)
     text = run.report.read_text()
     assert f"number of epochs ({chosen['epoch']}) were chosen by" in text
     assert "in 5-fold cross-validation on the training rows" in text
@@ -232,7 +235,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(folder: Path, 
     spec = make_spec({"path": str(folder / "all.parquet")}, epochs=10, checkpoint_every="3 steps")
     for run in (alone, killed):
         write_text(run.spec, dump_spec(spec))
-    finish(alone)
+    finish(alone, report=False)
     records = list(read_records(alone.events))
     places = [
         at for at, one in enumerate(records) if one["kind"] == "phase" and one.get("name", one.get("phase")) == "folds"
@@ -240,7 +243,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(folder: Path, 
     assert places
     lines = places[0] + 1 if moment == "folds" else (places[0] + log_lines(alone)) // 2
     assert killed_after(lines, 0, killed)
-    same_outcome(alone, finish(killed))
+    same_outcome(alone, finish(killed, report=False))
     assert pq.read_table(alone.out_of_fold)["output"].equals(pq.read_table(killed.out_of_fold)["output"])
 
 

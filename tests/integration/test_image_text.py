@@ -27,10 +27,13 @@ from deeptune.engine.dry_run import describe
 from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
 from deeptune.errors import DataError, DeepTuneError, SpecError, WeightsError
+from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records, write_text
 from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.toml import parse_toml, validate
+
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 COLOURS = {"warm": (210, 60, 30), "cold": (30, 60, 210)}
 WORDS = {"warm": ("sun", "fire", "summer"), "cold": ("snow", "ice", "winter")}
@@ -96,7 +99,9 @@ def spec_of(file: Path, bert: Path) -> Callable[..., RunSpec]:
 
 
 @pytest.fixture(scope="module")
-def trained(spec_of: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+def trained(
+    spec_of: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFactory, no_reports: None
+) -> dict[str, RunDirectory]:
     """A finished run of each method."""
     runs = {}
     for method, train in {
@@ -384,6 +389,7 @@ def test_a_dry_run_describes_both_backbones(spec_of: Callable[..., RunSpec], com
 
 
 def test_the_report_names_both_backbones(trained: dict[str, RunDirectory]) -> None:
+    write_report(trained["full"].path)
     page = trained["full"].report.read_text(encoding="utf-8")
     assert "timm:test_resnet backbone of the images from random initial weights and a bert" in page
     assert "their pooled features side by side" in page
@@ -402,9 +408,9 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
     for run in (alone, killed):
         spec = spec_of(method, epochs=3, checkpoint_every="3 steps", augmentation=augmentation)
         write_text(run.spec, dump_spec(spec))
-    finish(alone)
+    finish(alone, report=False)
     assert killed_after(log_lines(alone) // 2, 0, killed)
-    same_outcome(alone, finish(killed))
+    same_outcome(alone, finish(killed, report=False))
 
 
 def test_views_are_of_the_images_alone(

@@ -15,6 +15,8 @@ from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 LONG = " ".join(["a good film and a bad plot with good acting"] * 3)
 TUNINGS = {
     "partial": {"method": "partial"},

@@ -16,6 +16,8 @@ from deeptune.runs import new_run_directory
 from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 @pytest.fixture(scope="module")
 def bf16_run(tmp_path_factory):

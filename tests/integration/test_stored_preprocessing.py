@@ -22,6 +22,8 @@ from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 @pytest.fixture
 def image_run(image_file: Callable[..., Path], tmp_path: Path) -> RunDirectory:

@@ -13,6 +13,8 @@ from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 def text_spec(folder, method, **backbone):
     return validate(

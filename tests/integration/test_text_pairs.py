@@ -21,6 +21,8 @@ from deeptune.runs.files import read_json
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 WORDS = {"good": ("good", "great"), "bad": ("bad", "dull")}
 STARTS = ("the film is", "its plot is", "an hour that is", "acting so")
 
@@ -148,9 +150,9 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
     for run in (alone, killed):
         spec = spec_of(file, bert, method, unfreeze=unfreeze, epochs=3, checkpoint_every="3 steps")
         write_text(run.spec, dump_spec(spec))
-    finish(alone)
+    finish(alone, report=False)
     assert killed_after(log_lines(alone) // 2, 0, killed)
-    same_outcome(alone, finish(killed))
+    same_outcome(alone, finish(killed, report=False))
 
 
 def test_the_order_of_the_columns_matters(file: Path, bert: Path) -> None:

@@ -21,6 +21,8 @@ from deeptune.runs import new_run_directory, read_records, write_text
 from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 def spec_of(method="full", backbone="timm:test_resnet", **settings):
     return validate(

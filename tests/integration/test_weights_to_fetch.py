@@ -11,6 +11,8 @@ from deeptune.runs import new_run_directory, read_records, write_text
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 BERT = {"data": {"path": "sample:movie_snippets"}, "backbone": {"name": "bert-base-cased"}, "train": {"device": "cpu"}}
 
 

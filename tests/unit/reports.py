@@ -25,6 +25,19 @@ from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.metric_functions import classification_metrics, regression_metrics
 from deeptune.tasks.regression import RegressionTask
 
+# Metrics that have an interval: of predicted classes, and of predicted numbers.
+ERRORS = ("mae", "rmse", "r2", "spearman")
+PROPORTIONS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_f1_present",
+    "weighted_f1",
+    "mcc",
+    "quadratic_weighted_kappa",
+    "rank_mae",
+)
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "a & b",

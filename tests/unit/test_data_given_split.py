@@ -13,6 +13,8 @@ from deeptune.data.splits.planner import draft_plan
 from deeptune.errors import DataError, SpecError
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 WORDS = ["train"] * 6 + ["valid"] * 2 + ["TEST"] * 2
 
 

@@ -15,6 +15,8 @@ from deeptune.errors import DataError
 from deeptune.importing import cached
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
