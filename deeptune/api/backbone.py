@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
+from deeptune.api.embedding import EmbeddingModel
 from deeptune.api.inputs import Columns, source_of
-from deeptune.api.model import Options, apply_options
 from deeptune.spec.modalities import MODALITIES
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
     from torch import nn
 
     from deeptune.data.sources.source import Source
@@ -54,7 +49,7 @@ def load_backbone(
     return PlainBackbone(embedder, spec)
 
 
-class PlainBackbone:
+class PlainBackbone(EmbeddingModel):
     """A backbone on a device, whose embeddings are its pooled features.
 
     Samples `x` are those that `Model` takes. They are checked, prepared and passed exactly as
@@ -63,7 +58,8 @@ class PlainBackbone:
     """
 
     def __init__(self, embedder: Embedder, spec: BackboneSpec) -> None:
-        self._embedder, self.spec = embedder, spec  # `spec` is the section `backbone` of a run's spec
+        super().__init__(embedder)
+        self.spec = spec  # the section `backbone` of a run's spec
 
     @property
     def modality(self) -> str:
@@ -71,42 +67,18 @@ class PlainBackbone:
         return str(self._embedder.modality)
 
     @property
+    def label(self) -> str | list[str]:
+        """The column that `write_embeddings` writes as labels, where a file has it; "labels" unless it is set."""
+        return self._embedder.label
+
+    @label.setter
+    def label(self, column: str | list[str]) -> None:
+        self._embedder.label = column
+
+    @property
     def width(self) -> int:
         """Numbers in an embedding."""
         return self._embedder.backbone.width
-
-    @property
-    def device(self) -> torch.device:
-        return self._embedder.compute.device
-
-    def embed(self, x: Any, *, layer: str | None = None, **options: Unpack[Options]) -> np.ndarray:
-        """Embed each row: float32 (N, `width`). NaN in rows that are skipped.
-
-        With `layer` the embedding is what that module gives, averaged over the places of a map or the tokens of a text.
-        Its name is the one that `deeptune embed --backbone … --layer` takes, such as `backbone.net.layer3`. Raises
-        SpecError for another name.
-        """
-        return self._at(layer).embeddings(self._source(x, options), apply_options(options))
-
-    def write_embeddings(
-        self,
-        x: Any,
-        output: str | os.PathLike[str],
-        *,
-        format: str = "list",
-        dtype: str = "float32",
-        layer: str | None = None,
-        **options: Unpack[Options],
-    ) -> dict[int, str]:
-        """Write embeddings to a file, some rows at a time, as `Model.write_embeddings` does.
-
-        Returns, by row, why a row has none. Raises CheckpointError where the file can't be written.
-        """
-        from deeptune.engine.embedding_form import EmbeddingForm
-
-        form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
-        how = replace(apply_options(options), form=form)
-        return self._at(layer).write_embeddings(self._source(x, options), Path(output), how)
 
     def torch_module(self) -> nn.Module:
         """Give the backbone itself, in eval mode on `device`: not a copy.
@@ -117,9 +89,6 @@ class PlainBackbone:
 
     def __repr__(self) -> str:
         return f"PlainBackbone({self.spec.name!r}: {self.modality}, width {self.width:,}, on {self.device})"
-
-    def _at(self, layer: str | None) -> Embedder:
-        return self._embedder if layer is None else self._embedder.at_layer(layer)
 
     def _source(self, x: Any, options: Mapping[str, Any]) -> Source:
         columns = Columns(self.modality, self._embedder.input or MODALITIES[self.modality].input, "labels")

@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from deeptune.api.embedding import EmbeddingModel
 from deeptune.api.inputs import Columns, source_of
+from deeptune.api.options import Options, apply_options
 from deeptune.api.run import ROOT, Run
-from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.runs import RunDirectory
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    import torch
     from torch import nn
 
     from deeptune.data.sources.source import Source
-    from deeptune.engine.predict import ApplyOptions, Embedder
     from deeptune.spec.run_spec import RunSpec
 
 log = logging.getLogger("deeptune")
-
-
-class Options(TypedDict, total=False):
-    """How a model is applied.
-
-    `batch_size`: rows that pass together, by default as in the run. `on_bad_sample`: "error" (the default) raises
-    DataError with a list of the samples that can't be used; "skip" leaves their rows empty. `root`: the folder at
-    which names of files start, by default the current folder, or that of their Parquet file. `progress(done, total)`
-    is called now and then, with numbers of rows. `notify(text)` gets sentences, such as one on memory that runs out; by
-    default they are logged (`logging.getLogger("deeptune")`). Of predictions alone: `abstain_below` makes those null
-    whose confidence is lower, and `coverage` is that of sets and intervals, by default the run's own.
-    """
-
-    batch_size: int | None
-    on_bad_sample: str
-    root: str | None
-    progress: Callable[[int, int], None]
-    notify: Callable[[str], None]
-    abstain_below: float | None
-    coverage: float | None
 
 
 def load(
@@ -68,7 +45,7 @@ def load(
     return model
 
 
-class Model:
+class Model(EmbeddingModel):
     """The best model of a run on a device, with the run's own columns, preprocessing and labels.
 
     Samples `x` are a path (a Parquet file, glob, folder or `sample:NAME`), a pandas, polars or pyarrow table, a
@@ -87,6 +64,7 @@ class Model:
 
         self.run = run
         self._predictor = Predictor(run.directory, device=device)
+        super().__init__(self._predictor)
 
     @property
     def differences(self) -> list[str]:
@@ -112,10 +90,6 @@ class Model:
         """Numbers in an embedding."""
         return self._predictor.model.last_layer.in_features
 
-    @property
-    def device(self) -> torch.device:
-        return self._predictor.compute.device
-
     def predict(self, x: Any, **options: Unpack[Options]) -> pa.Table:
         """A prediction for each row.
 
@@ -128,14 +102,6 @@ class Model:
         beside nulls.
         """
         return self._predictor.predictions(self._source(x, options), apply_options(options))
-
-    def embed(self, x: Any, *, layer: str | None = None, **options: Unpack[Options]) -> np.ndarray:
-        """An embedding for each row: float32 (N, `width`), what the last layer reads. NaN in rows that are skipped.
-
-        With `layer` it is what that module gives (its name in `torch_module().named_modules()`), averaged over the
-        places of a map or the tokens of a text, and has that module's width. Raises SpecError for another name.
-        """
-        return self._embedder(layer).embeddings(self._source(x, options), apply_options(options))
 
     def evaluate(self, x: Any, y: Any = None, **options: Unpack[Options]) -> dict[str, Any]:
         """The metrics of a run, on labelled rows that can be scored.
@@ -153,31 +119,6 @@ class Model:
         Returns, by row, why a row has no prediction. Raises CheckpointError where the file can't be written.
         """
         return self._predictor.write_predictions(self._source(x, options), Path(output), apply_options(options))
-
-    def write_embeddings(
-        self,
-        x: Any,
-        output: str | os.PathLike[str],
-        *,
-        format: str = "list",
-        dtype: str = "float32",
-        layer: str | None = None,
-        **options: Unpack[Options],
-    ) -> dict[int, str]:
-        """Write embeddings to a Parquet file, with the label and the other columns of a file beside them.
-
-        `format` is "list", one column of lists, or "wide", a column for each number (`e0`, `e1`, …); a wide file may be
-        a `.csv`. `dtype` is "float32" or "float16". `layer` is as in `embed`. Returns, by row, why a row has none.
-        Raises CheckpointError where the file can't be written.
-        """
-        from deeptune.engine.embedding_form import EmbeddingForm
-
-        form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
-        how = replace(apply_options(options), form=form)
-        return self._embedder(layer).write_embeddings(self._source(x, options), Path(output), how)
-
-    def _embedder(self, layer: str | None) -> Embedder:
-        return self._predictor if layer is None else self._predictor.at_layer(layer)
 
     def torch_module(self) -> nn.Module:
         """The model itself, in eval mode on `device`: not a copy.
@@ -199,17 +140,3 @@ class Model:
         path = isinstance(x, (str, os.PathLike))
         root = options.get("root") or (data.root if path else None)
         return source_of(x, columns, y=y, labelled=labelled, root=root)
-
-
-def apply_options(options: Mapping[str, Any]) -> ApplyOptions:
-    """Turn keywords into the options of the engine. Raises SpecError for one that is not known."""
-    from deeptune.engine.predict import ApplyOptions
-
-    known = tuple(Options.__annotations__)
-    for name in options:
-        if name not in known:
-            raise SpecError(
-                f"there is no option {name!r}. {did_you_mean(name, known)}".rstrip(), hint=f"Options: {listed(known)}."
-            )
-    given = {name: value for name, value in options.items() if name != "root"}
-    return ApplyOptions(**{"on_bad_sample": "error", "notify": log.info, **given})

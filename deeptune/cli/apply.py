@@ -17,6 +17,7 @@ from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
+    from deeptune.api.embedding import EmbeddingModel
     from deeptune.data.sources.source import Source
     from deeptune.runs import RunDirectory
 
@@ -87,7 +88,8 @@ def predict(
 
     directory = find_run(run, runs)
     _check_output(output, data, directory, kinds=(".parquet",))
-    from deeptune.api.model import Model, Options, Run
+    from deeptune.api.model import Model, Run
+    from deeptune.api.options import Options
 
     model = Model(Run(directory), device=device)
     with progress_bar("predicting", quiet, json_progress) as progress, _hint():
@@ -129,7 +131,8 @@ def evaluate(
     directory = find_run(run, runs)
     if output is not None:
         _check_output(output, data, directory, kinds=(".json",))
-    from deeptune.api.model import Model, Options, Run
+    from deeptune.api.model import Model, Run
+    from deeptune.api.options import Options
     from deeptune.cli.summary import metrics_table, worst_classes_table
 
     model = Model(Run(directory), device=device)
@@ -212,29 +215,31 @@ def embed(
 
     directory = None if run is None else find_run(run, runs)
     _check_output(output, data, directory, kinds=(".parquet", ".csv"))
-    from deeptune.api.model import Model, Options, Run
+    from deeptune.api.options import Options
     from deeptune.engine.embedding_form import EmbeddingForm
-    from deeptune.engine.predict import ApplyOptions, Embedder
 
-    form = EmbeddingForm(format, dtype)  # type: ignore[arg-type]  # it checks the words itself
-    form.require_fits(output)
+    EmbeddingForm(format, dtype).require_fits(output)  # type: ignore[arg-type]  # it checks the words itself
     with progress_bar("embedding", quiet, json_progress) as progress, _hint():
+        model: EmbeddingModel
         if directory is not None:
+            from deeptune.api.model import Model, Run
+
             model = Model(Run(directory), device=device)
-            source = _source(data, root or model.spec.data.root)
-            options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
-            errors = model.write_embeddings(source, output, format=format, dtype=dtype, layer=layer, **options)
+            root = root or model.spec.data.root
         else:
-            spec = _backbone_spec(
-                name=backbone, weights=weights, pooling=pooling, image_size=image_size, max_length=max_length
-            )
-            source = _source(data, root)
-            embedder = Embedder(spec, device=device)
-            embedder.input = input[0] if input and len(input) == 1 else input or None
-            embedder.label, embedder.value_range = label, value_range or "auto"
-            embedder = embedder if layer is None else embedder.at_layer(layer)
-            how = ApplyOptions(batch_size, on_bad_sample, progress, _tell, form=form)
-            errors = embedder.write_embeddings(source, output, how)
+            assert backbone is not None
+            from deeptune.api.backbone import load_backbone
+
+            sizes = {"image_size": image_size, "max_length": max_length}
+            settings = {"pooling": pooling, **{key: size for key, size in sizes.items() if size is not None}}
+            model = load_backbone(
+                backbone, weights=weights, settings=settings, input=input or None, value_range=value_range,
+                device=device,
+            )  # fmt: skip
+            model.label = label
+        source = _source(data, root)
+        options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
+        errors = model.write_embeddings(source, output, format=format, dtype=dtype, layer=layer, **options)
     _tell_written(output, source.num_rows, errors, "embeddings")
 
 
@@ -257,14 +262,6 @@ def _hint() -> Iterator[None]:
     except BadSamples as error:
         hint = "Pass --on-bad-sample skip to leave them out, with nulls in their place."
         raise DataError(error.message, hint=hint) from None
-
-
-def _backbone_spec(**values: Any) -> Any:
-    """The options as the spec's own `backbone` part, so that they are checked by the same rules."""
-    from deeptune.spec.toml import validate
-
-    chosen = {key: value for key, value in values.items() if value is not None}
-    return validate({"data": {"path": "."}, "backbone": chosen}).backbone
 
 
 def refresh(run: RunDirectory) -> None:
