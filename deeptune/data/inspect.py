@@ -163,7 +163,7 @@ def survey(spec: RunSpec) -> Survey:
     }
     if plan.task.classes:
         counts = [plan.task.counts(targets[split]).tolist() for split in SPLITS]
-        classes = [(plan.task.display(i), *(count[i] for count in counts)) for i in range(plan.task.classes)]
+        classes = [(name, *(count[i] for count in counts)) for i, name in enumerate(plan.task.class_names)]
         return Survey(**known, classes=classes)  # type: ignore[arg-type]
     numbers = np.concatenate(list(targets.values()))
     columns = numbers.T if numbers.ndim > 1 else [numbers]

@@ -161,7 +161,7 @@ def _drawn(sample: Shown | DeepTuneError | str, caption: str) -> str:
 def target_text(task: Task, target: Any) -> str:
     """Write a target of one row as its label: a class, labels joined by commas, or numbers."""
     if task.view == "classes":
-        return visible(task.display(int(target)))
+        return visible(task.class_names[int(target)])
     found = task.decode(np.asarray(target)[None]).to_pylist()[0]
     if isinstance(found, dict):
         found = list(found.values())

@@ -50,7 +50,7 @@ def operating_points_section(run: FinishedRun) -> ReportSection | None:
             found |= at_prevalence(found, prevalence)
         if reason:
             found = {name: {**one, "interval": None} for name, one in found.items()}
-        title = run.task.display(index)
+        title = run.task.class_names[index]
         rows.append((visible(title), f"{threshold:.3f}", *(_cell(name, found[name]) for name in _shown(prevalence))))
         data.append({**point, "title": title, "prevalence": float(positive.mean()), "test": found})
         if len(points) <= MAX_DRAWN:

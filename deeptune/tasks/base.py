@@ -92,8 +92,11 @@ class Task(ABC):
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
-        """One column of labels from several plain ones (`data.label` as a list). Raises DataError."""
-        raise NotImplementedError  # the spec refuses such a list where `TaskInfo.several_columns` is false
+        """Combine the plain columns of a list in `data.label` into one column of labels.
+
+        Raises SpecError for a task of one column, and DataError for columns that hold no labels.
+        """
+        raise SpecError(f"{place}: task {cls.info.name!r} takes one label column, not {len(columns)}")
 
     def relabelling(self, values: pa.ChunkedArray, names: Sequence[str] | None) -> Relabel | None:
         """A function that gives labels of a file the values of this task's classes with the same names.
@@ -114,13 +117,14 @@ class Task(ABC):
     # Splits
 
     @property
-    def classes(self) -> int:
-        """The number of classes; 0 where labels are numbers."""
-        return 0
+    def class_names(self) -> Sequence[str]:
+        """Classes or labels as people see them, in the order of their index; none where labels are numbers."""
+        return ()
 
-    def display(self, index: int) -> str:
-        """A class as it is shown to people."""
-        raise NotImplementedError
+    @property
+    def classes(self) -> int:
+        """The number of classes or labels; 0 where labels are numbers."""
+        return len(self.class_names)
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
         """The number of rows of each class: int64 (classes,)."""
@@ -128,7 +132,7 @@ class Task(ABC):
 
     def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """The group (int64 (N,), -1 for none) in which a scatter plot shows each row, and the names of the groups."""
-        return targets, [self.display(index) for index in range(self.classes)]
+        return targets, list(self.class_names)
 
     @classmethod
     @abstractmethod
@@ -154,9 +158,15 @@ class Task(ABC):
     def uncertainty(self, rows: int) -> str:
         """What a metric on so few rows is known to, as part of a sentence."""
 
-    @abstractmethod
     def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The labels of the splits for a dry run, as JSON."""
+        """The labels of the splits for a dry run, as JSON: the rows of each class in each split."""
+        counts = {split: self.counts(one) for split, one in targets.items()}
+        return {
+            "classes": [
+                {"class": name, **{split: int(count[index]) for split, count in counts.items()}}
+                for index, name in enumerate(self.class_names)
+            ]
+        }
 
     # The model
 
@@ -194,7 +204,7 @@ class Task(ABC):
 
     def output_of(self, name: str) -> int:
         """The index of the output of a class or label, by the name that people see. Raises SpecError."""
-        names = [self.display(index) for index in range(self.classes)]
+        names = list(self.class_names)
         if name not in names:
             what = f"{did_you_mean(name, names)}" if names else "the outputs of this run have no names."
             raise SpecError(f"there is no class {name!r}. {what}".rstrip(), hint=f"Classes: {listed(names)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -105,8 +106,8 @@ class ClassificationTask(Task):
         lost = np.flatnonzero(present & (self.counts(targets["train"]) == 0))
         if len(lost):
             raise DataError(
-                f"data.label: no usable training row is left of {listed(self.display(int(i)) for i in lost)} in column "
-                f"{name!r}, which val or test still hold",
+                "data.label: no usable training row is left of "
+                f"{listed(self.class_names[int(i)] for i in lost)} in column {name!r}, which val or test still hold",
                 hint="Repair the samples of that class, or leave it out of all files.",
             )
         if present.all():
@@ -157,8 +158,7 @@ class ClassificationTask(Task):
             what = "a class that does" if len(unknown) == 1 else f"{len(unknown):,} classes that do"
             raise DataError(
                 f"{place}: column {name!r} has {what} not occur in the training data: {listed(map(repr, unknown))}",
-                hint=f"Known classes: {listed(map(self.display, range(len(self))))}. "
-                "Leave such rows out, or train on them too.",
+                hint=f"Known classes: {listed(self.class_names)}. Leave such rows out, or train on them too.",
             )
         return index.to_numpy().astype(np.int64)
 
@@ -222,13 +222,12 @@ class ClassificationTask(Task):
 
     # Splits
 
-    @property
-    def classes(self) -> int:
-        return len(self.values)
-
-    def display(self, index: int) -> str:
-        """`espresso`, or `3 (espresso)` when the value has a name."""
-        return str(self.values[index]) if self.names is None else f"{self.values[index]} ({self.names[index]})"
+    @cached_property
+    def class_names(self) -> Sequence[str]:
+        """Each as `espresso`, or `3 (espresso)` when the value has a name."""
+        if self.names is None:
+            return tuple(map(str, self.values))
+        return tuple(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
         return np.bincount(targets, minlength=len(self))
@@ -246,15 +245,6 @@ class ClassificationTask(Task):
 
     def uncertainty(self, rows: int) -> str:
         return f"an accuracy of {EXAMPLE_SHARE:.2f} on them has a 95% interval of {wilson_text(rows)}"
-
-    def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        counts = {split: self.counts(one) for split, one in targets.items()}
-        return {
-            "classes": [
-                {"class": self.display(index), **{split: int(count[index]) for split, count in counts.items()}}
-                for index in range(len(self))
-            ]
-        }
 
     # The model
 

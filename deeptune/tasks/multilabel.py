@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -144,8 +145,7 @@ class MultiLabelTask(Task):
             what = "a label that does" if len(unknown) == 1 else f"{len(unknown):,} labels that do"
             raise DataError(
                 f"{place}: column {name!r} has {what} not occur in the training data: {listed(map(repr, unknown))}",
-                hint=f"Known labels: {listed(map(self.display, range(len(self))))}. "
-                "Leave such rows out, or train on them too.",
+                hint=f"Known labels: {listed(self.class_names)}. Leave such rows out, or train on them too.",
             )
         return self.find(column)
 
@@ -181,19 +181,16 @@ class MultiLabelTask(Task):
 
     # Splits
 
-    @property
-    def classes(self) -> int:
-        return len(self.values)
-
-    def display(self, index: int) -> str:
-        return str(self.values[index])
+    @cached_property
+    def class_names(self) -> Sequence[str]:
+        return tuple(map(str, self.values))
 
     def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Rows by their label; those with several labels, and those with none, are groups of their own."""
         count = (targets > 0).sum(axis=1)
         group = np.where(count == 1, (targets > 0).argmax(axis=1), len(self) + (count == 0))
         group[(targets < 0).any(axis=1)] = -1
-        return group, [*map(self.display, range(len(self))), "several labels", "no label"]
+        return group, [*self.class_names, "several labels", "no label"]
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
         return (targets > 0).sum(axis=0)
@@ -218,15 +215,6 @@ class MultiLabelTask(Task):
 
     def uncertainty(self, rows: int) -> str:
         return f"a recall of {EXAMPLE_SHARE:.2f} on all of them has a 95% interval of {wilson_text(rows)}"
-
-    def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        counts = {split: self.counts(one) for split, one in targets.items()}
-        return {
-            "classes": [
-                {"class": self.display(index), **{split: int(count[index]) for split, count in counts.items()}}
-                for index in range(len(self))
-            ]
-        }
 
     # The model
 

@@ -24,7 +24,7 @@ def positive_classes(task: Task, report: ReportSpec) -> list[int]:
     if report.positive is not None and report.positive not in names:
         raise SpecError(
             f"report.positive: there is no class {report.positive!r}",
-            hint=f"The classes are {listed(map(task.display, range(task.classes)))}.",
+            hint=f"The classes are {listed(task.class_names)}.",
         )
     if task.view == "numbers" or task.classes == 0:
         return []

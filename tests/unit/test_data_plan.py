@@ -63,7 +63,7 @@ def test_a_sample_from_end_to_end():
         "labels",
         7,
     )
-    assert p.task.display(2) == "2 (people)"
+    assert p.task.class_names[2] == "2 (people)"
     assert {name: len(s) for name, s in p.splits.items()} == {"train": 392, "val": 56, "test": 112}
     assert (p.bad_samples, p.warnings, p.blank) == ([], [], frozenset())
     assert calls[-1] == (560, 560)
@@ -433,7 +433,7 @@ def test_samples_of_another_file_are_checked_by_row(tmp_path):
 def test_text_that_looks_like_markup_stays_as_it_is(tmp_path):
     file = write(tmp_path / "a.parquet", **texts(20, lambda i: "[red]" if i % 2 else "[/]"))
     p = plan(path=file)
-    assert [p.task.display(i) for i in range(2)] == ["[/]", "[red]"]
+    assert list(p.task.class_names[:2]) == ["[/]", "[red]"]
 
 
 @pytest.mark.parametrize("input", [None, "text", ["text", "second"]])

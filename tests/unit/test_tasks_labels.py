@@ -55,11 +55,11 @@ def test_dictionaries_that_differ_by_chunk_mean_the_same():
 def test_names_are_shown_beside_the_values():
     labels = ClassificationTask.fit(column([3, 1, 1, 3]), label_names=["tea", "coffee", "milk", "espresso"])
     assert labels.names == ("coffee", "espresso")
-    assert [labels.display(i) for i in (0, 1)] == ["1 (coffee)", "3 (espresso)"]
+    assert list(labels.class_names) == ["1 (coffee)", "3 (espresso)"]
     assert task_from_json(labels.to_json()) == labels
     assert ClassificationTask.fit(column(["x", "y"]), label_names=["a", "b"]).names is None
     assert ClassificationTask.fit(column([0, 5]), label_names=["a", "b"]).names is None
-    assert ClassificationTask.fit(column([False, True]), label_names=["a", "b"]).display(1) == "True"
+    assert ClassificationTask.fit(column([False, True]), label_names=["a", "b"]).class_names[1] == "True"
 
 
 def refusal(call, *args, **kwargs) -> DataError:

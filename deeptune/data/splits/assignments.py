@@ -81,7 +81,7 @@ class Assignment:
             found[split] = {"rows": len(targets)}
             if self.task.classes:
                 counts = self.task.counts(targets).tolist()
-                found[split]["classes"] = {self.task.display(i): count for i, count in enumerate(counts)}
+                found[split]["classes"] = dict(zip(self.task.class_names, counts, strict=True))
             if self.groups is not None:
                 found[split]["groups"] = len(np.unique(self.groups[here == code]))
         return found

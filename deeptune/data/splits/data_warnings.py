@@ -26,7 +26,7 @@ def class_warnings(task: Task, splits: Mapping[str, SplitData]) -> list[str]:
         none = np.flatnonzero(count == 0)
         if len(none):
             which = listed(
-                (f"{task.display(int(i))} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
+                (f"{task.class_names[int(i)]} ({int(whole[i])} {'row' if whole[i] == 1 else 'rows'})" for i in none),
                 most=5,
             )
             texts.append(
@@ -128,7 +128,7 @@ def size_notes(what: str, targets: np.ndarray, task: Task, groups: np.ndarray | 
     counts = task.counts(targets)
     few = [int(i) for i in np.argsort(counts, kind="stable") if 0 < counts[i] < MIN_CLASS_ROWS]
     if few:
-        shown = listed((f"{task.display(i)}: {counts[i]}" for i in few), most=5)
+        shown = listed((f"{task.class_names[i]}: {counts[i]}" for i in few), most=5)
         least = int(counts[few[0]])
         texts.append(
             f"{what} has fewer than {MIN_CLASS_ROWS} rows of {len(few):,} of {task.classes:,} classes ({shown}): "
