@@ -15,11 +15,11 @@ __all__ = ["Fitted", "Relabel", "Task", "task_class", "task_from_json"]
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task, by its name in the spec. Raises KeyError for a name that is none."""
+    """Return the class of a task by its name in the spec. Raises KeyError for an unknown name."""
     found: type[Task] = resolve_name(TASKS[name].implementation)
     return found
 
 
 def task_from_json(data: dict[str, Any]) -> Task:
-    """Rebuild a task from what its `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    """Rebuild a task from the output of its `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
     return task_class(data["task"]).from_json(data)

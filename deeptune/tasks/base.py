@@ -26,7 +26,7 @@ Relabel = Callable[[Any], pa.Array | pa.ChunkedArray]  # of a column, or of a ta
 class Fitted:
     """A task fitted to the splits, with the targets in its terms.
 
-    `outliers` says by split which labels lie far outside the others (bool (N,)); it is empty where that means nothing.
+    `outliers` marks, by split, the labels far outside the others (bool (N,)). It is empty for tasks without numbers.
     """
 
     task: Task
@@ -37,7 +37,7 @@ class Fitted:
 class Task(ABC):
     """Labels as targets, outputs as predictions, and their scores.
 
-    Targets are NumPy arrays with a row for each sample; which dtype and shape they have, the subclass says.
+    Targets are NumPy arrays with a row for each sample. Each subclass states their dtype and shape.
     """
 
     info: ClassVar[TaskInfo]
@@ -59,7 +59,7 @@ class Task(ABC):
     def fit_labels(
         cls, column: pa.ChunkedArray, *, data: DataSpec, label_names: Sequence[str] | None, name: str
     ) -> Task:
-        """The task of the training file's labels, none of which is missing.
+        """Fit the task to the labels of the training file, none of which is missing.
 
         `label_names[v]` names the integer class v. Raises DataError for labels from which nothing can be learnt.
         """
@@ -80,15 +80,15 @@ class Task(ABC):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """Targets of labels. Raises DataError for a missing label, another type or an unknown class."""
+        """Convert labels to targets. Raises DataError for a missing label, another type or an unknown class."""
 
     @abstractmethod
     def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
-        """Targets of labels that may be missing or unknown, such as those of rows that were left out."""
+        """Convert labels that may be missing or unknown to targets, such as those of rows that were left out."""
 
     @abstractmethod
     def decode(self, targets: np.ndarray) -> pa.Array:
-        """The labels that targets stand for, as the user's file has them; null for a missing one."""
+        """Convert targets back to labels as the user's file has them; null for a missing one."""
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
@@ -99,9 +99,9 @@ class Task(ABC):
         raise SpecError(f"{place}: task {cls.info.name!r} takes one label column, not {len(columns)}")
 
     def relabelling(self, values: pa.ChunkedArray, names: Sequence[str] | None) -> Relabel | None:
-        """A function that gives labels of a file the values of this task's classes with the same names.
+        """Return a function that maps labels of a file to this task's classes of the same names.
 
-        None where the file's own values mean the same already. A class that this task does not know becomes null, or
+        Returns None where the file's values mean the same. A class that this task does not know becomes null, or
         keeps its name where this task's values are names.
         """
         return None
@@ -156,7 +156,7 @@ class Task(ABC):
 
     @abstractmethod
     def uncertainty(self, rows: int) -> str:
-        """What a metric on so few rows is known to, as part of a sentence."""
+        """Say how precisely a metric is known on so few rows, as part of a sentence."""
 
     def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The labels of the splits for a dry run, as JSON: the rows of each class in each split."""
@@ -176,7 +176,7 @@ class Task(ABC):
         """How many numbers the head gives for each sample."""
 
     def model_targets(self, targets: np.ndarray) -> np.ndarray:
-        """What the loss compares the outputs with."""
+        """Convert targets to the form that the loss takes."""
         return targets
 
     def class_weights(self, targets: np.ndarray, given: str | dict[str, float]) -> np.ndarray | None:
@@ -211,36 +211,36 @@ class Task(ABC):
         return names.index(name)
 
     def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
-        """The task with what is chosen on val once a model is trained, such as thresholds."""
+        """Return the task with choices made on val after training, such as thresholds."""
         return self
 
     # Confidence
 
     @property
     def confidence_notes(self) -> tuple[str, ...]:
-        """What there is to say of the confidence that was fitted to val, in sentences."""
+        """Notes, in sentences, on the confidence that was fitted to val."""
         return ()
 
     @abstractmethod
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
-        """The task with what val says of how far the model can be trusted; `held_out` has a row or more.
+        """Return the task with its confidence fitted to val; `held_out` has at least one row.
 
-        Predictions stay what they were, but for what a calibrator with parameters of each class changes.
+        Predictions stay the same, unless a calibrator with parameters for each class changes some.
         """
 
     def confidences(self, logits: np.ndarray) -> np.ndarray | None:
-        """How sure each prediction is, float64 (N,) between 0 and 1; None where predictions have no such number."""
+        """Compute the confidence of each prediction, float64 (N,) in 0 … 1; None for tasks without one."""
         return None
 
     def at_coverage(self, coverage: float) -> Self:
-        """The task whose sets or intervals have another coverage. Raises SpecError where it has neither."""
+        """Return the task with another coverage of its sets or intervals. Raises SpecError where it has neither."""
         raise SpecError(
             "coverage: this model has no sets or intervals",
             hint="They come from the rows of val when a run ends; labels, and runs without val rows, have none.",
         )
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """What outputs (N, outputs) and targets say of the confidence that was fitted to val, ready for JSON.
+        """Score the confidence that was fitted to val on outputs (N, outputs) and targets, ready for JSON.
 
         `uncalibrated` has the log loss and the calibration error before calibration, `confidence` the rest. Empty where
         nothing was fitted.

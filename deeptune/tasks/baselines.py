@@ -1,4 +1,4 @@
-"""What a score has to beat: the best that can be said without looking at the sample."""
+"""Baselines: the best constant predictions, which a model has to beat."""
 
 from __future__ import annotations
 

@@ -330,7 +330,7 @@ class ClassificationTask(Task):
         return class_scores(probabilities)
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
-        """With calibrator, expected error and conformal sets.
+        """Add a calibrator, the expected error and conformal sets.
 
         The last two are fitted to probabilities of each row from calibrators that were fitted to other rows.
         """

@@ -237,7 +237,7 @@ class MultiLabelTask(Task):
         return self.probabilities(logits)
 
     def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
-        """With the threshold of each label that has the highest F1 on these rows."""
+        """Choose the threshold of each label that has the highest F1 on these rows."""
         chances, positive = self.probabilities(logits), truth > 0
         found = [best_threshold(positive[:, label], chances[:, label]) for label in range(len(self))]
         return replace(self, thresholds=tuple(found))
@@ -294,7 +294,7 @@ class MultiLabelTask(Task):
         return np.where(chances >= np.array(self.thresholds), chances, 1 - chances)
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
-        """With a calibrator of each label and the expected error of labels, all taken together.
+        """Add a calibrator for each label, and the expected error over all labels together.
 
         The thresholds move with the probabilities. The last is fitted to probabilities of each row from calibrators
         that were fitted to other rows.
@@ -309,7 +309,7 @@ class MultiLabelTask(Task):
         return replace(moved, confidence=ClassConfidence.of(choice, errors, calibration.coverage))
 
     def confidences(self, logits: np.ndarray) -> np.ndarray | None:
-        """That of the least sure label."""
+        """Return the confidence of the least sure label of each row."""
         return np.asarray(self._sure(self.probabilities(logits)).min(axis=1))
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

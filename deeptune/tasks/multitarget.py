@@ -120,7 +120,7 @@ class MultiTargetTask(RegressionTask):
 
     @classmethod
     def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """What each target needs of the groups that have it."""
+        """Collect the sets of groups that each target needs."""
         needs = []
         for column in targets.T:
             known = np.isfinite(column)
@@ -196,7 +196,7 @@ class MultiTargetTask(RegressionTask):
         return tuple(f"{name}: {note}" for name, one in rows for note in one.confidence_notes)
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
-        """With that of each target, from the rows that have it; all or none have intervals."""
+        """Fit the confidence of each target to the rows that have it; all or none have intervals."""
         known = np.isfinite(held_out.truth)
         if not known.any(axis=0).all():
             return self

@@ -86,7 +86,7 @@ class OrdinalTask(ClassificationTask):
         return np.log(np.maximum(self.uncalibrated(logits), TINY))
 
     def set_scores(self, probabilities: np.ndarray) -> np.ndarray:
-        """Those of ranks, whose sets have no gap."""
+        """Score ranks so that sets have no gap."""
         return rank_scores(probabilities)
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ class OrdinalTask(ClassificationTask):
         return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        """That of classes; the kappa of a constant is 0, and its error in ranks that of the median of train."""
+        """As for classes. The kappa of a constant is 0, and its error in ranks is that of the median of train."""
         constant = {
             "quadratic_weighted_kappa": 0.0,
             "rank_mae": float(np.abs(truth - np.median(train)).mean()) if len(truth) else None,

@@ -59,7 +59,7 @@ class RegressionTask(Task):
 
     @classmethod
     def fit(cls, targets: np.ndarray, *, name: str = "labels") -> Self:
-        """From float64 targets. Raises DataError when they are constant: there is nothing to predict."""
+        """Fit to float64 targets. Raises DataError when they are constant: there is nothing to predict."""
         if len(targets) == 0 or np.all(targets == targets[0]):
             value = f"{targets[0]:g}" if len(targets) else "missing"
             raise DataError(
@@ -128,7 +128,7 @@ class RegressionTask(Task):
 
     @classmethod
     def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """For each number that is all that some group holds, train needs a group that holds another one."""
+        """For each number that fills a whole group, train needs a group that holds another number."""
         low = np.full(group.max() + 1, np.inf)
         high = -low
         np.minimum.at(low, group, targets)
@@ -204,7 +204,7 @@ class RegressionTask(Task):
         return () if self.confidence is None else self.confidence.notes
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
-        """With intervals, and the error to expect at each predicted number."""
+        """Fit intervals, and the expected error at each predicted number."""
         found = NumberConfidence.fit(self.numbers(held_out.logits), held_out, calibration.coverage)
         return replace(self, confidence=found)
 

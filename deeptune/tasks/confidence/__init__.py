@@ -1,4 +1,4 @@
-"""What val says of a trained model's predictions: calibrated probabilities, expected errors, sets and intervals.
+"""Confidence in a model's predictions, fitted to val: calibrated probabilities, expected errors, sets and intervals.
 
 Everything here is fitted to val once, stored with the task in labels.json, and never sees a test row.
 """

@@ -142,7 +142,7 @@ def _fit_one(method: Method, log_odds: np.ndarray, positive: np.ndarray) -> tupl
 
 
 def _features(method: Method, log_odds: np.ndarray) -> np.ndarray:
-    """What the log odds of the calibrated probability are linear in, (N, parameters)."""
+    """Compute the features (N, parameters) in which the calibrated log odds are linear."""
     log_odds = np.clip(log_odds, -MAX_LOG_ODDS, MAX_LOG_ODDS)
     one = np.ones(len(log_odds))
     if method == "temperature":
@@ -172,7 +172,7 @@ def _logistic(
 
 
 def _isotonic(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, ...]:
-    """Kept away from 0 and 1 by the rule of succession: no number of rows shows that something never happens."""
+    """Fit isotonic regression, kept from 0 and 1 by the rule of succession: no data rule a thing out."""
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(out_of_bounds="clip").fit(log_odds, positive.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Which calibrator a model gets: the best in cross-validation on val, if predictions stay what they were."""
+"""Choose a model's calibrator: the best in cross-validation on val that leaves nearly all predictions unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_CHANGED = 0.02  # of the predictions
 
 
 class Link(ABC):
-    """From scores to probabilities: one of several classes (softmax), or any number of labels (sigmoid)."""
+    """A map from scores to probabilities: of one of several classes (softmax), or of any number of labels (sigmoid)."""
 
     @abstractmethod
     def fit(self, method: Method, scores: np.ndarray, truth: np.ndarray) -> Calibrator: ...

@@ -112,7 +112,7 @@ class Scale:
 
     @classmethod
     def fit(cls, predicted: np.ndarray, error: np.ndarray) -> Scale:
-        """From predicted numbers (N,) and absolute errors (N,), N > 0."""
+        """Fit to predicted numbers (N,) and absolute errors (N,), N > 0."""
         count = max(1, min(cls.MAX_BINS, len(predicted) // cls.MIN_BIN_ROWS))
         overall = float(error.mean())
         places, means = [], []

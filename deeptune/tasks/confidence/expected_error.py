@@ -1,4 +1,4 @@
-"""How often a prediction of some confidence is wrong, as val shows it in bins of equal numbers of rows."""
+"""The expected error of a prediction by its confidence, fitted to val in bins of equal numbers of rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExpectedError:
 
     @classmethod
     def fit(cls, confidence: np.ndarray, correct: np.ndarray) -> ExpectedError:
-        """From confidences (N,) between 0 and 1 and whether the predictions are right (bool (N,)), N > 0."""
+        """Fit to confidences (N,) in 0 … 1 and to whether the predictions are right (bool (N,)), N > 0."""
         count = max(1, min(MAX_BINS, len(confidence) // MIN_BIN_ROWS))
         edges = np.unique(np.quantile(confidence, np.linspace(0, 1, count + 1)))
         place = np.searchsorted(edges[1:-1], confidence, side="left")

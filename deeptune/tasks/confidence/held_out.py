@@ -1,4 +1,4 @@
-"""The rows of val, as confidence is fitted to them, and their folds."""
+"""The rows of val to which confidence is fitted, and their folds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HeldOut:
         return units(self.groups, len(self))
 
     def at(self, places: np.ndarray) -> HeldOut:
-        """Those of some places."""
+        """Select rows by position."""
         groups = None if self.groups is None else self.groups[places]
         return HeldOut(self.logits[places], self.truth[places], groups, self.seed)
 
@@ -54,7 +54,7 @@ def units(groups: np.ndarray | None, rows: int) -> np.ndarray:
 
 
 def out_of_fold(folds: np.ndarray, fit_and_apply: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """What `fit_and_apply(fitted, applied)` gives for the rows of each fold, fitted to the other folds.
+    """Collect the output of `fit_and_apply(fitted, applied)` for the rows of each fold, fitted to the other folds.
 
     Both arguments are places (int64). There must be two folds with rows, or more.
     """

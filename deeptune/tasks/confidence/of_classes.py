@@ -1,4 +1,4 @@
-"""What val says of predicted classes and labels: calibrated probabilities, expected errors and conformal sets."""
+"""Confidence in predicted classes and labels: calibrated probabilities, expected errors and conformal sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deeptune.tasks.metric_functions import calibration_bins, calibration_error
 
 @dataclass(frozen=True)
 class ClassConfidence:
-    """What is fitted to val once a classifier is trained, and stored in labels.json.
+    """The confidence of a trained classifier, fitted to val and stored in labels.json.
 
     `quantiles` are those of conformal sets at `coverage` and others; labels have none. `losses` has the cross-validated
     log loss of each calibrator that was compared, and `notes` are sentences.
@@ -36,7 +36,7 @@ class ClassConfidence:
     def of(
         cls, choice: Choice, errors: ExpectedError, coverage: float, quantiles: Quantiles | None = None
     ) -> ClassConfidence:
-        """With what the choice of a calibrator found, and a note where there are too few rows for the coverage."""
+        """Build from the choice of a calibrator, with a note where the coverage needs more rows."""
         notes = choice.notes
         if quantiles is not None and not np.isfinite(quantiles.at(coverage)):
             notes = (*notes, too_few(coverage, "set", "every class"))
@@ -49,7 +49,7 @@ class ClassConfidence:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What metrics say of it."""
+        """Facts for metrics.json."""
         return {"calibrator": self.calibrator.method, "notes": list(self.notes)}
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class ClassConfidence:
 
 
 def fit_quantiles(scores: np.ndarray, held_out: HeldOut, coverage: float) -> Quantiles:
-    """From the scores (N, C) of each class, of which those of the true ones count."""
+    """Fit quantiles to the scores of the true classes, from the scores (N, C) of all classes."""
     return Quantiles.fit(scores[np.arange(len(held_out)), held_out.truth], coverage, held_out.groups)
 
 
@@ -91,7 +91,7 @@ def set_metrics(inside: np.ndarray, truth: np.ndarray, coverage: float) -> dict[
 
 
 def class_metrics(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """What probabilities (N, C) before and after calibration say, against class indices (N,); N > 0.
+    """Score probabilities (N, C) before and after calibration against class indices (N,); N > 0.
 
     `uncalibrated` has log loss and calibration error before. `confidence` has the area under the risk-coverage curve,
     and the bins of a reliability diagram after and before.

@@ -1,4 +1,4 @@
-"""What val says of predicted numbers: the error to expect, and intervals that hold the truth."""
+"""Confidence in predicted numbers: the expected error, and intervals that hold the truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # coverages that are compared wit
 
 @dataclass(frozen=True)
 class NumberConfidence:
-    """What is fitted to val once a regression is trained, and stored in labels.json.
+    """The confidence of a trained regression, fitted to val and stored in labels.json.
 
     The score of a row is its absolute error in units of the error that is usual for the predicted number (locally
     weighted split conformal prediction, Lei et al. 2018, https://arxiv.org/abs/1604.04173). `notes` are sentences.
@@ -31,7 +31,7 @@ class NumberConfidence:
 
     @classmethod
     def fit(cls, predicted: np.ndarray, held_out: HeldOut, coverage: float) -> NumberConfidence:
-        """From predicted numbers (N,) in the unit of `held_out.truth`, N > 0.
+        """Fit to predicted numbers (N,) in the unit of `held_out.truth`, N > 0.
 
         Scores are computed with scales that were fitted to other rows.
         """
