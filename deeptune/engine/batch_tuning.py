@@ -99,7 +99,7 @@ def said_batch_size(spec: RunSpec, rows: int) -> str:
 
 
 def _precisions(train: TrainSpec, compute: Compute) -> list[str]:
-    """Those that a run may be computed in: the one that was asked for, or what the device has units for."""
+    """List the precisions to try: the one that the spec names, or those that the device has units for."""
     if train.precision != "auto":
         return [train.precision]
     bf16 = ["bf16"] if compute.device.type == "cpu" and has_bf16_units() else []
@@ -195,7 +195,7 @@ class _Bench:
         return min(agreeing, key=lambda one: one.extra + one.seconds * self.ready.steps, default=start)
 
     def trial(self, train: TrainSpec, steps: int) -> Trial:
-        """Some optimizer steps of the run's own loop, over the same rows each."""
+        """Run some optimizer steps of the run's own loop, each over the same rows."""
         self.logger.stop.check()
         ready, rows = self.ready, int(train.batch_size)
         compute = choose_compute(str(ready.compute.device), train.precision)

@@ -102,7 +102,7 @@ class Choice:
     comparison: Comparison | None = None
 
     def record(self) -> dict[str, Any]:
-        """What metrics.json says of the choice."""
+        """Describe the choice for metrics.json."""
         test = self.comparison
         numbers = {} if test is None else {"difference": test.difference, "standard_error": test.error, "p": test.p}
         return {"is_model": self.head, "said": self.said, **finite(numbers)}

@@ -115,7 +115,7 @@ def choose_kernels(device: torch.device, *, deterministic: bool = False) -> None
 
 
 def device_identity(device: torch.device) -> str | dict[str, Any]:
-    """What of a device decides the bits that it computes: cards of two kinds, or two CUDA versions, differ in the last.
+    """Identify a device by whatever changes the last bits of its results: the kind of card and the CUDA version.
 
     Of other devices it is the type.
     """

@@ -60,7 +60,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
 
 
 def _backbone(part: BackboneSpec | TextBackboneSpec, kind: ModalityInfo) -> dict[str, Any]:
-    """What is known of a backbone alone."""
+    """Describe a backbone alone."""
     fetch = fetch_of(find(part.name)) if part.weights == "pretrained" else None
     return {
         "name": part.name,

@@ -106,7 +106,7 @@ class ExtractionJob:
 
     @property
     def frozen_part(self) -> str:
-        """What of the model the rows pass, in words."""
+        """The part of the model that rows pass, in words."""
         if self.frozen.activations is not None:
             return "frozen blocks"
         kind = f" of {self.frozen.plural}" if self.frozen.plural else ""
@@ -127,7 +127,7 @@ class ExtractionJob:
         return np.maximum(lengths, 1)
 
     def ingredients(self) -> dict[str, Any]:
-        """All that decides the bits of the features."""
+        """Everything that decides the bits of the features."""
         frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
         assert preprocessing is not None
         augmentation = {
@@ -157,7 +157,7 @@ class ExtractionJob:
         }
 
     def description(self) -> dict[str, Any]:
-        """What people see of the entry in the cache."""
+        """The description of the cache entry that people see."""
         backbone = self.frozen.backbone
         modality = SPEC_MODALITIES[backbone.info.modality]
         size = f"{modality.size_of(backbone.preprocessing)} {modality.short_unit}"

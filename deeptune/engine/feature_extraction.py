@@ -43,7 +43,7 @@ class StoredFeatures:
     activations: CutActivations | None = None
 
     def inputs(self, split: Split, samples: Inputs, *, training: bool) -> Inputs | None:
-        """What takes the place of `samples` as the inputs of a split, or None if nothing does."""
+        """Return stored features that replace `samples` as the inputs of a split, or None if there are none."""
         views = self.views if training else [self.splits[split]] if split in self.splits else []
         if not views:
             return None

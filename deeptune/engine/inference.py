@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 class Scorer(Protocol):
-    """What is run over rows: a tuned model, or a plain backbone behind the same interface."""
+    """A network that is run over rows: a tuned model, or a plain backbone behind the same interface."""
 
     @property
     def last_layer(self) -> Any: ...
@@ -31,7 +31,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model said of some rows.
+    """The outputs of a model for some rows.
 
     rows: int64 (N,); logits: float32 (N, outputs); embeddings: float32 (N, width) or None.
     """
@@ -51,7 +51,7 @@ class Outputs:
         return len(self.rows)
 
     def at(self, places: slice | np.ndarray) -> Outputs:
-        """Those of some places; a slice copies nothing."""
+        """Select rows by position; a slice copies nothing."""
         return Outputs(
             self.rows[places],
             self.logits[places],
@@ -96,7 +96,7 @@ class Inference:
         total: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[Outputs]:
-        """What the model says of each batch of a loader, in eval mode; nothing is kept.
+        """Yield the model's outputs for each batch of a loader, in eval mode; nothing is kept.
 
         A batch that does not fit into memory comes in parts. `loss` takes in those that have targets. `progress` counts
         rows, of `total`.
@@ -121,7 +121,7 @@ class Inference:
 
 
 def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:
-    """All of them as one, in their order."""
+    """Join them into one, in their order."""
     if len(parts) == 1:
         return parts[0]
     if not parts:

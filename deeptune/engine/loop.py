@@ -23,7 +23,7 @@ REPORT_INTERVAL = 0.25  # seconds between step reports
 
 
 class Batches(Protocol):
-    """What the loop needs of a loader."""
+    """The interface of a loader that the loop uses."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
@@ -32,7 +32,7 @@ class Batches(Protocol):
 
 @dataclass
 class Hooks:
-    """What the loop reports, and to whom; it neither draws nor writes files itself.
+    """Callbacks with which the loop reports; it neither draws nor writes files itself.
 
     `check` may raise RunStopped, and is called at every step boundary. `store` must put the state on the disk.
     `validate` scores the model on val and returns its metrics, `loss` among them. It is None where there is no val
@@ -100,7 +100,7 @@ class Trainer:
         self.changed = True  # since training was last stored
 
     def state_dict(self) -> TrainState:
-        """All that training needs to continue, besides the weights in the model's own state."""
+        """The state that training needs to continue, besides the weights in the model's own state."""
         steps, rng = self.stepper.state_dict(), train_state.rng_state_dict()
         tensors = {**steps.tensors, **rng.tensors}
         values = {"history": self.history.state_dict(), **steps.values, "generators": rng.values}

@@ -28,7 +28,7 @@ class Criterion:
         return LOSSES[self.loss](self, outputs.float(), targets)
 
     def count(self, targets: Tensor) -> Tensor:
-        """What `sum` is divided by for a mean: the rows, or the sum of their class weights."""
+        """The denominator of the mean: the number of rows, or the sum of their class weights."""
         if self.loss == "cross_entropy" and targets.is_floating_point():  # shares of classes
             return targets.sum() if self.class_weights is None else (targets @ self.class_weights).sum()
         if self.class_weights is not None:

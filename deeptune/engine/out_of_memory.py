@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
 
 
 def give_freed_memory_back() -> None:
-    """As glibc does by default, from now on."""
+    """Let glibc return freed memory again, as it does by default."""
     _libc("mallopt", _MMAP_THRESHOLD, 128 * 1024)
     _libc("mallopt", _TRIM_THRESHOLD, 128 * 1024)
     _libc("malloc_trim", 0)

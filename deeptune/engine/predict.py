@@ -198,7 +198,7 @@ class Embedder:
         return data.errors
 
     def _relabelling(self, source: Source, label: Input) -> Relabel | None:
-        """What gives the labels of a source the values that the model knows them by."""
+        """Return a function that maps the labels of a source to the model's own values."""
         return None
 
     @contextmanager
@@ -319,7 +319,7 @@ class Predictor(Embedder):
         return data.errors
 
     def _said(self, options: ApplyOptions) -> Said:
-        """What predictions say, as the options ask for it. Raises SpecError where this task can't say it."""
+        """Apply the options of predictions to the task. Raises SpecError for an option that the task does not have."""
         task = self.task if options.coverage is None else self.task.at_coverage(options.coverage)
         if options.abstain_below is not None and task.info.view == "numbers":
             raise SpecError(

@@ -288,7 +288,7 @@ def split_loader(
 
 
 def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
-    """What the loss compares with, as `Task.model_targets` gives it."""
+    """The targets of a split in the form that the loss takes (`Task.model_targets`)."""
     return ready.plan.task.model_targets(data.targets)
 
 

@@ -123,7 +123,7 @@ class Probe:
         self._keep()
 
     def _candidates(self, modality: str) -> list[Candidate]:
-        """Those that are named; else those whose weights are here, and that of the spec."""
+        """List the backbones to probe: those that are named, else the spec's and those whose weights are here."""
         if self.named is not None:
             return candidates.named(self.named, modality)
         own = self.asked.backbone
@@ -168,7 +168,7 @@ class Probe:
         return self.spec.model_copy(update={"backbone": candidate.of(self.spec.backbone)})
 
     def _before(self, candidate: Candidate) -> RankedBackbone | None:
-        """What an earlier probe of the same data knew of a backbone."""
+        """Return an earlier probe's result for a backbone on the same data."""
         return self.earlier.get(f"{candidate.name} {candidate.weights}")
 
     def _equal_rows(self, cache: Cache) -> None:
@@ -338,7 +338,7 @@ def _interrupts(stop: StopFlag) -> Iterator[None]:
 
 
 def _identity(key: str, places: np.ndarray, spec: RunSpec) -> str:
-    """What decides the score of a head: features, rows, task, groups, folds and the heads' recipe."""
+    """Identify a head's score by what decides it: features, rows, task, groups, folds and the heads' recipe."""
     content = [key, places.tolist(), spec.task, spec.data.label, spec.data.group, spec.train.seed, RECIPE]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 

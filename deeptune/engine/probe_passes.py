@@ -38,7 +38,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass
 class ProbeLog:
-    """Where a probe reports to: `tell` gets sentences, and `show(doing, done, total)` where it is.
+    """The callbacks of a probe: `tell` gets sentences, and `show(doing, done, total)` its progress.
 
     `phase` and `progress` raise RunStopped once `stop` was requested.
     """

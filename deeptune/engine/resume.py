@@ -30,7 +30,7 @@ from deeptune.spec.toml import flat
 
 
 class Earlier:
-    """What an earlier attempt at the run recorded, and what has changed since.
+    """The record of an earlier attempt at the run, and what has changed since.
 
     A change is refused, unless `force`: then it is a warning, and listed in run.json.
     """
@@ -90,7 +90,7 @@ class Earlier:
             self.logger.warn(f"other versions than when the run started ({others}): last digits may differ")
 
     def attempt(self, provenance: dict[str, Any], step: int) -> dict[str, Any]:
-        """What run.json says of this attempt."""
+        """Describe this attempt for run.json."""
         recorded = {key: provenance[key] for key in ("started", "pid", "host", "argv", "versions")}
         return {**recorded, "from_step": step, "overridden": self.overridden}
 

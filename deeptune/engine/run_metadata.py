@@ -121,7 +121,7 @@ def provenance(argv: list[str], clock: Clock) -> dict[str, Any]:
 
 
 def start_event(ready: Prepared) -> StartEvent:
-    """What is trained, on what, and where."""
+    """Describe the model, the data and the device of the run."""
     spec = ready.spec
     return StartEvent(
         task=spec.task,

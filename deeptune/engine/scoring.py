@@ -32,7 +32,7 @@ SCORED: tuple[Split, ...] = ("val", "test")
 
 @dataclass(frozen=True)
 class PassedSplit:
-    """What a model said of a split, and its mean loss, None where the split has no row.
+    """A model's outputs for a split, and its mean loss; None where the split has no row.
 
     `out_of_fold` says how the models of cross-validation came about, where they said it.
     """

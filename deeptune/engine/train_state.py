@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainState:
-    """What training needs to continue exactly where it was, besides the weights that the model stores itself.
+    """The state that training needs to continue exactly, besides the weights that the model stores itself.
 
     The names of the tensors, and the keys of the values, are those of `training.safetensors` and of `training` in the
     manifest of `checkpoints/last`.

@@ -35,7 +35,7 @@ class TrainedModel:
 
     @property
     def value_range(self) -> Range | None:
-        """What images of more than 8 bits are scaled from; None where the run takes no such image."""
+        """The range from which images of more than 8 bits are scaled; None where the run takes none."""
         return stored_range(self.manifest.get("preprocessing", {}).get("value_range", self.spec.data.value_range))
 
     def differences(self, compute: Compute) -> list[str]:

@@ -43,7 +43,7 @@ def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainStat
 
 
 def manifest_of(ready: Prepared, best: Best) -> dict[str, Any]:
-    """What the manifest of a checkpoint says of the model in it."""
+    """Build the manifest that describes the model of a checkpoint."""
     spec, model = ready.spec, ready.model
     weights = [part.weights for part in spec.backbone.members.values()]
     return {

@@ -16,7 +16,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Of DeepTune, Python and the libraries that a run uses, by name."""
+    """Return the versions of DeepTune, Python and the libraries that a run uses, by name."""
     return {
         "deeptune": __version__,
         "python": platform.python_version(),

@@ -25,7 +25,7 @@ WriteWindow = Callable[[Window], None]
 
 @dataclass(frozen=True)
 class Said:
-    """What is written of a prediction: the columns of the task; nothing where its confidence is below a limit."""
+    """The columns written for predictions: those of the task, null where the confidence is below a limit."""
 
     task: Task
     abstain_below: float | None = None
