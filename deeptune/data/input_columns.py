@@ -36,12 +36,12 @@ class BadSample:
 
 
 def modality_of(kind: pa.DataType) -> ColumnModality | None:
-    """What a column of an Arrow type usually holds, or None. Its values may say otherwise."""
+    """Guess the modality of a column from its Arrow type, or None. Its values may say otherwise."""
     return next((modality for modality in COLUMN_MODALITIES.values() if modality.usual(kind)), None)
 
 
 def modality_of_column(source: Source, name: str) -> ColumnModality | None:
-    """What a column holds by its type and its first values, or None."""
+    """Find the modality of a column from its type and first values, or None."""
     kind = source.types[name]
     able = [modality for modality in COLUMN_MODALITIES.values() if modality.takes(kind)]
     if len(able) < 2:
@@ -200,7 +200,7 @@ def stream_input(
 
 @dataclass
 class Checked:
-    """What was found of the rows of a source.
+    """The result of checking the rows of a source.
 
     By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
     8 bits for which no range was known. `clipped` are rows with values outside of the range. `hashes` (uint64) are

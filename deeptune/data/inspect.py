@@ -57,7 +57,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the footers and the first rows say.
+    """An overview of files from their footers and first rows.
 
     `guesses` are values by dotted key of a spec where its own defaults don't fit the columns; `groups` are columns that
     look like a patient or another unit whose rows belong together, the likeliest first. `notes` say what was imported.
@@ -75,7 +75,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run would learn from, if every sample can be used: rows by split, and classes or numbers.
+    """The data of a run if every sample can be used: rows by split, and classes or numbers.
 
     `classes` are (class, rows of train, val, test) in the order of their index; `histograms` are (from, to, rows) of
     each target by its name, in its own unit. `outputs` is the number of logits. `lengths` are median, 95th percentile

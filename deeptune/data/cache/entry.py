@@ -113,7 +113,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class EntryInfo:
-    """What can be seen of an entry without opening it.
+    """Facts about an entry that can be read without opening it.
 
     `used` is the time of its last use (seconds since 1970). `width` is the number of float32 values in a vector of
     features. `complete` says whether all rows were written.

@@ -141,7 +141,7 @@ class Records(ABC):
 
     @abstractmethod
     def _view(self) -> np.ndarray:
-        """All bytes, uint8, without a copy. It must not be kept."""
+        """View all bytes (uint8) without a copy. Callers must not keep the view."""
 
 
 class MemoryRecords(Records):

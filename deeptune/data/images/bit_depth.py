@@ -66,7 +66,7 @@ class Deep:
 
 @functools.lru_cache(maxsize=4)
 def _table(low: float, high: float) -> np.ndarray:
-    """What each value of 16 bits becomes, uint8 (65536,)."""
+    """Build the lookup table from 16-bit values to 8 bits, uint8 (65536,)."""
     return Deep(np.arange(65536, dtype=np.int64)).scaled((low, high))
 
 

@@ -53,14 +53,14 @@ class Picture:
         return cls(image, image.size)
 
     def box(self, left: int, upper: int, width: int, height: int) -> tuple[float, float, float, float]:
-        """Where in `image` a part of the whole is, which has its pixels."""
+        """Convert a box of the whole image to one in `image`, which holds the pixels of a part."""
         x, y = self.corner[0] + left / self.scale, self.corner[1] + upper / self.scale
         return x, y, x + width / self.scale, y + height / self.scale
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an encoded image says of itself: PIL's names of its format and mode, and its size (width, height) as stored.
+    """The header of an encoded image: PIL's names of its format and mode, and its size (width, height) as stored.
 
     `orientation` is EXIF's, 1 for upright. `animated` says whether it has several frames, of which the first is used.
     """
@@ -154,7 +154,7 @@ def _ends_well(kind: str, data: bytes) -> bool:
 
 
 def read_header(data: bytes | None) -> Header:
-    """What an encoded image says of itself, without its pixels. Raises DataError with a short reason.
+    """Read the header of an encoded image, without its pixels. Raises DataError with a short reason.
 
     For threads: the caller silences warnings. A second picture in a phone's JPEG (MPO) is no second frame.
     """

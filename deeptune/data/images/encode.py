@@ -24,7 +24,7 @@ EXPECTED = (
 
 
 def encoded(sample: Any) -> bytes | str | dict[str, Any]:
-    """What a column of images holds for a sample.
+    """Encode a sample in the form that a column of images holds.
 
     Raises DataError with a short reason that begins with a verb, and what to do as its hint.
     """

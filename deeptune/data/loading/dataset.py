@@ -55,7 +55,7 @@ class Batch:
 
 
 class Inputs(ABC):
-    """Where the inputs of a source's rows come from: samples, features, or activations at the cut."""
+    """A source of inputs for the rows of a file: samples, features, or activations at the cut."""
 
     decodes = False  # whether making a batch takes so much work that worker processes pay
     row_bytes = 0  # that the inputs of a row take, where `decodes`

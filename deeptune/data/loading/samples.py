@@ -91,11 +91,11 @@ class StoredSamples(Samples):
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """All that decides the stored form, except for the data. Raises CacheRefused if that can't be told."""
+        """Everything but the data that decides the stored form. Raises CacheRefused where that is unknown."""
 
     @abstractmethod
     def about(self) -> str:
-        """What people see of the entry in the cache."""
+        """The description of the cache entry that people see."""
 
     @property
     @abstractmethod

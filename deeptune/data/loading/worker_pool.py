@@ -160,7 +160,7 @@ class _Ended:
 
 
 def _problem(error: Exception, deaths: int) -> TrainingError | NoRoom:
-    """What an error of torch's loader means. Raises the error itself if it is not about the workers."""
+    """Translate an error of torch's loader. Raises the error itself if it is not about the workers."""
     if (reason := cannot_pass(error)) is not None:
         return NoRoom(reason)
     lost = (ConnectionError, EOFError, FileNotFoundError)

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Need:
-    """What images must be kept for.
+    """The form in which images must be kept.
 
     With `augmented`, training changes whole images. Values of more than 8 bits are scaled from `value_range`; without
     one, such images are listed in `deep`.
@@ -63,7 +63,7 @@ class Piece:
 
     @property
     def values(self) -> pa.Array:
-        """Those of the first column."""
+        """The values of the first column."""
         return next(iter(self.columns.values()))
 
     def take(self, places: np.ndarray) -> Piece:
@@ -93,7 +93,7 @@ class Modality(ABC):
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
     ) -> Sequence[Finding]:
-        """What was found of each sample."""
+        """The finding for each sample."""
 
     @abstractmethod
     def open_samples(

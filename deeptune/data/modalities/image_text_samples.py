@@ -52,7 +52,7 @@ class ImagesWithTexts(Samples):
 
 
 class ImageTextInputs(Inputs):
-    """What the inputs of images and those of texts give, together."""
+    """The inputs of images and those of texts, together."""
 
     def __init__(self, images: Inputs, texts: Inputs) -> None:
         self.images, self.texts = images, texts

@@ -55,7 +55,7 @@ class Texts(StoredSamples):
         return tokenise(some, self.preprocessing.tokenizer, self.preprocessing.max_length, types=self.typed)
 
     def _records(self, tokens: Tokens) -> bytes:
-        """What is stored of rows, end to end."""
+        """Encode rows for the store, end to end."""
         if tokens.types is None:
             return tokens.ids.tobytes()
         spans = [slice(*ends) for ends in itertools.pairwise(tokens.offsets.tolist())]
@@ -104,7 +104,7 @@ class Texts(StoredSamples):
         return stored[:end].view(np.int32), stored[end:]
 
     def batch(self, rows: np.ndarray, blank: AbstractSet[int], width: Callable[[int], int]) -> dict[str, Tensor]:
-        """What a backbone takes of some rows, padded to `width` of the longest (`collate`)."""
+        """Collate rows for a backbone, padded to `width` of the longest (`collate`)."""
         ids, types = zip(*(self._tokens(row, blank) for row in rows.tolist()), strict=True)
         return collate(list(ids), self.preprocessing.pad_id, width, types=list(types) if self.typed else None)
 

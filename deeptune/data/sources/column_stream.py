@@ -25,7 +25,7 @@ _BUFFER, _SMALLEST_BUFFER, _BUFFERS = 2**20, 2**14, 2**25
 
 
 class TooLarge(Exception):
-    """What was asked for does not fit in memory; the text says what and how large."""
+    """Raised when rows do not fit in memory; the text says which and how large."""
 
 
 def room() -> int:

@@ -46,7 +46,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Footer:
-    """What the footer of a file says.
+    """The footer of a file.
 
     `claimed_bytes` are those of all columns, decoded, by the file's own account. `int96` are the columns that hold
     timestamps of that old kind, which Arrow's schema calls nanoseconds.

@@ -70,7 +70,7 @@ class Source(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """What the source is, in a message: a file's path, or how many files there are and where."""
+        """Describe the source for a message: a file's path, or how many files there are and where."""
 
     @abstractmethod
     def where(self, row: int) -> str:
@@ -92,7 +92,7 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-        """All rows of some columns, in their types."""
+        """Read all rows of some columns, in their types."""
 
     @abstractmethod
     def _contents(self) -> list[str]:
@@ -260,7 +260,7 @@ def _names_in(schema: pa.Schema, label: str) -> list[str] | None:
 
 
 def _class_label(schema: pa.Schema, name: str) -> dict[str, Any] | None:
-    """What Hugging Face's metadata say of a column that they call a `ClassLabel`, or a list of these."""
+    """Read Hugging Face's metadata of a `ClassLabel` column, or of a list of `ClassLabel`s."""
     try:
         feature = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"][name]
         if isinstance(feature, list):  # how older versions write a list

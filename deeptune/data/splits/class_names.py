@@ -108,7 +108,7 @@ def known_relabelling(column: LabelColumn, task: Task, *, name: Input, place: st
 
 
 def naming_warnings(columns: dict[str, LabelColumn], task: Task, name: str) -> list[str]:
-    """What is to be said of class names: those that are not used, and files that number their classes differently.
+    """Warn of class names that are not used, and of files that number their classes differently.
 
     `columns` are the label columns of the splits' files.
     """

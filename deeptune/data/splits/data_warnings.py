@@ -106,7 +106,7 @@ def outlier_warnings(
 
 
 def small_split_notes(task: Task, splits: Mapping[str, SplitData]) -> dict[str, list[str]]:
-    """What val and test are too small to decide, by split."""
+    """Warn by split of what val and test are too small to decide."""
     return {
         split: size_notes(split, splits[split].targets, task, splits[split].groups)
         for split in SPLITS[1:]

@@ -22,7 +22,7 @@ from deeptune.tasks import Relabel, Task
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What a run learns from. A split may be empty, but train never is.
+    """The data of a run: its splits, task and input. A split may be empty, but train never is.
 
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
     `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,

@@ -31,12 +31,12 @@ class Part:
         self.groups = None if self.groups is None else self.groups[mask]
 
     def take_hashes(self, hashes: np.ndarray) -> None:
-        """Those of the rows in use, of all that the source has; an empty sample that stands for another has none."""
+        """Keep the hashes of the rows in use, from those of the source. An empty stand-in for a sample has none."""
         bad = np.array([sample.row for sample in self.bad], np.int64)
         self.hashes = np.where(np.isin(self.rows, bad), 0, hashes[self.rows])
 
     def data(self, mask: np.ndarray | slice = slice(None)) -> SplitData:
-        """Some of the rows, as a split."""
+        """Make a split of some of the rows."""
         hashes, groups = (None if one is None else one[mask] for one in (self.hashes, self.groups))
         return SplitData(self.source, self.rows[mask], self.targets[mask], hashes, groups)
 
