@@ -63,7 +63,7 @@ class Cut(ABC):
 
     @abstractmethod
     def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """What `features` gives, from the boundary of the same inputs. Raises CannotCut where `check` would."""
+        """Compute the features from the activations at the boundary. Raises CannotCut where `check` would."""
 
     @abstractmethod
     def check(self) -> None:
@@ -76,7 +76,7 @@ class Cut(ABC):
 
 
 class ChainCut(Cut):
-    """Of a network whose modules feed one another. Which these are is found by watching one pass."""
+    """A cut of a network whose modules feed one another, found by watching one pass."""
 
     def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         for module in self._chain:

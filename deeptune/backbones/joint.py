@@ -49,7 +49,7 @@ class JointBackbone(Backbone):
         return {f"{name}.net.": member for name, member in self.net.items()}
 
     def weights_fingerprint(self) -> str | None:
-        """That of both fingerprints, as text; None where the weights of one were not loaded."""
+        """Fingerprint both fingerprints, as text; None where the weights of one were not loaded."""
         known = [member.fingerprint for member in self.net.values()]
         return None if None in known else f"sha256:{hashlib.sha256(' '.join(map(str, known)).encode()).hexdigest()}"
 

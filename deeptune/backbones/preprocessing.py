@@ -29,7 +29,7 @@ _PROBES = ("The quick brown fox, déjà vu: 3.14 × 10⁻²!", "Straße ÄÖÜ  
 
 
 def stored_preprocessing(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a manifest, or a run's record, says of the preprocessing. Raises CheckpointError when that is damaged."""
+    """Read the preprocessing from a manifest or a run's record. Raises CheckpointError when that is damaged."""
     found = holder.get("preprocessing", BEFORE_RECORDS)
     if not isinstance(found, Mapping):
         raise CheckpointError(f"the stored preprocessing is damaged: {found!r:.60}")
@@ -38,7 +38,7 @@ def stored_preprocessing(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """What an image goes through before the backbone: resize, centre crop, scale to 0 … 1, normalise.
+    """The steps from an image to the backbone's input: resize, centre crop, scale to 0 … 1, normalise.
 
     The crop is a square of `image_size` pixels. `resize` is the length before the crop of the shorter side (`center`),
     of both sides, whatever the image's shape (`squash`), or of the longer side, with borders of the mean colour
@@ -64,15 +64,15 @@ class ImagePreprocessing:
         return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
     def ingredients(self) -> dict[str, Any]:
-        """All that decides the pixels, for the names of the cache's entries."""
+        """Everything that decides the pixels, for the names of cache entries."""
         return {**asdict(self), "least": OVERSAMPLING}
 
     def notes_on(self, input: Input) -> list[str]:
-        """What a person should know of the input columns: nothing."""
+        """Notes on the input columns for a person: none."""
         return []
 
     def record(self) -> dict[str, Any]:
-        """What a run stores of it, as JSON: enough to repeat it without DeepTune."""
+        """The record that a run stores, as JSON: enough to repeat the preprocessing without DeepTune."""
         return {"modality": self.modality, **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
 
     def restored(self, record: Mapping[str, Any]) -> Self:
@@ -95,7 +95,7 @@ class TextPreprocessing:
     token_types: bool = False
 
     def ingredients(self) -> dict[str, Any]:
-        """All that decides the ids, for the names of the cache's entries. Raises CacheRefused where it is unknown."""
+        """Everything that decides the ids, for the names of cache entries. Raises CacheRefused where it is unknown."""
         known = {"max_length": self.max_length, "pad": self.pad_id, "token_types": self.token_types}
         return {**tokenizer_identity(self.tokenizer), **known}
 
@@ -109,7 +109,7 @@ class TextPreprocessing:
             )
 
     def notes_on(self, input: Input) -> list[str]:
-        """What a person should know of the input columns. Raises SpecError where `max_length` has no room for them."""
+        """Notes on the input columns for a person. Raises SpecError where `max_length` has no room for them."""
         if len(columns_of(input)) == 1:
             return []
         self.require_room_for_pairs()
@@ -122,7 +122,7 @@ class TextPreprocessing:
         ]
 
     def record(self) -> dict[str, Any]:
-        """What a run stores of it, as JSON; the tokenizer itself is stored in the run's `backbone/`."""
+        """The record that a run stores, as JSON; the tokenizer itself is in the run's `backbone/`."""
         tokenizer = self.tokenizer
         return {
             "modality": self.modality,
@@ -161,14 +161,14 @@ class TextPreprocessing:
 
 @dataclass(frozen=True)
 class ImageTextPreprocessing:
-    """What an image and its text go through, each before its own backbone."""
+    """The preprocessing of an image and of its text, each for its own backbone."""
 
     modality: ClassVar[str] = "image_text"
     image: ImagePreprocessing
     text: TextPreprocessing
 
     def ingredients(self) -> dict[str, Any]:
-        """All that decides the pixels and the ids. Raises CacheRefused where it is unknown."""
+        """Everything that decides the pixels and the ids. Raises CacheRefused where it is unknown."""
         return {"image": self.image.ingredients(), "text": self.text.ingredients()}
 
     def notes_on(self, input: Input) -> list[str]:
@@ -177,7 +177,7 @@ class ImageTextPreprocessing:
         return [*self.image.notes_on(image), *self.text.notes_on(text)]
 
     def record(self) -> dict[str, Any]:
-        """What a run stores of it, as JSON: the record of each part."""
+        """The record that a run stores, as JSON: that of each part."""
         return {"modality": self.modality, "image": self.image.record(), "text": self.text.record()}
 
     def restored(self, record: Mapping[str, Any]) -> Self:

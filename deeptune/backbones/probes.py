@@ -36,7 +36,7 @@ MAX_SHORTEST = 64  # tokens: a network that needs more of a text is refused
 
 @dataclass(frozen=True)
 class TextProbe:
-    """What a small pass finds out about a text network.
+    """The result of a small pass through a text network.
 
     `width` is that of a token's vector, `shortest` the fewest tokens that pass, and `padding_reaches` says whether a
     short text's vectors depend on the padding after it.
@@ -252,6 +252,6 @@ def identity(backbone: Backbone) -> dict[str, Any]:
 
 
 def versions(backbone: Backbone) -> dict[str, str]:
-    """Of the libraries that decode, tokenise and compute: another version may round otherwise."""
+    """Return the versions of the libraries that decode, tokenise and compute: another version may round differently."""
     packages = MODALITIES[backbone.info.modality].packages
     return {"deeptune": __version__} | {name: version(name) for name in packages}
