@@ -33,8 +33,8 @@ def load(
     """Load the best model of a run.
 
     `run` is a Run, the path of a run's folder, or an id, the start of an id, or "latest" in the folder `runs`. `device`
-    is "auto", "cpu", "cuda", "cuda:N" or "mps". What is other here than when the model was trained
-    (`Model.differences`) is logged as a warning.
+    is "auto", "cpu", "cuda", "cuda:N" or "mps". Differences from when the model was trained
+    (`Model.differences`) are logged as warnings.
 
     Raises SpecError where there is no such run, CheckpointError where it has no model yet or its files are damaged, and
     WeightsError where its backbone can't be found.
@@ -68,7 +68,7 @@ class Model(EmbeddingModel):
 
     @property
     def differences(self) -> list[str]:
-        """What is other here than when the model was trained (versions, precision), in sentences; mostly nothing."""
+        """Differences from when the model was trained (versions, precision), in sentences; usually none."""
         return self._predictor.trained.differences(self._predictor.compute)
 
     @property

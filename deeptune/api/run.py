@@ -85,7 +85,7 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Where the run is now: `state`, `detail`, and what `status.json` holds (phase, step, epoch, loss, eta …)."""
+        """Progress of the run: `state`, `detail`, and what `status.json` holds (phase, step, epoch, loss, eta …)."""
         state = self._state
         return {**state.status, "state": state.word, "detail": state.detail}
 

@@ -130,7 +130,7 @@ class RunDirectory:
 
     @property
     def out_of_fold(self) -> Path:
-        """What cross-validation chose, and what it said of the training rows."""
+        """The settings that cross-validation chose, and its outputs for the training rows."""
         return self.path / "out_of_fold.parquet"
 
     @property

@@ -27,7 +27,7 @@ class Event:
     seq: int = field(default=0, kw_only=True)
 
     def content(self) -> dict[str, Any]:
-        """What the event says, as JSON: everything but its kind, number and time."""
+        """The content of the event as JSON: everything but its kind, number and time."""
         values = asdict(self)
         return {one.name: values[one.name] for one in _fields(type(self)) if values[one.name] != one.default}
 
@@ -154,7 +154,7 @@ class CheckpointEvent(Event):
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU does: its use in percent, temperature in °C, memory in GiB, power, and the share of its fastest clock.
+    """The state of a GPU: use in percent, temperature in °C, memory in GiB, power, and the share of its fastest clock.
 
     `number` is CUDA's. What a GPU does not tell is None.
     """

@@ -71,7 +71,7 @@ def draw(agreement: Agreement, width: int, height: int, look: Look = PLAIN) -> l
 
 
 def _square(window: Window) -> Window:
-    """With the same range on both axes."""
+    """Give both axes the same range."""
     low, high = min(window.left, window.bottom), max(window.right, window.top)
     return Window(low, high, low, high)
 

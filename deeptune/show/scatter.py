@@ -52,7 +52,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn: points `xy` (N, 2) of a `group` (N,) each, as far as they are in the window.
+    """The drawing: points `xy` (N, 2) of a `group` (N,) each, as far as they are in the window.
 
     The points of the group `bright` stand out; with `alone` there are no others. `cursor` is the index of a point. With
     `letters` each class has its letter. Groups that are `ordered` have the colours of a scale.
@@ -165,7 +165,7 @@ def neighbour(scene: Scene, across: int, up: int, width: int, height: int) -> in
 
 
 def bring_in_sight(scene: Scene) -> Scene:
-    """With the window moved to the cursor, if that is out of it."""
+    """Move the window to the cursor, if that is out of it."""
     if scene.cursor is None:
         return scene
     x, y = scene.xy[scene.cursor].tolist()

@@ -172,7 +172,7 @@ def step_text(event: StepEvent) -> str:
 
 
 def start_facts(event: StartEvent) -> list[tuple[str, str]]:
-    """What is trained, on what and where, by name."""
+    """Facts about the model, the data and the device of a run, by name."""
     parameters, rows = event.parameters, event.rows
     share = share_text(parameters.trainable, parameters.total)
     return [
@@ -214,7 +214,7 @@ def memory_text(view: View) -> str:
 
 
 def gpu_texts(sample: SampleEvent | None) -> list[str]:
-    """What each GPU does, by a sample; what it does not tell is left out."""
+    """Describe each GPU from a sample; values that it does not report are left out."""
     texts = ["  ".join(text for _, text, _ in gpu_values(vars(gpu))) for gpu in (sample.gpus if sample else ())]
     return [text for text in texts if text]
 

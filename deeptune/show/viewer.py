@@ -108,7 +108,7 @@ class Viewer:
 
 
 class Shows(Protocol):
-    """What shows a run: `refresh` shows what is new and returns the run's state."""
+    """A viewer of a run: `refresh` shows what is new and returns the run's state."""
 
     def refresh(self) -> RunState: ...
 

@@ -70,7 +70,7 @@ class ModalityInfo:
         return getattr(backbone, self.size)
 
     def recorded(self, data: Any) -> dict[str, Any]:
-        """What the `data` section of a spec says of the preprocessing, as JSON."""
+        """The settings of the `data` section that decide the preprocessing, as JSON."""
         return {key: getattr(data, key) for key in self.data_settings}
 
     def refuse_foreign(self, section: str, values: Any) -> None:

@@ -55,7 +55,7 @@ class BackboneSpec(TextBackboneSpec):
 
     @property
     def origins(self) -> str:
-        """Where the weights come from, in words."""
+        """The origin of the weights, in words."""
         return " + ".join(dict.fromkeys(part.weights for part in self.members.values()))
 
     @property

@@ -20,7 +20,7 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What is known of a task before any data is read.
+    """The facts about a task that do not depend on data.
 
     losses: those it takes, its default first. metrics: those of each split, in the order of metrics.json. headline:
     what a report begins with. summary: what a line of the monitor has room for. compared: what is given again
