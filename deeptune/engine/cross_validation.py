@@ -22,8 +22,10 @@ from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.stratify import SplitData
 from deeptune.engine import inference
 from deeptune.engine.device import seed_everything
+from deeptune.engine.exact_head import ExactHead
 from deeptune.engine.history import Best
 from deeptune.engine.inference import Inference, MeanLoss, Outputs
+from deeptune.engine.linear_minimum import one_thread
 from deeptune.engine.loop import Hooks, Trainer
 from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import Prepared, split_loader, split_targets
@@ -156,7 +158,8 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
     try:
         with rng_state_kept():
             began = time.monotonic()
-            found = _Folds(setup, loaders).cross_validate()
+            exact = setup.ready.spec.train.solver == "exact"
+            found = _exactly(setup, loaders) if exact else _Folds(setup, loaders).cross_validate()
     except RunStopped:
         raise RunStopped(
             f"the run was stopped ({setup.logger.stop.reason}) in cross-validation: resumed, it begins that again"
@@ -169,6 +172,29 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
         f"in {duration(time.monotonic() - began)}; the head is now trained on all of them"
     )
     return found
+
+
+def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:
+    """Cross-validate the penalties of a head that is found as an exact minimum; an epoch is a penalty."""
+    with one_thread():
+        head = ExactHead(setup, loaders)
+        folds = head.choose()
+    if folds is None:
+        raise TrainingError(
+            "train.val = 'cv' compares penalties on folds, and there is one penalty, or one fold",
+            hint="Leave train.weight_decay out, bring other rows, or set train.val = 'split'.",
+        )
+    means, rows = folds.means, head.data.rows
+    return CrossValidation(
+        weight_decay=folds.penalties[folds.best],
+        epoch=folds.best + 1,
+        metric="val/loss",
+        value=float(means[folds.best]),
+        folds=len(folds.weights),
+        compared=[Compared(penalty, at + 1, float(means[at])) for at, penalty in enumerate(folds.penalties)],
+        fold=folds.codes,
+        outputs=Outputs(rows, folds.nested()),
+    )
 
 
 class _Folds:

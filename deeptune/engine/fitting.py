@@ -9,11 +9,12 @@ import torch
 
 from deeptune.checkpoint import drop_previous
 from deeptune.engine.device import memory_in_use
+from deeptune.engine.exact_head import exact_head
 from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.loop import Batches, Hooks, fit
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import TrainState
-from deeptune.engine.validation import Validation
+from deeptune.engine.validation import validation
 from deeptune.engine.verify import save_model, verify
 from deeptune.runs.events import CheckpointEvent, EpochEvent, StepEvent
 
@@ -38,7 +39,8 @@ class Fitting:
         last_epoch: int | None = None,
     ) -> None:
         self.setup, self.loaders, self.probe, self.train_state, self.start = setup, loaders, probe, train_state, start
-        self.last_epoch = last_epoch
+        self.exact = exact_head(setup, loaders)
+        self.last_epoch = self.exact.epochs if self.exact else last_epoch
         self.first_step = train_state.values["history"]["steps"] if train_state else 0
         self.started = self.reported = time.monotonic()
         self.verified = False
@@ -59,9 +61,10 @@ class Fitting:
                 store=self._store,
                 check=setup.logger.stop.check,
                 warn=setup.logger.warn,
-                validate=Validation(setup, self.loaders).scores if len(ready.plan.splits["val"].rows) else None,
+                validate=validation(setup, self.loaders, self.exact),
                 start=self.start,
                 last_epoch=self.last_epoch,
+                solve=self.exact.solve if self.exact else None,
             ),
             resume=self.train_state,
         )

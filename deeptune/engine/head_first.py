@@ -24,6 +24,7 @@ from deeptune.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deeptune.data.cache.entry import Cache
 from deeptune.engine.choice import PAIRED, ValLosses, val_losses
 from deeptune.engine.device import seed_everything
+from deeptune.engine.exact_head import exact_head
 from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.prepare import Prepared, count_steps, split_loader
@@ -31,14 +32,14 @@ from deeptune.engine.sanity import TOLERANCE
 from deeptune.engine.scoring import headlines, pass_splits
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
-from deeptune.engine.validation import Validation, val_scores
+from deeptune.engine.validation import val_scores, validation
 from deeptune.engine.verify import PROBE_ROWS, manifest_of, save_model, verify
 from deeptune.errors import CheckpointError, RunStopped
 from deeptune.formatting import duration
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.head import collapsed
 from deeptune.runs.events import EpochEvent
-from deeptune.spec.defaults import head_spec, resolve
+from deeptune.spec.defaults import HeadSize, head_spec, resolve
 from deeptune.spec.run_spec import Split
 
 
@@ -49,7 +50,7 @@ class FittedHead:
     `tensors` are those of the head in a model's state, and `exact` what it learns with (`TunedModel.exact_state`).
     `scores` holds the headline metrics by split, as metrics.json has them of a model. `val` are those of epoch 0, None
     without val. `losses` are those of the val rows, where the metric that chooses the epoch is their mean. `train_loss`
-    is the mean of the head's best epoch.
+    is the mean of the head's best epoch. `refitted` is what the head is once it has learnt from val too, as `exact`.
     """
 
     tensors: Mapping[str, Tensor]
@@ -59,11 +60,17 @@ class FittedHead:
     losses: ValLosses | None
     train_loss: float | None
     seconds: float
+    refitted: Mapping[str, Tensor] | None = None
 
     def place(self, model: TunedModel) -> None:
         """Give a model this head, which its optimizer then continues to train."""
         model.load_state_dict(dict(self.tensors), strict=False)
         model.load_exact_state(dict(self.exact))
+
+    def place_refitted(self, model: TunedModel) -> None:
+        """Give a model the head that has learnt from the rows of val too."""
+        assert self.refitted is not None
+        model.load_exact_state(dict(self.refitted))
 
     def as_epoch(self, epochs: int) -> EpochEvent | None:
         """The event of epoch 0; None without val, where nothing competes."""
@@ -74,6 +81,7 @@ class FittedHead:
     def save(self, folder: Path, ready: Prepared) -> None:
         """Store the head as the checkpoint of a `partial` run, with its scores."""
         training = {f"exact.{name}": tensor.detach().cpu() for name, tensor in self.exact.items()}
+        training |= {f"refitted.{name}": tensor.detach().cpu() for name, tensor in (self.refitted or {}).items()}
         if self.losses is not None:
             training |= {f"val.{name}": torch.from_numpy(value) for name, value in vars(self.losses).items()}
         told = {"scores": self.scores, "val": self.val, "train_loss": self.train_loss, "seconds": self.seconds}
@@ -87,8 +95,10 @@ class FittedHead:
         training = checkpoint.training
         losses = {name: training[f"val.{name}"].numpy() for name in ("losses", "weights") if f"val.{name}" in training}
         exact = {name.removeprefix("exact."): t for name, t in training.items() if name.startswith("exact.")}
+        again = {name.removeprefix("refitted."): t for name, t in training.items() if name.startswith("refitted.")}
         told = checkpoint.manifest["head_first"]
-        return cls(checkpoint.state, exact, losses=ValLosses(**losses) if losses else None, **told)
+        found = ValLosses(**losses) if losses else None
+        return cls(checkpoint.state, exact, losses=found, refitted=again or None, **told)
 
 
 def stored_head(setup: Setup, cache: Cache) -> FittedHead | None:
@@ -137,7 +147,8 @@ def _head_setup(setup: Setup) -> Setup:
     """The run of the head alone. Its backbone is loaded anew, as adapters may stand in the one that is fine-tuned."""
     ready = setup.ready
     spec, backbone = head_spec(ready.spec), _loaded_backbone(ready, setup.run.backbone)
-    spec = resolve(spec, backbone.info, cnn=False, rows=len(ready.plan.splits["train"].rows))
+    rows = len(ready.plan.splits["train"].rows)
+    spec = resolve(spec, backbone.info, cnn=False, rows=rows, size=HeadSize(rows, backbone.width, ready.plan.outputs))
     model = build_model(spec, backbone, ready.plan.outputs).to(ready.compute.device)
     steps = count_steps(spec, ready.plan)
     return Setup.of(
@@ -178,6 +189,8 @@ class _HeadFit:
             if useless := collapsed(features):
                 head.logger.warn(useless)
             model.head.standardise(features)
+        exact = exact_head(head, self.loaders)
+        spec = head.ready.spec
         history = fit(
             head.learner,
             spec.train,
@@ -187,27 +200,36 @@ class _HeadFit:
                 best=lambda _best: self._keep(),
                 check=head.logger.stop.check,
                 warn=head.logger.warn,
-                validate=Validation(head, self.loaders).scores if self._has("val") else None,
+                validate=validation(head, self.loaders, exact),
+                last_epoch=exact.epochs if exact else None,
+                solve=exact.solve if exact else None,
             ),
         )
         assert self.best is not None
-        tensors, exact = self.best
+        tensors, scales = self.best
         model.load_state_dict(dict(tensors), strict=False)
-        model.load_exact_state(exact)
+        model.load_exact_state(scales)
         passed = pass_splits(head, self.loaders)  # of stored features: this is fast
         val, losses = None, None
         if self._has("val"):
             val = val_scores(head, passed["val"].outputs, passed["val"].loss, self.metric)
             losses = val_losses(head, passed["val"].outputs, self.metric) if self.metric in PAIRED else None
+        refitted = None
+        if exact is not None and exact.refits:
+            exact.place_refitted(model)
+            refitted = {name: tensor.detach().cpu().clone() for name, tensor in model.exact_state().items()}
+            model.load_state_dict(dict(tensors), strict=False)
+            model.load_exact_state(scales)
         epoch = history.epochs[history.best.epoch - 1]
         fitted = FittedHead(
             tensors,
-            exact,
+            scales,
             headlines(head, passed),
             val,
             losses,
             epoch["train"]["loss"],
             round(time.monotonic() - began, 3),
+            refitted,
         )
         self._require_same(fitted)
         head.logger.message(_said(fitted, history))

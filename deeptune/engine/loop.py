@@ -38,7 +38,8 @@ class Hooks:
     `validate` scores the model on val and returns its metrics, `loss` among them. It is None where there is no val
     split: then every epoch is the best so far. `start` tells of the model before the first step, as of an epoch 0 that
     the others must be better than; None where it does not compete. Training ends after `last_epoch`, with the learning
-    rates of a training of all epochs.
+    rates of a training of all epochs. `solve`, where it is there, sets the weights of an epoch (from 1) in place of its
+    steps, and returns the mean `loss` of `rows` and the `penalty` that it was found with.
     """
 
     step: Callable[[StepEvent], None] = lambda _event: None
@@ -50,6 +51,7 @@ class Hooks:
     validate: Callable[[], dict[str, Any]] | None = None
     start: EpochEvent | None = None
     last_epoch: int | None = None
+    solve: Callable[[int], dict[str, float]] | None = None
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
@@ -149,7 +151,7 @@ class Trainer:
     def pass_epoch(self) -> None:
         """One pass over the training split, then one over val."""
         history, started = self.history, time.monotonic()
-        self._train_epoch()
+        more = self._train_epoch() if self.hooks.solve is None else self._solve_epoch(self.hooks.solve)
         self.stepper.require_finite_weights()
         seconds = round(time.monotonic() - started, 3)
         with self.stepper.scored_weights():
@@ -157,7 +159,7 @@ class Trainer:
             event = EpochEvent(
                 epoch=history.epoch,
                 epochs=self.epochs,
-                train={"loss": self.stepper.mean_loss},
+                train={"loss": self.stepper.mean_loss, **more},
                 learning_rate=self.stepper.rate,
                 seconds=seconds,
                 skipped_steps=history.skipped_in_epoch or None,
@@ -182,7 +184,32 @@ class Trainer:
         self.hooks.epoch(event)
         return event
 
-    def _train_epoch(self) -> None:
+    def _solve_epoch(self, solve: Callable[[int], dict[str, float]]) -> dict[str, float]:
+        """Set the weights of the epoch in progress; returns what there is to say beside the loss."""
+        history, started = self.history, time.monotonic()
+        self.hooks.check()
+        found = solve(history.epoch)
+        self.changed = True
+        history.steps += self.per_epoch
+        history.batches = len(self.batches)
+        self.stepper.solved(found["loss"])
+        self.hooks.step(
+            StepEvent(
+                step=history.steps,
+                epoch=history.epoch,
+                epoch_step=self.per_epoch,
+                epoch_steps=self.per_epoch,
+                epochs=self.epochs,
+                loss=found["loss"],
+                learning_rate=0.0,
+                gradient_norm=0.0,
+                rate=round(found["rows"] / max(time.monotonic() - started, 1e-9), 2),
+                waiting=0.0,
+            )
+        )
+        return {"penalty": found["penalty"]}
+
+    def _train_epoch(self) -> dict[str, float]:
         """The rest of the epoch in progress: all of it, unless training was resumed within it."""
         history, train = self.history, self.train
         self.model.train()
@@ -219,6 +246,7 @@ class Trainer:
                 self._store()
             self.hooks.check()
             asked = time.monotonic()
+        return {}
 
     def _store(self) -> None:
         """Store training, unless its weights are not finite: then the checkpoint before stays."""

@@ -124,6 +124,10 @@ class Stepper:
         """Start the mean loss anew."""
         self.loss_sum = self.count_sum = self._zero()
 
+    def solved(self, loss: float) -> None:
+        """Take on the mean loss of an epoch whose weights were found without steps."""
+        self.loss_sum, self.count_sum = self._zero() + loss, self._zero() + 1.0
+
     def step(self, group: list[Batch]) -> None:
         """Take one optimizer step over the batches of a group.
 

@@ -27,7 +27,8 @@ def make_optimizer(model: nn.Module, train: TrainSpec) -> torch.optim.Optimizer:
             continue
         rate = float(train.head_learning_rate if name.startswith("head.") else train.learning_rate)
         rate *= shares.get(name, 1.0)
-        decay = float(train.weight_decay) if parameter.ndim >= 2 else 0.0
+        # Where the penalty is found without steps, it may still be open.
+        decay = float(train.weight_decay) if parameter.ndim >= 2 and train.solver != "exact" else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
         devices.add(parameter.device.type)
     row = OPTIMIZERS[train.optimizer]

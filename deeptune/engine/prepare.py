@@ -45,7 +45,7 @@ from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.backbone_info import backbone_info, require_fitting
-from deeptune.spec.defaults import batch_norm, resolve
+from deeptune.spec.defaults import HeadSize, batch_norm, refits, resolve
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import BackboneSpec, Split
 from deeptune.spec.tasks import TASKS
@@ -177,7 +177,8 @@ def _resolve(
 ) -> RunSpec:
     info = backbone.info
     cnn = info.is_cnn or (info.kind is None and main_kind(backbone) == "convolution")
-    resolved = resolve(spec, info, cnn=cnn, rows=len(plan.splits["train"].rows))
+    rows = len(plan.splits["train"].rows)
+    resolved = resolve(spec, info, cnn=cnn, rows=rows, size=HeadSize(rows, backbone.width, plan.outputs))
     lora = resolved.tuning.lora
     if spec.tuning.method == "lora":
         rank, alpha = resolve_rank(backbone, lora)
@@ -206,6 +207,7 @@ def _resolve(
                     "workers": workers,
                     "token_budget": budget,
                     "memory_format": layout,
+                    "refit": refits(spec, given=plan.split_column is not None),
                     "batch_norm": batch_norm(spec, len(plan.splits["train"].rows), statistics=statistics),
                 }
             ),

@@ -56,12 +56,13 @@ class Earlier:
         """The spec with what keys that came later had meant when the run started.
 
         A run of a version without them had images of 8 bits alone, a new head to start from, and statistics of batch
-        normalisation that were updated.
+        normalisation that were updated. Every head learned by steps.
         """
         for section, key, value in (
             ("data", "value_range", list(FULL)),
             ("train", "start", "random"),
             ("train", "batch_norm", "train"),
+            ("train", "solver", "steps"),
         ):
             if key not in self.record["spec"][section]:
                 changed = getattr(spec, section).model_copy(update={key: value})

@@ -14,10 +14,12 @@ from deeptune.engine.batch_tuning import tune
 from deeptune.engine.choice import Choice, choose, compare, never_better, val_losses
 from deeptune.engine.cross_validation import CrossValidation, cross_validated
 from deeptune.engine.device import seed_everything
+from deeptune.engine.exact_head import ExactHead
 from deeptune.engine.fitting import Fitting
 from deeptune.engine.head_first import FittedHead, fit_head, restore_head, stored_head
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
+from deeptune.engine.refit import passed_apart
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, train_state_of
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.run_metadata import (
@@ -90,6 +92,7 @@ class FineTuning:
     probe: dict[str, torch.Tensor]  # inputs of a few training rows
     head: FittedHead | None = None  # that fine-tuning starts from
     folds: CrossValidation | None = None  # of the head, where that takes the place of val
+    exact: ExactHead | None = None  # of a run whose head is all that learns
     choice: Choice | None = None  # between that head and the fine-tuned model
 
     def __init__(self, run: RunDirectory, logger: RunLogger, cache: Cache, attempt: Attempt) -> None:
@@ -166,7 +169,9 @@ class FineTuning:
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
         last = self.folds.epoch if self.folds else None
-        history = Fitting(setup, self.loaders, self.probe, train_state, start, last).fit(batches)
+        fitting = Fitting(setup, self.loaders, self.probe, train_state, start, last)
+        history = fitting.fit(batches)
+        self.exact = fitting.exact
         if history.stopped_early:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history
@@ -188,6 +193,11 @@ class FineTuning:
         Returns the content of metrics.json.
         """
         self.logger.phase("test")
+        if self.exact is not None and self.exact.refits:
+            places = (self.exact.place_chosen, self.exact.place_refitted)
+            return write_scores(
+                self.setup, passed_apart(self.setup, self.loaders, places, history.best, self.probe), {}
+            )
         passed = pass_splits(self.setup, self.loaders)
         if self.folds is not None:
             passed["val"] = self.folds.passed(self.setup)
@@ -202,8 +212,14 @@ class FineTuning:
         if choice.head and history.best.epoch:
             restore_head(self.setup, self.head, self.probe)
             history.best = replace(history.best, **read_manifest(self.run.best)["best"])
-            passed = pass_splits(self.setup, self.loaders)
-        record = {"head": {**choice.record(), **self.head.scores}, **({"fine_tuned": tuned} if tuned else {})}
+            if self.head.refitted is None:
+                passed = pass_splits(self.setup, self.loaders)
+        scores = self.head.scores
+        if choice.head and self.head.refitted is not None:
+            places = (self.head.place, self.head.place_refitted)
+            passed = passed_apart(self.setup, self.loaders, places, history.best, self.probe)
+            scores = headlines(self.setup, passed)
+        record = {"head": {**choice.record(), **scores}, **({"fine_tuned": tuned} if tuned else {})}
         return write_scores(self.setup, passed, record)
 
     def _choose(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> Choice:

@@ -42,10 +42,10 @@ class PassedSplit:
     out_of_fold: dict[str, Any] | None = None
 
 
-def pass_splits(setup: Setup, loaders: SplitLoaders) -> dict[Split, PassedSplit]:
-    """Pass val and test through the model, and write their embeddings that are asked for."""
+def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] = SCORED) -> dict[Split, PassedSplit]:
+    """Pass val and test, or `splits`, through the model, and write their embeddings that are asked for."""
     passed = {}
-    for split in SCORED:
+    for split in splits:
         loss = MeanLoss(setup.criterion)
         outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
         passed[split] = PassedSplit(outputs, loss.value)

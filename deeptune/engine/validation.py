@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from deeptune.engine import inference
 from deeptune.engine.choice import val_losses
+from deeptune.engine.exact_head import ExactHead
 from deeptune.engine.inference import MeanLoss, Outputs
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.sanity import Constant
@@ -40,6 +42,14 @@ class Validation:
             logger.warn(warning)
             self.diverged = True
         return val_scores(setup, outputs, loss.value, str(setup.ready.spec.train.early_stopping.metric))
+
+
+def validation(setup: Setup, loaders: SplitLoaders, exact: ExactHead | None) -> Callable[[], dict[str, Any]] | None:
+    """What scores the model on val after an epoch; None where there is no val split."""
+    if not len(setup.ready.plan.splits["val"].rows):
+        return None
+    val = Validation(setup, loaders)
+    return val.scores if exact is None else lambda: exact.scored(val.scores())
 
 
 def val_scores(setup: Setup, outputs: Outputs, loss: float | None, metric: str) -> dict[str, Any]:

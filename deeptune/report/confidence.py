@@ -173,8 +173,9 @@ def _guarantee(run: FinishedRun) -> str:
     own = " These rows are val itself, so this says little." if run.split != "test" else ""
     if out_of_fold(run):
         own += f" {MEANT}"
+    chose = "" if run.spec.train.early_stopping.metric == "val/out_of_fold_loss" else ", which also chose the epoch"
     return (
-        "All this is fitted to val, which also chose the epoch, and holds for new rows that come about as those of val "
+        f"All this is fitted to val{chose}, and holds for new rows that come about as those of val "
         f"did: not for another scanner, another hospital or another time.{own}"
     )
 

@@ -17,14 +17,27 @@ def out_of_fold(run: FinishedRun) -> dict[str, Any] | None:
     return found
 
 
+def exact_penalty(run: FinishedRun) -> float | None:
+    """The penalty of a head that is an exact minimum; None of one that took steps."""
+    if run.spec.train.solver != "exact" or not run.epochs:
+        return None
+    chosen = (run.result.get("best") or {}).get("epoch") or run.epochs[-1].epoch
+    return next((epoch.train.get("penalty") for epoch in run.epochs if epoch.epoch == chosen), None)
+
+
 def decay_words(run: FinishedRun) -> str:
     """The weight decay that the run's model was trained with."""
     found = out_of_fold(run)
     return str(run.spec.train.weight_decay) if found is None else f"{found['weight_decay']:g}"
 
 
-def methods_sentence(found: dict[str, Any], metric: str) -> str:
+def methods_sentence(found: dict[str, Any], metric: str, *, exact: bool = False) -> str:
     """For a methods section: how weight decay and epochs were chosen by `metric`, in words."""
+    if exact:
+        return (
+            f"The penalty ({found['weight_decay']:g}) was chosen by {metric} in {found['folds']}-fold cross-validation "
+            "on the training rows, and the head is the minimum on all of them; there was no validation split."
+        )
     chosen = "weight decay and number of epochs" if len(found["compared"]) > 1 else "number of epochs"
     return (
         f"The {chosen} ({found['epoch']}) were chosen by {metric} in {found['folds']}-fold cross-validation on the "
@@ -38,6 +51,8 @@ def cross_validation_section(run: FinishedRun) -> ReportSection | None:
     if found is None:
         return None
     name = found["metric"].removeprefix("val/")
+    exact = run.spec.train.solver == "exact"
+    what, epoch = ("penalty", "place") if exact else ("weight decay", "best epoch")
     rows = [
         [
             f"{one['weight_decay']:g}" + (" (chosen)" if one["weight_decay"] == found["weight_decay"] else ""),
@@ -48,13 +63,16 @@ def cross_validation_section(run: FinishedRun) -> ReportSection | None:
     ]
     said = (
         f"Each row of train and val was predicted by heads that were trained on the other {found['folds'] - 1} of "
-        f"{found['folds']} folds. The weight decay and the epoch with the best mean over the folds were taken, and the "
-        f"run's head was trained on all {run.metrics['val']['n']:,} rows with them."
+        f"{found['folds']} folds. The {'penalty' if exact else 'weight decay and the epoch'} with the best mean over "
+        f"the folds {'was' if exact else 'were'} taken, and the run's head was trained on all "
+        f"{run.metrics['val']['n']:,} rows with {'it' if exact else 'them'}."
     )
     flattering = (
         "What is called val in this report are these out-of-fold predictions. The setting that predicts a fold was "
         "chosen by the scores of the other folds, whose heads had learnt from it: its score may be slightly "
         "optimistic. They also calibrate the probabilities of the run's model, which has seen more rows."
     )
-    table = Table(("Weight decay", "Best epoch", f"{TITLES[name]}, out of fold"), rows, "Settings that were compared.")
+    table = Table(
+        (what.capitalize(), epoch.capitalize(), f"{TITLES[name]}, out of fold"), rows, "Settings that were compared."
+    )
     return ReportSection("cross_validation", "Cross-validation", [said, flattering], [table], data=found)

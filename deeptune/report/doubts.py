@@ -22,6 +22,8 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
             "There is no test split. These are the metrics of out-of-fold predictions, and the same folds chose weight "
             "decay and epochs: they flatter the model a little."
             if "out_of_fold" in metrics
+            else "There is no test split. These are the metrics of val, to which the model's confidence was fitted."
+            if str((result.get("best") or {}).get("metric")) == "val/out_of_fold_loss"
             else "There is no test split. These are the metrics of val, which also chose the best epoch: they flatter "
             "the model."
         )

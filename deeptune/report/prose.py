@@ -8,7 +8,7 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG
-from deeptune.report.cross_validation import decay_words, methods_sentence, out_of_fold
+from deeptune.report.cross_validation import decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
@@ -119,16 +119,16 @@ def training_facts(run: FinishedRun) -> Facts:
     size = f"{train.batch_size} × {train.accumulation} accumulated" if train.accumulation > 1 else str(train.batch_size)
     if effective_batch(run) != size:
         size += f"; rows of a step: {effective_batch(run)}"
-    facts += [
+    decay = f"weight decay {decay_words(run)}, {clipping(train.clip_norm)}"
+    steps = [
         ("Epochs", _epochs(run)),
-        (
-            "Optimizer",
-            f"{OPTIMIZERS[train.optimizer].title}, weight decay {decay_words(run)}, {clipping(train.clip_norm)}",
-        ),
+        ("Optimizer", f"{OPTIMIZERS[train.optimizer].title}, {decay}"),
         ("Learning rate", learning_rate(run)),
         ("Batch size", size),
-        ("Loss", loss_words(run)),
     ]
+    penalty = exact_penalty(run)
+    facts += steps if penalty is None else [("Weights", f"the minimum of the loss with L2 penalty {penalty:g}")]
+    facts.append(("Loss", loss_words(run)))
     if modality(run).augmented:
         facts.append(("Augmentation", ", ".join([train.augmentation, *mixes(run)])))
     if train.batch_norm == "frozen" and not run.spec.tuning.frozen:
@@ -183,6 +183,15 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield f"The rows were split into {counts}{_how_split(run)}."
     if bad := len(skipped(run)):
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
+    penalty = exact_penalty(run)
+    if penalty is not None:
+        yield (
+            f"We found the exact minimum of the sum of {loss_words(run)} with L2 penalty {penalty:g} "
+            f"(half of it times the squared weights; seed {train.seed})."
+        )
+        yield from _chosen_penalty(run)
+        yield from _findings(run, spread, baseline)
+        return
     yield (
         f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer].title} "
         f"(learning rate {learning_rate(run)}; weight decay {decay_words(run)}; "
@@ -207,6 +216,18 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
     epoch = f", epoch {best_epoch(run)} of {len(run.trained)}," if best_epoch(run) and run.epochs else ""
     yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
     yield from _findings(run, spread, baseline)
+
+
+def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
+    """How the penalty of an exact minimum was chosen."""
+    metric = str(run.spec.train.early_stopping.metric)
+    if folds := out_of_fold(run):
+        yield methods_sentence(folds, sentence_title(metric.removeprefix("val/")), exact=True)
+    elif run.spec.train.weight_decay == "auto":
+        yield (
+            "The penalty was the one with the lowest loss in 5-fold cross-validation on the training rows; no row of "
+            "the validation split had a part in it."
+        )
 
 
 def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from deeptune.catalog import BackboneInfo
 from deeptune.environment import require_utf8, user_path
@@ -61,6 +61,68 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
 
 
+# Of an exact minimum, from the strongest on: the L2 penalty beside the sum of the losses, on features in their scale.
+PENALTIES = tuple(round(10 ** (4 - step / 2), 6) for step in range(13))
+MIN_FOLD_ROWS = 10  # fewer rows choose no penalty
+MAX_EXACT = 3e7  # rows × width × outputs: beyond it, steps take less time
+MAX_EXACT_SHAPE = 1e7  # rows × width, in float64 in memory
+# Keys of the steps: a run that sets one takes steps.
+_STEP_KEYS = (
+    "epochs", "batch_size", "accumulation", "learning_rate", "head_learning_rate", "optimizer", "schedule", "warmup",
+    "weight_decay", "clip_norm", "augmentation", "views", "average", "early_stopping", "compile", "tune",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeadSize:
+    """The training rows of a head, the width of its features, and its outputs."""
+
+    rows: int
+    width: int
+    outputs: int
+
+    @property
+    def solvable(self) -> bool:
+        """Whether its exact minimum takes seconds, for enough rows to choose a penalty."""
+        cells = self.rows * self.width
+        return self.rows >= MIN_FOLD_ROWS and cells <= MAX_EXACT_SHAPE and cells * self.outputs <= MAX_EXACT
+
+
+def solver(spec: RunSpec, size: HeadSize | None) -> str:
+    """Choose how a head is found: as the exact minimum where it has one, within seconds, and nothing asks for steps."""
+    train, head = spec.train, spec.head
+    if train.solver != "auto":
+        return train.solver
+    plain = TrainSpec()  # type: ignore[call-arg]
+    linear = spec.tuning.frozen and head.layers == 1 and not head.dropout and not TASKS[spec.task].ordered
+    untouched = all(getattr(train, key) == getattr(plain, key) for key in _STEP_KEYS)
+    return "exact" if linear and untouched and size is not None and size.solvable else "steps"
+
+
+def stepped(spec: RunSpec, rows: int) -> RunSpec:
+    """Return a resolved spec whose head takes steps, where its features can't be stored for an exact minimum."""
+    chosen = recipe(spec, cnn=False)
+    train = spec.train.model_copy(update={"solver": "steps", "epochs": chosen.epochs})
+    spec = spec.model_copy(update={"train": train})
+    stopping = train.early_stopping.model_copy(update={"metric": default_metric(spec)})
+    changes = {"early_stopping": stopping, "weight_decay": weight_decay(spec, chosen, rows)}
+    return spec.model_copy(update={"train": train.model_copy(update=changes)})
+
+
+def refits(spec: RunSpec, *, given: bool) -> Literal["yes", "no"]:
+    """Choose whether an exact head learns from val too in the end: not from a val that the data bring (`given`)."""
+    if spec.train.refit != "auto":
+        return spec.train.refit
+    return "yes" if spec.data.val is None and not given else "no"
+
+
+def penalties(spec: RunSpec) -> list[float]:
+    """List the penalties that an exact minimum is found at, from the strongest on: all, or the one that is set."""
+    if spec.train.weight_decay != "auto":
+        return [float(spec.train.weight_decay)]
+    return list(PENALTIES)
+
+
 DECAY_SHARES = (1 / 16, 1 / 4, 1.0, 4.0)
 
 
@@ -86,18 +148,20 @@ def batch_norm(spec: RunSpec, rows: int, *, statistics: bool) -> str:
 
 
 def default_metric(spec: RunSpec) -> str:
-    """Choose the metric on val that chooses the best epoch: a proper score of the task.
+    """Choose the metric that chooses the best epoch: a proper score of the task, on val.
 
     A fine-tuned backbone soon grows overconfident: its loss on val rises while its classes still get better. One
     temperature mends that, so its loss is taken after one was fitted on val.
     """
+    if spec.train.solver == "exact" and spec.train.val == "split" and spec.train.weight_decay == "auto":
+        return "val/out_of_fold_loss"
     return "val/loss" if spec.tuning.frozen else f"val/{TASKS[spec.task].tuned_metric}"
 
 
 # What a person sets of `train` that the head before fine-tuning has as well; the rest is its own recipe's.
 _HEAD_KEYS = (
     "loss", "class_weights", "label_smoothing", "token_budget", "precision", "memory_format", "device", "workers",
-    "seed",
+    "seed", "refit",
 )  # fmt: skip
 
 
@@ -131,17 +195,21 @@ def run_name(spec: RunSpec) -> str:
     return spec.name or f"{short or 'run'}-{spec.tuning.method}"[:64]
 
 
-def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSpec:
+def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int, size: HeadSize | None = None) -> RunSpec:
     """Replace every `"auto"` of `train` by a value, and make every path absolute.
 
-    A weight decay that cross-validation chooses stays `"auto"`.
+    A weight decay that cross-validation chooses stays `"auto"`, as it does for an exact minimum.
 
-    `cnn` says whether the backbone is mostly convolutions; `rows` is the number of training rows. The engine resolves
+    `cnn` says whether the backbone is mostly convolutions; `rows` is the number of training rows; without
+    the `size` of the head, it takes steps. The engine resolves
     the values that depend on the built backbone or the machine (pooling, image size, length, LoRA rank, device,
     precision, workers).
     """
+    spec = spec.model_copy(update={"train": spec.train.model_copy(update={"solver": solver(spec, size)})})
     chosen = recipe(spec, cnn=cnn)
     train = spec.train
+    exact = train.solver == "exact"
+    epochs = len(penalties(spec)) if exact else chosen.epochs
     stopping = train.early_stopping
     learning_rate = chosen.learning_rate if train.learning_rate == "auto" else train.learning_rate
     # With a frozen backbone the head is what learns: one learning rate, whichever key it was set by.
@@ -151,12 +219,12 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int) -> RunSp
         "train": train.model_copy(
             update={
                 "start": train_start(spec),
-                "epochs": chosen.epochs if train.epochs == "auto" else train.epochs,
+                "epochs": epochs if exact or train.epochs == "auto" else train.epochs,
                 "batch_size": chosen.batch_size if train.batch_size == "auto" else train.batch_size,
                 "learning_rate": learning_rate,
                 "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
                 "weight_decay": weight_decay(spec, chosen, rows)
-                if train.weight_decay == "auto" and train.val != "cv"
+                if train.weight_decay == "auto" and train.val != "cv" and not exact
                 else train.weight_decay,
                 "loss": TASKS[spec.task].default_loss if train.loss == "auto" else train.loss,
                 "early_stopping": stopping.model_copy(

@@ -101,6 +101,7 @@ METRICS: dict[str, Metric] = {
         _numbers("spearman", "Spearman", range=(-1.0, 1.0), interval="correlation"),
         Metric("loss", "Loss", "loss", **_NATS),
         Metric("tempered_loss", "Log loss after temperature", "loss", **_NATS),
+        Metric("out_of_fold_loss", "Out-of-fold loss", "loss", **_NATS),
     )
 }
 

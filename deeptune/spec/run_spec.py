@@ -81,7 +81,8 @@ class RunSpec(Section):
     def _parts_fit_the_task(self) -> RunSpec:
         problems = []
         info, train = TASKS[self.task], self.train
-        names = dict.fromkeys(("loss", info.tuned_metric, *info.metrics))
+        exact = ("out_of_fold_loss",) if train.solver == "exact" else ()
+        names = dict.fromkeys(("loss", info.tuned_metric, *exact, *info.metrics))
         known = [f"val/{name}" for name in names if METRICS[name].chooses]
         metric = train.early_stopping.metric
         if metric != "auto" and metric not in known:
@@ -99,6 +100,7 @@ class RunSpec(Section):
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
         problems += self._mixes_without_pairs()
         problems += self._cross_validated_in_vain()
+        problems += self._solved_in_vain()
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if info.view == "numbers":
@@ -129,6 +131,24 @@ class RunSpec(Section):
         if self.train.tune:
             return [f"train.tune: train.val = 'cv' trains heads on stored features, where nothing is tuned; {instead}"]
         return []
+
+    def _solved_in_vain(self) -> list[str]:
+        """Say why a head has no exact minimum, where that is asked for."""
+        if self.train.solver != "exact":
+            return []
+        instead = "leave it out, or set train.solver = 'steps'"
+        learns = "the backbone learns" if not self.tuning.frozen else None
+        two = "it has two layers" if self.head.layers != 1 else None
+        drops = "head.dropout is random" if self.head.dropout else None
+        ordered = "the thresholds of ordered classes are no linear layer" if TASKS[self.task].ordered else None
+        views = "train.augmentation is random" if self.train.augmentation != "none" else None
+        average = "train.average is one of steps" if self.train.average != "none" else None
+        reason = next((one for one in (learns, two, drops, ordered, views, average) if one), None)
+        if reason is None:
+            return []
+        return [
+            f"train.solver: 'exact' finds the minimum of one linear layer on frozen features, and {reason}; {instead}"
+        ]
 
     def _mixes_without_pairs(self) -> list[str]:
         """Say why images can't be mixed, for each key that asks for it."""

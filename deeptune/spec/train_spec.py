@@ -19,7 +19,8 @@ class EarlyStoppingSpec(Section):
     metric: str = Field(
         "auto",
         description="Metric on val that chooses the best epoch, such as `val/macro_f1`; `auto` is `val/loss`, or "
-        "`val/tempered_loss` where the backbone learns too and the outputs are probabilities.",
+        "`val/tempered_loss` where the backbone learns too and the outputs are probabilities, or, with "
+        '`train.solver = "exact"`, `val/out_of_fold_loss` of the training rows.',
     )
     patience: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="Epochs without a better value before stopping; 0 never stops early."
@@ -40,8 +41,21 @@ class TrainSpec(Section):
         description="What chooses epoch and penalty: `split` leaves the rows of val out of training; `cv`, for a head "
         "on a frozen backbone, cross-validates on train and val together and then trains on all of them.",
     )
+    solver: Literal["auto", "exact", "steps"] = Field(
+        "auto",
+        description="How weights are found: by `steps` of the optimizer; or, for one linear layer on a frozen "
+        "backbone, as the `exact` minimum of loss and L2 penalty, which five folds of the training rows choose. `auto` "
+        "is `exact` where that takes seconds and no key of the steps is set.",
+    )
+    refit: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Whether an `exact` head learns from the rows of val too, once its penalty is chosen and val is "
+        "scored by the head that has not seen them. `auto` is `yes` where val is drawn, and `no` where it is given.",
+    )
     epochs: PositiveInt | Auto = Field(
-        "auto", description="Passes over the training split; `auto` is chosen per method."
+        "auto",
+        description='Passes over the training split; `auto` is chosen per method. With `train.solver = "exact"`, the '
+        "penalties that are tried.",
     )
     batch_size: PositiveInt | Auto = Field(
         "auto",
@@ -72,7 +86,7 @@ class TrainSpec(Section):
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Auto = Field(
         "auto",
         description="Weight decay, an L2 penalty with some optimizers; norms and biases are left out. `auto` is the "
-        'recipe\'s; with `train.val = "cv"`, cross-validation chooses it.',
+        'recipe\'s; with `train.val = "cv"` or `train.solver = "exact"`, cross-validation chooses it.',
     )
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Maximum gradient norm; 0 turns clipping off."

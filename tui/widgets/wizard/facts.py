@@ -10,7 +10,7 @@ from deeptune.errors import DeepTuneError
 from deeptune.show.devices import Device, chosen_device
 from deeptune.spec import RunSpec
 from deeptune.spec.backbone_info import backbone_info, require_fitting
-from deeptune.spec.defaults import absolute, resolve, run_name
+from deeptune.spec.defaults import HeadSize, absolute, resolve, run_name
 from deeptune.spec.estimate import Counts, Memory, count_parameters, count_steps, estimate_memory
 from deeptune.spec.modalities import MODALITIES, columns_of
 from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
@@ -95,7 +95,7 @@ def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
     if info is None or draft.problems():
         return facts
     facts.spec = draft.spec()
-    facts.resolved = _resolved(facts.spec, info, facts.rows)
+    facts.resolved = _resolved(facts.spec, info, facts.rows, facts.outputs)
     facts.standing["name"] = run_name(facts.spec)
     facts.hints = _hints(draft, facts.resolved)
     facts.device = chosen_device(facts.spec.train.device, devices)
@@ -118,11 +118,12 @@ def _standing(data: Data) -> dict[str, str]:
     return standing
 
 
-def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None) -> RunSpec:
+def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None, outputs: int | None) -> RunSpec:
     """Resolve the `"auto"`s that the catalog and the recipes know. The run resolves the rest."""
     if not all(member.name in CATALOG for member in info.members):
         return absolute(spec, info)
-    resolved = resolve(spec, info, cnn=info.is_cnn, rows=rows or 1)
+    size = HeadSize(rows, info.width, outputs) if rows and info.width and outputs else None
+    resolved = resolve(spec, info, cnn=info.is_cnn, rows=rows or 1, size=size)
     if rows is None and spec.train.weight_decay == "auto":  # it depends on them
         resolved = resolved.model_copy(update={"train": resolved.train.model_copy(update={"weight_decay": "auto"})})
     backbone, tuning = resolved.backbone, resolved.tuning

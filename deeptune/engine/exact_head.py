@@ -1,0 +1,245 @@
+"""The head of a frozen backbone by its exact minimum, with the penalty that predicts other folds best.
+
+A head of one linear layer has a convex loss. Its minimum is found directly, from a strong penalty to weak ones, so
+there is no learning rate and no number of epochs to choose. Each row of the training split is predicted by heads of the
+other folds, and the penalty is the one that predicts them best. No row of val has a part in this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeptune.data.splits.folds import draw_folds
+from deeptune.engine.linear_minimum import NEAR, LinearLoss, Minimum, one_thread
+from deeptune.engine.prepare import count_steps, split_targets
+from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders
+from deeptune.engine.train_state import rng_state_kept
+from deeptune.model.build import TunedModel
+from deeptune.model.head import ScaledLinear
+from deeptune.spec.defaults import penalties, stepped
+
+MIDDLE = 5  # penalties up to one that suits most features, where nothing can choose one
+PATIENCE = 2  # weaker penalties without a better one, after which none is tried
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What the heads of other folds say of each row, at each penalty that was tried, from the strongest on.
+
+    `logits` (penalties, N, outputs); `losses` (penalties, folds) are means, and `weights` (folds) what each counts.
+    """
+
+    penalties: list[float]
+    codes: np.ndarray
+    logits: np.ndarray
+    losses: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """The mean loss over all rows at each penalty."""
+        return self.losses @ self.weights / self.weights.sum()
+
+    @property
+    def best(self) -> int:
+        """The place of the penalty with the least mean loss."""
+        return int(self.means.argmin())
+
+    def nested(self) -> np.ndarray:
+        """What is said of each row (N, outputs) at the penalty that is best on the other folds."""
+        found = self.logits[self.best].copy()
+        for fold in range(len(self.weights) if len(self.weights) > 1 else 0):
+            others = np.arange(len(self.weights)) != fold
+            place = int((self.losses[:, others] @ self.weights[others]).argmin())
+            found[self.codes == fold] = self.logits[place, self.codes == fold]
+        return found
+
+
+class ExactHead:
+    """The minima of a run's head on its training rows, at penalties from a strong one to the one that is chosen.
+
+    An epoch of such a run is one penalty. The layer's scale is that of the training rows.
+    """
+
+    def __init__(self, setup: Setup, loaders: SplitLoaders) -> None:
+        self.setup = setup
+        self.features = loaders.stored.splits["train"]
+        ready = setup.ready
+        self.data = ready.plan.splits["train"]
+        self.criterion = setup.criterion.on_cpu()
+        targets = torch.from_numpy(split_targets(ready, self.data))
+        self.targets = targets if self.criterion.loss == "cross_entropy" else targets.double()
+        self.layer = self._scaled_layer()
+        self.loss = LinearLoss(self._scaled(), self.targets, self.criterion, ready.plan.outputs)
+        self.penalties = penalties(ready.spec)
+        self.folds: Folds | None = None
+        self.val = loaders.stored.splits.get("val")
+        self._minimum: Minimum | None = None
+        self._solved = 0
+
+    def choose(self) -> Folds | None:
+        """Cross-validate the penalties; None where there is one alone, or the rows make no two folds."""
+        if len(self.penalties) == 1:
+            return None
+        data, ready = self.data, self.setup.ready
+        codes = draw_folds(
+            data.targets, ready.plan.task, groups=data.groups, hashes=data.hashes, seed=ready.spec.train.seed
+        )
+        if codes.max() == 0:
+            if not len(ready.plan.splits["val"].rows):
+                self.penalties = self.penalties[:MIDDLE]
+            return None
+        self.folds = cross_validated_penalties(self.loss, codes, self.penalties, self.setup.logger.stop.check)
+        self.penalties = self.penalties[: self.folds.best + 1]
+        return self.folds
+
+    @property
+    def epochs(self) -> int:
+        """How many penalties there are up to the one that is chosen."""
+        return len(self.penalties)
+
+    def scored(self, val: dict[str, Any]) -> dict[str, Any]:
+        """The scores of val after an epoch, with the mean loss of the folds, which chooses the epoch.
+
+        Where the rows made no folds, val chooses it.
+        """
+        loss = val["loss"] if self.folds is None else float(self.folds.means[self._solved - 1])
+        return {**val, "out_of_fold_loss": loss}
+
+    def solve(self, epoch: int) -> dict[str, float]:
+        """Put the minimum at the penalty of an epoch (from 1) into the model; returns loss, penalty and rows.
+
+        Each minimum is found from the one before it, so a resumed run finds them all again.
+        """
+        if self._minimum is None or epoch <= self._solved:
+            self._minimum, self._solved = Minimum(self.loss), 0
+        for place in range(self._solved, epoch):
+            self.setup.logger.stop.check()
+            with one_thread():
+                self._minimum.solve(self.penalties[place])
+        self._solved = epoch
+        self._place(self._minimum, self.setup.model)
+        return {
+            "loss": self._minimum.mean_loss,
+            "penalty": self.penalties[epoch - 1],
+            "rows": float(len(self.data)),
+        }
+
+    @property
+    def refits(self) -> bool:
+        """Whether the head learns from the rows of val too, once they are scored."""
+        return self.setup.ready.spec.train.refit == "yes" and self.val is not None and self._val_rows > 0
+
+    @property
+    def _val_rows(self) -> int:
+        return len(self.setup.ready.plan.splits["val"])
+
+    def place_chosen(self, model: TunedModel) -> None:
+        """Put the minimum on the training rows into a model."""
+        if self._minimum is None or self._solved != self.epochs:
+            self.solve(self.epochs)
+        assert self._minimum is not None
+        self._place(self._minimum, model)
+
+    def place_refitted(self, model: TunedModel) -> None:
+        """Put the minimum on the rows of train and val, at the chosen penalty, into a model."""
+        assert self.val is not None
+        ready = self.setup.ready
+        val = ready.plan.splits["val"]
+        features = torch.cat([self._scaled(), self._scaled(self.val.take(val.rows))])
+        targets = torch.cat([self.targets, torch.from_numpy(split_targets(ready, val)).to(self.targets.dtype)])
+        with one_thread():
+            minimum = Minimum(LinearLoss(features, targets, self.criterion, ready.plan.outputs))
+            minimum.solve(self.penalties[-1])
+        self._place(minimum, model)
+
+    def _place(self, minimum: Minimum, model: TunedModel) -> None:
+        weight, bias = minimum.layer()
+        layer = model.head.only_layer
+        assert layer is not None
+        with torch.no_grad():
+            for own, found in (
+                (layer.shift, self.layer.shift),
+                (layer.scale, self.layer.scale),
+                (layer.weight, weight),
+                (layer.bias, bias),
+            ):
+                own.copy_(found)
+
+    def _scaled_layer(self) -> ScaledLinear:
+        ready, rows = self.setup.ready, self.data.rows
+        layer = ScaledLinear(ready.backbone.width, ready.plan.outputs)
+        if ready.spec.head.standardise:
+            picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SCALE_ROWS)).round().astype(np.int64))
+            layer.set_scale(torch.from_numpy(self.features.take(rows[picked])))
+        return layer
+
+    def _scaled(self, features: np.ndarray | None = None) -> Tensor:
+        """Features in the scale of the layer; those of the training rows by default."""
+        found = torch.from_numpy(self.features.take(self.data.rows) if features is None else features).double()
+        return found.sub_(self.layer.shift).div_(self.layer.scale)
+
+
+def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
+    """The exact head of a run whose spec asks for it, with its penalty chosen; None where steps are taken.
+
+    Steps are taken, with a warning, where neither disk nor memory has room for the features.
+    """
+    ready = setup.ready
+    if ready.spec.train.solver != "exact":
+        return None
+    if "train" not in loaders.stored.splits:
+        setup.logger.warn("train.solver: no features are stored, so the head takes steps in place of its exact minimum")
+        spec = stepped(ready.spec, len(ready.plan.splits["train"]))
+        setup.ready = replace(ready, spec=spec, steps=count_steps(spec, ready.plan))
+        return None
+    with rng_state_kept(), one_thread():  # the layer is made with random weights
+        found = ExactHead(setup, loaders)
+        folds = found.choose()
+    if folds is not None:
+        setup.logger.message(
+            f"{len(folds.weights)} folds of the {len(found.data):,} training rows chose the penalty "
+            f"{folds.penalties[folds.best]:.4g} (of {len(folds.penalties)}): out-of-fold loss "
+            f"{folds.means[folds.best]:.4g}; the head is the minimum at it"
+        )
+    # As many steps for each penalty as an epoch would have.
+    setup.ready = replace(ready, steps=ready.steps // int(ready.spec.train.epochs) * found.epochs)
+    return found
+
+
+def cross_validated_penalties(
+    loss: LinearLoss, codes: np.ndarray, tried: list[float], check: Callable[[], None] = lambda: None
+) -> Folds:
+    """Predict each row by the minima of the other folds (`codes`, int64 (N,)), penalty by penalty, from the strongest.
+
+    It ends where PATIENCE weaker penalties were no better. `check` is called before each minimum, and may raise.
+    """
+    count = int(codes.max()) + 1
+    inside = [torch.from_numpy(np.flatnonzero(codes == fold)) for fold in range(count)]
+    minima = [Minimum(loss.of(torch.from_numpy(np.flatnonzero(codes != fold))), NEAR) for fold in range(count)]
+    held_out = [loss.of(rows) for rows in inside]
+    weights = np.array([one.count for one in held_out])
+    logits: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
+    best, since = np.inf, 0
+    for penalty in tried:
+        outputs = torch.zeros(len(codes), loss.outputs, dtype=torch.float64)
+        found = np.zeros(count)
+        for fold, minimum in enumerate(minima):
+            check()
+            minimum.solve(penalty)
+            outputs[inside[fold]] = own = held_out[fold].outputs_of(minimum.weight, minimum.bias)
+            found[fold] = held_out[fold].mean(own)
+        logits.append(outputs.float().numpy())
+        losses.append(found)
+        mean = float(found @ weights / weights.sum())
+        best, since = (mean, 0) if mean < best else (best, since + 1)
+        if since >= PATIENCE:
+            break
+    return Folds(tried[: len(losses)], codes, np.stack(logits), np.stack(losses), weights)
