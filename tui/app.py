@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -316,6 +317,12 @@ class DeepTuneApp(App[None]):
             save = getattr(screen, "save_now", None)
             if save is not None:
                 save()
+
+    def end_processes(self) -> None:
+        """Kill what predicts, explains or probes for this session. It never waits, as signal handlers call it."""
+        if (applying := sys.modules.get("tui.applying")) is not None:
+            for application in list(applying.Application.running):
+                application.kill()
 
     async def action_quit(self) -> None:
         self.save_now()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import deeptune
 from deeptune.runs import RunDirectory
@@ -43,6 +44,8 @@ def deeptune_command(*arguments: str) -> list[str]:
 class Application:
     """Runs such a process. In the app's loop it calls `progress` with its progress and `tell` with other lines."""
 
+    running: ClassVar[set[Application]] = set()
+
     def __init__(self, progress: Callable[[Progress], None], tell: Callable[[str], None]) -> None:
         self._progress, self._tell = progress, tell
         self._process: asyncio.subprocess.Process | None = None
@@ -59,8 +62,12 @@ class Application:
         )
         assert process.stdout is not None
         assert process.stderr is not None
-        printed, _ = await asyncio.gather(process.stdout.read(), self._listen(process.stderr))
-        code = await process.wait()
+        self.running.add(self)
+        try:
+            printed, _ = await asyncio.gather(process.stdout.read(), self._listen(process.stderr))
+            code = await process.wait()
+        finally:
+            self.running.discard(self)
         self._process = None
         return code, printed.decode("utf-8", "replace")
 

@@ -29,6 +29,7 @@ def lifeline(app: DeepTuneApp) -> Iterator[None]:
     def end(number: int, _frame: FrameType | None) -> None:
         with suppress(Exception):  # nothing may keep the process from its end
             app.save_now()
+            app.end_processes()
         end_at_latest(128 + number)
         if app._loop is not None:  # which may sleep, and a signal alone does not wake it
             app._loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 from driving import drive, monitor, picture, shows, until
 from textual.widgets import Input, OptionList
 
+from tui.app import DeepTuneApp
 from tui.applying import Application, Progress, command_of
+from tui.options import Options
 from tui.screens.pick import PickScreen
 from tui.screens.use import UseScreen, proposed
 
@@ -201,3 +205,17 @@ def test_the_command_is_one_that_a_person_could_type(finished_run, tmp_path):
     words = command[command.index("deeptune") + 1 :]
     assert words == ["evaluate", str(finished_run.path), "--data", "x.parquet", "--output", str(tmp_path / "o.json"),
                      "--json-progress", "--json"]  # fmt: skip
+
+
+def test_a_process_ends_with_the_session_that_hangs_up(tmp_path):
+    async def go() -> None:
+        application = Application(lambda _: None, lambda _: None)
+        running = asyncio.create_task(application.run(["sleep", "60"]))
+        while application not in Application.running:
+            await asyncio.sleep(0.01)
+        DeepTuneApp(Options(root=tmp_path)).end_processes()  # what the handler of SIGHUP calls
+        code, _ = await asyncio.wait_for(running, 20)
+        assert code == -signal.SIGKILL
+        assert not Application.running
+
+    asyncio.run(go())
