@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deeptune.runs.directory import RunDirectory
+if TYPE_CHECKING:
+    from deeptune.runs.directory import RunDirectory
 
 
 def write_report(directory: Path, *, samples: bool | None = None) -> Path:
