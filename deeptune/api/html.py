@@ -9,6 +9,7 @@ from typing import Any
 
 from deeptune.api.svg import chart_svg
 from deeptune.environment import short_path
+from deeptune.report.doubts import part_of_val
 from deeptune.report.tables import metric_rows, safe
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -57,7 +58,9 @@ def done_html(run: RunDirectory) -> str:
     if said := (result.get("choice") or {}).get("said"):
         parts.append(f"<div>{_text(said)}</div>")
     if split in metrics:
-        parts.append(_metrics(metrics[split], "Test" if split == "test" else "Val (which chose the epoch)"))
+        parts.append(
+            _metrics(metrics[split], "Test" if split == "test" else f"Val ({part_of_val(metrics[split], best)})")
+        )
     files = {"report": run.report, "predictions": run.predictions, "checkpoint": run.best, "all files": run.path}
     rows = [(name, _text(short_path(path))) for name, path in files.items() if path.exists()]
     parts.append(_table([(name, f"<code>{path}</code>") for name, path in rows]))

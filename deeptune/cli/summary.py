@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from deeptune.environment import short_path
-from deeptune.report.doubts import doubts
+from deeptune.report.doubts import doubts, part_of_val
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
 from deeptune.runs.events import WarningEvent
@@ -80,7 +80,7 @@ def print_summary(run: RunDirectory) -> None:
     for doubt in doubts(split, metrics.get(split, {}), result):
         say(f"warning: {doubt}")
     if split in metrics:
-        _print_metrics(split, metrics[split])
+        _print_metrics(split, metrics[split], best)
     _print_warnings(run, result)
     if result["skipped"]:
         count = len(result["skipped"])
@@ -101,10 +101,10 @@ def _folds(facts: dict[str, Any]) -> str:
     return f", by {facts['folds']} folds of train and val, then trained on all of these rows"
 
 
-def _print_metrics(split: str, metrics: dict[str, Any]) -> None:
+def _print_metrics(split: str, metrics: dict[str, Any], best: dict[str, Any]) -> None:
     out = console()
     out.print()
-    title = "Test metrics" if split == "test" else "Val metrics (val chose the epoch)"
+    title = "Test metrics" if split == "test" else f"Val metrics ({part_of_val(metrics, best)})"
     if split == "val" and "out_of_fold" in metrics:
         title = "Out-of-fold metrics of the training rows"
     out.print(metrics_table(metrics, title=title))

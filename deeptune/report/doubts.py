@@ -11,6 +11,18 @@ from deeptune.spec.metrics import METRICS
 MIN_ROWS = 10  # from which there are intervals
 
 
+def part_of_val(metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
+    """Say what part the rows of val had in a run's model, as a clause. `metrics` are those of val.
+
+    `best` is the best epoch, as result.json and a checkpoint's manifest have it.
+    """
+    if "out_of_fold" in metrics:
+        return "the folds chose weight decay and epochs"
+    if (best or {}).get("metric") == "val/out_of_fold_loss":
+        return "val fitted the model's confidence"
+    return "val chose the epoch"
+
+
 def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     """List sentences about the metrics of a split, the worst first. `metrics` and `result` are the run's files."""
     found = []
@@ -18,14 +30,10 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
         found.append(f"{str(worse)[:1].upper()}{str(worse)[1:]}.")
     found += _below_baseline(metrics)
     if split != "test" and metrics:
+        of = "of out-of-fold predictions" if "out_of_fold" in metrics else "of val"
+        part = part_of_val(metrics, result.get("best"))
         found.append(
-            "There is no test split. These are the metrics of out-of-fold predictions, and the same folds chose weight "
-            "decay and epochs: they flatter the model a little."
-            if "out_of_fold" in metrics
-            else "There is no test split. These are the metrics of val, to which the model's confidence was fitted."
-            if str((result.get("best") or {}).get("metric")) == "val/out_of_fold_loss"
-            else "There is no test split. These are the metrics of val, which also chose the best epoch: they flatter "
-            "the model."
+            f"There is no test split. These are the metrics {of}, and {part}: they flatter the model a little."
         )
     n = int(metrics.get("n", 0))
     if 0 < n < MIN_ROWS:

@@ -14,6 +14,7 @@ from deeptune.report import plots, prose, tables
 from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
+from deeptune.report.doubts import part_of_val
 from deeptune.report.provenance import provenance
 from deeptune.report.reading import FinishedRun, read_if_there, read_run
 from deeptune.report.section import ReportSection
@@ -127,7 +128,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         "task": run.spec.task,
         "picture_heading": view_of(run).heading,
         "split": run.split,
-        "chosen_by": "" if run.split == "test" else ", which chose the epoch",
+        "chosen_by": "" if run.split == "test" else f" ({part_of_val(metrics, run.result.get('best'))})",
         "headlines": headlines,
         "doubts": judged.doubts,
         "metric_header": metric_header,

@@ -9,6 +9,7 @@ from typing import Any
 from deeptune import __version__
 from deeptune.catalog import CATALOG
 from deeptune.report.cross_validation import decay_words, exact_penalty, methods_sentence, out_of_fold
+from deeptune.report.doubts import part_of_val
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
@@ -249,12 +250,8 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         where = "In cross-validation" if run.split == "val" and out_of_fold(run) else f"On the {run.split} split"
         yield f"{where} (n = {metrics['n']:,}), " + " and ".join(found) + "."
     if found and run.split == "val" and best_epoch(run) is not None:
-        chose = (
-            "the same folds also chose weight decay and epochs"
-            if out_of_fold(run)
-            else "the val split also chose the epoch"
-        )
-        yield f"There was no test split: {chose}, so these values are optimistic."
+        part = part_of_val(metrics, run.result.get("best"))
+        yield f"There was no test split: {part}, so these values are optimistic."
     alone = (metrics.get("without_duplicates") or {}).get("n")
     if isinstance(alone, int) and alone < metrics.get("n", 0):
         twins = metrics["n"] - alone

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeptune.report import prose, tables
-from deeptune.report.cross_validation import out_of_fold
-from deeptune.report.doubts import doubts
+from deeptune.report.doubts import doubts, part_of_val
 from deeptune.report.intervals import Intervals, Spread
 from deeptune.report.reading import FinishedRun
 from deeptune.report.task_views import view_of
@@ -52,8 +51,8 @@ def verdict(run: FinishedRun) -> Verdict:
 def _spread(run: FinishedRun) -> Spread:
     scored = run.predictions
     if run.split != "test" and run.metrics:
-        chose = "the folds chose weight decay and epochs" if out_of_fold(run) else "val chose the epoch"
-        return Spread(reasons=(f"No interval is given: {chose}, which no interval takes into account.",))
+        part = part_of_val(run.metrics.get("val", {}), run.result.get("best"))
+        return Spread(reasons=(f"No interval is given: {part}, which no interval takes into account.",))
     if scored is None or not len(scored.truth):
         return Spread()
     if run.spec.data.group and scored.groups is None:

@@ -75,9 +75,14 @@ def test_without_a_test_split_the_headline_says_that_val_chose_the_epoch(digits:
     val = json.loads(digits.metrics.read_text())["val"]
     digits.metrics.write_text(json.dumps({"val": val}))
     text = text_of(digits)
-    assert "Accuracy, val, which chose the epoch" in text
+    assert "Accuracy, val (val chose the epoch)" in text
     assert "No interval is given: val chose the epoch" in text
-    assert "the val split also chose the epoch, so these values are optimistic" in text  # in the paragraph for a paper
+    best = json.loads(digits.result.read_text())["best"]
+    change_json(digits.result, best={**best, "metric": "val/out_of_fold_loss"})  # of an exact head
+    exact = text_of(digits)
+    assert "Accuracy, val (val fitted the model's confidence)" in exact
+    assert "chose the epoch" not in exact
+    assert "val chose the epoch, so these values are optimistic" in text  # in the paragraph for a paper
 
 
 def test_few_rows_are_told_before_the_numbers(digits: RunDirectory) -> None:
