@@ -71,6 +71,11 @@ class Facts:
     hints: dict[str, str] = field(default_factory=dict)  # what `"auto"` stands for, by key
     standing: dict[str, str] = field(default_factory=dict)  # what other keys stand for while they are left out
 
+    @property
+    def exact(self) -> bool:
+        """Whether the head is found as an exact minimum, without steps."""
+        return self.resolved is not None and self.resolved.train.solver == "exact"
+
     def problem_of(self, key: str) -> Problem | None:
         return next((problem for problem in self.problems if problem.key == key), None)
 
@@ -103,7 +108,7 @@ def work_out(draft: Draft, data: Data, devices: list[Device]) -> Facts:
         facts.counts = count_parameters(facts.spec, info, facts.outputs)
         on_gpu = facts.device is not None and facts.device.name != "cpu"
         facts.memory = estimate_memory(facts.spec, info, facts.outputs, on_gpu=on_gpu, tokens=_longest(data))
-    if facts.rows:
+    if facts.rows and not facts.exact:
         facts.steps = count_steps(facts.spec, info, facts.rows)
     return facts
 

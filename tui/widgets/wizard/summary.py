@@ -86,6 +86,9 @@ def training_content(facts: Facts) -> Content:
         sizes = f"batches of {size * train.accumulation}, " if size != "auto" else ""
         parts += [("steps    ", "dim"), (f"≤ {facts.steps:,}", "bold")]
         parts += [(f"  {epochs} epochs, {sizes}fewer if it stops early\n", "dim")]
+    elif facts.exact:
+        parts += [("steps    ", "dim"), ("none", "bold"), ("  the head is an exact minimum; ", "dim")]
+        parts += [("5 folds choose its penalty\n", "dim")]
     else:
         parts += [("Steps are counted once the rows are known.\n", "dim")]
     if facts.memory is not None:
