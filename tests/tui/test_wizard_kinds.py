@@ -94,7 +94,9 @@ def test_an_image_with_a_text_has_two_backbones_told_apart(app, offline, tmp_pat
 def test_a_long_name_gives_way_to_the_numbers():
     survey = {"task": "classification", "outputs": 3, "classes": [["a", 9, 1, 1]] * 3, "modality": "image_text",
               "input": ["i", "t"], "rows": {"train": 168, "val": 24, "test": 48}, "lengths": None}  # fmt: skip
-    draft = Draft({"data.path": "x", "backbone.name": "resnet50", "backbone.text.name": "bert"})
+    named = {"data.path": "x", "backbone.name": "resnet50", "backbone.text.name": "bert"}
+    assert "steps" not in facts_text(work_out(Draft(named), Data(survey=survey), []), 76)  # of an exact head
+    draft = Draft({**named, "train.solver": "steps"})
     text = facts_text(work_out(draft, Data(survey=survey), []), 76)
     assert len(text) <= 76
     assert text.startswith("168 rows · 3 classes · resnet50 + bert")
