@@ -186,7 +186,7 @@ def test_regression_report(tmp_path: Path) -> None:
     assert "stratified" not in text
     assert "jackknife intervals over 30 groups" in text
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 5
-    assert len(page.tables) == 4  # two of them are checklists
+    assert len(page.tables) == 5  # one is of the worst rows, two are checklists
 
 
 def test_broken_event_lines_and_repeated_epochs_are_no_problem(tmp_path: Path) -> None:
