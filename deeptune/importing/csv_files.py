@@ -118,7 +118,7 @@ def _joined(text: str) -> str | None:
 
 
 def _errors(encoding: str) -> str:
-    """How to read what an encoding can't: halves of characters in UTF-8 belong to one row, and are told there."""
+    """Return the codec error handler of an encoding: in UTF-8, half a character is kept, so that its row is judged."""
     return "surrogatepass" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig") else "strict"
 
 

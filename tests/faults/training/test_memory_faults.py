@@ -79,7 +79,7 @@ def test_a_training_step_that_does_not_fit_is_done_in_parts(tmp_path, environmen
     assert "effective batch size" in told[0]
     result = json.loads(run.result.read_text())
     assert result["state"] == "done"
-    assert result["steps"] == 1  # of a batch of 96, as without the want of memory
+    assert result["steps"] == 1  # of a batch of 96, as with enough memory
     assert result["test"]["n"] == len(pq.read_table(run.predictions))
 
 

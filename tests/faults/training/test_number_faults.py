@@ -89,7 +89,7 @@ def test_a_skipped_step_changes_nothing(tmp_path, spec_of, method):
 
 @pytest.mark.parametrize("poison", [False, True])
 def test_steps_that_are_read_late_as_on_a_gpu_learn_the_same(monkeypatch, spec_of, poison):
-    """The optimizer is told on the device that a step changes nothing, before anyone has read that it is not finite."""
+    """A step that is not finite is skipped on the device, before its loss is read."""
 
     def trained(late):
         monkeypatch.setattr(Compute, "reads_late", late)
