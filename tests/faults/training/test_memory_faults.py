@@ -37,10 +37,11 @@ from pathlib import Path
 run = RunDirectory(Path(sys.argv[1]))
 room = int(sys.argv[2])
 fit = fitting.fit
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 
 def with_little_room(*arguments, **options):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, hard))
     return fit(*arguments, **options)
 
 fitting.fit = with_little_room
@@ -48,6 +49,8 @@ run_module.write_report = lambda path: None
 try:
     run_module.execute(load_spec(run.spec), run)
 except DeepTuneError as error:
+    # PyTorch's own exit handlers import modules, and print a traceback where they get no memory.
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     print(error)
     sys.exit(error.exit_code)
 """
