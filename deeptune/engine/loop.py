@@ -160,7 +160,7 @@ class Trainer:
                 epoch=history.epoch,
                 epochs=self.epochs,
                 train={"loss": self.stepper.mean_loss, **more},
-                learning_rate=self.stepper.rate,
+                learning_rate=self.stepper.rate if self.hooks.solve is None else None,
                 seconds=seconds,
                 skipped_steps=history.skipped_in_epoch or None,
                 val=val,
@@ -201,8 +201,6 @@ class Trainer:
                 epoch_steps=self.per_epoch,
                 epochs=self.epochs,
                 loss=found["loss"],
-                learning_rate=0.0,
-                gradient_norm=0.0,
                 rate=round(found["rows"] / max(time.monotonic() - started, 1e-9), 2),
                 waiting=0.0,
             )

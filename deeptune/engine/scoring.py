@@ -24,7 +24,10 @@ from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.thresholds import operating_points
 
-DOUBTS = {"duplicates": "are identical to a training row", "outliers": "have a label far outside the others"}
+DOUBTS = {
+    "duplicates": "are identical to a row that the model learnt from",
+    "outliers": "have a label far outside the others",
+}
 
 
 SCORED: tuple[Split, ...] = ("val", "test")

@@ -255,7 +255,8 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     alone = (metrics.get("without_duplicates") or {}).get("n")
     if isinstance(alone, int) and alone < metrics.get("n", 0):
         twins = metrics["n"] - alone
-        yield f"{twins:,} of these rows {'has' if twins == 1 else 'have'} an identical twin in the training split."
+        has = "has" if twins == 1 else "have"
+        yield f"{twins:,} of these rows {has} an identical twin among the rows that the model learnt from."
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons

@@ -104,7 +104,7 @@ class StepEvent(Event):
     """The state of training after a step; not every step has an event.
 
     `rate` is in rows per second, `waiting` the share of the epoch's time in which training waited for data, and
-    `memory` in GiB.
+    `memory` in GiB. A head that is found as an exact minimum has neither learning rate nor gradient norm.
     """
 
     kind = "step"
@@ -114,10 +114,10 @@ class StepEvent(Event):
     epoch_steps: int
     epochs: int
     loss: Number
-    learning_rate: Number
-    gradient_norm: Number
     rate: Number
     waiting: Number
+    learning_rate: Number = None
+    gradient_norm: Number = None
     memory: Scores | None = None
 
 

@@ -178,7 +178,8 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
             facts.append((other, value_text(other, val.get(other))))
     elapsed = duration(view.elapsed(view.last if view.state.over else time.time()))
     if view.phase == "train" and view.step:
-        facts.append(("rate", f"{view.step.rate or 0:,.1f} rows/s  lr {view.step.learning_rate or 0:.2e}"))
+        rate = "" if view.step.learning_rate is None else f"  lr {view.step.learning_rate:.2e}"
+        facts.append(("rate", f"{view.step.rate or 0:,.1f} rows/s{rate}"))
     facts.append(("time", f"{elapsed}  {_to_go(view)}".rstrip()))
     if memory := memory_text(view):
         facts.append(("memory", memory))

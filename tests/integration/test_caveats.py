@@ -29,8 +29,8 @@ def write(tmp_path):
     return write
 
 
-def finished(command, tmp_path, *options: str):
-    answer = command("run", "--data", "data.parquet", *SMALL, *options, "--json", "--foreground", "--output", "runs")
+def finished(command, tmp_path, *options: str, small=SMALL):
+    answer = command("run", "--data", "data.parquet", *small, *options, "--json", "--foreground", "--output", "runs")
     assert answer.code == 0, answer.stderr
     return tmp_path / json.loads(answer.stdout.splitlines()[-1])["run"]
 
@@ -43,6 +43,22 @@ def predictions(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def warnings(run) -> list[str]:
     events = map(json.loads, (run / "events.jsonl").read_text().splitlines())
     return [event["message"] for event in events if event["kind"] == "warning"]
+
+
+def test_a_head_that_learns_from_val_in_the_end_is_scored_without_twins_of_val(command, tmp_path, write):
+    write([row % 2 for row in range(ROWS)])
+    run = finished(command, tmp_path, small=[*SMALL[:6], "--set", "train.device=cpu"])
+    sets = {"train": set(), "val": set()}
+    splits = pq.read_table(run / "splits.parquet").to_pylist()
+    for row in splits:
+        if row["split"] != "test" and row["duplicate_set"] is not None:
+            sets[row["split"]].add(row["duplicate_set"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split, learnt in (("val", sets["train"]), ("test", sets["train"] | sets["val"])):
+        twins = sum(row["split"] == split and row["duplicate_set"] in learnt for row in splits)
+        assert twins
+        assert metrics[split]["without_duplicates"]["left_out"] == twins
+    assert any(row["split"] == "test" and row["duplicate_set"] in sets["val"] - sets["train"] for row in splits)
 
 
 def test_the_score_without_rows_that_have_a_twin_in_training(command, tmp_path, write):

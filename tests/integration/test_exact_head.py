@@ -121,6 +121,13 @@ def test_an_epoch_is_a_penalty_and_the_last_one_predicts_other_folds_best(train:
     assert best == {"epoch": len(epochs), "metric": "val/out_of_fold_loss", "value": pytest.approx(min(losses))}
 
 
+def test_an_exact_head_tells_no_learning_rate_and_no_gradient_norm(train: Any) -> None:
+    events = [event for event in read_records(train().events) if event["kind"] in ("step", "epoch")]
+    assert {event["kind"] for event in events} == {"step", "epoch"}
+    for event in events:
+        assert not {"learning_rate", "gradient_norm"} & event.keys()
+
+
 def test_no_row_of_val_has_a_part_in_the_head(train: Any) -> None:
     one, other = train(), train(data={"label": "other_val"})
     first, second = (pq.read_table(run.predictions)["prediction"].to_pylist() for run in (one, other))

@@ -221,6 +221,27 @@ def test_losses_that_are_not_finite_leave_gaps_and_warnings_with_their_step(made
         drive(app, steps)
 
 
+def test_charts_that_a_run_has_no_value_for_are_left_out(made):
+    log = EventWriter(made.events)
+    log.record("run", id=made.id, started=0, pid=1)
+    log.record("start", **START)
+    exact = {name: value for name, value in STEP.items() if name not in ("learning_rate", "gradient_norm")}
+    for number in range(1, 6):
+        log.record("step", step=number, epoch=1, epoch_step=number, epoch_steps=10, epochs=10, **exact)
+    app = monitor(made)
+
+    async def steps(pilot):
+        await shows(pilot, "rows/s")
+        for words in ("learning rate", "gradient norm"):
+            assert words not in picture(app)
+        await pilot.press("2")
+        await shows(pilot, "waiting for data")
+        for words in ("learning rate", "gradient norm"):
+            assert words not in picture(app)
+
+    drive(app, steps, size=(160, 45))
+
+
 def test_overfitting_is_told_with_its_step(made):
     log = EventWriter(made.events)
     log.record("run", id=made.id, started=0, pid=1)

@@ -52,7 +52,7 @@ WRITTEN: list[tuple[Event, dict[str, Any]]] = [
     ),
     (ResumeEvent(0, 1), {"step": 0, "epoch": 1}),
     (
-        StepEvent(1, 1, 1, 2, 3, NAN, 0.1, 1.0, 9.5, 0.0, memory={"process_gib": 1.5}),
+        StepEvent(1, 1, 1, 2, 3, NAN, 9.5, 0.0, 0.1, 1.0, memory={"process_gib": 1.5}),
         {
             "step": 1, "epoch": 1, "epoch_step": 1, "epoch_steps": 2, "epochs": 3, "loss": None, "learning_rate": 0.1,
             "gradient_norm": 1.0, "rate": 9.5, "waiting": 0.0, "memory": {"process_gib": 1.5},
@@ -139,7 +139,7 @@ def test_an_event_is_read_or_counted_as_damaged(tmp_path, good, bad) -> None:
 def test_what_a_later_version_adds_is_passed_over() -> None:
     event = event_from_json({"v": 2, "seq": 1, "t": 1.0, "kind": "step", **STEP, "energy": 3, "to_json": 4})
     assert isinstance(event, StepEvent)
-    assert event == StepEvent(1, 1, 1, 2, 1, None, 1.0, None, 2, None, t=1.0, seq=1)
+    assert event == StepEvent(1, 1, 1, 2, 1, None, 2, None, 1.0, None, t=1.0, seq=1)
     assert "energy" not in event.to_json()
     unknown = event_from_json({"v": 2, "seq": 1, "t": 1.0, "kind": "weather", "wind": {"from": "east"}})
     assert isinstance(unknown, UnknownEvent)

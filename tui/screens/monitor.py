@@ -237,8 +237,11 @@ class MonitorScreen(ChartingScreen):
         return ()
 
     def _plot(self, charts: plots.Plots) -> None:
+        empty = plots.without_values(self.view)
         for id, make in charts.items():
-            self.query_one(f"#{id}", Chart).plot(make, self._at)
+            chart = self.query_one(f"#{id}", Chart)
+            chart.set_class(id in empty, "-empty")
+            chart.plot(make, self._at)
 
     def _draw_curves(self) -> None:
         behind = self._pinned[0] if self._pinned is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -45,11 +45,14 @@ def sets_of(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
     return dict(zip(splits, np.split(sets, np.cumsum(list(map(len, hashes)))[:-1]), strict=True)) if sets.any() else {}
 
 
-def twin_rows(splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str) -> np.ndarray:
-    """The rows of val or test whose sample is identical to one of the training split's (int64)."""
+def twin_rows(
+    splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str, learnt: Sequence[str] = ("train",)
+) -> np.ndarray:
+    """The rows of val or test whose sample is identical to one that a model learnt from in another split (int64)."""
     if split == "train" or not sets:
         return np.zeros(0, np.int64)
-    return splits[split].rows[(sets[split] > 0) & np.isin(sets[split], sets["train"])]
+    others = np.concatenate([sets[other] for other in learnt if other != split])
+    return splits[split].rows[(sets[split] > 0) & np.isin(sets[split], others)]
 
 
 def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray]) -> list[str]:

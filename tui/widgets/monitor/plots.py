@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -32,6 +33,14 @@ def curve_plots(view: View, setting: Setting, behind: View | None, *, both: bool
         "second": partial(curves.chart_of, view, other, setting, behind),
         **_of_steps(view, setting, "rate-now", "norm-now", "speed-now"),
     }
+
+
+def without_values(view: View) -> set[str]:
+    """Find the charts of steps that stay empty: a head that is an exact minimum has no learning rate."""
+    steps = view.history.steps
+    if not len(steps):
+        return set()
+    return {id for id, (name, *_) in STEP_CHARTS.items() if all(map(math.isnan, steps.values[name]))}
 
 
 def optimizer_plots(view: View, setting: Setting) -> Plots:
