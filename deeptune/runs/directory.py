@@ -18,6 +18,7 @@ from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.runs.files import storage_errors
 
 DEFAULT_ROOT = Path("runs")
+PREPARING = ("starting", "data", "backbone", "features")  # phases in which nothing is trained
 
 
 def is_run(path: Path) -> bool:
@@ -57,6 +58,15 @@ class RunDirectory:
             return self.spec.stat().st_mtime
         except OSError:
             return 0.0
+
+    @property
+    def failed_before_training(self) -> bool:
+        """Check whether the run ended with an error while it prepared: no step was taken and no head was fitted."""
+        try:
+            result, status = (json.loads(file.read_text(encoding="utf-8")) for file in (self.result, self.status))
+            return bool(result["state"] == "failed" and status["phase"] in PREPARING) and not self.last.exists()
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     @property
     def reference(self) -> str:
@@ -205,6 +215,8 @@ def new_run_directory(root: Path, name: str) -> RunDirectory:
 def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     """Find the run that a path, an id, the unique beginning or end of an id, or `latest` names.
 
+    `latest` is the newest run. One that failed before its training began is passed over, unless all did.
+
     Raises SpecError when there is none or more than one.
     """
     path = Path(reference)
@@ -213,7 +225,7 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
             return RunDirectory(path.resolve() if ".." in path.parts else path.absolute())
     runs = runs_in(root)
     if reference == "latest" and runs:
-        return runs[0]
+        return next((run for run in runs if not run.failed_before_training), runs[0])
     # An id is a name, never a way out of the folder.
     matches = [run for run in runs if run.id.startswith(reference)] if reference else []
     part = "prefix" if matches else "end"  # lists on narrow terminals show the end

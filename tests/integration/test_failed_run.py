@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,3 +43,19 @@ def test_data_that_is_refused_leaves_the_latest_run_as_it_was(command, tmp_path,
     assert refused.code == 3
     assert says in refused.stderr
     assert not list((tmp_path / "runs").iterdir())
+
+
+def test_latest_passes_over_a_run_that_failed_before_it_trained(command, tmp_path, image_file):
+    """Its folder stays, as it says why; what is newest to work with is the run before."""
+    tiny = [
+        "--foreground", "--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set",
+        "backbone.image_size=32", "--set", "train.epochs=1",
+    ]  # fmt: skip
+    trained = json.loads(command("run", "--data", str(image_file()), *tiny, "--json").stdout.splitlines()[-1])["run"]
+    damaged = image_file("damaged.parquet", images=[b"no image"] * 24)
+    assert command("run", "--data", str(damaged), *tiny).code == 3
+    (failed,) = (run for run in (tmp_path / "runs").iterdir() if str(run) != trained)
+    shown = command("status", "latest").stdout
+    assert Path(trained).name in shown
+    assert failed.name not in shown
+    assert "row 0 is not an image but text" in command("status", failed.name).stdout

@@ -107,3 +107,28 @@ def test_the_newest_is_the_one_that_was_started_last_not_resumed_last(tmp_path):
         assert new.made == 1.0
     shutil.rmtree(new.path)
     assert new.made == 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "over"),
+    [
+        ("failed", "data", True),
+        ("failed", "features", True),
+        ("failed", "train", False),
+        ("failed", "report", False),
+        ("stopped", "data", False),  # it can be resumed
+        ("running", "data", False),
+        (None, "data", False),
+    ],
+)
+def test_latest_passes_over_runs_that_failed_before_training(tmp_path, state, phase, over):
+    old, new = (new_run_directory(tmp_path, name) for name in ("old", "new"))
+    for run, started in ((old, 1000.0), (new, 2000.0)):
+        run.spec.write_text("")
+        run.run.write_text(json.dumps({"started": started}))
+    new.status.write_text(json.dumps({"phase": phase}))
+    if state is not None:
+        new.result.write_text(json.dumps({"state": state}))
+    assert find_run("latest", tmp_path) == (old if over else new)
+    shutil.rmtree(old.path)
+    assert find_run("latest", tmp_path) == new  # rather than none
