@@ -255,7 +255,11 @@ class DeepTuneApp(App[None]):
             != "stop"
         ):
             return
-        await self._do(request_stop, run, done="asked the run to stop at its next step")
+        await self._do(
+            lambda one: request_stop(one, "in the terminal interface"),
+            run,
+            done="asked the run to stop at its next step",
+        )
 
     @work(group="act")
     async def resume_run(self, run: RunDirectory) -> None:

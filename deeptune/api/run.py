@@ -166,7 +166,7 @@ class Run:
     def stop(self, timeout: float | None = None) -> Run:
         """Ask the run to stop at its next step, with a checkpoint, and wait until it has."""
         if not self._state.over:
-            request_stop(self.directory)
+            request_stop(self.directory, "by `Run.stop`")
             state = follow(self.directory, progress=False, timeout=timeout)
             if not state.over:
                 raise TimeoutError(f"{self.id} is {state.word} after {timeout:g} s")

@@ -51,7 +51,7 @@ def stop(
         assert error is not None
         raise error
     try:
-        request_stop(directory)
+        request_stop(directory, "by `deeptune stop`")
         state = _stopped(directory, grace)
     except KeyboardInterrupt:
         say(f"the request stands; watch the run with: deeptune attach {directory.reference}", stderr=True)

@@ -113,7 +113,7 @@ def _watch(viewer: Viewer, interrupts: Interrupts, *, stops: bool) -> RunState |
         if answer == "d":
             return None
         if answer == "s":
-            request_stop(run)
+            request_stop(run, "by Ctrl+C in its view")
             stopping = True
             viewer.note("the run was asked to stop; Ctrl+C again leaves without waiting")
 

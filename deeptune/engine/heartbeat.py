@@ -38,8 +38,8 @@ class Sampler:
     def _work(self) -> None:
         sampled, announced = time.monotonic(), False
         while not self._over.wait(LOOK_INTERVAL):
-            if take_stop_request(self._run):
-                self._logger.stop.request("asked for by `deeptune stop`")
+            if (who := take_stop_request(self._run)) is not None:
+                self._logger.stop.request(f"asked for {who}")
             if self._logger.stop.reason is not None and not announced:  # by a signal as well
                 announced = True
                 with suppress(DeepTuneError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import suppress
 from typing import Any
@@ -30,28 +31,38 @@ class StopFlag:
             raise RunStopped(f"the run was stopped ({self.reason})")
 
 
-def request_stop(run: RunDirectory) -> None:
+def request_stop(run: RunDirectory, who: str) -> None:
     """Ask the runner to stop at its next step. The runner removes the file to confirm the request.
+
+    `who` says in the log who asked, as in "by `deeptune stop`".
 
     If the file can't be written, as on a full disk, the runner gets SIGTERM instead, which has the same effect. Raises
     CheckpointError if both fail.
     """
-    request: dict[str, Any] = {"requested": round(time.time(), 3), "by": ProcessIdentity.here().to_json()}
+    process = ProcessIdentity.here().to_json()
+    request: dict[str, Any] = {"requested": round(time.time(), 3), "who": who, "by": process}
     try:
         write_json(run.stop_request, request)
     except CheckpointError:
         owner = lock_owner(run)
-        process = owner.process() if owner is not None and runner_alive(run) else None
-        if process is None:
+        runner = owner.process() if owner is not None and runner_alive(run) else None
+        if runner is None:
             raise
         with suppress(psutil.NoSuchProcess):
-            process.terminate()
+            runner.terminate()
 
 
-def take_stop_request(run: RunDirectory) -> bool:
-    """Return whether a stop was requested since the last call, and remove the request."""
+def take_stop_request(run: RunDirectory) -> str | None:
+    """Return who requested a stop since the last call, or None, and remove the request."""
+    try:
+        request = json.loads(run.stop_request.read_text(encoding="utf-8"))
+        who = request["who"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        who = None  # written by another version, or by hand: it is a request all the same
     try:
         run.stop_request.unlink()
     except OSError:
-        return False
-    return True
+        return None
+    return who if isinstance(who, str) else f"by the file {run.stop_request.name}"

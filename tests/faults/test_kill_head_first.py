@@ -50,7 +50,7 @@ def test_killed_while_the_head_is_fitted(alone, tmp_path, spec):
 def test_stopped_while_the_head_is_fitted(alone, tmp_path, spec):
     run = new_run(tmp_path, spec)
     process = until_phase(run, "head")
-    request_stop(run)
+    request_stop(run, "by the test")
     wait(process)
     result = json.loads(run.result.read_text())
     if result["state"] == "stopped" and not run.head.exists():

@@ -62,7 +62,7 @@ def test_a_run_outlives_the_terminal_it_was_started_on(tmp_path, environment, im
         os.kill(lock_owner(run).pid, signal.SIGHUP)
         assert goes_on(run)
     finally:
-        request_stop(run)
+        request_stop(run, "by the test")
         assert stopped(run)
     assert kinds(run).count("run") == 1
 
@@ -174,7 +174,7 @@ def test_the_end_of_input_at_the_question_detaches(at_work, attached):
 def test_a_run_that_ends_while_the_question_stands(at_work, attached):
     attached.press_ctrl_c()
     attached.shows(QUESTION)
-    request_stop(at_work)
+    request_stop(at_work, "by the test")
     assert attached.ends() == 130
     assert "stopped" in attached.read()
 
@@ -201,7 +201,7 @@ def test_a_viewer_costs_little(at_work, attached):
 
 def test_the_second_attempt_is_told_after_the_first(at_work, tmp_path, environment):
     until(lambda: "checkpoint" in kinds(at_work))
-    request_stop(at_work)
+    request_stop(at_work, "by the test")
     assert stopped(at_work)
     with runner(at_work):
         until(lambda: kinds(at_work).count("run") == 2 and step(at_work) > 0)

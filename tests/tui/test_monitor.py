@@ -163,6 +163,7 @@ def test_a_live_run_is_followed_stopped_and_resumed(tmp_path, pictures_parquet, 
             await pilot.press("enter")
             await shows(pilot, "■ stopped")
             await shows(pilot, "r resumes it")
+            assert "asked for in the terminal interface" in run_state(run).detail
             monkeypatch.setattr("tui.app._resume", resumed.append)
             await pilot.press("r")
             await until(pilot, lambda: resumed)

@@ -29,16 +29,19 @@ def test_the_first_reason_to_stop_holds():
 
 
 def test_a_request_is_taken_once_and_says_who_asked(run):
-    assert not take_stop_request(run)
-    request_stop(run)
+    assert take_stop_request(run) is None
+    request_stop(run, "by the test")
     assert read_json(run.stop_request)["by"]["pid"] == os.getpid()
-    request_stop(run)  # twice is once
-    assert take_stop_request(run)
-    assert not take_stop_request(run)
-    take_stop_request(run)
-    request_stop(run)
-    take_stop_request(run)
-    assert not take_stop_request(run)
+    request_stop(run, "by the test")  # twice is once
+    assert take_stop_request(run) == "by the test"
+    assert take_stop_request(run) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"who": 3}', "{}"])
+def test_a_request_by_hand_is_one_too(run, text):
+    run.stop_request.write_text(text)
+    assert take_stop_request(run) == "by the file stop.json"
+    assert take_stop_request(run) is None
 
 
 def test_a_request_that_cannot_be_written_is_a_signal(run):
@@ -46,9 +49,9 @@ def test_a_request_that_cannot_be_written_is_a_signal(run):
     run.control.rmdir()
     run.control.write_text("no folder")
     with pytest.raises(CheckpointError, match="cannot write"):
-        request_stop(run)  # nobody to send one to
+        request_stop(run, "by the test")  # nobody to send one to
     with holding(run) as pid:
-        request_stop(run)
+        request_stop(run, "by the test")
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
     with pytest.raises(CheckpointError, match="cannot write"):
-        request_stop(run)
+        request_stop(run, "by the test")

@@ -66,8 +66,8 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
     beside.start()
     try:
         until(lambda: any(event["kind"] == "sample" for event in read_records(run.events)))
-        request_stop(run)
-        until(lambda: logger.stop.reason is not None)
+        request_stop(run, "by the test")
+        until(lambda: logger.stop.reason == "asked for by the test")
         until(lambda: json.loads(run.status.read_text())["state"] == "stopping")
     finally:
         beside.stop()
