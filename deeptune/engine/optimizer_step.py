@@ -115,6 +115,15 @@ class Stepper:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[-1])
 
+    def _rate_text(self, rate: float) -> str:
+        """The learning rates that the spec asks for, and what the schedule made of them when the head's was `rate`."""
+        backbone, head = float(self.train.learning_rate), float(self.train.head_learning_rate)
+        asked = f"{head:g}" if self.model.frozen else f"{backbone:g}"
+        if not self.model.frozen and head != backbone:
+            asked += f" and {head:g} of the head"
+        share = rate / float(self.schedule.base_lrs[-1])
+        return f"learning rate {asked}" + ("" if share == 1 else f", at {100 * share:.3g}% by the schedule")
+
     @property
     def mean_loss(self) -> float:
         """The mean training loss of the epoch in progress."""
@@ -275,7 +284,7 @@ class Stepper:
         what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient norm is {norm}"
         rows = [row for batch in step.rows for row in batch.tolist()]
         listed = ", ".join(map(str, rows[:8])) + (" …" if len(rows) > 8 else "")
-        place = f"at step {step.number} (epoch {history.epoch}, learning rate {step.rate:.3g}, rows {listed})"
+        place = f"at step {step.number} (epoch {history.epoch}, {self._rate_text(step.rate)}, rows {listed})"
         whole_epoch = history.skipped_in_epoch == self.per_epoch
         if history.skipped_in_a_row >= MAX_SKIPPED or whole_epoch:
             many = "every step of an epoch" if whole_epoch else f"{history.skipped_in_a_row} steps in a row"
@@ -290,8 +299,8 @@ class Stepper:
         if all(bool(torch.isfinite(tensor).all()) for tensor in self.model.tuned_state().values()):
             return
         raise TrainingError(
-            f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, learning "
-            f"rate {self.rate:.3g})",
+            f"the weights are no longer finite after step {self.history.steps} (epoch {self.history.epoch}, "
+            f"{self._rate_text(self.rate)})",
             hint="Lower train.learning_rate or set train.precision = 'fp32'. The earlier checkpoints are intact.",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -142,3 +143,16 @@ def test_weights_that_blow_up_never_become_a_checkpoint(tmp_path, spec_of):
         if folder.exists():
             checkpoint = load_checkpoint(folder)
             assert all(torch.isfinite(value).all() for value in checkpoint.state.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("partial", "learning rate 1e+30"), ("full", "learning rate 1e+30 and 0.001 of the head")],
+)
+def test_weights_that_are_not_finite_are_told_with_the_rates_of_the_spec(tmp_path, spec_of, method, said):
+    """Not with what a schedule or a warmup makes of the head's alone."""
+    spec = spec_of(method, epochs=2).model_dump()
+    spec["train"] |= {"learning_rate": 1e30, "head_learning_rate": 1e30 if method == "partial" else 1e-3}
+    spec["train"] |= {"schedule": "cosine", "warmup": 0.25}
+    with pytest.raises(TrainingError, match=re.escape(said)):
+        execute(validate(spec), new_run(tmp_path, validate(spec)))
