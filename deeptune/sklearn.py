@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -229,7 +230,9 @@ class DeepTuneRegressor(RegressorMixin, _FineTuned):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and numbers y (n_samples,). Raises the errors of `deeptune.finetune`."""
-        return self._fit(X, check_array(_labels(y), ensure_2d=False, dtype=np.float64, input_name="y"))
+        y = _labels(y)
+        _refuse_text_and_times(y)
+        return self._fit(X, check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
 
     def predict(self, X: Any) -> np.ndarray:
         """A number for each sample, in the unit of y: float64 (n_samples,)."""
@@ -314,6 +317,19 @@ def _labels(y: Any) -> np.ndarray:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     return column_or_1d(y, warn=True)
+
+
+def _refuse_text_and_times(y: np.ndarray) -> None:
+    """Raise SampleError for labels that NumPy would turn into numbers without a word: digits in strings, and dates."""
+    no_numbers = (str, bytes, date, timedelta, np.datetime64, np.timedelta64)
+    kinds = "USMm" if y.dtype.kind != "O" else ""
+    row = 0 if y.dtype.kind in kinds else next((i for i, one in enumerate(y) if isinstance(one, no_numbers)), None)
+    if y.dtype.kind in "biuf" or row is None or not len(y):
+        return
+    raise SampleError(
+        f"y: the label of sample {row} is {y[row]!r}, and regression needs numbers",
+        hint="Convert them: numpy.asarray(y, float) for digits in strings; days or years since a date for dates.",
+    )
 
 
 def _seed(random_state: Any) -> int:

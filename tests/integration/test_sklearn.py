@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,21 @@ def test_wrong_parameters_and_samples_are_the_errors_of_deeptune():
         DeepTuneClassifier(**TINY).fit(images(8)[0] / 255, images(8)[1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         DeepTuneClassifier(**TINY).fit(images(8)[0], images(7)[1])
+
+
+@pytest.mark.parametrize(
+    ("y", "row", "shown"),
+    [
+        (["1", "2", "3"], 0, "'1'"),
+        (np.array([1.5, "2", 3], object), 1, "'2'"),
+        (np.array(["2024-01-01", "2024-01-02", "2024-01-03"], "datetime64[D]"), 0, "2024-01-01"),
+        (pd.Series(pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"])), 0, "2024-01-01"),
+        (np.array([1, 2, 3], "timedelta64[D]"), 0, "1"),
+        (pd.Series([1, date(2024, 1, 1), 2]), 1, "2024"),
+    ],
+)
+def test_a_regressor_refuses_digits_in_strings_and_dates(y, row, shown):
+    """scikit-learn's own regressors refuse an array of strings; NumPy would make numbers of all of these."""
+    X, _ = images(3)
+    with pytest.raises(SampleError, match=f"label of sample {row} is .*{shown}.*regression needs numbers"):
+        DeepTuneRegressor(**TINY).fit(X, y)
