@@ -91,9 +91,17 @@ def did_you_mean(word: str, options: Iterable[str], *, limit: int = 3) -> str:
     return "Did you mean " + " or ".join(f"'{by_lower[name]}'" for name in near) + "?"
 
 
+def shortened(text: object, *, most: int = 160) -> str:
+    """Text of at most about `most` characters: of a longer one its beginning, its length and its end."""
+    whole = str(text)
+    if len(whole) <= most:
+        return whole
+    return f"{whole[: most // 2]} … ({len(whole):,} characters) … {whole[-most // 4 :]}"
+
+
 def listed(values: Iterable[object], *, most: int = 8) -> str:
-    """`a, b, c and 5 more`: a list that stays readable however long it is."""
-    items = [str(value) for value in values]
+    """`a, b, c and 5 more`: a list that stays readable however long it and its values are."""
+    items = [shortened(value) for value in values]
     if len(items) <= most:
         return ", ".join(items)
     return ", ".join(items[:most]) + f" and {len(items) - most:,} more"

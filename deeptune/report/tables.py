@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from deeptune.errors import shortened
 from deeptune.spec.metrics import METRICS, shown_metrics
 
 TITLES = {metric.name: metric.title for metric in METRICS.values()}
 MINIMISED_LOSS = "Minimised loss"  # beside log loss, which has neither class weights nor label smoothing
 UNDEFINED = "n/a"
+MAX_NAME = 120  # characters of a class in a table
 TARGET_HEADER = ("Target", "MAE", "RMSE", "R²", "Spearman", "Rows")
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
 
@@ -87,9 +89,9 @@ def uncalibrated(metrics: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def class_title(row: Mapping[str, Any]) -> str:
-    """Write a class as its value, with its name if it has one."""
-    name = row.get("name")
-    return visible(row["class"]) if name is None else f"{visible(row['class'])} ({visible(name)})"
+    """Write a class as its value, with its name if it has one. Names of thousands of characters are cut."""
+    value, name = (visible(shortened(row.get(key), most=MAX_NAME)) for key in ("class", "name"))
+    return value if row.get("name") is None else f"{value} ({name})"
 
 
 def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.errors import DataError, SpecError, listed
+from deeptune.errors import DataError, SpecError, listed, shortened
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Relabel, Task, wilson_text
@@ -85,7 +85,7 @@ class ClassificationTask(Task):
         column = plain(column)
         values = sorted(column.unique().to_pylist())
         if len(values) < 2:
-            only = f"only one class, {values[0]!r}," if values else "no class"
+            only = f"only one class, {shortened(repr(values[0]))}," if values else "no class"
             raise DataError(f"data.label: there is {only} in column {name!r}", hint="Classification needs two or more.")
         names = None
         if label_names is not None and all(type(v) is int and 0 <= v < len(label_names) for v in values):

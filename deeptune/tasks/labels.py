@@ -11,6 +11,10 @@ from deeptune.arrow import bare_values, in_words, is_bytes, is_uuid, text_of
 from deeptune.errors import DataError, listed
 
 
+class LabelTypeError(DataError):
+    """The type of a column can't be the label of a task. Its hint is for a spec, which can name another task."""
+
+
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A label column as one of int64, string, bool, double or null, or lists of these; others are left as they are.
 
@@ -96,22 +100,22 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-    """Raise DataError when a column holds neither numbers nor lists of these."""
+    """Raise LabelTypeError when a column holds neither numbers nor lists of these."""
     kind, said = _kind(column, name, place)
     kind = kind.value_type if is_lists(kind) else kind
     if not (pt.is_integer(kind) or pt.is_floating(kind)):
         classes = pt.is_string(kind) or pt.is_boolean(kind)
         hint = 'Cast the column to numbers, or set task = "classification".' if classes else "Name a column of numbers."
-        raise DataError(f"{said}, and regression needs numbers", hint=hint)
+        raise LabelTypeError(f"{said}, and regression needs numbers", hint=hint)
 
 
 def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-    """Raise DataError when a column's type is no class."""
+    """Raise LabelTypeError when a column's type is no class."""
     kind, said = _kind(column, name, place)
     said += ", and classes are integers, strings or booleans"
     if pt.is_floating(kind):
         if pt.is_integer(column.type) or (pt.is_decimal(column.type) and column.type.scale == 0):
-            raise DataError(
+            raise LabelTypeError(
                 f"{place}: column {name!r} holds integers above {np.iinfo(np.int64).max:,}, more than a class can be",
                 hint="Cast the column to strings to keep each number as the name of a class.",
             )
@@ -121,9 +125,9 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
             hint = "; if these whole numbers are classes, cast the column to integers."
         else:
             hint = ", or name another label column."
-        raise DataError(said, hint='Set task = "regression" to predict numbers' + hint)
+        raise LabelTypeError(said, hint='Set task = "regression" to predict numbers' + hint)
     if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind)):
-        raise DataError(
+        raise LabelTypeError(
             said,
             hint="They are not UTF-8 text: decode them to strings, or name another column."
             if is_bytes(kind)

@@ -23,7 +23,7 @@ from deeptune.tasks.confidence.choice import LabelLink, choose, moved_thresholds
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.confidence.of_classes import ClassConfidence, area_under_risk, reliability_bins
-from deeptune.tasks.labels import is_lists, list_parts, plain, refuse_missing
+from deeptune.tasks.labels import LabelTypeError, is_lists, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
 from deeptune.tasks.stratification import iterative_split
 
@@ -57,7 +57,7 @@ class MultiLabelTask(Task):
     @classmethod
     def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
         if not is_lists(column.type) or not _is_label(plain(column).type.value_type):
-            raise DataError(
+            raise LabelTypeError(
                 f"{place}: column {name!r} holds {in_words(column.type)}, and multilabel needs lists of strings or "
                 "integers",
                 hint='Name such a column, or several columns of 0 and 1: data.label = ["a", "b"].',

@@ -122,6 +122,17 @@ def test_evaluate_scores_a_labelled_file_and_refuses_labels_it_does_not_know(com
     answer = command("evaluate", run, "--data", "other.parquet")
     assert answer.code == 3
     assert "'green'" in answer.stderr
+    long = "y" * 2500 + "z" * 2500
+    pq.write_table(pa.table({"images": [BLUE], "labels": [long]}), tmp_path / "other.parquet")
+    answer = command("evaluate", run, "--data", "other.parquet")
+    assert "yyy … (5,002 characters) … zzz" in answer.stderr  # with its quotation marks
+    assert len(answer.stderr) < 500
+    pq.write_table(pa.table({"images": [BLUE], "labels": [0.5]}), tmp_path / "other.parquet")
+    answer = command("evaluate", run, "--data", "other.parquet")
+    assert answer.code == 3
+    assert "'labels' holds decimal numbers, and classes are integers, strings or booleans" in answer.stderr
+    assert "trained for classification with the classes blue, red" in answer.stderr
+    assert "task =" not in answer.stderr  # which is a run's, for good
     pq.write_table(pa.table({"images": [BLUE]}), tmp_path / "unlabelled.parquet")
     answer = command("evaluate", run, "--data", "unlabelled.parquet")
     assert answer.code == 3

@@ -15,9 +15,11 @@ from deeptune.data.splits.class_names import LabelColumn, column_text, relabelli
 from deeptune.data.splits.data_warnings import twin_rows
 from deeptune.data.splits.split_files import sources_fingerprint
 from deeptune.data.splits.stratify import SplitData
+from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import SPLITS
 from deeptune.tasks import Relabel, Task
+from deeptune.tasks.labels import LabelTypeError
 
 
 @dataclass(frozen=True)
@@ -148,5 +150,12 @@ def read_targets(source: Source, label: Input, task: Task) -> np.ndarray:
     """
     for name in columns_of(label):
         source.require(name, key="data.label")
-    column = LabelColumn.read(source, label, task=task.info.name)
-    return task.encode(column.values, label_names=column.names, name=column_text(label), place=source.key)
+    try:
+        column = LabelColumn.read(source, label, task=task.info.name)
+        return task.encode(column.values, label_names=column.names, name=column_text(label), place=source.key)
+    except LabelTypeError as error:
+        classes = f" with the classes {listed(task.class_names)}" if task.class_names else ""
+        raise DataError(
+            error.message,
+            hint=f"The run was trained for {task.info.name}{classes}: give it a file whose column holds such labels.",
+        ) from None
