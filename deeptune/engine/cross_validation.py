@@ -184,7 +184,8 @@ def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:
             "train.val = 'cv' compares penalties on folds, and there is one penalty, or one fold",
             hint="Leave train.weight_decay out, bring other rows, or set train.val = 'split'.",
         )
-    means, rows = folds.means, head.data.rows
+    means, outputs = folds.means, head.out_of_fold
+    assert outputs is not None
     return CrossValidation(
         weight_decay=folds.penalties[folds.best],
         epoch=folds.best + 1,
@@ -193,7 +194,7 @@ def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:
         folds=len(folds.weights),
         compared=[Compared(penalty, at + 1, float(means[at])) for at, penalty in enumerate(folds.penalties)],
         fold=folds.codes,
-        outputs=Outputs(rows, folds.nested()),
+        outputs=outputs,
     )
 
 

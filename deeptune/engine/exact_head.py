@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deeptune.data.splits.folds import draw_folds
+from deeptune.engine.inference import Outputs
 from deeptune.engine.linear_minimum import NEAR, LinearLoss, Minimum, one_thread
 from deeptune.engine.prepare import count_steps, split_targets
 from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders
@@ -139,6 +140,11 @@ class ExactHead:
     @property
     def _val_rows(self) -> int:
         return len(self.setup.ready.plan.splits["val"])
+
+    @property
+    def out_of_fold(self) -> Outputs | None:
+        """The outputs of each training row by a head of the other folds; None without folds."""
+        return None if self.folds is None else Outputs(self.data.rows, self.folds.nested())
 
     def place_chosen(self, model: TunedModel) -> None:
         """Put the minimum on the training rows into a model."""

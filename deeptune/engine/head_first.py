@@ -26,6 +26,7 @@ from deeptune.engine.choice import PAIRED, ValLosses, val_losses
 from deeptune.engine.device import seed_everything
 from deeptune.engine.exact_head import exact_head
 from deeptune.engine.history import Best, TrainingHistory
+from deeptune.engine.inference import Outputs
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.prepare import Prepared, count_steps, split_loader
 from deeptune.engine.sanity import TOLERANCE
@@ -51,6 +52,7 @@ class FittedHead:
     `scores` holds the headline metrics by split, as metrics.json has them of a model. `val` are those of epoch 0, None
     without val. `losses` are those of the val rows, where the metric that chooses the epoch is their mean. `train_loss`
     is the mean of the head's best epoch. `refitted` is what the head is once it has learnt from val too, as `exact`.
+    `out_of_fold` are the outputs of training rows by heads of the other folds, where folds chose its penalty.
     """
 
     tensors: Mapping[str, Tensor]
@@ -61,6 +63,7 @@ class FittedHead:
     train_loss: float | None
     seconds: float
     refitted: Mapping[str, Tensor] | None = None
+    out_of_fold: Outputs | None = None
 
     def place(self, model: TunedModel) -> None:
         """Give a model this head, which its optimizer then continues to train."""
@@ -84,6 +87,9 @@ class FittedHead:
         training |= {f"refitted.{name}": tensor.detach().cpu() for name, tensor in (self.refitted or {}).items()}
         if self.losses is not None:
             training |= {f"val.{name}": torch.from_numpy(value) for name, value in vars(self.losses).items()}
+        if self.out_of_fold is not None:
+            training |= {"folds.rows": torch.from_numpy(self.out_of_fold.rows)}
+            training |= {"folds.logits": torch.from_numpy(self.out_of_fold.logits)}
         told = {"scores": self.scores, "val": self.val, "train_loss": self.train_loss, "seconds": self.seconds}
         metric = str(ready.spec.train.early_stopping.metric)
         manifest = {**manifest_of(ready, Best(metric)), "head_first": told}
@@ -98,7 +104,9 @@ class FittedHead:
         again = {name.removeprefix("refitted."): t for name, t in training.items() if name.startswith("refitted.")}
         told = checkpoint.manifest["head_first"]
         found = ValLosses(**losses) if losses else None
-        return cls(checkpoint.state, exact, losses=found, refitted=again or None, **told)
+        folds = [training[f"folds.{name}"].numpy() for name in ("rows", "logits") if f"folds.{name}" in training]
+        outputs = Outputs(*folds) if folds else None
+        return cls(checkpoint.state, exact, losses=found, refitted=again or None, out_of_fold=outputs, **told)
 
 
 def stored_head(setup: Setup, cache: Cache) -> FittedHead | None:
@@ -230,6 +238,7 @@ class _HeadFit:
             epoch["train"]["loss"],
             round(time.monotonic() - began, 3),
             refitted,
+            exact.out_of_fold if exact is not None and refitted is not None else None,
         )
         self._require_same(fitted)
         head.logger.message(_said(fitted, history))

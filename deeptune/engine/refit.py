@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from deeptune.engine.history import Best
+from deeptune.engine.inference import Outputs
 from deeptune.engine.scoring import PassedSplit, pass_splits
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.verify import save_model, verify
@@ -17,18 +18,31 @@ from deeptune.spec.run_spec import Split
 Place = Callable[[TunedModel], None]
 
 
+@dataclass(frozen=True)
+class Refit:
+    """A head that is fitted to train, and then to val too.
+
+    `chosen` and `refitted` put the first and the second one into a model. `out_of_fold` are the outputs of training
+    rows by heads of the other folds, None where there are none.
+    """
+
+    chosen: Place
+    refitted: Place
+    out_of_fold: Outputs | None
+
+
 def passed_apart(
-    setup: Setup, loaders: SplitLoaders, places: tuple[Place, Place], best: Best, probe: dict[str, torch.Tensor]
+    setup: Setup, loaders: SplitLoaders, refit: Refit, best: Best, probe: dict[str, torch.Tensor]
 ) -> dict[Split, PassedSplit]:
     """Pass val through a head that has not seen it, and test through the same head fitted to val too.
 
-    `places` put the first and the second one into a model. The second is stored, read back and compared, and is the
-    run's model from then on. Raises CheckpointError where another one comes back.
+    The second is stored, read back and compared, and is the run's model from then on. Raises CheckpointError where
+    another one comes back.
     """
-    seen_train, seen_all = places
-    seen_train(setup.model)
+    refit.chosen(setup.model)
     passed = pass_splits(setup, loaders, ("val",))
-    seen_all(setup.model)
+    passed["val"] = replace(passed["val"], beside=refit.out_of_fold)
+    refit.refitted(setup.model)
     setup.logger.keep(lambda: save_model(setup.ready, setup.run.best, best))
     stored, _ = verify(setup, probe)
     plan, val = setup.ready.plan, len(setup.ready.plan.splits["val"])

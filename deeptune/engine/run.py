@@ -19,7 +19,7 @@ from deeptune.engine.fitting import Fitting
 from deeptune.engine.head_first import FittedHead, fit_head, restore_head, stored_head
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
-from deeptune.engine.refit import passed_apart
+from deeptune.engine.refit import Refit, passed_apart
 from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, train_state_of
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.run_metadata import (
@@ -194,10 +194,8 @@ class FineTuning:
         """
         self.logger.phase("test")
         if self.exact is not None and self.exact.refits:
-            places = (self.exact.place_chosen, self.exact.place_refitted)
-            return write_scores(
-                self.setup, passed_apart(self.setup, self.loaders, places, history.best, self.probe), {}
-            )
+            refit = Refit(self.exact.place_chosen, self.exact.place_refitted, self.exact.out_of_fold)
+            return write_scores(self.setup, passed_apart(self.setup, self.loaders, refit, history.best, self.probe), {})
         passed = pass_splits(self.setup, self.loaders)
         if self.folds is not None:
             passed["val"] = self.folds.passed(self.setup)
@@ -216,8 +214,8 @@ class FineTuning:
                 passed = pass_splits(self.setup, self.loaders)
         scores = self.head.scores
         if choice.head and self.head.refitted is not None:
-            places = (self.head.place, self.head.place_refitted)
-            passed = passed_apart(self.setup, self.loaders, places, history.best, self.probe)
+            refit = Refit(self.head.place, self.head.place_refitted, self.head.out_of_fold)
+            passed = passed_apart(self.setup, self.loaders, refit, history.best, self.probe)
             scores = headlines(self.setup, passed)
         record = {"head": {**choice.record(), **scores}, **({"fine_tuned": tuned} if tuned else {})}
         return write_scores(self.setup, passed, record)

@@ -37,12 +37,14 @@ SCORED: tuple[Split, ...] = ("val", "test")
 class PassedSplit:
     """A model's outputs for a split, and its mean loss; None where the split has no row.
 
-    `out_of_fold` says how the models of cross-validation came about, where they said it.
+    `out_of_fold` says how the models of cross-validation came about, where they said it. `beside` are out-of-fold
+    outputs of training rows, which confidence is fitted to beside those of val.
     """
 
     outputs: Outputs
     loss: float | None
     out_of_fold: dict[str, Any] | None = None
+    beside: Outputs | None = None
 
 
 def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] = SCORED) -> dict[Split, PassedSplit]:
@@ -57,8 +59,8 @@ def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] =
 
 def confident_plan(setup: Setup, passed: Mapping[Split, PassedSplit]) -> DataPlan:
     """The plan, whose task has what the outputs of val choose and show."""
-    val = passed["val"].outputs
-    return replace(setup.ready.plan, task=_with_confidence(setup, val)) if len(val) else setup.ready.plan
+    val = passed["val"]
+    return replace(setup.ready.plan, task=_with_confidence(setup, val)) if len(val.outputs) else setup.ready.plan
 
 
 def headlines(setup: Setup, passed: Mapping[Split, PassedSplit]) -> dict[str, dict[str, Any]]:
@@ -87,6 +89,8 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
                 metrics[split] |= _operating_points(setup, plan.task, one.outputs)
             if one.out_of_fold is not None:
                 metrics[split]["out_of_fold"] = one.out_of_fold
+            if one.beside is not None:
+                metrics[split]["out_of_fold_rows"] = len(one.beside)
             for note in without_notes(metrics[split], plan.task):
                 logger.message(f"{split}: {note}")
             logger.events.write(MetricsEvent(split, headline(metrics[split])))
@@ -112,16 +116,36 @@ def _record_look(setup: Setup, rows: int) -> None:
     record_look(setup.run, "run", rows)
 
 
-def _with_confidence(setup: Setup, val: Outputs) -> Task:
+def _with_confidence(setup: Setup, val: PassedSplit) -> Task:
     """The task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
-    plan, spec = setup.ready.plan, setup.ready.spec
-    truth = split_truth(plan, "val", val.rows)
-    task = plan.task.calibrated(val.logits, truth)
-    if not np.isfinite(val.logits).all():  # which scoring reports
+    plan, spec, logits = setup.ready.plan, setup.ready.spec, val.outputs.logits
+    task = plan.task.calibrated(logits, split_truth(plan, "val", val.outputs.rows))
+    if not np.isfinite(logits).all():  # which scoring reports
         return task
-    data = plan.splits["val"]
-    groups = None if data.groups is None else data.groups[np.searchsorted(data.rows, val.rows)]
-    return task.with_confidence(HeldOut(val.logits, truth, groups, spec.train.seed), spec.calibration)
+    return task.with_confidence(_held_out(setup, val), spec.calibration)
+
+
+def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
+    """The rows that confidence is fitted to: those of val, and training rows that other folds predicted."""
+    plan, seed = setup.ready.plan, setup.ready.spec.train.seed
+    passed: dict[Split, Outputs] = {"val": val.outputs}
+    if val.beside is not None:
+        passed["train"] = val.beside
+    truths, groups, count = [], [], 0
+    for split, outputs in passed.items():
+        truths.append(split_truth(plan, split, outputs.rows))
+        data = plan.splits[split]
+        if data.groups is not None:
+            _, codes = np.unique(data.groups[np.searchsorted(data.rows, outputs.rows)], return_inverse=True)
+            groups.append(codes + count)  # no group is in both splits
+            count += int(codes.max(initial=-1)) + 1
+    return HeldOut(
+        np.concatenate([outputs.logits for outputs in passed.values()]),
+        np.concatenate(truths),
+        np.concatenate(groups) if len(groups) == len(passed) else None,
+        seed,
+        "val" if len(passed) == 1 else "train and val",
+    )
 
 
 def _operating_points(setup: Setup, task: Task, val: Outputs) -> dict[str, Any]:

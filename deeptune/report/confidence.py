@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.report import confidence_plots as plots
-from deeptune.report.cross_validation import MEANT, out_of_fold
+from deeptune.report.cross_validation import MEANT, calibration_rows, out_of_fold
 from deeptune.report.reading import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
 from deeptune.report.tables import share_text, significant, value_text, visible
@@ -43,7 +43,7 @@ def _section(
 
 def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
     own = _confidence_of(run)
-    paragraphs = [_calibrated(found, metrics, "log_loss", "ece"), _sets(run, found), *_caveats(run, found)]
+    paragraphs = [_calibrated(run, metrics, found, "log_loss", "ece"), _sets(run, found), *_caveats(run, found)]
     tables, figures = [], [_reliability(found, metrics)]
     scored = run.predictions if run.split == "test" else None
     if scored is not None and scored.probabilities is not None and len(scored.truth):
@@ -63,7 +63,7 @@ def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
 def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
     before, own = metrics["uncalibrated"], _confidence_of(run)
     paragraphs = [
-        _calibrated(found, metrics | {name: found[name] for name in ("log_loss", "ece")}, "log_loss", "ece")
+        _calibrated(run, metrics | {name: found[name] for name in ("log_loss", "ece")}, found, "log_loss", "ece")
         + " Both are over all labels together.",
         "There are no conformal sets: their guarantee is for one true answer in each row, and a row has any number of "
         "labels.",
@@ -121,12 +121,13 @@ def _of_targets(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
 # Sentences
 
 
-def _calibrated(found: dict[str, Any], metrics: dict[str, Any], loss: str, error: str) -> str:
+def _calibrated(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any], loss: str, error: str) -> str:
     before = metrics["uncalibrated"]
     if found["calibrator"] == "none":
-        return "The probabilities are the model's own: no calibrator was fitted, or none was better on val."
+        return "The probabilities are the model's own: no calibrator was fitted, or none was better on held-out rows."
     return (
-        f"The probabilities were calibrated on val by {METHODS[found['calibrator']]}. On these rows log loss was "
+        f"The probabilities were calibrated on {calibration_rows(run)} by {METHODS[found['calibrator']]}. On these "
+        f"rows log loss was "
         f"{value_text('log_loss', before['log_loss'])} before and {value_text('log_loss', metrics[loss])} after; "
         f"expected calibration error was {value_text('ece', before['ece'])} and {value_text('ece', metrics[error])}."
     )
@@ -175,7 +176,7 @@ def _guarantee(run: FinishedRun) -> str:
         own += f" {MEANT}"
     chose = "" if run.spec.train.early_stopping.metric == "val/out_of_fold_loss" else ", which also chose the epoch"
     return (
-        f"All this is fitted to val{chose}, and holds for new rows that come about as those of val "
+        f"All this is fitted to {calibration_rows(run)}{chose}, and holds for new rows that come about as those "
         f"did: not for another scanner, another hospital or another time.{own}"
     )
 

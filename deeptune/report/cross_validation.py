@@ -17,6 +17,16 @@ def out_of_fold(run: FinishedRun) -> dict[str, Any] | None:
     return found
 
 
+def calibration_rows(run: FinishedRun) -> str:
+    """The rows that the model's confidence was fitted to, in words."""
+    if out_of_fold(run):
+        return "out-of-fold predictions of the training rows"
+    count = run.metrics.get("val", {}).get("out_of_fold_rows")
+    if count is None:
+        return "the validation split"
+    return f"the validation split and out-of-fold predictions of the {count:,} training rows"
+
+
 def exact_penalty(run: FinishedRun) -> float | None:
     """The penalty of a head that is an exact minimum; None of one that took steps."""
     if run.spec.train.solver != "exact" or not run.epochs:

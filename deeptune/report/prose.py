@@ -8,7 +8,7 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG
-from deeptune.report.cross_validation import decay_words, exact_penalty, methods_sentence, out_of_fold
+from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
@@ -235,8 +235,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
     method = (metrics.get("confidence") or {}).get("calibrator", "none")
     if method != "none":
-        rows = "out-of-fold predictions of the training rows" if out_of_fold(run) else "the validation split"
-        yield f"Probabilities were calibrated on {rows} by {METHODS[method]}."
+        yield f"Probabilities were calibrated on {calibration_rows(run)} by {METHODS[method]}."
     found = []
     for name in run.task.info.headline:
         if metrics.get(name) is None:

@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from devices import DEVICE
 from faults.killing import finish, killed_after, log_lines, same_outcome
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from deeptune.data.sources.source import Source
+from deeptune.data.splits.folds import draw_folds
 from deeptune.engine.run import execute
 from deeptune.errors import SpecError
 from deeptune.model.head import ScaledLinear
@@ -24,6 +27,7 @@ from deeptune.runs import RunDirectory, new_run_directory, read_records, write_t
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.defaults import PENALTIES
 from deeptune.spec.toml import load_spec, validate
+from deeptune.tasks.classification import ClassificationTask
 
 ROWS = 150
 
@@ -221,6 +225,40 @@ def test_the_stored_head_is_fitted_to_val_too_and_val_is_scored_by_one_that_is_n
     assert load_spec(run.spec).train.refit == "yes"
 
 
+def test_confidence_is_fitted_to_the_folds_of_train_and_to_val(train: Any) -> None:
+    run = train(data=DRAWN, calibration={"method": "temperature"}, train={"seed": 1})
+    (x, y), (val, of_val) = (features_of(run, split) for split in ("train", "val"))
+    z, others = scaled(x, val)
+    task = ClassificationTask(("a", "b", "c"))
+    truth, seed = np.searchsorted(task.values, y), load_spec(run.spec).train.seed
+    folds = draw_folds(truth, task, seed=seed)
+    tried = PENALTIES[: len(epochs_of(run)) + 2]
+    logits = np.zeros((len(tried), len(y), 3))
+    for place, penalty in enumerate(tried):
+        for fold in range(5):
+            model = LogisticRegression(C=1 / penalty, max_iter=10_000, tol=1e-8).fit(z[folds != fold], y[folds != fold])
+            logits[place, folds == fold] = model.decision_function(z[folds == fold])
+    losses = -log_softmax(logits, axis=2)[:, np.arange(len(y)), truth]
+    of_others = np.array([losses[:, folds != fold].mean(axis=1).argmin() for fold in range(5)])
+    chosen = LogisticRegression(C=1 / epochs_of(run)[-1]["train"]["penalty"], max_iter=10_000, tol=1e-8).fit(z, y)
+    held_out = np.concatenate([logits[of_others[folds], np.arange(len(y))], chosen.decision_function(others)])
+    truth = np.concatenate([truth, np.searchsorted(task.values, of_val)])
+
+    def loss(temperature: float) -> float:
+        return float(-log_softmax(held_out / temperature, axis=1)[np.arange(len(truth)), truth].mean())
+
+    expected = minimize_scalar(loss, bounds=(0.05, 20), method="bounded").x
+    assert calibrator_of(run)["parameters"][0][0] == pytest.approx(expected, rel=0.01)
+    assert json.loads(run.metrics.read_text())["val"]["out_of_fold_rows"] == len(y)
+    assert "out_of_fold_rows" not in json.loads(train().metrics.read_text())["val"]
+    write_report(run.path)
+    assert f"out-of-fold predictions of the {len(y)} training rows" in run.report.read_text()
+
+
+def calibrator_of(run: RunDirectory) -> dict[str, Any]:
+    return json.loads(run.labels.read_text())["confidence"]["calibrator"]
+
+
 def test_a_val_that_is_given_stays_out_of_training(train: Any) -> None:
     assert load_spec(train().spec).train.refit == "no"
     assert load_spec(train(data=DRAWN, train={"refit": "no"}).spec).train.refit == "no"
@@ -231,6 +269,7 @@ def test_a_head_that_fine_tuning_does_not_beat_is_the_one_of_a_partial_run(train
     alone = train(data=DRAWN)
     metrics, expected = (json.loads(run.metrics.read_text()) for run in (tuned, alone))
     assert metrics["head"]["is_model"]
+    assert metrics["val"]["out_of_fold_rows"] == expected["val"]["out_of_fold_rows"]
     for split in ("val", "test"):
         assert metrics[split]["loss"] == pytest.approx(expected[split]["loss"], rel=1e-4)
         assert metrics["head"][split]["loss"] == metrics[split]["loss"]

@@ -141,7 +141,7 @@ def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
     units = int(held_out.unit.max()) + 1
     if units < MIN_ROWS:
         none = Calibrator("none")
-        few = f"val has {_counted(units, held_out)}, too few to calibrate the probabilities"
+        few = f"{held_out.name} has {_counted(units, held_out)}, too few to calibrate the probabilities"
         return Choice(none, link.apply(none, scores), {}, () if method == "none" else (few,))
     losses: dict[Method, float] = {}
     notes: list[str] = []
@@ -152,7 +152,7 @@ def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
     calibrator = link.fit(chosen, scores, truth)
     changed = link.changed(calibrator, scores)
     if chosen in PER_CLASS and changed > MAX_CHANGED:
-        said = f"{METHODS[chosen]} changes {changed:.1%} of the predictions on val"
+        said = f"{METHODS[chosen]} changes {changed:.1%} of the predictions on {held_out.name}"
         if method == "auto":
             notes.append(f"{said}, more than {MAX_CHANGED:.0%}: temperature scaling is used instead")
             chosen = "temperature"
@@ -170,7 +170,7 @@ def _compared(link: Link, held_out: HeldOut, units: int) -> tuple[Method, dict[M
     notes = []
     if units < MIN_ROWS_TO_CHOOSE:
         few = _counted(units, held_out)
-        notes.append(f"val has {few}: no other calibrator than a temperature is fitted to fewer than 50")
+        notes.append(f"{held_out.name} has {few}: no other calibrator than a temperature is fitted to fewer than 50")
     elif link.fewest(some.truth) >= MIN_CLASS_ROWS and link.curves(some.logits) <= MAX_CLASSES:
         candidates += PER_CLASS
     rows = {one: link.losses(_cross_fitted(link, some, one), some.truth) for one in candidates}
@@ -187,8 +187,8 @@ def _asked(link: Link, held_out: HeldOut, method: str) -> tuple[Method, list[str
     if name not in PER_CLASS or fewest >= MIN_CLASS_ROWS:
         return name, []
     return "temperature", [
-        f"{METHODS[name]} needs {MIN_CLASS_ROWS} val rows of each class, and one has {fewest}: temperature scaling is "
-        "used instead"
+        f"{METHODS[name]} needs {MIN_CLASS_ROWS} rows of each class in {held_out.name}, and one has {fewest}: "
+        "temperature scaling is used instead"
     ]
 
 

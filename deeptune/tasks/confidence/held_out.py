@@ -1,9 +1,9 @@
-"""The rows of val to which confidence is fitted, and their folds."""
+"""The rows of val, or more, to which confidence is fitted, and their folds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,13 +15,14 @@ class HeldOut:
     """A model's outputs on rows that it was not trained on, with their targets.
 
     logits: float (N, outputs); truth: targets of the task, N of them; groups: codes (int64 (N,)) of rows that depend on
-    one another, or None. `seed` decides the folds.
+    one another, or None. `seed` decides the folds, and `name` is what notes call these rows.
     """
 
     logits: np.ndarray
     truth: np.ndarray
     groups: np.ndarray | None = None
     seed: int = 0
+    name: str = "val"
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -34,7 +35,7 @@ class HeldOut:
     def at(self, places: np.ndarray) -> HeldOut:
         """Select rows by position."""
         groups = None if self.groups is None else self.groups[places]
-        return HeldOut(self.logits[places], self.truth[places], groups, self.seed)
+        return replace(self, logits=self.logits[places], truth=self.truth[places], groups=groups)
 
     def folds(self) -> np.ndarray:
         """The fold (int64 (N,)) of each row: rows of a group are in one, and classes are spread evenly over them."""

@@ -151,8 +151,8 @@ def area_under_risk(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def too_few(coverage: float, what: str, trivial: str) -> str:
-    """A sentence for val with fewer rows than a quantile at this coverage needs."""
+    """A sentence for fewer held-out rows than a quantile at this coverage needs."""
     return (
-        f"val has too few rows for {what}s at a coverage of {coverage:g}, which need {rows_needed(coverage)} of them "
-        f"(or as many groups): each {what} holds {trivial}"
+        f"too few rows were held out for {what}s at a coverage of {coverage:g}, which need {rows_needed(coverage)} of "
+        f"them (or as many groups): each {what} holds {trivial}"
     )
