@@ -13,6 +13,7 @@ from deeptune.spec.toml import validate
 from tui.app import DeepTuneApp
 from tui.draft import Draft, draft_file
 from tui.screens.wizard import WizardScreen
+from tui.widgets.wizard.review import SpecView
 
 
 def test_the_draft_outlives_a_hang_up(app, tmp_path, pictures_parquet):
@@ -128,3 +129,32 @@ def test_a_preset_that_was_only_looked_at_is_no_draft(app):
         assert not draft_file().exists()
 
     drive(app, steps)
+
+
+def test_a_draft_that_is_continued_on_review_is_not_launched_by_one_more_enter(app, pictures_parquet):
+    async def leave(pilot):
+        await open_wizard(pilot)
+        await paste(pilot, str(pictures_parquet))
+        await until(pilot, lambda: app.screen.reader.data.survey)
+        await pilot.press("ctrl+r")
+        await shows(pilot, "Copy command")
+        app.save_now()
+
+    drive(app, leave)
+    again = DeepTuneApp(app.options)
+
+    async def restore(pilot):
+        again.open_wizard()
+        await shows(pilot, "There is a draft")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: isinstance(again.screen, WizardScreen) and again.screen.step == "Review")
+        await until(pilot, lambda: again.screen.focused is not None)
+        await pilot.pause()
+        assert isinstance(again.screen.focused, SpecView)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(again.screen, WizardScreen)
+        await pilot.press("tab", "shift+tab")
+        assert not list(again.options.root.glob("*/spec.toml"))
+
+    drive(again, restore)

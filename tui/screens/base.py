@@ -38,13 +38,21 @@ class TitleBar(Static):
 
 
 class Keys(Footer):
-    """Shows the keys of a screen in the order of its bindings, as many as fit. Help, which lists all, always stays."""
+    """Shows the keys of a screen in the order of its bindings, as many as fit. Help, which lists all, always stays.
+
+    Where not all fit, they get the short words that the screen has for them, and those in `DISPENSABLE` go first.
+    """
 
     def compose(self) -> ComposeResult:
         keys = [key for key in super().compose() if isinstance(key, FooterKey)]
-        room, kept = self.screen.size.width + 1, set()
-        for key in sorted(keys, key=lambda key: key.action != "help"):
-            width = cell_len(f"{key.key_display} {key.description} ")
+        screen = self.screen
+        short, last = (screen.SHORT, screen.DISPENSABLE) if isinstance(screen, DeepTuneScreen) else ({}, ())
+        room, kept = screen.size.width + 1, set()
+        if sum(map(_width, keys)) > room:
+            for key in keys:
+                key.description = short.get(key.action, key.description)
+        for key in sorted(keys, key=lambda key: (key.action != "help", key.action in last)):
+            width = _width(key)
             if width <= room:
                 room -= width
                 kept.add(key)
@@ -54,11 +62,17 @@ class Keys(Footer):
         self.refresh(recompose=True)
 
 
+def _width(key: FooterKey) -> int:
+    return cell_len(f"{key.key_display} {key.description} ")
+
+
 class DeepTuneScreen(Screen[None]):
     """A screen with `where` in its title, `body()` below it, and the keys at the foot."""
 
     where = ""
     CHANGES: ClassVar[frozenset[str]] = frozenset({"stop", "resume", "delete", "new", "again", "use", "notes"})
+    SHORT: ClassVar[dict[str, str]] = {}  # by action: what the foot says where there is little room
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # actions that the foot leaves out first
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="screen.back", tooltip="To the screen before this one"),
     ]

@@ -50,6 +50,10 @@ class MonitorScreen(ChartingScreen):
     """Shows the pages of a run below a heading that is always visible."""
 
     CSS_PATH = "monitor.tcss"
+    SHORT: ClassVar[dict[str, str]] = {
+        "use": "Use", "find": "Find", "log_y": "Log", "embeddings": "Embed", "again": "New", "copy": "Path",
+    }  # fmt: skip
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ("find", "smooth")
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"page('{page}')", title, show=False, id=f"monitor.{page}", tooltip=f"Page {title}")
@@ -188,7 +192,7 @@ class MonitorScreen(ChartingScreen):
         self._worst = self._worst if news.examples is None else news.examples
         if watched and view.state.over and not before.over:
             self.deeptune.announce(end_text(self.run, view.state))
-        if view.state.word != before.word:
+        if view.state.word != before.word or not watched:
             self.refresh_bindings()
         self._draw()
 
@@ -291,7 +295,7 @@ class MonitorScreen(ChartingScreen):
         if action == "use":
             return state.word == "done"
         if action == "stop":
-            return not state.over
+            return self._caught_up and not state.over
         return state.resumable if action == "resume" else True
 
     def action_page(self, page: str) -> None:

@@ -146,6 +146,8 @@ class WizardScreen(DraftScreen):
 
     async def _begin(self) -> None:
         await self.action_go(self.draft.step if self.draft.step in STEPS else STEPS[0])
+        if self.step == "Review" and not self.facts.problems:  # no key that was meant for the question may launch
+            self.query_one(SpecView).focus()
         self.reader.read(self.draft)
         self.ready = True
 

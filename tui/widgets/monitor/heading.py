@@ -8,7 +8,7 @@ from deeptune.formatting import ago, duration
 from deeptune.report.tables import TITLES, safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
-from deeptune.show.run_text import best_text, is_number
+from deeptune.show.run_text import best_text, is_number, metric_word
 from deeptune.show.view import PHASE_WORDS, View, chosen_metric, start_facts
 from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines
@@ -152,7 +152,7 @@ def _phases(view: View, width: int) -> Row:
 def _ending(view: View, width: int, resumable: bool) -> list[Row]:
     trained = sum(number > 0 for number in view.epochs)  # epoch 0 is the head that was there before
     took = f"{duration(view.elapsed(view.last))} for {trained} epoch{'s' if trained != 1 else ''}"
-    best = best_text(view.state)
+    best = best_text(view.state, titled=True)
     first: Row = [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
     if view.state.word == "done":
         return [first, test_row(view)]
@@ -190,8 +190,8 @@ def _scores(view: View) -> Row:
     val = view.val
     for name in dict.fromkeys(("loss", chosen_metric(view), "accuracy", "r2")):
         if name in val:
-            row += [(f"  val {safe(name)} ", "label"), (value_text(name, val[name]), "value")]
-    if (best := best_text(view.state)) and not view.state.over:
+            row += [(f"  val {safe(metric_word(name))} ", "label"), (value_text(name, val[name]), "value")]
+    if (best := best_text(view.state, titled=True)) and not view.state.over:
         row += [("  best ", "label"), (safe(best), "value")]
     return row
 
