@@ -95,7 +95,7 @@ def _store_samples(spec: Any, data: Path) -> float:
     from deeptune.catalog import find
     from deeptune.data.cache.entry import Cache
     from deeptune.data.input_columns import resolve_columns
-    from deeptune.data.loading.samples import open_samples
+    from deeptune.data.loading.open_samples import open_samples
     from deeptune.data.sources.source import Source
 
     source = Source.open(str(data))

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from deeptune.api.audit import audit as audit
     from deeptune.api.backbone import load_backbone as load_backbone
     from deeptune.api.model import Model as Model
-    from deeptune.api.model import load as load
     from deeptune.api.probe import probe as probe
     from deeptune.api.run import Run as Run
     from deeptune.api.run import finetune as finetune
+    from deeptune.api.run import load as load
     from deeptune.api.specs import load_spec as load_spec
     from deeptune.errors import DeepTuneError as DeepTuneError
     from deeptune.spec.run_spec import RunSpec as RunSpec
@@ -62,7 +62,7 @@ _MODULES = {
     "RunSpec": "deeptune.spec.run_spec",
     "audit": "deeptune.api.audit",
     "finetune": "deeptune.api.run",
-    "load": "deeptune.api.model",
+    "load": "deeptune.api.run",
     "load_backbone": "deeptune.api.backbone",
     "load_spec": "deeptune.api.specs",
     "probe": "deeptune.api.probe",

@@ -26,8 +26,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, column_or_1d
 
 from deeptune.api.inputs import Columns, source_of
-from deeptune.api.model import load
-from deeptune.api.run import Run, finetune
+from deeptune.api.run import Run, finetune, load
 from deeptune.catalog import find
 from deeptune.data.input_columns import attach_files, check_samples
 from deeptune.errors import DataError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,38 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 from deeptune.api.embedding import EmbeddingModel
 from deeptune.api.inputs import Columns, source_of
 from deeptune.api.options import Options, apply_options
-from deeptune.api.run import ROOT, Run
-from deeptune.runs import RunDirectory
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import nn
 
+    from deeptune.api.run import Run
     from deeptune.data.sources.source import Source
     from deeptune.spec.run_spec import RunSpec
-
-log = logging.getLogger("deeptune")
-
-
-def load(
-    run: Run | RunDirectory | str | os.PathLike[str] = "latest",
-    *,
-    device: str = "auto",
-    runs: str | os.PathLike[str] = ROOT,
-) -> Model:
-    """Load the best model of a run.
-
-    `run` is a Run, the path of a run's folder, or an id, the start of an id, or "latest" in the folder `runs`. `device`
-    is "auto", "cpu", "cuda", "cuda:N" or "mps". Differences from when the model was trained
-    (`Model.differences`) are logged as warnings.
-
-    Raises SpecError where there is no such run, CheckpointError where it has no model yet or its files are damaged, and
-    WeightsError where its backbone can't be found.
-    """
-    model = Model(run if isinstance(run, Run) else Run(run, runs), device=device)
-    for difference in model.differences:
-        log.warning("%s: %s", model.run.id, difference)
-    return model
 
 
 class Model(EmbeddingModel):

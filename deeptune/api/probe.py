@@ -10,7 +10,7 @@ from deeptune.api.specs import SpecLike, load_spec
 from deeptune.errors import SpecError
 from deeptune.formatting import seconds_of
 from deeptune.probing.candidates import OPEN
-from deeptune.show.console import console, say
+from deeptune.show.console import console, progress_bar, say
 from deeptune.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:
@@ -71,13 +71,7 @@ def shown(progress: bool) -> Iterator[ProbeLog]:
     if not out.is_terminal:
         yield ProbeLog(lambda text: say(text, stderr=True), Lines().show)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=out, refresh_per_second=4, transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("reading", total=None)
+    with progress_bar(out) as (bar, task):
         yield ProbeLog(
             lambda text: bar.console.print(text, soft_wrap=True),
             lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total or None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 ROOT = "runs"
 
+log = logging.getLogger("deeptune")
+
 
 def finetune(
     spec: SpecLike,
@@ -54,6 +57,29 @@ def finetune(
         raise SpecError("detach and in_process exclude each other")
     run = Run(make_run(load_spec(spec, changes), Path(output)))
     return run._go(detach=detach, in_process=in_process, progress=progress)
+
+
+def load(
+    run: Run | RunDirectory | str | os.PathLike[str] = "latest",
+    *,
+    device: str = "auto",
+    runs: str | os.PathLike[str] = ROOT,
+) -> Model:
+    """Load the best model of a run.
+
+    `run` is a Run, the path of a run's folder, or an id, the start of an id, or "latest" in the folder `runs`. `device`
+    is "auto", "cpu", "cuda", "cuda:N" or "mps". Differences from when the model was trained
+    (`Model.differences`) are logged as warnings.
+
+    Raises SpecError where there is no such run, CheckpointError where it has no model yet or its files are damaged, and
+    WeightsError where its backbone can't be found.
+    """
+    from deeptune.api.model import Model  # imports pyarrow
+
+    model = Model(run if isinstance(run, Run) else Run(run, runs), device=device)
+    for difference in model.differences:
+        log.warning("%s: %s", model.run.id, difference)
+    return model
 
 
 class Run:
@@ -178,8 +204,6 @@ class Run:
 
     def model(self, device: str = "auto") -> Model:
         """The run's best model, as `deeptune.load` gives it."""
-        from deeptune.api.model import load
-
         return load(self, device=device)
 
     def __repr__(self) -> str:

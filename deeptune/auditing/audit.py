@@ -143,7 +143,7 @@ def _labels(labels: Labels) -> dict[str, Any]:
     if labels.classes:
         counts = np.bincount(labels.codes[labels.codes >= 0], minlength=len(labels.classes)).tolist()
         return found | {"classes": dict(zip(labels.classes, counts, strict=True))}
-    if labels.task == "multilabel":
+    if labels.of_flags:
         return found | {"classes": {one.name: int((one.values == 1).sum()) for one in labels.questions}}
     numbers = {}
     for one in labels.questions:

@@ -11,6 +11,7 @@ from deeptune.auditing.findings import Finding
 from deeptune.auditing.label_names import variant_classes
 from deeptune.data.splits.class_names import column_text
 from deeptune.errors import listed
+from deeptune.spec.tasks import TASKS
 
 INFO_RATIO = 4.0  # the largest class to the smallest
 WARNING_RATIO = 10.0
@@ -21,7 +22,7 @@ def imbalance(data: AuditData) -> Iterator[Finding]:
     """Find classes that are far smaller than the largest, and labels of which few rows have them."""
     if data.labels is None or data.label is None:
         return
-    if data.labels.task == "multilabel":
+    if data.labels.of_flags:
         yield from _rare_labels(data)
     elif len(data.labels.classes) >= 2 and len(data.labels.questions) == 1:
         yield from _small_classes(data)
@@ -42,9 +43,8 @@ def _small_classes(data: AuditData) -> Iterator[Finding]:
     largest = labels.classes[int(counts.argmax())]
     text = f"the largest class of column {column_text(data.label or '')!r} ({largest}, {counts.max():,} rows) is "
     text += f"{ratio:.1f} times the smallest; few rows: {shown}"
-    weights = (
-        'train.class_weights = "balanced" gives rare classes more weight; ' if data.task == "classification" else ""
-    )
+    weighable = TASKS[data.task].class_weights
+    weights = 'train.class_weights = "balanced" gives rare classes more weight; ' if weighable else ""
     fix = f"{weights}judge by balanced accuracy or macro F1, not by accuracy"
     rows = np.flatnonzero(np.isin(labels.codes, small))
     yield data.finding("imbalance", "warning" if ratio >= WARNING_RATIO else "info", rows, text, fix)

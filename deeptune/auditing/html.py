@@ -6,12 +6,10 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from deeptune.auditing.examples import Example, Examples
 from deeptune.auditing.findings import KINDS, AuditReport
 from deeptune.formatting import size_text
-from deeptune.report.tables import visible
+from deeptune.report.templates import render_template
 from deeptune.runs.files import write_text
 
 EXAMPLES = 24  # rows of a finding that are shown
@@ -28,14 +26,6 @@ def write_html(report: AuditReport, examples: Examples, path: Path) -> None:
 
 def render(report: AuditReport, examples: Examples) -> str:
     """Render the report as one HTML document. Every text is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
     findings = [
         {
             "kind": finding.kind,
@@ -49,13 +39,14 @@ def render(report: AuditReport, examples: Examples) -> str:
         }
         for finding in report.findings
     ]
-    return environment.get_template("audit.html.j2").render(
-        findings=findings,
-        counts=report.counts(),
-        overview=report.overview,
-        size=size_text(report.overview["bytes"]),
-        notes=report.notes,
-    )
+    content = {
+        "findings": findings,
+        "counts": report.counts(),
+        "overview": report.overview,
+        "size": size_text(report.overview["bytes"]),
+        "notes": report.notes,
+    }
+    return render_template(Path(__file__).with_name("audit.html.j2"), content)
 
 
 def _shown(example: Example) -> dict[str, Any]:

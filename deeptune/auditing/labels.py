@@ -48,13 +48,18 @@ class Labels:
     words: bool = False  # whether the labels are strings
     questions: tuple[Question, ...] = ()
 
+    @property
+    def of_flags(self) -> bool:
+        """Whether a row has any number of labels, each a question of yes or no."""
+        return TASKS[self.task].view == "labels"
+
     def text(self, row: int) -> str:
         """Give the label of a row as a person reads it."""
         if self.missing[row]:
             return "no label"
         if self.classes:
             return self.classes[self.codes[row]]
-        if self.task == "multilabel":
+        if self.of_flags:
             return ", ".join(one.name for one in self.questions if one.values[row] == 1) or "none"
         return ", ".join(f"{one.values[row]:g}" for one in self.questions)
 

@@ -16,6 +16,7 @@ from deeptune.auditing.data import SEED, AuditData
 from deeptune.auditing.findings import Finding
 from deeptune.auditing.labels import Question
 from deeptune.auditing.properties import Property, properties
+from deeptune.spec.tasks import TASKS
 
 FOLDS = 5
 MIN_ROWS = 40
@@ -69,7 +70,7 @@ def _finding(
     data: AuditData, question: Question, one: Property, rows: np.ndarray, groups: np.ndarray | None
 ) -> Finding | None:
     inputs, values = one.columns(rows), question.values[rows]
-    limit = MIN_MADE if one.made else MIN_CONTENT_OF_LABEL if data.task == "multilabel" else MIN_CONTENT
+    limit = MIN_MADE if one.made else MIN_CONTENT_OF_LABEL if TASKS[data.task].view == "labels" else MIN_CONTENT
     subject = f"{one.name} alone predicts {question.name!r}"
     fix = f"make {one.name} the same for all rows, or draw classes from the same source; then compare the scores again"
     if not question.classes:

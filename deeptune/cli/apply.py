@@ -14,7 +14,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.errors import CheckpointError, DataError, SpecError
-from deeptune.show.console import console, say, say_json
+from deeptune.show.console import console, progress_bar, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.api.embedding import EmbeddingModel
@@ -88,11 +88,12 @@ def predict(
 
     directory = find_run(run, runs)
     _check_output(output, data, directory, kinds=(".parquet",))
-    from deeptune.api.model import Model, Run
+    from deeptune.api.model import Model
     from deeptune.api.options import Options
+    from deeptune.api.run import Run
 
     model = Model(Run(directory), device=device)
-    with progress_bar("predicting", quiet, json_progress) as progress, _hint():
+    with shown_progress("predicting", quiet, json_progress) as progress, _hint():
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         options |= Options(abstain_below=abstain_below, coverage=coverage)
@@ -131,12 +132,13 @@ def evaluate(
     directory = find_run(run, runs)
     if output is not None:
         _check_output(output, data, directory, kinds=(".json",))
-    from deeptune.api.model import Model, Run
+    from deeptune.api.model import Model
     from deeptune.api.options import Options
+    from deeptune.api.run import Run
     from deeptune.cli.summary import metrics_table, worst_classes_table
 
     model = Model(Run(directory), device=device)
-    with progress_bar("scoring", quiet or as_json, json_progress) as progress, _hint():
+    with shown_progress("scoring", quiet or as_json, json_progress) as progress, _hint():
         source = _source(data, root or model.spec.data.root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         metrics = model.evaluate(source, **options)
@@ -219,10 +221,11 @@ def embed(
     from deeptune.engine.embedding_form import EmbeddingForm
 
     EmbeddingForm(format, dtype).require_fits(output)  # type: ignore[arg-type]  # it checks the words itself
-    with progress_bar("embedding", quiet, json_progress) as progress, _hint():
+    with shown_progress("embedding", quiet, json_progress) as progress, _hint():
         model: EmbeddingModel
         if directory is not None:
-            from deeptune.api.model import Model, Run
+            from deeptune.api.model import Model
+            from deeptune.api.run import Run
 
             model = Model(Run(directory), device=device)
             root = root or model.spec.data.root
@@ -346,7 +349,7 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
 
 
 @contextmanager
-def progress_bar(what: str, quiet: bool, as_json: bool = False) -> Iterator[Any]:
+def shown_progress(what: str, quiet: bool, as_json: bool = False) -> Iterator[Any]:
     """A bar on stderr while a file is worked on; nothing where stderr is no terminal.
 
     With `as_json` it is a line such as {"progress": {"what": "predicting", "done": 32, "total": 100}} now and then.
@@ -358,13 +361,7 @@ def progress_bar(what: str, quiet: bool, as_json: bool = False) -> Iterator[Any]
     if quiet or not out.is_terminal:
         yield lambda _done, _total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=out, refresh_per_second=4, transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("reading", total=None)
+    with progress_bar(out) as (bar, task):
         last = 0
 
         def progress(done: int, total: int) -> None:

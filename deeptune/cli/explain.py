@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeptune.cli.apply import JsonProgressOption, RootOption, RunArgument, progress_bar
+from deeptune.cli.apply import JsonProgressOption, RootOption, RunArgument, shown_progress
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
@@ -52,7 +52,7 @@ def explain(
         raise SpecError("--data needs --output: a folder for the explanations", hint="For example -o explanations")
     chosen = parse_rows(rows, MAX_ROWS) if rows is not None else worst_rows(directory, worst)
     folder = user_path(output, key="--output") if output is not None else directory.explanations
-    with progress_bar("explaining", quiet or as_json, json_progress) as progress:
+    with shown_progress("explaining", quiet or as_json, json_progress) as progress:
         explained = explain_rows(directory, chosen, folder, data=data, options=ExplainOptions(of, device, progress))
     if as_json:
         from deeptune.runs.files import read_json

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.arrow import bare
+from deeptune.data.checked_samples import Checked, fitting, stream_input
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.images.decode import deep_reason
-from deeptune.data.images.decoding_threads import MAX_THREADS, decoding_threads
-from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, ColumnModality, Modality, Piece
+from deeptune.data.images.decoding_threads import decoding_threads
+from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, ColumnModality, Modality
 from deeptune.data.modalities.base import FIRST_ROWS, Progress
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.duplicates import HASH, sample_hashes
 from deeptune.errors import DataError
-from deeptune.spec.modalities import Input, ModalityInfo, columns_of, input_words
-
-AT_ONCE = 64  # rows that are decoded between two reports of progress
-
-
-@dataclass(frozen=True)
-class BadSample:
-    """A row that cannot be used as it is, and why. `split` is None while no split is known."""
-
-    split: str | None
-    row: int
-    reason: str
+from deeptune.spec.modalities import Input, ModalityInfo, columns_of
 
 
 def modality_of(kind: pa.DataType) -> ColumnModality | None:
@@ -180,47 +166,6 @@ def attach_files(source: Source, modality: str, input: Input) -> None:
     MODALITIES[modality].attach_files(source, input)
 
 
-def stream_input(
-    source: Source,
-    input: Input,
-    modality: Modality,
-    threads: ThreadPoolExecutor,
-    *,
-    start: int = 0,
-    rows: int = AT_ONCE,
-) -> Iterator[tuple[int, Piece]]:
-    """The input columns in pieces, as `Source.stream_table` gives them; the threads read files that they name."""
-    columns = columns_of(input)
-    names_files = source.named is not None
-    for first, batch in source.stream_table(columns, start=start, rows=min(rows, MAX_THREADS) if names_files else rows):
-        yield first, modality.piece(source, dict(zip(columns, batch.columns, strict=True)), first, threads)
-    if source.named is not None:
-        source.named.require_unchanged()
-
-
-@dataclass
-class Checked:
-    """The result of checking the rows of a source.
-
-    By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
-    8 bits for which no range was known. `clipped` are rows with values outside of the range. `hashes` (uint64) are
-    those of all samples (`duplicates.sample_hashes`).
-    """
-
-    reasons: dict[int, str] = field(default_factory=dict)
-    deep: dict[int, Range] = field(default_factory=dict)
-    clipped: list[int] = field(default_factory=list)
-    hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, HASH))
-
-    def bad(self, rows: np.ndarray, *, deep: bool = True) -> list[BadSample]:
-        """Those of some rows that can't be used, in the order given; without `deep`, as if a range were known."""
-        if deep and self.deep:
-            reasons = {**self.reasons, **{row: deep_reason(extremes) for row, extremes in self.deep.items()}}
-        else:
-            reasons = self.reasons
-        return [BadSample(None, row, reasons[row]) for row in rows.tolist() if row in reasons]
-
-
 def check_samples(
     source: Source,
     input: Input,
@@ -249,15 +194,3 @@ def check_samples(
             if progress:
                 progress(first + len(piece), source.num_rows)
     return checked
-
-
-@contextmanager
-def fitting(source: Source, input: Input) -> Iterator[None]:
-    """Blame the data for samples that are too large for memory."""
-    try:
-        yield
-    except MemoryError as error:
-        raise DataError(
-            f"{source.key}: the samples of {input_words(input)} do not fit in memory: {error}",
-            hint="Shorten them, or split the file.",
-        ) from error

@@ -41,7 +41,7 @@ from deeptune.model.head import Head
 from deeptune.runs import RunDirectory
 from deeptune.spec.defaults import weight_decays
 from deeptune.spec.metrics import lower_is_better
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import LOSSES, TASKS
 
 METADATA = b"deeptune"
 
@@ -136,7 +136,7 @@ class CrossValidation:
         """What it says of val, with the mean loss."""
         criterion, ready = setup.criterion.on_cpu(), setup.ready
         targets = torch.from_numpy(split_targets(ready, ready.plan.splits["train"]))
-        targets = targets if criterion.loss in ("cross_entropy", "cumulative_link") else targets.float()
+        targets = targets if LOSSES[criterion.loss].of_classes else targets.float()
         loss = MeanLoss(criterion)
         loss.add(torch.from_numpy(self.outputs.logits.copy()), targets)
         return PassedSplit(self.outputs, loss.value, self.record())

@@ -24,6 +24,7 @@ from deeptune.engine.train_state import rng_state_kept
 from deeptune.model.build import TunedModel
 from deeptune.model.head import ScaledLinear
 from deeptune.spec.defaults import penalties, stepped
+from deeptune.spec.tasks import LOSSES
 
 MIDDLE = 5  # penalties up to one that suits most features, where nothing can choose one
 PATIENCE = 2  # weaker penalties without a better one, after which none is tried
@@ -75,7 +76,7 @@ class ExactHead:
         self.data = ready.plan.splits["train"]
         self.criterion = setup.criterion.on_cpu()
         targets = torch.from_numpy(split_targets(ready, self.data))
-        self.targets = targets if self.criterion.loss == "cross_entropy" else targets.double()
+        self.targets = targets if LOSSES[self.criterion.loss].of_classes else targets.double()
         self.layer = self._scaled_layer()
         self.loss = LinearLoss(self._scaled(), self.targets, self.criterion, ready.plan.outputs)
         self.penalties = penalties(ready.spec)

@@ -18,12 +18,14 @@ from torch import nn
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.data.cache.entry import Cache, NoCache
+from deeptune.data.checked_samples import BadSample
 from deeptune.data.images.bit_depth import Range, range_of, range_text
-from deeptune.data.input_columns import BadSample, attach_files, resolve_columns
+from deeptune.data.input_columns import attach_files, resolve_columns
 from deeptune.data.kept_columns import require_kept
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
-from deeptune.data.loading.samples import Samples, open_samples
+from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, Relabel, known_relabelling

@@ -19,7 +19,8 @@ from deeptune.data.cache.entry import Cache
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions, batch_slices
-from deeptune.data.loading.samples import Samples, open_samples
+from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, decoding_workers
 from deeptune.data.sources.source import Source

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from deeptune.errors import DataError, SpecError, first_line
 from deeptune.importing.options import Options
-from deeptune.importing.pictures import Shot
+from deeptune.importing.reader import Shot
 from deeptune.importing.salt import patient_salt
 from deeptune.importing.stored_values import stored, whole
 

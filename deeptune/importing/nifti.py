@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError, first_line
-from deeptune.importing.pictures import Shot
+from deeptune.importing.reader import Shot
 from deeptune.importing.stored_values import stored, whole
 
 FIELDS = [pa.field("volume", pa.string()), pa.field("slice", pa.int32()), pa.field("time", pa.int32())]

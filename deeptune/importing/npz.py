@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError, first_line
-from deeptune.importing.pictures import PieceRows, Shot
-from deeptune.importing.reader import LeftOut, Piece, Reader
+from deeptune.importing.pictures import PieceRows
+from deeptune.importing.reader import LeftOut, Piece, Reader, Shot
 from deeptune.importing.stored_values import stored, whole
 from deeptune.spec.values import split_named
 

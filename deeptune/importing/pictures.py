@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from deeptune.data.images.decode import unusable_reason
 from deeptune.errors import DataError
 from deeptune.importing.names import readable
 from deeptune.importing.options import Options
-from deeptune.importing.reader import PIECE_BYTES
+from deeptune.importing.reader import PIECE_BYTES, Shot
 
 IMAGES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
@@ -34,14 +33,6 @@ _THREADS = min(8, 2 * (os.cpu_count() or 1))
 _AT_ONCE = 64  # files that threads share
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One image of a file, encoded, and the values of the columns beside it."""
-
-    image: bytes
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def picture_kind(path: Path) -> str | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -32,6 +33,14 @@ class Piece:
     table: pa.Table
     units: int
     left_out: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image of a file, encoded, and the values of the columns beside it."""
+
+    image: bytes
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Reader(ABC):

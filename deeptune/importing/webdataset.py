@@ -22,8 +22,8 @@ from deeptune.errors import DataError, listed
 from deeptune.importing.archives import Guard, damaged, open_tar
 from deeptune.importing.names import is_ignored, readable, split_in_name
 from deeptune.importing.options import Options
-from deeptune.importing.pictures import IMAGES, PieceRows, Shot
-from deeptune.importing.reader import PIECE_ROWS, LeftOut, Piece, Reader
+from deeptune.importing.pictures import IMAGES, PieceRows
+from deeptune.importing.reader import PIECE_ROWS, LeftOut, Piece, Reader, Shot
 
 _FIRST = 200  # samples that tell the columns
 _LABELS, _TEXTS = ("cls", "cls2"), ("txt", "text")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -20,6 +19,7 @@ from deeptune.report.reading import FinishedRun, read_if_there, read_run
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
+from deeptune.report.templates import render_template
 from deeptune.report.verdict import Verdict, verdict
 from deeptune.runs.files import write_json, write_text
 from deeptune.spec.metrics import shown_metrics
@@ -47,16 +47,7 @@ def write_report(directory: Path, samples: bool | None = None) -> Path:
 
 def _render(content: dict[str, Any]) -> str:
     """Render the report as one HTML document. Every text is escaped; only our own pictures enter as markup."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = tables.visible
-    environment.filters["picture"] = _picture
-    return environment.get_template("report.html.j2").render(content)
+    return render_template(Path(__file__).with_name("report.html.j2"), content, picture=_picture)
 
 
 def _picture(svg: str, caption: str) -> Markup:

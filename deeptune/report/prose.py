@@ -47,7 +47,8 @@ def _name(run: FinishedRun, section: str, part: BackboneSpec | TextBackboneSpec)
 
 def loss_words(run: FinishedRun) -> str:
     """Name the loss of the training, with its weights and smoothing."""
-    return LOSSES.get(run.spec.train.loss, run.spec.train.loss) + loss_extras(run)
+    name = run.spec.train.loss
+    return (LOSSES[name].title if name in LOSSES else name) + loss_extras(run)
 
 
 def loss_differs(run: FinishedRun) -> bool:

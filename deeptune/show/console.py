@@ -7,13 +7,15 @@ import json
 import os
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from deeptune.report.tables import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 
 PIPE_WIDTH = 160
@@ -41,6 +43,18 @@ def console(*, stderr: bool = False, file: Any = None) -> Console:
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = PIPE_WIDTH  # a file or a pipe has no edge to wrap at
     return out
+
+
+@contextmanager
+def progress_bar(out: Console) -> Iterator[tuple[Progress, TaskID]]:
+    """Draw a bar that counts from "reading" on, and take it away at the end."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=out, refresh_per_second=4, transient=True,
+    ) as bar:  # fmt: skip
+        yield bar, bar.add_task("reading", total=None)
 
 
 def say(text: object = "", *, stderr: bool = False) -> None:

@@ -6,8 +6,6 @@ are written for the person who fills them in. `"auto"` values are resolved by `s
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, model_validator
 
 from deeptune.spec.calibration_spec import CalibrationSpec
@@ -15,7 +13,7 @@ from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TextBackboneSpec, TuningSpec
 from deeptune.spec.report_spec import ReportSpec
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import TASKS, TaskName
 from deeptune.spec.train_spec import EarlyStoppingSpec, TrainSpec
 from deeptune.spec.values import SPLITS, Paths, Section, Split
 
@@ -36,13 +34,10 @@ __all__ = [
     "RunSpec",
     "Split",
     "SplitSpec",
-    "Task",
     "TextBackboneSpec",
     "TrainSpec",
     "TuningSpec",
 ]
-
-Task = Literal["classification", "multilabel", "ordinal", "regression"]
 
 
 def _all_splits() -> list[Split]:
@@ -63,7 +58,7 @@ class RunSpec(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Start of the run's id; letters, digits, `.`, `_` and `-`.",
     )
-    task: Task = Field(
+    task: TaskName = Field(
         "classification",
         description="`classification` (classes), `multilabel` (any number of labels), `ordinal` (ordered classes) "
         "or `regression` (one or several numbers).",
@@ -153,7 +148,7 @@ class RunSpec(Section):
     def _mixes_without_pairs(self) -> list[str]:
         """Say why images can't be mixed, for each key that asks for it."""
         keys = [key for key in ("mixup", "cutmix") if getattr(self.train, key)]
-        if self.task != "classification":
+        if not TASKS[self.task].label_smoothing:  # a target is one class, never a share of several
             return [f"train.{key}: {self.task} has no classes that could be mixed; leave it out" for key in keys]
         if self.tuning.method == "partial":
             return [

@@ -6,15 +6,28 @@ The other half, which is fitted to a label column, is the class that `implementa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-# The losses by name, with what a methods section calls them; `engine.loss` computes them.
-LOSSES = {
-    "cross_entropy": "cross entropy",
-    "mse": "mean squared error",
-    "huber": "Huber loss",
-    "bce": "binary cross entropy",
-    "cumulative_link": "cumulative link loss",
+
+@dataclass(frozen=True)
+class LossInfo:
+    """A loss that `engine.loss` computes.
+
+    title: what a methods section calls it. tempered: whether its outputs are log odds, which a temperature may scale.
+    of_classes: whether its targets are indices of classes, not numbers.
+    """
+
+    title: str
+    tempered: bool = False
+    of_classes: bool = False
+
+
+LOSSES: dict[str, LossInfo] = {
+    "cross_entropy": LossInfo("cross entropy", tempered=True, of_classes=True),
+    "mse": LossInfo("mean squared error"),
+    "huber": LossInfo("Huber loss"),
+    "bce": LossInfo("binary cross entropy", tempered=True),
+    "cumulative_link": LossInfo("cumulative link loss", tempered=True, of_classes=True),
 }
 
 
@@ -131,3 +144,10 @@ TASKS: dict[str, TaskInfo] = {
         ),
     )
 }  # fmt: skip
+
+if TYPE_CHECKING:
+    TaskName = str
+    LossName = str
+else:
+    TaskName = Literal[tuple(sorted(TASKS))]
+    LossName = Literal["auto", *LOSSES]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
+from deeptune.spec.tasks import LossName
 from deeptune.spec.values import Auto, Fraction, PositiveFloat, PositiveInt, Section
 
 MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
@@ -91,7 +92,7 @@ class TrainSpec(Section):
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Maximum gradient norm; 0 turns clipping off."
     )
-    loss: Literal["auto", "cross_entropy", "mse", "huber", "bce", "cumulative_link"] = Field(
+    loss: LossName = Field(
         "auto",
         description="What is minimised; `auto` is the task's own: `cross_entropy`, `bce`, `cumulative_link` or `mse`.",
     )

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import scipy  # its parts are imported where they are first used
 
+from deeptune.spec.tasks import LOSSES
 from deeptune.tasks.row_losses import row_losses
 
 # Losses of probabilities: what is divided by a temperature keeps its order. Numbers have none.
-TEMPERED = frozenset({"cross_entropy", "bce", "cumulative_link"})
+TEMPERED = frozenset(name for name, info in LOSSES.items() if info.tempered)
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # where every row is right, the optimum is at 0
 
 

@@ -22,7 +22,7 @@ from unit.conftest import _words
 
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.inspect import overview, preview, survey
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.sources import column_stream
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import DataPlan

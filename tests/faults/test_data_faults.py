@@ -23,7 +23,7 @@ from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from deeptune.backbones.base import ImagePreprocessing
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.worker_pool import MAX_RESTARTS
 from deeptune.data.sources import source
 from deeptune.data.sources.source import Source

@@ -283,9 +283,9 @@ def test_an_output_that_is_an_input_is_refused_by_any_path(command, run, tmp_pat
 
 
 def test_progress_as_lines_of_json(capsys):
-    from deeptune.cli.apply import progress_bar
+    from deeptune.cli.apply import shown_progress
 
-    with progress_bar("predicting", quiet=True, as_json=True) as progress:
+    with shown_progress("predicting", quiet=True, as_json=True) as progress:
         for done, total in ((4, 10), (10, 10), (5, 6), (6, 6)):
             progress(done, total)
     told = [json.loads(line)["progress"] for line in capsys.readouterr().err.splitlines()]

@@ -9,7 +9,7 @@ import torch
 from deeptune.backbones import load_backbone
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.loading.dataset import Batch
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.sources.source import Source
 from deeptune.engine import folded_pass
 from deeptune.engine.device import Compute

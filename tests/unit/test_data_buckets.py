@@ -18,7 +18,7 @@ from deeptune.data.loading.batch_order import (
     padded_share,
     windowed_order,
 )
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.sources.source import Source
 from deeptune.engine.loop import groups_of
 

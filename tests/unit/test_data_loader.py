@@ -24,7 +24,7 @@ from deeptune.data.loading.batch_order import batch_slices, epoch_order
 from deeptune.data.loading.dataset import Dataset, FeatureInputs
 from deeptune.data.loading.features import Features
 from deeptune.data.loading.loader import Loader, LoaderOptions
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError

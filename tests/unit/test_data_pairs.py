@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from deeptune.backbones.base import TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.input_columns import check_samples, resolve_columns
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.modalities import text_samples
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, SpecError

@@ -21,7 +21,7 @@ from deeptune.data.images.decode import decode_quietly
 from deeptune.data.images.transforms import resize_crop, to_tensor
 from deeptune.data.input_columns import check_samples
 from deeptune.data.loading import samples as module
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.modalities import image_samples, text_samples
 from deeptune.data.modalities.base import Need
 from deeptune.data.modalities.image_samples import Images, Pixels

@@ -19,7 +19,7 @@ from deeptune.data.images import decoding_threads
 from deeptune.data.loading import worker_pool
 from deeptune.data.loading import worker_room as workers
 from deeptune.data.loading.dataset import SampleOptions
-from deeptune.data.loading.samples import open_samples
+from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.worker_room import NoRoom, cannot_pass, workers_that_fit
 from deeptune.data.modalities import image_samples
 from deeptune.data.sources.source import Source

@@ -19,10 +19,9 @@ from deeptune import __version__
 from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged, MemoryRecords, Records
+from deeptune.data.checked_samples import AT_ONCE, Checked, fitting, stream_input
 from deeptune.data.images.decoding_threads import decoding_threads
-from deeptune.data.input_columns import AT_ONCE, Checked, fitting, stream_input
-from deeptune.data.modalities import MODALITIES, ColumnModality, Piece
-from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, NO_NEED, Need, Progress
+from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, ColumnModality, Piece, Progress
 from deeptune.data.sources.column_stream import TooLarge, room
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.duplicates import sample_hashes
@@ -31,7 +30,6 @@ from deeptune.formatting import size_text
 from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:
-    from deeptune.backbones.preprocessing import Preprocessing
     from deeptune.data.loading.dataset import Inputs, SampleOptions
 
 MEMORY_SHARE = 0.5  # of the free memory, that samples may take if the disk does not take them
@@ -119,25 +117,6 @@ class StoredSamples(Samples):
     @abstractmethod
     def reason(self, row: int) -> str:
         """Why a row with a BAD or BLANK flag can't be used."""
-
-
-def open_samples(
-    source: Source,
-    input: Input,
-    preprocessing: Preprocessing,
-    *,
-    cache: Cache | None = None,
-    need: Need = NO_NEED,
-    progress: Progress | None = None,
-) -> Samples:
-    """Decode or tokenise the input columns, or find what an earlier run stored.
-
-    The result is stored in `cache`: token ids; pixels if they take up to half of the cache's limit, else images as they
-    are encoded. `need` says what images must be kept for. If the disk does not take the samples they are kept in
-    memory. `progress(done, total)` counts rows. Raises DataError if neither has room.
-    """
-    modality = MODALITIES[preprocessing.modality]
-    return modality.open_samples(source, input, preprocessing, cache=cache, need=need, progress=progress)
 
 
 def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) -> AnySamples:

@@ -179,3 +179,9 @@ def input_values(values: pa.Array) -> pa.Array:
     """Values of an input column that names no files, as bytes or strings."""
     parts = sample_parts(values)
     return pc.struct_field(parts, "bytes") if pt.is_struct(parts.type) else parts
+
+
+def named_reasons(found: Mapping[str, Finding]) -> str | None:
+    """Why a sample can't be used, by its columns: each reason with its column; None where there is none."""
+    reasons = [f"{reason} (column {name!r})" for name, reason in found.items() if isinstance(reason, str)]
+    return " and ".join(reasons) or None

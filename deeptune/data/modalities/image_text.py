@@ -17,6 +17,7 @@ from deeptune.data.modalities.base import (
     Need,
     Piece,
     Progress,
+    named_reasons,
 )
 from deeptune.data.shown import Shown
 from deeptune.errors import DataError
@@ -104,12 +105,6 @@ class ImageTextModality(Modality):
 
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
         return self.text.lengths(source, columns_of(input)[1])
-
-
-def named_reasons(found: Mapping[str, Finding]) -> str | None:
-    """Why a sample can't be used, by its columns: each reason with its column; None where there is none."""
-    reasons = [f"{reason} (column {name!r})" for name, reason in found.items() if isinstance(reason, str)]
-    return " and ".join(reasons) or None
 
 
 def _half(progress: Progress, number: int) -> Progress:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune.arrow import keys_of, promote, shared, shown
+from deeptune.data.checked_samples import BadSample
 from deeptune.data.guessing import likely_labels
-from deeptune.data.input_columns import BadSample, resolve_columns
+from deeptune.data.input_columns import resolve_columns
 from deeptune.data.kept_columns import require_kept
 from deeptune.data.report_columns import check_report_columns
 from deeptune.data.sources.source import Source

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from deeptune.data.checked_samples import BadSample, Checked
 from deeptune.data.images.bit_depth import Range, range_of, range_text
-from deeptune.data.input_columns import BadSample, Checked, check_samples
+from deeptune.data.input_columns import check_samples
 from deeptune.data.modalities.base import Progress
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.bad_samples import check_inputs, holds, with_split
