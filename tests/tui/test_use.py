@@ -15,6 +15,7 @@ import pytest
 from driving import drive, monitor, picture, shows, until
 from textual.widgets import Input, OptionList
 
+from deeptune.formatting import size_text
 from tui.app import DeepTuneApp
 from tui.applying import Application, Progress, command_of
 from tui.options import Options
@@ -51,6 +52,7 @@ def test_predictions_are_written_for_a_file_that_is_picked(finished_run, picture
         await until(pilot, lambda: app.screen.query_one("#next", OptionList).has_focus)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, PickScreen))
+        await shows(pilot, f"  {size_text(pictures_parquet.stat().st_size)}")  # that of a small file is not 0.0 MB
         await shows(pilot, "pictures.parquet")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, UseScreen))

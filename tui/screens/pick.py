@@ -17,6 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.formatting import size_text
 from deeptune.report.tables import safe
 from deeptune.spec.sources import is_data
 from tui.widgets.line import Line
@@ -99,7 +100,7 @@ class PickScreen(ModalScreen[Path | None]):
     def _named(entry: Entry) -> Content:
         if entry.folder:
             return Content.assemble((safe(entry.path.name) + "/", "$primary"))
-        return Content.assemble(safe(entry.path.name), (f"  {entry.size / 1e6:,.1f} MB", "$text-muted"))
+        return Content.assemble(safe(entry.path.name), (f"  {size_text(entry.size)}", "$text-muted"))
 
     @on(OptionList.OptionSelected)
     def _take(self, event: OptionList.OptionSelected) -> None:
