@@ -193,7 +193,7 @@ def next_command(done: Imported) -> str | None:
 
 def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
     """The settings of a run of the imported file, and what it lacks for a run: `input`, `labels` or nothing."""
-    from deeptune.data.first_spec import usual_backbone
+    from deeptune.data.first_spec import rows_without_label, usual_backbone
     from deeptune.data.inspect import overview
 
     settings: dict[str, str] = {}
@@ -217,7 +217,11 @@ def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
     if modality is None:
         return settings, "input"
     settings["backbone.name"] = usual_backbone(modality)
-    return settings, None if "data.label" in settings or label in done.columns else "labels"
+    if "data.label" not in settings and label not in done.columns:
+        return settings, "labels"
+    if rows_without_label(done.output, settings.get("data.label", label), settings.get("task", "classification")):
+        settings["data.on_bad_sample"] = "skip"
+    return settings, None
 
 
 def _modality(input: str | None, by_name: dict[str, str | None], default: str | None) -> str | None:
@@ -238,6 +242,8 @@ def _run(done: Imported, settings: dict[str, str]) -> str:
 def _way_on(done: Imported) -> str:
     """What to do next, in words."""
     settings, lacking = _settings(done)
+    if "data.on_bad_sample" in settings:
+        say("some rows have no label: the run below leaves them out, counted and listed")
     if lacking == "input":
         return "a run learns from images or texts, and no column holds any: import a table that has such a column"
     if lacking is None:

@@ -81,7 +81,7 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
         proposals.append(
             Proposal("data.group", "Column of the patient or unit, empty for none", group, reason, ("", *names))
         )
-    if without := _without_label(path, label, task):
+    if without := rows_without_label(path, label, task):
         reason = f"{without:,} of {found.rows:,} rows have no label: they are left out, counted and listed"
         proposals.append(Proposal("data.on_bad_sample", "Rows that can't be used", "skip", reason, ("skip", "error")))
     members = MODALITIES[modality].members
@@ -129,8 +129,8 @@ def _label(found: Overview, inputs: str, path: str) -> str:
     )
 
 
-def _without_label(path: str, label: str, task: str) -> int:
-    """How many rows have no label; 0 where none has one, which is an error of its own."""
+def rows_without_label(path: str, label: str, task: str) -> int:
+    """Count the rows that have no label; 0 where none has one, which is an error of its own."""
     columns = _columns(label)
     with suppress(DataError):  # what is wrong with the column the survey says
         source = Source.open(path)

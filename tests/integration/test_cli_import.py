@@ -33,6 +33,18 @@ def test_the_command_that_is_named_next_is_accepted(photos, tmp_path, command):
     assert run.code == 0, run.stderr
 
 
+def test_the_command_that_is_named_next_leaves_out_rows_without_a_label(tmp_path, command):
+    labels = ["" if number % 10 == 3 else "ab"[number % 2] for number in range(40)]
+    rows = "".join(f"some text {number},{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "data.csv").write_text("review,mood\n" + rows)
+    done = command("import", "data.csv", "-o", "data.parquet", "--label", "mood", "--input", "review")
+    assert "some rows have no label" in done.stdout
+    words = shlex.split(done.stdout.rpartition("next: ")[2])
+    assert "data.on_bad_sample=skip" in words
+    run = command(*words[1:], "--set", "backbone.weights=random")
+    assert run.code == 0, run.stderr
+
+
 def test_json_says_what_was_done(photos, tmp_path, command):
     (photos / "cats" / "bad.png").write_bytes(b"")
     done = command("import", str(photos), "-o", str(tmp_path / "photos.parquet"), "--json")

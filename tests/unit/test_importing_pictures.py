@@ -345,6 +345,20 @@ def test_a_picture_that_is_cut_off_is_left_out_with_its_reason(photos, tmp_path,
     assert ("cannot be decoded" if format == "WEBP" else "cut off") in reasons(done)[f"cats/cut_{name}"]
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_picture_that_is_damaged_in_the_middle_is_left_out_with_its_reason(photos, tmp_path, format):
+    noise = np.random.default_rng(0)
+    data = io.BytesIO()
+    Image.fromarray(noise.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(data, format)
+    whole, middle = data.getvalue(), len(data.getvalue()) // 2
+    bad = whole[:middle] + noise.bytes(4000) + whole[middle + 4000 :]
+    put(photos / "cats" / "whole.x.png", whole)
+    put(photos / "cats" / "damaged.png", bad)
+    _, done = imported(photos, tmp_path)
+    assert list(reasons(done)) == ["cats/damaged.png"]
+    assert "cannot be decoded" in reasons(done)["cats/damaged.png"]
+
+
 def test_pictures_without_a_suffix_are_known_by_their_first_bytes(photos, tmp_path):
     put(photos / "cats" / "IMG0001")
     put(photos / "dogs" / "IMG0002.7", _jpeg())

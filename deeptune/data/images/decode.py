@@ -21,7 +21,6 @@ from deeptune.errors import DataError, first_line
 
 MAX_PIXELS = 64_000_000  # a header may claim anything; 64 megapixels decode to 192 MB
 _NAMED_ONLY = ("HDF5", "GRIB", "BUFR", "WMF", "MPEG")  # formats that PIL knows by name and can't decode
-_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}  # last bytes by format
 _TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -133,24 +132,17 @@ def is_deep(data: bytes) -> bool:
 
 
 def unusable_reason(data: bytes) -> str | None:
-    """Why bytes can't be an image, by their header and their end; None where they may be one.
+    """Why bytes can't be an image, which takes all of them to know; None where they decode.
 
-    An image that does not end as its format does is decoded: it may be cut off. The caller silences warnings.
+    A JPEG is decoded at 1/8 of its size, which reads as much of the file. The caller silences warnings.
     """
     try:
         with _opened(data) as image:
-            if not _ends_well(image.format or "", unwrapped(data)):
-                image.load()
+            image.draft(None, (1, 1))
+            image.load()
             return None
     except DataError as error:
         return error.message
-
-
-def _ends_well(kind: str, data: bytes) -> bool:
-    """Check whether the last bytes are those of a whole file; False for formats in which they say nothing."""
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 <= len(data)
-    return kind in _ENDS and data.rstrip(b"\0").endswith(_ENDS[kind])
 
 
 def read_header(data: bytes | None) -> Header:
