@@ -58,6 +58,7 @@ def test_a_line_that_is_not_finished_waits(tmp_path):
         b"not json\n", b"\n", b"[1, 2]\n", b"3\n", b'"text"\n', b"null\n", b'{"seq": 9}\n', b'{"kind": "x", "t": 1}\n',
         line("x"), line(None), b'{"seq": Infinity, "t": 1, "kind": "x"}\n', b"\xff\xfe\x00\n", b"[" * 100_000 + b"\n",
     ],
+    ids=range(13),
 )  # fmt: skip
 def test_a_line_that_is_no_event_is_passed_over_and_counted(tmp_path, bad):
     (tmp_path / "events.jsonl").write_bytes(line(1) + bad + line(2))
