@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from deeptune.arrow import is_bytes
 from deeptune.data.kept_columns import kept_columns
 from deeptune.data.sources.source import SMALL, Source
 from deeptune.data.splits.class_names import Relabel
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.row_order import Window
-from deeptune.engine.table_files import Keep, once, table_file
+from deeptune.engine.table_files import CSV, Keep, once, table_file
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.tasks import Task
 
@@ -88,10 +89,14 @@ def embedding_file(
     """Write embeddings, one window after the other.
 
     The columns are `row`, `label` (as in the source, or as `roles.relabel` changes it), `embedding` (fixed-size list of
-    float32, or as `form` says), then the kept columns, which are read in step. `errors` is as in `prediction_file`.
+    float32, or as `form` says), then the kept columns, which are read in step. A CSV file gets none that hold bytes.
+    `errors` is as in `prediction_file`.
     """
     label, relabel = roles.label, roles.relabel
     names = kept_columns(source, input=roles.input, label=label)
+    if path.suffix.lower() == CSV:
+        unfit = columns_unfit_for_csv(source, names)
+        names = {name: shown for name, shown in names.items() if name not in unfit}
     columns = InStep(source, [*names, *columns_of(label or [])])
     with table_file(path, keep) as write:
 
@@ -117,6 +122,18 @@ def embedding_file(
         yield write_window
         if not all(map(source.holds, names)):
             source.require_unchanged()
+
+
+def columns_unfit_for_csv(source: Source, names: Iterable[str]) -> list[str]:
+    """Return which columns hold bytes: as text, an image is longer than any cell of a spreadsheet."""
+    return [name for name in names if _holds_bytes(source.field(name).type)]
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return is_bytes(kind) or any(map(_holds_bytes, inner))
 
 
 class InStep:

@@ -81,11 +81,15 @@ def test_wide_columns_hold_the_numbers_of_the_lists(embedder, images, expected, 
 
 
 def test_a_csv_is_read_by_pandas_with_the_same_numbers(embedder, images, expected, tmp_path):
-    frame = pd.read_csv(write(embedder, images, tmp_path / "wide.csv", format="wide"))
+    said: list[str] = []
+    options = ApplyOptions(form=EmbeddingForm("wide"), notify=said.append)
+    embedder.write_embeddings(Source.open(str(images)), tmp_path / "wide.csv", options)
+    frame = pd.read_csv(tmp_path / "wide.csv")
     np.testing.assert_array_equal(numbers(frame), expected)
     assert frame["site"].tolist() == [f"ward {row % 3}" for row in range(ROWS)]
     assert json.loads(frame["sizes"][5]) == [5, 6]
-    assert frame["key"].tolist()[10] == "0a"
+    assert "key" not in frame.columns  # an image as text is longer than a cell of a spreadsheet
+    assert "left out of wide.csv, because they hold bytes: key" in said
 
 
 @pytest.mark.parametrize("form", ["list", "wide"])
