@@ -38,9 +38,9 @@ def explain(
 ) -> None:
     """Show what speaks for a run's predictions, and test that.
 
-    Images get a map (HiResCAM), texts a score for each token (integrated gradients). Each set is compared with random
-    orders and with a model of shuffled weights by insertion and deletion, and says where it is no better. Without
-    --data the worst errors of the test rows are explained, and the run's report shows them.
+    Images get a map (HiResCAM), texts a score for each token (integrated gradients), an image with a text both. Each
+    set is compared with random orders and with a model of shuffled weights by insertion and deletion, and says where it
+    is no better. Without --data the worst errors of the test rows are explained, and the run's report shows them.
     """
     from deeptune.api.explain import ExplainOptions, explain_rows, parse_rows, worst_rows
     from deeptune.runs import find_run
@@ -69,7 +69,8 @@ def _draw(each: Explanation) -> None:
     from rich.text import Text
 
     out = console()
-    out.print(f"\nrow {each.row:,}, predicted {safe(each.prediction)}; gain over random orders {each.test.gain:.2f}")
+    said = f"row {each.row:,} ({each.kind}), predicted {safe(each.prediction)}"
+    out.print(f"\n{said}; gain over random orders {each.test.gain:.2f}")
     if each.map is not None:
         from deeptune.explain.drawing import beside
         from deeptune.show.picture import Look, drawn
@@ -111,5 +112,5 @@ def _tell(explained: Explained, folder: Path, *, in_report: bool) -> None:
         say(note, stderr=True)
     for row, reason in explained.left_out.items():
         say(f"row {row:,} has no explanation: {reason}")
-    say(explained.verdict.text)
+    say(explained.text)
     say(f"wrote {short_path(folder)}" + (", and into the run's report.html" if in_report else ""))

@@ -17,11 +17,11 @@ from deeptune.data.loading.dataset import SampleOptions
 from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
-from deeptune.errors import DataError, SpecError
+from deeptune.errors import DataError
 from deeptune.explain.faithfulness import RowTest, Verdict, row_test, shuffled_weights, verdict
 from deeptune.explain.images import image_maps
+from deeptune.explain.parts import Kind, Part, parts_of
 from deeptune.explain.texts import blank_token, token_scores, token_texts, words
-from deeptune.model.build import TunedModel
 from deeptune.spec.modalities import columns_of
 
 GRID = 8  # parts on a side of an image that are taken away or put in
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Explanation:
-    """One row: the output that is explained, and the scores of its parts.
+    """A row's image or text (`kind`): the output that is explained, and the scores of its pieces.
 
     `output` is the index of the model's output, -1 for the sum of all. An image has `pixels` (uint8 (S, S, 3)) and
     `map` (float32 (S, S), positive where it speaks for the output); a text has `tokens` and `scores` (float32 (T,)).
@@ -44,6 +44,7 @@ class Explanation:
     output: int
     prediction: str
     test: RowTest
+    kind: Kind
     pixels: np.ndarray | None = None
     map: np.ndarray | None = None
     tokens: list[str] | None = None
@@ -52,12 +53,22 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Explained:
-    """All rows that were asked for, with the judgement of the set. `left_out` says why others have none, by row."""
+    """All rows that were asked for, with the judgement of the set of images and of that of texts.
+
+    Of an image with a text, a row has an explanation of each. `left_out` says why others have none, by row.
+    """
 
     explanations: list[Explanation]
-    verdict: Verdict
+    verdicts: dict[Kind, Verdict]
     left_out: dict[int, str]
     notes: list[str]
+
+    @property
+    def text(self) -> str:
+        """Say whether the explanations are better than random: of an image with a text, of each."""
+        if len(self.verdicts) == 1:
+            return next(iter(self.verdicts.values())).text
+        return " ".join(f"Of the {kind}s: {judged.text}" for kind, judged in self.verdicts.items())
 
 
 def _in_words(prediction: Any) -> str:
@@ -93,18 +104,24 @@ def explain(
         usable = data.usable
         for done, place in enumerate(usable):
             inputs = {k: v.to(device) for k, v in inputs_of.batch(np.array([place]), 0).items()}
-            logits = _logits(model, inputs)
+            with torch.inference_mode():
+                logits = _numbers(model(inputs))
             output = int(predictor.task.explained_output(logits)[0]) if outputs is None else outputs
             said = predictor.task.predictions(logits)["prediction"][0]
-            explained = _explain_one(predictor, shuffled, inputs, output, rng)
-            if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
-                notes.append(f"row {rows[int(place)]:,}: its scores miss {miss:.0%} of the change of the output")
-            found.append(Explanation(int(rows[int(place)]), output, _in_words(said.as_py()), **explained))
+            for part, other in zip(parts_of(model, inputs), parts_of(shuffled, inputs), strict=True):
+                explained = _explain_one(predictor, part, other, output, rng)
+                if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
+                    notes.append(f"row {rows[int(place)]:,}: its scores miss {miss:.0%} of the change of the output")
+                found.append(
+                    Explanation(int(rows[int(place)]), output, _in_words(said.as_py()), kind=part.kind, **explained)
+                )
             if progress is not None:
                 progress(done + 1, len(usable))
         left_out = {int(rows[place]): reason for place, reason in data.errors.items()}
         predictor.record_look("explain", data.samples.hashes[usable], notes.append)
-    return Explained(found, verdict([each.test for each in found]), left_out, notes)
+    kinds = list(dict.fromkeys(each.kind for each in found))
+    verdicts = {kind: verdict([each.test for each in found if each.kind == kind]) for kind in kinds}
+    return Explained(found, verdicts or {"image": verdict([])}, left_out, notes)
 
 
 def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> MemorySource:
@@ -120,32 +137,29 @@ def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> Memor
 
 
 def _explain_one(
-    predictor: Predictor, shuffled: TunedModel, inputs: dict[str, Tensor], output: int, rng: np.random.Generator
+    predictor: Predictor, part: Part, shuffled: Part, output: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    model = predictor.trained.model
-    if "images" in inputs and "input_ids" in inputs:
-        raise SpecError(
-            "explain takes images or texts, and this model reads both", hint="Explain a run on one of them."
-        )
-    if "images" in inputs:
-        whole, other = _image_map(model, inputs, output), _image_map(shuffled, inputs, output)
-        ask = _asks_images(predictor, inputs, output)
+    inputs = part.inputs
+    if part.kind == "image":
+        whole, other = _image_map(part, output), _image_map(shuffled, output)
+        ask = _asks_images(predictor, part, output)
         test = row_test(ask, _cells(whole), _cells(other), rng)
         pixels = inputs["images"][0].permute(1, 2, 0).cpu().numpy()
         return {"test": test, "pixels": pixels, "map": whole.cpu().numpy()}
-    inside = words(model, inputs)[0].cpu().numpy()
-    scores, miss = token_scores(model, inputs, output)
+    inside = words(part, inputs)[0].cpu().numpy()
+    scores, miss = token_scores(part, inputs, output)
     others, _ = token_scores(shuffled, inputs, output)
-    ask = _asks_texts(predictor, inputs, output, inside)
+    ask = _asks_texts(predictor, part, output, inside)
     numbers = scores.cpu().numpy()
     test = row_test(ask, numbers[inside], others.cpu().numpy()[inside], rng)
-    tokens = token_texts(model, inputs)
+    tokens = token_texts(part, inputs)
     return {"test": test, "tokens": tokens, "scores": np.where(inside, numbers, 0.0), "miss": miss}
 
 
-def _image_map(model: TunedModel, inputs: dict[str, Tensor], output: int) -> Tensor:
+def _image_map(part: Part, output: int) -> Tensor:
+    inputs = part.inputs
     size = inputs["images"].shape[-1]
-    found = image_maps(model, inputs, torch.tensor([output], device=inputs["images"].device))
+    found = image_maps(part, inputs, torch.tensor([output], device=inputs["images"].device))
     return F.interpolate(found[None], size=(size, size), mode="bilinear", align_corners=False)[0, 0]
 
 
@@ -155,8 +169,8 @@ def _cells(scores: Tensor) -> np.ndarray:
     return cells.reshape(-1).double().cpu().numpy()
 
 
-def _asks_images(predictor: Predictor, inputs: dict[str, Tensor], output: int) -> Callable[[np.ndarray], np.ndarray]:
-    image = inputs["images"].float()
+def _asks_images(predictor: Predictor, part: Part, output: int) -> Callable[[np.ndarray], np.ndarray]:
+    image = part.inputs["images"].float()
     size = image.shape[-1]
     blurred = _blurred(image, max(1, size // BLUR))
 
@@ -164,7 +178,7 @@ def _asks_images(predictor: Predictor, inputs: dict[str, Tensor], output: int) -
         kept = torch.from_numpy(masks.reshape(-1, 1, GRID, GRID)).to(image.device).float()
         kept = F.interpolate(kept, size=(size, size), mode="nearest")
         mixed = (image * kept + blurred * (1 - kept)).round().clamp(0, 255).to(torch.uint8)
-        return _outputs(predictor, {"images": mixed}, output)
+        return _outputs(predictor, part, {"images": mixed}, output)
 
     return ask
 
@@ -176,25 +190,26 @@ def _blurred(image: Tensor, radius: int) -> Tensor:
 
 
 def _asks_texts(
-    predictor: Predictor, inputs: dict[str, Tensor], output: int, inside: np.ndarray
+    predictor: Predictor, part: Part, output: int, inside: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    ids, blank = inputs["input_ids"], blank_token(predictor.trained.model)
+    inputs = part.inputs
+    ids, blank = inputs["input_ids"], blank_token(part)
 
     def ask(masks: np.ndarray) -> np.ndarray:
         kept = np.ones((len(masks), ids.shape[1]), bool)
         kept[:, inside] = masks
         mixed = ids.expand(len(masks), -1).where(torch.from_numpy(kept).to(ids.device), blank)
         rest = {name: value.expand(len(masks), -1) for name, value in inputs.items() if name != "input_ids"}
-        return _outputs(predictor, {"input_ids": mixed, **rest}, output)
+        return _outputs(predictor, part, {"input_ids": mixed, **rest}, output)
 
     return ask
 
 
-def _outputs(predictor: Predictor, inputs: dict[str, Tensor], output: int) -> np.ndarray:
+def _outputs(predictor: Predictor, part: Part, inputs: dict[str, Tensor], output: int) -> np.ndarray:
     """The explained output on the scale that the task compares outputs on, float64 (M,)."""
     logits = np.concatenate(
         [
-            _logits(predictor.trained.model, {name: value[start : start + AT_ONCE] for name, value in inputs.items()})
+            _numbers(part.logits({name: value[start : start + AT_ONCE] for name, value in inputs.items()}))
             for start in range(0, len(next(iter(inputs.values()))), AT_ONCE)
         ]
     )
@@ -203,6 +218,5 @@ def _outputs(predictor: Predictor, inputs: dict[str, Tensor], output: int) -> np
     return predictor.task.comparable(logits)[:, output]
 
 
-@torch.inference_mode()
-def _logits(model: TunedModel, inputs: dict[str, Tensor]) -> np.ndarray:
-    return model(inputs).float().cpu().numpy()
+def _numbers(logits: Tensor) -> np.ndarray:
+    return logits.float().cpu().numpy()

@@ -7,6 +7,7 @@ explanation of a model with shuffled weights (Adebayo et al. 2018, https://arxiv
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ SHARES = np.linspace(0, 1, 11)  # of the parts that are taken away or put in
 RANDOM_ORDERS = 5
 MIN_ROWS = 5  # for a judgement
 LEVEL = 0.95
+MIN_CHANGE = 0.1  # of the output from blank to whole, as a share of the range that masks reach
 MAX_SIMILARITY = 0.5  # rank correlation with the explanation of shuffled weights
 Ask = Callable[[np.ndarray], np.ndarray]  # masks bool (M, parts) of what is kept → outputs float64 (M,)
 
@@ -103,26 +105,37 @@ def verdict(tests: Sequence[RowTest]) -> Verdict:
 def row_test(ask: Ask, scores: np.ndarray, shuffled: np.ndarray, rng: np.random.Generator) -> RowTest:
     """Test one explanation: its scores and those of shuffled weights (float (parts,)); the largest come first."""
     parts = len(scores)
-    blank, whole = ask(np.stack([np.zeros(parts, bool), np.ones(parts, bool)]))
-    scale = (float(blank), float(whole) - float(blank))
-    random = [_curves(ask, rng.permutation(parts), scale) for _ in range(RANDOM_ORDERS)]
+    blank, whole = map(float, ask(np.stack([np.zeros(parts, bool), np.ones(parts, bool)])))
+    raw = [_curves(ask, rng.permutation(parts)) for _ in range(RANDOM_ORDERS)]
+    raw += [_curves(ask, np.argsort(-each, kind="stable")) for each in (scores, shuffled)]
+    *random, explained, other = _scaled(raw, blank, whole)
     mean = Curves(np.mean([c.deletion for c in random], 0), np.mean([c.insertion for c in random], 0))
-    explained = _curves(ask, np.argsort(-scores, kind="stable"), scale)
-    other = _curves(ask, np.argsort(-shuffled, kind="stable"), scale)
     constant = np.ptp(scores) == 0 or np.ptp(shuffled) == 0
     similarity = 0.0 if constant else float(stats.spearmanr(scores, shuffled).statistic)
     return RowTest(explained, mean, other, similarity)
 
 
-def _curves(ask: Ask, order: np.ndarray, scale: tuple[float, float]) -> Curves:
+def _curves(ask: Ask, order: np.ndarray) -> Curves:
+    """The outputs as the model gives them."""
     counts = np.round(SHARES * len(order)).astype(int)
     masks = np.zeros((len(counts), len(order)), bool)
     for step, count in enumerate(counts):
         masks[step, order[:count]] = True
     found = ask(np.concatenate([~masks, masks]))
-    change = scale[1] if abs(scale[1]) > 1e-9 else 1.0
-    values = (found - scale[0]) / change
-    return Curves(values[: len(counts)], values[len(counts) :])
+    return Curves(found[: len(counts)], found[len(counts) :])
+
+
+def _scaled(curves: Sequence[Curves], blank: float, whole: float) -> list[Curves]:
+    """Put curves on the scale of `Curves`.
+
+    Where blank and whole hardly differ, that scale would make any order look far better or worse than another: then
+    the range of all outputs is 1.
+    """
+    seen = np.concatenate([part for each in curves for part in (each.deletion, each.insertion)])
+    spread, change = float(np.ptp(seen)), whole - blank
+    if abs(change) <= MIN_CHANGE * spread:
+        change = math.copysign(spread, change) if spread > 0 else 1.0
+    return [Curves((each.deletion - blank) / change, (each.insertion - blank) / change) for each in curves]
 
 
 def shuffled_weights(model: TunedModel, seed: int) -> TunedModel:

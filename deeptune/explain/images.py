@@ -10,12 +10,12 @@ from torch import Tensor
 from deeptune.backbones.cut import CannotCut, Cut
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
-from deeptune.model.build import TunedModel
+from deeptune.explain.parts import Explainable
 
 _READS_ALL_PLACES = ("mean", "max")
 
 
-def image_maps(model: TunedModel, inputs: dict[str, Tensor], outputs: Tensor) -> Tensor:
+def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -> Tensor:
     """Maps float32 (B, h, w) of the output with index `outputs` (int64 (B,)) of each image; -1 is the sum of all.
 
     Activation times gradient, summed over channels (HiResCAM, Draelos and Carin 2020, https://arxiv.org/abs/2011.08891).
@@ -42,7 +42,7 @@ def image_maps(model: TunedModel, inputs: dict[str, Tensor], outputs: Tensor) ->
     return _places((gradient * activations).detach().float())
 
 
-def _cut(model: TunedModel) -> Cut | None:
+def _cut(model: Explainable) -> Cut | None:
     backbone = model.backbone
     if backbone.pooling in _READS_ALL_PLACES or backbone.info.is_cnn:
         return None

@@ -28,20 +28,12 @@ def write_explanations(explained: Explained, folder: Path, *, source: str, of: s
             with replacing(folder / row["picture"]) as part:
                 part.write_bytes(png(beside(each)))
         rows.append(row)
-    judged = explained.verdict
     write_json(
         folder / FILE,
         {
             "source": source,
             "of": of,
-            "verdict": {
-                "text": judged.text,
-                "better_than_random": judged.better,
-                "gain": judged.gain,
-                "interval": judged.interval,
-                "shuffled_gain": judged.shuffled_gain,
-                "similarity": judged.similarity,
-            },
+            "verdict": _verdict(explained),
             "shares": SHARES.tolist(),
             "rows": rows,
             "left_out": {str(row): reason for row, reason in explained.left_out.items()},
@@ -49,9 +41,26 @@ def write_explanations(explained: Explained, folder: Path, *, source: str, of: s
     )
 
 
+def _verdict(explained: Explained) -> dict[str, Any]:
+    """The judgement of the set; of an image with a text that of each in `image` and `text`."""
+    each: dict[str, Any] = {
+        kind: {
+            "text": judged.text,
+            "better_than_random": judged.better,
+            "gain": judged.gain,
+            "interval": judged.interval,
+            "shuffled_gain": judged.shuffled_gain,
+            "similarity": judged.similarity,
+        }
+        for kind, judged in explained.verdicts.items()
+    }
+    return next(iter(each.values())) if len(each) == 1 else {"text": explained.text, **each}
+
+
 def _row(each: Explanation) -> dict[str, Any]:
     row: dict[str, Any] = {
         "row": each.row,
+        "kind": each.kind,
         "prediction": each.prediction,
         "gain": each.test.gain,
         "similarity": each.test.similarity,

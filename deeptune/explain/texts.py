@@ -10,12 +10,12 @@ from torch import Tensor
 from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
-from deeptune.model.build import TunedModel
+from deeptune.explain.parts import Explainable
 
 STEPS = 32  # of the integral; the error is reported
 
 
-def token_scores(model: TunedModel, inputs: dict[str, Tensor], output: int) -> tuple[Tensor, float]:
+def token_scores(model: Explainable, inputs: dict[str, Tensor], output: int) -> tuple[Tensor, float]:
     """Scores float32 (T,) of the tokens of one text, and how far their sum misses the change of the output.
 
     Integrated gradients over the embeddings of tokens (Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365), by
@@ -54,7 +54,7 @@ def token_scores(model: TunedModel, inputs: dict[str, Tensor], output: int) -> t
     return scores, abs(float(miss)) / max(abs(change), 1e-6)
 
 
-def embedding_layer(model: TunedModel) -> Any:
+def embedding_layer(model: Explainable) -> Any:
     """The table of tokens. Raises SpecError where there is none."""
     try:
         return model.backbone.net.get_input_embeddings()
@@ -62,25 +62,25 @@ def embedding_layer(model: TunedModel) -> Any:
         raise SpecError(f"{model.backbone.info.name} has no table of tokens, so its texts can't be explained") from None
 
 
-def blank_inputs(model: TunedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def blank_inputs(model: Explainable, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same with a blank token in the place of each word; tokens that frame a text stay."""
     return inputs | {"input_ids": inputs["input_ids"].where(~words(model, inputs), blank_token(model))}
 
 
-def words(model: TunedModel, inputs: dict[str, Tensor]) -> Tensor:
+def words(model: Explainable, inputs: dict[str, Tensor]) -> Tensor:
     """Which tokens (bool (B, T)) are part of the text: no padding, and none that frames it."""
     special = torch.tensor(sorted(set(_tokenizer(model).all_special_ids)), device=inputs["input_ids"].device)
     return inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
 
 
-def blank_token(model: TunedModel) -> int:
+def blank_token(model: Explainable) -> int:
     """The token that says nothing: the mask, else that of an unknown word, else padding."""
     tokenizer = _tokenizer(model)
     found = (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
     return int(next((token for token in found if token is not None), 0))
 
 
-def token_texts(model: TunedModel, inputs: dict[str, Tensor]) -> list[str]:
+def token_texts(model: Explainable, inputs: dict[str, Tensor]) -> list[str]:
     """The tokens of one text as people read them, with the space before each that begins a word."""
     tokenizer, ids = _tokenizer(model), inputs["input_ids"][0].tolist()
     texts = []
@@ -95,7 +95,7 @@ def token_texts(model: TunedModel, inputs: dict[str, Tensor]) -> list[str]:
     return texts
 
 
-def _tokenizer(model: TunedModel) -> Any:
+def _tokenizer(model: Explainable) -> Any:
     preprocessing = model.backbone.preprocessing
     assert isinstance(preprocessing, TextPreprocessing)
     return preprocessing.tokenizer

@@ -34,8 +34,9 @@ def explanation_section(run: FinishedRun) -> ReportSection | None:
         stored: dict[str, Any] = read_json(folder / FILE)
         rows = stored["rows"]
         figures = [Figure(_shown(folder, row), _caption(row)) for row in rows]
-        if rows:
-            figures.append(Figure(curves_svg(stored["shares"], rows), _CURVES))
+        for name, some in by_kind(rows).items():
+            said_of = f"Of the {name}s: " if len(by_kind(rows)) > 1 else ""
+            figures.append(Figure(curves_svg(stored["shares"], some, name), said_of + _CURVES))
         said = [stored["verdict"]["text"], _meaning(rows)]
     except (CheckpointError, KeyError, TypeError, OSError):  # half of an older folder costs no report
         return None
@@ -51,16 +52,26 @@ _CURVES = (
 )
 
 
+def by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Part stored explanations into those of images and those of texts, whichever there are."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault("text" if "tokens" in row else "image", []).append(row)
+    return found
+
+
 def _meaning(rows: Sequence[dict[str, Any]]) -> str:
-    if rows and "tokens" in rows[0]:
-        return "Blue words speak for the prediction, vermilion ones against it (integrated gradients)."
-    return (
+    kinds = by_kind(rows)
+    words = "Blue words speak for the prediction, vermilion ones against it (integrated gradients)."
+    maps = (
         "Left the image as the model sees it; right where the prediction comes from, the brighter the more (HiResCAM)."
     )
+    return " ".join(said for kind, said in (("image", maps), ("text", words)) if kind in kinds or not kinds)
 
 
 def _caption(row: dict[str, Any]) -> str:
-    return f"Row {row['row']:,}, predicted {row['prediction']}; gain over random orders {row['gain']:.2f}"
+    part = f" ({row['kind']})" if "kind" in row else ""
+    return f"Row {row['row']:,}{part}, predicted {row['prediction']}; gain over random orders {row['gain']:.2f}"
 
 
 def _shown(folder: Path, row: dict[str, Any]) -> str:
@@ -81,16 +92,16 @@ def tokens_html(tokens: Sequence[str], scores: Sequence[float]) -> str:
     return "".join(parts).strip()
 
 
-def curves_svg(shares: Sequence[float], rows: Sequence[dict[str, Any]]) -> str:
+def curves_svg(shares: Sequence[float], rows: Sequence[dict[str, Any]], kind: str = "") -> str:
     """Draw the mean insertion and deletion curves of a set of explanations."""
 
     def draw(figure: Drawing) -> None:
         axes = axes_on(figure, "Share of the sample", "Output (0 blank, 1 whole)")
         for order, color, style in ORDERS:
-            for kind in ("insertion", "deletion"):
-                mean = np.mean([row["curves"][order][kind] for row in rows], axis=0)
-                label = order if kind == "insertion" else None
+            for curve in ("insertion", "deletion"):
+                mean = np.mean([row["curves"][order][curve] for row in rows], axis=0)
+                label = order if curve == "insertion" else None
                 axes.plot(shares, mean, color=color, linestyle=style, linewidth=1.5, label=label)
         axes.legend(frameon=False)
 
-    return svg_of("explanations", draw)
+    return svg_of(f"explanations {kind}", draw)

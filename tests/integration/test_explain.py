@@ -135,6 +135,15 @@ def test_curves_run_from_the_whole_sample_to_the_blank_one():
     assert test.explained.insertion[[0, -1]].tolist() == pytest.approx([0, 1])
 
 
+def test_a_blank_sample_of_nearly_the_same_output_makes_no_gain_enormous():
+    """Words that speak for and against an output, so that the whole text says as little as the blank one."""
+    weights = np.array([3.0, -3.0, 2.0, -2.0 + 1e-6])
+    test = row_test(additive(weights), weights, weights[::-1], np.random.default_rng(0))
+    assert 0 < test.gain < 2
+    constant = row_test(lambda masks: np.zeros(len(masks)), weights, weights, np.random.default_rng(0))
+    assert constant.gain == 0
+
+
 def test_shuffled_weights_are_the_same_numbers_elsewhere(of_images):
     model = of_images.model("cpu").torch_module()
     other = shuffled_weights(model, seed=0)

@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 import transformers
+from captum.attr import LayerGradientXActivation
 from faults.killing import finish, killed_after, log_lines, same_outcome
 from pictures import png
 from PIL import Image
@@ -27,14 +28,19 @@ from deeptune.engine.dry_run import describe
 from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
 from deeptune.errors import DataError, DeepTuneError, SpecError, WeightsError
+from deeptune.explain.images import image_maps
+from deeptune.explain.parts import parts_of
+from deeptune.explain.texts import blank_inputs, token_scores
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records, write_text
 from deeptune.runs.files import read_json
+from deeptune.show.explanations import read_explanations
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.toml import parse_toml, validate
 
 pytestmark = pytest.mark.usefixtures("no_reports")
 
+KINDS = ("image", "text")
 COLOURS = {"warm": (210, 60, 30), "cold": (30, 60, 210)}
 WORDS = {"warm": ("sun", "fire", "summer"), "cold": ("snow", "ice", "winter")}
 
@@ -424,8 +430,71 @@ def test_views_are_of_the_images_alone(
     assert len(features) == 5
 
 
-def test_explain_says_that_it_takes_one_kind(trained: dict[str, RunDirectory], file: Path, command: Any) -> None:
-    run, data = str(trained["full"].path), ["--data", str(file), "--rows", "0", "-o", "why"]
-    answer = command("explain", run, *data)
-    assert answer.code == 2, answer.stderr
-    assert "this model reads both" in answer.stderr
+def test_explain_scores_the_image_and_the_text(
+    trained: dict[str, RunDirectory], file: Path, command: Any, tmp_path: Path
+) -> None:
+    """Whether they fit is told by both, so that a part with the other left whole decides."""
+    run, out = trained["full"], tmp_path / "why"
+    answer = command("explain", str(run.path), "--data", str(file), "--rows", "0-9", "-o", str(out))
+    assert answer.code == 0, answer.stderr
+    stored = read_json(out / "explanations.json")
+    assert [(row["row"], row["kind"]) for row in stored["rows"]] == [
+        (i, k) for i in range(10) for k in ("image", "text")
+    ]
+    assert stored["verdict"]["image"]["interval"] is not None
+    assert stored["verdict"]["text"]["better_than_random"] is True
+    images, texts = stored["rows"][::2], stored["rows"][1::2]
+    assert all(Image.open(out / row["picture"]).width == 32 * 2 + 4 for row in images)
+    assert all(len(row["tokens"]) == len(row["scores"]) and any(row["scores"]) for row in texts)
+    for row in stored["rows"]:
+        assert abs(row["gain"]) < 10
+        for curves in row["curves"].values():
+            assert curves["insertion"][0] == pytest.approx(0, abs=1e-4)
+    assert answer.stdout.count("(image), predicted") == 10
+
+
+def test_scores_of_a_part_agree_with_captum_on_the_whole_model(trained: dict[str, RunDirectory], bert: Path) -> None:
+    model = deeptune.Run(trained["full"].path).model("cpu").torch_module()
+    tokens = BertTokenizerFast.from_pretrained(bert)(["a day of sun and snow"], return_tensors="pt")
+    numbers = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=numbers)
+    inputs = {"images": images, "input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"]}
+    image, text = parts_of(model, inputs)
+    with torch.inference_mode():
+        whole = model(inputs)
+    torch.testing.assert_close(image.logits(image.inputs), whole)
+    torch.testing.assert_close(text.logits(text.inputs), whole)
+
+    scores, _ = token_scores(text, text.inputs, 0)
+    blank = inputs | blank_inputs(text, text.inputs)
+    with torch.inference_mode():
+        change = float(whole[0, 0] - model(blank)[0, 0])
+    assert float(scores.sum()) == pytest.approx(change, rel=0.1, abs=0.02)
+
+    found = image_maps(image, image.inputs, torch.tensor([0]))
+
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        return model({**inputs, "images": pixels})
+
+    layer = model.backbone.net["image"].net.layer4
+    with torch.enable_grad():
+        expected = LayerGradientXActivation(logits, layer).attribute(
+            images.float().requires_grad_(), target=0, attribute_to_layer_input=True
+        )
+    torch.testing.assert_close(found, expected.sum(1).detach(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_row_of_both_is_one_explanation_for_the_interface(trained: dict[str, RunDirectory], command: Any) -> None:
+    run = trained["partial"]
+    assert command("explain", str(run.path), "--worst", "5", "-q").code == 0
+    found = read_explanations(run)
+    assert len(found) == 5
+    for one in found.values():
+        assert one.picture is not None
+        assert one.picture.is_file()
+        assert one.tokens
+        assert "for the image" in one.gains
+        assert one.text_gain is not None
+    page = run.report.read_text(encoding="utf-8")
+    assert "Of the images: " in page
+    assert "Of the texts: " in page

@@ -169,7 +169,7 @@ class Examples(Horizontal):
         if message.example is self._looked:
             explained, text = message.example.explained, f"{message.example.line}\n"
             if explained is not None:
-                text += f"gain over random orders {explained.gain:.2f}. {safe(explained.verdict)}\n"
+                text += f"{explained.gains}. {safe(explained.verdict)}\n"
             self.query_one("#example-text", Line).say(text)
             words = tokens_content(explained) if explained is not None and explained.tokens else None
             self.query_one(SampleView).show(message.found, words)
