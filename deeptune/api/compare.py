@@ -26,21 +26,29 @@ def compare_on(
     """Score finished runs on a labelled file and compare them there. Rows of one group (`data.group`) vary together.
 
     Raises DataError for rows that can't be scored, for a file without the group column of a run, and for runs of other
-    tasks, labels or classes. `notify` gets sentences, such as that rows are test rows of a run.
+    tasks, labels or classes. `notify` gets sentences, such as that rows are test or
+    training rows of a run.
     """
     from deeptune.data.sources.source import Source
     from deeptune.engine.predict import ApplyOptions, Predictor
     from deeptune.report.comparing import compare_scored
     from deeptune.report.reading import predictions_of, read_run
+    from deeptune.runs.looks import count_learnt
 
     found = [read_run(run.path) for run in runs]
-    scored = []
+    scored, learnt = [], {}
     for run, read in zip(runs, found, strict=True):
         predictor = Predictor(run, device=device)
         source = Source.open(data, key="--data", root=predictor.spec.data.root)
-        table = predictor.scored(source, ApplyOptions(on_bad_sample="error", notify=notify))
+        table, hashes = predictor.scored(source, ApplyOptions(on_bad_sample="error", notify=notify))
+        learnt[run.id] = count_learnt(run, hashes)
+        if known := learnt[run.id]:
+            notify(
+                f"warning: {known:,} of {len(hashes):,} rows are in train or val of {run.id}, so its scores here are "
+                "too good, and the comparison may be unfair"
+            )
         scored.append(_grouped(predictions_of(table, read.task, Path(data)), read, source))
-    return compare_scored(found, scored, source=source.describe())
+    return replace(compare_scored(found, scored, source=source.describe()), learnt=learnt)
 
 
 def _grouped(scored: Predictions, run: FinishedRun, source: Source) -> Predictions:

@@ -9,7 +9,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.cli.apply import DeviceOption, RootOption, refresh
-from deeptune.errors import SpecError, listed
+from deeptune.errors import SpecError
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def compare(
             write = markdown_table if table == "markdown" else latex_table
             say(write(*table_of(found, pair)))
             continue
-        _print_pair(found, pair, rows)
+        _print_pair(found, pair, rows, data)
         say(sentence_of(found, pair))
         say(decision_of(found, pair))
         say()
@@ -80,7 +80,7 @@ def compare(
         say(methods_of(found))
 
 
-def _print_pair(found: Comparison, pair: Pair, rows: int) -> None:
+def _print_pair(found: Comparison, pair: Pair, rows: int, data: str | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -99,13 +99,11 @@ def _print_pair(found: Comparison, pair: Pair, rows: int) -> None:
     if found.runs[0].task.view not in ("classes", "labels"):
         return
     say(f"{pair.only_first:,} rows are right only in A, {pair.only_second:,} only in B")
-    if pair.flipped and found.source:
-        say(f"they are {listed(pair.flipped)}")
-    elif rows and pair.flipped:
-        _draw_rows(found, pair, rows)
+    if rows and pair.flipped:
+        _draw_rows(found, pair, rows, data)
 
 
-def _draw_rows(found: Comparison, pair: Pair, rows: int) -> None:
+def _draw_rows(found: Comparison, pair: Pair, rows: int, data: str | None) -> None:
     """Draw the first of the rows that flipped, as many beside one another as fit."""
     from rich.table import Table
     from rich.text import Text
@@ -117,7 +115,8 @@ def _draw_rows(found: Comparison, pair: Pair, rows: int) -> None:
 
     out = console()
     look = Look(ascii=out.color_system is None)
-    samples = Samples(found.runs[0].files)
+    run = found.runs[0].files
+    samples = Samples(run) if data is None else Samples.of_file(run, data)
     cells: list[Any] = []
     widest = WIDTH
     for row in pair.flipped[:rows]:

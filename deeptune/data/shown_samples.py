@@ -40,6 +40,16 @@ class Samples:
 
         return open_sources(self._spec)
 
+    @classmethod
+    def of_file(cls, run: RunDirectory, data: str) -> Samples:
+        """Read rows of another file as the run reads its own. Raises DataError where it can't be opened."""
+        from deeptune.data.sources.source import Source
+
+        samples = cls(run)
+        source = Source.open(data, key="--data", root=samples._spec.data.root)
+        samples.__dict__["_sources"] = {"test": source, "train": source}
+        return samples
+
     def read(self, split: str, row: int) -> Sample:
         """An encoded image, a text, or both; or why there is neither: it is null, or the data has gone or changed."""
         try:

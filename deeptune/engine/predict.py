@@ -361,8 +361,8 @@ class Predictor(Embedder):
         self.record_look("evaluate", hashes, options.notify)
         return metrics, data.errors
 
-    def scored(self, source: Source, options: ApplyOptions) -> pa.Table:
-        """Return the predictions of a labelled source, with their truths, in the columns of predictions.parquet."""
+    def scored(self, source: Source, options: ApplyOptions) -> tuple[pa.Table, np.ndarray]:
+        """Return predictions and truths of a labelled source as in predictions.parquet, and the hashes of its rows."""
         resolve_columns(source, self.modality, self.input)  # before the labels are read
         truth = read_targets(source, self.label, self.task)
         said = Said(self.task)
@@ -371,7 +371,7 @@ class Predictor(Embedder):
             tables = [prediction_table(one, said, truth=truth[one.rows], errors=data.errors) for one in found]
             hashes = data.samples.hashes[data.usable]
         self.record_look("compare", hashes, options.notify)
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables), hashes
 
     def record_look(self, by: By, hashes: np.ndarray, notify: Callable[[str], None]) -> None:
         """Record in the run that samples of its test split were looked at, if any of these are (uint64 (N,))."""

@@ -46,7 +46,7 @@ class Comparison:
 
     `groups` is the number of groups of rows that depend on one another, None where rows are independent. `scored` are
     the predictions of each run, in the order of the rows. `notes` say why there is no interval. `source` is the file of
-    the rows where they are not the runs' own test rows.
+    the rows where they are not the runs' own test rows. Then `learnt` counts by run those that are in its train or val.
     """
 
     runs: list[FinishedRun]
@@ -56,6 +56,7 @@ class Comparison:
     scored: list[Predictions]
     notes: list[str] = field(default_factory=list)
     source: str = ""
+    learnt: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def rows(self) -> str:
@@ -70,6 +71,8 @@ class Comparison:
         """Return `metrics`, `n` and `flipped` of the first pair; with more than two runs also all `pairs`."""
         first = {**_pair_json(self.pairs[0]), "n": self.n}
         found = {name: first[name] for name in ("metrics", "n", "flipped")}
+        if self.learnt:
+            found["rows_learnt"] = self.learnt
         if len(self.runs) == 2:
             return found
         pairs = [{"runs": [self.ids[pair.first], self.ids[pair.second]], **_pair_json(pair)} for pair in self.pairs]

@@ -176,6 +176,11 @@ class RunDirectory:
         return self.path / "test_hashes.parquet"
 
     @property
+    def learnt_hashes(self) -> Path:
+        """The hashes of the samples of train and val."""
+        return self.path / "learnt_hashes.parquet"
+
+    @property
     def test_looks(self) -> Path:
         """When test rows were scored or explained, one JSON object a line; later commands append to it."""
         return self.path / "test_looks.jsonl"
@@ -191,7 +196,7 @@ class RunDirectory:
             self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
             self.columns, self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
             self.embeddings("test").parent, self.report, self.report_data, self.result, self.notes,
-            self.test_hashes, self.test_looks,
+            self.test_hashes, self.learnt_hashes, self.test_looks,
         )  # fmt: skip
         file = file.resolve()
         return any(file.is_relative_to(path.resolve()) for path in own)

@@ -31,7 +31,7 @@ class Look:
 
 
 def write_test_hashes(run: RunDirectory, test: np.ndarray, others: np.ndarray) -> None:
-    """Write the hashes (uint64 (N,)) of the test samples, without those that are in train or val as well.
+    """Write the hashes (uint64 (N,)) of the test samples, without those that are in train or val as well, and theirs.
 
     Raises CheckpointError where they can't be written.
     """
@@ -42,6 +42,21 @@ def write_test_hashes(run: RunDirectory, test: np.ndarray, others: np.ndarray) -
     own = np.setdiff1d(test[test != 0], others)  # sorted, each once
     with replacing(run.test_hashes) as path:
         pq.write_table(pa.table({"hash": own}), path)
+    with replacing(run.learnt_hashes) as path:
+        pq.write_table(pa.table({"hash": np.unique(others[others != 0])}), path)
+
+
+def count_learnt(run: RunDirectory, hashes: np.ndarray) -> int | None:
+    """Count the samples of these hashes that are in train or val of the run; None of a run that does not say."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        learnt = pq.read_table(run.learnt_hashes)["hash"].to_numpy()
+    except (OSError, KeyError, pa.ArrowException):  # a run of an earlier version, or one without test rows
+        return None
+    return int(np.isin(hashes, learnt).sum())
 
 
 def record_look(run: RunDirectory, by: By, rows: int) -> None:

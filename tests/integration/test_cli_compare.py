@@ -48,7 +48,8 @@ def test_runs_of_other_splits_are_compared_on_a_file_as_predict_says(command, tr
     answer = command("compare", *runs, "--data", "new.parquet", "--json")
     assert answer.code == 0, answer.stderr
     found = json.loads(answer.stdout)
-    assert list(found) == ["metrics", "n", "flipped"]
+    assert list(found) == ["metrics", "n", "flipped", "rows_learnt"]
+    assert list(found["rows_learnt"].values()) == [1, 1]  # the first picture is in both runs, too
     right = []
     for run in runs:
         assert command("predict", run, "--data", "new.parquet", "--output", "out.parquet").code == 0
@@ -62,6 +63,8 @@ def test_runs_of_other_splits_are_compared_on_a_file_as_predict_says(command, tr
     assert found["metrics"]["accuracy"]["p"] == pytest.approx(expected)
     shown = command("compare", *runs, "--data", "new.parquet")
     assert "On the same 40 rows of new.parquet" in " ".join(shown.stdout.split())
+    for row in found["flipped"][:6]:
+        assert f"row {row}, truth {labels[row]}" in shown.stdout
     assert [look.by for look in read_looks(RunDirectory(tmp_path / runs[0]))] == ["run"]  # none is a test row of it
 
 
@@ -74,6 +77,11 @@ def test_a_look_at_test_rows_is_recorded_and_groups_vary_together(command, train
     directory = RunDirectory(tmp_path / runs[0])
     assert [look.by for look in read_looks(directory)] == ["run", "compare"]
     assert "`deeptune compare` once" in json.loads(directory.report_data.read_text())["methods"]
+    answer = command("compare", *runs, "--data", "images.parquet", "--json")
+    for run, known in json.loads(answer.stdout)["rows_learnt"].items():
+        splits = pq.read_table(tmp_path / "runs" / run / "splits.parquet")["split"].to_pylist()
+        assert known == splits.count("train") + splits.count("val") > 0
+        assert f"warning: {known} of 24 rows are in train or val of {run}" in " ".join(answer.stderr.split())
     pictures(tmp_path / "new.parquet")
     answer = command("compare", *runs, "--data", "new.parquet")
     assert answer.code == 3

@@ -92,7 +92,8 @@ def test_a_run_leaves_exactly_these_files(finished, modality, method, task):
     checkpoint = {"manifest.json", *(f"{part}.safetensors" for part in weights)}
     expected = {
         "spec.toml", "run.json", "events.jsonl", "status.json", "splits.parquet", "labels.json", "metrics.json",
-        "predictions.parquet", "test_hashes.parquet", "test_looks.jsonl", "report.html", "report.json", "result.json",
+        "predictions.parquet", "learnt_hashes.parquet", "test_hashes.parquet", "test_looks.jsonl", "report.html",
+        "report.json", "result.json",
         *(f"embeddings/{split}.parquet" for split in ("train", "val", "test")),
         *(f"checkpoints/{which}/{file}" for which in ("best", "last") for file in checkpoint),
         "checkpoints/last/training.safetensors",
