@@ -21,7 +21,7 @@ from deeptune.data.cache.entry import Cache, NoCache
 from deeptune.data.checked_samples import BadSample
 from deeptune.data.images.bit_depth import Range, range_of, range_text
 from deeptune.data.input_columns import attach_files, resolve_columns
-from deeptune.data.kept_columns import kept_columns, require_kept
+from deeptune.data.kept_columns import require_kept
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
@@ -42,17 +42,16 @@ from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import HEAD_ROWS, decoding_workers_beside
 from deeptune.engine.row_order import Window, windows
-from deeptune.engine.table_files import CSV
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import (
     Roles,
     Said,
-    columns_unfit_for_csv,
     embedding_file,
+    left_out_notes,
     prediction_file,
     prediction_table,
 )
-from deeptune.errors import CheckpointError, DataError, SpecError, listed
+from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.runs import RunDirectory
 from deeptune.runs.looks import By, record_samples
 from deeptune.spec.backbone_info import backbone_info
@@ -197,9 +196,8 @@ class Embedder:
         label = self.label if set(columns_of(self.label)) <= set(source.column_names) else None
         require_kept(source, input=input, label=label)
         relabel = None if label is None else self._relabelling(source, label)
-        unfit = columns_unfit_for_csv(source, kept_columns(source, input=input, label=label))
-        if unfit and output.suffix.lower() == CSV:
-            options.notify(f"left out of {output.name}, because they hold bytes: {listed(unfit)}")
+        for note in left_out_notes(output, source, input=input, label=label):
+            options.notify(note)
         with (
             self._checked(source, options) as data,
             embedding_file(

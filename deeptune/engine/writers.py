@@ -18,6 +18,7 @@ from deeptune.data.splits.class_names import Relabel
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.row_order import Window
 from deeptune.engine.table_files import CSV, Keep, once, table_file
+from deeptune.errors import listed
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.tasks import Task
 
@@ -94,9 +95,8 @@ def embedding_file(
     """
     label, relabel = roles.label, roles.relabel
     names = kept_columns(source, input=roles.input, label=label)
-    if path.suffix.lower() == CSV:
-        unfit = columns_unfit_for_csv(source, names)
-        names = {name: shown for name, shown in names.items() if name not in unfit}
+    unfit = _unfit_columns(path, source, names)
+    names = {name: shown for name, shown in names.items() if name not in unfit}
     columns = InStep(source, [*names, *columns_of(label or [])])
     with table_file(path, keep) as write:
 
@@ -124,9 +124,15 @@ def embedding_file(
             source.require_unchanged()
 
 
-def columns_unfit_for_csv(source: Source, names: Iterable[str]) -> list[str]:
-    """Return which columns hold bytes: as text, an image is longer than any cell of a spreadsheet."""
-    return [name for name in names if _holds_bytes(source.field(name).type)]
+def left_out_notes(path: Path, source: Source, *, input: Input, label: Input | None) -> list[str]:
+    """Say which kept columns of a source a file of embeddings leaves out, if any."""
+    unfit = _unfit_columns(path, source, kept_columns(source, input=input, label=label))
+    return [f"left out of {path.name}, because they hold bytes: {listed(unfit)}"] if unfit else []
+
+
+def _unfit_columns(path: Path, source: Source, names: Iterable[str]) -> list[str]:
+    """Return which columns hold bytes, for a CSV file: as text, an image is longer than any cell of a spreadsheet."""
+    return [name for name in names if path.suffix.lower() == CSV and _holds_bytes(source.field(name).type)]
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
