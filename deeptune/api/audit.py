@@ -14,6 +14,8 @@ import numpy as np
 from deeptune.auditing import AuditReport, AuditRequest, audit_data
 from deeptune.auditing.audit import Progress
 from deeptune.auditing.data import AuditData, Tokens
+from deeptune.auditing.fixing import fixable_source
+from deeptune.auditing.request import open_request
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, Input
 from deeptune.spec.run_spec import BackboneSpec, RunSpec
@@ -55,6 +57,12 @@ def audited(
     means = _Backbone(backbone, spec, features, budget, progress)
     report, found = audit_data(request, features=means.features, tokens=means.tokens, progress=progress)
     return replace(report, notes=(*means.notes, *report.notes)), found
+
+
+def require_fixable(data: Any, output: Path, **columns: Any) -> None:
+    """Raise the error that would end the writing of a cleaned file, before an audit that may take minutes."""
+    request, _ = request_of(data, columns)
+    fixable_source(list(open_request(request).sources.values()), output)
 
 
 def request_of(data: Any, columns: dict[str, Any]) -> tuple[AuditRequest, RunSpec | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def write_fixed(data: AuditData, output: Path, *, merge_labels: bool = False) ->
     Raises SpecError for several files and for an output that is the input, DataError where the file has such a column,
     and CheckpointError where the output can't be written.
     """
-    source = _single(data, output)
+    source = fixable_source(data.sources, output)
     kept, done = _kept_rows(data)
     groups = duplicate_groups(data)
     renamed = _renamed(data) if merge_labels else {}
@@ -51,10 +52,15 @@ def write_fixed(data: AuditData, output: Path, *, merge_labels: bool = False) ->
     return done
 
 
-def _single(data: AuditData, output: Path) -> Source:
-    if len(data.sources) > 1:
-        raise SpecError("--fix: takes one file, and several were audited", hint="Audit and clean each by itself.")
-    source = data.sources[0]
+def fixable_source(sources: Sequence[Source], output: Path) -> Source:
+    """Return the file that a cleaned copy can be written of.
+
+    Raises SpecError for several files and for an output that is the input, and DataError for a file that has the column
+    of a cleaned one.
+    """
+    if len(sources) > 1:
+        raise SpecError("--fix: takes one file, and several were named", hint="Audit and clean each by itself.")
+    source = sources[0]
     if any(output.exists() and os.path.samefile(output, file) for file in source.files):
         raise SpecError(f"--fix: {output} is the file that is audited", hint="Choose another name.")
     folder = output.absolute().parent

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,18 +67,24 @@ def audit(
         raise SpecError("give either FILE or SPEC, or --train with --val or --test", hint="deeptune audit data.parquet")
     if merge_labels and fix is None:
         raise SpecError("--merge-labels: is for --fix OUT.parquet")
-    from deeptune.api.audit import audited
+    from deeptune.api.audit import audited, require_fixable
     from deeptune.auditing.examples import Examples
 
+    source: Any = data if data is not None else files
+    columns: dict[str, Any] = {
+        "label": _one_or_several(label),
+        "input": _one_or_several(input),
+        "group": group,
+        "split_column": split_column,
+        "task": task,
+        "root": root,
+    }
+    if fix is not None:
+        require_fixable(source, fix, **columns)
     with _progress(quiet or as_json) as progress:
         report, found = audited(
-            data if data is not None else files,
-            label=_one_or_several(label),
-            input=_one_or_several(input),
-            group=group,
-            split_column=split_column,
-            task=task,
-            root=root,
+            source,
+            **columns,
             backbone=backbone,
             features=not no_features,
             budget=budget,

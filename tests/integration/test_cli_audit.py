@@ -98,10 +98,12 @@ def test_the_audited_file_is_not_replaced(command, planted):
 
 
 def test_several_files_have_no_cleaned_one(command, planted, tmp_path):
+    """Which is said before the audit, as that may take minutes."""
     result = command(
         "audit", "--train", planted, "--test", "sample:openclipart7", "--fix", str(tmp_path / "out.parquet")
     )
     assert result.code == 2
+    assert result.stdout == ""
     assert not (tmp_path / "out.parquet").exists()
 
 
