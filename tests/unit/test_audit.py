@@ -14,6 +14,8 @@ from planting import NAMES, digits, png, snippets, write
 import deeptune
 from deeptune.auditing import KINDS
 from deeptune.auditing.label_errors import suspects
+from deeptune.data.images.decode import decode_image
+from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, SpecError
 
 
@@ -148,6 +150,24 @@ def test_a_copy_of_an_image_is_a_near_duplicate(tmp_path, change):
     images[20], labels[20] = png(change(decoded(images[4]))), labels[4]
     report = audit(image_file(tmp_path / "a.parquet", images, labels))
     assert [finding.rows for finding in report.of_kind("near_duplicate")] == [(4, 20)]
+
+
+def test_cropped_and_brightened_drawings_are_near_duplicates(tmp_path):
+    """Copies that differ more than a file that was saved again: a hundredth cut off each side, or white that clips."""
+    table = Source.open("sample:openclipart7").head(["images", "labels"], 60).to_pydict()
+    originals = [decode_image(data) for data in table["images"]]
+    for at in range(0, 20, 2):
+        picture = originals[at]
+        width, height = picture.size
+        x, y = round(width / 100), round(height / 100)
+        cropped = picture.crop((x, y, width - x, height - y)).resize((width, height))
+        for copy in (cropped, picture.point(lambda value: min(255, value * 1.15))):
+            table["images"].append(png(copy))
+            table["labels"].append(table["labels"][at])
+    report = audit(image_file(tmp_path / "a.parquet", table["images"], table["labels"]))
+    found = {row for finding in report.of_kind("near_duplicate") for row in finding.rows}
+    assert len(found & set(range(60, 80))) >= 17
+    assert found <= set(range(0, 20, 2)) | set(range(60, 80))
 
 
 def test_a_text_with_a_word_changed_is_a_near_duplicate(tmp_path):
