@@ -120,7 +120,7 @@ def _find_home() -> None:
 
 
 def _temporary_home() -> str:
-    """A folder among the temporary files that nobody else can read."""
+    """Return a folder among the temporary files that nobody else can read."""
     folder = os.path.join(tempfile.gettempdir(), f"deeptune-{os.getuid()}")
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)

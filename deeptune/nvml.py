@@ -123,7 +123,7 @@ def _started() -> bool:
 
 
 def _asked(question: Callable[[Any], T]) -> T | None:
-    """What the driver answers; None where it has no answer, or its library does not know the question."""
+    """Return what the driver answers; None where it has no answer, or its library does not know the question."""
     import pynvml
 
     with suppress(pynvml.NVMLError, AttributeError):

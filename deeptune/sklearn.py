@@ -117,7 +117,7 @@ class _FineTuned(_OfSamples):
         return self
 
     def _names(self) -> dict[str, str] | None:
-        """What the file of the data says of its labels."""
+        """Return what the file of the data says of its labels."""
         return None
 
     def _spec(self, source: Source, data: Path) -> dict[str, Any]:
@@ -332,14 +332,14 @@ def _refuse_text_and_times(y: np.ndarray) -> None:
 
 
 def _seed(random_state: Any) -> int:
-    """A seed from what scikit-learn calls a random state."""
+    """Return a seed from what scikit-learn calls a random state."""
     if random_state is None or hasattr(random_state, "randint"):
         return int((random_state or np.random).randint(2**31))
     return int(random_state)
 
 
 def _numbered(root: Path) -> Path:
-    """A name for the data of a fit that no other fit in the folder has."""
+    """Return a name for the data of a fit that no other fit in the folder has."""
     number = 0
     while (path := root / f"data-{number}.parquet").exists():
         number += 1
@@ -348,7 +348,7 @@ def _numbered(root: Path) -> Path:
 
 
 def _files(run: Run, kept: tuple[str, ...]) -> list[Path]:
-    """The files of a run that are in `kept`, or in a folder of it."""
+    """Return the files of a run that are in `kept`, or in a folder of it."""
     found = [run.path / name for name in kept]
     inner = [file for path in found if path.is_dir() for file in sorted(path.rglob("*"))]
     return [path for path in [*found, *inner] if path.is_file()]

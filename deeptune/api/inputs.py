@@ -58,7 +58,7 @@ def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False
 
 
 def _labels(y: Any, label: Input) -> dict[str, Any]:
-    """The label columns of `y`: a sequence, or for several columns a table of them or an array (N, columns)."""
+    """Return the label columns of `y`: a sequence, or for several columns a table of them or an array (N, columns)."""
     if isinstance(label, str):
         return {label: _sequence(y, "y")}
     table = _columns_of_table(y)
@@ -115,12 +115,12 @@ def _columns_of_table(x: Any) -> dict[str, Any] | None:
 
 
 def _arrow_column(values: Any) -> Any:
-    """A column of polars as Arrow's; others as they are."""
+    """Return a column of polars as Arrow's; others as they are."""
     return values.to_arrow() if hasattr(values, "to_arrow") else values
 
 
 def _samples(x: Any, columns: int) -> Sequence[Any]:
-    """One sample a row, or several of them in a tuple where the model reads several columns."""
+    """Return one sample a row, or several of them in a tuple where the model reads several columns."""
     if isinstance(x, np.ndarray):
         x = _rows_of_array(x)
     samples = _sequence(x, "x")
@@ -145,7 +145,7 @@ def _rows_of_array(x: np.ndarray) -> np.ndarray:
 
 
 def _sequence(values: Any, key: str) -> Sequence[Any]:
-    """A list of Python values, or an array whose items are samples."""
+    """Return a list of Python values, or an array whose items are samples."""
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values.to_pylist()
     if isinstance(values, np.ndarray):

@@ -269,7 +269,7 @@ class Rows(list[dict[str, Any]]):
 
 @contextmanager
 def _rng_states_kept() -> Iterator[None]:
-    """A run seeds the generators of the process that it is in: the caller gets back the state of its own."""
+    """Give the caller back the state of its generators, which a run in this process seeds."""
     import random
 
     import numpy as np

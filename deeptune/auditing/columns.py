@@ -46,7 +46,7 @@ def column_facts(sources: Sequence[Source], roles: dict[str, str]) -> list[Colum
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values are small enough to be held, and can be compared."""
+    """Check whether values are small enough to be held, and can be compared."""
     inner = bare(kind)
     return is_uuid(kind) or not (pt.is_nested(inner) or is_bytes(inner))
 
@@ -154,7 +154,7 @@ def _values_are_ids(data: AuditData, name: str) -> bool:
 
 
 def _is_within(codes: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether the rows of each value are in one group."""
+    """Check whether the rows of each value are in one group."""
     known = codes >= 0
     pairs = np.unique(np.stack([codes[known], groups[known]]), axis=1)
     return bool(pairs.shape[1] == len(np.unique(codes[known])))

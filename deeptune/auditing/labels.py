@@ -129,7 +129,7 @@ def _floats(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _flags(columns: Sequence[LabelColumn], absent: np.ndarray) -> tuple[Question, ...]:
-    """One question for each label of lists: whether a row has it."""
+    """Return one question for each label of lists: whether a row has it."""
     rows = [set(map(str, row or [])) for column in columns for row in column.values.to_pylist()]
     names = sorted(set().union(*rows), key=_natural)[:MANY_CLASSES]
     flags = {name: np.array([name in row for row in rows], np.int64) for name in names}

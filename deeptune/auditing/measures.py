@@ -105,7 +105,7 @@ class _Means:
 
 
 def _sizes(values: pa.Array) -> np.ndarray:
-    """The bytes of each value (int64 (N,)), 0 for null."""
+    """Return the bytes of each value (int64 (N,)), 0 for null."""
     return np.array([0 if (one := value.as_buffer()) is None else one.size for value in values], np.int64)
 
 

@@ -64,7 +64,7 @@ def unfit_labels(data: AuditData) -> Iterator[Finding]:
 
 
 def _alike(labels: Labels) -> str | None:
-    """The one label that all rows with a label have, as text; None where labels differ or no row has one."""
+    """Return the one label that all rows with a label have, as text; None where labels differ or no row has one."""
     known = np.flatnonzero(~labels.missing)
     if not len(known) or labels.of_flags:
         return None

@@ -127,7 +127,7 @@ def _idle(backbone: Backbone, layers: Mapping[str, nn.Module]) -> list[str]:
 
 
 def _is_expert(name: str) -> bool:
-    """Which experts of a mixture are called depends on the tokens."""
+    """Check whether a module is an expert of a mixture: the tokens decide which of them are called."""
     return "experts" in name.split(".")
 
 
@@ -164,7 +164,7 @@ def small_pass(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
 
 
 def _shortest(backbone: TransformersBackbone) -> int:
-    """The fewest tokens that the network passes, and gives a vector for each."""
+    """Return the fewest tokens that the network passes, and gives a vector for each."""
     problem = ""
     for length in range(1, MAX_SHORTEST + 1):
         ids = _ids(backbone, length).unsqueeze(0)
@@ -185,7 +185,7 @@ def _shortest(backbone: TransformersBackbone) -> int:
 
 
 def _texts(backbone: TransformersBackbone, shortest: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A short text alone, and the same beside a longer one."""
+    """Return a short text alone, and the same beside a longer one."""
     most = getattr(backbone.preprocessing, "max_length", LONG)
     long = max(min(LONG, most), shortest)
     short = max(min(SHORT, long - 1), shortest)

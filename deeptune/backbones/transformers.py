@@ -316,7 +316,7 @@ def _preprocessing(
 
 
 def _reads_token_types(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, net: Any) -> bool:
-    """Whether the tokenizer gives token types and the network has a vector for more than one of them."""
+    """Check whether the tokenizer gives token types and the network has a vector for more than one of them."""
     given = "token_type_ids" in tokenizer.model_input_names
     read = "token_type_ids" in inspect.signature(net.forward).parameters
     return given and read and getattr(config, "type_vocab_size", 2) > 1
@@ -348,7 +348,7 @@ def _positions(config: PreTrainedConfig, net: nn.Module) -> int | None:
 
 @contextlib.contextmanager
 def _unbuilt(info: BackboneInfo) -> Iterator[None]:
-    """A configuration that no model can be built from, told as one error: a size below 0, an unknown activation."""
+    """Tell a configuration that no model can be built from as one error: a size below 0, an unknown activation."""
     try:
         yield
     except DeepTuneError:

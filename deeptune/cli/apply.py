@@ -334,7 +334,7 @@ def _is_among(output: Path, paths: Any, key: str) -> bool:
 
 
 def _data_of(run: RunDirectory) -> list[tuple[str, Any]]:
-    """The data that a run was trained on, as (key, paths)."""
+    """Return the data that a run was trained on, as (key, paths)."""
     from deeptune.spec import load_spec
 
     spec = load_spec(run.spec).data

@@ -128,7 +128,7 @@ def _one_or_several(names: list[str] | None) -> str | list[str] | None:
 
 
 def _commented(ranking: Ranking) -> str:
-    """The advised spec, with what it is and why as comments."""
+    """Return the advised spec, with what it is and why as comments."""
     assert ranking.advice is not None
     lines = [f"Advised by `deeptune probe` for {ranking.data}.", *ranking.advice.why]
     return "".join(f"# {safe(line)}\n" for line in lines) + "\n" + ranking.spec

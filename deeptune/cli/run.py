@@ -97,7 +97,7 @@ def _import_first(spec: RunSpec, *, quiet: bool) -> None:
 
 
 def _is_parquet(paths: str | list[str]) -> bool:
-    """Whether all of some paths are Parquet files, or samples that ship, by their names."""
+    """Check whether all of some paths are Parquet files, or samples that ship, by their names."""
     items = [paths] if isinstance(paths, str) else paths
     return all(path.endswith(".parquet") or path.startswith("sample:") for path in items)
 

@@ -93,7 +93,7 @@ def _input(data: str) -> str | list[str] | None:
 
 
 def _spec(task: str, data: dict[str, Any], seed: int) -> RunSpec:
-    """The options as a run spec, so that the same rules check them."""
+    """Return the options as a run spec, so that the same rules check them."""
     from deeptune.spec.toml import validate
 
     whole = {"task": task, "data": data, "backbone": {"name": "resnet18"}, "train": {"seed": seed}}
@@ -163,7 +163,7 @@ def _tell(found: Assignment, summary: dict[str, Any], way: Way, written: list[st
 
 
 def _more(found: Assignment, spec: RunSpec) -> str:
-    """The settings that a run needs beside the data."""
+    """Return the settings that a run needs beside the data."""
     from deeptune.data.first_spec import usual_backbone
 
     kinds = MODALITIES[found.modality].members

@@ -89,7 +89,7 @@ def _first_values(source: Source, names: Sequence[str]) -> dict[str, pa.ChunkedA
 
 
 def _named(columns: Mapping[str, pa.Array]) -> str | None:
-    """The column whose whole name is that of a label, or else one of whose words is, and whose values differ."""
+    """Return the column whose whole name is that of a label, or else one of whose words is, and whose values differ."""
     by_name = {name.lower(): name for name in columns}
     for name in LABEL_NAMES:
         if name in by_name:
@@ -135,7 +135,7 @@ def _indicators(columns: Mapping[str, pa.Array]) -> list[str]:
 
 
 def _holds_label_lists(source: Source, name: str) -> bool:
-    """Whether a column holds lists of names or integers."""
+    """Check whether a column holds lists of names or integers."""
     if source.column_names.count(name) != 1:
         return False
     kind = bare(source.types[name])

@@ -65,7 +65,7 @@ def resolve_columns(source: Source, modality: str | None = None, input: Input | 
 
 
 def _image_first(source: Source, columns: list[str], found: list[ColumnModality | None]) -> list[str]:
-    """The column of images, then that of texts. Where the first values don't tell, they are in this order."""
+    """Return the column of images, then that of texts. Where the first values don't tell, they are in this order."""
     info, kinds = MODALITIES["image_text"].info, [one.info.name if one else None for one in found]
     if len(columns) > info.max_columns:
         raise _too_many(source, columns, info)
@@ -91,7 +91,7 @@ def _too_many(source: Source, columns: list[str], info: ModalityInfo) -> DataErr
 
 
 def _modality_by_names(source: Source) -> Modality:
-    """The one that has its usual column. Raises DataError where none has, or several."""
+    """Find the modality that has its usual column. Raises DataError where none has, or several."""
     there = [one for one in COLUMN_MODALITIES.values() if one.info.input in source.column_names]
     if len(there) > 1:
         columns = " and ".join(f"a column {one.info.input!r}" for one in there)

@@ -231,7 +231,7 @@ def _sample(
     label: str,
     value_range: Range | None,
 ) -> Sample:
-    """A row as a preview shows it; of columns that are no input the values in words."""
+    """Return a row as a preview shows it; of columns that are no input the values in words."""
     if modality is None:
         text = "\n".join(said for values in columns.values() if (said := _text(values[0])) is not None)
         return Sample(row, label, text=text) if text else Sample(row, label, reason="is null")
@@ -247,7 +247,7 @@ def _text(value: pa.Scalar) -> str | None:
 
 
 def _modality(source: Source, name: str) -> str | None:
-    """What a column may be the input of. Of bytes the first values tell, if they can be read."""
+    """Return what a column may be the input of. Of bytes the first values tell, if they can be read."""
     if source.column_names.count(name) > 1:
         return None
     kind = source.types[name]
@@ -259,7 +259,7 @@ def _modality(source: Source, name: str) -> str | None:
 
 
 def _first_rows(source: Source, modalities: Mapping[str, str | None]) -> dict[str, pa.Array]:
-    """The first values of each column that could be a label, a group or a text; of those that can be read."""
+    """Return the first values of each column that could be a label, a group or a text; of those that can be read."""
     legible = {None, *(one.info.name for one in MODALITIES.values() if one.info.legible)}
     names = [
         name
@@ -274,7 +274,7 @@ def _first_rows(source: Source, modalities: Mapping[str, str | None]) -> dict[st
 
 
 def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:
-    """The first values of columns, together, or one by one where one of them is damaged."""
+    """Return the first values of columns, together, or one by one where one of them is damaged."""
     with suppress(DataError):
         table = source.head(names, FIRST_ROWS)
         return dict(zip(names, table.columns, strict=True))
@@ -285,7 +285,7 @@ def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:
 
 
 def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping[str, str | None]) -> dict[str, Input]:
-    """The input where the run's own rule finds none, or two: the first images, or the longest texts."""
+    """Return the input where the run's own rule finds none, or two: the first images, or the longest texts."""
     with suppress(DataError):
         resolve_columns(source)
         return {}
@@ -300,7 +300,7 @@ def _guess_input(source: Source, first: dict[str, pa.Array], modalities: Mapping
 
 
 def _typed(key: str, value: Input) -> str:
-    """The value of a key as a person types it into a form."""
+    """Return the value of a key as a person types it into a form."""
     return next(field for field in spec_fields() if field.key == key).show(value)
 
 

@@ -62,7 +62,7 @@ def _made_of_others(kind: pa.DataType) -> bool:
 
 
 def _refusal(table: pa.Table) -> str | None:
-    """Why Arrow does not write some columns to Parquet."""
+    """Say why Arrow does not write some columns to Parquet."""
     try:
         pq.write_table(table, io.BytesIO())
     except (ValueError, NotImplementedError, pa.ArrowException) as error:

@@ -107,7 +107,7 @@ def _precisions(train: TrainSpec, compute: Compute) -> list[str]:
 
 
 def _memory_formats(train: TrainSpec, ready: Prepared) -> list[str]:
-    """The one that was asked for; both where there are convolutions to be faster in one of them."""
+    """Return the format that was asked for; both where there are convolutions to be faster in one of them."""
     maps = any(isinstance(module, nn.Conv2d) for module in ready.backbone.modules())
     if train.memory_format != "auto" or not maps:
         return [ready.backbone.memory_format]
@@ -263,7 +263,7 @@ def agrees(loss: float, plain: float) -> bool:
 
 
 def _longest(ready: Prepared, count: int) -> Batch:
-    """One batch of `count` training rows (or of all): the longest texts, or evenly picked images."""
+    """Return one batch of `count` training rows (or of all): the longest texts, or evenly picked images."""
     data = ready.plan.splits["train"]
     lengths = split_loader(ready, "train", shuffle=False).lengths
     count = min(count, len(data.rows))

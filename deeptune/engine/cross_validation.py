@@ -262,7 +262,7 @@ class _Folds:
         return weights
 
     def _outputs(self, fold: int, decay: float, epochs: int) -> np.ndarray:
-        """The outputs of the rows of a fold by a head that was trained on the others for some epochs."""
+        """Return the outputs of the rows of a fold by a head that was trained on the others for some epochs."""
         head = _FoldHead(self, fold, decay)
         for _ in range(epochs):
             head.pass_epoch()
@@ -318,7 +318,7 @@ class _FoldHead:
         return headline(inference.score(outputs, truth, task.calibrated(outputs.logits, truth)))
 
     def _counted(self) -> float:
-        """What the fold counts in the mean over all: as much as in the loss."""
+        """Return what the fold counts in the mean over all: as much as in the loss."""
         targets = self.batches.dataset.targets
         if self.metric != "loss" or targets is None:
             return float(len(self.held_out))
@@ -330,7 +330,7 @@ def _rows(data: SplitData, mask: np.ndarray) -> SplitData:
 
 
 def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean over the folds (…, folds) where the metric is defined; NaN where it is in none."""
+    """Return the mean over the folds (…, folds) where the metric is defined; NaN where it is in none."""
     known = np.isfinite(values)
     total = (known * weights).sum(axis=-1)
     sums = np.where(known, values * weights, 0).sum(axis=-1)

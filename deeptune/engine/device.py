@@ -176,7 +176,7 @@ def _device(device: str) -> tuple[torch.device, str]:
 
 
 def _freest_gpu() -> tuple[torch.device, str]:
-    """The CUDA GPU with the most free memory."""
+    """Return the CUDA GPU with the most free memory."""
     count = torch.cuda.device_count()
     if count == 1:
         return torch.device("cuda", 0), f"CUDA GPU found: {torch.cuda.get_device_name(0)}"

@@ -61,7 +61,7 @@ LIST = EmbeddingForm()
 
 
 def _half(embeddings: pa.FixedSizeListArray, kind: pa.DataType) -> pa.Array:
-    """The same lists of float16; a number beyond its range becomes infinite."""
+    """Return the same lists of float16; a number beyond its range becomes infinite."""
     width = embeddings.type.list_size
     values = embeddings.values[embeddings.offset * width : (embeddings.offset + len(embeddings)) * width]
     half = pa.array(values.to_numpy(zero_copy_only=False).astype(np.float16), pa.float16())

@@ -284,7 +284,7 @@ def _cut_activations(ready: Prepared, logger: Log) -> CutActivations | None:
 def _for_members(
     frozen: FrozenBackbone, source: Source, rows: np.ndarray, blank: frozenset[int], view: int | None = None
 ) -> list[ExtractionJob]:
-    """The extraction of the same rows by each of several backbones. Only images have views."""
+    """Return the extraction of the same rows by each of several backbones. Only images have views."""
     samples, jobs = frozen.samples[source], []
     for member in frozen.members:
         own_view = view if member.augmentation != "none" else None
@@ -294,7 +294,7 @@ def _for_members(
 
 
 def _jobs_of(ready: Prepared, source: Source, needed: Sequence[Split], frozen: FrozenBackbone) -> list[ExtractionJob]:
-    """The extraction of all rows of a source, with an empty sample for those that the run leaves out.
+    """Return the extraction of all rows of a source, with an empty sample for those that the run leaves out.
 
     If these are many, only the rows that the run uses pass.
     """

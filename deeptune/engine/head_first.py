@@ -165,7 +165,7 @@ def _head_setup(setup: Setup) -> Setup:
 
 
 def _loaded_backbone(ready: Prepared, config: Path) -> Backbone:
-    """The backbone as it was before training. Raises CheckpointError where its weights changed since."""
+    """Return the backbone as it was before training. Raises CheckpointError where its weights changed since."""
     backbone = load_backbone(
         ready.spec.backbone,
         seed=ready.spec.train.seed,

@@ -52,7 +52,7 @@ class Sampler:
                     self._logger.status.update(force=True)
 
     def _sample(self) -> SampleEvent:
-        """The machine now: the run's own GPU, and memory with that of the processes that decode."""
+        """Return the machine now: the run's own GPU, and memory with that of the processes that decode."""
         family = [self._process]
         with suppress(psutil.Error):
             family += self._process.children(recursive=True)

@@ -66,7 +66,7 @@ class LayerEmbedder(nn.Module):
 
 
 def _tensor(output: Any) -> Tensor | None:
-    """The first tensor of what a module gives."""
+    """Return the first tensor of what a module gives."""
     if isinstance(output, Tensor):
         return output
     values = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
@@ -87,7 +87,7 @@ def _pooled(found: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _probe(preprocessing: Any, device: torch.device) -> dict[str, Tensor]:
-    """The inputs of one small sample."""
+    """Return the inputs of one small sample."""
     if isinstance(preprocessing, ImagePreprocessing):
         size = preprocessing.image_size
         return {"images": torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)}

@@ -208,7 +208,7 @@ class Trainer:
         return {"penalty": found["penalty"]}
 
     def _train_epoch(self) -> dict[str, float]:
-        """The rest of the epoch in progress: all of it, unless training was resumed within it."""
+        """Train the rest of the epoch in progress: all of it, unless training was resumed within it."""
         history, train = self.history, self.train
         self.model.train()
         self.batches.set_epoch(history.epoch - 1, skip=history.batches)

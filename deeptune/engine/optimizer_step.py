@@ -103,7 +103,7 @@ class Stepper:
         return torch.zeros((), device=self.compute.device, dtype=torch.float64) if self.reads_late else 0.0
 
     def _averaged(self) -> WeightAverage:
-        """The average of what changes in training: weights that learn, and the statistics beside them."""
+        """Return the average of what changes in training: weights that learn, and the statistics beside them."""
         return WeightAverage([*self.learning, *(one for one in self.statistics if one.is_floating_point())])
 
     def scored_weights(self) -> AbstractContextManager[None]:
@@ -263,7 +263,7 @@ class Stepper:
         return losses, count
 
     def _learn_from_features(self, layer: ScaledLinear, piece: Batch, share: Tensor) -> Tensor:
-        """The loss of a piece; only that of it has a graph which ends at the outputs."""
+        """Return the loss of a piece; only that of it has a graph which ends at the outputs."""
         features = piece.inputs["features"]
         with torch.no_grad():
             outputs = layer.forward(features)

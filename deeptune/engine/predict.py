@@ -259,7 +259,7 @@ class Embedder:
         targets: np.ndarray | None = None,
         loss: MeanLoss | None = None,
     ) -> Iterator[Window]:
-        """What the model says of every row. `targets`, for `loss`, are one for each.
+        """Return what the model says of every row. `targets`, for `loss`, are one for each.
 
         The features of a frozen backbone are read from the cache, or stored there.
         """

@@ -227,7 +227,7 @@ def decoding_workers_beside(compute: Compute, samples: Iterable[Samples]) -> int
 
 
 def _resolved_backbone(spec: BackboneSpec, backbone: Backbone) -> BackboneSpec:
-    """The pooling, and how much a backbone takes of a sample; of two backbones for each."""
+    """Return the pooling, and how much a backbone takes of a sample; of two backbones for each."""
     found: list[dict[str, Any]] = []
     for member in backbone.members.values():
         known: dict[str, Any] = {"pooling": member.pooling}
@@ -241,7 +241,7 @@ def _resolved_backbone(spec: BackboneSpec, backbone: Backbone) -> BackboneSpec:
 
 
 def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:
-    """The tokens that pass at once at most (0: no limit), and the memory format."""
+    """Return the tokens that pass at once at most (0: no limit), and the memory format."""
     budget, layout = spec.train.token_budget, spec.train.memory_format
     if budget == "auto":
         budget = tokens_at_once(compute.device) or 0 if MODALITIES[modality].counts_tokens else 0

@@ -277,7 +277,7 @@ class Probe:
         keep(replace(self.ranking, backbones=backbones), self.spec, self.input)
 
     def _ranked(self, state: State) -> Ranking:
-        """The ranking of what is known by now."""
+        """Return the ranking of what is known by now."""
         backbones = sorted_backbones(list(self.rows.values()))
         passed = next(iter(self.passed.values()), None)
         metric, baseline, counts, notes = "", None, dict.fromkeys(SPLITS, 0), list(self.notes)
@@ -303,7 +303,7 @@ class Probe:
         )  # fmt: skip
 
     def _advised(self, name: str, method: str, backbones: list[RankedBackbone]) -> str:
-        """The spec that is advised, as TOML with the keys that were set."""
+        """Return the spec that is advised, as TOML with the keys that were set."""
         weights = next(one.weights for one in backbones if one.name == name)
         spec = self.asked
         section = {**spec.backbone.model_dump(exclude_unset=True), "name": name}
@@ -349,7 +349,7 @@ def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
 
 
 def _named_files(spec: RunSpec) -> list[Path]:
-    """What the spec names as data: of a CSV file or a folder that was imported, the source's files are a copy."""
+    """Return the files that the spec names as data; of an import, the source's own files are a copy."""
     data = absolute_data(spec.data)
     named = [paths for paths in (data.path, data.train, data.val, data.test) if paths is not None]
     return [Path(path) for paths in named for path in ([paths] if isinstance(paths, str) else paths)]

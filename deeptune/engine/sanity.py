@@ -97,7 +97,7 @@ def changes_with_batch(ready: Prepared, probe: dict[str, Tensor], logits: Tensor
 
 
 def _row(inputs: dict[str, Tensor], row: int) -> dict[str, Tensor]:
-    """One row of a batch; a text without the padding that longer ones need."""
+    """Return one row of a batch; a text without the padding that longer ones need."""
     alone = {name: value[row : row + 1] for name, value in inputs.items()}
     if (mask := alone.get("attention_mask")) is not None:
         length = max(1, int(mask.sum()))

@@ -117,7 +117,7 @@ def _record_look(setup: Setup, rows: int) -> None:
 
 
 def _with_confidence(setup: Setup, val: PassedSplit) -> Task:
-    """The task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
+    """Return the task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
     plan, spec, logits = setup.ready.plan, setup.ready.spec, val.outputs.logits
     task = plan.task.calibrated(logits, split_truth(plan, "val", val.outputs.rows))
     if not np.isfinite(logits).all():  # which scoring reports
@@ -126,7 +126,7 @@ def _with_confidence(setup: Setup, val: PassedSplit) -> Task:
 
 
 def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
-    """The rows that confidence is fitted to: those of val, and training rows that other folds predicted."""
+    """Return the rows that confidence is fitted to: those of val, and training rows that other folds predicted."""
     plan, seed = setup.ready.plan, setup.ready.spec.train.seed
     passed: dict[Split, Outputs] = {"val": val.outputs}
     if val.beside is not None:
@@ -149,7 +149,7 @@ def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
 
 
 def _operating_points(setup: Setup, task: Task, val: Outputs) -> dict[str, Any]:
-    """The thresholds that val chooses by `report.operating_point`, for metrics.json; empty for numbers."""
+    """Return the thresholds that val chooses by `report.operating_point`, for metrics.json; empty for numbers."""
     if task.view not in ("classes", "labels"):
         return {}
     truth = split_truth(setup.ready.plan, "val", val.rows)
@@ -157,7 +157,7 @@ def _operating_points(setup: Setup, task: Task, val: Outputs) -> dict[str, Any]:
 
 
 def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) -> dict[str, Any]:
-    """The metrics of a split with its baseline, the scores without doubtful rows, and notes."""
+    """Return the metrics of a split with its baseline, the scores without doubtful rows, and notes."""
     truth = split_truth(plan, split, outputs.rows)
     metrics = inference.score(outputs, truth, plan.task, loss)
     metrics["baseline"] = plan.task.baseline(truth, plan.splits["train"].targets)

@@ -66,7 +66,7 @@ def manifest_of(ready: Prepared, best: Best) -> dict[str, Any]:
 
 
 def _lora(spec: RunSpec, model: TunedModel) -> dict[str, Any] | None:
-    """The adapters' settings, with the full names of the layers that have one and PEFT's name of the adapter."""
+    """Return the adapters' settings, with the full names of the layers that have one and PEFT's name of the adapter."""
     if spec.tuning.method != "lora":
         return None
     names = [name for name, _ in adapters(model.backbone.net)]

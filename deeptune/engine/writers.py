@@ -178,7 +178,7 @@ class InStep:
 
 
 def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The pieces of some columns, as (first row, values): one where the source holds them."""
+    """Return the pieces of some columns, as (first row, values): one where the source holds them."""
     if all(map(source.holds, names)):
         source.hold(names)
         yield 0, pa.table({name: source.column(name) for name in names})
@@ -203,12 +203,12 @@ def prediction_table(
 
 
 def _at_seen(values: pa.Array, seen: np.ndarray) -> pa.Array:
-    """A value for each row: the next of `values` where the row was seen, else null."""
+    """Return a value for each row: the next of `values` where the row was seen, else null."""
     return values if seen.all() else values.take(pa.array(np.cumsum(seen) - 1, mask=~seen))
 
 
 def _embeddings(window: Window) -> pa.Array:
-    """A fixed-size list of float32 per row, null where the model did not see it."""
+    """Return a fixed-size list of float32 per row, null where the model did not see it."""
     found, seen = window.outputs.embeddings, window.seen
     assert found is not None
     spread = _spread(found, seen)
@@ -217,7 +217,7 @@ def _embeddings(window: Window) -> pa.Array:
 
 
 def _spread(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """A value for each row: the next of `values` where the row was seen, else zeros."""
+    """Return a value for each row: the next of `values` where the row was seen, else zeros."""
     if seen.all():
         return values
     spread = np.zeros((len(seen), *values.shape[1:]), values.dtype)
@@ -231,5 +231,5 @@ def _with_errors(table: pa.Table, rows: np.ndarray, errors: Mapping[int, str] | 
 
 
 def _reasons(rows: np.ndarray, errors: Mapping[int, str] | None) -> pa.Array | None:
-    """Why rows can't be used, null for those that can; None for a file without such rows."""
+    """Say why rows can't be used, null for those that can; None for a file without such rows."""
     return pa.array([errors.get(int(row)) for row in rows], pa.string()) if errors else None

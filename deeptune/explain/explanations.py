@@ -125,7 +125,7 @@ def explain(
 
 
 def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> MemorySource:
-    """The input columns of some rows as a table of their own: no other row is decoded for it."""
+    """Return the input columns of some rows as a table of their own: no other row is decoded for it."""
     bad = [row for row in rows if not 0 <= row < source.num_rows]
     if bad or not rows:
         what = f"there is no row {bad[0]:,}" if bad else "no row is named"
@@ -164,7 +164,7 @@ def _image_map(part: Part, output: int) -> Tensor:
 
 
 def _cells(scores: Tensor) -> np.ndarray:
-    """The mean of a map in each part of the grid, float64 (GRID * GRID,)."""
+    """Return the mean of a map in each part of the grid, float64 (GRID * GRID,)."""
     cells = F.adaptive_avg_pool2d(scores[None, None], GRID)[0, 0]
     return cells.reshape(-1).double().cpu().numpy()
 

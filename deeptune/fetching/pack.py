@@ -177,7 +177,7 @@ def _files(manifest: dict[str, Any], source: Path) -> list[PackedFile]:
 
 
 def _require_inside(path: str, source: Path) -> None:
-    """A path of a pack may lead to no place outside of the cache."""
+    """Refuse a path of a pack that leads outside the cache."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or "\\" in path or ".." in parts:
         raise _no_pack(source, f"it names the path {path!r}, which leads out of the cache")
@@ -210,7 +210,7 @@ def _described(file: Path, root: Path) -> PackedFile:
 
 
 def _ref(weights: LocalWeights) -> str:
-    """The file that makes a snapshot the one of the main branch."""
+    """Return the file that makes a snapshot the one of the main branch."""
     assert weights.root is not None
     return (weights.files[0].relative_to(weights.root).parents[2] / "refs" / "main").as_posix()
 
@@ -220,7 +220,7 @@ def _root(cache: str) -> Path:
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
-    """A member without owner and times, so that equal weights give equal packs."""
+    """Return a member without owner and times, so that equal weights give equal packs."""
     member = tarfile.TarInfo(name)
     member.size = size
     member.mode = 0o644

@@ -137,7 +137,7 @@ def _present(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _target(folder: Path, name: str, found: Unpacked) -> Path | None:
-    """Where a member goes; None, with a word about it, where that is not inside of the folder."""
+    """Find where a member goes; None, with a word about it, where that is not inside of the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
     parts = [part for part in path.parts if part != "."]
     if path.is_absolute() or ".." in parts or not parts or "\0" in name or ":" in parts[0]:

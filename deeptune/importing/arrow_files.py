@@ -101,7 +101,7 @@ class _reading:  # noqa: N801
 
 
 def _batches(path: Path) -> Iterator[Any]:
-    """The schema, then the record batches of an Arrow file, mapped into memory."""
+    """Return the schema, then the record batches of an Arrow file, mapped into memory."""
     with pa.memory_map(str(path)) as source:
         if source.size() >= 6 and source.read_at(6, 0) == b"ARROW1":
             with ipc.open_file(source) as file:

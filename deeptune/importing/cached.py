@@ -76,7 +76,7 @@ def is_imported(path: Path, root: str | None = None) -> bool:
 
 
 def _place(path: Path, options: Options) -> tuple[Path, Path]:
-    """The folder of an import in the cache, and the Parquet file in it."""
+    """Return the folder of an import in the cache, and the Parquet file in it."""
     folder = cache_folder() / "imports" / key_of(path, options)
     name = Path(name_without_suffix(path)).stem if path.is_file() else path.resolve().name
     return folder, folder / f"{readable(name) or 'data'}.parquet"
@@ -92,7 +92,7 @@ def _hold(folder: Path) -> None:
 
 
 def _facts(folder: Path, file: Path) -> dict[str, Any] | None:
-    """What the import did; None where it is not there as a whole."""
+    """Return what the import did; None where it is not there as a whole."""
     with suppress(OSError, ValueError):
         entry = read_description(folder)
         if entry.get("complete") is True and entry.get("format") == FORMAT and file.is_file():

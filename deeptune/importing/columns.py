@@ -53,7 +53,7 @@ def _input_name(kind: pa.DataType) -> str:
 
 
 def _renamed_features(metadata: dict[bytes, bytes] | None, names: dict[str, str]) -> dict[bytes, bytes] | None:
-    """The metadata of Hugging Face with the new names, so that class names stay those of their column."""
+    """Return the metadata of Hugging Face with the new names, so that class names stay those of their column."""
     try:
         known = json.loads((metadata or {})[b"huggingface"])
         features = known["info"]["features"]

@@ -110,7 +110,7 @@ class CsvFile(TextTable):
 
 
 def _joined(text: str) -> str | None:
-    """A text whose characters came in two halves, as Java and Oracle write them; None where a half is alone."""
+    """Return a text whose characters came in two halves, as Java and Oracle write them; None where a half is alone."""
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError:
@@ -162,7 +162,7 @@ def _usual(found: str, sample: bytes) -> str:
 
 
 def _not_utf8(stream: Any, head: bytes) -> bytes | None:
-    """A part of the file with what is not UTF-8; None where there is nothing such."""
+    """Return a part of the file with what is not UTF-8; None where there is nothing such."""
     decoder, block = codecs.getincrementaldecoder("utf-8")(), head
     while True:
         try:
@@ -176,7 +176,7 @@ def _not_utf8(stream: Any, head: bytes) -> bytes | None:
 
 
 def _is_utf8_with_halves(sample: bytes) -> bool:
-    """Whether what is not UTF-8 are only halves of characters, encoded as if they were characters."""
+    """Check whether what is not UTF-8 are only halves of characters, encoded as if they were characters."""
     try:
         return half_character(sample.decode("utf-8", "surrogatepass")) is not None
     except UnicodeDecodeError:

@@ -93,7 +93,7 @@ def _is_webdataset(path: Path) -> bool:
 
 
 def _with_pictures(table: Table, folder: Path, pictures: dict[Path, str] | None, options: Options) -> Reader:
-    """The table with the pictures that it names, or the table itself where it names none."""
+    """Return the table with the pictures that it names, or the table itself where it names none."""
     names = Names(folder, pictures)
     lacks = not set(options.roles.values()) <= set(table.schema.names)
     if lacks and pictures and naming_column(table, names, replace(options, input=None)) is None:
@@ -105,7 +105,7 @@ def _with_pictures(table: Table, folder: Path, pictures: dict[Path, str] | None,
 
 
 def _pictures_of(folder: Path) -> tuple[dict[Path, str], list[Path], Counter[str]]:
-    """The pictures below a folder with their kinds, the other files, and how many were ignored."""
+    """Return the pictures below a folder with their kinds, the other files, and how many were ignored."""
     pictures, others, ignored = {}, [], Counter[str]()
     for path in walk(folder, ignored):
         kind = picture_kind(path)
@@ -154,7 +154,7 @@ def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], opti
 
 
 def _of_tables(folder: Path, tables: list[Path], pictures: dict[Path, str], options: Options) -> Reader | None:
-    """One table, or a table for each split; None where pictures are there and no table names them."""
+    """Return one table, or a table for each split; None where pictures are there and no table names them."""
     splits = {table: _split_of(table, folder) for table in tables}
     if len(tables) > 1 and not all(splits.values()):
         named = [table for table in tables if table.name.lower().startswith("metadata.")]

@@ -115,7 +115,7 @@ class DicomFiles:
         return means.astype(np.uint8) if bits <= 8 and means.min() >= 0 and means.max() <= 255 else means
 
     def _patient(self, data: Any, name: str) -> str:
-        """A code for the patient, else for the study, else for the file: the same for the same salt."""
+        """Return a code for the patient, else for the study, else for the file: the same for the same salt."""
         for tag in ("PatientID", "StudyInstanceUID"):
             if text := _text(data, tag):
                 if tag == "StudyInstanceUID":
@@ -159,7 +159,7 @@ def _compression(data: Any) -> str:
 
 
 def _without_pixels(data: Any) -> str:
-    """Why a file holds no image: it is of a kind that never has one, or its pixels were left out of it."""
+    """Say why a file holds no image: it is of a kind that never has one, or its pixels were left out of it."""
     kind = getattr(data.get("SOPClassUID"), "name", "").strip()
     if data.get("SOPClassUID") is None:
         return (

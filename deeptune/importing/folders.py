@@ -124,7 +124,7 @@ def _without_wrappers(parts: dict[Path, tuple[str, ...]]) -> dict[Path, tuple[st
 
 
 def _have_splits(parts: Mapping[Path, tuple[str, ...]]) -> bool:
-    """Whether the first folders are splits: all of them have such a name, and there are two at the least."""
+    """Check whether the first folders are splits: all of them have such a name, and there are two at the least."""
     first = {found[0] if len(found) > 1 else "" for found in parts.values()}
     return len(first) > 1 and all(split_named(name) is not None for name in first)
 

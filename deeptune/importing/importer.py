@@ -211,7 +211,7 @@ def _nothing(path: Path, parts: _Parts) -> DataError:
 
 
 def _without_numbers(reason: str) -> str:
-    """A reason in which names and numbers don't count, so that alike ones are counted together."""
+    """Return a reason in which names and numbers don't count, so that alike ones are counted together."""
     return reason.split(":", maxsplit=1)[0].split(" (", maxsplit=1)[0] if len(reason) > 60 else reason
 
 

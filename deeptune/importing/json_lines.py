@@ -69,7 +69,7 @@ def _has_half(value: Any) -> bool:
 
 
 def _list_in(path: Path, encoding: str) -> tuple[list[Any], str] | None:
-    """The rows of a JSON file that holds one value, and what they are; None where it holds an object a line."""
+    """Return the rows of a JSON file that holds one value, and what they are; None where it holds an object a line."""
     try:
         with path.open(encoding=encoding) as stream:
             first = next((line for line in stream if line.strip()), "")

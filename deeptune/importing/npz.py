@@ -100,7 +100,7 @@ class NumpyArchive(Reader):
 
 
 def _image(values: np.ndarray) -> bytes:
-    """An array as an encoded image of the same values; floats from 0 to 1 of colours become 8 bits."""
+    """Return an array as an encoded image of the same values; floats from 0 to 1 of colours become 8 bits."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] not in (1, 3, 4):
@@ -165,7 +165,7 @@ def _split_of(name: str) -> str | None:
 
 
 def _stream(path: Path, name: str, header: Header) -> Iterator[np.ndarray]:
-    """An array's rows, some at a time; a column-major one is read whole."""
+    """Return an array's rows, some at a time; a column-major one is read whole."""
     try:
         with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as stream:
             if header.fortran:

@@ -91,7 +91,7 @@ def _without_empty_end(rows: list[list[Any]]) -> list[list[Any]]:
 
 
 def _cell(value: Any) -> str | None:
-    """A cell as CSV has it: whole numbers without `.0`, dates as ISO 8601."""
+    """Return a cell as CSV has it: whole numbers without `.0`, dates as ISO 8601."""
     if not _filled(value):
         return None
     if isinstance(value, bool):

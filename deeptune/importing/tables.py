@@ -219,7 +219,7 @@ class ObjectTable(Table):
 
 
 def _type_of(values: list[Any]) -> pa.DataType | None:
-    """The Arrow type of JSON values; None where they have none in common."""
+    """Return the Arrow type of JSON values; None where they have none in common."""
     try:
         return pa.array(values).type
     except (pa.ArrowException, OverflowError):

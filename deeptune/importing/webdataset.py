@@ -81,7 +81,7 @@ class WebDataset(Reader):
             yield Piece(rows.table(), units, left_out)
 
     def _unfit(self, values: dict[str, Any]) -> str | None:
-        """Why a sample does not fit the columns; other values become text where a column is text."""
+        """Say why a sample does not fit the columns; other values become text where a column is text."""
         if "images" in self.schema.names:
             if "images" not in values:
                 return "holds no picture"
@@ -140,7 +140,7 @@ def is_webdataset(shard: Path) -> bool:
 
 
 def _values(parts: Mapping[str, bytes]) -> dict[str, Any]:
-    """The values of a sample by column."""
+    """Return the values of a sample by column."""
     values: dict[str, Any] = {}
     for extension, data in parts.items():
         if os.path.splitext(f"x.{extension}")[1] in IMAGES:

@@ -32,7 +32,7 @@ def collapsed(features: Tensor) -> str | None:
 
 
 def _size_and_spread(features: Tensor) -> tuple[float, float]:
-    """The root mean square of features (N, width), and of their differences from the mean row."""
+    """Return the root mean square of features (N, width), and of their differences from the mean row."""
     spread = features.var(dim=0, correction=0).mean().sqrt()
     return float(features.square().mean().sqrt()), float(spread)
 

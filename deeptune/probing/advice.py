@@ -52,7 +52,7 @@ def _about_scores(best: RankedBackbone, backbones: list[RankedBackbone], baselin
 
 
 def _method(best: RankedBackbone, share: float | None, rows: int, modality: str) -> tuple[str, str]:
-    """The method, and the sentence that says why."""
+    """Return the method, and the sentence that says why."""
     known = f"{rows:,} training rows"
     if not best.pretrained:
         return (

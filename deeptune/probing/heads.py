@@ -143,7 +143,7 @@ def row_losses(task: Task, logits: np.ndarray, targets: np.ndarray) -> np.ndarra
 def _predicted(
     kind: HeadKind, penalty: float | None, task: Task, targets: np.ndarray, train: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
-    """The outputs (len(test), outputs) of a head that is fitted to `train` with its `targets`."""
+    """Return the outputs (len(test), outputs) of a head that is fitted to `train` with its `targets`."""
     if task.info.view == "numbers":
         wanted = task.model_targets(targets).reshape(len(targets), -1)
         return np.stack([_number(kind, penalty, column, train, test) for column in wanted.T], axis=1)

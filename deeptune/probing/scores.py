@@ -63,7 +63,7 @@ def _interval(task: Task, logits: np.ndarray, truth: np.ndarray, groups: np.ndar
 
 
 def _bootstrapped(task: Task, logits: np.ndarray, truth: np.ndarray, groups: np.ndarray | None) -> Interval | None:
-    """The percentile interval over resampled rows, or groups (Efron & Tibshirani 1993)."""
+    """Return the percentile interval over resampled rows, or groups (Efron & Tibshirani 1993)."""
     from scipy.stats import bootstrap
 
     unit = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]

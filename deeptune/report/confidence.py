@@ -134,7 +134,7 @@ def _calibrated(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
 
 
 def _sets(run: FinishedRun, found: dict[str, Any]) -> str:
-    """What the conformal sets cover, with Wilson's interval where rows are independent."""
+    """Return what the conformal sets cover, with Wilson's interval where rows are independent."""
     rows = run.metrics[run.split]["n"]
     return (
         f"A conformal set is to hold the true class of {found['coverage']:.0%} of rows. In {run.split} it does of "

@@ -98,7 +98,7 @@ def _drawn(
 
 
 def _counts(points: Points, wrong: np.ndarray | None) -> Table:
-    """The legend: no text from data enters a picture, so that groups have numbers there."""
+    """Return the legend: no text from data enters a picture, so that groups have numbers there."""
     rows = []
     for number, (groups, _) in enumerate(_kinds(points), start=1):
         inside = np.isin(points.group, groups)

@@ -139,7 +139,7 @@ def _batches(path: Path, most: int | None = None) -> Iterator[tuple[pa.RecordBat
 
 
 def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, list[str], np.ndarray | None]:
-    """The group of each label, the groups' names, and the labels themselves when they are numbers."""
+    """Return the group of each label, the groups' names, and the labels themselves when they are numbers."""
     import numpy as np
     import pyarrow as pa
 
@@ -177,7 +177,7 @@ def _ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _predictions(run: RunDirectory) -> dict[int, str]:
-    """What was predicted for each row of test; nothing where that can't be read."""
+    """Return what was predicted for each row of test; nothing where that can't be read."""
     import pyarrow.parquet as pq
 
     try:

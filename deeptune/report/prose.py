@@ -221,7 +221,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
 
 
 def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
-    """How the penalty of an exact minimum was chosen."""
+    """Say how the penalty of an exact minimum was chosen."""
     metric = str(run.spec.train.early_stopping.metric)
     if folds := out_of_fold(run):
         yield methods_sentence(folds, sentence_title(metric.removeprefix("val/")), exact=True)
@@ -303,7 +303,7 @@ def _weights_of(part: BackboneSpec | TextBackboneSpec) -> str:
 
 
 def _inputs(run: FinishedRun) -> list[str]:
-    """How much each backbone takes of a sample, and its pooling."""
+    """Say how much each backbone takes of a sample, and its pooling."""
     members = zip(run.spec.backbone.members.values(), modality(run).members, strict=True)
     return [f"{kind.size_of(part)} {kind.unit}, {part.pooling}" for part, kind in members]
 

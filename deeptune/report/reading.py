@@ -154,7 +154,7 @@ def _splits(path: Path, task: Task) -> tuple[np.ndarray | None, dict[str, int]]:
 
 
 def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
-    """The group code of each of these test rows; None where the file does not say it of all."""
+    """Return the group code of each of these test rows; None where the file does not say it of all."""
     if not path.is_file():
         return None
     table = _read(path)
@@ -170,7 +170,7 @@ def _groups(path: Path, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _columns(path: Path, rows: np.ndarray) -> dict[str, list[str | None]]:
-    """The columns that the report names, of these test rows; empty where the file does not have all of them."""
+    """Return the columns that the report names, of these test rows; empty where the file does not have all of them."""
     if not path.is_file():
         return {}
     table = _read(path)
@@ -182,7 +182,7 @@ def _columns(path: Path, rows: np.ndarray) -> dict[str, list[str | None]]:
 
 
 def _targets(column: pa.ChunkedArray, task: Task, path: Path) -> np.ndarray:
-    """The targets of labels, none of which is missing."""
+    """Return the targets of labels, none of which is missing."""
     if len(column) == 0:
         return task.find(column)
     return task.encode(column, place=path.name)

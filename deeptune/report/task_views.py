@@ -234,7 +234,7 @@ class TargetsView(NumbersView):
 
 
 def _outlier(run: FinishedRun) -> list[str]:
-    """A sentence where one row makes up most of the squared errors."""
+    """Return a sentence where one row makes up most of the squared errors."""
     scored = run.predictions
     if scored is None or run.split != "test" or len(scored.truth) < MIN_ROWS:
         return []

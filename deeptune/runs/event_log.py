@@ -127,7 +127,7 @@ class EventReader:
                     yield record
 
     def _parse(self, lines: list[str]) -> list[Any]:
-        """The JSON of many lines at once, which is much faster than of each; of each when one is broken."""
+        """Return the JSON of many lines at once, which is much faster than of each; of each when one is broken."""
         loads: Any = json.loads
         if len(lines) == BATCH:  # of a long log; less is not worth the import
             from pydantic_core import from_json as loads  # takes half the time of json

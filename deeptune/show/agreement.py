@@ -101,7 +101,7 @@ def _plot(xy: np.ndarray, window: Window, width: int, height: int, look: Look) -
 
 
 def _below(window: Window, left: int, width: int, look: Look) -> list[Row]:
-    """The axis of the true numbers, with its labels."""
+    """Return the axis of the true numbers, with its labels."""
     ticks = nice_ticks(window.left, window.right, max(3, width // 7))
     corner, dash, notch = ("+", "-", "+") if look.ascii else ("└", "─", "┴")
     axis, text = [dash] * width, [" "] * (left + width)

@@ -249,7 +249,7 @@ def _star(look: Look) -> str:
 
 
 def _signs(lines: Sequence[Series], look: Look) -> list[str]:
-    """The sign of each series, where colours do not tell them apart; in ASCII the first keeps its finer dots."""
+    """Return the sign of each series, where colours do not tell them apart; in ASCII the first keeps its finer dots."""
     loud = [number for number, line in enumerate(lines) if not line.quiet]
     signed = loud[1:] if look.ascii else loud if look.mono and len(loud) > 1 else []
     return [line.sign if number in signed else "" for number, line in enumerate(lines)]
@@ -286,7 +286,7 @@ def _mark(cells: list[Row], line: Series, drawing: Drawing, scale: _Scale, look:
 
 
 def _x_axis(unit: str, drawing: Drawing, width: int, look: Look) -> list[Row]:
-    """The line with its notches, and the labels below it, with the unit at the right end."""
+    """Return the line with its notches, and the labels below it, with the unit at the right end."""
     low, high = drawing.x_range
     most = max(2, drawing.cells // 10)
     ticks = time_ticks(low, high, most) if unit == "time" else nice_ticks(low, high, most, whole=True)

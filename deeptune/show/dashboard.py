@@ -135,7 +135,7 @@ def _bar(done: int, total: int) -> Any:
 
 
 def _curves(view: View, width: int, height: int, look: Look) -> list[RenderableType]:
-    """The rows of the chart of losses, where there is room and something to draw."""
+    """Return the rows of the chart of losses, where there is room and something to draw."""
     from rich.text import Text
 
     if height < MIN_CHART or len(view.history.steps) < 2:
@@ -145,12 +145,12 @@ def _curves(view: View, width: int, height: int, look: Look) -> list[RenderableT
 
 
 def _losses(losses: list[float], room: int, look: Look) -> str:
-    """The last loss, and a sparkline of all where there is no chart (room is 0 where there is)."""
+    """Return the last loss, and a sparkline of all where there is no chart (room is 0 where there is)."""
     return f"{value_text('loss', losses[-1])}  {spark(losses, room, min(losses), max(losses), look)}".rstrip()
 
 
 def _to_go(view: View) -> str:
-    """The time to go; of training at most, as it may stop early."""
+    """Return the time to go; of training at most, as it may stop early."""
     left = None if view.state.over else view.to_go(time.time())
     return "" if left is None else f"{'at most' if view.phase == 'train' else 'about'} {duration(left)} to go"
 

@@ -153,14 +153,14 @@ def _raw_modes(image: Any) -> list[str]:
 
 
 def _raw_mode(tile: Any) -> str:
-    """How Pillow unpacks a tile, such as `RGB;16B`."""
+    """Say how Pillow unpacks a tile, such as `RGB;16B`."""
     arguments = tile[3]
     first = arguments if isinstance(arguments, str) else arguments[0] if isinstance(arguments, tuple) else ""
     return first if isinstance(first, str) else ""
 
 
 def _read_as(data: bytes, mode: Callable[[str], str]) -> np.ndarray:
-    """The pixels of an image, uint8 (H, W, C), unpacked another way than Pillow's own."""
+    """Return the pixels of an image, uint8 (H, W, C), unpacked another way than Pillow's own."""
     with Image.open(io.BytesIO(data)) as image:
         image.tile = [_tile_as(tile, mode(_raw_mode(tile))) for tile in image.tile]
         return np.asarray(image)

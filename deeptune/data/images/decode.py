@@ -202,7 +202,7 @@ def _opened(data: bytes | None) -> Iterator[Image.Image]:
 
 @functools.cache
 def _keep_off_stderr() -> None:
-    """What PIL logs (shown where no log is set up) and libtiff prints, below Python: all of it is raised as well."""
+    """Keep off stderr what PIL logs and libtiff prints below Python: all of it is raised as well."""
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     with suppress(OSError, AttributeError):  # a PIL that was linked another way stays as it is
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
@@ -235,7 +235,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(deep: Deep, value_range: Range | None) -> tuple[Image.Image, bool]:
-    """An 8-bit image in mode RGB, and whether values were clipped."""
+    """Return an 8-bit image in mode RGB, and whether values were clipped."""
     if value_range is None:
         raise RangeUnknown(deep.extremes)
     low, high = deep.extremes

@@ -62,7 +62,7 @@ def _advice(kind: np.dtype[Any], shape: tuple[int, ...]) -> str:
 
 
 def _from_pil(image: Image.Image) -> bytes:
-    """The file's own bytes where they are not decoded yet: a JPEG is then read as from its file."""
+    """Return the file's own bytes where they are not decoded yet: a JPEG is then read as from its file."""
     if getattr(image, "tile", None) and (stream := getattr(image, "fp", None)) is not None:
         try:
             place = stream.tell()

@@ -84,7 +84,7 @@ class Loader:
             yield batch.pin_memory() if self.options.pin_memory else batch
 
     def _order(self, epoch: int) -> Tensor:
-        """The positions of all rows, int64 (n,), in the order of an epoch."""
+        """Return the positions of all rows, int64 (n,), in the order of an epoch."""
         options = self.options
         if not options.shuffle:
             return self._unshuffled

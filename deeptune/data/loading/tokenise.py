@@ -97,12 +97,12 @@ def tokenise(
 
 
 def _columns(some: list[str] | list[tuple[str, str]]) -> list[list[str]]:
-    """A list of texts, or the first and the second texts of pairs."""
+    """Return a list of texts, or the first and the second texts of pairs."""
     return [[*column] for column in zip(*some, strict=True)] if isinstance(some[0], tuple) else [some]  # type: ignore
 
 
 def _is_longer(tokenizer: PreTrainedTokenizerBase, sample: Sequence[str], max_length: int) -> bool:
-    """Whether a text or a pair has more tokens: a tokenizer written in Python does not say that it cut one."""
+    """Check whether a text or a pair has more tokens: a tokenizer written in Python does not say that it cut one."""
     parts = (sample,) if isinstance(sample, str) else sample
     return len(tokenizer(*parts, truncation=False, verbose=False)["input_ids"]) > max_length
 

@@ -159,7 +159,7 @@ def image_values(source: Source, values: pa.Array) -> pa.Array:
 
 
 def _beginnings(values: pa.Array | pa.ChunkedArray) -> list[str | None]:
-    """The beginnings of strings, or of bytes that are text: as much of them as a file's name may have."""
+    """Return the beginnings of strings, or of bytes that are text: as much of them as a file's name may have."""
     values = bare_values(values)
     if is_bytes(values.type):
         return text_of(pc.binary_slice(values, 0, MAX_NAME)).to_pylist()
@@ -177,7 +177,7 @@ def _paths_alone(structs: pa.Array) -> dict[int, str]:
 
 
 def _unread(structs: pa.Array) -> dict[int, str]:
-    """Which structs without bytes name a file, though the first rows do not."""
+    """Find which structs without bytes name a file, though the first rows do not."""
     return {
         place: f"has no bytes, and its path {name!r} is not read, as the first rows have bytes: write all alike"
         for place, name in _paths_alone(sample_parts(structs)).items()
@@ -185,7 +185,7 @@ def _unread(structs: pa.Array) -> dict[int, str]:
 
 
 def _read(name: str, values: pa.Array, folder: Path, threads: ThreadPoolExecutor) -> Piece:
-    """The content of the files that values name."""
+    """Return the content of the files that values name."""
 
     def read(value: pa.Scalar) -> bytes | DataError | None:
         try:

@@ -237,7 +237,7 @@ def decoding_workers(samples: Images) -> int:
 
 
 def _joined(made: Sequence[_Made]) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """What is kept of images: their bytes, or in a flagged row the reason why there are none, or the extremes."""
+    """Return what is kept of images: bytes, or in a flagged row the reason why there are none, or the extremes."""
     parts, flags = [], []
     for one in made:
         if isinstance(one, str):

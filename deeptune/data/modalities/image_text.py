@@ -108,5 +108,5 @@ class ImageTextModality(Modality):
 
 
 def _half(progress: Progress, number: int) -> Progress:
-    """The progress of the first or the second of two passes over the same rows."""
+    """Return the progress of the first or the second of two passes over the same rows."""
     return lambda done, total: progress((number * total + done) // 2, total)

@@ -99,7 +99,7 @@ def _dictionary_values(file: Path, parquet: pq.ParquetFile, names: Sequence[str]
 
 
 def _leaves(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
-    """The paths of what columns are made of."""
+    """Return the paths of what columns are made of."""
     asked = set(names)
     paths = (parquet.schema.column(index).path for index in range(len(parquet.schema)))
     return [path for path in paths if path in asked or path.partition(".")[0] in asked]

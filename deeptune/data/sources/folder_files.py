@@ -84,7 +84,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_of_original(folder: Path, key: str) -> bool:
-    """Whether the files are splits of the original DeepTune, whose labels have their names in another file."""
+    """Check whether the files are splits of the original DeepTune, whose labels have their names in another file."""
     from deeptune.importing.original import find_splits
 
     try:

@@ -58,7 +58,7 @@ def agree(files: Sequence[Path], footers: Sequence[Footer], *, key: str, reading
 
 
 def _read_schema(file: Path, footer: Footer, timestamps: str) -> pa.Schema:
-    """The types that Arrow reads the columns of a file in."""
+    """Return the types that Arrow reads the columns of a file in."""
     if timestamps == "ns" or not footer.int96:
         return footer.schema
     with pq.ParquetFile(file, coerce_int96_timestamp_unit=timestamps) as parquet:
@@ -66,7 +66,7 @@ def _read_schema(file: Path, footer: Footer, timestamps: str) -> pa.Schema:
 
 
 def _first(schema: pa.Schema, name: str) -> pa.DataType:
-    """The type of the first column of a name."""
+    """Return the type of the first column of a name."""
     return schema.field(schema.get_all_field_indices(name)[0]).type
 
 
@@ -115,7 +115,7 @@ def _differ(name: str, kinds: dict[Path, pa.DataType], here: Path, there: Path, 
 
 
 def _beyond_nanoseconds(file: Path, footer: Footer, reading: Reading) -> bool:
-    """Whether an INT96 of a file has a date that 64 bits of nanoseconds do not reach."""
+    """Check whether an INT96 of a file has a date that 64 bits of nanoseconds do not reach."""
     names = [name for name in footer.int96 if footer.schema.names.count(name) == 1]
     if not names:
         return False

@@ -100,7 +100,7 @@ class Source(ABC):
 
     @abstractmethod
     def _schemas(self) -> list[pa.Schema]:
-        """The schemas, with their metadata, of all that the rows come from."""
+        """Return the schemas, with their metadata, of all that the rows come from."""
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Read a column of all rows.

@@ -112,7 +112,7 @@ def assign(spec: RunSpec, way: Way, column: str = "split") -> Assignment:
 
 
 def _at_random(spec: RunSpec, column: str) -> Assignment:
-    """The split that a run draws. Samples are read only where identical ones stay together."""
+    """Return the split that a run draws. Samples are read only where identical ones stay together."""
     whole = spec.data.duplicates == "group"
     plan = plan_data(spec) if whole else draft_plan(spec).finish(lambda _source, _rows: [])
     source = plan.splits["train"].source
@@ -170,7 +170,7 @@ def _by_time(spec: RunSpec, found: Assignment, column: str) -> np.ndarray:
 
 
 def _ordered(source: Source, column: str, rows: np.ndarray) -> np.ndarray:
-    """The values of a column that have an order: numbers, dates, times, or texts in ISO 8601."""
+    """Return the values of a column that have an order: numbers, dates, times, or texts in ISO 8601."""
     values = source.take(column, rows)
     kind = bare(values.type)
     if is_text(kind):
@@ -195,7 +195,7 @@ def _ordered(source: Source, column: str, rows: np.ndarray) -> np.ndarray:
 
 
 def _folds(spec: RunSpec, draft: PlanDraft, way: Way) -> tuple[str, np.ndarray, list[str]]:
-    """The option, the fold of each row (int64), and the name of each fold."""
+    """Return the option, the fold of each row (int64), and the name of each fold."""
     part = draft.parts["train"]
     if way.site is not None:
         part.source.require(way.site, key="--leave-out")

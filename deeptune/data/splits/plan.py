@@ -135,7 +135,7 @@ class DataPlan:
         return pa.concat_tables(parts).combine_chunks()
 
     def _group_type(self) -> pa.DataType:
-        """The type of the groups of all splits together."""
+        """Return the type of the groups of all splits together."""
         assert self.group is not None
         kind = shared([data.source.types[self.group] for data in self.splits.values()])
         assert kind is not None  # or there would be no plan

@@ -50,7 +50,7 @@ def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
 
 
 def _with_val_in_train(data: DataSpec, sources: Mapping[str, ParquetSource]) -> dict[str, ParquetSource]:
-    """The files of train, then those of val, as one source."""
+    """Return the files of train, then those of val, as one source."""
     files = [str(file) for split in ("train", "val") for file in sources[split].files]
     return {"train": Source.open(files, key="data.train", root=data.root)}
 

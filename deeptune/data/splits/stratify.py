@@ -94,7 +94,7 @@ def assign_splits(
 
 
 def _allowed(codes: np.ndarray, group: np.ndarray, needs: np.ndarray) -> bool:
-    """Whether train has one of each set of groups that it needs."""
+    """Check whether train has one of each set of groups that it needs."""
     in_train = np.bincount(group, codes == TRAIN) > 0
     return bool(needs[:, in_train].any(axis=1).all())
 

@@ -74,7 +74,7 @@ def facts_file(file: Path) -> Path:
 
 
 def _schema(found: Assignment) -> pa.Schema:
-    """The columns as they are read, with the metadata of the source, such as class names."""
+    """Return the columns as they are read, with the metadata of the source, such as class names."""
     fields = [found.source.field(name) for name in found.source.column_names]
     return pa.schema(fields, metadata=found.source.schema.metadata)
 
