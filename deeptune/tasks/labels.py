@@ -26,7 +26,7 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     column = column if named else text_of(column)
     kind = column.type
     if is_lists(kind):
-        return pa.chunked_array([_plain_lists(chunk) for chunk in column.chunks] or [pa.array([], kind)])
+        return _one_type([_plain_lists(chunk) for chunk in column.chunks] or [pa.array([], kind)])
     if pt.is_integer(kind) or (pt.is_decimal(kind) and kind.scale == 0):
         return _integers(column)
     if pt.is_floating(kind) or pt.is_decimal(kind):
@@ -42,6 +42,13 @@ def _plain_lists(lists: pa.Array) -> pa.Array:
     sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pc.is_null(lists))
+
+
+def _one_type(chunks: list[pa.Array]) -> pa.ChunkedArray:
+    """Join the chunks of a column; those of integers become double where another chunk is."""
+    schemas = [pa.schema([("values", chunk.type)]) for chunk in chunks]
+    kind = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    return pa.chunked_array([chunk if chunk.type == kind else chunk.cast(kind, safe=False) for chunk in chunks])
 
 
 def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -127,12 +134,12 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
             hint = ", or name another label column."
         raise LabelTypeError(said, hint='Set task = "regression" to predict numbers' + hint)
     if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind)):
-        raise LabelTypeError(
-            said,
-            hint="They are not UTF-8 text: decode them to strings, or name another column."
-            if is_bytes(kind)
-            else "Cast the column, or name another one.",
-        )
+        hint = "Cast the column, or name another one."
+        if is_bytes(kind):
+            hint = "They are not UTF-8 text: decode them to strings, or name another column."
+        elif is_lists(kind):
+            hint = 'Set task = "multilabel" where a row has several labels, or name another column.'
+        raise LabelTypeError(said, hint=hint)
 
 
 def _kind(column: pa.ChunkedArray, name: str, place: str) -> tuple[pa.DataType, str]:

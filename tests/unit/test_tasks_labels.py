@@ -12,7 +12,7 @@ import pytest
 from deeptune.errors import DataError
 from deeptune.tasks import task_from_json
 from deeptune.tasks.classification import ClassificationTask
-from deeptune.tasks.labels import missing, numbers
+from deeptune.tasks.labels import missing, numbers, plain
 from deeptune.tasks.regression import RegressionTask
 
 
@@ -80,6 +80,14 @@ def test_float_classes():
     assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_lists_whose_chunks_become_other_types_are_one_column(deep):
+    kind = pa.list_(pa.list_(pa.uint64())) if deep else pa.list_(pa.uint64())
+    chunks = [pa.array([[[1]] if deep else [1]], kind), pa.array([[[2**64 - 1]] if deep else [2**64 - 1]], kind)]
+    expected = [[[1.0]], [[2.0**64]]] if deep else [[1.0], [2.0**64]]
+    assert plain(pa.chunked_array(chunks)).to_pylist() == expected
+
+
 def test_one_class_and_too_many():
     assert (
         refusal(ClassificationTask.fit, column(["a", "a"])).message
@@ -95,7 +103,9 @@ def test_one_class_and_too_many():
 
 
 def test_types_that_are_no_labels():
-    assert "holds lists of whole numbers" in refusal(ClassificationTask.fit, column([[1], [2]])).message
+    error = refusal(ClassificationTask.fit, column([[1], [2]]))
+    assert "holds lists of whole numbers" in error.message
+    assert 'task = "multilabel"' in error.hint
     assert "holds dates" in refusal(ClassificationTask.fit, column([1, 2], pa.date32())).message
     error = refusal(ClassificationTask.check_type, column([None, None]), name="labels")
     assert error.message == "data.label: every value of column 'labels' is null"
