@@ -42,7 +42,7 @@ def write_explanations(explained: Explained, folder: Path, *, source: str, of: s
 
 
 def _verdict(explained: Explained) -> dict[str, Any]:
-    """The judgement of the set; of an image with a text that of each in `image` and `text`."""
+    """The judgement of the set; of an image with a text that of each in `kinds`."""
     each: dict[str, Any] = {
         kind: {
             "text": judged.text,
@@ -54,7 +54,7 @@ def _verdict(explained: Explained) -> dict[str, Any]:
         }
         for kind, judged in explained.verdicts.items()
     }
-    return next(iter(each.values())) if len(each) == 1 else {"text": explained.text, **each}
+    return next(iter(each.values())) if len(each) == 1 else {"text": explained.text, "kinds": each}
 
 
 def _row(each: Explanation) -> dict[str, Any]:

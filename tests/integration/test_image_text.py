@@ -441,8 +441,8 @@ def test_explain_scores_the_image_and_the_text(
     assert [(row["row"], row["kind"]) for row in stored["rows"]] == [
         (i, k) for i in range(10) for k in ("image", "text")
     ]
-    assert stored["verdict"]["image"]["interval"] is not None
-    assert stored["verdict"]["text"]["better_than_random"] is True
+    assert stored["verdict"]["kinds"]["image"]["interval"] is not None
+    assert stored["verdict"]["kinds"]["text"]["better_than_random"] is True
     images, texts = stored["rows"][::2], stored["rows"][1::2]
     assert all(Image.open(out / row["picture"]).width == 32 * 2 + 4 for row in images)
     assert all(len(row["tokens"]) == len(row["scores"]) and any(row["scores"]) for row in texts)
@@ -495,6 +495,6 @@ def test_a_row_of_both_is_one_explanation_for_the_interface(trained: dict[str, R
         assert one.tokens
         assert "for the image" in one.gains
         assert one.text_gain is not None
+        assert one.verdict.startswith("Of the images: ")  # a sentence, not a table
     page = run.report.read_text(encoding="utf-8")
-    assert "Of the images: " in page
-    assert "Of the texts: " in page
+    assert next(iter(found.values())).verdict.replace("'", "&#39;") in page
