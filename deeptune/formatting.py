@@ -36,6 +36,11 @@ def ago(seconds: float) -> str:
     return f"{seconds} s"
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Format a count with its noun, and a verb where they have one: `1 row is`, `2,000 rows are`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def count_text(count: int) -> str:
     """Format a large count in short: `950`, `12,810`, `3.4 M`, `1.2 B`."""
     if count < 1_000_000:

@@ -9,6 +9,7 @@ from typing import Any
 
 from deeptune.api.svg import chart_svg
 from deeptune.environment import short_path
+from deeptune.formatting import counted
 from deeptune.report.doubts import part_of_val
 from deeptune.report.tables import metric_rows, safe
 from deeptune.runs import RunDirectory
@@ -73,7 +74,7 @@ def _metrics(metrics: dict[str, Any], title: str) -> str:
         (_text(name), f"<b>{_text(value)}</b>", f"baseline {_text(constant[name])}" if name in constant else "")
         for name, value in metric_rows(metrics)
     ]
-    return _table([(_text(title), f"{metrics['n']:,} rows", ""), *rows])
+    return _table([(_text(title), counted(metrics["n"], "row"), ""), *rows])
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

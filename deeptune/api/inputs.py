@@ -15,6 +15,7 @@ from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.parquet import folder_of_names
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, did_you_mean, listed
+from deeptune.formatting import counted
 from deeptune.spec.modalities import Input, columns_of
 
 ACCEPTED = (
@@ -166,4 +167,5 @@ def _require_equal_lengths(table: Mapping[str, pa.Array | pa.ChunkedArray]) -> N
     (first, values), *others = table.items()
     for name, column in others:
         if len(column) != len(values):
-            raise DataError(f"y: there are {len(column):,} labels ({name!r}) for {len(values):,} samples ({first!r})")
+            labels, samples = counted(len(column), "label"), counted(len(values), "sample")
+            raise DataError(f"y: {labels} ({name!r}) for {samples} ({first!r})")

@@ -15,6 +15,7 @@ from deeptune.auditing.data import AuditData
 from deeptune.auditing.findings import ColumnFacts, Finding
 from deeptune.data.sources.source import Source
 from deeptune.errors import listed
+from deeptune.formatting import counted
 
 # Parts of names of columns. The rows of one person depend on each other; those of one site may.
 _PERSONS = ("patient", "subject", "participant", "person", "mrn", "donor", "speaker", "animal", "individual", "pid")
@@ -192,7 +193,7 @@ def _crossing(data: AuditData, column: str, *, named: bool) -> Iterator[Finding]
     shown = listed((repr(data.value_text(column, int(code))) for code in crossing), most=5)
     one = len(crossing) == 1
     text = f"{len(crossing):,} {'value' if one else 'values'} of column {column!r} {'has' if one else 'have'} rows in "
-    text += f"more than one split ({len(rows):,} rows): {shown}"
+    text += f"more than one split ({counted(len(rows), 'row')}): {shown}"
     if named:
         fix = f"move all rows of each {column!r} to one split, for example with data.path = [all files] and "
         fix += f'data.group = "{column}", which draws the splits anew'

@@ -9,6 +9,7 @@ import numpy as np
 from deeptune.auditing.data import AuditData
 from deeptune.auditing.findings import Finding
 from deeptune.data.splits.duplicates import duplicate_sets
+from deeptune.formatting import counted
 
 COSINE = 0.98  # of the features of two samples that a backbone takes for the same
 MAX_COMPARED = 20_000  # rows whose features are compared with those of all others
@@ -49,7 +50,8 @@ def _conflicts(data: AuditData, sets: np.ndarray, clash: np.ndarray) -> Iterator
 def _across(data: AuditData, sets: np.ndarray, across: np.ndarray) -> Iterator[Finding]:
     rows = by_set(np.where(across, sets, 0))
     if len(rows):
-        text = f"{len(rows):,} rows are identical to a row of another split, so a score on them measures memory: "
+        are = counted(len(rows), "row is", "rows are")
+        text = f"{are} identical to a row of another split, so a score on them measures memory: "
         text += examples(data, np.where(across, sets, 0))
         yield data.finding("cross_split_duplicate", "error", rows, text, crossing_fix(data))
 
@@ -156,7 +158,8 @@ def near_findings(data: AuditData, sets: np.ndarray, what: str) -> Iterator[Find
     across = np.where(crossing_splits(data, sets), sets, 0)
     rows = by_set(across)
     if len(rows):
-        text = f"{len(rows):,} rows are nearly identical to a row of another split ({what}), so a score on them "
+        are = counted(len(rows), "row is", "rows are")
+        text = f"{are} nearly identical to a row of another split ({what}), so a score on them "
         text += f"measures memory: {examples(data, across)}"
         yield data.finding("cross_split_duplicate", "warning", rows, text, near_fix(data, across=True))
     within = np.where(_repeated_in_split(data, sets), sets, 0)

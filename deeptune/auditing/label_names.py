@@ -14,6 +14,7 @@ from deeptune.auditing.findings import Finding
 from deeptune.auditing.labels import Labels
 from deeptune.data.splits.class_names import column_text
 from deeptune.errors import listed
+from deeptune.formatting import counted
 
 MAX_CLASSES = 2_000  # that are compared with each other
 MAX_RARE = 0.1  # of the rows of a class that a rare one may be a typo of
@@ -81,7 +82,8 @@ def _amounts(data: AuditData, counts: np.ndarray) -> Iterator[Finding]:
         rows = np.flatnonzero(np.isin(labels.codes, numeric))
         if len(rows) < known / 2:
             which = listed(repr(labels.classes[code]) for code in numeric)
-            text = f"{len(rows):,} labels of column {name!r} are numbers among words: {which}"
+            are = "is a number" if len(rows) == 1 else "are numbers"
+            text = f"{counted(len(rows), 'label')} of column {name!r} {are} among words: {which}"
             yield data.finding("label_variant", "warning", rows, text, "write the words that the numbers stand for")
     elif len(numeric) == len(labels.classes) >= MIN_NUMBERS and data.task == "classification":
         text = f"the labels of column {name!r} are {len(counts):,} different numbers, which classification takes for "

@@ -12,6 +12,7 @@ from deeptune.auditing.label_names import says_nothing
 from deeptune.auditing.labels import Labels, check_labels
 from deeptune.data.splits.class_names import column_text
 from deeptune.errors import DataError, listed
+from deeptune.formatting import counted
 from deeptune.spec.modalities import MODALITIES, input_words
 
 
@@ -43,7 +44,9 @@ def missing_labels(data: AuditData) -> Iterator[Finding]:
     rows = np.flatnonzero(np.isin(data.labels.codes, words)) if data.labels.words else np.zeros(0, np.int64)
     if len(rows) and len(rows) < len(data):
         spelled = listed(repr(data.labels.classes[code]) for code in words)
-        text = f"{len(rows):,} labels in column {name!r} are {spelled}, which would be a class of its own"
+        labels = counted(len(rows), "label")
+        are = "is" if len(rows) == 1 else "are"
+        text = f"{labels} in column {name!r} {are} {spelled}, which would be a class of its own"
         yield data.finding("missing_label", "warning", rows, text, "write null where the label is not known")
 
 

@@ -14,6 +14,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.errors import CheckpointError, DataError, SpecError
+from deeptune.formatting import counted
 from deeptune.show.console import console, progress_bar, say, say_json
 
 if TYPE_CHECKING:
@@ -345,7 +346,8 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
     say(f"wrote {rows:,} {what} to {output}")
     if errors:
         first, reason = next(iter(errors.items()))
-        say(f"{len(errors):,} rows have none (see the column `error`); the first is row {first}: {reason}")
+        rows_have = counted(len(errors), "row has", "rows have")
+        say(f"{rows_have} none (see the column `error`); the first is row {first}: {reason}")
 
 
 @contextmanager

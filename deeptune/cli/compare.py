@@ -10,6 +10,7 @@ import typer
 from deeptune.cli import completion
 from deeptune.cli.apply import DeviceOption, RootOption, refresh
 from deeptune.errors import SpecError
+from deeptune.formatting import counted
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _print_pair(found: Comparison, pair: Pair, rows: int, data: str | None) -> N
     console().print(drawn)
     if found.runs[0].task.view not in ("classes", "labels"):
         return
-    say(f"{pair.only_first:,} rows are right only in A, {pair.only_second:,} only in B")
+    first = counted(pair.only_first, "row is", "rows are")
+    say(f"{first} right only in A, {pair.only_second:,} only in B")
     if rows and pair.flipped:
         _draw_rows(found, pair, rows, data)
 

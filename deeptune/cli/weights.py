@@ -146,7 +146,7 @@ def pack(
     from deeptune.catalog import find
     from deeptune.fetching.local import local_weights
     from deeptune.fetching.pack import pack as write_pack
-    from deeptune.formatting import size_text
+    from deeptune.formatting import counted, size_text
 
     output = user_path(output, key="--output")
     if output.exists() and not force:
@@ -159,7 +159,7 @@ def pack(
         )
     with _bar("packing") as progress:
         files = write_pack([found for found in local.values() if found is not None], output, progress)
-    say(f"wrote {short_path(output)}: {len(files)} files, {size_text(output.stat().st_size)}")
+    say(f"wrote {short_path(output)}: {counted(len(files), 'file')}, {size_text(output.stat().st_size)}")
     say(f"there: deeptune weights unpack {output.name}")
 
 
@@ -173,6 +173,7 @@ def unpack(
     Each file is checked before it takes its place. Weights that are there already stay.
     """
     from deeptune.fetching.pack import unpack as read_pack
+    from deeptune.formatting import counted
 
     with _bar("unpacking") as progress:
         done = read_pack(user_path(source, key="FILE"), progress)
@@ -181,7 +182,7 @@ def unpack(
         say_json({"backbones": done.backbones, **files}, indent=2)
         return
     present = f"; {len(done.present)} were there already" if done.present else ""
-    say(f"{', '.join(done.backbones)}: {len(done.written)} files written{present}")
+    say(f"{', '.join(done.backbones)}: {counted(len(done.written), 'file')} written{present}")
 
 
 def _row(weights: LocalWeights) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from deeptune.engine.out_of_memory import release_memory
 from deeptune.engine.prepare import prepare
 from deeptune.engine.probe_passes import PILOT_ROWS, SCORED, Pace, Passed, ProbeLog, pass_rows
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError, first_line
+from deeptune.formatting import counted
 from deeptune.probing import candidates
 from deeptune.probing.advice import advise
 from deeptune.probing.candidates import Candidate
@@ -185,7 +186,7 @@ class Probe:
         counts = {candidate: len(passed.usable()) for candidate, passed in self.passed.items()}
         few = [candidate for candidate, count in counts.items() if count < COMPARED_ROWS]
         for candidate in few if len(few) < len(counts) else ():  # they would take all others down to their rows
-            reason = f"{counts.pop(candidate):,} rows passed within the budget, too few to compare"
+            reason = f"{counted(counts.pop(candidate), 'row')} passed within the budget, too few to compare"
             self.rows[candidate] = replace(self.passed.pop(candidate).row, reason=reason)
         for candidate in counts:
             self._score(candidate, min(MAX_ROWS, *counts.values()))
@@ -211,7 +212,7 @@ class Probe:
         passed = self.passed[candidate]
         rows, places = self._rows_of(passed, most)
         if len(places) < MIN_ROWS:
-            reason = f"{len(places)} rows passed within the budget, too few to score a head"
+            reason = f"{counted(len(places), 'row')} passed within the budget, too few to score a head"
             self.rows[candidate] = replace(passed.row, reason=reason)
             self.ranking = self._ranked("stopped")
             return

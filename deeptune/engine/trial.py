@@ -18,6 +18,7 @@ from torch import nn
 from deeptune.backbones.base import Backbone
 from deeptune.data.loading.loader import Batch
 from deeptune.engine.train_state import rng_state_kept
+from deeptune.formatting import counted
 
 HEADROOM = 0.1  # share of the free memory that is left alone
 
@@ -51,7 +52,7 @@ class Trial:
 
     @property
     def at_once(self) -> str:
-        return f"{self.tokens:,} tokens" if self.tokens else f"{self.rows} rows"
+        return f"{self.tokens:,} tokens" if self.tokens else counted(self.rows, "row")
 
     def record(self) -> dict[str, Any]:
         """The trial as `tuning` in run.json lists it."""

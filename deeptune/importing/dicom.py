@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.errors import DataError, SpecError, first_line
+from deeptune.formatting import counted
 from deeptune.importing.options import Options
 from deeptune.importing.reader import Shot
 from deeptune.importing.salt import patient_salt
@@ -141,9 +142,11 @@ class DicomFiles:
         if found:
             texts.append(f"identifying attributes that were dropped (files): {', '.join(found)}")
         if count := self._found["without PatientID"]:
-            texts.append(f"{count:,} files have no PatientID: their study, or else the file, stands for the patient")
+            files = counted(count, "file has", "files have")
+            texts.append(f"{files} no PatientID: their study, or else the file, stands for the patient")
         if count := self._found["burned in"]:
-            texts.append(f"{count:,} files say that text is burned into their pixels, which may name the patient")
+            files = counted(count, "file says", "files say")
+            texts.append(f"{files} that text is burned into their pixels, which may name the patient")
         return texts
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.errors import DataError, listed
+from deeptune.formatting import counted
 from deeptune.report.examples import target_text
 from deeptune.report.influence import units_of
 from deeptune.report.intervals import too_few
@@ -61,7 +62,7 @@ class Comparison:
     @property
     def rows(self) -> str:
         """What was compared, in words: `126 test rows`."""
-        return f"{self.n:,} rows of {self.source}" if self.source else f"{self.n:,} test rows"
+        return f"{counted(self.n, 'row')} of {self.source}" if self.source else counted(self.n, "test row")
 
     @property
     def ids(self) -> list[str]:
@@ -202,7 +203,8 @@ def _require_same_rows(first: FinishedRun, left: Predictions, other: FinishedRun
         )
     differ = ~np.isclose(left.truth, right.truth, equal_nan=True).reshape(len(left.truth), -1).all(axis=1)
     if differ.any():
-        raise DataError(f"{names} have other labels for {int(differ.sum()):,} rows: rows {listed(left.row[differ])}")
+        rows = counted(int(differ.sum()), "row")
+        raise DataError(f"{names} have other labels for {rows}: {listed(left.row[differ])}")
 
 
 def _pair(

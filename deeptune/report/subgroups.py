@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.formatting import counted
 from deeptune.report.intervals import Spread
 from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.report.section import ReportSection, Table
@@ -103,7 +104,7 @@ def _table(run: FinishedRun, name: str, found: list[dict[str, Any]]) -> Table:
 
 def _sentences(run: FinishedRun, name: str, found: list[dict[str, Any]]) -> list[str]:
     gaps = _gaps(found)
-    small = [f"{each['subgroup']} ({each['n']:,} rows)" for each in found if each["too_small"]]
+    small = [f"{each['subgroup']} ({counted(each['n'], 'row')})" for each in found if each["too_small"]]
     said = []
     for one in run.task.info.headline[:1]:
         if one in gaps:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deeptune.formatting import counted
 from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.thresholds import positive_classes
@@ -39,7 +40,8 @@ def units_scored(run: FinishedRun) -> Units | None:
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
     notes = []
     if missing := int((~known).sum()):
-        notes.append(f"{missing:,} rows without a {name} are left out.")
+        are = "is" if missing == 1 else "are"
+        notes.append(f"{counted(missing, 'row')} without a {name} {are} left out.")
     groups = None if scored.groups is None else scored.groups[first]
     truth, left = _truth(run, scored, unit)
     prediction, probabilities = _prediction(run, scored, unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from deeptune.formatting import counted
 from deeptune.report import prose, tables
 from deeptune.report.doubts import doubts, part_of_val
 from deeptune.report.intervals import Intervals, Spread
@@ -91,7 +92,7 @@ def _unclear(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:
 
 
 def _remarks(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline: str) -> list[str]:
-    remarks = [f"n = {metrics.get('n', 0):,} rows of the {run.split} split."]
+    remarks = [f"n = {counted(metrics.get('n', 0), 'row')} of the {run.split} split."]
     if spread.intervals:
         remarks.append(f"95% intervals: {spread.method}.")
     remarks += spread.reasons

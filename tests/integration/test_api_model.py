@@ -223,7 +223,7 @@ def test_bad_input_is_one_error_that_names_argument_and_row(of_images, kind):
 
 
 def test_bad_labels_are_errors_that_name_the_argument(of_texts, texts):
-    with pytest.raises(DataError, match="y: there are 1 labels"):
+    with pytest.raises(DataError, match="y: 1 label "):
         of_texts.evaluate(["a", "b"], ["good"])
     with pytest.raises(DataError, match="y: there are no labels"):
         of_texts.evaluate(["a", "b"])

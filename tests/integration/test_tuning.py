@@ -144,7 +144,7 @@ def test_batch_normalisation_is_told_of_smaller_parts(tmp_path, monkeypatch):
 def test_no_memory_for_a_single_row_is_one_clear_error(tmp_path, monkeypatch):
     full_memory(monkeypatch, 0)
     run = new_run(tmp_path, spec_of("lora", "timm:test_vit"))
-    with pytest.raises(TrainingError, match="not even 1 rows at once"):
+    with pytest.raises(TrainingError, match="not even 1 row at once"):
         execute(load_spec(run.spec), run)
 
 

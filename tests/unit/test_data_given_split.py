@@ -55,7 +55,7 @@ def test_val_has_several_names(plan, word):
 def test_a_null_leaves_the_row_out_and_is_counted(plan):
     found = plan(["train"] * 6 + [None, "val"] + ["test"] * 2)
     assert rows(found)["val"] == [7]
-    assert any("1 rows are left out" in note for note in found.notes)
+    assert any("1 row is left out" in note for note in found.notes)
 
 
 def test_a_value_that_names_no_split_is_one_clear_error(plan):

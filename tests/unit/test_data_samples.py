@@ -212,7 +212,7 @@ def test_only_a_damaged_sample_is_made_again_by_the_next_run(images, folder):
             for row in range(3):
                 assert torch.equal(pixels_of(samples, row), decoded_each_time(images, row))
     assert f"all {ROWS} samples were in the cache" in told[0]
-    assert f"1 samples were decoded once ({ROWS - 1} more were in the cache)" in told[1]
+    assert f"1 sample was decoded once ({ROWS - 1} more were in the cache)" in told[1]
 
 
 def pixels_of(samples, row: int) -> torch.Tensor:

@@ -116,7 +116,7 @@ def test_other_labels_of_the_rows_are_refused(two: list[Path]) -> None:
     table = pq.read_table(path)
     truth = (table["truth"].to_numpy() + (np.arange(len(table)) == 3)) % 10
     pq.write_table(table.set_column(1, "truth", pa.array(truth)), path)
-    with pytest.raises(DataError, match="other labels for 1 rows"):
+    with pytest.raises(DataError, match="other labels for 1 row:"):
         compare_runs(two)
 
 

@@ -26,7 +26,7 @@ from deeptune.data.sources.column_stream import TooLarge, room
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.duplicates import sample_hashes
 from deeptune.errors import DataError
-from deeptune.formatting import size_text
+from deeptune.formatting import counted, size_text
 from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:
@@ -161,10 +161,9 @@ def stored(samples: AnySamples, cache: Cache, progress: Progress | None) -> AnyS
         cache.tell(f"all {found:,} samples were in the cache: none is {samples.done} again ({samples.about()})")
     else:
         before = f" ({found:,} more were in the cache)" if found else ""
-        cache.tell(
-            f"{records.count - found:,} samples were {samples.done} once{before} and are kept: {samples.about()}, "
-            f"{size_text(records.size)}"
-        )
+        new = records.count - found
+        done = f"{counted(new, 'sample was', 'samples were')} {samples.done} once{before}"
+        cache.tell(f"{done} and {'is' if new == 1 else 'are'} kept: {samples.about()}, {size_text(records.size)}")
     return samples
 
 

@@ -14,6 +14,7 @@ from deeptune.data.sources.source import Source
 from deeptune.data.splits.split_part import Part
 from deeptune.data.splits.stratify import TRAIN, VAL
 from deeptune.errors import DataError, listed
+from deeptune.formatting import counted
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.values import split_named
 
@@ -43,7 +44,8 @@ class GivenSplit:
         if drawn:
             texts.append(f"no row of column {self.column!r} says {' or '.join(drawn)}: drawn from train")
         if null := int((self.codes == LEFT_OUT).sum()):
-            texts.append(f"{null:,} rows are left out, as column {self.column!r} is null there")
+            rows = counted(null, "row is", "rows are")
+            texts.append(f"{rows} left out, as column {self.column!r} is null there")
         return texts
 
     def parts(self, part: Part) -> dict[str, Part]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from textual import work
 from textual.content import Content
 
+from deeptune.formatting import counted
 from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory
 from deeptune.show.explanations import STRONG, WEAK, StoredExplanation
@@ -49,7 +50,7 @@ class Explainer(Line):
             return
         application = self._application = Application(self._go_on, self._lines.append)
         self._lines.clear()
-        self._tell(f"explaining {len(rows)} rows: loading PyTorch and the model … (x cancels)")
+        self._tell(f"explaining {counted(len(rows), 'row')}: loading PyTorch and the model … (x cancels)")
         words = ["explain", str(self._run.path), "--rows", ",".join(map(str, rows)), "--json-progress"]
         try:
             code, _ = await application.run(deeptune_command(*words))
@@ -64,7 +65,7 @@ class Explainer(Line):
                 app.push_screen(AskScreen("There are no explanations", safe(text), [Choice("close", "Close")]))
 
     def _go_on(self, progress: Progress) -> None:
-        self._tell(f"explaining: {progress.done} of {progress.total} rows (x cancels)")
+        self._tell(f"explaining: {progress.done} of {counted(progress.total, 'row')} (x cancels)")
 
     def _tell(self, text: str) -> None:
         self.display = bool(text)
