@@ -136,7 +136,7 @@ os.unlink('other')
 from deeptune.runs.control import request_stop
 def stop():
     until(lambda: any(event['kind'] == 'resume' for event in read_records(run.events)))
-    request_stop(run, "by the test")
+    request_stop(run, 'by the test')
 threading.Thread(target=stop, daemon=True).start()
 try:
     do_run(run)

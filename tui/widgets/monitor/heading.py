@@ -152,13 +152,18 @@ def _phases(view: View, width: int) -> Row:
 def _ending(view: View, width: int, resumable: bool) -> list[Row]:
     trained = sum(number > 0 for number in view.epochs)  # epoch 0 is the head that was there before
     took = f"{duration(view.elapsed(view.last))} for {trained} epoch{'s' if trained != 1 else ''}"
-    best = best_text(view.state, titled=True)
-    first: Row = [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
+    resume: Row = [("  r", "key"), (" resumes it", "label")] if resumable else []
+
+    def beginning(best: str) -> Row:
+        return [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
+
+    first = beginning(best_text(view.state, titled=True))
+    if _length(first) + _length(resume) + 2 > width:  # the title of a metric may be long, its name is short
+        first = beginning(best_text(view.state))
     if view.state.word == "done":
         return [first, test_row(view)]
     why = safe(view.state.detail.split("\n")[0]) or view.state.word
     why = f"the run failed: {why}" if view.state.word == "failed" else why
-    resume: Row = [("  r", "key"), (" resumes it", "label")] if resumable else []
     return [beside(first, width, resume), [(why, "bad" if view.state.word != "stopped" else "value")]]
 
 
