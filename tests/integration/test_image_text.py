@@ -433,7 +433,7 @@ def test_views_are_of_the_images_alone(
 def test_explain_scores_the_image_and_the_text(
     trained: dict[str, RunDirectory], file: Path, command: Any, tmp_path: Path
 ) -> None:
-    """Whether they fit is told by both, so that a part with the other left whole decides."""
+    """Labels that only image and text together give, so that each part matters while the other is whole."""
     run, out = trained["full"], tmp_path / "why"
     answer = command("explain", str(run.path), "--data", str(file), "--rows", "0-9", "-o", str(out))
     assert answer.code == 0, answer.stderr
