@@ -26,8 +26,8 @@ def compare_on(
     """Score finished runs on a labelled file and compare them there. Rows of one group (`data.group`) vary together.
 
     Raises DataError for rows that can't be scored, for a file without the group column of a run, and for runs of other
-    tasks, labels or classes. `notify` gets sentences, such as that rows are test or
-    training rows of a run.
+    tasks, labels or classes. `notify` gets sentences, such as that rows are test or training
+    rows of a run.
     """
     from deeptune.data.sources.source import Source
     from deeptune.engine.predict import ApplyOptions, Predictor
