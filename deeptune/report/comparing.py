@@ -13,32 +13,17 @@ import numpy as np
 from deeptune.errors import DataError, listed
 from deeptune.formatting import counted
 from deeptune.report.examples import target_text
-from deeptune.report.influence import units_of
+from deeptune.report.influence import number_estimates, units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
+from deeptune.report.pairs import Pair
 from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import TITLES, value_text, visible
+from deeptune.report.tables import value_text, visible
 from deeptune.report.task_views import view_of
-from deeptune.spec.metrics import lower_is_better, shown_metrics
+from deeptune.spec.metrics import METRICS, lower_is_better, shown_metrics
 
 ALPHA = 0.05  # a p value below this decides
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The comparison of two runs: `second` less `first`.
-
-    flipped: the rows that one of them has right and the other wrong; only_first and only_second count them. Numbers are
-    neither right nor wrong: then there are none.
-    """
-
-    first: int
-    second: int
-    metrics: dict[str, Difference]
-    flipped: list[int]
-    only_first: int = 0
-    only_second: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,27 +55,16 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return `metrics`, `n` and `flipped` of the first pair; with more than two runs also all `pairs`."""
-        first = {**_pair_json(self.pairs[0]), "n": self.n}
-        found = {name: first[name] for name in ("metrics", "n", "flipped")}
+        first = {**self.pairs[0].to_json(), "n": self.n}
+        found: dict[str, Any] = {
+            name: first[name] for name in ("metrics", "per_target", "n", "flipped") if name in first
+        }
         if self.learnt:
             found["rows_learnt"] = self.learnt
         if len(self.runs) == 2:
             return found
-        pairs = [{"runs": [self.ids[pair.first], self.ids[pair.second]], **_pair_json(pair)} for pair in self.pairs]
+        pairs = [{"runs": [self.ids[pair.first], self.ids[pair.second]], **pair.to_json()} for pair in self.pairs]
         return {**found, "pairs": pairs}
-
-
-def _pair_json(pair: Pair) -> dict[str, Any]:
-    metrics = {
-        name: {
-            "values": list(one.values),
-            "difference": one.difference,
-            "interval": None if one.interval is None else list(one.interval),
-            "p": one.p,
-        }
-        for name, one in pair.metrics.items()
-    }
-    return {"metrics": metrics, "flipped": pair.flipped}
 
 
 def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Comparison:
@@ -131,7 +105,7 @@ def compare_scored(
             progress(done, len(places))
         pairs.append(_pair(runs, scored, at, unit, grouped=groups is not None))
     if reason:
-        pairs = [replace(pair, metrics=_without_intervals(pair.metrics)) for pair in pairs]
+        pairs = [pair.mapped(_without_interval) for pair in pairs]
     return Comparison(
         runs,
         len(unit),
@@ -212,13 +186,12 @@ def _pair(
 ) -> Pair:
     run, (left, right) = runs[at[0]], (scored[place] for place in at)
     view = view_of(run)
-    first, second = (view.estimates(run, one) for one in (left, right))
-    found = differences(first, second, unit)
-    shown = shown_metrics({name: one.values for name, one in found.items()})
-    found = {name: found[name] for name in shown}
+    found = _shown(differences(view.estimates(run, left), view.estimates(run, right), unit))
     one, two = view.right(left), view.right(right)
     if one is None or two is None:
-        return Pair(*at, found, [])
+        targets = _of_targets(run, left, right, unit, grouped=grouped)
+        without_unit = {name: each for name, each in found.items() if not targets or METRICS[name].unit != "label"}
+        return Pair(*at, without_unit, [], targets=targets)
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
     if not grouped and "accuracy" in found:
         found["accuracy"] = replace(found["accuracy"], p=mcnemar(only_first, only_second), test=MCNEMAR)
@@ -230,25 +203,36 @@ def _pair(
     return Pair(*at, found, left.row[one != two].tolist(), only_first, only_second)
 
 
-def _without_intervals(metrics: dict[str, Difference]) -> dict[str, Difference]:
+def _shown(found: dict[str, Difference]) -> dict[str, Difference]:
+    return {name: found[name] for name in shown_metrics({name: one.values for name, one in found.items()})}
+
+
+def _of_targets(
+    run: FinishedRun, left: Predictions, right: Predictions, unit: np.ndarray, *, grouped: bool
+) -> dict[str, dict[str, Difference]]:
+    """Compare each of several predicted numbers on the rows that have it; {} for a single number."""
+    found: dict[str, dict[str, Difference]] = {}
+    for at, name in enumerate(run.task.target_names):
+        known = np.isfinite(left.truth[:, at])
+        if not known.any():
+            continue
+        of_rows = np.unique(unit[known], return_inverse=True)[1]
+        first, second = (number_estimates(left.truth[known, at], one.prediction[known, at]) for one in (left, right))
+        each = _shown(differences(first, second, of_rows))
+        few = too_few(int(known.sum()), of_rows if grouped else None)
+        found[name] = {metric: _without_interval(one) if few else one for metric, one in each.items()}
+    return found
+
+
+def _without_interval(one: Difference) -> Difference:
     """Leave out what few rows can't tell; McNemar's exact test holds for any number."""
-    return {
-        name: replace(one, interval=None, p=one.p if one.test == MCNEMAR else None) for name, one in metrics.items()
-    }
+    return replace(one, interval=None, p=one.p if one.test == MCNEMAR else None)
 
 
 def _corrected(pairs: list[Pair]) -> list[Pair]:
     """Correct the p values of all metrics of all pairs together."""
-    places = [(at, name) for at, pair in enumerate(pairs) for name, one in pair.metrics.items() if one.p is not None]
-    values = holm([pairs[at].metrics[name].p or 0.0 for at, name in places])
-    by_place = dict(zip(places, values, strict=True))
-    return [
-        replace(
-            pair,
-            metrics={name: replace(one, p_holm=by_place.get((at, name))) for name, one in pair.metrics.items()},
-        )
-        for at, pair in enumerate(pairs)
-    ]
+    values = iter(holm([one.p for pair in pairs for *_, one in pair.lines() if one.p is not None]))
+    return [pair.mapped(lambda one: one if one.p is None else replace(one, p_holm=next(values))) for pair in pairs]
 
 
 # In words.
@@ -284,14 +268,14 @@ def table_of(comparison: Comparison, pair: Pair) -> tuple[tuple[str, ...], list[
     )
     rows = [
         (
-            TITLES[name],
+            title,
             *(value_text(name, value) for value in one.values),
             signed(name, one.difference),
             interval_of(name, one),
             p_text(one.p),
             p_text(one.p_holm),
         )
-        for name, one in pair.metrics.items()
+        for title, name, one in pair.lines()
     ]
     return header, rows
 
@@ -310,7 +294,8 @@ def methods_of(comparison: Comparison) -> str:
     if comparison.notes:
         return comparison.notes[0]
     over = "rows" if comparison.groups is None else f"{comparison.groups:,} groups"
-    tests = {one.test for pair in comparison.pairs for one in pair.metrics.values()}
+    every = [one for pair in comparison.pairs for *_, one in pair.lines()]
+    tests = {one.test for one in every}
     words = []
     if MCNEMAR in tests:
         exact = any(pair.only_first + pair.only_second < EXACT for pair in comparison.pairs)
@@ -318,7 +303,7 @@ def methods_of(comparison: Comparison) -> str:
     if DELONG in tests:
         words.append("DeLong's test for ROC AUC")
     words.append("t tests of the linearised difference" + (" for the other metrics" if words else ""))
-    count = sum(one.p is not None for pair in comparison.pairs for one in pair.metrics.values())
+    count = sum(one.p is not None for one in every)
     return (
         f"Intervals are 95% intervals of paired differences over {over}; p values are those of {', '.join(words)}; "
         f"Holm's correction is over {count} comparisons."
@@ -328,17 +313,20 @@ def methods_of(comparison: Comparison) -> str:
 def decision_of(comparison: Comparison, pair: Pair) -> str:
     """Say in a sentence whether one of two runs is better by the first headline metric.
 
-    That one metric decides, so that nobody picks it by its result. Holm's correction is over its pairs alone.
+    That one metric decides, so that nobody picks it by its result; of several predicted numbers it is the first
+    without a unit. Holm's correction is over its pairs alone.
     """
-    name = comparison.runs[0].task.info.headline[0]
+    headline = comparison.runs[0].task.info.headline
+    name = next((one for one in headline if not pair.targets or METRICS[one].unit != "label"), headline[0])
     first, second = comparison.ids[pair.first], comparison.ids[pair.second]
-    title = sentence_title(name)
+    title = _title(pair, name)
     one = pair.metrics.get(name)
     if one is None or one.p is None:
         return f"Whether {second} is better than {first} can't be judged: there are too few test rows."
     pairs = [other for other in comparison.pairs if name in other.metrics]
     corrected = holm([other.metrics[name].p or 0.0 for other in pairs])
-    p = corrected[next(at for at, other in enumerate(pairs) if other is pair)]
+    runs = {pair.first, pair.second}
+    p = corrected[next(at for at, other in enumerate(pairs) if {other.first, other.second} == runs)]
     known = f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
     if len(pairs) > 1:
         known += f" by Holm's correction for {len(pairs)} pairs"
@@ -364,8 +352,12 @@ def sentence_of(comparison: Comparison, pair: Pair) -> str:
         if one.p is not None:
             p = p_text(one.p)
             inside.append(f"p {p}" if p.startswith("<") else f"p = {p}")
-        said = f"{sentence_title(name)} was {value_text(name, one.values[1])} against {value_text(name, one.values[0])}"
+        said = f"{_title(pair, name)} was {value_text(name, one.values[1])} against {value_text(name, one.values[0])}"
         parts.append(f"{said} (difference {signed(name, one.difference)}{''.join('; ' + each for each in inside)})")
     over = "" if comparison.groups is None else f" in {comparison.groups:,} groups"
     first, second = comparison.ids[pair.first], comparison.ids[pair.second]
     return f"On the same {comparison.rows}{over}, {second} was compared with {first}: {' and '.join(parts)}."
+
+
+def _title(pair: Pair, name: str) -> str:
+    return f"mean {sentence_title(name)} over the targets" if pair.targets else sentence_title(name)

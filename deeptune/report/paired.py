@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -31,6 +31,16 @@ class Difference:
     p: float | None
     test: str
     p_holm: float | None = None
+
+    def reversed(self) -> Difference:
+        """Take the models the other way round."""
+        low, high = self.interval or (0.0, 0.0)
+        return replace(
+            self,
+            values=self.values[::-1],
+            difference=-self.difference,
+            interval=None if self.interval is None else (-high, -low),
+        )
 
 
 def difference(name: str, first: Estimate, second: Estimate, unit: np.ndarray) -> Difference:

@@ -126,6 +126,11 @@ class Task(ABC):
         """The number of classes or labels; 0 where labels are numbers."""
         return len(self.class_names)
 
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of several predicted numbers; () for any other task."""
+        return ()
+
     def counts(self, targets: np.ndarray) -> np.ndarray:
         """The number of rows of each class: int64 (classes,)."""
         return np.zeros(0, np.int64)

@@ -107,6 +107,10 @@ class MultiTargetTask(RegressionTask):
         return cls(0.0, 1.0, tuple(row["target"] for row in rows), tuple(fitted))
 
     @property
+    def target_names(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
     def view(self) -> str:
         return "targets"
 

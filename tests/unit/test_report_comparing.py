@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from reports import change_json, classification_run, regression_run
+from scipy import stats
 from sklearn import metrics as sk
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
@@ -18,9 +20,19 @@ from typer.testing import CliRunner
 
 from deeptune.cli.app import app
 from deeptune.errors import DataError
-from deeptune.report.comparing import compare_runs, decision_of, sentence_of
+from deeptune.report.comparing import (
+    compare_runs,
+    compare_scored,
+    decision_of,
+    methods_of,
+    sentence_of,
+    table_of,
+)
+from deeptune.report.reading import FinishedRun, Predictions, read_run
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import dump_spec, load_spec, validate
+from deeptune.tasks.multitarget import MultiTargetTask
+from deeptune.tasks.regression import RegressionTask
 
 
 def other_run(directory: Path, name: str, spoiled: int = 9) -> Path:
@@ -218,3 +230,78 @@ def test_no_difference_is_not_called_equality_and_pairs_are_corrected(two: list[
     assert "by Holm's correction for 3 pairs); that does not show them to be equal." in said
     p = [pair.metrics["accuracy"].p for pair in found.pairs]
     assert f"p = {multipletests(p, method='holm')[1][2]:.3f} by Holm" in said
+
+
+def several_targets(directory: Path, factor: float) -> tuple[FinishedRun, Predictions]:
+    """A finished run of millimetres and kilograms, some of them unknown, and its predictions."""
+    regression_run(directory)
+    rng = np.random.default_rng(0)
+    truth = rng.normal((1000, 3), (200, 0.5), (60, 2))
+    truth[:20, 1] = np.nan
+    prediction = truth + factor * rng.normal(0, (50, 0.1), truth.shape)
+    prediction[:20, 1] = 3
+    task = MultiTargetTask(0.0, 1.0, ("mm", "kg"), (RegressionTask(1000, 200), RegressionTask(3, 0.5)))
+    scored = Predictions(np.arange(60), truth, prediction, None)
+    return replace(read_run(directory), task=task, predictions=scored), scored
+
+
+def test_several_targets_are_compared_each_in_its_unit(tmp_path: Path) -> None:
+    both = []
+    for name, factor in (("one", 1.0), ("two", 1.2)):
+        (tmp_path / name).mkdir()
+        both.append(several_targets(tmp_path / name, factor))
+    runs, scored = (list(each) for each in zip(*both, strict=True))
+    found = compare_scored(runs, scored)
+    pair = found.pairs[0]
+    assert list(pair.metrics) == ["r2", "spearman"]  # the mean of millimetres and kilograms is no number
+    errors = {}
+    for at, name in enumerate(("mm", "kg")):
+        known = np.isfinite(scored[0].truth[:, at])
+        truth = scored[0].truth[known, at]
+        one, two = (each.prediction[known, at] for each in scored)
+        errors[name] = pair.targets[name]["mae"]
+        assert errors[name].values == pytest.approx(
+            (sk.mean_absolute_error(truth, one), sk.mean_absolute_error(truth, two))
+        )
+        expected = stats.ttest_rel(abs(two - truth), abs(one - truth))
+        assert errors[name].p == pytest.approx(expected.pvalue)
+        assert errors[name].interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        assert pair.targets[name]["r2"].values == pytest.approx([sk.r2_score(truth, each) for each in (one, two)])
+    mean = [np.mean([pair.targets[name]["r2"].values[at] for name in ("mm", "kg")]) for at in range(2)]
+    assert pair.metrics["r2"].values == pytest.approx(mean)
+    assert list(found.to_json()) == ["metrics", "per_target", "n", "flipped"]
+    assert found.to_json()["per_target"]["kg"]["mae"]["difference"] == pytest.approx(errors["kg"].difference)
+    every = [one for *_, one in pair.lines()]
+    assert [one.p_holm for one in every] == pytest.approx(multipletests([one.p for one in every], method="holm")[1])
+    assert decision_of(found, pair).startswith("Judged by mean R² over the targets alone, one is better than two")
+    assert "mean R² over the targets was" in sentence_of(found, pair)
+    assert "MAE" not in sentence_of(found, pair)
+    titles = [line[0] for line in table_of(found, pair)[1]]
+    assert titles[:3] == ["Mean R²", "Mean Spearman", "mm: MAE"]
+    assert "over 10 comparisons" in methods_of(found)
+
+
+def test_a_target_that_few_rows_have_is_compared_without_an_interval(tmp_path: Path) -> None:
+    both = []
+    for name, factor in (("one", 1.0), ("two", 1.2)):
+        (tmp_path / name).mkdir()
+        run, scored = several_targets(tmp_path / name, factor)
+        scored.truth[:54, 1] = np.nan
+        both.append((run, scored))
+    runs, scored = (list(each) for each in zip(*both, strict=True))
+    pair = compare_scored(runs, scored).pairs[0]
+    assert pair.targets["kg"]["mae"].interval is None
+    assert pair.targets["mm"]["mae"].interval is not None
+
+
+def test_a_pair_the_other_way_round_is_that_of_the_runs_in_this_order(two: list[Path]) -> None:
+    found, turned = compare_runs(two), compare_runs(two[::-1])
+    ours, theirs = found.pairs[0].reversed(), turned.pairs[0]
+    assert (ours.only_first, ours.only_second) == (theirs.only_first, theirs.only_second)
+    for name, one in ours.metrics.items():
+        assert one.values == theirs.metrics[name].values
+        assert one.difference == pytest.approx(theirs.metrics[name].difference)
+        assert one.interval == pytest.approx(theirs.metrics[name].interval)
+        assert one.p == pytest.approx(theirs.metrics[name].p)
+    assert (ours.first, ours.second) == (1, 0)
+    assert decision_of(found, ours) == decision_of(turned, theirs)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deeptune.report.tables import TITLES, visible
+from deeptune.report.tables import visible
 from deeptune.show.chart import Row
 from tui.widgets.lines import wrapped
 
@@ -58,8 +58,8 @@ def _table(pair: Pair, minus: str) -> list[Row]:
     from deeptune.report.comparing import interval_of, p_text, signed
 
     lines = [
-        (TITLES[name], signed(name, one.difference), interval_of(name, one), p_text(one.p), p_text(one.p_holm))
-        for name, one in pair.metrics.items()
+        (title, signed(name, one.difference), interval_of(name, one), p_text(one.p), p_text(one.p_holm))
+        for title, name, one in pair.lines()
     ]
     table = [(f"{NAMES[pair.second]} {minus} {NAMES[pair.first]}", *HEAD), *lines]
     widths = [max(len(line[at]) for line in table) for at in range(len(HEAD) + 1)]

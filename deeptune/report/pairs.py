@@ -1,0 +1,77 @@
+"""Two runs compared on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from deeptune.report.paired import Difference
+from deeptune.report.tables import TITLES, visible
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of two runs: `second` less `first`.
+
+    flipped: the rows that one of them has right and the other wrong; only_first and only_second count them. Numbers are
+    neither right nor wrong: then there are none. `targets` has the metrics of each of several predicted numbers. Then
+    `metrics` are means over these, of the metrics without a unit alone.
+    """
+
+    first: int
+    second: int
+    metrics: dict[str, Difference]
+    flipped: list[int]
+    only_first: int = 0
+    only_second: int = 0
+    targets: dict[str, dict[str, Difference]] = field(default_factory=dict)
+
+    def lines(self) -> list[tuple[str, str, Difference]]:
+        """List each difference with its title and the name of its metric."""
+        mean = "Mean {}" if self.targets else "{}"
+        return [
+            *((mean.format(TITLES[name]), name, one) for name, one in self.metrics.items()),
+            *(
+                (f"{visible(target)}: {TITLES[name]}", name, one)
+                for target, metrics in self.targets.items()
+                for name, one in metrics.items()
+            ),
+        ]
+
+    def mapped(self, change: Callable[[Difference], Difference]) -> Pair:
+        """Change each difference, in the order of `lines`."""
+        metrics, *each = (
+            {name: change(one) for name, one in metrics.items()} for metrics in (self.metrics, *self.targets.values())
+        )
+        return replace(self, metrics=metrics, targets=dict(zip(self.targets, each, strict=True)))
+
+    def reversed(self) -> Pair:
+        """Compare the same runs the other way round."""
+        turned = replace(
+            self,
+            first=self.second,
+            second=self.first,
+            only_first=self.only_second,
+            only_second=self.only_first,
+        )
+        return turned.mapped(Difference.reversed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `metrics`, `flipped` and, of several predicted numbers, `per_target`."""
+        found: dict[str, Any] = {"metrics": _metrics_json(self.metrics)}
+        if self.targets:
+            found["per_target"] = {target: _metrics_json(metrics) for target, metrics in self.targets.items()}
+        return {**found, "flipped": self.flipped}
+
+
+def _metrics_json(metrics: dict[str, Difference]) -> dict[str, Any]:
+    return {
+        name: {
+            "values": list(one.values),
+            "difference": one.difference,
+            "interval": None if one.interval is None else list(one.interval),
+            "p": one.p,
+        }
+        for name, one in metrics.items()
+    }
