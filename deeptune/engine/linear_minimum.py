@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.engine.loss import LOSSES, Criterion
+from deeptune.engine.loss import Criterion
+from deeptune.spec.tasks import LOSSES
 
 MIN_SPREAD = 1e-12  # share of the largest eigenvalue: a smaller one is rounding
-# About the second derivative of a loss by an output. It sets the scale of the search, and not where it ends.
-_CURVATURE = {"cross_entropy": 0.1, "bce": 0.1, "mse": 2.0, "huber": 1.0}
 _OPTIONS = {"maxiter": 1000, "maxfun": 2000, "maxcor": 20, "gtol": 1e-6}
 EXACT, NEAR = 1e-11, 1e-5  # change of the mean loss in a pass, as a share, at which the search ends
 
@@ -49,7 +48,8 @@ class LinearLoss:
         return torch.addmm(bias, self.rows, weight.t())
 
     def sum(self, outputs: Tensor) -> Tensor:
-        return LOSSES[self.criterion.loss](self.criterion, outputs, self.targets)
+        found: Tensor = LOSSES[self.criterion.loss].batch_sum(self.criterion, outputs, self.targets)  # in float64
+        return found
 
     @property
     def count(self) -> float:
@@ -62,7 +62,7 @@ class LinearLoss:
     @property
     def squared(self) -> bool:
         """Whether it is a sum of squares over all rows, whose minimum has a closed form."""
-        return self.criterion.loss == "mse" and bool(self.targets.isfinite().all())
+        return LOSSES[self.criterion.loss].squares and bool(self.targets.isfinite().all())
 
 
 def _directions(features: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Minimum:
 
         loss, shape = self.loss, self.weight.shape
         count = max(loss.count, 1e-12)
-        curvature = _CURVATURE.get(loss.criterion.loss, 1.0)
+        curvature = LOSSES[loss.criterion.loss].curvature  # sets the scale of the search, and not where it ends
         # In this scale the curvature is about the same in each direction, so the search takes few passes.
         scale = torch.cat([self._squares, torch.tensor([float(len(loss.rows))], dtype=torch.float64)])
         scale = (curvature * scale + penalty).clamp(min=1e-12).rsqrt()

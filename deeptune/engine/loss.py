@@ -1,16 +1,17 @@
-"""Losses as rows by name: the sum and its denominator apart, so that accumulated batches add up to the exact mean.
+"""Losses by name: the sum and its denominator apart, so that accumulated batches add up to the exact mean.
 
-A new loss is one function here, its row in `LOSSES`, and its name in `spec.tasks`.
+A new loss is a row of `LOSSES` (`spec.tasks`), a function of its name here, and one in `tasks.row_losses`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from deeptune.spec.tasks import LOSSES
 
 CERTAIN = 1e4  # log odds of what is certain
 
@@ -25,11 +26,12 @@ class Criterion:
 
     def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum over the rows of a batch, in float32. Shapes and dtypes are those of the loss's function."""
-        return LOSSES[self.loss](self, outputs.float(), targets)
+        found: Tensor = LOSSES[self.loss].batch_sum(self, outputs.float(), targets)
+        return found
 
     def count(self, targets: Tensor) -> Tensor:
         """The denominator of the mean: the number of rows, or the sum of their class weights."""
-        if self.loss == "cross_entropy" and targets.is_floating_point():  # shares of classes
+        if LOSSES[self.loss].of_classes and targets.is_floating_point():  # shares of classes
             return targets.sum() if self.class_weights is None else (targets @ self.class_weights).sum()
         if self.class_weights is not None:
             return self.class_weights[targets].sum()
@@ -88,12 +90,3 @@ def cumulative_link(criterion: Criterion, outputs: Tensor, targets: Tensor) -> T
     # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − exp(l − u)), without loss of digits
     apart = (lower - upper).clamp(max=-1e-6)
     return -(F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(apart))).sum()
-
-
-LOSSES: Mapping[str, Callable[[Criterion, Tensor, Tensor], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "mse": mse,
-    "huber": huber,
-    "bce": bce,
-    "cumulative_link": cumulative_link,
-}

@@ -5,29 +5,57 @@ The other half, which is fitted to a label column, is the class that `implementa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Literal
 
 
 @dataclass(frozen=True)
 class LossInfo:
-    """A loss that `engine.loss` computes.
+    """A loss: the sum over a batch that training minimises, and the loss of each row of a stored model.
 
-    title: what a methods section calls it. tempered: whether its outputs are log odds, which a temperature may scale.
-    of_classes: whether its targets are indices of classes, not numbers.
+    title: what a methods section calls it. curvature: about the second derivative by an output, which sets the scale
+    of the search for an exact minimum. squares: whether that minimum has a closed form. tempered: whether outputs are
+    log odds, which a temperature may scale. of_classes: whether targets are indices of classes, not numbers.
+
+    `batch_sum` and `row_losses` import the functions of the loss's name, from `engine.loss` and `tasks.row_losses`.
     """
 
+    name: str
     title: str
+    curvature: float = 1.0
+    squares: bool = False
     tempered: bool = False
     of_classes: bool = False
 
+    @property
+    def batch_sum(self) -> Callable[..., Any]:
+        """The sum over a batch (torch), of a criterion, outputs and targets."""
+        return _resolved(f"deeptune.engine.loss:{self.name}")
+
+    @property
+    def row_losses(self) -> Callable[..., Any]:
+        """The loss of each row (NumPy), of outputs (N, outputs) and targets."""
+        return _resolved(f"deeptune.tasks.row_losses:{self.name}")
+
+
+@cache
+def _resolved(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = resolve_name(name)
+    return found
+
 
 LOSSES: dict[str, LossInfo] = {
-    "cross_entropy": LossInfo("cross entropy", tempered=True, of_classes=True),
-    "mse": LossInfo("mean squared error"),
-    "huber": LossInfo("Huber loss"),
-    "bce": LossInfo("binary cross entropy", tempered=True),
-    "cumulative_link": LossInfo("cumulative link loss", tempered=True, of_classes=True),
+    loss.name: loss
+    for loss in (
+        LossInfo("cross_entropy", "cross entropy", curvature=0.1, tempered=True, of_classes=True),
+        LossInfo("mse", "mean squared error", curvature=2.0, squares=True),
+        LossInfo("huber", "Huber loss"),
+        LossInfo("bce", "binary cross entropy", curvature=0.1, tempered=True),
+        LossInfo("cumulative_link", "cumulative link loss", tempered=True, of_classes=True),
+    )
 }
 
 

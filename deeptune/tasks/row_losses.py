@@ -1,11 +1,11 @@
-"""The loss of each row, by the name of the run's loss: that of its probabilities, or of its number."""
+"""The loss of each row: a function for each row of `LOSSES` (`spec.tasks`), by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import scipy  # its parts are imported where they are first used
+
+from deeptune.spec.tasks import LOSSES
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def mse(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return _mean_of_known((logits - targets.reshape(logits.shape)) ** 2)
 
 
-def huber_loss(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Huber's loss with delta 1, of outputs and targets as in `mse`."""
     return _mean_of_known(scipy.special.huber(1.0, logits - targets.reshape(logits.shape)))
 
@@ -45,18 +45,10 @@ def _mean_of_known(losses: np.ndarray) -> np.ndarray:
     return np.where(known, losses, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
-ROW_LOSSES: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "cross_entropy": cross_entropy,
-    "bce": bce,
-    "cumulative_link": cumulative_link,
-    "mse": mse,
-    "huber": huber_loss,
-}
-
-
 def row_losses(loss: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The loss of each row, float64 (N,), of a model's outputs (N, outputs).
 
     `targets` are those of the loss (`Task.model_targets`). Class weights and label smoothing are left out.
     """
-    return ROW_LOSSES[loss](logits.astype(np.float64), targets)
+    found: np.ndarray = LOSSES[loss].row_losses(logits.astype(np.float64), targets)
+    return found

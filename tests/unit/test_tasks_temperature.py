@@ -9,7 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from deeptune.engine.loss import Criterion
-from deeptune.tasks.row_losses import ROW_LOSSES, row_losses
+from deeptune.spec.tasks import LOSSES
+from deeptune.tasks.row_losses import row_losses
 from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 
 RNG = np.random.default_rng(3)
@@ -85,7 +86,7 @@ def test_numbers_have_no_temperature():
         fit_temperature(np.zeros((3, 1)), np.zeros(3), loss="mse")
 
 
-@pytest.mark.parametrize("loss", sorted(ROW_LOSSES))
+@pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_the_mean_over_rows_is_the_training_loss(loss):
     outputs = RNG.normal(size=(50, 3)).astype(np.float32)
     targets = {
