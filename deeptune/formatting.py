@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 def size_text(size: float) -> str:
@@ -46,3 +47,8 @@ def count_text(count: int) -> str:
     if count < 1_000_000:
         return f"{count:,}"
     return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Join names as a sentence lists them: `MAE, RMSE and R²`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

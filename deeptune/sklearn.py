@@ -31,6 +31,7 @@ from deeptune.catalog import find
 from deeptune.data.input_columns import attach_files, check_samples
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.tasks import USUAL_TASKS
 from deeptune.spec.toml import validate
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ class DeepTuneClassifier(ClassifierMixin, _FineTuned):
     After `fit`: `classes_` (n_classes,) sorted, `run_` (deeptune.Run), `model_` (deeptune.Model).
     """
 
-    _task = "classification"
+    _task = USUAL_TASKS["classes"]
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and their classes y (n_samples,). Raises the errors of `deeptune.finetune`."""
@@ -225,7 +226,7 @@ class DeepTuneRegressor(RegressorMixin, _FineTuned):
     Parameters and attributes are those of `DeepTuneClassifier`, without `classes_`.
     """
 
-    _task = "regression"
+    _task = USUAL_TASKS["numbers"]
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and numbers y (n_samples,). Raises the errors of `deeptune.finetune`."""

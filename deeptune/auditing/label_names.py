@@ -15,6 +15,7 @@ from deeptune.auditing.labels import Labels
 from deeptune.data.splits.class_names import column_text
 from deeptune.errors import listed
 from deeptune.formatting import counted
+from deeptune.spec.tasks import USUAL_TASKS
 
 MAX_CLASSES = 2_000  # that are compared with each other
 MAX_RARE = 0.1  # of the rows of a class that a rare one may be a typo of
@@ -85,10 +86,11 @@ def _amounts(data: AuditData, counts: np.ndarray) -> Iterator[Finding]:
             are = "is a number" if len(rows) == 1 else "are numbers"
             text = f"{counted(len(rows), 'label')} of column {name!r} {are} among words: {which}"
             yield data.finding("label_variant", "warning", rows, text, "write the words that the numbers stand for")
-    elif len(numeric) == len(labels.classes) >= MIN_NUMBERS and data.task == "classification":
-        text = f"the labels of column {name!r} are {len(counts):,} different numbers, which classification takes for "
+    elif len(numeric) == len(labels.classes) >= MIN_NUMBERS and data.task == USUAL_TASKS["classes"]:
+        text = f"the labels of column {name!r} are {len(counts):,} different numbers, which {data.task} takes for "
         text += "names without an order"
-        yield data.finding("label_variant", "info", none, text, 'task = "regression" where they are amounts')
+        hint = f'task = "{USUAL_TASKS["numbers"]}" where they are amounts'
+        yield data.finding("label_variant", "info", none, text, hint)
 
 
 def _is_number(name: str) -> bool:

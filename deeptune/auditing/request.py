@@ -19,9 +19,9 @@ from deeptune.errors import DataError
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input
 from deeptune.spec.run_spec import SPLITS, RunSpec
+from deeptune.spec.tasks import USUAL_TASKS
 from deeptune.spec.values import split_named
 
-TASK = "classification"
 AUTO, NONE = "auto", "none"  # of `split_column`: the column that an import kept; no column
 
 
@@ -127,17 +127,17 @@ def _label(request: AuditRequest, guesses: Mapping[str, Any], source: Source) ->
         return request.label, task or _task_of(source, request.label)
     label = guesses.get("data.label", "labels")
     if isinstance(label, str) and source.column_names.count(label) != 1:
-        return None, task or TASK
+        return None, task or USUAL_TASKS["classes"]
     return label, task or _task_of(source, label)
 
 
 def _task_of(source: Source, label: Input) -> str:
     if isinstance(label, list) or source.column_names.count(label) != 1:
-        return TASK
+        return USUAL_TASKS["classes"]
     kind = source.types[label]
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "regression"
-    return "multilabel" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else TASK
+        return USUAL_TASKS["numbers"]
+    return USUAL_TASKS["lists" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "classes"]
 
 
 def splits_of(opened: Opened) -> tuple[np.ndarray, list[str]]:

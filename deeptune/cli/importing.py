@@ -15,6 +15,7 @@ import typer
 
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, say, say_json
+from deeptune.spec.tasks import USUAL_TASKS
 
 if TYPE_CHECKING:
     from deeptune.importing import Imported, Options
@@ -219,7 +220,7 @@ def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
     settings["backbone.name"] = usual_backbone(modality)
     if "data.label" not in settings and label not in done.columns:
         return settings, "labels"
-    if rows_without_label(done.output, settings.get("data.label", label), settings.get("task", "classification")):
+    if rows_without_label(done.output, settings.get("data.label", label), settings.get("task", USUAL_TASKS["classes"])):
         settings["data.on_bad_sample"] = "skip"
     return settings, None
 

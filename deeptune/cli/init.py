@@ -12,6 +12,7 @@ from deeptune.cli import completion
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError, did_you_mean
 from deeptune.show.console import say
+from deeptune.spec.tasks import TASK_NAMES
 
 if TYPE_CHECKING:
     from deeptune.data.first_spec import Proposal
@@ -27,7 +28,7 @@ def init(
     input: Annotated[str | None, typer.Option(help="Column of images or texts.")] = None,
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of the patient or unit; '' for none.")] = None,
-    task: Annotated[str | None, typer.Option(help="classification, multilabel, ordinal or regression.")] = None,
+    task: Annotated[str | None, typer.Option(help=f"One of {TASK_NAMES}.")] = None,
     backbone: Annotated[
         str | None, typer.Option(shell_complete=completion.backbones, help="`deeptune backbones` lists them.")
     ] = None,

@@ -12,6 +12,7 @@ import typer
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.show.console import console, safe, say, say_json
 from deeptune.spec.modalities import MODALITIES
+from deeptune.spec.tasks import TASK_NAMES, USUAL_TASKS
 
 if TYPE_CHECKING:
     from deeptune.data.splits.assignments import Assignment, Way
@@ -28,9 +29,7 @@ def split(
         str | None, typer.Option(help="Write one file with this column of train, val and test instead.", metavar="NAME")
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label column; several times for several.")] = None,
-    task: Annotated[
-        str, typer.Option(help="`classification`, `multilabel`, `ordinal` or `regression`: how labels are balanced.")
-    ] = "classification",
+    task: Annotated[str, typer.Option(help=f"How labels are balanced: {TASK_NAMES}.")] = USUAL_TASKS["classes"],
     group: Annotated[str | None, typer.Option(help="Column whose equal values stay in one split.")] = None,
     duplicates: Annotated[str, typer.Option(help="`group` keeps identical samples in one split.")] = "keep",
     time: Annotated[str | None, typer.Option(help="Column of times: test is the latest rows.")] = None,
@@ -179,6 +178,6 @@ def _more(found: Assignment, spec: RunSpec) -> str:
         settings["data.input"] = shlex.quote(quoted(spec.data.input))
     if spec.data.group is not None:
         settings["data.group"] = spec.data.group
-    if spec.task != "classification":
+    if spec.task != USUAL_TASKS["classes"]:
         settings["task"] = spec.task
     return "".join(f" --set {key}={value}" for key, value in settings.items())

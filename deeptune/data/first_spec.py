@@ -19,7 +19,7 @@ from deeptune.fetching import fetch_of
 from deeptune.fetching.local import all_local_weights
 from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, columns_of
 from deeptune.spec.run_spec import RunSpec
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.spec.toml import validate
 from deeptune.tasks.labels import missing
 
@@ -69,7 +69,7 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
             )
     modality, inputs = _input(found, given, path)
     label = given.get("data.label") or _label(found, inputs, path)
-    task = given.get("task") or found.guesses.get("task", "classification")
+    task = given.get("task") or found.guesses.get("task", USUAL_TASKS["classes"])
     proposals = [
         Proposal("data.input", "Input column", inputs, f"holds {MODALITIES[modality].plural}", tuple(names)),
         Proposal("data.label", "Label column", label, "what the model learns to say", tuple(names)),

@@ -13,6 +13,7 @@ from deeptune.arrow import bare, is_bytes, is_text
 from deeptune.data.modalities import COLUMN_MODALITIES
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
+from deeptune.spec.tasks import USUAL_TASKS
 from deeptune.tasks.labels import plain
 
 LABEL_NAMES = (
@@ -30,7 +31,7 @@ _MIN_INDICATORS = 2  # columns of 0 and 1 that are labels together
 
 
 def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[str]) -> tuple[list[str], str | None]:
-    """The columns of the label, and the task where it is not classification; no column where nothing is likely.
+    """The columns of the label, and the task where they are no classes; no column where nothing is likely.
 
     A column that is named like a label comes first, then lists of names, columns of 0 and 1, the one with the fewest
     values of those that repeat, and the only one of numbers. `first` are first values by column.
@@ -38,14 +39,14 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
     several = [name for name in source.column_names if name not in inputs and _holds_label_lists(source, name)]
     for name in LABEL_NAMES:
         if name in several:
-            return [name], "multilabel"
+            return [name], USUAL_TASKS["lists"]
     usual = [one.info.input for one in COLUMN_MODALITIES.values()]
     others = {name: values for name, values in first.items() if name not in (*inputs, *usual)}
     named = _named(others)
     if named is not None:
         return [named], _task(others[named])
     if several:
-        return several[:1], "multilabel"
+        return several[:1], USUAL_TASKS["lists"]
     others = {
         name: values
         for name, values in others.items()
@@ -55,7 +56,7 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
         and values.null_count * 2 <= len(values)
     }
     if len(indicators := _indicators(others)) >= _MIN_INDICATORS:
-        return indicators, "multilabel"
+        return indicators, USUAL_TASKS["lists"]
     distinct = {
         name: count
         for name, values in others.items()
@@ -66,7 +67,7 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
         name = min(distinct, key=lambda name: distinct[name])
         return [name], _task(others[name])
     numbers = [name for name, values in others.items() if pt.is_floating(values.type) and len(values.unique()) > 1]
-    return (numbers, "regression") if len(numbers) == 1 else ([], None)
+    return (numbers, USUAL_TASKS["numbers"]) if len(numbers) == 1 else ([], None)
 
 
 def likely_labels(source: Source, inputs: Sequence[str]) -> list[str]:
@@ -111,7 +112,7 @@ def words_of(name: str) -> list[str]:
 
 
 def _task(values: pa.Array) -> str | None:
-    return "regression" if pt.is_floating(values.type) else None
+    return USUAL_TASKS["numbers"] if pt.is_floating(values.type) else None
 
 
 def _is_date(values: pa.Array) -> bool:

@@ -9,18 +9,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit, logit
 
 from deeptune.tasks import Task
+from deeptune.tasks.base import TREES
+from deeptune.tasks.row_losses import row_losses as losses_of_rows
 
 RECIPE = 1  # raise it when a head gives other scores: stored ones are then made again
 MIN_CHANCE = 1e-6  # of a class or label in a constant prediction, so that its log odds are finite
 COMPONENTS = 64  # principal components that trees see: with a thousand features they take minutes, and score less
-TREES = 60
-LEAVES = 15
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class OutOfFold:
 class HeadKind(ABC):
     """A kind of head, at several strengths of its penalty."""
 
+    name: Literal["linear", "trees"]
     penalties: tuple[float | None, ...] = (None,)
 
     @abstractmethod
@@ -47,14 +48,11 @@ class HeadKind(ABC):
     def classifier(self, penalty: float | None) -> Any:
         """An estimator of classes with `predict_proba`."""
 
-    @abstractmethod
-    def regressor(self, penalty: float | None) -> Any:
-        """An estimator of a number."""
-
 
 class LinearHead(HeadKind):
     """Logistic or ridge regression on features in the scale that a run's own head learns in."""
 
+    name = "linear"
     # 1/C of logistic regression, alpha of ridge regression. Weaker ones take long, and were never best on real data.
     penalties = (1.0, 10.0, 100.0, 1e3, 1e4)
 
@@ -70,14 +68,11 @@ class LinearHead(HeadKind):
         assert penalty is not None
         return LogisticRegression(C=1 / penalty, max_iter=100)
 
-    def regressor(self, penalty: float | None) -> Any:
-        from sklearn.linear_model import Ridge
-
-        return Ridge(alpha=penalty)
-
 
 class BoostedTrees(HeadKind):
     """Gradient boosting on the first principal components: the classical reference that is not linear."""
+
+    name = "trees"
 
     def prepared(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.decomposition import PCA
@@ -88,12 +83,7 @@ class BoostedTrees(HeadKind):
     def classifier(self, penalty: float | None) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        return HistGradientBoostingClassifier(max_iter=TREES, max_leaf_nodes=LEAVES, early_stopping=False)
-
-    def regressor(self, penalty: float | None) -> Any:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-
-        return HistGradientBoostingRegressor(max_iter=TREES, max_leaf_nodes=LEAVES, early_stopping=False)
+        return HistGradientBoostingClassifier(**TREES)
 
 
 def out_of_fold(
@@ -128,11 +118,9 @@ def out_of_fold(
 
 
 def row_losses(task: Task, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The loss of each row (float64 (N,)) that the task is trained by: its log loss, or the squared error."""
+    """The loss of each row (float64 (N,)) that the task is trained by: its log loss, or that of its numbers."""
     if task.info.view == "numbers":
-        wanted = task.model_targets(targets).reshape(logits.shape)
-        known = np.isfinite(wanted)
-        return np.where(known, np.square(logits - np.nan_to_num(wanted)), 0).sum(axis=1) / np.maximum(known.sum(1), 1)
+        return losses_of_rows(task.info.default_loss, logits, task.model_targets(targets))
     if task.info.view == "labels":
         chance = np.where(targets > 0, expit(logits), expit(-logits))
         return -np.log(np.maximum(chance, MIN_CHANCE)).mean(axis=1)
@@ -146,7 +134,9 @@ def _predicted(
     """Return the outputs (len(test), outputs) of a head that is fitted to `train` with its `targets`."""
     if task.info.view == "numbers":
         wanted = task.model_targets(targets).reshape(len(targets), -1)
-        return np.stack([_number(kind, penalty, column, train, test) for column in wanted.T], axis=1)
+        return np.stack(
+            [_number(task.estimator(kind.name, penalty), column, train, test) for column in wanted.T], axis=1
+        )
     if task.info.view == "labels":
         return np.stack([_log_odds(kind, penalty, column > 0, train, test) for column in targets.T], axis=1)
     if task.info.ordered:  # a classifier for each threshold (Frank & Hall 2001), whose odds are made to fall
@@ -179,13 +169,11 @@ def _log_odds(
     return logit(np.clip(chances, MIN_CHANCE, 1 - MIN_CHANCE))
 
 
-def _number(
-    kind: HeadKind, penalty: float | None, wanted: np.ndarray, train: np.ndarray, test: np.ndarray
-) -> np.ndarray:
+def _number(estimator: Any, wanted: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     known = np.isfinite(wanted)
     if not known.any():
         return np.zeros(len(test))
-    return _fitted(kind.regressor(penalty), train[known], wanted[known].astype(np.float64)).predict(test)
+    return _fitted(estimator, train[known], wanted[known].astype(np.float64)).predict(test)
 
 
 def _fitted(estimator: Any, train: np.ndarray, wanted: np.ndarray) -> Any:

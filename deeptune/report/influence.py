@@ -7,11 +7,15 @@ that depend on one another are summed first. `tests/unit/test_report_influence.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from deeptune.tasks.metric_functions import ECE_BINS
+from deeptune.spec.metrics import METRICS
+from deeptune.spec.tasks import TASKS, USUAL_TASKS
+from deeptune.tasks.metric_functions import ECE_BINS, ranks
+from deeptune.tasks.number_metrics import NumberScores
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,8 @@ def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray | None:
     if positives == 0 or negatives == 0:
         return None
     own = np.empty(len(score))
-    own[positive], own[~positive] = _ranks(score[positive]), _ranks(score[~positive])
-    below = _ranks(score) - own
+    own[positive], own[~positive] = ranks(score[positive]), ranks(score[~positive])
+    below = ranks(score) - own
     return np.where(positive, below / negatives, 1 - below / positives)
 
 
@@ -234,44 +238,15 @@ def average_precision_estimate(positive: np.ndarray, score: np.ndarray) -> Estim
 # Numbers
 
 
-def number_estimates(truth: np.ndarray, prediction: np.ndarray) -> Estimates:
+def number_estimates(
+    truth: np.ndarray, prediction: np.ndarray, metrics: Sequence[str] = TASKS[USUAL_TASKS["numbers"]].metrics
+) -> Estimates:
     """Estimate the metrics of numbers that are defined on these rows; truth and prediction: float64 (N,)."""
-    error = prediction - truth
-    squared, spread = np.square(error), np.square(truth - truth.mean())
-    root = float(np.sqrt(squared.mean()))
-    found = {
-        "mae": _mean(np.abs(error)),
-        "rmse": Estimate(root, (squared - squared.mean()) / (2 * root) if root else np.zeros(len(truth))),
+    scored = NumberScores(truth, prediction)
+    found = {name: METRICS[name].compute(scored) for name in metrics}
+    return {
+        name: Estimate(value, METRICS[name].influence_on(scored)) for name, value in found.items() if value is not None
     }
-    if spread.sum() > 0:
-        missed = squared.sum() / spread.sum()
-        found["r2"] = Estimate(float(1 - missed), (missed * spread - squared) / spread.mean())
-        if np.ptp(prediction) > 0:
-            found["spearman"] = spearman_estimate(truth, prediction)
-    return found
-
-
-def spearman_estimate(truth: np.ndarray, prediction: np.ndarray) -> Estimate:
-    """Estimate Spearman's rank correlation of numbers that vary; ties have their mean rank."""
-    n = len(truth)
-    left, right = (_ranks(part) / n for part in (truth, prediction))
-    left, right = left - left.mean(), right - right.mean()
-    together, first, second = (left * right).mean(), np.square(left).mean(), np.square(right).mean()
-    value = together / np.sqrt(first * second)
-    both = left * right - together + _mean_above(truth, right) + _mean_above(prediction, left)
-    of_first = np.square(left) - first + 2 * _mean_above(truth, left)
-    of_second = np.square(right) - second + 2 * _mean_above(prediction, right)
-    influence = both / np.sqrt(first * second) - value / 2 * (of_first / first + of_second / second)
-    return Estimate(float(value), influence)
-
-
-def _mean_above(order: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sum `values` over the rows that are above each row in `order`, over N, less its mean; ties count half."""
-    _, place = np.unique(order, return_inverse=True)
-    sums = np.bincount(place, weights=values)
-    above = sums.sum() - np.cumsum(sums) + sums / 2
-    found = above[place] / len(values)
-    return found - found.mean()
 
 
 def target_estimates(truth: np.ndarray, prediction: np.ndarray) -> Estimates:
@@ -327,9 +302,3 @@ def variance(influence: np.ndarray, unit: np.ndarray) -> tuple[float, float]:
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide, with 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties by their mean."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[places]

@@ -128,6 +128,24 @@ def mean_interval(values: np.ndarray, unit: np.ndarray) -> Interval:
     return positive_interval(float(values.mean()), without, student(effective_units(rows) - 1))
 
 
+def distance_interval(estimate: Estimate, best: float, unit: np.ndarray) -> Interval:
+    """Return the jackknife interval of a metric by its distance from the best value, as MAE and R² have theirs.
+
+    The values with each of the units left out are linearised: for a mean they are exact. Errors, whose best value is 0,
+    have that of `positive_interval`; others, which are ratios, Student's t on the logarithm of the distance.
+    """
+    rows = np.bincount(unit)
+    without = estimate.value - np.bincount(unit, weights=estimate.influence) / (len(unit) - rows)
+    quantile = student(effective_units(rows) - 1)
+    if best == 0:
+        return positive_interval(estimate.value, without, quantile)
+    distance, others = best - estimate.value, best - without
+    if distance <= 0 or (others <= 0).any():
+        return estimate.value, estimate.value
+    step = quantile * jackknife_deviation(np.log(others))
+    return best - distance * float(np.exp(step)), best - distance * float(np.exp(-step))
+
+
 def _hall(skew: float, quantile: float) -> float:
     """Inverse of Hall's transformation of a studentised mean; `skew` is the skewness over the root of the number."""
     if abs(skew) < 1e-6:

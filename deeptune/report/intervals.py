@@ -8,10 +8,12 @@ and R² of errors with very long tails (log-normal: 90% with 50 rows), and accur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from deeptune.formatting import joined
 from deeptune.report.doubts import MIN_ROWS
 from deeptune.report.influence import (
     ClassCounts,
@@ -31,6 +33,7 @@ from deeptune.report.interval_methods import (
     LEVEL,
     Interval,
     calibration_interval,
+    distance_interval,
     effective_rows,
     fisher_interval,
     jackknife_deviation,
@@ -41,6 +44,7 @@ from deeptune.report.interval_methods import (
     with_groups,
 )
 from deeptune.spec.metrics import METRICS
+from deeptune.spec.tasks import TASKS, USUAL_TASKS
 
 __all__ = [
     "LEVEL",
@@ -55,6 +59,7 @@ __all__ = [
 
 MIN_GROUPS = 10
 MIN_CLASS_ROWS = 3  # in each class, for averages over classes
+LEFT_OUT_EXACTLY = ("mae", "rmse", "r2")  # a jackknife of sums, which needs no linearisation
 MIN_UNITS_RMSE = 20  # squares have a longer tail than absolute values
 MIN_EFFECTIVE_GROUPS = 4.0  # groups of one size that would vary as much
 
@@ -193,14 +198,20 @@ def label_spread(
     return Spread(intervals, method, tuple(reasons), tuple(details))
 
 
-def regression_spread(truth: np.ndarray, prediction: np.ndarray, groups: np.ndarray | None = None) -> Spread:
-    """Compute the intervals of MAE, RMSE, R² and Spearman's correlation: of one number, or of means over targets.
+def regression_spread(
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    groups: np.ndarray | None = None,
+    metrics: Sequence[str] = TASKS[USUAL_TASKS["numbers"]].metrics,
+) -> Spread:
+    """Compute the intervals of metrics of one number, or of their means over targets.
 
     truth, prediction: float64 (N,) or (N, T), where a missing truth is NaN; groups as for `classification_spread`.
 
     Each row, or group, is left out once (jackknife). Then Student's t on the logarithm and, for MAE and RMSE, the
     transformation for skewed values of Hall (1992), of which the wider end counts. Spearman's correlation has Fisher's
-    interval with the linearised variance.
+    interval with the linearised variance. Any other metric with the influence of each row has the jackknife's interval
+    by that.
     """
     several = truth.ndim == 2
     truth, prediction = truth.reshape(len(truth), -1), prediction.reshape(len(prediction), -1)
@@ -210,7 +221,12 @@ def regression_spread(truth: np.ndarray, prediction: np.ndarray, groups: np.ndar
     unit = units_of(groups, len(truth))
     units = len(np.unique(unit[known.all(axis=1)])) if several else int(unit.max()) + 1
     intervals = _number_intervals(truth, prediction, unit)
-    estimates = target_estimates(truth, prediction) if several else number_estimates(truth[:, 0], prediction[:, 0])
+    columns = truth[:, 0], prediction[:, 0]
+    estimates = target_estimates(truth, prediction) if several else number_estimates(*columns, metrics)
+    for name in estimates:
+        if name not in LEFT_OUT_EXACTLY and METRICS[name].interval == "error":
+            intervals[name] = distance_interval(estimates[name], METRICS[name].range[1] or 0.0, unit)
+    intervals = {name: one for name, one in intervals.items() if name in metrics}
     if "spearman" in estimates:
         intervals["spearman"] = fisher_interval(estimates["spearman"], unit)
     what = "rows" if groups is None else "groups"
@@ -341,7 +357,7 @@ def _judged(estimates: Estimates, most: dict[str, float]) -> Estimates:
 def _titles(names: list[str]) -> str:
     titles = [METRICS[name].title for name in names]
     titles = [titles[0], *(title if title[1].isupper() else title[0].lower() + title[1:] for title in titles[1:])]
-    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+    return joined(titles)
 
 
 # Few rows.

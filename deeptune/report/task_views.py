@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.formatting import joined
 from deeptune.report import plots, tables
 from deeptune.report.doubts import MIN_ROWS
 from deeptune.report.influence import Estimates, class_estimates, label_estimates, number_estimates, target_estimates
 from deeptune.report.intervals import Spread, classification_spread, label_spread, regression_spread
 from deeptune.report.reading import FinishedRun, Predictions
+from deeptune.spec.metrics import METRICS
 
 Picture = tuple[str, str]  # an SVG and its caption
 
@@ -162,9 +164,7 @@ class NumbersView(View):
     """A number for each row."""
 
     heading = "Predictions"
-    baseline_sentence = (
-        "The baseline predicts the median (for MAE) or the mean (for R²) of the training labels for every row."
-    )
+    baseline_sentence = "The baseline predicts the mean of the training labels for every row, or for MAE their median."
 
     def task_words(self, run: FinishedRun) -> str:
         return run.spec.task
@@ -173,22 +173,23 @@ class NumbersView(View):
         return f"predict a number from {what}"
 
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return regression_spread(scored.truth, scored.prediction, scored.groups)
+        return regression_spread(scored.truth, scored.prediction, scored.groups, run.task.info.metrics)
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
-        estimate = target_estimates if scored.truth.ndim == 2 else number_estimates
-        return estimate(scored.truth, scored.prediction)
+        if scored.truth.ndim == 2:
+            return target_estimates(scored.truth, scored.prediction)
+        return number_estimates(scored.truth, scored.prediction, run.task.info.metrics)
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         median, mean = (tables.significant(float(found[name])) for name in ("median", "mean"))
         return (
             f"The baseline predicts one number for every row: for MAE the median of train, {median}, "
-            f"for RMSE and R² its mean, {mean}."
+            f"for {joined(_of_the_mean(found))} its mean, {mean}."
         )
 
     def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
-        found = ["The minimised loss is that of standardised labels."] if "loss" in metrics else []
-        return found + _outlier(run)
+        found = [run.task.LOSS_UNIT] if "loss" in metrics else []
+        return found + _outlier(run, metrics)
 
     def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
         residuals = scored.prediction - scored.truth
@@ -219,7 +220,7 @@ class TargetsView(NumbersView):
         return [
             "Each metric is the mean over the targets, which may have different units; a missing target counts for "
             "nothing.",
-            *(["The minimised loss is that of standardised labels."] if "loss" in metrics else []),
+            *([run.task.LOSS_UNIT] if "loss" in metrics else []),
         ]
 
     def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
@@ -233,7 +234,13 @@ class TargetsView(NumbersView):
         return found
 
 
-def _outlier(run: FinishedRun) -> list[str]:
+def _of_the_mean(baseline: dict[str, Any]) -> list[str]:
+    """List the titles of the metrics in which the baseline is the mean of train."""
+    known = [name for name, value in baseline.items() if name in METRICS and value is not None]
+    return [tables.TITLES[name] for name in known if name != "mae"]
+
+
+def _outlier(run: FinishedRun, metrics: dict[str, Any]) -> list[str]:
     """Return a sentence where one row makes up most of the squared errors."""
     scored = run.predictions
     if scored is None or run.split != "test" or len(scored.truth) < MIN_ROWS:
@@ -242,10 +249,12 @@ def _outlier(run: FinishedRun) -> list[str]:
     worst = int(squared.argmax())
     if squared.sum() <= 0 or squared[worst] <= OUTLIER * squared.sum():
         return []
+    squares = [tables.TITLES[name] for name in ("rmse", "r2") if name in metrics]
+    are = "is" if len(squares) == 1 else "are"
     return [
         f"One row, {scored.row[worst]:,}, makes up {tables.share_text(squared[worst], squared.sum())} of all squared "
         f"errors (true {tables.significant(float(scored.truth[worst]))}, predicted "
-        f"{tables.significant(float(scored.prediction[worst]))}): RMSE and R² are about that row."
+        f"{tables.significant(float(scored.prediction[worst]))}): {joined(squares)} {are} about that row."
     ]
 
 

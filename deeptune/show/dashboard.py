@@ -10,7 +10,16 @@ from deeptune.report.tables import safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
-from deeptune.show.view import PHASE_WORDS, SILENT, View, chosen_metric, gpu_texts, memory_text, start_facts
+from deeptune.show.view import (
+    PHASE_WORDS,
+    SILENT,
+    View,
+    chosen_metric,
+    curve_metric,
+    gpu_texts,
+    memory_text,
+    start_facts,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -173,8 +182,8 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
     if val := view.val:
         if name != "loss":
             facts.append((name, f"{value_text(name, val.get(name))}  {best_text}".rstrip()))
-        other = "accuracy" if "accuracy" in val else "r2"
-        if other != name:
+        other = curve_metric(val)
+        if other not in (name, None):
             facts.append((other, value_text(other, val.get(other))))
     elapsed = duration(view.elapsed(view.last if view.state.over else time.time()))
     if view.phase == "train" and view.step:

@@ -29,6 +29,7 @@ from deeptune.runs.events import (
 from deeptune.show.history import History
 from deeptune.show.pace import Pace
 from deeptune.show.run_text import is_number
+from deeptune.spec.tasks import TASKS
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
 PHASES = ("data", "backbone", "features", "head", "train", "verify", "test", "embed", "report")
@@ -191,10 +192,9 @@ def epoch_text(view: View, event: EpochEvent) -> str:
         name = chosen_metric(view)
         if name != "loss":
             parts.append(f"{name} {value_text(name, val.get(name))}")
-        if "accuracy" in val and name != "accuracy":
-            parts.append(f"accuracy {value_text('accuracy', val['accuracy'])}")
-        if "r2" in val and name != "r2":
-            parts.append(f"r2 {value_text('r2', val['r2'])}")
+        curve = curve_metric(val)
+        if curve not in (name, None):
+            parts.append(f"{curve} {value_text(curve, val[curve])}")
     if event.best:
         parts.append("best so far")
     return "  ".join(parts)
@@ -203,6 +203,11 @@ def epoch_text(view: View, event: EpochEvent) -> str:
 def chosen_metric(view: View) -> str:
     """The metric that early stopping watches, without its split."""
     return ((view.start.metric if view.start else "") or "val/loss").removeprefix("val/")
+
+
+def curve_metric(val: Scores) -> str | None:
+    """The metric of the task that is plotted beside the loss; None where val has none."""
+    return next((info.curve for info in TASKS.values() if info.curve in val), None)
 
 
 def memory_text(view: View) -> str:

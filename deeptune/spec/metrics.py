@@ -23,6 +23,7 @@ class Metric:
     computes it, as `module:function`, from the scored rows (`needs`: `classes`, `numbers` or `labels`; the training
     loop gives the loss). `chooses` says whether it may choose the best epoch, `beats_constant` whether a model that is
     worse in it than a constant prediction is reported as such. `interval` names how its 95% interval is computed.
+    `influence` names what gives the influence of each row on a metric of numbers, as `function` names the function.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     interval: Literal["proportion", "correlation", "error", "calibration"] | None = None
     chooses: bool = True
     beats_constant: bool = False
+    influence: str = ""
 
     def better(self, value: float, other: float) -> bool:
         """Whether a value is better than another one."""
@@ -43,6 +45,11 @@ class Metric:
     def compute(self, scored: Any) -> float | None:
         """The value on scored rows, or None where it is not defined on them."""
         function: Callable[[Any], float | None] = resolve_name(self.function)
+        return function(scored)
+
+    def influence_on(self, scored: Any) -> Any:
+        """The influence of each of N scored rows, float64 (N,), where the metric is defined on them."""
+        function: Callable[[Any], Any] = resolve_name(self.influence)
         return function(scored)
 
 
@@ -54,8 +61,9 @@ def _labels(name: str, title: str, **options: Any) -> Metric:
     return Metric(name, title, "labels", _FUNCTIONS + name, **options)
 
 
-def _numbers(name: str, title: str, **options: Any) -> Metric:
-    return Metric(name, title, "numbers", _FUNCTIONS + name, **options)
+def _numbers(name: str, title: str, *, module: str = "deeptune.tasks.number_metrics", **options: Any) -> Metric:
+    function = f"{module}:{name}"
+    return Metric(name, title, "numbers", function, influence=f"{function}_influence", **options)
 
 
 _NATS: dict[str, Any] = {"higher_is_better": False, "range": (None, 0.0), "unit": "nats"}

@@ -13,7 +13,7 @@ from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TextBackboneSpec, TuningSpec
 from deeptune.spec.report_spec import ReportSpec
-from deeptune.spec.tasks import TASKS, TaskName
+from deeptune.spec.tasks import TASKS, USUAL_TASKS, TaskName
 from deeptune.spec.train_spec import EarlyStoppingSpec, TrainSpec
 from deeptune.spec.values import SPLITS, Paths, Section, Split
 
@@ -59,9 +59,8 @@ class RunSpec(Section):
         description="Start of the run's id; letters, digits, `.`, `_` and `-`.",
     )
     task: TaskName = Field(
-        "classification",
-        description="`classification` (classes), `multilabel` (any number of labels), `ordinal` (ordered classes) "
-        "or `regression` (one or several numbers).",
+        USUAL_TASKS["classes"],
+        description=f"{', '.join(f'`{name}` ({info.description})' for name, info in sorted(TASKS.items()))}.",
     )
     data: DataSpec
     backbone: BackboneSpec

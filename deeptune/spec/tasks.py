@@ -59,6 +59,9 @@ LOSSES: dict[str, LossInfo] = {
 }
 
 
+LabelKind = Literal["classes", "numbers", "lists"]
+
+
 @dataclass(frozen=True)
 class TaskInfo:
     """The facts about a task that do not depend on data.
@@ -70,7 +73,7 @@ class TaskInfo:
     (`report.views`). mirrored: whether augmentation may mirror an image, as it leaves classes what they are but
     not, say, an angle.
     several_columns: whether `data.label` may be a list of columns. ordered: whether the classes have an order, so that
-    the head has one score and thresholds.
+    the head has one score and thresholds. usual_for: the labels that are taken to be of this task where nobody says.
     """
 
     name: str
@@ -91,6 +94,7 @@ class TaskInfo:
     mirrored: bool = True
     several_columns: bool = False
     ordered: bool = False
+    usual_for: LabelKind | None = None
 
     @property
     def default_loss(self) -> str:
@@ -119,6 +123,7 @@ TASKS: dict[str, TaskInfo] = {
             class_weights=True,
             label_smoothing=True,
             named_classes=True,
+            usual_for="classes",
         ),
         TaskInfo(
             name="ordinal",
@@ -154,6 +159,7 @@ TASKS: dict[str, TaskInfo] = {
             stratified_by="quantile of the label",
             mirrored=False,
             several_columns=True,
+            usual_for="numbers",
         ),
         TaskInfo(
             name="multilabel",
@@ -169,9 +175,14 @@ TASKS: dict[str, TaskInfo] = {
             view="labels",
             stratified_by="label",
             several_columns=True,
+            usual_for="lists",
         ),
     )
 }  # fmt: skip
+
+# The task of labels that are classes, numbers, or lists of classes, where nobody says another one.
+USUAL_TASKS: dict[LabelKind, str] = {info.usual_for: info.name for info in TASKS.values() if info.usual_for}
+TASK_NAMES = ", ".join(f"`{name}`" for name in sorted(TASKS))  # for the help of an option
 
 if TYPE_CHECKING:
     TaskName = str

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from deeptune.spec.optimizers import OptimizerName, optimizers_text
-from deeptune.spec.tasks import LossName
+from deeptune.spec.tasks import TASKS, LossName
 from deeptune.spec.values import Auto, Fraction, PositiveFloat, PositiveInt, Section
+
+_OWN_LOSSES = ", ".join(f"`{info.default_loss}`" for info in TASKS.values())
 
 MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
@@ -94,7 +96,7 @@ class TrainSpec(Section):
     )
     loss: LossName = Field(
         "auto",
-        description="What is minimised; `auto` is the task's own: `cross_entropy`, `bce`, `cumulative_link` or `mse`.",
+        description=f"What is minimised; `auto` is the task's own: {_OWN_LOSSES}.",
     )
     class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
         "none", description="`balanced` weighs classes by the inverse of their counts; or a table of weights by class."

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from deeptune.spec.tasks import TaskInfo
 from deeptune.tasks.confidence.held_out import HeldOut
 
 QUANTILE = 1.959964  # of a two-sided interval of 95%
+TREES: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 15, "early_stopping": False}  # of gradient boosting
 EXAMPLE_SHARE = 0.8  # the accuracy or recall for which widths are given
 
 Relabel = Callable[[Any], pa.Array | pa.ChunkedArray]  # of a column, or of a table of several label columns
@@ -188,6 +189,7 @@ class Task(ABC):
         """The weight of each class in the loss, float64 (classes,); None for equal weights. Raises SpecError."""
         return None
 
+    LOSS_UNIT: ClassVar[str] = ""  # a sentence where the loss is of labels in another unit
     CONSTANT: ClassVar[str]
 
     @abstractmethod
@@ -218,6 +220,16 @@ class Task(ABC):
     def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
         """Return the task with choices made on val after training, such as thresholds."""
         return self
+
+    def estimator(self, kind: Literal["linear", "trees"], penalty: float | None) -> Any:
+        """A scikit-learn estimator of a column of `model_targets` that are numbers; its predictions are outputs.
+
+        `probing` fits it to features. `penalty` is that of a linear one.
+        """
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.linear_model import Ridge
+
+        return Ridge(alpha=penalty) if kind == "linear" else HistGradientBoostingRegressor(**TREES)
 
     # Confidence
 

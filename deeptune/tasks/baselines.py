@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.tasks.metric_functions import Classes, classification_metrics, regression_metrics
+from deeptune.tasks.metric_functions import Classes, classification_metrics
+from deeptune.tasks.number_metrics import number_metrics
 
 _OF_ONE_CLASS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_f1_present", "weighted_f1")
 
@@ -49,13 +50,13 @@ def classification_baseline(truth: np.ndarray, train: np.ndarray, labels: Classe
     return Baseline(metrics, {"class": value, "train_class": frequent})
 
 
-def regression_baseline(truth: np.ndarray, train: np.ndarray) -> Baseline:
-    """The metrics of constant predictions on `truth`.
+def number_baseline(truth: np.ndarray, train: np.ndarray, task: str = "regression") -> Baseline:
+    """The metrics of constant predictions on `truth`, by the row of a task.
 
-    MAE is that of the median of train, which is the constant with the least absolute error there; RMSE and R² are those
+    MAE is that of the median of train, which is the constant with the least absolute error there; the others are those
     of its mean, the one with the least squared error.
     """
     mean, median = float(np.mean(train)), float(np.median(train))
-    metrics = regression_metrics(truth, np.full(len(truth), mean))
-    metrics["mae"] = regression_metrics(truth, np.full(len(truth), median))["mae"]
+    metrics = number_metrics(truth, np.full(len(truth), mean), task)
+    metrics["mae"] = number_metrics(truth, np.full(len(truth), median), task)["mae"]
     return Baseline(metrics, {"median": median, "mean": mean})

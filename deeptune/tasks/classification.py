@@ -14,7 +14,7 @@ import pyarrow.types as pt
 
 from deeptune.errors import DataError, SpecError, listed, shortened
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Relabel, Task, wilson_text
 from deeptune.tasks.baselines import classification_baseline
 from deeptune.tasks.confidence.choice import ClassLink, choose
@@ -92,7 +92,11 @@ class ClassificationTask(Task):
             names = tuple(label_names[v] for v in values)
             _refuse_twice(names, name)
         if not many and names is None and len(values) > MANY_CLASSES and 2 * len(values) >= len(column):
-            quantities = 'Set task = "regression" if they are quantities, or' if isinstance(values[0], int) else "Set"
+            quantities = (
+                f'Set task = "{USUAL_TASKS["numbers"]}" if they are quantities, or'
+                if isinstance(values[0], int)
+                else "Set"
+            )
             raise DataError(
                 f"data.label: column {name!r} has {len(values):,} distinct values in {len(column):,} rows: "
                 "too few rows for each class",

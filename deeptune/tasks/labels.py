@@ -9,6 +9,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import bare_values, in_words, is_bytes, is_uuid, text_of
 from deeptune.errors import DataError, listed
+from deeptune.spec.tasks import USUAL_TASKS
 
 
 class LabelTypeError(DataError):
@@ -112,7 +113,11 @@ def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
     kind = kind.value_type if is_lists(kind) else kind
     if not (pt.is_integer(kind) or pt.is_floating(kind)):
         classes = pt.is_string(kind) or pt.is_boolean(kind)
-        hint = 'Cast the column to numbers, or set task = "classification".' if classes else "Name a column of numbers."
+        hint = (
+            f'Cast the column to numbers, or set task = "{USUAL_TASKS["classes"]}".'
+            if classes
+            else "Name a column of numbers."
+        )
         raise LabelTypeError(f"{said}, and regression needs numbers", hint=hint)
 
 
@@ -132,13 +137,13 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
             hint = "; if these whole numbers are classes, cast the column to integers."
         else:
             hint = ", or name another label column."
-        raise LabelTypeError(said, hint='Set task = "regression" to predict numbers' + hint)
+        raise LabelTypeError(said, hint=f'Set task = "{USUAL_TASKS["numbers"]}" to predict numbers{hint}')
     if not (pt.is_integer(kind) or pt.is_string(kind) or pt.is_boolean(kind)):
         hint = "Cast the column, or name another one."
         if is_bytes(kind):
             hint = "They are not UTF-8 text: decode them to strings, or name another column."
         elif is_lists(kind):
-            hint = 'Set task = "multilabel" where a row has several labels, or name another column.'
+            hint = f'Set task = "{USUAL_TASKS["lists"]}" where a row has several labels, or name another column.'
         raise LabelTypeError(said, hint=hint)
 
 

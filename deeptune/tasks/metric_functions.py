@@ -1,4 +1,4 @@
-"""The functions of the metrics in `spec.metrics`, by scikit-learn's names and equal to its values.
+"""The metrics of classes and of labels in `spec.metrics`, by scikit-learn's names and equal to its values.
 
 Everything follows from the confusion matrix, from ranks and from one pass over the confidences, so
 that scoring val after each epoch costs milliseconds, with many classes too. A value that is not
@@ -70,10 +70,10 @@ def classification_metrics(
     n, size = len(truth), len(values)
     if probabilities.shape != (n, size):
         raise ValueError(f"expected probabilities of shape {(n, size)}, got {probabilities.shape}")
-    _require_finite(probabilities)
+    require_finite(probabilities)
     shown = [str(value) if name is None else f"{value} ({name})" for value, name in zip(values, names, strict=True)]
     scored = ClassScores(truth, probabilities, shown)
-    metrics = _computed(task, scored)
+    metrics = computed(task, scored)
     metrics["per_class"] = [
         {
             "class": values[index],
@@ -210,9 +210,9 @@ def multilabel_metrics(
     truth: bool (N, L). probabilities: float64 (N, L). `per_class` has a row for each label. Raises TrainingError when a
     probability is not a finite number.
     """
-    _require_finite(probabilities)
+    require_finite(probabilities)
     scored = LabelScores(truth, probabilities, thresholds)
-    metrics = _computed("multilabel", scored)
+    metrics = computed("multilabel", scored)
     metrics["per_class"] = [
         {
             "class": label,
@@ -251,68 +251,6 @@ def hamming_loss(scored: LabelScores) -> float:
     return float((scored.truth != scored.prediction).mean())
 
 
-# Numbers
-
-
-class NumberScores:
-    """N predicted numbers, and what the metrics of numbers have in common.
-
-    truth, prediction: float64 (N,) in the label's own unit. `notes` collects why a metric is not defined.
-    """
-
-    def __init__(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        self.truth, self.prediction, self.error = truth, prediction, prediction - truth
-        self.truth_varies = len(truth) > 0 and bool(np.ptp(truth) > 0)
-        self.prediction_varies = len(truth) > 0 and bool(np.ptp(prediction) > 0)
-        self.notes: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.truth)
-
-
-def regression_metrics(truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """The metrics of N numbers, ready for JSON.
-
-    truth, prediction: float (N,) in the label's own unit. R² is None when the truth does not vary,
-    Spearman when either does not. Raises TrainingError when a prediction is not a finite number.
-    """
-    truth = np.asarray(truth, dtype=np.float64)
-    prediction = np.asarray(prediction, dtype=np.float64)
-    if truth.shape != prediction.shape or truth.ndim != 1:
-        raise ValueError(f"expected two vectors of one length, got {truth.shape} and {prediction.shape}")
-    _require_finite(prediction)
-    scored = NumberScores(truth, prediction)
-    return _computed("regression", scored) | {"n": len(truth), "notes": scored.notes}
-
-
-def mae(scored: NumberScores) -> float:
-    """The mean absolute error."""
-    return float(np.abs(scored.error).mean())
-
-
-def rmse(scored: NumberScores) -> float:
-    """The root of the mean squared error."""
-    return float(np.sqrt(np.square(scored.error).mean()))
-
-
-def r2(scored: NumberScores) -> float | None:
-    """The coefficient of determination."""
-    if not scored.truth_varies:
-        scored.notes.append("r2 is not defined: the truth is one and the same number in every row")
-        return None
-    deviation = scored.truth - scored.truth.mean()
-    return float(1 - np.square(scored.error).sum() / np.square(deviation).sum())
-
-
-def spearman(scored: NumberScores) -> float | None:
-    """Spearman's rank correlation."""
-    if scored.truth_varies and scored.prediction_varies:
-        return float(np.corrcoef(_ranks(scored.truth), _ranks(scored.prediction))[0, 1])
-    what = "prediction" if scored.truth_varies else "truth"
-    scored.notes.append(f"spearman is not defined: the {what} is one and the same number in every row")
-    return None
-
-
 # Shared
 
 
@@ -324,7 +262,7 @@ class Scored(Protocol):
     def __len__(self) -> int: ...
 
 
-def _computed(task: str, scored: Scored) -> dict[str, Any]:
+def computed(task: str, scored: Scored) -> dict[str, Any]:
     """The metrics of a task's row in `TASKS`; all are None where there are no rows."""
     names = TASKS[task].metrics
     if len(scored) == 0:
@@ -365,7 +303,8 @@ def _values_and_names(labels: Classes | Sequence[Any]) -> tuple[list[Any], list[
     return values, list(names) if names is not None else [None] * len(values)
 
 
-def _require_finite(predictions: np.ndarray) -> None:
+def require_finite(predictions: np.ndarray) -> None:
+    """Raise TrainingError where a prediction is not a finite number."""
     finite = np.isfinite(predictions)
     if finite.all():
         return
@@ -387,11 +326,11 @@ def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
     negatives = len(positive) - positives
     if positives == 0 or negatives == 0:
         return None
-    ranks = _ranks(score)
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    of_score = ranks(score)
+    return float((of_score[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties by their mean; `scipy.stats` would take a second to import for it."""
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Give ranks from 1, ties by their mean; `scipy.stats` would take a second to import for it."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[places]

@@ -14,11 +14,11 @@ from deeptune.errors import DataError
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
-from deeptune.tasks.baselines import regression_baseline
+from deeptune.tasks.baselines import number_baseline
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.confidence.of_numbers import NumberConfidence
 from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers
-from deeptune.tasks.metric_functions import regression_metrics
+from deeptune.tasks.number_metrics import number_metrics
 from deeptune.tasks.outliers import outliers
 
 
@@ -31,6 +31,7 @@ class RegressionTask(Task):
     """
 
     info = TASKS["regression"]
+    LOSS_UNIT = "The minimised loss is that of standardised labels."
     CONSTANT = "the mean of the training labels"
     COMPARABLE = "standardised predictions"
     TRAIN_NEEDS = "has labels that vary"
@@ -192,10 +193,10 @@ class RegressionTask(Task):
         return {"lower": found - half, "upper": found + half, "expected_error": self.confidence.scale.at(found)}
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        return regression_metrics(truth, self.numbers(logits))
+        return number_metrics(truth, self.numbers(logits), self.info.name)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        return regression_baseline(truth, train).to_json()
+        return number_baseline(truth, train, self.info.name).to_json()
 
     # Confidence
 

@@ -22,7 +22,8 @@ from deeptune.runs.event_log import EventWriter
 from deeptune.runs.files import write_json
 from deeptune.spec.toml import dump_spec, load_spec, validate
 from deeptune.tasks.classification import ClassificationTask
-from deeptune.tasks.metric_functions import classification_metrics, regression_metrics
+from deeptune.tasks.metric_functions import classification_metrics
+from deeptune.tasks.number_metrics import number_metrics
 from deeptune.tasks.regression import RegressionTask
 
 # Metrics that have an interval: of predicted classes, and of predicted numbers.
@@ -129,7 +130,7 @@ def regression_run(directory: Path) -> dict[str, Any]:
     events = EventWriter(files.events)
     for epoch, alpha in enumerate((10.0, 1.0, 0.1, 0.01), start=1):
         guess = Ridge(alpha=alpha).fit(inputs[train], targets[train]).predict(inputs[val])
-        scores = regression_metrics(targets[val], guess)
+        scores = number_metrics(targets[val], guess)
         events.record(
             "epoch",
             epoch=epoch,
@@ -141,8 +142,8 @@ def regression_run(directory: Path) -> dict[str, Any]:
     events.close()
     pq.write_table(pa.table({"row": test, "truth": targets[test], "prediction": prediction}), files.predictions)
     metrics = {
-        "val": regression_metrics(targets[val], model.predict(inputs[val])),
-        "test": regression_metrics(targets[test], prediction),
+        "val": number_metrics(targets[val], model.predict(inputs[val])),
+        "test": number_metrics(targets[test], prediction),
     }
     values = {
         "task": "regression",

@@ -12,8 +12,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from deeptune.engine.exact_head import cross_validated_penalties
 from deeptune.engine.linear_minimum import LinearLoss, Minimum
 from deeptune.engine.loss import Criterion
-from deeptune.spec.tasks import LOSSES
 from deeptune.spec.defaults import PENALTIES
+from deeptune.spec.tasks import LOSSES
 
 CLASSES = 3
 

@@ -14,7 +14,8 @@ from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
 from deeptune.errors import TrainingError
-from deeptune.tasks.metric_functions import calibration_bins, classification_metrics, regression_metrics
+from deeptune.tasks.metric_functions import calibration_bins, classification_metrics
+from deeptune.tasks.number_metrics import number_metrics
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -168,7 +169,7 @@ def test_no_rows_is_not_an_error() -> None:
     assert metrics["accuracy"] is None
     assert metrics["log_loss"] is None
     assert metrics["notes"]
-    metrics = regression_metrics(np.zeros(0), np.zeros(0))
+    metrics = number_metrics(np.zeros(0), np.zeros(0))
     assert metrics["n"] == 0
     assert metrics["mae"] is None
     assert metrics["notes"]
@@ -180,7 +181,7 @@ def test_diverged_predictions_are_one_clear_error() -> None:
     with pytest.raises(TrainingError, match="1 of 10 rows"):
         classification_metrics(truth, probabilities, [0, 1, 2])
     with pytest.raises(TrainingError, match="2 of 3 rows"):
-        regression_metrics(np.zeros(3), np.array([math.nan, 1, math.inf]))
+        number_metrics(np.zeros(3), np.array([math.nan, 1, math.inf]))
 
 
 @pytest.mark.parametrize("rows", [2, 3, 500])
@@ -188,7 +189,7 @@ def test_regression_equals_scikit_learn(rows: int) -> None:
     rng = np.random.default_rng(rows)
     truth = np.round(rng.normal(50, 20, size=rows), 0)
     prediction = np.round(truth + rng.normal(0, 10, size=rows), 0)
-    ours = regression_metrics(truth, prediction)
+    ours = number_metrics(truth, prediction)
     assert ours["mae"] == pytest.approx(sk.mean_absolute_error(truth, prediction), abs=1e-6)
     assert ours["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, prediction), abs=1e-6)
     assert ours["r2"] == pytest.approx(sk.r2_score(truth, prediction), abs=1e-6)
@@ -200,11 +201,11 @@ def test_regression_equals_scikit_learn(rows: int) -> None:
 
 def test_regression_of_constants_is_null_with_the_reason() -> None:
     varied, constant = np.array([1.0, 2.0, 4.0]), np.full(3, 7.0)
-    metrics = regression_metrics(varied, constant)
+    metrics = number_metrics(varied, constant)
     assert metrics["spearman"] is None
     assert metrics["r2"] == pytest.approx(sk.r2_score(varied, constant))
     assert metrics["notes"] == ["spearman is not defined: the prediction is one and the same number in every row"]
-    metrics = regression_metrics(constant, varied)
+    metrics = number_metrics(constant, varied)
     assert metrics["spearman"] is None
     assert metrics["r2"] is None
     assert len(metrics["notes"]) == 2

@@ -21,7 +21,7 @@ from deeptune.errors import CheckpointError
 from deeptune.report import tables, write_report
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
-from deeptune.tasks.baselines import classification_baseline, regression_baseline
+from deeptune.tasks.baselines import classification_baseline, number_baseline
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.metric_functions import classification_metrics
 
@@ -323,7 +323,7 @@ def test_the_baseline_is_the_best_constant_where_trains_most_frequent_class_is_r
 
 def test_the_baseline_of_mae_is_the_median_and_of_rmse_the_mean() -> None:
     train, truth = np.array([1.0, 1.0, 1.0, 9.0]), np.array([1.0, 2.0, 12.0])
-    found = regression_baseline(truth, train).to_json()
+    found = number_baseline(truth, train).to_json()
     for name, strategy, score in (
         ("mae", "median", sk.mean_absolute_error),
         ("rmse", "mean", sk.root_mean_squared_error),

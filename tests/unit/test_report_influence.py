@@ -16,7 +16,8 @@ from deeptune.report.influence import (
     units_of,
     variance,
 )
-from deeptune.tasks.metric_functions import classification_metrics, multilabel_metrics, regression_metrics
+from deeptune.tasks.metric_functions import classification_metrics, multilabel_metrics
+from deeptune.tasks.number_metrics import number_metrics
 
 ROWS = 1200
 
@@ -107,7 +108,7 @@ def test_values_of_labels_and_numbers_are_those_of_the_metrics() -> None:
     for name, one in of_labels(truth, chances).items():
         assert one.value == pytest.approx(expected[name]), name
     values, guesses = numbers(rng)
-    expected = regression_metrics(values, guesses)
+    expected = number_metrics(values, guesses)
     for name, one in number_estimates(values, guesses).items():
         assert one.value == pytest.approx(expected[name]), name
     assert number_estimates(values, guesses)["spearman"].value == pytest.approx(stats.spearmanr(values, guesses)[0])

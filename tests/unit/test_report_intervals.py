@@ -10,6 +10,8 @@ from reports import ERRORS, PROPORTIONS
 from scipy import stats
 from sklearn import metrics as sk
 
+from deeptune.report.influence import number_estimates
+from deeptune.report.interval_methods import distance_interval
 from deeptune.report.intervals import (
     MIN_GROUPS,
     classification_spread,
@@ -167,3 +169,17 @@ def test_ten_thousand_rows_of_ten_classes_take_less_than_two_seconds() -> None:
     began = time.perf_counter()
     classification_spread(truth, chances.argmax(axis=1), 10, rng.integers(0, 900, 10_000), chances)
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_metric_with_influences_has_the_interval_of_its_jackknife(grouped: bool) -> None:
+    """MAE and R² have a jackknife of their own, which that of any other metric must come close to."""
+    rng = np.random.default_rng(4)
+    truth = rng.normal(size=240)
+    prediction = truth + 0.5 * rng.normal(size=240)
+    unit = np.repeat(np.arange(40), 6) if grouped else np.arange(240)
+    own = regression_spread(truth, prediction, unit if grouped else None).intervals
+    found = number_estimates(truth, prediction)
+    assert distance_interval(found["mae"], 0.0, unit) == pytest.approx(own["mae"], rel=1e-9)
+    assert distance_interval(found["r2"], 1.0, unit) == pytest.approx(own["r2"], abs=0.02)
+    assert distance_interval(found["rmse"], 0.0, unit) == pytest.approx(own["rmse"], rel=0.03)

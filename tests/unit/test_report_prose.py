@@ -18,9 +18,10 @@ from deeptune.report.doubts import doubts
 from deeptune.report.reading import read_run
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import validate
-from deeptune.tasks.baselines import classification_baseline, regression_baseline
+from deeptune.tasks.baselines import classification_baseline, number_baseline
 from deeptune.tasks.classification import ClassificationTask
-from deeptune.tasks.metric_functions import classification_metrics, regression_metrics
+from deeptune.tasks.metric_functions import classification_metrics
+from deeptune.tasks.number_metrics import number_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -290,10 +291,10 @@ def test_titles_are_whole_in_a_narrow_terminal() -> None:
 
 
 def test_the_run_stores_single_numbers_of_its_baseline() -> None:
-    found = regression_baseline(np.array([1.0, 5.0]), np.array([0.0, 1.0, 8.0])).to_json()
+    found = number_baseline(np.array([1.0, 5.0]), np.array([0.0, 1.0, 8.0])).to_json()
     assert found == {
         "mae": 2.0,
-        "rmse": regression_metrics(np.array([1.0, 5.0]), np.array([3.0, 3.0]))["rmse"],
+        "rmse": number_metrics(np.array([1.0, 5.0]), np.array([3.0, 3.0]))["rmse"],
         "r2": 0.0,
         "spearman": None,
         "median": 1.0,

@@ -9,7 +9,8 @@ import numpy as np
 from deeptune.data.splits.duplicates import conflicting, duplicate_sets
 from deeptune.data.splits.stratify import SplitData
 from deeptune.errors import listed
-from deeptune.spec.run_spec import SPLITS
+from deeptune.spec.run_spec import SPLITS, RunSpec
+from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Task, wilson_text
 
 MIN_ROWS = 100  # rows of val and test below which their metrics come with a word about their width
@@ -88,7 +89,7 @@ def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.nd
 
 
 def outlier_warnings(
-    splits: Mapping[str, SplitData], outside: Mapping[str, np.ndarray], name: str, loss: str
+    splits: Mapping[str, SplitData], outside: Mapping[str, np.ndarray], name: str, spec: RunSpec
 ) -> list[str]:
     """Labels far outside the others, given their rows by split, and what to do about them."""
     count = sum(map(len, outside.values()))
@@ -100,7 +101,8 @@ def outlier_warnings(
         for split, rows in outside.items()
         for row in rows
     )
-    huber = "" if loss == "huber" else '; train.loss = "huber" gives such labels less weight'
+    can = "huber" in TASKS[spec.task].losses and spec.train.loss != "huber"
+    huber = "" if not can else '; train.loss = "huber" gives such labels less weight'
     return [
         f"{count:,} {'label lies' if count == 1 else 'labels lie'} far outside the others of column {name!r} (median "
         f"{middle:g}, middle half {low:g} to {high:g}): {listed(shown)}. Correct mistakes, or leave these rows out"

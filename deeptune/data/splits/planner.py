@@ -168,7 +168,7 @@ class PlanDraft:
         splits = {split: replace(one, targets=fitted.targets[split]) for split, one in splits.items()}
         outside = {split: splits[split].rows[far] for split, far in fitted.outliers.items()}
         warnings += class_warnings(task, splits)
-        warnings += outlier_warnings(splits, outside, name, spec.train.loss)
+        warnings += outlier_warnings(splits, outside, name, spec)
         sets = sets_of(splits)
         warnings += duplicate_warnings(splits, sets)
 

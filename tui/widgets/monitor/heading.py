@@ -9,7 +9,7 @@ from deeptune.report.tables import TITLES, safe, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
 from deeptune.show.run_text import best_text, is_number, metric_word
-from deeptune.show.view import PHASE_WORDS, View, chosen_metric, start_facts
+from deeptune.show.view import PHASE_WORDS, View, chosen_metric, curve_metric, start_facts
 from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines
 
@@ -193,7 +193,7 @@ def _scores(view: View) -> Row:
     if view.step:
         row += [("loss ", "label"), (value_text("loss", view.step.loss), "value")]
     val = view.val
-    for name in dict.fromkeys(("loss", chosen_metric(view), "accuracy", "r2")):
+    for name in dict.fromkeys(("loss", chosen_metric(view), curve_metric(val) or "")):
         if name in val:
             row += [(f"  val {safe(metric_word(name))} ", "label"), (value_text(name, val[name]), "value")]
     if (best := best_text(view.state, titled=True)) and not view.state.over:
