@@ -32,7 +32,7 @@ from deeptune.spec import dump_spec, load_spec
 from deeptune.spec.toml import validate
 
 CASES = list(itertools.product(("image", "text"), ("partial", "unfreeze", "full", "lora")))
-RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "24"))  # 50 in the long version
+RANDOM_KILLS = int(os.environ.get("DEEPTUNE_TEST_KILLS", "16"))  # 50 in the long version
 
 
 @pytest.fixture(scope="module")
