@@ -36,9 +36,14 @@ def command_of(run: RunDirectory, verb: str, data: str, output: Path, options: S
 
 def deeptune_command(*arguments: str) -> list[str]:
     """Return the command line that runs `deeptune` with these arguments."""
+    return module_command("deeptune", *arguments)
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module of DeepTune with these arguments."""
     # No module of that name in the folder that a person happens to be in is taken for the library's.
     safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
-    return [sys.executable, *safe, "-m", "deeptune", *arguments]
+    return [sys.executable, *safe, "-m", module, *arguments]
 
 
 class Application:

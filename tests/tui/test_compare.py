@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from driving import drive, picture, shows, until
+from pictures import png
 
 from deeptune.report.comparing import compare_runs
 from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.show.comparison import Facts, caution, differences, flat, read_facts, scores
 from tui.app import DeepTuneApp
+from tui.compared import Compared
 from tui.options import Options
 from tui.screens.compare import CompareScreen
 from tui.screens.copied import CopiedScreen
+from tui.screens.pick import PickScreen
 from tui.widgets.paired import Differences
+
+LOADING = 180.0  # seconds that a process may take that loads PyTorch on a busy machine
 
 
 def write_run(root, name: str, *, rate: float, accuracy: float, rows=(1, 2, 3), data: str = "sha256:a") -> RunDirectory:
@@ -222,3 +228,85 @@ def test_the_pairs_that_are_compared_are_counted(tmp_path):
     compare_runs(paths, lambda done, total: seen.append((done, total)))
     assert seen == [(0, 3), (1, 3), (2, 3)]
     assert Differences(progress=(1, 3)).rows(80, "-")[1][0][0] == "comparing row by row: 1 of 3 pairs of runs"
+
+
+def three_compared(tmp_path) -> list[RunDirectory]:
+    return [
+        with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=1 - wrong / 40), wrong)
+        for name, wrong in (("one", 12), ("two", 2), ("three", 7))
+    ]
+
+
+def test_any_run_may_be_the_one_that_others_are_compared_with(tmp_path):
+    async def steps(pilot, screen):
+        await shows(pilot, "C − A")
+        assert "A one  done  the others less this" in picture(pilot.app)
+        await pilot.press("r")
+        await shows(pilot, "C − B")
+        shown = picture(pilot.app)
+        assert "A − B" in shown
+        assert "C − A" not in shown
+        assert "−0.250" in shown  # A has 28 of 40 right, B 38
+        assert "10 of 40 rows flipped: only B has 10 right, only A 0" in shown
+        assert "row 2: truth 0; B 0, A 1" in shown
+        assert "B is better than A on these rows (difference −0.250" in " ".join(shown.split())
+        await pilot.press("r", "r")
+        await shows(pilot, "C − A")
+
+    compared(three_compared(tmp_path), steps, size=(160, 90))
+
+
+def test_a_comparison_comes_back_whole_from_the_process(tmp_path):
+    found = Compared.of(compare_runs([run.path for run in three_compared(tmp_path)]))
+    assert len(found.flipped[0]) == 4
+    assert Compared.from_json(found.to_json()) == found
+    assert [(pair.second, pair.first) for pair, *_ in found.against(2)] == [(0, 2), (1, 2)]
+
+
+def test_runs_are_compared_on_a_file_that_is_picked(finished_run, pictures_parquet):
+    other = RunDirectory(finished_run.path.parent / "other")
+    shutil.copytree(finished_run.path, other.path)
+
+    async def steps(pilot, screen):
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, PickScreen))
+        await shows(pilot, "pictures.parquet")
+        await pilot.press("enter")
+        await shows(pilot, "scoring 2 runs on pictures.parquet ... (d cancels)")
+        await shows(pilot, f"on 48 rows of {pictures_parquet}", seconds=LOADING)
+        shown = " ".join(picture(pilot.app).split())
+        splits = pq.read_table(finished_run.splits, columns=["row", "split"]).to_pylist()
+        images = pq.read_table(pictures_parquet)["images"].to_pylist()
+        seen = {images[one["row"]] for one in splits if one["split"] != "test"}
+        learnt = sum(image in seen for image in images)
+        for letter in "AB":
+            assert f"! {learnt} of them are in train or val of {letter}: its scores here are too good" in shown
+        assert shown.count("B − A") == 2  # on the file, and on their own test rows
+        assert "on 10 test rows" in shown
+        assert "neither A nor B is shown to be better" in shown
+
+    compared([finished_run, other], steps, size=(160, 90))
+
+
+def test_a_file_that_can_not_be_scored_says_why(finished_run, tmp_path):
+    file = tmp_path / "unlabelled.parquet"
+    pq.write_table(pa.table({"images": [png()]}), file)
+    other = RunDirectory(finished_run.path.parent / "other")
+    shutil.copytree(finished_run.path, other.path)
+
+    async def steps(pilot, screen):
+        await screen._on_file.start(screen.runs, file)
+        shown = " ".join(picture(pilot.app).split())
+        assert "the runs can't be compared on unlabelled.parquet" in shown
+        assert "there is no column 'labels' in" in shown
+
+    compared([finished_run, other], steps, size=(160, 90))
+
+
+def test_a_session_that_only_looks_scores_nothing(tmp_path):
+    async def steps(pilot, screen):
+        await pilot.press("d")
+        await pilot.pause()
+        assert pilot.app.screen is screen
+
+    compared(three_compared(tmp_path), steps, size=(80, 24), read_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -24,10 +25,12 @@ from deeptune.show.series import Series
 from deeptune.show.view import View, chosen_metric
 from tui.compositor import FrugalCompositor
 from tui.fitting import LABELS
+from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.chart import Chart
 from tui.widgets.lines import Lines, wrapped
 from tui.widgets.monitor.follow import Follower, News
+from tui.widgets.on_file import OnFile
 from tui.widgets.paired import NAMES, Differences
 
 STYLES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -44,10 +47,14 @@ class CompareScreen(DeepTuneScreen):
         Binding("m", "metric", "Metric", id="compare.metric", tooltip="The next loss or metric"),
         Binding("f", "find", "Find metric", id="compare.find", tooltip="Choose the metric by a part of its name"),
         Binding("x", "unit", "Axis", id="compare.axis", tooltip="Over epochs, steps or time"),
+        Binding("r", "reference", "Against", id="compare.reference", tooltip="Compare with the next of the runs"),
+        Binding("d", "data", "On a file", id="compare.data", tooltip="Score and compare the runs on a labelled file"),
         Binding("l", "log_y", "Log y", id="compare.log_y", tooltip="Logarithmic y axis, and back"),
         Binding("y", "copy('markdown')", "Markdown", id="compare.markdown", tooltip="Copy the metrics as Markdown"),
         Binding("t", "copy('latex')", "LaTeX", id="compare.latex", tooltip="Copy the metrics as LaTeX (booktabs)"),
     ]
+
+    SHORT: ClassVar[dict[str, str]] = {"find": "Find", "reference": "Ref", "data": "File"}
 
     class Read(Message):
         """Posted with the news of the run at this place in the list."""
@@ -75,6 +82,8 @@ class CompareScreen(DeepTuneScreen):
         self._reading = False
         self._asked = False  # for the differences, once all runs are over
         self._compared = Differences()
+        self._reference = 0  # the place of the run that others are compared with
+        self._on_file = OnFile(self, self._draw)
         self._at: float | None = None
         self._window: tuple[float, float] | None = None  # of the x axis
 
@@ -127,6 +136,7 @@ class CompareScreen(DeepTuneScreen):
     @work(thread=True, group="compare")
     def _compare(self) -> None:
         from deeptune.report.comparing import compare_runs
+        from tui.compared import Compared
 
         def progress(done: int, total: int) -> None:
             self.post_message(self.Compared(Differences(progress=(done, total))))
@@ -134,7 +144,7 @@ class CompareScreen(DeepTuneScreen):
         ids = [run.id for run in self.runs]
         progress(0, len(ids) * (len(ids) - 1) // 2)
         try:
-            found = Differences(compare_runs([run.path for run in self.runs], progress))
+            found = Differences(Compared.of(compare_runs([run.path for run in self.runs], progress)))
         except DeepTuneError as error:
             short = error.message.replace(f"{self.runs[0].path.parent}/", "")
             found = Differences(reason=short, ids=ids)
@@ -182,11 +192,13 @@ class CompareScreen(DeepTuneScreen):
     def _tables(self) -> list[Row]:
         """Make the tables: the runs by letter, their metrics with the best of each marked, and their differing keys."""
         star = "*" if self.deeptune.options.ascii else "★"
+        other = "the others" if len(self.runs) > 2 else NAMES[1 - self._reference]
         rows: list[Row] = [
             [
                 (f"{NAMES[place]} ", STYLES[place]),
                 (visible(self.facts[place].name or view.directory.id), "value"),
                 (f"  {view.state.word}", "label"),
+                (f"  {other} less this" if place == self._reference else "", "label"),
             ]
             for place, view in enumerate(self.views)
         ]
@@ -204,7 +216,9 @@ class CompareScreen(DeepTuneScreen):
         else:
             rows += [[], [("test metrics come when a run has scored its test split", "label")]]
         minus = "-" if self.deeptune.options.ascii else "−"
-        rows += self._compared.rows(self.size.width - MARGIN, minus)
+        width = self.size.width - MARGIN
+        rows += self._on_file.rows(width, minus, self._reference)
+        rows += self._compared.rows(width, minus, self._reference)
         found = differences([each.spec for each in self.facts])
         spec_rows = [(key, [(f"{visible(value)}  ", "value") for value in values]) for key, values in found]
         rows += [
@@ -235,6 +249,35 @@ class CompareScreen(DeepTuneScreen):
     def action_metric(self) -> None:
         self.metric = (self.metric + 1) % len(self._curves())
         self._draw()
+
+    def action_reference(self) -> None:
+        self._reference = (self._reference + 1) % len(self.runs)
+        self._draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable scoring in a read-only session: it is recorded as a look at test rows."""
+        if action == "data" and self.deeptune.options.read_only:
+            return False
+        return super().check_action(action, parameters)
+
+    @work(group="data")
+    async def action_data(self) -> None:
+        """Pick a labelled file and compare the runs on it, or ask whether to cancel what is in progress."""
+        from tui.screens.pick import PickScreen
+
+        if self._on_file.working:
+            choices = [Choice("on", "Keep it going"), Choice("cancel", "Cancel it", dangerous=True)]
+            if await self.deeptune.ask("Cancel the comparison?", "Nothing of it is kept.", choices) == "cancel":
+                await self._on_file.cancel()
+            return
+        named = self.facts[0].spec.get("data.path") or self.facts[0].spec.get("data.train")
+        folder = Path(str(named)).parent
+        picked = await self.app.push_screen_wait(PickScreen(folder if folder.is_dir() else Path.cwd()))
+        if picked is not None:
+            await self._on_file.start(self.runs, picked)
+
+    def on_unmount(self) -> None:
+        self._on_file.kill()
 
     def action_unit(self) -> None:
         self.unit, self._at, self._window = after(self.unit, UNITS), None, None

@@ -1,4 +1,4 @@
-"""The differences of runs on their common test rows, as lines of text."""
+"""The differences of runs on common rows, as lines of text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from deeptune.formatting import counted
 from deeptune.report.tables import visible
 from deeptune.show.chart import Row
 from tui.widgets.lines import wrapped
 
 if TYPE_CHECKING:
-    from deeptune.report.comparing import Comparison, Pair
+    from deeptune.report.pairs import Pair
+    from tui.compared import Compared, Flipped
 
 NAMES = "ABCDEFGH"
 HEAD = ("difference", "95% interval", "p", "p (Holm)")
@@ -24,30 +26,42 @@ class Differences:
     `ids` are those of the runs, which letters stand for in a reason.
     """
 
-    comparison: Comparison | None = None
+    compared: Compared | None = None
     reason: str = ""
     progress: tuple[int, int] | None = None  # pairs of runs done, and in total
     ids: list[str] = field(default_factory=list)
 
-    def rows(self, width: int, minus: str) -> list[Row]:
-        """Make a table of each run after the first less the first, in lines of at most `width` cells."""
+    def rows(self, width: int, minus: str, reference: int = 0) -> list[Row]:
+        """Make a table of each other run less the one at `reference`, in lines of at most `width` cells."""
         if self.progress is not None:
             done, total = self.progress
             return [[], [(f"comparing row by row: {done} of {total} pairs of runs", "busy")]]
-        if self.comparison is None:
+        if self.compared is None:
             if not self.reason:
                 return []
-            letters = dict(zip(self.ids, NAMES, strict=False))
-            ids = "|".join(re.escape(id) for id in sorted(self.ids, key=len, reverse=True))
-            reason = re.sub(rf"(?<![\w-])({ids})(?![\w-])", lambda found: letters[found[0]], self.reason)
-            return [[], *_lines(f"no differences: {visible(reason)}", width)]
-        rows: list[Row] = []
-        for pair in self.comparison.pairs:
-            if pair.first == 0:
-                rows += [[], *_table(pair, minus), *_lines(_flipped(pair, self.comparison.n), width)]
-        for note in self.comparison.notes:
+            return [[], *_lines(f"no differences: {visible(_lettered(self.reason, self.ids))}", width)]
+        found = self.compared
+        where = f"{counted(found.n, 'row')} of {found.source}" if found.source else counted(found.n, "test row")
+        rows: list[Row] = [[], *([(line, "title")] for line in wrapped(f"on {where}", width))]
+        if found.source:
+            for place, id in enumerate(found.ids):
+                if known := found.learnt.get(id):
+                    warned = f"! {known:,} of them are in train or val of {NAMES[place]}: its scores here are too good"
+                    rows += [[(line, "warn")] for line in wrapped(warned, width, 2)]
+        for pair, decision, flipped in found.against(reference):
+            rows += [[], *_table(pair, minus), *_lines(_counted(pair, found.n), width)]
+            rows += [line for one in flipped for line in _lines(_flipped(pair, one), width)]
+            rows += _lines(visible(_lettered(decision, found.ids)).replace("−", minus), width)
+        for note in found.notes:
             rows += [[], *_lines(note, width)]
         return rows
+
+
+def _lettered(text: str, ids: list[str]) -> str:
+    """Name runs by their letters."""
+    letters = dict(zip(ids, NAMES, strict=False))
+    names = "|".join(re.escape(id) for id in sorted(ids, key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])({names})(?![\w-])", lambda found: letters[found[0]], text) if names else text
 
 
 def _lines(text: str, width: int) -> list[Row]:
@@ -72,9 +86,14 @@ def _table(pair: Pair, minus: str) -> list[Row]:
     return rows
 
 
-def _flipped(pair: Pair, n: int) -> str:
+def _counted(pair: Pair, n: int) -> str:
     """Count the rows that one of both has right and the other wrong. Numbers are neither right nor wrong."""
     if not (right := (pair.only_first, pair.only_second)) or not any(right):
         return ""
     first, second = NAMES[pair.first], NAMES[pair.second]
     return f"{sum(right):,} of {n:,} rows flipped: only {first} has {right[0]:,} right, only {second} {right[1]:,}"
+
+
+def _flipped(pair: Pair, one: Flipped) -> str:
+    said = f"{NAMES[pair.first]} {one.first}, {NAMES[pair.second]} {one.second}"
+    return visible(f"  row {one.row:,}: truth {one.truth}; {said}")
