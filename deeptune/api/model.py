@@ -71,10 +71,10 @@ class Model(EmbeddingModel):
         Returns a table with `row` (int64), `prediction` (the label's own value; a number in the label's own unit) and,
         for classes, `probabilities` (list of float64, in the order of `classes`) and `confidence` (float64, the largest
         of them). Where val has shown it, `expected_error` (float64) is the share of predictions of that confidence that
-        are wrong, or the usual error of a number; `prediction_set` (list) holds the true class, and the interval from
-        `lower` to `upper` (float64) the true number, in a share `coverage` of rows. With `abstain_below` a column
-        `abstained` says which predictions are null for it. With on_bad_sample = "skip" a column `error` has the reasons
-        beside nulls.
+        are wrong, or the usual error of a number; `prediction_set` (list) holds the true class or all labels, and the
+        interval from `lower` to `upper` (float64) the true number, in a share `coverage` of rows. With `abstain_below`
+        a column `abstained` says which predictions are null for it. With on_bad_sample = "skip" a column `error` has
+        the reasons beside nulls.
         """
         return self._predictor.predictions(self._source(x, options), apply_options(options))
 

@@ -52,11 +52,7 @@ def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
         figures.append(_risk(share, risk, found["aurc"]))
         tables += [_error_table(own.errors, sure, correct, run.split), _kept_table(sure, correct)]
         figures.append(_errors(own.errors, sure, correct, run.split))
-    if len(found["set_sizes"]) <= MAX_SIZES_SHOWN + 1:
-        caption = (
-            f"How many classes a set holds: {found['mean_set_size']:.2f} on average. Small sets mean a sure model."
-        )
-        figures.append(Figure(plots.set_sizes(found["set_sizes"]), caption))
+    figures += _sizes(found, "classes")
     return _section(found, metrics, paragraphs, tables, figures)
 
 
@@ -65,8 +61,7 @@ def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any])
     paragraphs = [
         _calibrated(run, metrics | {name: found[name] for name in ("log_loss", "ece")}, found, "log_loss", "ece")
         + " Both are over all labels together.",
-        "There are no conformal sets: their guarantee is for one true answer in each row, and a row has any number of "
-        "labels.",
+        _sets(run, found) if "covered" in found else "This run is of an earlier version, and has no conformal sets.",
         *_caveats(run, found),
     ]
     caption = (
@@ -89,7 +84,16 @@ def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any])
         ],
         "Expected error of a label by the confidence of its decision, from val.",
     )
-    return _section(found, metrics, paragraphs, [table], [Figure(picture, caption)])
+    figures = [Figure(picture, caption), *_sizes(found, "labels")]
+    return _section(found, metrics, paragraphs, [table], figures)
+
+
+def _sizes(found: dict[str, Any], what: str) -> list[Figure]:
+    """Draw how many classes or labels the sets hold, where there are sets, and not too many sizes."""
+    if "set_sizes" not in found or len(found["set_sizes"]) > MAX_SIZES_SHOWN + 1:
+        return []
+    caption = f"How many {what} a set holds: {found['mean_set_size']:.2f} on average. Small sets mean a sure model."
+    return [Figure(plots.set_sizes(found["set_sizes"]), caption)]
 
 
 def _of_numbers(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
@@ -136,9 +140,10 @@ def _calibrated(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
 def _sets(run: FinishedRun, found: dict[str, Any]) -> str:
     """Return what the conformal sets cover, with Wilson's interval where rows are independent."""
     rows = run.metrics[run.split]["n"]
+    true, what = ("all labels", "labels") if run.task.view == "labels" else ("the true class", "classes")
     return (
-        f"A conformal set is to hold the true class of {found['coverage']:.0%} of rows. In {run.split} it does of "
-        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}, with {found['mean_set_size']:.2f} classes on "
+        f"A conformal set is to hold {true} of {found['coverage']:.0%} of rows. In {run.split} it does of "
+        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}, with {found['mean_set_size']:.2f} {what} on "
         "average."
     )
 

@@ -253,7 +253,7 @@ class Task(ABC):
         """Return the task with another coverage of its sets or intervals. Raises SpecError where it has neither."""
         raise SpecError(
             "coverage: this model has no sets or intervals",
-            hint="They come from the rows of val when a run ends; labels, and runs without val rows, have none.",
+            hint="They come from the rows of val when a run ends; runs without val rows have none.",
         )
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

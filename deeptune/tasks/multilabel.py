@@ -20,9 +20,16 @@ from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
 from deeptune.tasks.classification import ClassValue, lists
 from deeptune.tasks.confidence.choice import LabelLink, choose, moved_thresholds
+from deeptune.tasks.confidence.conformal import Quantiles, label_scores
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
-from deeptune.tasks.confidence.of_classes import ClassConfidence, area_under_risk, reliability_bins
+from deeptune.tasks.confidence.of_classes import (
+    ClassConfidence,
+    area_under_risk,
+    reliability_bins,
+    set_column,
+    size_metrics,
+)
 from deeptune.tasks.labels import LabelTypeError, is_lists, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
 from deeptune.tasks.stratification import iterative_split
@@ -257,8 +264,8 @@ class MultiLabelTask(Task):
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
         """`prediction`: the list of labels; `probabilities` in the order of labels.json.
 
-        With what was fitted to val also `confidence`, that of the least sure label, and the `expected_error` of each
-        label.
+        With what was fitted to val also `confidence`, that of the least sure label, the `expected_error` of each
+        label, and `prediction_set`, among which all labels of a row are at the stored coverage.
         """
         chances = self.probabilities(logits)
         found = (chances >= np.array(self.thresholds)).astype(np.int8)
@@ -266,6 +273,8 @@ class MultiLabelTask(Task):
         if self.confidence is not None:
             columns["confidence"] = pa.array(self._sure(chances).min(axis=1))
             columns["expected_error"] = lists(self.confidence.errors.at(self._sure(chances)))
+            if (inside := self._sets(chances)) is not None:
+                columns["prediction_set"] = set_column(inside, pa.array(self.values, self.arrow_type))
         return columns
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -296,8 +305,8 @@ class MultiLabelTask(Task):
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
         """Add a calibrator for each label, and the expected error over all labels together.
 
-        The thresholds move with the probabilities. The last is fitted to probabilities of each row from calibrators
-        that were fitted to other rows.
+        The thresholds move with the probabilities. Expected errors and the quantiles of sets are fitted to
+        probabilities of each row from calibrators that were fitted to other rows.
         """
         has = held_out.truth > 0
         choice = choose(LabelLink(self.thresholds), replace(held_out, truth=has), calibration.method)
@@ -306,7 +315,21 @@ class MultiLabelTask(Task):
         chances = choice.probabilities
         correct = (chances >= thresholds) == has
         errors = ExpectedError.fit(moved._sure(chances).reshape(-1), correct.reshape(-1))
-        return replace(moved, confidence=ClassConfidence.of(choice, errors, calibration.coverage))
+        quantiles = Quantiles.fit(label_scores(chances, has), calibration.coverage, held_out.groups)
+        found = ClassConfidence.of(choice, errors, calibration.coverage, quantiles, "every label")
+        return replace(moved, confidence=found)
+
+    def at_coverage(self, coverage: float) -> Self:
+        if self.confidence is None or self.confidence.quantiles is None:
+            return super().at_coverage(coverage)
+        return replace(self, confidence=replace(self.confidence, coverage=coverage))
+
+    def _sets(self, chances: np.ndarray) -> np.ndarray | None:
+        """The labels in the set of each row, bool (N, L), among them the predicted ones; None without quantiles."""
+        if self.confidence is None or self.confidence.quantiles is None:
+            return None
+        limit = self.confidence.quantiles.at(self.confidence.coverage)
+        return np.asarray((1 - chances <= limit) | (chances >= np.array(self.thresholds)))
 
     def confidences(self, logits: np.ndarray) -> np.ndarray | None:
         """Return the confidence of the least sure label of each row."""
@@ -324,6 +347,8 @@ class MultiLabelTask(Task):
             "reliability": reliability_bins(after.reshape(-1), has.reshape(-1)),
             "reliability_uncalibrated": reliability_bins(before.reshape(-1), has.reshape(-1)),
         }
+        if (inside := self._sets(after)) is not None:
+            found |= size_metrics(inside, np.all(inside | ~has, axis=1), self.confidence.coverage)
         return {"uncalibrated": _label_calibration(before, has), "confidence": found}
 
 

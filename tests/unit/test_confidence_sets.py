@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import Window
@@ -130,6 +130,7 @@ def test_too_few_rows_give_every_number_and_a_sentence():
 CLASSES = ClassificationTask(("a", "b", "c", "d"))
 TWO = ClassificationTask((False, True))
 RANKS = OrdinalTask((0, 1, 2, 3))
+LABELS = MultiLabelTask(tuple("abcde"), (0.5,) * 5)
 NUMBER = RegressionTask(5.0, 2.0)
 SEVERAL = MultiTargetTask(0.0, 1.0, ("a", "b"), (RegressionTask(5.0, 2.0), RegressionTask(0.0, 1.0)))
 
@@ -155,6 +156,14 @@ def ranks(rows: int, seed: int) -> HeldOut:
     return HeldOut((2 * np.stack([score + 2, score, score - 2], axis=1)).astype(np.float32), truth, seed=seed)
 
 
+def labels(rows: int, seed: int) -> HeldOut:
+    """Labels that occur together, some of them rare; a few rows have none."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=(rows, 1))
+    logits = 1.5 * rng.normal(size=(rows, 5)) + common + [1.0, 0.0, -0.5, -1.0, -2.0]
+    return HeldOut((2 * logits).astype(np.float32), (rng.random((rows, 5)) < expit(logits)).astype(np.int8), seed=seed)
+
+
 def numbers(rows: int, seed: int) -> HeldOut:
     """Errors that grow with the predicted number."""
     rng = np.random.default_rng(seed)
@@ -165,6 +174,9 @@ def numbers(rows: int, seed: int) -> HeldOut:
 
 def covered(task: Task, new: HeldOut) -> np.ndarray:
     found = task.predictions(new.logits)
+    if isinstance(task, MultiLabelTask):
+        pairs = zip(task.decode(new.truth).to_pylist(), found["prediction_set"].to_pylist(), strict=True)
+        return np.array([set(own) <= set(some) for own, some in pairs])
     if "prediction_set" in found:
         truth = task.decode(new.truth).to_pylist()
         return np.array([one in some for one, some in zip(truth, found["prediction_set"].to_pylist(), strict=True)])
@@ -178,8 +190,14 @@ def misses(hits: int, trials: int) -> bool:
 
 @pytest.mark.parametrize(
     ("task", "draw", "rows", "method"),
-    [(CLASSES, classes, 40, "auto"), (RANKS, ranks, 40, "auto"), (TWO, two, 60, "isotonic")],
-    ids=["classes", "ranks", "isotonic"],
+    [
+        (CLASSES, classes, 40, "auto"),
+        (RANKS, ranks, 40, "auto"),
+        (TWO, two, 60, "isotonic"),
+        (LABELS, labels, 40, "auto"),
+        (LABELS, labels, 60, "platt"),
+    ],
+    ids=["classes", "ranks", "isotonic", "labels", "labels-platt"],
 )
 def test_sets_hold_the_truth_as_often_as_they_say(
     task: Task, draw: Callable[[int, int], HeldOut], rows: int, method: str
@@ -270,9 +288,51 @@ def test_another_coverage_gives_larger_sets():
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_labels_have_no_sets():
+def test_a_model_without_val_rows_has_no_sets():
     with pytest.raises(SpecError, match="no sets or intervals"):
-        MultiLabelTask(("x",), (0.5,)).at_coverage(0.9)
+        LABELS.at_coverage(0.9)
+
+
+def test_a_set_of_labels_holds_those_from_the_quantile_on_and_the_predicted_ones():
+    """By brute force: the smallest limit at which the sets of ⌈(n + 1) · coverage⌉ val rows hold all labels."""
+    some = labels(60, 0)
+    fitted = LABELS.with_confidence(some, CalibrationSpec(method="none", coverage=0.8))
+    chances = expit(some.logits.astype(np.float64))
+    limits = sorted(max((1 - chance for chance, has in zip(*row, strict=True) if has), default=0.0)
+                    for row in zip(chances, some.truth, strict=True))  # fmt: skip
+    limit = limits[math.ceil(61 * 0.8) - 1]
+    new = labels(50, 1)
+    found = fitted.predictions(new.logits)
+    expected = [
+        [name for name, own, threshold in zip("abcde", row, fitted.thresholds, strict=True)
+         if 1 - own <= limit or own >= threshold]
+        for row in expit(new.logits.astype(np.float64))
+    ]  # fmt: skip
+    assert found["prediction_set"].to_pylist() == expected
+    assert any(len(some) > len(said) for some, said in zip(expected, found["prediction"].to_pylist(), strict=True))
+    scores = fitted.confidence_metrics(new.logits, new.truth)["confidence"]
+    held = [set(has) <= set(some) for has, some in zip(LABELS.decode(new.truth).to_pylist(), expected, strict=True)]
+    assert scores["covered"] == pytest.approx(np.mean(held))
+    assert scores["mean_set_size"] == pytest.approx(np.mean([len(some) for some in expected]))
+    assert LABELS.from_json(fitted.to_json()).predictions(new.logits)["prediction_set"] == found["prediction_set"]
+
+
+def test_too_few_rows_give_every_label_and_a_sentence():
+    some = labels(8, 0)
+    task = LABELS.with_confidence(some, CalibrationSpec(coverage=0.9))
+    assert task.predictions(some.logits)["prediction_set"][0].as_py() == list("abcde")
+    assert "each set holds every label" in task.confidence_notes[-1]
+
+
+def test_labels_of_an_earlier_version_have_no_sets():
+    some = labels(60, 0)
+    stored = LABELS.with_confidence(some, CalibrationSpec()).to_json()
+    stored["confidence"]["quantiles"] = None
+    task = LABELS.from_json(stored)
+    assert "prediction_set" not in task.predictions(some.logits)
+    assert "covered" not in task.confidence_metrics(some.logits, some.truth)["confidence"]
+    with pytest.raises(SpecError, match="no sets or intervals"):
+        task.at_coverage(0.9)
 
 
 def test_a_scale_of_few_rows_is_one_number():

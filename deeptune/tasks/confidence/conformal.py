@@ -91,6 +91,17 @@ def rank_scores(probabilities: np.ndarray) -> np.ndarray:
     return scores
 
 
+def label_scores(probabilities: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """Scores (N,) of all labels of a row together: 1 minus the probability of the least probable one that it has.
+
+    A set holds each label whose probability reaches 1 minus the quantile, so it holds all labels of a row as often as
+    a set of classes holds the true one: the outer sets of Cauchois, Gupta & Duchi 2021
+    (https://jmlr.org/papers/v22/20-753.html). probabilities: (N, L); has: bool (N, L). 0 for a row without a label,
+    whose labels any set holds.
+    """
+    return np.where(has, 1 - probabilities, 0.0).max(axis=1)
+
+
 def in_set(scores: np.ndarray, probabilities: np.ndarray, quantile: float) -> np.ndarray:
     """Which classes are in each row's set, bool (N, C). The predicted one always is, so that no set is empty."""
     inside = scores <= quantile

@@ -21,8 +21,8 @@ from deeptune.tasks.metric_functions import calibration_bins, calibration_error
 class ClassConfidence:
     """The confidence of a trained classifier, fitted to val and stored in labels.json.
 
-    `quantiles` are those of conformal sets at `coverage` and others; labels have none. `losses` has the cross-validated
-    log loss of each calibrator that was compared, and `notes` are sentences.
+    `quantiles` are those of conformal sets at `coverage` and others; labels of an earlier version have none. `losses`
+    has the cross-validated log loss of each calibrator that was compared, and `notes` are sentences.
     """
 
     calibrator: Calibrator
@@ -34,12 +34,12 @@ class ClassConfidence:
 
     @classmethod
     def of(
-        cls, choice: Choice, errors: ExpectedError, coverage: float, quantiles: Quantiles | None = None
+        cls, choice: Choice, errors: ExpectedError, coverage: float, quantiles: Quantiles, every: str = "every class"
     ) -> ClassConfidence:
         """Build from the choice of a calibrator, with a note where the coverage needs more rows."""
         notes = choice.notes
-        if quantiles is not None and not np.isfinite(quantiles.at(coverage)):
-            notes = (*notes, too_few(coverage, "set", "every class"))
+        if not np.isfinite(quantiles.at(coverage)):
+            notes = (*notes, too_few(coverage, "set", every))
         return cls(choice.calibrator, errors, coverage, quantiles, tuple(choice.losses.items()), notes)
 
     def sets(self, scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -81,10 +81,15 @@ def fit_quantiles(scores: np.ndarray, held_out: HeldOut, coverage: float) -> Qua
 
 def set_metrics(inside: np.ndarray, truth: np.ndarray, coverage: float) -> dict[str, Any]:
     """How many sets (bool (N, C)) hold the truth, int64 (N,), and how large they are; N > 0."""
+    return size_metrics(inside, inside[np.arange(len(truth)), truth], coverage)
+
+
+def size_metrics(inside: np.ndarray, covered: np.ndarray, coverage: float) -> dict[str, Any]:
+    """How many sets (bool (N, C)) are `covered` (bool (N,)), and how large they are; N > 0."""
     sizes = inside.sum(axis=1)
     return {
         "coverage": coverage,
-        "covered": float(inside[np.arange(len(truth)), truth].mean()),
+        "covered": float(covered.mean()),
         "mean_set_size": float(sizes.mean()),
         "set_sizes": np.bincount(sizes, minlength=inside.shape[1] + 1).tolist(),
     }
