@@ -1,7 +1,7 @@
 """The section of a report that says which items of CLAIM and TRIPOD+AI this page answers.
 
-CLAIM: Mongan, Moy and Kahn, Radiology: Artificial Intelligence 2020. TRIPOD+AI: Collins et al., BMJ 2024. The words are
-our own; only the numbers of the items are theirs.
+CLAIM: the update of 2024 by Tejani et al., Radiology: Artificial Intelligence 2024 (https://doi.org/10.1148/ryai.240300).
+TRIPOD+AI: Collins et al., BMJ 2024. The words are our own; only the numbers of the items are theirs.
 """
 
 from __future__ import annotations
@@ -47,22 +47,27 @@ def _own_test(run: FinishedRun) -> bool:
     return run.spec.data.test is not None
 
 
+def _inner_test(run: FinishedRun) -> bool:
+    return run.split == "test" and not _own_test(run)
+
+
 def _chances(run: FinishedRun) -> bool:
     return run.task.view in ("classes", "labels")
 
 
 CLAIM = (
-    Item("1–6", "title, abstract, background, aims, design"),
+    Item("1–6", "title, abstract, background, aims, design, goal"),
     Item("7", "where the data come from"),
-    Item("8", "who or what was eligible"),
+    Item("8", "who or what was included and excluded"),
     Item("9", "preprocessing of the data", TRAINED, "input and pooling"),
     Item("10", "which part of the data was used", TRAINED, "data, columns and rows"),
-    Item("11–12", "definitions of data elements, de-identification"),
-    Item("13", "missing data", TRAINED, "bad samples"),
-    Item("14–18", "reference standard, annotators, their tools and agreement"),
-    Item("19", "intended sample size"),
-    Item("20", "how data were assigned to partitions", PAPER),
-    Item("21", "the level at which partitions are apart", TRAINED, "what is kept together", _grouped),
+    Item("11", "de-identification"),
+    Item("12", "missing data", TRAINED, "bad samples"),
+    Item("13", "how images were acquired"),
+    Item("14–18", "reference standard, annotators, annotation of the test set, agreement"),
+    Item("19", "how data were assigned to partitions", PAPER),
+    Item("20", "the level at which partitions are apart", TRAINED, "what is kept together", _grouped),
+    Item("21", "intended sample size"),
     Item("22", "the model in detail", TRAINED),
     Item("23", "software and its versions", TRAINED, "versions and fingerprints"),
     Item("24", "initial weights", TRAINED, "weights to start from"),
@@ -73,13 +78,17 @@ CLAIM = (
     Item("29", "uncertainty of the results", METRICS, "95% intervals"),
     Item("30", "robustness and sensitivity"),
     Item("31", "explanations of the model", ("explanations",)),
-    Item("32", "test on external data", TRAINED, "test files of their own; say where they come from", _own_test),
-    Item("33", "flow of participants", TRAINED, "rows and bad samples"),
-    Item("34", "demographics of each partition"),
-    Item("35", "performance", METRICS),
-    Item("36", "accuracy and its precision", POINTS),
-    Item("37", "failures", ("examples", "confusions", "details", "agreement")),
-    Item("38–42", "limitations, implications, registration, protocol, funding"),
+    Item("32", "evaluation on internal data", METRICS, "test rows of the same source", _inner_test),
+    Item("33", "test on external data", METRICS, "test files of their own; say where they come from", _own_test),
+    Item("34", "registration of a clinical trial"),
+    Item("35", "numbers included and excluded", TRAINED, "rows and bad samples"),
+    Item("36", "demographics of each partition"),
+    Item("37", "performance, with its uncertainty", METRICS),
+    Item("38", "diagnostic performance and its precision", POINTS),
+    Item("39", "failures", ("examples", "confusions", "details", "agreement")),
+    Item("40–41", "limitations, implications for practice"),
+    Item("42", "protocol or further technical details", TRAINED, "each setting is in spec.toml"),
+    Item("43–44", "availability of software, model and data; funding"),
 )
 TRIPOD = (
     Item("1–4", "title, abstract, background, aims"),
@@ -130,7 +139,7 @@ def checklists_section(run: FinishedRun, page: Mapping[str, str]) -> ReportSecti
             for item, anchor in answers
         ]
     said = (
-        "Journals ask for these checklists: CLAIM (Mongan et al. 2020) for medical imaging, TRIPOD+AI (Collins et al. "
+        "Journals ask for these checklists: CLAIM (Tejani et al. 2024) for medical imaging, TRIPOD+AI (Collins et al. "
         "2024) for prediction models. A tick means that this page has the facts, not that a paper states them."
     )
     return ReportSection("checklists", "Checklists for a paper", [said], tables, data={"checklists": data}, folded=True)

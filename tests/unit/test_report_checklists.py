@@ -35,6 +35,16 @@ def test_nothing_is_ticked_that_a_page_lacks(tmp_path):
     read(tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())["sections"]["checklists"]["checklists"]
     claim, tripod = ({row["item"]: row["anchor"] for row in found[name]} for name in ("CLAIM", "TRIPOD+AI"))
-    assert claim["31"] is tripod["14"] is tripod["15"] is tripod["12f"] is tripod["13"] is None
-    assert claim["36"] == "agreement"
-    assert claim["21"] == "trained"  # groups are kept together
+    assert claim["31"] is claim["32"] is tripod["14"] is tripod["15"] is tripod["12f"] is tripod["13"] is None
+    assert claim["38"] == "agreement"
+    assert claim["20"] == "trained"  # groups are kept together
+
+
+@pytest.mark.parametrize(("name", "items"), [("CLAIM", 44), ("TRIPOD+AI", 27)])
+def test_each_item_of_the_editions_of_2024_has_one_line(name, items):
+    numbers = []
+    for item in CHECKLISTS[name]:
+        first, _, last = item.number.rstrip("abcdefg").partition("–")
+        numbers += range(int(first), int(last or first) + 1)
+    assert sorted(set(numbers)) == list(range(1, items + 1))
+    assert numbers == sorted(numbers)
