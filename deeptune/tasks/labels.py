@@ -107,7 +107,9 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
     return absent.to_numpy()
 
 
-def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
+def check_numbers(
+    column: pa.ChunkedArray, *, name: str, place: str = "data.label", task: str = USUAL_TASKS["numbers"]
+) -> None:
     """Raise LabelTypeError when a column holds neither numbers nor lists of these."""
     kind, said = _kind(column, name, place)
     kind = kind.value_type if is_lists(kind) else kind
@@ -118,7 +120,7 @@ def check_numbers(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
             if classes
             else "Name a column of numbers."
         )
-        raise LabelTypeError(f"{said}, and regression needs numbers", hint=hint)
+        raise LabelTypeError(f"{said}, and {task} needs numbers", hint=hint)
 
 
 def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:

@@ -44,7 +44,7 @@ class RegressionTask(Task):
 
     @classmethod
     def check_type(cls, column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-        check_numbers(column, name=name, place=place)
+        check_numbers(column, name=name, place=place, task=cls.info.name)
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
@@ -110,12 +110,12 @@ class RegressionTask(Task):
             return _several().from_json(data)
         return cls.of_json(data)
 
-    @staticmethod
-    def of_json(data: Mapping[str, Any]) -> RegressionTask:
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> Self:
         """The task of one number, from what is stored of it."""
         found = data.get("confidence")
         confidence = None if found is None else NumberConfidence.from_json(found)
-        return RegressionTask(float(data["mean"]), float(data["std"]), confidence=confidence)
+        return cls(float(data["mean"]), float(data["std"]), confidence=confidence)
 
     # Splits
 
