@@ -134,7 +134,8 @@ def predictions_of(table: pa.Table, task: Task, path: Path) -> Predictions:
     # A row that could not be read has an error and no prediction.
     table = table.filter(pc.and_(table["prediction"].is_valid(), table["truth"].is_valid()))
     row = table["row"].to_numpy()
-    truth, prediction = (_targets(table[name], task, path) for name in ("truth", "prediction"))
+    truth, said = _targets(table["truth"], task, path), table["prediction"]
+    prediction = task.read_predictions(said, place=path.name) if len(said) else task.find(said)
     if "probabilities" not in table.column_names:
         return Predictions(row, truth, prediction, None)
     shape = (len(table), task.classes)

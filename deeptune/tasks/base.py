@@ -270,6 +270,10 @@ class Task(ABC):
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
         """Columns of predictions.parquet for outputs (N, outputs): `prediction` and what else there is."""
 
+    def read_predictions(self, column: pa.ChunkedArray, *, place: str) -> np.ndarray:
+        """Convert the column `prediction` of a file back to targets. Raises DataError as `encode` does."""
+        return self.encode(column, name="prediction", place=place)
+
     @abstractmethod
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """The metrics of outputs (N, outputs) against targets, ready for JSON.
