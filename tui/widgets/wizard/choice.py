@@ -16,7 +16,7 @@ from deeptune.report.tables import safe
 class Choice(Widget, can_focus=True):
     """Chooses one of some words. The chosen one has a mark, which is visible without colour too."""
 
-    DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
+    DEFAULT_CSS = "Choice { height: 1; width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", show=False, id="choice.previous", tooltip="The value before"),
         Binding("right,space", "move(1)", show=False, id="choice.next", tooltip="The next value"),
