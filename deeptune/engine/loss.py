@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from deeptune.spec.tasks import LOSSES
 
 CERTAIN = 1e4  # log odds of what is certain
+MAX_LOG_RATE = 30.0  # above it a rate grows linearly, so that a step too far has a gradient that leads back
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ def _known(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return outputs.squeeze(1), targets
     known = targets.isfinite()
     return outputs[known], targets[known]
+
+
+def poisson(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Poisson deviance of rates exp(outputs) (B, 1) against float32 counts (B,), both in units of the mean count."""
+    logarithms = outputs.reshape(targets.shape)
+    bounded = logarithms.clamp(max=MAX_LOG_RATE)
+    rates = bounded.exp() * (1 + logarithms - bounded)
+    return 2 * (torch.xlogy(targets, targets) - targets * logarithms - targets + rates).sum()
 
 
 def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ LOSSES: dict[str, LossInfo] = {
         LossInfo("cross_entropy", "cross entropy", curvature=0.1, tempered=True, of_classes=True),
         LossInfo("mse", "mean squared error", curvature=2.0, squares=True),
         LossInfo("huber", "Huber loss"),
+        LossInfo("poisson", "Poisson deviance", curvature=2.0),
         LossInfo("bce", "binary cross entropy", curvature=0.1, tempered=True),
         LossInfo("cumulative_link", "cumulative link loss", tempered=True, of_classes=True),
     )
@@ -160,6 +161,20 @@ TASKS: dict[str, TaskInfo] = {
             mirrored=False,
             several_columns=True,
             usual_for="numbers",
+        ),
+        TaskInfo(
+            name="count",
+            description="counts",
+            implementation="deeptune.tasks.count:CountTask",
+            losses=("poisson",),
+            metrics=("poisson_deviance", "d2", "mae", "rmse"),
+            headline=("poisson_deviance", "d2"),
+            summary=("poisson_deviance", "d2", "mae"),
+            compared=("poisson_deviance", "d2"),
+            curve="d2",
+            tuned_metric="loss",
+            view="numbers",
+            stratified_by="quantile of the label",
         ),
         TaskInfo(
             name="multilabel",

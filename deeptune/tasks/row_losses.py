@@ -39,6 +39,12 @@ def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return _mean_of_known(scipy.special.huber(1.0, logits - targets.reshape(logits.shape)))
 
 
+def poisson(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Poisson deviance of rates exp(logits) (N, 1) against counts (N,), both in units of the mean count."""
+    wanted = targets.reshape(logits.shape)
+    return 2 * (scipy.special.xlogy(wanted, wanted) - wanted * logits - wanted + np.exp(logits)).mean(axis=1)
+
+
 def _mean_of_known(losses: np.ndarray) -> np.ndarray:
     """The mean over the targets of a row that are not NaN; a row has one at least."""
     known = ~np.isnan(losses)

@@ -15,7 +15,8 @@ from devices import DEVICE
 from faults.killing import finish, killed_after, log_lines, same_outcome
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.metrics import mean_poisson_deviance
 
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.folds import draw_folds
@@ -46,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "other_val": np.where(split == "val", "a", names[labels % 3]),
             "several": [[name for at, name in enumerate(names) if label >> at & 1] for label in labels],
             "number": labels + rng.normal(size=ROWS),
+            "things": rng.poisson(1 + labels),
             "split": split,
         }
     )
@@ -113,6 +115,18 @@ def test_a_head_of_numbers_is_ridge_regression(train: Any) -> None:
     x, test = scaled(x, test)
     theirs = Ridge(alpha=penalty / 2).fit(x, y).predict(test)
     assert np.allclose(pq.read_table(run.predictions)["prediction"].to_numpy(), theirs, atol=1e-3)
+
+
+def test_a_head_of_counts_is_poisson_regression(train: Any) -> None:
+    run = train("count", data={"label": "things"})
+    penalty = epochs_of(run)[-1]["train"]["penalty"]
+    (x, y), (test, truth) = features_of(run, "train"), features_of(run, "test")
+    x, test = scaled(x, test)
+    alpha = y.mean() * penalty / (2 * len(y))
+    theirs = PoissonRegressor(alpha=alpha, tol=1e-10, solver="newton-cholesky").fit(x, y).predict(test)
+    assert np.allclose(pq.read_table(run.predictions)["prediction"].to_numpy(), theirs, rtol=1e-3)
+    found = json.loads(run.metrics.read_text())["test"]
+    assert found["poisson_deviance"] == pytest.approx(mean_poisson_deviance(truth, theirs), rel=1e-3)
 
 
 def test_an_epoch_is_a_penalty_and_the_last_one_predicts_other_folds_best(train: Any) -> None:

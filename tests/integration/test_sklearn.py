@@ -12,6 +12,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import d2_tweedie_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
@@ -89,6 +90,15 @@ def test_a_regressor_predicts_in_the_unit_of_its_labels():
     model = DeepTuneRegressor(**TINY, epochs=20, settings=FAST).fit(X, numbers)
     assert model.score(X, numbers) > 0.5
     assert model.predict(X).dtype == np.float64
+
+
+def test_a_regressor_of_counts_predicts_rates():
+    X, y = images()
+    counts = np.where(y == "red", 1, 6)
+    model = DeepTuneRegressor(**TINY, settings={**FAST, "task": "count"}).fit(X, counts)
+    assert d2_tweedie_score(counts, model.predict(X), power=1) > 0.5
+    with pytest.raises(DataError, match="1 of 24 labels in column 'labels' are no counts"):
+        DeepTuneRegressor(**TINY, settings={"task": "count"}).fit(X, np.where(np.arange(24) == 3, -1, counts))
 
 
 def test_an_embedder_is_a_transformer_in_a_pipeline():

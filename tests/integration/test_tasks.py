@@ -55,6 +55,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ink": images.mean(axis=(1, 2)),
         "value": pa.array(np.where(missing, np.nan, value), from_pandas=True),
         "numbers": pa.array(pairs),
+        "loops": np.array([1, 0, 0, 0, 0, 0, 1, 0, 2, 1])[value],
         "size": np.array(["small", "medium", "large"])[np.digitize(value, [4, 7])],
     }
     pq.write_table(pa.table(table), file)
@@ -177,6 +178,33 @@ def test_a_list_of_numbers_is_several_targets(train):
     assert [row["target"] for row in metrics_of(run)["test"]["per_target"]] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    "sections", [{}, {"tuning": {"method": "full"}}, {"head": {"layers": 2}}], ids=["exact", "full", "two layers"]
+)
+def test_count(train, digits, sections):
+    run = train("count", "loops", sections)
+    table = pq.read_table(run.predictions)
+    truth, rates = table["truth"].to_numpy(), table["prediction"].to_numpy()
+    assert set(truth) == {0, 1, 2}
+    assert rates.min() > 0
+    found, baseline = metrics_of(run)["test"], metrics_of(run)["test"]["baseline"]
+    expected = {
+        "poisson_deviance": sk.mean_poisson_deviance(truth, rates),
+        "d2": sk.d2_tweedie_score(truth, rates, power=1),
+        "mae": sk.mean_absolute_error(truth, rates),
+        "rmse": sk.root_mean_squared_error(truth, rates),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    constant = sk.mean_poisson_deviance(truth, np.full(len(truth), baseline["mean"]))
+    assert baseline["poisson_deviance"] == pytest.approx(constant)
+    assert found["loss"] * json.loads(run.labels.read_text())["mean"] == pytest.approx(found["poisson_deviance"], 1e-4)
+    assert pq.read_table(run.embeddings("test"))["label"].to_pylist() == truth.tolist()
+    report = run.report.read_text()
+    assert "for Poisson deviance, D² and RMSE its mean" in report
+    assert "deviance of counts in units of their mean" in report
+    assert evaluated(run, digits)["n"] == ROWS
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_ordinal(train, digits, layers):
     run = train("ordinal", "size", {"head": {"layers": layers}}, label_order=["small", "medium", "large"])
@@ -247,9 +275,10 @@ def test_words_need_an_order(train):
     [
         ("multilabel", "labels", {}),
         ("regression", ["ink", "value"], {}),
+        ("count", "loops", {}),
         ("ordinal", "size", {"label_order": ["small", "medium", "large"]}),
     ],
-    ids=["multilabel", "targets", "ordinal"],
+    ids=["multilabel", "targets", "count", "ordinal"],
 )
 def test_a_resumed_run_ends_with_the_same_numbers(train, stopped_then_resumed, task, label, data):
     whole, resumed = train(task, label, **data), stopped_then_resumed(task, label, **data)

@@ -20,6 +20,7 @@ from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, keep, k
 from deeptune.probing.scores import constant_score, score_rows, skill
 from deeptune.spec.toml import validate
 from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.count import CountTask
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.ordinal import OrdinalTask
@@ -31,6 +32,7 @@ FEATURES = RNG.normal(size=(N, WIDTH)).astype(np.float32)
 SIGNAL = FEATURES[:, 0] + 0.5 * FEATURES[:, 1] + RNG.normal(0, 0.3, N)
 RANKS = np.digitize(SIGNAL, np.quantile(SIGNAL, [0.3, 0.7]))
 LABELS = np.stack([SIGNAL > 0, FEATURES[:, 2] > 0], axis=1).astype(np.int8)
+COUNTS = RNG.poisson(np.exp(1 + 0.6 * FEATURES[:, 0])).astype(float)
 PAIRS = np.stack([SIGNAL, np.where(np.arange(N) % 7, FEATURES[:, 3] * 5 + 2, np.nan)], axis=1)
 
 CLASSES = ClassificationTask(("a", "b", "c"))
@@ -39,9 +41,10 @@ TASKS = [
     (OrdinalTask((0, 1, 2)), RANKS, 0.65),
     (MultiLabelTask(("x", "y"), (0.5, 0.5)), LABELS, 0.85),
     (RegressionTask.fit(SIGNAL), SIGNAL, 0.7),
+    (CountTask.fit(COUNTS), COUNTS, 0.4),
     (MultiTargetTask._of(PAIRS, ("p", "q"), "labels"), PAIRS, 0.7),
 ]
-IDS = ["classification", "ordinal", "multilabel", "regression", "targets"]
+IDS = ["classification", "ordinal", "multilabel", "regression", "count", "targets"]
 
 
 def backbone(name: str = "resnet18", score: float | None = 0.7, **values) -> RankedBackbone:

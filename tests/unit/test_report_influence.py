@@ -16,6 +16,7 @@ from deeptune.report.influence import (
     units_of,
     variance,
 )
+from deeptune.spec.tasks import TASKS
 from deeptune.tasks.metric_functions import classification_metrics, multilabel_metrics
 from deeptune.tasks.number_metrics import number_metrics
 
@@ -47,6 +48,15 @@ def numbers(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.round(truth, 1), np.round(truth + rng.normal(size=ROWS), 1)
 
 
+def counts(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    rate = rng.gamma(2.0, 2.0, ROWS)
+    return rng.poisson(rate).astype(float), rate * rng.uniform(0.5, 1.5, ROWS)
+
+
+def of_counts(truth: np.ndarray, rates: np.ndarray) -> Estimates:
+    return number_estimates(truth, rates, TASKS["count"].metrics)
+
+
 def targets(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     truth = rng.normal(size=(ROWS, 3))
     prediction = truth + rng.normal(size=truth.shape) * np.array([0.3, 1, 2])
@@ -58,6 +68,7 @@ CASES = {
     "five classes": (lambda rng: classes(rng, 5), of_classes),
     "labels": (labels, of_labels),
     "numbers": (numbers, number_estimates),
+    "counts": (counts, of_counts),
     "targets": (targets, target_estimates),
 }
 

@@ -93,6 +93,7 @@ def test_the_mean_over_rows_is_the_training_loss(loss):
         "cross_entropy": RNG.integers(0, 3, 50),
         "bce": RNG.integers(0, 2, (50, 3)).astype(np.float32),
         "cumulative_link": RNG.integers(0, 4, 50),
+        "poisson": RNG.poisson(1.0, (50, 3)).astype(np.float32),
     }.get(loss, RNG.normal(size=(50, 3)).astype(np.float32))
     if loss == "cumulative_link":
         outputs = -np.sort(-outputs, axis=1)
