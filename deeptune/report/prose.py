@@ -28,6 +28,8 @@ VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 
 Facts = list[tuple[str, str]]
 
+_PEOPLE = ("Matthews", "Poisson", "Spearman")  # whom metrics are named after
+
 
 def backbone_name(run: FinishedRun) -> str:
     """The backbone's name, or the names of both backbones."""
@@ -265,9 +267,10 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
 
 
 def sentence_title(metric: str) -> str:
-    """Write a metric's title as it stands inside a sentence: `macro F1`, `R²`."""
+    """Write a metric's title as it stands inside a sentence: `macro F1`, `R²`, `Poisson deviance`."""
     title = TITLES[metric]
-    return title if title[1].isupper() or not title[1].isalpha() else title[0].lower() + title[1:]
+    kept = title[1].isupper() or not title[1].isalpha() or title.startswith(_PEOPLE)
+    return title if kept else title[0].lower() + title[1:]
 
 
 def _metric_words(metric: str) -> str:

@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 from deeptune.cli.summary import metrics_table, print_summary
 from deeptune.report import prose
 from deeptune.report.doubts import doubts
+from deeptune.report.prose import sentence_title
 from deeptune.report.reading import read_run
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import validate
@@ -300,3 +301,11 @@ def test_the_run_stores_single_numbers_of_its_baseline() -> None:
         "median": 1.0,
         "mean": 3.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [("poisson_deviance", "Poisson deviance"), ("r2", "R²"), ("mae", "MAE"), ("accuracy", "accuracy")],
+)
+def test_a_title_in_a_sentence_keeps_the_capital_of_a_name(metric, title):
+    assert sentence_title(metric) == title
