@@ -111,5 +111,20 @@ def _usage(error: Any) -> int:
     if context is None or not message:  # no message: the help of a group called without a command
         error.show()
         return 2
-    fail("usage error", message, f"`{context.command_path} --help` lists what it takes.")
+    hint = f"`{context.command_path} --help` lists what it takes."
+    option = getattr(error, "option_name", "")
+    if option and (keys := _keys_meant(option, context.command)):
+        message = f"No such option: {option}"  # without the options that Click finds to look like it
+        hint = " or ".join(f"`--set {key}=…`" for key in keys) + f" sets that. {hint}"
+    fail("usage error", message, hint)
     return 2
+
+
+def _keys_meant(option: str, command: Any) -> list[str]:
+    """The keys of a spec that an unknown option of a command names, where the command takes `--set`."""
+    if not any("--set" in parameter.opts for parameter in command.params):
+        return []
+    from deeptune.spec.other_names import keys_meant
+    from deeptune.spec.toml import spec_keys
+
+    return keys_meant(option.lstrip("-"), spec_keys())

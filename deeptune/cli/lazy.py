@@ -39,6 +39,28 @@ COMMANDS = (
 )
 
 
+# Words that other tools have for a command.
+OTHER_WORDS = {
+    **dict.fromkeys(("train", "fit", "finetune", "fine-tune", "tune", "start", "launch"), "run"),
+    **dict.fromkeys(("test", "eval", "score"), "evaluate"),
+    **dict.fromkeys(("infer", "inference", "apply", "classify"), "predict"),
+    **dict.fromkeys(("embeddings", "encode", "extract", "features"), "embed"),
+    **dict.fromkeys(("list", "ls", "ps", "jobs"), "runs"),
+    **dict.fromkeys(("watch", "monitor", "tail"), "attach"),
+    **dict.fromkeys(("kill", "cancel", "abort"), "stop"),
+    **dict.fromkeys(("continue", "restart"), "resume"),
+    **dict.fromkeys(("convert", "ingest", "prepare"), "import"),
+    **dict.fromkeys(("check", "inspect", "validate"), "audit"),
+    **dict.fromkeys(("new", "create", "config"), "init"),
+    **dict.fromkeys(("models", "catalog"), "backbones"),
+    "download": "weights fetch",
+    "diff": "compare",
+    "log": "logs",
+    "schema": "spec schema",
+    "clean": "cache clear",
+}
+
+
 class LazyCommands(Mapping[str, Any]):
     """The commands by name, in the order of `COMMANDS`; looking one up imports it."""
 
@@ -61,12 +83,28 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         self.commands = cast(Any, LazyCommands())  # read only: Typer adds none to a group of this class
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first word names. The error for another word says what was probably meant."""
+        word = args[0]
+        if word not in self.commands and (meant := _meant(word)):
+            ctx.fail(f"No such command '{word}'. Did you mean `{ctx.command_path} {meant}`?")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (the signature is Click's)
         return list(self.commands)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, _, summary in COMMANDS])
+
+
+def _meant(word: str) -> str:
+    """Return the command that was meant by a word: that of another tool, or a spec without `run`."""
+    from deeptune.spec.presets import SUFFIX, preset_files
+
+    if word.lower() in OTHER_WORDS:
+        return OTHER_WORDS[word.lower()]
+    return f"run {word}" if word.endswith(SUFFIX) or word in preset_files() else ""
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 from deeptune.errors import SpecError, did_you_mean
 
 SUFFIX = ".toml"
+# Of files that people name where a spec belongs.
+_DATA_SUFFIXES = (
+    *(".parquet", ".pq", ".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods", ".json", ".jsonl", ".ndjson"),
+    *(".zip", ".tar", ".tgz", ".gz", ".npz", ".arrow", ".feather", ".dcm", ".nii", ".png", ".jpg", ".jpeg"),
+)
 
 
 def presets_folder() -> Path:
@@ -27,9 +33,22 @@ def find_spec_file(reference: str) -> Path:
     """Find the file that a path or a preset's name stands for. Raises SpecError if there is neither."""
     there = False
     with suppress(OSError):  # a name that is too long is no path
-        if Path(reference).is_file():
-            return Path(reference)
-        there = bool(reference) and Path(reference).exists()
+        path = Path(reference)
+        there = bool(reference) and path.exists()
+        if (path / "spec.toml").is_file():
+            raise SpecError(
+                f"{reference} is the folder of a run, not a run spec",
+                hint=f"`deeptune resume {reference}` goes on with that run, `deeptune run {path / 'spec.toml'}` begins "
+                "another from its spec.",
+            )
+        if there and (path.is_dir() or path.suffix.lower() in _DATA_SUFFIXES):
+            raise SpecError(
+                f"{reference} is data, not a run spec",
+                hint=f"Give it as data.path: `deeptune run --data {shlex.quote(reference)}`, or `deeptune init "
+                f"{shlex.quote(reference)}` writes a spec for it.",
+            )
+        if path.is_file():
+            return path
     presets = preset_files()
     if reference in presets:
         return presets[reference]

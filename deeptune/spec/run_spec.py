@@ -62,8 +62,10 @@ class RunSpec(Section):
         USUAL_TASKS["classes"],
         description=f"{', '.join(f'`{name}` ({info.description})' for name, info in sorted(TASKS.items()))}.",
     )
-    data: DataSpec
-    backbone: BackboneSpec
+    data: DataSpec = Field(description="Name a file: data.path = 'scans.parquet'.")
+    backbone: BackboneSpec = Field(
+        description="Name it: backbone.name = 'resnet50'. `deeptune backbones` lists them, `deeptune probe` ranks them."
+    )
     head: HeadSpec = Field(default_factory=HeadSpec)  # type: ignore[arg-type]
     tuning: TuningSpec = Field(default_factory=TuningSpec)  # type: ignore[arg-type]
     train: TrainSpec = Field(default_factory=TrainSpec)  # type: ignore[arg-type]

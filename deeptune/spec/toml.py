@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from deeptune.errors import SpecError, did_you_mean
+from deeptune.spec.other_names import nearest_keys
 from deeptune.spec.run_spec import RunSpec
 
 MAX_BYTES = 4_000_000  # of a spec file: forty thousand paths
@@ -249,11 +250,12 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         path, model, field = _resolve(item["loc"])
         path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
         if kind == "extra_forbidden":
-            near = did_you_mean(path.rpartition(".")[2], model.model_fields)
+            near = nearest_keys(path, model.model_fields, spec_keys())
             hint = near or "Known keys: " + ", ".join(model.model_fields) + "."
             found[path] = f"unknown key. {hint}"
         elif kind == "missing":
-            found[path] = f"is missing. {describe(field)}".rstrip()
+            section = model.model_fields.get(path)  # of the whole spec: it has no field, but help
+            found[path] = f"is missing. {describe(field or section)}".rstrip()
         elif kind == "value_error":
             found[path] = _cut(str(item["ctx"]["error"]), 10 * MAX_SHOWN)
         elif field is None:
@@ -299,6 +301,15 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
     members = [member for member in get_args(annotation) or (annotation,) if member is not type(None)]
     only = members[0] if len(members) == 1 else None
     return only if isinstance(only, type) and issubclass(only, BaseModel) else None
+
+
+def spec_keys(model: type[BaseModel] = RunSpec, prefix: str = "") -> list[str]:
+    """List the dotted keys of the spec, or of one of its sections."""
+    keys = []
+    for name, field in model.model_fields.items():
+        below = model_of(field.annotation)
+        keys += [f"{prefix}{name}"] if below is None else spec_keys(below, f"{prefix}{name}.")
+    return keys
 
 
 def _literals(annotation: Any) -> list[Any]:

@@ -52,6 +52,10 @@ def check(answer, code: int, *parts: str, root: Path = Path("out")) -> None:
     [
         (["trian.epochs=1"], ["trian: unknown key", "Did you mean 'train'?"]),
         (["train.epoch=1"], ["--set: train.epoch: unknown key", "Did you mean 'epochs'"]),
+        (["epochs=3"], ["--set: epochs: unknown key. Did you mean 'train.epochs'?"]),
+        (["dropout=0.1"], ["Did you mean 'head.dropout' or 'tuning.lora.dropout'?"]),
+        (["train.lr=0.1"], ["Did you mean 'train.learning_rate'?"]),
+        (["foo=3"], ["foo: unknown key. Known keys: name, task, data,"]),
         (["train.epochs=many"], ["--set: train.epochs: expected an integer of at least 1 or 'auto', got 'many'"]),
         (["train.epochs=true"], ["train.epochs: expected an integer of at least 1 or 'auto', got True"]),
         (["train.epochs=1.5"], ["train.epochs: expected an integer of at least 1 or 'auto', got 1.5"]),
@@ -89,20 +93,41 @@ def test_every_wrong_setting_is_told_at_once_with_its_line(command):
     ("arguments", "code", "parts"),
     [
         (["quikstart"], SPEC, ["no run spec 'quikstart'", "Did you mean 'quickstart'?", "deeptune presets"]),
-        (["folder"], SPEC, ["no run spec 'folder'"]),
+        (["folder"], SPEC, ["folder is data, not a run spec", "deeptune run --data folder"]),
+        (["a b.csv"], SPEC, ["a b.csv is data, not a run spec", "deeptune run --data 'a b.csv'"]),
+        (["earlier"], SPEC, ["earlier is the folder of a run", "deeptune resume earlier", "earlier/spec.toml"]),
         (["broken.toml"], SPEC, ["broken.toml is not valid TOML", "line 1"]),
         (["binary.toml"], SPEC, ["binary.toml is not a text file"]),
-        ([], SPEC, ["data: is missing", "backbone: is missing"]),
+        ([], SPEC, ["data: is missing. Name a file", "backbone: is missing. Name it"]),
         (["quickstart", "--set", "backbone.name=resnet81"], WEIGHTS, ["'resnet81'. Did you mean 'resnet18'"]),
-        (["quickstart", "--epochs", "3"], SPEC, ["No such option", "deeptune run --help"]),
+        (["quickstart", "--epochs", "3"], SPEC, ["No such option", "`--set train.epochs=…`", "run --help"]),
+        (["quickstart", "--lr", "3"], SPEC, ["No such option: --lr", "`--set train.learning_rate=…`"]),
+        (["quickstart", "--dry"], SPEC, ["No such option: --dry", "--dry-run"]),
     ],
 )  # fmt: skip
 def test_a_wrong_argument(command, arguments, code, parts):
     Path("folder").mkdir()
+    Path("earlier").mkdir()
+    Path("earlier/spec.toml").touch()
+    Path("a b.csv").write_text("text,labels\n")
     Path("broken.toml").write_text("[data\n")
     Path("binary.toml").write_bytes(b"\xff\xfe\x00")
     check(command("run", *arguments, "--output", "out"), code, *parts)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "quickstart"], ["No such command 'train'. Did you mean `deeptune run`?"]),
+        (["quickstart"], ["Did you mean `deeptune run quickstart`?"]),
+        (["my.toml"], ["Did you mean `deeptune run my.toml`?"]),
+        (["evalute"], ["Did you mean 'evaluate'"]),
+        (["xyzzy"], ["No such command 'xyzzy'.", "deeptune --help"]),
+    ],
+)
+def test_a_wrong_command(command, arguments, parts):
+    check(command(*arguments), SPEC, *parts)
 
 
 # The data.
