@@ -189,6 +189,8 @@ def shown(value: Any) -> str:
     """Write a value as messages show it: as Python does, cut where it is long or deep."""
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if not isinstance(value, (str, int, float, list, tuple, dict, type(None))):  # from Python, such as a table
+        return f"a value of type {type(value).__name__}"
     short = reprlib.Repr()
     short.maxstring = short.maxlong = short.maxother = MAX_SHOWN
     short.maxdict = short.maxlist = 8
@@ -249,17 +251,17 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path, model, field = _resolve(item["loc"])
         path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
+        section = model.model_fields.get(path)  # a section is no field, but has a help
         if kind == "extra_forbidden":
             near = nearest_keys(path, model.model_fields, spec_keys())
             hint = near or "Known keys: " + ", ".join(model.model_fields) + "."
             found[path] = f"unknown key. {hint}"
         elif kind == "missing":
-            section = model.model_fields.get(path)  # of the whole spec: it has no field, but help
             found[path] = f"is missing. {describe(field or section)}".rstrip()
         elif kind == "value_error":
             found[path] = _cut(str(item["ctx"]["error"]), 10 * MAX_SHOWN)
         elif field is None:
-            found[path] = f"expected a table of keys, got {shown(item['input'])}"
+            found[path] = f"expected a table of keys, got {shown(item['input'])}. {describe(section)}".rstrip()
         else:
             value = item["input"]
             options = [option for option in _literals(field.annotation) if isinstance(option, str)]

@@ -187,6 +187,7 @@ patience = -1
         ("data.path=[]", "data.path: is empty"),
         ('data.path=["a", ""]', "data.path: is empty"),
         ("train=3", "train: expected a table of keys, got 3"),
+        ("data='a.parquet'", "data: expected a table of keys, got 'a.parquet'. Name a file: data.path = "),
         ("train.device=gpu", "train.device: expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'"),
         ("train.device=cuda:x", "train.device: expected"),
         ("name=a/b", "name: expected text matching"),
