@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 from deeptune.errors import did_you_mean
 
@@ -54,6 +55,8 @@ def keys_meant(name: str, keys: Collection[str]) -> list[str]:
 def nearest_keys(path: str, siblings: Collection[str], keys: Collection[str]) -> str:
     """`Did you mean 'train.epochs'?` for an unknown key among its `siblings`, or an empty string."""
     name = path.rpartition(".")[2]
+    if slip := get_close_matches(name, siblings, n=1, cutoff=0.9):  # one letter of a few is wrong: surely this one
+        return did_you_mean(name, slip)
     if meant := keys_meant(name, keys):
         return "Did you mean " + " or ".join(f"'{key}'" for key in meant) + "?"
     return did_you_mean(name, siblings) or did_you_mean(name, keys)

@@ -155,7 +155,7 @@ patience = -1
     known = f"{', '.join(others)} or {last}"
     assert lines_of(caught.value) == [
         f"line 1: task: expected {known}, got 'clasification'. Did you mean 'classification'?",
-        "line 4: data.splits: unknown key. Did you mean 'split' or 'duplicates'?",
+        "line 4: data.splits: unknown key. Did you mean 'split'?",
         "line 5: data.on_bad_sample: expected 'error', 'skip' or 'blank', got 'ignore'.",
         "line 9: backbone.image_size: expected an integer of at least 8 and of at most 4,096 or 'auto', got 4.",
         "line 12: tuning.lora.rank: expected an integer of at least 1 or 'auto', got 0.",
@@ -220,7 +220,9 @@ def test_the_task_and_what_does_not_fit_it():
 
 
 def test_no_data_and_parts_without_train():
-    assert problems(values={"backbone": {"name": "x"}}) == ["data: is missing."]
+    assert problems(values={"backbone": {"name": "x"}}) == [
+        "data: is missing. Name a file: data.path = 'scans.parquet'."
+    ]
     for data in ({}, {"test": "x"}):
         (found,) = problems(values={"data": data, "backbone": {"name": "x"}})
         assert found.startswith("data: no data named")
