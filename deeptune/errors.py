@@ -101,7 +101,7 @@ def shortened(text: object, *, most: int = 160) -> str:
 
 def listed(values: Iterable[object], *, most: int = 8) -> str:
     """`a, b, c and 5 more`: a list that stays readable however long it and its values are."""
-    items = [shortened(value) for value in values]
+    items = [shortened(value).replace("\n", "\\n") for value in values]
     if len(items) <= most:
         return ", ".join(items)
     return ", ".join(items[:most]) + f" and {len(items) - most:,} more"

@@ -320,6 +320,7 @@ def test_base64_and_data_uris_are_decoded(kind):
     for wrapped in (
         text,
         lines,
+        data.hex().encode(),
         b"data:image/png;base64," + text,
         b"data:image/png," + quote_from_bytes(data).encode(),
     ):

@@ -45,7 +45,11 @@ def test_a_value_is_bytes_a_file_or_base64(tmp_path):
     whole = str(tmp_path / "a b.png")
     named: list[Any] = ["a b.png", whole, f"file://{whole.replace(' ', '%20')}", "./a b.png"]
     named += [{"bytes": None, "path": "a b.png"}, {"path": whole}, {"bytes": png(), "path": "missing.png"}]
-    for value in (*named, png(), TEXT, f" {TEXT}\n", f"data:image/png;base64,{TEXT}", {"bytes": png()}):
+    url_safe = base64.urlsafe_b64encode(png()).decode().rstrip("=")
+    digits = png().hex()
+    encoded_texts = [TEXT, f" {TEXT}\n", f"data:image/png;base64,{TEXT}", url_safe, f"data:image/png;base64,{url_safe}"]
+    encoded_texts += [digits, f"\\x{digits}", f"0x{digits.upper()}"]
+    for value in (*named, png(), *encoded_texts, {"bytes": png()}):
         assert image_bytes(value, tmp_path) == png()
     for nothing in (None, {"bytes": None, "path": None}, {"bytes": None}):
         assert image_bytes(nothing, tmp_path) is None
@@ -56,6 +60,7 @@ def test_what_can_not_be_read_says_why(tmp_path):
     assert reason("x/a.png", tmp_path) == (
         f"names the file x/a.png, which does not exist in {tmp_path}/ (data.root names another folder)"
     )
+    assert "does not exist in the current folder (" in reason("x/a.png", Path())
     assert reason("/nowhere/a.png", tmp_path).startswith("names the file /nowhere/a.png, which does not exist")
     (tmp_path / "folder.png").mkdir()
     assert reason("folder.png", tmp_path) == "names folder.png, which is a folder and not a file"
@@ -67,6 +72,16 @@ def test_what_can_not_be_read_says_why(tmp_path):
     assert reason("a\0b", tmp_path).startswith("is neither the name of a file nor an image in base64")
     assert reason("word " * 2000, tmp_path).startswith("is neither the name of a file")
     assert reason("n-" * 150 + ".png", tmp_path).endswith("which cannot be read: File name too long")
+
+
+def test_a_name_with_the_backslashes_of_windows_is_found(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").write_bytes(png())
+    assert image_bytes("sub\\a.png", tmp_path) == png()
+    assert image_bytes(".\\sub\\a.png", tmp_path) == png()
+    assert reason("sub\\b.png", tmp_path).startswith("names the file sub\\b.png, which does not exist in")
+    (tmp_path / "sub\\a.png").write_bytes(b"another")
+    assert image_bytes("sub\\a.png", tmp_path) == b"another"  # the very name comes first
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
@@ -81,6 +96,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
         (["a.png", "b/c.JPG", None, " "], True),
         (["scan.dcm"], True),
         ([TEXT, f"data:image/png;base64,{TEXT}"], True),
+        ([png().hex(), f"\\x{png().hex()}"], True),
+        ([base64.urlsafe_b64encode(png()).decode().rstrip("=")], True),
+        (["deadbeef" * 20], False),
         (["a.png", "a good film"], False),
         (["see a.png and\nb.png"], False),
         (["data:text/plain,hello"], False),

@@ -1,7 +1,7 @@
 """What a value of an image column means: the encoded image itself, its text in base64, or the name of a file.
 
-bytes                      an encoded image, or its base64 text or data URI
-string                     the name of a file, base64 or a data URI
+bytes                      an encoded image, its base64 or hexadecimal text, or its data URI
+string                     the name of a file, base64, hexadecimal digits or a data URI
 struct of bytes and path   the bytes; where they are null, the file that `path` names
 """
 
@@ -22,7 +22,8 @@ from deeptune.errors import DataError
 
 MAX_FILE = 2**30  # bytes of a file that is read as an image
 MAX_NAME = 4096  # characters
-_BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{64}|[A-Za-z0-9+/\r\n]{16,63}={0,2}\s*\Z")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}|[A-Za-z0-9+/_\r\n-]{16,63}={0,2}\s*\Z")  # both alphabets of RFC 4648
+_HEX = re.compile(rb"(?:\\x|0x)?(?=[0-9A-Fa-f]{32})")  # with the prefix of PostgreSQL's or MySQL's dumps
 _WEB = ("http://", "https://", "s3://", "gs://", "hf://", "ftp://")
 _SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
@@ -32,15 +33,26 @@ _SUFFIXES = frozenset({
 
 
 def unwrapped(data: bytes) -> bytes:
-    """The encoded image in a data URI or a base64 text; other bytes as they are. Raises DataError for a damaged URI."""
+    """The encoded image in a data URI or in a text of base64 or hexadecimal digits; other bytes as they are.
+
+    Raises DataError for a damaged URI.
+    """
     if data[:5] == b"data:":
         return _from_uri(data)
-    if _BASE64.match(data) is None:
-        return data
     try:
-        return base64.b64decode(data.translate(None, b" \t\r\n"), validate=True)
+        if prefix := _HEX.match(data):
+            return binascii.unhexlify(data[prefix.end() :].translate(None, b" \t\r\n"))
+        if _BASE64.match(data):
+            return _from_base64(data.translate(None, b" \t\r\n"))
     except binascii.Error:
-        return data
+        pass
+    return data
+
+
+def _from_base64(text: bytes) -> bytes:
+    """Decode base64 in its usual or its URL-safe alphabet, with or without padding."""
+    text = text.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
 
 
 def _from_uri(data: bytes) -> bytes:
@@ -49,7 +61,7 @@ def _from_uri(data: bytes) -> bytes:
         raise DataError("is a data URI without data")
     try:
         if head.endswith(b";base64"):
-            return base64.b64decode(unquote_to_bytes(body), validate=True)
+            return _from_base64(unquote_to_bytes(body))
     except binascii.Error as error:
         raise DataError(f"is a data URI whose base64 is damaged ({error})") from None
     return unquote_to_bytes(body)
@@ -58,7 +70,7 @@ def _from_uri(data: bytes) -> bytes:
 def file_named(value: Any, folder: Path) -> Path | None:
     """The file that a value names, whether it exists or not; None for a value that holds the image itself, or nothing.
 
-    A relative name starts at `folder`.
+    A relative name starts at `folder`. The backslashes of a name from Windows separate folders here too.
     """
     name = value
     if isinstance(value, dict):
@@ -68,8 +80,11 @@ def file_named(value: Any, folder: Path) -> Path | None:
     if name.startswith(("data:", *_WEB)) or "\0" in name:
         return None
     path = folder / (unquote(name.removeprefix("file://")) if name.startswith("file://") else name)
-    if len(name) >= 64 and _BASE64.match(name.strip().encode()) and not _is_there(path):
+    text = name.strip().encode()
+    if len(name) >= 64 and b"." not in text and (_HEX.match(text) or _BASE64.match(text)) and not _is_there(path):
         return None
+    if "\\" in name and not _is_there(path) and _is_there(there := folder / name.replace("\\", "/")):
+        return there
     return path
 
 
@@ -85,7 +100,8 @@ def read_named(path: Path, name: str) -> bytes:
     except FileNotFoundError:
         folder = path.parent if path.is_absolute() and os.path.isabs(name) else str(path).removesuffix(name)
         raise DataError(
-            f"names the file {name}, which does not exist in {folder} (data.root names another folder)"
+            f"names the file {name}, which does not exist in {folder or 'the current folder'} "
+            "(data.root names another folder)"
         ) from None
     except OSError as error:
         raise DataError(f"names the file {name}, which cannot be read: {error.strerror or error}") from None
@@ -110,7 +126,7 @@ def image_bytes(value: Any, folder: Path) -> bytes | None:
         raise DataError("is an empty text, where the name of a file was expected")
     found = unwrapped(value.strip().encode())
     if found == value.strip().encode():
-        raise DataError(f"is neither the name of a file nor an image in base64: {_cut(value)}")
+        raise DataError(f"is neither the name of a file nor an image in base64 or hexadecimal digits: {_cut(value)}")
     return found
 
 
@@ -128,7 +144,7 @@ def _looks_like_image(text: str) -> bool:
         return True
     start = text[:HEAD].encode()
     start = start[: len(start) // 4 * 4]
-    return _BASE64.match(start) is not None and _is_known(unwrapped(start))
+    return (found := unwrapped(start)) != start and _is_known(found)
 
 
 def _is_known(data: bytes) -> bool:
