@@ -1,4 +1,4 @@
-"""Numbers as people read them. Imports nothing heavy."""
+"""Numbers and texts as people read them. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -52,3 +52,24 @@ def count_text(count: int) -> str:
 def joined(names: Sequence[str]) -> str:
     """Join names as a sentence lists them: `MAE, RMSE and R²`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def visible(text: object) -> str:
+    """Escape every character that cannot be printed.
+
+    A name then can't move a cursor, change the reading direction or break a line.
+    """
+    return "".join(
+        character if character.isprintable() or character in "\u200c\u200d" else _escape(character)
+        for character in str(text)
+    )
+
+
+def safe(text: object) -> str:
+    """Escape control and formatting characters, so that no terminal acts on them."""
+    return "\n".join(visible(line) for line in str(text).split("\n"))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

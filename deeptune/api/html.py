@@ -9,9 +9,9 @@ from typing import Any
 
 from deeptune.api.svg import chart_svg
 from deeptune.environment import short_path
-from deeptune.formatting import counted
+from deeptune.formatting import counted, safe
 from deeptune.report.doubts import part_of_val
-from deeptune.report.tables import metric_rows, safe
+from deeptune.report.tables import metric_rows
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.state import SYMBOLS

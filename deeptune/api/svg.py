@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.show.chart import Chart
 from deeptune.show.series import Series
 

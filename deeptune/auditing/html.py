@@ -9,8 +9,8 @@ from typing import Any
 from deeptune.auditing.examples import Example, Examples
 from deeptune.auditing.findings import KINDS, AuditReport
 from deeptune.formatting import size_text
-from deeptune.report.templates import render_template
 from deeptune.runs.files import write_text
+from deeptune.templates import render_template
 
 EXAMPLES = 24  # rows of a finding that are shown
 PIXELS = 128

@@ -11,8 +11,6 @@ from deeptune.families.family import Family, table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deeptune.backbones.weights import State
-
 
 class DenseNet(Family):
     """DenseNet (Huang et al. 2017): dense blocks and transitions."""
@@ -41,7 +39,7 @@ class DenseNet(Family):
         net.relu = nn.ReLU(inplace=True)  # which torchvision's forward calls as a function
         return width
 
-    def adjust_state(self, net: Any, state: State) -> State:
+    def adjust_state(self, net: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Rename `norm.1` in torchvision's files to `norm1`, as its modules are called."""
         old = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
         return OrderedDict((old.sub(r"\1\2", name), tensor) for name, tensor in state.items())

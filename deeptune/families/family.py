@@ -11,8 +11,6 @@ from deeptune.errors import SpecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deeptune.backbones.weights import State
-
 MAP_POOLING = ("mean", "max")
 
 
@@ -92,7 +90,7 @@ class Family(ABC):
         """Return the prefixes of the weights in torchvision's files that have no place in `net`."""
         return (f"{self.classifier}.",)
 
-    def adjust_state(self, net: Any, state: State) -> State:
+    def adjust_state(self, net: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adjust the weights of a file to `net`: older names, another image size."""
         return state
 

@@ -10,8 +10,6 @@ from deeptune.families.family import MAP_POOLING, Family, require_multiple, tabl
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deeptune.backbones.weights import State
-
 
 class ViT(Family):
     """ViT: attention over patches."""
@@ -47,7 +45,7 @@ class ViT(Family):
         require_multiple(name, size, patch, f"cuts images into patches of {patch} pixels")
         super().check_size(name, size)
 
-    def adjust_state(self, net: Any, state: State) -> State:
+    def adjust_state(self, net: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Interpolate the positions of another image size (Dosovitskiy et al. 2021, section 3.2)."""
         from torchvision.models.vision_transformer import interpolate_embeddings
 

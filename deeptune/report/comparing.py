@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.errors import DataError, listed
-from deeptune.formatting import counted
+from deeptune.formatting import counted, visible
 from deeptune.report.examples import target_text
 from deeptune.report.influence import number_estimates, units_of
 from deeptune.report.intervals import too_few
@@ -19,7 +19,7 @@ from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, d
 from deeptune.report.pairs import Pair
 from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import value_text, visible
+from deeptune.report.tables import value_text
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import METRICS, lower_is_better, shown_metrics
 

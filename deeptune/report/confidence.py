@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.formatting import visible
 from deeptune.report import confidence_plots as plots
 from deeptune.report.cross_validation import MEANT, calibration_rows, out_of_fold
 from deeptune.report.reading import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
-from deeptune.report.tables import share_text, significant, value_text, visible
+from deeptune.report.tables import share_text, significant, value_text
 from deeptune.tasks.confidence.calibrators import METHODS
 from deeptune.tasks.confidence.expected_error import MIN_BIN_ROWS, ExpectedError
 from deeptune.tasks.confidence.of_classes import ClassConfidence, risk_curve

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deeptune.report.tables import value_text, visible
+from deeptune.formatting import visible
+from deeptune.report.tables import value_text
 from deeptune.spec.metrics import METRICS
 
 MIN_ROWS = 10  # from which there are intervals

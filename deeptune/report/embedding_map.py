@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeptune.errors import DataError
+from deeptune.formatting import visible
 from deeptune.report.embedding_points import Points, read_points
 from deeptune.report.plots import BLUE, TEXT, VERMILION, axes_on, svg_of
 from deeptune.report.reading import FinishedRun
 from deeptune.report.section import Figure, ReportSection, Table
-from deeptune.report.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

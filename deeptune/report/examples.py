@@ -12,9 +12,10 @@ import numpy as np
 from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Samples
 from deeptune.errors import DeepTuneError
+from deeptune.formatting import visible
 from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.report.section import Figure, ReportSection, Table
-from deeptune.report.tables import significant, visible
+from deeptune.report.tables import significant
 from deeptune.tasks import Task
 
 PIXELS = 192  # of an image, on its longer side

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from deeptune.formatting import visible
 from deeptune.report import plots, prose, tables
 from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
@@ -19,10 +20,10 @@ from deeptune.report.reading import FinishedRun, read_if_there, read_run
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
-from deeptune.report.templates import render_template
 from deeptune.report.verdict import Verdict, verdict
 from deeptune.runs.files import write_json, write_text
 from deeptune.spec.metrics import shown_metrics
+from deeptune.templates import render_template
 
 # Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
 MAX_CLASSES_SHOWN = 40
@@ -114,8 +115,8 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
     skipped = prose.skipped(run)
     state = str(run.result.get("state", "unfinished"))
     return {
-        "id": tables.visible(run.files.path.resolve().name),
-        "state": tables.visible(state),
+        "id": visible(run.files.path.resolve().name),
+        "state": visible(state),
         "task": run.spec.task,
         "picture_heading": view_of(run).heading,
         "split": run.split,
@@ -136,7 +137,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         "facts": prose.training_facts(run),
         "provenance": provenance(run),
         "notes": [
-            tables.visible(note)
+            visible(note)
             for note in [*run.warnings, *metrics.get("notes", [])]
             if note != run.result.get("worse_than_constant")  # which comes first
         ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.formatting import visible
 from deeptune.report import plots
 from deeptune.report.cross_validation import out_of_fold
 from deeptune.report.influence import Estimate, units_of, variance
@@ -15,7 +16,7 @@ from deeptune.report.intervals import Bounded, too_few
 from deeptune.report.reading import FinishedRun
 from deeptune.report.resampling import decision_band, precision_recall_band, roc_band
 from deeptune.report.section import Figure, ReportSection, Table
-from deeptune.report.tables import significant, visible
+from deeptune.report.tables import significant
 
 SHARES = {
     "sensitivity": "Sensitivity",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from deeptune.formatting import visible
 from deeptune.report.paired import Difference
-from deeptune.report.tables import TITLES, visible
+from deeptune.report.tables import TITLES
 
 
 @dataclass(frozen=True)

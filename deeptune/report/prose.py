@@ -8,11 +8,12 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG
+from deeptune.formatting import visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
-from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text, visible
+from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text
 from deeptune.report.task_views import view_of
 from deeptune.report.test_looks import looks_said
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number

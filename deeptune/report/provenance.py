@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeptune.formatting import visible
 from deeptune.report.prose import Facts
 from deeptune.report.reading import FinishedRun
-from deeptune.report.tables import visible
 
 
 def provenance(run: FinishedRun) -> Facts:

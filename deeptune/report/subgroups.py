@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.formatting import counted
+from deeptune.formatting import counted, visible
 from deeptune.report.intervals import Spread
 from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.report.section import ReportSection, Table
-from deeptune.report.tables import TITLES, interval_text, value_text, visible
+from deeptune.report.tables import TITLES, interval_text, value_text
 from deeptune.report.task_views import view_of
 from deeptune.report.units import units_scored
 from deeptune.spec.metrics import METRICS, shown_metrics

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deeptune.errors import shortened
+from deeptune.formatting import visible
 from deeptune.spec.metrics import METRICS, shown_metrics
 
 TITLES = {metric.name: metric.title for metric in METRICS.values()}
@@ -19,27 +20,6 @@ UNDEFINED = "n/a"
 MAX_NAME = 120  # characters of a class in a table
 TARGET_HEADER = ("Target", "MAE", "RMSE", "R²", "Spearman", "Rows")
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
-
-
-def visible(text: object) -> str:
-    """Escape every character that cannot be printed.
-
-    A name then can't move a cursor, change the reading direction or break a line.
-    """
-    return "".join(
-        character if character.isprintable() or character in "\u200c\u200d" else _escape(character)
-        for character in str(text)
-    )
-
-
-def safe(text: object) -> str:
-    """Escape control and formatting characters, so that no terminal acts on them."""
-    return "\n".join(visible(line) for line in str(text).split("\n"))
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def value_text(metric: str, value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deeptune.formatting import counted
+from deeptune.formatting import counted, visible
 from deeptune.report import prose, tables
 from deeptune.report.doubts import doubts, part_of_val
 from deeptune.report.intervals import Intervals, Spread
@@ -43,7 +43,7 @@ def verdict(run: FinishedRun) -> Verdict:
         baseline,
         baseline_words,
         _doubts(run, metrics, spread, baseline),
-        [tables.visible(text) for text in _remarks(run, metrics, spread, baseline_words)],
+        [visible(text) for text in _remarks(run, metrics, spread, baseline_words)],
         looks,
         prose.methods_paragraph(run, spread, baseline, looks),
     )

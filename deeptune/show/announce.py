@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from deeptune.report.tables import visible
+from deeptune.formatting import visible
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.state import SYMBOLS
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from deeptune.report.tables import TITLES, safe
+from deeptune.formatting import safe
+from deeptune.report.tables import TITLES
 from deeptune.show.chart import Chart
 from deeptune.show.history import Track
 from deeptune.show.series import Series, smooth

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from deeptune.formatting import duration
-from deeptune.report.tables import safe, value_text
+from deeptune.formatting import duration, safe
+from deeptune.report.tables import value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from deeptune.auditing.examples import Example, Examples
 from deeptune.auditing.findings import KINDS, AuditReport, Finding
 from deeptune.errors import DataError, listed
-from deeptune.formatting import size_text
-from deeptune.report.tables import safe, visible
+from deeptune.formatting import safe, size_text, visible
 from deeptune.show.picture import Look, Piece, draw
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deeptune.data.shown_samples import Samples
 from deeptune.errors import DeepTuneError
-from deeptune.report.tables import visible
+from deeptune.formatting import visible
 from deeptune.show.picture import Look, Piece, draw
 
 if TYPE_CHECKING:

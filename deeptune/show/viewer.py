@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.event_log import EventReader
 from deeptune.runs.events import EpochEvent, Event, PhaseEvent, RunEvent, StartEvent, StepEvent, WarningEvent

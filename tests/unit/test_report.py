@@ -18,6 +18,7 @@ from sklearn import metrics as sk
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from deeptune.errors import CheckpointError
+from deeptune.formatting import visible
 from deeptune.report import tables, write_report
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
@@ -157,7 +158,7 @@ def test_hostile_class_names_stay_text(tmp_path: Path) -> None:
     assert "script" not in {tag for tag, _ in page.tags}
     assert not [character for character in html if not (character.isprintable() or character == "\n")]
     titles = {row[0] for row in page.tables[1][1:]}
-    assert titles == {f"{index} ({tables.visible(name)})" for index, name in enumerate(HOSTILE)}
+    assert titles == {f"{index} ({visible(name)})" for index, name in enumerate(HOSTILE)}
     assert "2 (\\x1b[31mred\\x1b[0m)" in titles
     assert "5 (\\u202eright to left)" in titles
     # What is pasted elsewhere is escaped for the place where it is pasted.

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Static
 from textual.widgets._footer import FooterKey
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp

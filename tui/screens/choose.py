@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.line import Line
 from tui.widgets.wizard.field import Entry
 

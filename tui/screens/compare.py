@@ -15,7 +15,8 @@ from textual.widget import Widget
 from textual.worker import get_current_worker
 
 from deeptune.errors import DeepTuneError
-from deeptune.report.tables import TITLES, latex_table, markdown_table, visible
+from deeptune.formatting import visible
+from deeptune.report.tables import TITLES, latex_table, markdown_table
 from deeptune.runs import RunDirectory
 from deeptune.show import chart
 from deeptune.show.chart import Row

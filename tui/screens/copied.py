@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 
 
 class CopiedScreen(ModalScreen[None]):

@@ -17,8 +17,8 @@ from textual.widgets.option_list import Option
 import deeptune.spec  # noqa: F401  # here: two threads that import it at once would find half of it
 from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import DataError, DeepTuneError
+from deeptune.formatting import visible
 from deeptune.report.embedding_points import Points, read_points, splits_of
-from deeptune.report.tables import visible
 from deeptune.runs import RunDirectory
 from deeptune.show.scatter import sign_of, style_of
 from tui.compositor import FrugalCompositor

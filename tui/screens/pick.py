@@ -17,8 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from deeptune.formatting import size_text
-from deeptune.report.tables import safe
+from deeptune.formatting import safe, size_text
 from deeptune.spec.sources import is_data
 from tui.widgets.line import Line
 

@@ -14,8 +14,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
 from deeptune.errors import DeepTuneError, SpecError
-from deeptune.formatting import ago
-from deeptune.report.tables import safe
+from deeptune.formatting import ago, safe
 from deeptune.runs import RunDirectory, RunState, run_state, runs_in
 from deeptune.runs.notes import read_notes
 from deeptune.runs.state import SYMBOLS

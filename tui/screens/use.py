@@ -14,8 +14,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from deeptune.formatting import duration
-from deeptune.report.tables import safe
+from deeptune.formatting import duration, safe
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Look
 from deeptune.show.pace import Pace

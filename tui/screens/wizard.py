@@ -17,8 +17,7 @@ from textual.widget import Widget
 
 from deeptune.catalog import CATALOG, BackboneInfo
 from deeptune.fetching import Fetch, fetch_of
-from deeptune.formatting import ago
-from deeptune.report.tables import safe
+from deeptune.formatting import ago, safe
 from deeptune.show.devices import Device, devices
 from tui.draft import Draft
 from tui.probed import probed_scores

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textual.screen import Screen
 
-from deeptune.report.tables import visible
+from deeptune.formatting import visible
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Row
 from tui.applying import Application, module_command

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deeptune.formatting import counted
-from deeptune.report.tables import visible
+from deeptune.formatting import counted, visible
 from deeptune.show.chart import Row
 from tui.widgets.lines import wrapped
 

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from deeptune.errors import DataError
-from deeptune.report.tables import visible
+from deeptune.formatting import visible
 from deeptune.show import picture
 from deeptune.show.picture import Look
 

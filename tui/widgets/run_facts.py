@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widgets import Static
 
-from deeptune.formatting import duration
-from deeptune.report.tables import TITLES, safe, value_text
+from deeptune.formatting import duration, safe
+from deeptune.report.tables import TITLES, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.run_text import best_text, is_number
 from tui.widgets.run_row import Row

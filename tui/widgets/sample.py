@@ -9,7 +9,7 @@ from textual.content import Content
 from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Sample
 from deeptune.errors import DeepTuneError
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.line import Line
 from tui.widgets.picture import Picture
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deeptune.report.tables import class_title, metric_rows, safe, value_text, worst_classes
+from deeptune.formatting import safe
+from deeptune.report.tables import class_title, metric_rows, value_text, worst_classes
 from deeptune.show.chart import Row
 from tui.widgets.lines import Lines, wrapped
 

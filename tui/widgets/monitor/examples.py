@@ -19,7 +19,8 @@ from textual.widgets.option_list import Option
 from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import CheckpointError
-from deeptune.report.tables import safe, significant
+from deeptune.formatting import safe
+from deeptune.report.tables import significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.show.explanations import StoredExplanation, read_explanations

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, cast
 from textual import work
 from textual.content import Content
 
-from deeptune.formatting import counted
-from deeptune.report.tables import safe
+from deeptune.formatting import counted, safe
 from deeptune.runs import RunDirectory
 from deeptune.show.explanations import STRONG, WEAK, StoredExplanation
 from tui.applying import Application, Progress, deeptune_command

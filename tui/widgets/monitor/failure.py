@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 
 from deeptune.errors import DeepTuneError
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.line import Line
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from deeptune.formatting import ago, duration
-from deeptune.report.tables import TITLES, safe, value_text
+from deeptune.formatting import ago, duration, safe
+from deeptune.report.tables import TITLES, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
 from deeptune.show.run_text import best_text, is_number, metric_word

@@ -16,7 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from deeptune.errors import DeepTuneError
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.runs.events import EndEvent, EpochEvent, Event, PhaseEvent, StartEvent, WarningEvent
 from deeptune.show.history import Note
 from deeptune.show.view import PHASE_WORDS, View, ending_text, epoch_text, message_of, start_facts

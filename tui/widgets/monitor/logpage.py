@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.line import Line as Note
 from tui.widgets.monitor.log import Line, LogView
 from tui.widgets.monitor.printed import Printed

@@ -11,7 +11,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from deeptune.report.tables import class_title, visible
+from deeptune.formatting import visible
+from deeptune.report.tables import class_title
 
 LABEL = 18  # cells, at most
 SHADES = 5

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.monitor.log import Line
 
 MIN_TAIL = 2**18  # bytes that are read at first

@@ -16,8 +16,8 @@ from textual.widgets.option_list import Option
 
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
+from deeptune.formatting import safe
 from deeptune.report.commands import next_commands
-from deeptune.report.tables import safe
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.files import read_json
 from deeptune.show.agreement import Agreement, read_agreement

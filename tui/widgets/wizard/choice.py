@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 
 
 class Choice(Widget, can_focus=True):

@@ -8,8 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from deeptune.formatting import size_text
-from deeptune.report.tables import safe
+from deeptune.formatting import safe, size_text
 from deeptune.show.chart import Look, spark
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.tasks import TASKS

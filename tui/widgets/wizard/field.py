@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.spec.fields import SpecField
 from tui.draft import Draft, Problem
 from tui.widgets.line import Line

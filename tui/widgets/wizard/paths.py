@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 import deeptune
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.spec.fields import quoted
 from deeptune.spec.sources import is_data
 from tui.draft import Draft

@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from tui.widgets.line import Line
 from tui.widgets.picture import Picture
 from tui.widgets.wizard.data import cut

@@ -12,8 +12,8 @@ from textual import work
 from textual.message import Message
 
 from deeptune.errors import SpecError
+from deeptune.formatting import safe
 from deeptune.probing.candidates import OPEN
-from deeptune.report.tables import safe
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 from tui.applying import Application, Progress, deeptune_command

@@ -14,7 +14,7 @@ from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from deeptune.fetching import Fetch
-from deeptune.report.tables import safe
+from deeptune.formatting import safe
 from deeptune.spec import dump_spec
 from tui.draft import Problem
 from tui.widgets.line import Line

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from deeptune.formatting import count_text, size_text
-from deeptune.report.tables import safe
+from deeptune.formatting import count_text, safe, size_text
 from deeptune.show.run_text import backbone_text
 from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts

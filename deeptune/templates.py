@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from deeptune.report.tables import visible
+from deeptune.formatting import visible
 
 
 def render_template(path: Path, content: Mapping[str, Any], **filters: Callable[..., Any]) -> str:
