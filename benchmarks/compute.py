@@ -174,7 +174,7 @@ def full_images(settings: Settings) -> Measured:
 
 
 def _full_images(settings: Settings, cache: Any) -> Measured:
-    from deeptune.engine.prepare import split_loader
+    from deeptune.engine.loaders import split_loader
 
     rows, size = 32, 96
     ready = prepared("openclipart7", {"name": "resnet18", "image_size": size}, rows, settings, cache)

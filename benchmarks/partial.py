@@ -285,8 +285,9 @@ def unfreeze_images(settings: Settings) -> Measured:
     from benchmarks.text import Loop, fitting
     from deeptune.data.cache.entry import Cache
     from deeptune.engine.feature_extraction import store_features
+    from deeptune.engine.loaders import split_loader
     from deeptune.engine.micro_batch import MicroBatcher
-    from deeptune.engine.prepare import prepare, split_loader
+    from deeptune.engine.prepare import prepare
     from deeptune.engine.run_logger import RunLogger
     from deeptune.runs import new_run_directory
     from deeptune.spec.toml import validate

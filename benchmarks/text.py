@@ -102,7 +102,8 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
 
     The random batches are the Trainer's, and a few of these padded to 512.
     """
-    from deeptune.engine.prepare import prepare, split_loader
+    from deeptune.engine.loaders import split_loader
+    from deeptune.engine.prepare import prepare
     from deeptune.spec.toml import validate
 
     folder = minilm()

@@ -9,16 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deeptune.backbones.base import Backbone, ImageBackbone, ImagePreprocessing, TextPreprocessing
+    from deeptune.backbones.base import Backbone
+    from deeptune.backbones.image_backbone import ImageBackbone
     from deeptune.backbones.loading import load_backbone
+    from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
+
+_MODULES = {
+    "Backbone": "base",
+    "ImageBackbone": "image_backbone",
+    "ImagePreprocessing": "preprocessing",
+    "TextPreprocessing": "preprocessing",
+    "load_backbone": "loading",
+}
 
 __all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "loading" if name == "load_backbone" else "base"
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""What every backbone is to the rest: inputs in, one vector per sample out, and its own preprocessing."""
+"""What every backbone is to the rest: inputs in, one vector per sample out; and a backbone cut in two."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.cut import ChainCut, Cut
-from deeptune.backbones.preprocessing import ImagePreprocessing, Preprocessing, TextPreprocessing
+from deeptune.backbones.preprocessing import Preprocessing
 from deeptune.backbones.weights import fingerprint
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError
 from deeptune.spec.modalities import Input
-
-__all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "resolve_pooling"]
 
 
 class Backbone(nn.Module, ABC):
@@ -128,38 +125,71 @@ class Backbone(nn.Module, ABC):
         """Write what `load_backbone(config_dir=folder)` needs besides the spec: nothing for images."""
 
 
-class ImageBackbone(Backbone):
-    """A backbone for {"images": uint8 (B, 3, S, S)}; images are normalised on the device they are on."""
+class CannotCut(Exception):
+    """Why what learns can't be computed from the boundary alone, in words that go on after "because"."""
 
-    usual_format = "channels_last"
-    mean: Tensor
-    std: Tensor
 
-    def __init__(
-        self, info: BackboneInfo, net: nn.Module, *, width: int, pooling: str, preprocessing: ImagePreprocessing
-    ) -> None:
-        super().__init__(info, net, width=width, pooling=pooling, preprocessing=preprocessing)
-        # Not persistent: they belong to the preprocessing, not to the weights.
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+class _Reached(Exception):
+    """Ends a forward pass at the boundary."""
 
-    def use_preprocessing(self, preprocessing: Preprocessing) -> None:
-        assert isinstance(preprocessing, ImagePreprocessing)
-        super().use_preprocessing(preprocessing)
-        for name in ("mean", "std"):
-            getattr(self, name).copy_(torch.tensor(getattr(preprocessing, name)).view(1, 3, 1, 1))
+    def __init__(self, boundary: Tensor) -> None:
+        self.boundary = boundary
 
-    def cut_at(self, blocks: list[str], place: int) -> Cut:
-        return ChainCut(self, blocks[place])
 
-    def sample(self) -> dict[str, Tensor]:
-        assert isinstance(self.preprocessing, ImagePreprocessing)
-        size = self.preprocessing.image_size
-        numbers = torch.Generator().manual_seed(0)
-        return {"images": torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=numbers)}
+class Cut(ABC):
+    """The part of a backbone from the block `name` on, and the two halves of its forward pass.
 
-    def normalised(self, inputs: dict[str, Tensor]) -> Tensor:
-        return (inputs["images"].float() / 255 - self.mean) / self.std
+    `prefix` gives the boundary, which is the input of that block; `suffix` makes unpooled features of it. What was
+    built before that block, in the order in which the network lists its modules, belongs to the prefix; whatever
+    comes after (the blocks that follow, a final norm, a convolution before the pooling) to the suffix.
+
+    `modules` are those of the suffix, `keys` the names in the net's state dict of its weights and statistics.
+    """
+
+    def __init__(self, backbone: Backbone, name: str) -> None:
+        net = backbone.net
+        named = list(net.named_modules())
+        start = [module_name for module_name, _ in named].index(name)
+        self.backbone, self.name, self.first = backbone, name, net.get_submodule(name)
+        self.modules = [module for _, module in named[start:]]
+        inside = {module_name for module_name, _ in named[start:]}
+        self.keys = {key for key in net.state_dict() if key.rpartition(".")[0] in inside}
+
+    def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
+
+        def stop(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            raise _Reached(hidden_states(given, named))
+
+        handle = self.first.register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            self.backbone.features(inputs)
+        except _Reached as reached:
+            return reached.boundary
+        finally:
+            handle.remove()
+        raise AssertionError(f"the forward pass went past {self.name}")
+
+    @abstractmethod
+    def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Compute the features from the activations at the boundary. Raises CannotCut where `check` would."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise CannotCut unless `suffix` gives what the whole pass gives, on a small input."""
+
+    def _require_equal(self, found: Tensor, expected: Tensor) -> None:
+        scale = float(expected.abs().max()) or 1.0
+        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-5 * scale):
+            raise CannotCut(f"{self.backbone.info.name} computes more than its blocks one after the other")
+
+
+def hidden_states(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """The one tensor that a block was given. Raises CannotCut where it was given something else."""
+    hidden = given[0] if given else named.get("hidden_states")
+    if not isinstance(hidden, Tensor):
+        raise CannotCut("its blocks are given something else than one tensor")
+    return hidden
 
 
 def resolve_pooling(info: BackboneInfo, asked: str, default: str, allowed: Iterable[str]) -> str:

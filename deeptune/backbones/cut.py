@@ -1,78 +1,16 @@
-"""A backbone cut in two at one of its blocks: what stays frozen before it, and what learns from there on."""
+"""How a backbone is cut in two at one of its blocks: networks whose modules feed one another, and text models."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.probes import leaves, small_pass
-
-if TYPE_CHECKING:
-    from deeptune.backbones.base import Backbone
-    from deeptune.backbones.transformers import TransformersBackbone
-
-
-class CannotCut(Exception):
-    """Why what learns can't be computed from the boundary alone, in words that go on after "because"."""
-
-
-class _Reached(Exception):
-    """Ends a forward pass at the boundary."""
-
-    def __init__(self, boundary: Tensor) -> None:
-        self.boundary = boundary
-
-
-class Cut(ABC):
-    """The part of a backbone from the block `name` on, and the two halves of its forward pass.
-
-    `prefix` gives the boundary, which is the input of that block; `suffix` makes unpooled features of it. What was
-    built before that block, in the order in which the network lists its modules, belongs to the prefix; whatever
-    comes after (the blocks that follow, a final norm, a convolution before the pooling) to the suffix.
-
-    `modules` are those of the suffix, `keys` the names in the net's state dict of its weights and statistics.
-    """
-
-    def __init__(self, backbone: Backbone, name: str) -> None:
-        net = backbone.net
-        named = list(net.named_modules())
-        start = [module_name for module_name, _ in named].index(name)
-        self.backbone, self.name, self.first = backbone, name, net.get_submodule(name)
-        self.modules = [module for _, module in named[start:]]
-        inside = {module_name for module_name, _ in named[start:]}
-        self.keys = {key for key in net.state_dict() if key.rpartition(".")[0] in inside}
-
-    def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
-
-        def stop(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            raise _Reached(_hidden(given, named))
-
-        handle = self.first.register_forward_pre_hook(stop, with_kwargs=True)
-        try:
-            self.backbone.features(inputs)
-        except _Reached as reached:
-            return reached.boundary
-        finally:
-            handle.remove()
-        raise AssertionError(f"the forward pass went past {self.name}")
-
-    @abstractmethod
-    def suffix(self, boundary: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Compute the features from the activations at the boundary. Raises CannotCut where `check` would."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise CannotCut unless `suffix` gives what the whole pass gives, on a small input."""
-
-    def _require_equal(self, found: Tensor, expected: Tensor) -> None:
-        scale = float(expected.abs().max()) or 1.0
-        if found.shape != expected.shape or not torch.allclose(found, expected, rtol=0, atol=1e-5 * scale):
-            raise CannotCut(f"{self.backbone.info.name} computes more than its blocks one after the other")
+from deeptune.backbones.base import CannotCut, Cut, hidden_states
+from deeptune.backbones.small_pass import leaves, small_pass
+from deeptune.backbones.text_backbone import TextBackbone
 
 
 class ChainCut(Cut):
@@ -156,9 +94,9 @@ class LayersCut(Cut):
     boundary takes the place of what they would have given.
     """
 
-    backbone: TransformersBackbone
+    backbone: TextBackbone
 
-    def __init__(self, backbone: TransformersBackbone, name: str, before: list[nn.Module]) -> None:
+    def __init__(self, backbone: TextBackbone, name: str, before: list[nn.Module]) -> None:
         super().__init__(backbone, name)
         self.before = before
         self._checked = False
@@ -184,7 +122,7 @@ class LayersCut(Cut):
             return ((boundary, *given[1:]), named) if given else (given, {**named, "hidden_states": boundary})
 
         def hand_on(*given: Any, **named: Any) -> Any:
-            hidden = _hidden(given, named)
+            hidden = hidden_states(given, named)
             return hidden if self._beside is None else (hidden, *self._beside)
 
         handle = self.first.register_forward_pre_hook(put, with_kwargs=True)
@@ -235,10 +173,3 @@ class LayersCut(Cut):
         finally:
             for parameter, before in learning:
                 parameter.requires_grad_(before)
-
-
-def _hidden(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    hidden = given[0] if given else named.get("hidden_states")
-    if not isinstance(hidden, Tensor):
-        raise CannotCut("its blocks are given something else than one tensor")
-    return hidden

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.base import Backbone
-from deeptune.backbones.cut import CannotCut, Cut
+from deeptune.backbones.base import Backbone, CannotCut, Cut
 from deeptune.backbones.loading import load_backbone
 from deeptune.backbones.preprocessing import (
     ImagePreprocessing,

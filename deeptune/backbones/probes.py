@@ -8,24 +8,23 @@ found is kept in the cache, by the weights and all else that decides it, so that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from deeptune import __version__
+from deeptune.backbones.base import Backbone
+from deeptune.backbones.small_pass import small_pass
+from deeptune.backbones.text_backbone import TextBackbone, TextProbe
 from deeptune.data.cache.entry import cache_folder, key_of
 from deeptune.errors import CheckpointError, WeightsError
 from deeptune.runs.files import write_json
 from deeptune.spec.modalities import MODALITIES
-
-if TYPE_CHECKING:
-    from deeptune.backbones.base import Backbone
-    from deeptune.backbones.transformers import TransformersBackbone
 
 T = TypeVar("T")
 FORMAT = 1  # to be raised when the same network gives another answer
@@ -34,20 +33,7 @@ SHORT, LONG = 4, 24  # tokens of the two texts that share a batch
 MAX_SHORTEST = 64  # tokens: a network that needs more of a text is refused
 
 
-@dataclass(frozen=True)
-class TextProbe:
-    """The result of a small pass through a text network.
-
-    `width` is that of a token's vector, `shortest` the fewest tokens that pass, and `padding_reaches` says whether a
-    short text's vectors depend on the padding after it.
-    """
-
-    width: int
-    shortest: int
-    padding_reaches: bool
-
-
-def probe_text(backbone: TransformersBackbone) -> TextProbe:
+def probe_text(backbone: TextBackbone) -> TextProbe:
     """Pass a short text alone and beside a longer one.
 
     Raises WeightsError for a network that takes no tokens alone, or that does not give a vector for each.
@@ -65,7 +51,7 @@ def probe_text(backbone: TransformersBackbone) -> TextProbe:
     return remembered("padding", backbone, find, lambda found: TextProbe(**found))
 
 
-def meta_width(backbone: TransformersBackbone) -> int | None:
+def meta_width(backbone: TextBackbone) -> int | None:
     """The width of a network on the meta device; None where its code looks at the values of tensors."""
     ids = torch.zeros(1, SHORT, dtype=torch.int64, device="meta")
     try:
@@ -131,39 +117,7 @@ def _is_expert(name: str) -> bool:
     return "experts" in name.split(".")
 
 
-def leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """The leaves of the autograd graph that a tensor was computed from and that require gradients."""
-    waiting, seen = [tensor.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if (leaf := getattr(node, "variable", None)) is not None:
-            yield leaf
-        waiting += (following for following, _ in node.next_functions)
-
-
-@contextmanager
-def small_pass(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
-    """Give inputs of no meaning for a pass in eval mode, without gradients and in the weights' own precision.
-
-    The modules are afterwards as they were.
-    """
-    modes = [(module, module.training) for module in backbone.modules()]
-    device = next(backbone.parameters()).device
-    backbone.eval()
-    try:
-        plain = nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
-        # Not in inference mode, whose tensors can't be a part of a graph.
-        with torch.inference_mode(False), torch.no_grad(), plain:
-            yield {name: value.to(device) for name, value in backbone.sample().items()}
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _shortest(backbone: TransformersBackbone) -> int:
+def _shortest(backbone: TextBackbone) -> int:
     """Return the fewest tokens that the network passes, and gives a vector for each."""
     problem = ""
     for length in range(1, MAX_SHORTEST + 1):
@@ -184,7 +138,7 @@ def _shortest(backbone: TransformersBackbone) -> int:
     )
 
 
-def _texts(backbone: TransformersBackbone, shortest: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _texts(backbone: TextBackbone, shortest: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return a short text alone, and the same beside a longer one."""
     most = getattr(backbone.preprocessing, "max_length", LONG)
     long = max(min(LONG, most), shortest)
@@ -196,7 +150,7 @@ def _texts(backbone: TransformersBackbone, shortest: int) -> tuple[dict[str, Ten
     return {name: value[:1, :short] for name, value in both.items()}, both
 
 
-def _ids(backbone: TransformersBackbone, length: int, seed: int = 0) -> Tensor:
+def _ids(backbone: TextBackbone, length: int, seed: int = 0) -> Tensor:
     """Token ids, the padding token not among them."""
     numbers = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, max(backbone.vocabulary - 1, 1), (length,), generator=numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from deeptune.backbones.base import Backbone, TextPreprocessing, resolve_pooling
-from deeptune.backbones.cut import Cut, LayersCut
-from deeptune.backbones.probes import TextProbe, meta_width, probe_text
+from deeptune.backbones.base import Cut, resolve_pooling
+from deeptune.backbones.cut import LayersCut
+from deeptune.backbones.preprocessing import TextPreprocessing
+from deeptune.backbones.probes import meta_width, probe_text
+from deeptune.backbones.text_backbone import TextBackbone, TextProbe
 from deeptune.backbones.text_checkpoints import TextFiles
-from deeptune.backbones.unpadded import attended, by_length
+from deeptune.backbones.unpadded import attended
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, require_finite, seeded
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
@@ -33,7 +35,7 @@ _PROBE_FILE = "probe.json"
 _OLD_BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
 
 
-class TransformersBackbone(Backbone):
+class TransformersBackbone(TextBackbone):
     """A backbone for {"input_ids", "attention_mask": int64 (B, T)}; `features` is (B, T, D).
 
     Pairs of texts come with "token_type_ids" where `preprocessing.token_types` says so.
@@ -49,10 +51,6 @@ class TransformersBackbone(Backbone):
             self._probed = probe_text(self)
         return self._probed
 
-    @property
-    def padding_reaches(self) -> bool:
-        return self.probed is not None and self.probed.padding_reaches
-
     def probe(self) -> None:
         stored = self._probed is not None
         assert self.probed is not None
@@ -64,12 +62,6 @@ class TransformersBackbone(Backbone):
             )
         if self.fingerprint is None and not stored:
             self._probed = None  # weights that a checkpoint brings may answer otherwise
-
-    @property
-    def pad_id(self) -> int:
-        if isinstance(self.preprocessing, TextPreprocessing):
-            return self.preprocessing.pad_id
-        return getattr(self.config, "pad_token_id", None) or 0
 
     @property
     def vocabulary(self) -> int:
@@ -86,16 +78,6 @@ class TransformersBackbone(Backbone):
         mask = None if ids.is_meta else attended(inputs)
         types = {"token_type_ids": inputs["token_type_ids"]} if "token_type_ids" in inputs else {}
         return self.net(input_ids=ids, attention_mask=mask, **types).last_hidden_state
-
-    def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.each_length(self.run, inputs)
-
-    def each_length(self, function: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> Tensor:
-        """(B, T, …): `function` of inputs (B, T, …), of texts of one length at a time where padding reaches them."""
-        how = self.probed
-        if how is None or (inputs["input_ids"].shape[1] >= how.shortest and not how.padding_reaches):
-            return function(inputs)
-        return by_length(function, inputs, shortest=how.shortest, pad_id=self.pad_id)
 
     def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         if self.pooling == "pooler":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.backbones.cut import Cut
+from deeptune.backbones.base import Cut
 from deeptune.data.loading.dataset import Inputs
 from deeptune.data.loading.features import Features
 from deeptune.engine.device import Compute

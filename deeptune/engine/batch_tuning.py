@@ -20,11 +20,12 @@ from torch import nn
 from deeptune.data.loading.loader import Batch, batch_slices
 from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.out_of_memory import is_out_of_memory
-from deeptune.engine.prepare import Prepared, count_steps, make_criterion, split_loader
+from deeptune.engine.prepare import Prepared, count_steps, make_criterion
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
 from deeptune.errors import RunStopped, TrainingError, first_line

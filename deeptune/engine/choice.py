@@ -10,7 +10,7 @@ import numpy as np
 
 from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import Outputs
-from deeptune.engine.prepare import split_targets
+from deeptune.engine.loaders import split_targets
 from deeptune.engine.setup import Setup
 from deeptune.report.tables import TITLES, value_text
 from deeptune.runs.files import finite

@@ -26,9 +26,10 @@ from deeptune.engine.exact_head import ExactHead
 from deeptune.engine.history import Best
 from deeptune.engine.inference import Inference, MeanLoss, Outputs
 from deeptune.engine.linear_minimum import one_thread
+from deeptune.engine.loaders import split_loader, split_targets
 from deeptune.engine.loop import Hooks, Trainer
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import Prepared, split_loader, split_targets
+from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.scoring import PassedSplit
 from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders

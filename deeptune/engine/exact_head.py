@@ -18,7 +18,8 @@ from torch import Tensor
 from deeptune.data.splits.folds import draw_folds
 from deeptune.engine.inference import Outputs
 from deeptune.engine.linear_minimum import NEAR, LinearLoss, Minimum, one_thread
-from deeptune.engine.prepare import count_steps, split_targets
+from deeptune.engine.loaders import split_targets
+from deeptune.engine.prepare import count_steps
 from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.model.build import TunedModel

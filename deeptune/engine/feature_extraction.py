@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from deeptune.backbones.cut import CannotCut
+from deeptune.backbones.base import CannotCut
 from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import MemoryRecords, Records

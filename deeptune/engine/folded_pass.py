@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.base import Backbone, ImageBackbone
+from deeptune.backbones.base import Backbone
+from deeptune.backbones.image_backbone import ImageBackbone
 from deeptune.engine.device import Compute
 
 FAMILIES = ("resnet",)  # it pays for RegNet and MobileNetV3 at times, and never for EfficientNet and ConvNeXt

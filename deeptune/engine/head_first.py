@@ -27,8 +27,9 @@ from deeptune.engine.device import seed_everything
 from deeptune.engine.exact_head import exact_head
 from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import Outputs
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
-from deeptune.engine.prepare import Prepared, count_steps, split_loader
+from deeptune.engine.prepare import Prepared, count_steps
 from deeptune.engine.sanity import TOLERANCE
 from deeptune.engine.scoring import headlines, pass_splits
 from deeptune.engine.setup import Setup, SplitLoaders

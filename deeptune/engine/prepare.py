@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 
 from deeptune.auditing.starting import start_warnings
@@ -17,8 +16,7 @@ from deeptune.backbones.preprocessing import Preprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.data.cache.entry import Cache
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
-from deeptune.data.loading.loader import Loader, LoaderOptions, batch_slices
+from deeptune.data.loading.loader import batch_slices
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import Need
@@ -27,13 +25,11 @@ from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.planner import PlanDraft, draft_plan, plan_data, planned
 from deeptune.data.splits.split_files import open_sources, sources_fingerprint
-from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.device import (
     Compute,
     choose_compute,
     choose_kernels,
     driver_gpu,
-    rows_scored_at_once,
     seed_everything,
     tokens_at_once,
 )
@@ -48,13 +44,7 @@ from deeptune.spec import RunSpec
 from deeptune.spec.backbone_info import backbone_info, require_fitting
 from deeptune.spec.defaults import HeadSize, batch_norm, refits, resolve
 from deeptune.spec.modalities import MODALITIES
-from deeptune.spec.run_spec import BackboneSpec, Split
-from deeptune.spec.tasks import TASKS
-
-if TYPE_CHECKING:
-    from deeptune.engine.feature_extraction import StoredFeatures
-
-HEAD_ROWS = 512  # stored features that pass a head at once, at least
+from deeptune.spec.run_spec import BackboneSpec
 
 
 @dataclass
@@ -246,53 +236,6 @@ def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality
     if budget == "auto":
         budget = tokens_at_once(compute.device) or 0 if MODALITIES[modality].counts_tokens else 0
     return int(budget), backbone.memory_format if layout == "auto" else layout
-
-
-def split_loader(
-    ready: Prepared,
-    split: Split,
-    *,
-    shuffle: bool,
-    data: SplitData | None = None,
-    stored: StoredFeatures | None = None,
-) -> Loader:
-    """The loader of a split, or of some of its rows (`data`). With `shuffle`, for training, it shuffles and augments.
-
-    It reads what is `stored` of the rows, if anything, and else their samples. Texts come in batches of similar length.
-    If the head alone learns, a shuffled epoch is plain, whether features are stored or not.
-    """
-    spec, plan, cuda = ready.spec, ready.plan, ready.compute.device.type == "cuda"
-    data = data or plan.splits[split]
-    inputs = samples = ready.samples[data.source].inputs(
-        SampleOptions(
-            blank=frozenset(plan.blank_rows(split)),
-            augmentation=spec.train.augmentation if shuffle else "none",
-            seed=spec.train.seed,
-            flip=TASKS[spec.task].mirrored,
-            pad_multiple=8 if cuda else 1,  # tensor cores are fastest at that; a CPU would only compute more
-        )
-    )
-    if stored is not None:
-        inputs = stored.inputs(split, samples, training=shuffle) or samples
-    rows = int(spec.train.batch_size)
-    if not shuffle:
-        features = isinstance(inputs, FeatureInputs)
-        rows = max(rows, HEAD_ROWS) if features else rows_scored_at_once(ready.compute.device, rows)
-    options = LoaderOptions(
-        rows,
-        shuffle=shuffle,
-        seed=spec.train.seed,
-        by_length=not shuffle or not spec.tuning.frozen,
-        accumulation=spec.train.accumulation,
-        workers=int(spec.train.workers),
-        pin_memory=cuda and inputs is samples,
-    )
-    return Loader(Dataset(inputs, data.rows, split_targets(ready, data)), options)
-
-
-def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
-    """The targets of a split in the form that the loss takes (`Task.model_targets`)."""
-    return ready.plan.task.model_targets(data.targets)
 
 
 def make_criterion(ready: Prepared) -> Criterion:

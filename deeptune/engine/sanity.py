@@ -12,8 +12,9 @@ from torch import Tensor
 from deeptune.data.loading.dataset import OF_TOKENS
 from deeptune.engine import inference
 from deeptune.engine.inference import Outputs
+from deeptune.engine.loaders import split_targets
 from deeptune.engine.loss import Criterion
-from deeptune.engine.prepare import Prepared, split_targets
+from deeptune.engine.prepare import Prepared
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.run_spec import Split
 

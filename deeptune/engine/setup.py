@@ -14,10 +14,11 @@ from deeptune.engine.device import Compute, tokens_at_once
 from deeptune.engine.extraction_job import forward_batches
 from deeptune.engine.feature_extraction import StoredFeatures, store_features
 from deeptune.engine.inference import Inference
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import Prepared, make_criterion, split_loader
+from deeptune.engine.prepare import Prepared, make_criterion
 from deeptune.engine.run_logger import RunLogger
 from deeptune.model.build import TunedModel
 from deeptune.runs import RunDirectory

@@ -10,7 +10,8 @@ import torch
 from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.engine.history import Best
-from deeptune.engine.prepare import Prepared, split_loader
+from deeptune.engine.loaders import split_loader
+from deeptune.engine.prepare import Prepared
 from deeptune.engine.same_model import logits_in_parts, require_same
 from deeptune.engine.setup import Setup
 from deeptune.engine.train_state import TrainState, rng_state_kept

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from deeptune.backbones.cut import CannotCut, Cut
+from deeptune.backbones.base import CannotCut, Cut
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
 from deeptune.explain.parts import Explainable

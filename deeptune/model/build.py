@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from deeptune.backbones.base import Backbone
-from deeptune.backbones.cut import Cut
+from deeptune.backbones.base import Backbone, Cut
 from deeptune.backbones.weights import seeded
 from deeptune.errors import CheckpointError, listed
 from deeptune.model.head import Head, ScaledLinear

@@ -22,7 +22,7 @@ from pictures import png, png_that_claims
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.worker_pool import MAX_RESTARTS
 from deeptune.data.sources import source

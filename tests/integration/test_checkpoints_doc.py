@@ -21,7 +21,7 @@ from torch import nn
 from torchvision.models import SwinTransformer, VisionTransformer, resnet18
 from transformers import AutoModel
 
-from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint

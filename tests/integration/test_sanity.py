@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from torch import Tensor
 
-from deeptune.backbones.base import ImageBackbone
+from deeptune.backbones.image_backbone import ImageBackbone
 from deeptune.cli.summary import print_summary
 from deeptune.engine.run import execute
 from deeptune.runs import RunDirectory, new_run_directory, read_records

@@ -8,7 +8,8 @@ import pytest
 
 from deeptune.data.loading.batch_order import epoch_order
 from deeptune.data.modalities import text_samples as samples_module
-from deeptune.engine.prepare import prepare, split_loader
+from deeptune.engine.loaders import split_loader
+from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate

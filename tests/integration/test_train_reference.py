@@ -14,9 +14,10 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from deeptune.data.sources.source import Source
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import make_criterion, prepare, split_loader
+from deeptune.engine.prepare import make_criterion, prepare
 from deeptune.spec.toml import validate
 
 STEPS = 20

@@ -13,7 +13,8 @@ from devices import DEVICE
 from deeptune.checkpoint import load_checkpoint
 from deeptune.engine import batch_tuning, fitting, optimizer_step
 from deeptune.engine.batch_tuning import NEAR, TOLERANCE, Trial, agrees
-from deeptune.engine.prepare import prepare, split_loader
+from deeptune.engine.loaders import split_loader
+from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import RunStopped, TrainingError

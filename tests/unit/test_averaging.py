@@ -7,9 +7,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from deeptune.engine.averaging import DECAY, WeightAverage
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import make_criterion, prepare, split_loader
+from deeptune.engine.prepare import make_criterion, prepare
 from deeptune.spec.toml import validate
 
 

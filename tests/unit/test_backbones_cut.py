@@ -8,7 +8,7 @@ import transformers
 from torch import Tensor
 
 from deeptune.backbones import Backbone, load_backbone
-from deeptune.backbones.cut import CannotCut
+from deeptune.backbones.base import CannotCut
 from deeptune.backbones.transformers import TransformersBackbone
 from deeptune.catalog import BackboneInfo
 from deeptune.errors import SpecError

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.transforms import CenterCrop, Resize
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.timm import _preprocessing
 from deeptune.catalog import CATALOG
 from deeptune.data.images.decode import Picture

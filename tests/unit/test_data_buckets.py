@@ -8,7 +8,7 @@ import torch
 from loading import make_loader
 from scipy import stats
 
-from deeptune.backbones.base import TextPreprocessing
+from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.data.loading.batch_order import (
     POOL,
     WINDOW,

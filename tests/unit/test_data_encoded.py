@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png
 
-from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.images import column_values as encoded
 from deeptune.data.images.column_values import image_bytes, look_like_images

@@ -15,7 +15,7 @@ import torch
 from loading import make_loader
 from PIL import Image
 
-from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.cache.records import MemoryRecords
 from deeptune.data.images.decode import decode_quietly

@@ -11,7 +11,7 @@ import pytest
 from loading import make_loader
 from transformers import AutoTokenizer
 
-from deeptune.backbones.base import TextPreprocessing
+from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.input_columns import check_samples, resolve_columns
 from deeptune.data.loading.open_samples import open_samples

@@ -14,7 +14,7 @@ from loading import make_loader
 from pictures import png
 from PIL import Image
 
-from deeptune.backbones.base import ImagePreprocessing, TextPreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.cache.records import RECORD
 from deeptune.data.images.decode import decode_quietly

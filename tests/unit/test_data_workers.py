@@ -14,7 +14,7 @@ import pytest
 import torch
 from loading import make_loader
 
-from deeptune.backbones.base import ImagePreprocessing
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.data.images import decoding_threads
 from deeptune.data.loading import worker_pool
 from deeptune.data.loading import worker_room as workers

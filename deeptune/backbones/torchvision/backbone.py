@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from deeptune.backbones.base import ImageBackbone, ImagePreprocessing, resolve_pooling
+from deeptune.backbones.base import resolve_pooling
+from deeptune.backbones.image_backbone import ImageBackbone
+from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.weights import load_state, read_state, seeded
 from deeptune.catalog import BackboneInfo, torch_hub_dir
 from deeptune.families import FAMILIES

@@ -14,10 +14,11 @@ from faults.small_runs import new_run, on_device, warnings_of
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine import loop, verify
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import fit
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import make_criterion, prepare, split_loader
+from deeptune.engine.prepare import make_criterion, prepare
 from deeptune.engine.run import execute
 from deeptune.errors import TrainingError
 from deeptune.runs import RunDirectory

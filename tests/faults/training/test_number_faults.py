@@ -15,10 +15,11 @@ from deeptune.checkpoint import load_checkpoint, previous
 from deeptune.data.sources.source import Source
 from deeptune.engine import loop, optimizer_step
 from deeptune.engine.device import Compute
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import fit
 from deeptune.engine.loss import Criterion
 from deeptune.engine.optimizer_step import Learner
-from deeptune.engine.prepare import prepare, split_loader
+from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
 from deeptune.errors import TrainingError
 from deeptune.runs import read_records

@@ -14,8 +14,9 @@ from feature_runs import ROWS, entries, log, losses, online
 from safetensors.torch import load_file
 
 from deeptune.engine.activations import CutActivations
+from deeptune.engine.loaders import split_loader
 from deeptune.engine.predict import Predictor
-from deeptune.engine.prepare import prepare, split_loader
+from deeptune.engine.prepare import prepare
 from deeptune.runs import read_records
 from deeptune.spec.run_spec import SPLITS
 
