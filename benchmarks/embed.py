@@ -94,7 +94,7 @@ def _store_samples(spec: Any, data: Path) -> float:
     from deeptune.backbones import load_backbone
     from deeptune.catalog import find
     from deeptune.data.cache.entry import Cache
-    from deeptune.data.input_columns import resolve_columns
+    from deeptune.data.columns.input_columns import resolve_columns
     from deeptune.data.loading.open_samples import open_samples
     from deeptune.data.sources.source import Source
 

@@ -28,7 +28,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from deeptune.api.inputs import Columns, source_of
 from deeptune.api.run import Run, finetune, load
 from deeptune.catalog import find
-from deeptune.data.input_columns import attach_files, check_samples
+from deeptune.data.columns.input_columns import attach_files, check_samples
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.tasks import USUAL_TASKS

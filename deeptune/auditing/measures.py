@@ -11,14 +11,14 @@ import pyarrow as pa
 from PIL import Image
 
 from deeptune.arrow import texts
-from deeptune.data.checked_samples import fitting, stream_input
+from deeptune.data.cache.sample_hashes import HASH, sample_hashes
 from deeptune.data.images.bit_depth import Range, range_of
 from deeptune.data.images.decode import Header, RangeUnknown, decode_quietly, read_header
 from deeptune.data.images.decoding_threads import decoding_threads, each_image
 from deeptune.data.modalities import MODALITIES, Modality, Piece
+from deeptune.data.modalities.checked_samples import fitting, stream_input
 from deeptune.data.modalities.text import reason_of, text_flags
 from deeptune.data.sources.source import Source
-from deeptune.data.splits.duplicates import HASH, sample_hashes
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.arrow import shown
+from deeptune.data.columns.input_columns import attach_files, resolve_columns
 from deeptune.data.images.bit_depth import Range, stored_range
-from deeptune.data.input_columns import attach_files, resolve_columns
 from deeptune.data.inspect import overview
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.given_split import imported_split

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from deeptune.backbones.base import Backbone
     from deeptune.backbones.image_backbone import ImageBackbone
     from deeptune.backbones.loading import load_backbone
-    from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
+    from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
 
 _MODULES = {
     "Backbone": "base",

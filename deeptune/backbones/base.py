@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.preprocessing import Preprocessing
 from deeptune.backbones.weights import fingerprint
 from deeptune.catalog import BackboneInfo
+from deeptune.data.loading.preprocessing import Preprocessing
 from deeptune.errors import SpecError
 from deeptune.spec.modalities import Input
 

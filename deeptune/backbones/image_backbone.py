@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from deeptune.backbones.base import Backbone, Cut
 from deeptune.backbones.cut import ChainCut
-from deeptune.backbones.preprocessing import ImagePreprocessing, Preprocessing
 from deeptune.catalog import BackboneInfo
+from deeptune.data.loading.preprocessing import ImagePreprocessing, Preprocessing
 
 
 class ImageBackbone(Backbone):

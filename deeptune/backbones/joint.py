@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from deeptune.backbones.base import Backbone, CannotCut, Cut
 from deeptune.backbones.loading import load_backbone
-from deeptune.backbones.preprocessing import (
+from deeptune.catalog import BackboneInfo
+from deeptune.data.loading.dataset import OF_TOKENS
+from deeptune.data.loading.preprocessing import (
     ImagePreprocessing,
     ImageTextPreprocessing,
     Preprocessing,
     TextPreprocessing,
 )
-from deeptune.catalog import BackboneInfo
-from deeptune.data.loading.dataset import OF_TOKENS
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.spec.run_spec import BackboneSpec
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.backbones.unpadded import by_length
+from deeptune.data.loading.preprocessing import TextPreprocessing
 
 
 @dataclass(frozen=True)

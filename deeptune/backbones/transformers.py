@@ -16,13 +16,13 @@ from transformers.utils import logging as transformers_logging
 
 from deeptune.backbones.base import Cut, resolve_pooling
 from deeptune.backbones.cut import LayersCut
-from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.backbones.probes import meta_width, probe_text
 from deeptune.backbones.text_backbone import TextBackbone, TextProbe
 from deeptune.backbones.text_checkpoints import TextFiles
 from deeptune.backbones.unpadded import attended
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, require_finite, seeded
 from deeptune.catalog import BackboneInfo
+from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
 from deeptune.families.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.runs.files import read_json, write_json

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.arrow import bare, in_words, is_bytes, shown
-from deeptune.data.checked_samples import AT_ONCE
-from deeptune.data.guessing import FIRST_ROWS, guess_groups, guess_label
+from deeptune.data.columns.guessing import FIRST_ROWS, guess_groups, guess_label
+from deeptune.data.columns.input_columns import modality_of, modality_of_column, resolve_columns
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.input_columns import modality_of, modality_of_column, resolve_columns
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, Modality
+from deeptune.data.modalities.checked_samples import AT_ONCE
 from deeptune.data.sources.parquet import find_data
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.planner import draft_plan

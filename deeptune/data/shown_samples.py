@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deeptune.data.shown import Shown
+from deeptune.data.modalities.shown import Shown
 from deeptune.errors import CheckpointError, DataError, DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -62,8 +62,8 @@ class Samples:
         return found
 
     def _read(self, split: str, row: int) -> Shown:
+        from deeptune.data.columns.input_columns import resolve_columns
         from deeptune.data.images.bit_depth import stored_range
-        from deeptune.data.input_columns import resolve_columns
         from deeptune.data.modalities import MODALITIES
         from deeptune.spec.modalities import columns_of
 

@@ -16,6 +16,8 @@ from deeptune.errors import SpecError
 from deeptune.nvml import NvidiaGpu, freest, gpu_of, use_one_numbering
 from deeptune.spec.defaults import CPU_TOKENS
 
+HEAD_ROWS = 512  # stored features that pass a head at once, at least
+
 
 @dataclass(frozen=True)
 class Compute:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from deeptune.data.cache.entry import Cache
+from deeptune.data.loading.preprocessing import stored_preprocessing
 from deeptune.engine.choice import PAIRED, ValLosses, val_losses
 from deeptune.engine.device import seed_everything
 from deeptune.engine.exact_head import exact_head

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deeptune.backbones.preprocessing import ImagePreprocessing
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError, did_you_mean, listed
 
 PROBE_TOKENS = 4

@@ -7,13 +7,11 @@ import numpy as np
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.splits.stratify import SplitData
-from deeptune.engine.device import rows_scored_at_once
+from deeptune.engine.device import HEAD_ROWS, rows_scored_at_once
 from deeptune.engine.feature_extraction import StoredFeatures
 from deeptune.engine.prepare import Prepared
 from deeptune.spec.run_spec import Split
 from deeptune.spec.tasks import TASKS
-
-HEAD_ROWS = 512  # stored features that pass a head at once, at least
 
 
 def split_loader(

@@ -18,21 +18,21 @@ from torch import nn
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
 from deeptune.data.cache.entry import Cache, NoCache
-from deeptune.data.checked_samples import BadSample
+from deeptune.data.columns.input_columns import attach_files, resolve_columns
+from deeptune.data.columns.kept_columns import require_kept
 from deeptune.data.images.bit_depth import Range, range_of, range_text
-from deeptune.data.input_columns import attach_files, resolve_columns
-from deeptune.data.kept_columns import require_kept
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import Need
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, Relabel, known_relabelling
 from deeptune.data.splits.data_warnings import size_notes
 from deeptune.data.splits.plan import read_targets
 from deeptune.engine import inference
-from deeptune.engine.device import Compute, choose_compute, rows_at_once, rows_scored_at_once, tokens_at_once
+from deeptune.engine.device import HEAD_ROWS, Compute, choose_compute, rows_at_once, rows_scored_at_once, tokens_at_once
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.extraction_job import FrozenBackbone
 from deeptune.engine.feature_extraction import stored_for_later
@@ -40,7 +40,7 @@ from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
-from deeptune.engine.prepare import HEAD_ROWS, decoding_workers_beside
+from deeptune.engine.prepare import decoding_workers_beside
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import (

@@ -12,15 +12,15 @@ import torch
 from deeptune.auditing.starting import start_warnings
 from deeptune.backbones import load_backbone
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.preprocessing import Preprocessing
 from deeptune.backbones.weights import require_weights
 from deeptune.data.cache.entry import Cache
 from deeptune.data.images.bit_depth import Range
+from deeptune.data.loading.image_samples import Images, decoding_workers
 from deeptune.data.loading.loader import batch_slices
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import Preprocessing
 from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import Need
-from deeptune.data.modalities.image_samples import Images, decoding_workers
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.planner import PlanDraft, draft_plan, plan_data, planned

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import (
     Checkpoint,
     drop_previous,
@@ -17,6 +16,7 @@ from deeptune.checkpoint import (
     restore_previous,
 )
 from deeptune.data.images.bit_depth import FULL
+from deeptune.data.loading.preprocessing import stored_preprocessing
 from deeptune.engine.history import Best
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.train_state import TrainState

@@ -9,7 +9,7 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.checkpoint import Checkpoint
-from deeptune.data.report_columns import report_columns
+from deeptune.data.columns.report_columns import report_columns
 from deeptune.engine.choice import Choice
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.out_of_memory import is_out_of_memory
@@ -79,7 +79,8 @@ def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoin
     write_text(run.spec, dump_spec(spec, comment=f"DeepTune {__version__}: resolved spec of {run.id}"))
     write_json(run.labels, ready.plan.task.to_json())
     write_table(ready.plan.splits_table(), run.splits)
-    if (columns := report_columns(ready.plan, spec.report)) is not None:
+    test = ready.plan.splits["test"]
+    if (columns := report_columns(test.source, test.rows, spec.report)) is not None:
         write_table(columns, run.columns)
     ready.backbone.save_config(run.backbone)
     made = provenance(attempt.argv, attempt.clock)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import stored_preprocessing
 from deeptune.checkpoint import load_checkpoint, read_manifest
 from deeptune.data.images.bit_depth import Range, stored_range
+from deeptune.data.loading.preprocessing import stored_preprocessing
 from deeptune.engine.device import Compute, choose_compute
 from deeptune.engine.versions import changed, that_matter, versions
 from deeptune.errors import CheckpointError

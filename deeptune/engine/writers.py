@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune.arrow import is_bytes
-from deeptune.data.kept_columns import kept_columns
+from deeptune.data.columns.kept_columns import kept_columns
 from deeptune.data.sources.source import SMALL, Source
 from deeptune.data.splits.class_names import Relabel
 from deeptune.engine.embedding_form import LIST, EmbeddingForm

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeptune.data.input_columns import resolve_columns
+from deeptune.data.columns.input_columns import resolve_columns
 from deeptune.data.loading.dataset import SampleOptions
 from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.source import Source

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeptune.backbones.preprocessing import TextPreprocessing
+from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
 from deeptune.explain.parts import Explainable

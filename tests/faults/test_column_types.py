@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from pictures import png
 from unit.conftest import _words
 
-from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.data.inspect import overview, preview, survey
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.data.sources import column_stream
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import DataPlan

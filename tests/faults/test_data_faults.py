@@ -22,8 +22,8 @@ from pictures import png, png_that_claims
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.loading.worker_pool import MAX_RESTARTS
 from deeptune.data.sources import source
 from deeptune.data.sources.source import Source
@@ -199,7 +199,7 @@ def test_workers_that_are_killed_again_and_again_end_with_advice(undisturbed, so
 
 def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, soon):
     """The same batch takes down every worker that it is given to, such as an image that crashes its decoder."""
-    from deeptune.data.modalities import image_samples as module
+    from deeptune.data.loading import image_samples as module
 
     decode = module.decode_quietly
 

@@ -21,10 +21,10 @@ from torch import nn
 from torchvision.models import SwinTransformer, VisionTransformer, resnet18
 from transformers import AutoModel
 
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.sources.source import Source
 from deeptune.engine.run import execute
 from deeptune.engine.verify import _lora

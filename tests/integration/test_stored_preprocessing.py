@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.backbones.preprocessing import ImagePreprocessing, stored_preprocessing
 from deeptune.backbones.torchvision import backbone as torchvision_backbone
+from deeptune.data.loading.preprocessing import ImagePreprocessing, stored_preprocessing
 from deeptune.engine.prepare import prepare
 from deeptune.engine.resume import Earlier
 from deeptune.engine.run import execute

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from deeptune.data.loading import text_samples as samples_module
 from deeptune.data.loading.batch_order import epoch_order
-from deeptune.data.modalities import text_samples as samples_module
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute

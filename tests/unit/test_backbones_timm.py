@@ -15,11 +15,11 @@ from torch import nn
 from torchvision.transforms import CenterCrop, Resize
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.timm import _preprocessing
 from deeptune.catalog import CATALOG
 from deeptune.data.images.decode import Picture
 from deeptune.data.images.transforms import resize_crop
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError, WeightsError
 from deeptune.spec.run_spec import BackboneSpec
 

@@ -16,9 +16,8 @@ from deeptune.data.cache import disk_records
 from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, entries, key_of
-from deeptune.data.cache.records import RECORD, Damaged, MemoryRecords
+from deeptune.data.cache.records import RECORD, Damaged, MemoryRecords, TooLarge
 from deeptune.data.loading.features import Features
-from deeptune.data.sources.column_stream import TooLarge
 
 KEY = key_of({"name": "records"})
 SAMPLES = [b"one", b"", b"three" * 100, bytes(7), b"\xff" * 1000]

@@ -8,7 +8,6 @@ import torch
 from loading import make_loader
 from scipy import stats
 
-from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.data.loading.batch_order import (
     POOL,
     WINDOW,
@@ -19,6 +18,7 @@ from deeptune.data.loading.batch_order import (
     windowed_order,
 )
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.data.sources.source import Source
 from deeptune.engine.loop import groups_of
 

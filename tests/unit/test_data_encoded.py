@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import png
 
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.data.cache.entry import Cache, entries
+from deeptune.data.columns.input_columns import attach_files, check_samples, resolve_columns
 from deeptune.data.images import column_values as encoded
 from deeptune.data.images.column_values import image_bytes, look_like_images
-from deeptune.data.input_columns import attach_files, check_samples, resolve_columns
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.sources import named_files as files
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError

@@ -15,7 +15,6 @@ import torch
 from loading import make_loader
 from PIL import Image
 
-from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache.entry import Cache
 from deeptune.data.cache.records import MemoryRecords
 from deeptune.data.images.decode import decode_quietly
@@ -25,6 +24,7 @@ from deeptune.data.loading.dataset import Dataset, FeatureInputs
 from deeptune.data.loading.features import Features
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
+from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.modalities.base import Need
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
@@ -277,7 +277,7 @@ def test_batches_are_padded_to_a_multiple(tmp_path, tokenizer):
 def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
     texts = source(tmp_path, text=["a good film", "bad", None, "a bad bad bad film", "film"])
     made = open_samples(texts, "text", tokens)
-    monkeypatch.setattr("deeptune.data.modalities.text_samples.tokenise", None)  # nobody does it again
+    monkeypatch.setattr("deeptune.data.loading.text_samples.tokenise", None)  # nobody does it again
     rows = np.array([1, 3, 4])
     loader = make_loader(made, rows, targets=rows, batch_size=2, shuffle=True)
     seen = {
@@ -371,7 +371,7 @@ def test_a_dataset_can_be_sent_to_a_process_that_is_spawned(tmp_path, monkeypatc
 def test_spawned_workers_read_stored_samples_and_leave_them_whole(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path))
     monkeypatch.setattr("deeptune.data.loading.worker_pool.START_METHOD", "spawn")  # as on macOS
-    monkeypatch.setattr("deeptune.data.modalities.image_samples.SMALL", 0)  # encoded images are stored, too
+    monkeypatch.setattr("deeptune.data.loading.image_samples.SMALL", 0)  # encoded images are stored, too
     rows = np.arange(12)
     with Cache() as cache:
         samples = open_samples(DIGITS, "images", PIXELS, cache=cache, need=Need(augmented=True))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.input_columns import check_samples, resolve_columns
+from deeptune.data.columns.input_columns import check_samples, resolve_columns
 from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError

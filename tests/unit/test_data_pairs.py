@@ -11,11 +11,11 @@ import pytest
 from loading import make_loader
 from transformers import AutoTokenizer
 
-from deeptune.backbones.preprocessing import TextPreprocessing
 from deeptune.data.cache.entry import Cache
-from deeptune.data.input_columns import check_samples, resolve_columns
+from deeptune.data.columns.input_columns import check_samples, resolve_columns
+from deeptune.data.loading import text_samples
 from deeptune.data.loading.open_samples import open_samples
-from deeptune.data.modalities import text_samples
+from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, SpecError
 from deeptune.spec.toml import validate

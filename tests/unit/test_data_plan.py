@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from deeptune.data.checked_samples import BadSample
-from deeptune.data.input_columns import check_samples, resolve_columns
+from deeptune.data.columns.input_columns import check_samples, resolve_columns
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import read_targets
 from deeptune.data.splits.planner import plan_data

@@ -14,18 +14,18 @@ from loading import make_loader
 from pictures import png
 from PIL import Image
 
-from deeptune.backbones.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.cache.records import RECORD
+from deeptune.data.columns.input_columns import check_samples
 from deeptune.data.images.decode import decode_quietly
 from deeptune.data.images.transforms import resize_crop, to_tensor
-from deeptune.data.input_columns import check_samples
+from deeptune.data.loading import image_samples, text_samples
 from deeptune.data.loading import samples as module
+from deeptune.data.loading.image_samples import Images, Pixels
 from deeptune.data.loading.open_samples import open_samples
-from deeptune.data.modalities import image_samples, text_samples
+from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
+from deeptune.data.loading.text_samples import Texts
 from deeptune.data.modalities.base import Need
-from deeptune.data.modalities.image_samples import Images, Pixels
-from deeptune.data.modalities.text_samples import Texts
 from deeptune.data.sources.parquet import ParquetSource
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError

@@ -16,10 +16,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.probes import idle_layers
 from deeptune.backbones.timm import TimmBackbone
 from deeptune.catalog import TIMM_LOADER, BackboneInfo
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError
 from deeptune.model.build import build_model
 from deeptune.model.lora import adapters, find_targets

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from reports import classification_run, regression_run
 from sklearn import metrics as sk
 
-from deeptune.data.report_columns import check_report_columns
+from deeptune.data.columns.report_columns import check_report_columns
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.report import write_report

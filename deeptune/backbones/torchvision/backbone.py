@@ -10,9 +10,9 @@ from torchvision import models
 
 from deeptune.backbones.base import resolve_pooling
 from deeptune.backbones.image_backbone import ImageBackbone
-from deeptune.backbones.preprocessing import ImagePreprocessing
 from deeptune.backbones.weights import load_state, read_state, seeded
 from deeptune.catalog import BackboneInfo, torch_hub_dir
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.families import FAMILIES
 from deeptune.fetching.download import download
 from deeptune.spec.run_spec import BackboneSpec

@@ -11,8 +11,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from deeptune.data.cache.entry import CacheRefused
-from deeptune.data.sources.column_stream import TooLarge
-from deeptune.data.splits.duplicates import HASH
+from deeptune.data.cache.sample_hashes import HASH
 from deeptune.formatting import size_text
 
 RECORD = np.dtype(
@@ -20,6 +19,10 @@ RECORD = np.dtype(
 )
 _COPIED_AT_ONCE = 64 * 2**20  # bytes
 MAX_ROWS = _MAX_SIZE = 2**32 - 1
+
+
+class TooLarge(Exception):
+    """Raised when rows do not fit in memory; the text says which and how large."""
 
 
 class Damaged(Exception):

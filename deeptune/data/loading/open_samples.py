@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from deeptune.data.cache.entry import Cache
-from deeptune.data.loading.samples import Samples
+from deeptune.data.loading.image_samples import open_images
+from deeptune.data.loading.image_text_samples import ImagesWithTexts
+from deeptune.data.loading.preprocessing import ImagePreprocessing, ImageTextPreprocessing, Preprocessing
+from deeptune.data.loading.samples import Samples, filled
+from deeptune.data.loading.text_samples import Texts
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.modalities.base import NO_NEED, Need, Progress
 from deeptune.data.sources.source import Source
 from deeptune.spec.modalities import Input
-
-if TYPE_CHECKING:
-    from deeptune.backbones.preprocessing import Preprocessing
 
 
 def open_samples(
@@ -30,5 +29,20 @@ def open_samples(
     are encoded. `need` says what images must be kept for. If the disk does not take the samples they are kept in
     memory. `progress(done, total)` counts rows. Raises DataError if neither has room.
     """
-    modality = MODALITIES[preprocessing.modality]
-    return modality.open_samples(source, input, preprocessing, cache=cache, need=need, progress=progress)
+    if isinstance(preprocessing, ImagePreprocessing):
+        return open_images(source, input, preprocessing, cache=cache, need=need, progress=progress)
+    if not isinstance(preprocessing, ImageTextPreprocessing):
+        return filled(Texts(source, input, preprocessing), cache, progress)
+    parts = MODALITIES[preprocessing.modality].parts(input)
+    opened = {}  # each has an entry of its own in the cache: that of a run on this part alone
+    for number, (name, (_, columns)) in enumerate(parts.items()):
+        step = progress and _half(progress, number)
+        opened[name] = open_samples(
+            source, columns, getattr(preprocessing, name), cache=cache, need=need, progress=step
+        )
+    return ImagesWithTexts(source, input, opened)
+
+
+def _half(progress: Progress, number: int) -> Progress:
+    """Return the progress of the first or the second of two passes over the same rows."""
+    return lambda done, total: progress((number * total + done) // 2, total)

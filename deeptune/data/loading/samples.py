@@ -18,13 +18,13 @@ import numpy as np
 from deeptune import __version__
 from deeptune.data.cache.disk_records import EntryRequest, open_records
 from deeptune.data.cache.entry import Cache, CacheRefused, key_of
-from deeptune.data.cache.records import Damaged, MemoryRecords, Records
-from deeptune.data.checked_samples import AT_ONCE, Checked, fitting, stream_input
+from deeptune.data.cache.records import Damaged, MemoryRecords, Records, TooLarge
+from deeptune.data.cache.sample_hashes import sample_hashes
 from deeptune.data.images.decoding_threads import decoding_threads
 from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, ColumnModality, Piece, Progress
-from deeptune.data.sources.column_stream import TooLarge, room
+from deeptune.data.modalities.checked_samples import AT_ONCE, Checked, fitting, stream_input
+from deeptune.data.sources.column_stream import room
 from deeptune.data.sources.source import Source
-from deeptune.data.splits.duplicates import sample_hashes
 from deeptune.errors import DataError
 from deeptune.formatting import counted, size_text
 from deeptune.spec.modalities import Input, columns_of, input_words

@@ -16,12 +16,10 @@ import pyarrow.types as pt
 
 from deeptune.arrow import sample_parts
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.shown import Shown
+from deeptune.data.modalities.shown import Shown
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:
-    from deeptune.data.cache.entry import Cache
-    from deeptune.data.loading.samples import Samples
     from deeptune.data.sources.source import Source
 
 # Flags of a stored row. A row with BAD has no sample, one with BLANK an empty one; DEEP rows hold their range.
@@ -94,19 +92,6 @@ class Modality(ABC):
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
     ) -> Sequence[Finding]:
         """The finding for each sample."""
-
-    @abstractmethod
-    def open_samples(
-        self,
-        source: Source,
-        input: Input,
-        preprocessing: Any,
-        *,
-        cache: Cache | None = None,
-        need: Need = NO_NEED,
-        progress: Progress | None = None,
-    ) -> Samples:
-        """Make every sample as a backbone takes it, or find what an earlier run kept; see `samples.open_samples`."""
 
     # Viewers.
 

@@ -20,22 +20,17 @@ from deeptune.data.images.encode import encoded
 from deeptune.data.images.preview import range_of_values, shown_image, small_image
 from deeptune.data.modalities.base import (
     FIRST_ROWS,
-    NO_NEED,
     ColumnModality,
     Finding,
-    Need,
     Piece,
-    Progress,
     input_values,
     is_missing,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.modalities.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
-    from deeptune.data.cache.entry import Cache
-    from deeptune.data.loading.samples import Samples
     from deeptune.data.sources.source import Source
 
 
@@ -114,20 +109,6 @@ class ImageModality(ColumnModality):
                 return error.message
 
         return [piece.unread.get(at, one) for at, one in enumerate(each_image(finding, piece.values, threads))]
-
-    def open_samples(
-        self,
-        source: Source,
-        input: Input,
-        preprocessing: Any,
-        *,
-        cache: Cache | None = None,
-        need: Need = NO_NEED,
-        progress: Progress | None = None,
-    ) -> Samples:
-        from deeptune.data.modalities.image_samples import open_images  # imports torch
-
-        return open_images(source, input, preprocessing, cache=cache, need=need, progress=progress)
 
     def shown(
         self,

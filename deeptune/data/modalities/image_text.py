@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities.base import (
-    NO_NEED,
     ColumnModality,
     Finding,
     Modality,
-    Need,
     Piece,
-    Progress,
     named_reasons,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.modalities.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
-    from deeptune.data.cache.entry import Cache
-    from deeptune.data.loading.samples import Samples
     from deeptune.data.sources.source import Source
 
 
@@ -57,31 +52,6 @@ class ImageTextModality(Modality):
         together = zip(found, others, strict=True)
         return [named_reasons({image: one, text: other}) or one for one, other in together]
 
-    def open_samples(
-        self,
-        source: Source,
-        input: Input,
-        preprocessing: Any,
-        *,
-        cache: Cache | None = None,
-        need: Need = NO_NEED,
-        progress: Progress | None = None,
-    ) -> Samples:
-        """The samples of each part have an entry of their own in the cache: that of a run on this part alone."""
-        from deeptune.data.modalities.image_text_samples import ImagesWithTexts  # imports torch
-
-        opened = {}
-        for number, (name, (modality, columns)) in enumerate(self.parts(input).items()):
-            opened[name] = modality.open_samples(
-                source,
-                columns,
-                getattr(preprocessing, name),
-                cache=cache,
-                need=need,
-                progress=progress and _half(progress, number),
-            )
-        return ImagesWithTexts(source, input, opened)
-
     def shown(
         self,
         source: Source,
@@ -105,8 +75,3 @@ class ImageTextModality(Modality):
 
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
         return self.text.lengths(source, columns_of(input)[1])
-
-
-def _half(progress: Progress, number: int) -> Progress:
-    """Return the progress of the first or the second of two passes over the same rows."""
-    return lambda done, total: progress((number * total + done) // 2, total)

@@ -15,24 +15,19 @@ from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities.base import (
     BAD,
     BLANK,
-    NO_NEED,
     NOT_UTF8,
     SECOND,
     ColumnModality,
     Finding,
-    Need,
     Piece,
-    Progress,
     input_values,
     is_missing,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.modalities.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
-    from deeptune.data.cache.entry import Cache
-    from deeptune.data.loading.samples import Samples
     from deeptune.data.sources.source import Source
 
 LENGTH_ROWS = 5_000  # that the lengths of texts are taken from
@@ -83,21 +78,6 @@ class TextModality(ColumnModality):
         """A text must be neither null nor blank."""
         names = list(piece.columns)
         return [reason_of(flags, names) for flags in text_flags(list(piece.columns.values())).tolist()]
-
-    def open_samples(
-        self,
-        source: Source,
-        input: Input,
-        preprocessing: Any,
-        *,
-        cache: Cache | None = None,
-        need: Need = NO_NEED,
-        progress: Progress | None = None,
-    ) -> Samples:
-        from deeptune.data.loading.samples import filled
-        from deeptune.data.modalities.text_samples import Texts  # imports torch
-
-        return filled(Texts(source, input, preprocessing), cache, progress)
 
     def shown(
         self,

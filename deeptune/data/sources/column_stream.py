@@ -17,15 +17,12 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from deeptune.arrow import is_bytes, is_text
+from deeptune.data.cache.records import TooLarge
 
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536
 # Bytes that are read of a file at once; Arrow would read a whole row group otherwise. Each column has a buffer.
 _BUFFER, _SMALLEST_BUFFER, _BUFFERS = 2**20, 2**14, 2**25
-
-
-class TooLarge(Exception):
-    """Raised when rows do not fit in memory; the text says which and how large."""
 
 
 def room() -> int:

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.arrow import as_type
-from deeptune.data.sources.column_stream import TooLarge, read_columns, stream_columns
+from deeptune.data.cache.records import TooLarge
+from deeptune.data.sources.column_stream import read_columns, stream_columns
 from deeptune.data.sources.folder_files import in_folder, is_parquet, require_target, unread
 from deeptune.data.sources.parquet_footer import NO_ENCRYPTION, identity_of, read_footer
 from deeptune.data.sources.shards import agree

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from deeptune.data.checked_samples import BadSample
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.split_part import Part
 from deeptune.data.splits.stratify import SplitData

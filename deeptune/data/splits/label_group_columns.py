@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeptune.arrow import keys_of, promote, shared, shown
-from deeptune.data.checked_samples import BadSample
-from deeptune.data.guessing import likely_labels
-from deeptune.data.input_columns import resolve_columns
-from deeptune.data.kept_columns import require_kept
-from deeptune.data.report_columns import check_report_columns
+from deeptune.data.columns.guessing import likely_labels
+from deeptune.data.columns.input_columns import resolve_columns
+from deeptune.data.columns.kept_columns import require_kept
+from deeptune.data.columns.report_columns import check_report_columns
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, column_text
 from deeptune.data.splits.split_part import Part

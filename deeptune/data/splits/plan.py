@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from deeptune.arrow import as_type, shared
-from deeptune.data.checked_samples import BadSample
 from deeptune.data.images.bit_depth import Range
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, column_text, relabelling
 from deeptune.data.splits.data_warnings import twin_rows

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from deeptune.data.checked_samples import BadSample, Checked
+from deeptune.data.columns.input_columns import check_samples
 from deeptune.data.images.bit_depth import Range, range_of, range_text
-from deeptune.data.input_columns import check_samples
 from deeptune.data.modalities.base import Progress
+from deeptune.data.modalities.checked_samples import BadSample, Checked
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.bad_samples import check_inputs, holds, with_split
 from deeptune.data.splits.class_names import column_text, naming_warnings

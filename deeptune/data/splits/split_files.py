@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from deeptune.data.input_columns import attach_files, resolve_columns
+from deeptune.data.columns.input_columns import attach_files, resolve_columns
 from deeptune.data.sources.parquet import ParquetSource
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deeptune.data.checked_samples import BadSample
+from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn
 from deeptune.data.splits.stratify import SplitData

@@ -24,7 +24,7 @@ from deeptune.data.sources.source import Source
 from deeptune.spec.modalities import Input, columns_of
 
 if TYPE_CHECKING:
-    from deeptune.backbones.preprocessing import TextPreprocessing
+    from deeptune.data.loading.preprocessing import TextPreprocessing
 
 TEXTS_AT_ONCE = 2048
 LETTERS_AT_ONCE = 4_000_000

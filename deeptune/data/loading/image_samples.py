@@ -33,7 +33,7 @@ from deeptune.errors import DataError
 from deeptune.spec.modalities import Input
 
 if TYPE_CHECKING:
-    from deeptune.backbones.preprocessing import ImagePreprocessing
+    from deeptune.data.loading.preprocessing import ImagePreprocessing
 
 ONE_PROCESS = 4000  # images a second, from which one process is enough
 MAX_WORKERS = 32  # of which each decodes some 250 photos a second

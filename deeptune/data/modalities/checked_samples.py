@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from deeptune.data.cache.sample_hashes import HASH
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.images.decode import deep_reason
 from deeptune.data.images.decoding_threads import MAX_THREADS
 from deeptune.data.modalities.base import Modality, Piece
 from deeptune.data.sources.source import Source
-from deeptune.data.splits.duplicates import HASH
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input, columns_of, input_words
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,6 @@ from deeptune.arrow import keys_of, shown
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.report_spec import ReportSpec, crossed
-
-if TYPE_CHECKING:
-    from deeptune.data.splits.plan import DataPlan
 
 MAX_SUBGROUPS = 60  # values of one entry of report.by
 
@@ -51,18 +47,18 @@ def _keys(source: Source, name: str) -> pa.ChunkedArray:
     return keys_of(source.column(name))
 
 
-def report_columns(plan: DataPlan, report: ReportSpec) -> pa.Table | None:
-    """Return `row` of each test row and `values`, a struct of the named columns as text; None where none is named."""
-    data = plan.splits["test"]
-    names = dict.fromkeys(column for name in report.by for column in crossed(name, data.source.column_names))
+def report_columns(source: Source, rows: np.ndarray, report: ReportSpec) -> pa.Table | None:
+    """Return `row` of each of the test `rows` and `values`, a struct of the named columns as text.
+
+    None where no column is named.
+    """
+    names = dict.fromkeys(column for name in report.by for column in crossed(name, source.column_names))
     if report.unit is not None:
         names[report.unit] = None
-    if not names or not len(data):
+    if not names or not len(rows):
         return None
-    columns = [_texts(data.source.take(name, data.rows)) for name in names]
-    return pa.table(
-        {"row": pa.array(data.rows, pa.int64()), "values": pa.StructArray.from_arrays(columns, list(names))}
-    )
+    columns = [_texts(source.take(name, rows)) for name in names]
+    return pa.table({"row": pa.array(rows, pa.int64()), "values": pa.StructArray.from_arrays(columns, list(names))})
 
 
 def _texts(values: pa.ChunkedArray) -> pa.Array:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from deeptune.data.cache.sample_hashes import joined_hashes
 from deeptune.data.loading.dataset import Inputs, SampleOptions
 from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities.base import named_reasons
 from deeptune.data.sources.source import Source
-from deeptune.data.splits.duplicates import joined_hashes
 from deeptune.spec.modalities import Input, columns_of
 
 
