@@ -49,6 +49,12 @@ def count_text(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count < 999_950_000 else f"{count / 1e9:.1f} B"
 
 
+def kind_of(value: object) -> str:
+    """Name the type of a value with its article: `an int`, `a list`, `None`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
 def joined(names: Sequence[str]) -> str:
     """Join names as a sentence lists them: `MAE, RMSE and R²`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deeptune.data.images.column_values import IMAGE_SUFFIXES
 from deeptune.data.modalities import MODALITIES, ColumnModality
 from deeptune.data.sources.memory import MemorySource
 from deeptune.data.sources.parquet import folder_of_names
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, did_you_mean, listed
-from deeptune.formatting import counted
+from deeptune.formatting import counted, kind_of
 from deeptune.spec.modalities import Input, columns_of
+from deeptune.spec.sources import is_data
 
 ACCEPTED = (
     "a path, a pandas, polars or pyarrow table, a dictionary of columns, or a list of texts, images or names of files"
@@ -43,7 +45,7 @@ def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False
     if isinstance(x, (str, os.PathLike)):
         if y is not None:
             raise DataError("y: the labels of a file are in the file", hint=f"Its label column is {columns.label!r}.")
-        return Source.open(os.fspath(x), key="x", root=root)
+        return _opened(os.fspath(x), columns, root)
     found = _columns_of_table(x)
     if found is None:
         names = columns_of(columns.input)
@@ -55,14 +57,34 @@ def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False
     wanted = [*columns_of(columns.input), *(columns_of(columns.label) if labelled else [])]
     table = {name: _column(found, name, columns, given=y is not None) for name in wanted}
     _require_equal_lengths(table)
-    return MemorySource(pa.table(table), key="x", root=folder_of_names(root))
+    source = MemorySource(pa.table(table), key="x", root=folder_of_names(root))
+    source.label_key = "x" if y is None else "y"
+    return source
+
+
+def _opened(path: str, columns: Columns, root: str | None) -> Source:
+    """Open the data at a path. Where it is one sample, the error says how to give it."""
+    kinds = list(MODALITIES[columns.modality].parts(columns.input))
+    one = os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and not is_data(path)
+    if one and kinds == ["image"]:
+        raise DataError(f"x: {path} is one image, and a path is that of a table or folder", hint=f"Give [{path!r}].")
+    try:
+        return Source.open(path, key="x", root=root)
+    except DataError as error:
+        if kinds != ["text"] or os.path.exists(path):
+            raise
+        raise DataError(error.message, hint=f"{error.hint or ''} One text goes into a list: [x].".lstrip()) from None
 
 
 def _labels(y: Any, label: Input) -> dict[str, Any]:
-    """Return the label columns of `y`: a sequence, or for several columns a table of them or an array (N, columns)."""
-    if isinstance(label, str):
-        return {label: _sequence(y, "y")}
+    """Return the label columns of `y`: a sequence or a table with one column; for several a table or (N, columns)."""
     table = _columns_of_table(y)
+    if isinstance(label, str):
+        if table is not None and label not in table and len(table) != 1:
+            raise DataError(f"y: there is no column {label!r}", hint=f"Its columns: {listed(table)}.")
+        values = y if table is None else table.get(label, next(iter(table.values())))
+        column = isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1
+        return {label: _sequence(values[:, 0] if column else values, "y")}
     if table is not None:
         return table
     values = np.asarray(_sequence(y, "y"))
@@ -82,9 +104,10 @@ def _column(found: Mapping[str, Any], name: str, columns: Columns, *, given: boo
         return values
     if name in columns_of(columns.input):
         try:
-            return _modality_of(name, columns).column(_sequence(values, "x"))
+            samples = _rows_of_array(values) if isinstance(values, np.ndarray) else values
+            return _modality_of(name, columns).column(_sequence(samples, "x"))
         except DataError as error:
-            raise DataError(f"x: {error.message}", hint=error.hint) from None
+            raise DataError(f"x: {error.message.removeprefix('x: ')}", hint=error.hint) from None
     key = "y" if given else "x"
     try:
         return pa.array(_sequence(values, key), from_pandas=True)
@@ -101,6 +124,8 @@ def _columns_of_table(x: Any) -> dict[str, Any] | None:
     """Columns by name; None for what is no table."""
     if isinstance(x, pa.RecordBatch):
         x = pa.Table.from_batches([x])
+    if isinstance(x, pa.RecordBatchReader):
+        x = x.read_all()
     if isinstance(x, pa.Table):
         names = x.column_names
     elif isinstance(x, Mapping):
@@ -153,14 +178,21 @@ def _sequence(values: Any, key: str) -> Sequence[Any]:
         return values.tolist() if values.ndim <= 2 else values  # type: ignore[return-value]
     if hasattr(values, "to_list"):  # a series of pandas or polars
         return values.to_list()
-    if isinstance(values, (bytes, str)) or not hasattr(values, "__iter__"):
-        raise DataError(
-            f"{key}: expected {ACCEPTED if key == 'x' else 'a list of labels'}, got a {type(values).__name__}",
-            hint=f"Put one sample into a list: [{key}]." if key == "x" else None,
-        )
+    if isinstance(values, (bytes, str)) or not hasattr(values, "__iter__") or hasattr(values, "read"):
+        expected = ACCEPTED if key == "x" else "a list of labels"
+        raise DataError(f"{key}: expected {expected}, got {kind_of(values)}", hint=_remedy(values, key))
     if isinstance(values, Set):
         raise DataError(f"{key}: a {type(values).__name__} has no order, so no row could be told", hint="Give a list.")
     return list(values)
+
+
+def _remedy(value: Any, key: str) -> str | None:
+    """Return what makes a list or table of a value that is none."""
+    if hasattr(value, "collect"):
+        return f"Compute it first: {key}.collect()."
+    if key != "x" or value is None:
+        return None
+    return "Put its content into a list: [x.read()]." if hasattr(value, "read") else "Put one sample into a list: [x]."
 
 
 def _require_equal_lengths(table: Mapping[str, pa.Array | pa.ChunkedArray]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from deeptune.api.embedding import EmbeddingModel
 from deeptune.api.inputs import Columns, source_of
 from deeptune.api.options import Options, apply_options
+from deeptune.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,6 +86,8 @@ class Model(EmbeddingModel):
         Classes are compared by name where both sides have names. Returns what `metrics.json` has for a split.
         """
         source = self._source(x, options, y=y, labelled=True)
+        if source.num_rows == 0:
+            raise DataError(f"{source.key}: there are no rows to score")
         metrics, _ = self._predictor.evaluate(source, apply_options(options))
         return metrics
 

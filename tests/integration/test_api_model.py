@@ -206,10 +206,16 @@ def test_images_of_16_bits_need_a_range(of_images):
 BAD = {
     "float": (lambda: [pixels(0), pixels(1) / 255], r"x: row 1 is an array of float64 \(40, 40, 3\)"),
     "channels first": (lambda: [pixels(0).transpose(2, 0, 1)], r"x: row 0 is an array of uint8 \(3, 40, 40\)"),
-    "number": (lambda: [pixels(0), 3], "x: row 1 is a int"),
+    "number": (lambda: [pixels(0), 3], "x: row 1 is an int"),
     "mixed": (lambda: [pixels(0), "a.png"], "x: row 0 is an image and row 1 is the name of a file"),
     "one image": (lambda: pixels(0), r"x: an array of uint8 \(40, 40, 3\) is not a list of samples"),
-    "PIL": (lambda: Image.fromarray(pixels(0)), "x: expected a path, .* got a Image"),
+    "PIL": (lambda: Image.fromarray(pixels(0)), "x: expected a path, .* got an Image"),
+    "one image in a dictionary": (
+        lambda: {"images": pixels(0)},
+        r"x: an array of uint8 \(40, 40, 3\) is not a list of samples",
+    ),
+    "one file": (lambda: "a.png", "x: a.png is one image, and a path is that of a table or folder"),
+    "open file": (lambda: io.BytesIO(b"x"), "x: expected a path, .* got a BytesIO"),
     "other columns": (lambda: {"image": [pixels(0)]}, r"x: there is no column 'images'. Did you mean 'image'"),
     "twice": (lambda: pd.DataFrame([[1, 2]], columns=["images", "images"]), "x: there are two columns named 'images'"),
 }
@@ -222,9 +228,28 @@ def test_bad_input_is_one_error_that_names_argument_and_row(of_images, kind):
         of_images.predict(make())
 
 
+def test_labels_may_be_a_table_or_array_of_one_column(of_texts):
+    for y in (
+        pd.DataFrame({"any": ["good", "bad"]}),
+        np.array([["good"], ["bad"]]),
+        pa.table({"labels": ["good", "bad"]}),
+    ):
+        assert of_texts.evaluate(["a good film", "a bad film"], y)["n"] == 2
+
+
 def test_bad_labels_are_errors_that_name_the_argument(of_texts, texts):
     with pytest.raises(DataError, match="y: 1 label "):
         of_texts.evaluate(["a", "b"], ["good"])
+    for y in ({"label": ["good"], "other": ["bad"]}, pd.DataFrame({"a": ["good"], "b": ["bad"]})):
+        with pytest.raises(DataError, match="y: there is no column 'labels'"):
+            of_texts.evaluate(["a"], y)
+    with pytest.raises(DataError, match="y: 1 of 2 labels in column 'labels' are missing"):
+        of_texts.evaluate(["a", "b"], ["good", None])
+    with pytest.raises(DataError, match="x: there are no rows to score"):
+        of_texts.evaluate([], [])
+    with pytest.raises(DataError, match="there is no file or folder a good film") as raised:
+        of_texts.predict("a good film")
+    assert "One text goes into a list: [x]." in str(raised.value)
     with pytest.raises(DataError, match="y: there are no labels"):
         of_texts.evaluate(["a", "b"])
     with pytest.raises(DataError, match="y: the labels of a file are in the file"):

@@ -58,7 +58,8 @@ def test_a_value_is_bytes_a_file_or_base64(tmp_path):
 
 def test_what_can_not_be_read_says_why(tmp_path):
     assert reason("x/a.png", tmp_path) == (
-        f"names the file x/a.png, which does not exist in {tmp_path}/ (data.root names another folder)"
+        f"names the file x/a.png, which does not exist in {tmp_path}/ "
+        "(data.root, or root in Python, names another folder)"
     )
     assert "does not exist in the current folder (" in reason("x/a.png", Path())
     assert reason("/nowhere/a.png", tmp_path).startswith("names the file /nowhere/a.png, which does not exist")

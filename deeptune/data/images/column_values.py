@@ -25,7 +25,7 @@ MAX_NAME = 4096  # characters
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}|[A-Za-z0-9+/_\r\n-]{16,63}={0,2}\s*\Z")  # both alphabets of RFC 4648
 _HEX = re.compile(rb"(?:\\x|0x)?(?=[0-9A-Fa-f]{32})")  # with the prefix of PostgreSQL's or MySQL's dumps
 _WEB = ("http://", "https://", "s3://", "gs://", "hf://", "ftp://")
-_SUFFIXES = frozenset({
+IMAGE_SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
     ".dcm", ".dicom", ".svg", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga", ".nii", ".fits",
     ".psd",
@@ -101,7 +101,7 @@ def read_named(path: Path, name: str) -> bytes:
         folder = path.parent if path.is_absolute() and os.path.isabs(name) else str(path).removesuffix(name)
         raise DataError(
             f"names the file {name}, which does not exist in {folder or 'the current folder'} "
-            "(data.root names another folder)"
+            "(data.root, or root in Python, names another folder)"
         ) from None
     except OSError as error:
         raise DataError(f"names the file {name}, which cannot be read: {error.strerror or error}") from None
@@ -140,7 +140,7 @@ def _looks_like_image(text: str) -> bool:
     text = text.strip()
     if text.startswith("data:"):
         return text.startswith("data:image/")
-    if len(text) <= MAX_NAME and "\n" not in text and os.path.splitext(text)[1].lower() in _SUFFIXES:
+    if len(text) <= MAX_NAME and "\n" not in text and os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES:
         return True
     start = text[:HEAD].encode()
     start = start[: len(start) // 4 * 4]

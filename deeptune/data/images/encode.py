@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from deeptune.errors import DataError
+from deeptune.formatting import kind_of
 
 _PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})  # modes that PNG holds without a change
 _TIFF = frozenset({"I", "F", "I;16B", "I;16L", "I;16N"})
@@ -38,7 +39,7 @@ def encoded(sample: Any) -> bytes | str | dict[str, Any]:
         return sample
     if hasattr(sample, "__array__"):
         return _from_array(np.asarray(sample))
-    raise DataError(f"is a {type(sample).__name__}", hint=f"{EXPECTED[0].upper()}{EXPECTED[1:]}.")
+    raise DataError(f"is {kind_of(sample)}", hint=f"{EXPECTED[0].upper()}{EXPECTED[1:]}.")
 
 
 def _from_array(values: np.ndarray) -> bytes:
@@ -47,18 +48,25 @@ def _from_array(values: np.ndarray) -> bytes:
         values = values[:, :, 0]
     fits = values.ndim == 2 or (values.ndim == 3 and kind == np.uint8 and values.shape[2] in (3, 4))
     if kind not in (np.uint8, np.uint16) or not fits or 0 in shape:
-        raise DataError(f"is an array of {kind} {shape}", hint=_advice(kind, shape))
+        raise DataError(f"is an array of {kind} {shape}", hint=_advice(values))
     # A byte order of its own would be another mode.
     return _saved(Image.fromarray(np.ascontiguousarray(values, kind.newbyteorder("="))), "PNG", 1)
 
 
-def _advice(kind: np.dtype[Any], shape: tuple[int, ...]) -> str:
+def _advice(values: np.ndarray) -> str:
+    """Say what an image is, and what makes one of these values."""
+    kind, shape = values.dtype, values.shape
     advice = f"{EXPECTED[0].upper()}{EXPECTED[1:]}."
-    if kind.kind == "f":
-        return f"{advice} Values from 0 to 1 become uint8 by (255 * x).round().astype('uint8')."
     if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4):
-        return f"{advice} Channels come last: x.transpose(1, 2, 0)."
-    return advice
+        advice += " Channels come last: x.transpose(1, 2, 0)."
+    if kind.kind not in "bfiu" or kind == np.uint8 or not values.size:
+        return advice
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):
+        return advice
+    if kind.kind == "b" or (kind.kind == "f" and high <= 1):
+        return f"{advice} Values from 0 to 1 become uint8 by (255 * x).round().astype('uint8')."
+    return f"{advice} Values from 0 to 255 become uint8 by x.{'round().' if kind.kind == 'f' else ''}astype('uint8')."
 
 
 def _from_pil(image: Image.Image) -> bytes:

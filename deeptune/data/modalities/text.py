@@ -25,6 +25,7 @@ from deeptune.data.modalities.base import (
 )
 from deeptune.data.modalities.shown import Shown
 from deeptune.errors import DataError
+from deeptune.formatting import kind_of
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
 if TYPE_CHECKING:
@@ -145,4 +146,4 @@ def _text(row: int, sample: Any) -> str | None:
         return str(sample)
     if is_missing(sample):
         return None
-    raise DataError(f"row {row} is a {type(sample).__name__}", hint="A text is a string.")
+    raise DataError(f"row {row} is {kind_of(sample)}", hint="A text is a string.")

@@ -48,6 +48,7 @@ class Source(ABC):
     ) -> None:
         self.schema, self.types, self.num_rows = schema, types, num_rows
         self.key, self.root = key, root
+        self.label_key = key  # how messages name its labels
         self.named: NamedFiles | None = None
         self.column_names: list[str] = schema.names
         self._single = {name for name, count in Counter(self.column_names).items() if count == 1}

@@ -152,7 +152,7 @@ def read_targets(source: Source, label: Input, task: Task) -> np.ndarray:
         source.require(name, key="data.label")
     try:
         column = LabelColumn.read(source, label, task=task.info.name)
-        return task.encode(column.values, label_names=column.names, name=column_text(label), place=source.key)
+        return task.encode(column.values, label_names=column.names, name=column_text(label), place=source.label_key)
     except LabelTypeError as error:
         classes = f" with the classes {listed(task.class_names)}" if task.class_names else ""
         raise DataError(
