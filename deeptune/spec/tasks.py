@@ -18,7 +18,8 @@ class LossInfo:
 
     title: what a methods section calls it. curvature: about the second derivative by an output, which sets the scale
     of the search for an exact minimum. squares: whether that minimum has a closed form. tempered: whether outputs are
-    log odds, which a temperature may scale. of_classes: whether targets are indices of classes, not numbers.
+    log odds, which a temperature may scale. of_classes: whether targets are indices of classes, not numbers. robust:
+    whether a target far outside the others has a bounded pull.
 
     `batch_sum` and `row_losses` import the functions of the loss's name, from `engine.loss` and `tasks.row_losses`.
     """
@@ -29,6 +30,7 @@ class LossInfo:
     squares: bool = False
     tempered: bool = False
     of_classes: bool = False
+    robust: bool = False
 
     @property
     def batch_sum(self) -> Callable[..., Any]:
@@ -52,13 +54,15 @@ LOSSES: dict[str, LossInfo] = {
     for loss in (
         LossInfo("cross_entropy", "cross entropy", curvature=0.1, tempered=True, of_classes=True),
         LossInfo("mse", "mean squared error", curvature=2.0, squares=True),
-        LossInfo("huber", "Huber loss"),
+        LossInfo("huber", "Huber loss", robust=True),
         LossInfo("poisson", "Poisson deviance", curvature=2.0),
         LossInfo("bce", "binary cross entropy", curvature=0.1, tempered=True),
         LossInfo("cumulative_link", "cumulative link loss", tempered=True, of_classes=True),
     )
 }
 
+
+ROBUST = frozenset(name for name, loss in LOSSES.items() if loss.robust)
 
 LabelKind = Literal["classes", "numbers", "lists"]
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
+from deeptune.spec.tasks import ROBUST
 from deeptune.tasks.base import Fitted
 from deeptune.tasks.classification import lists
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -60,9 +61,9 @@ class MultiTargetTask(RegressionTask):
         return cls(0.0, 1.0, names, tuple(fitted))
 
     def fit_splits(self, targets: Mapping[str, np.ndarray], *, train: TrainSpec, name: str) -> Fitted:
-        """Fit each target; with Huber's loss to the numbers that are not far outside the others."""
+        """Fit each target; with a robust loss to the numbers that are not far outside the others."""
         near = targets["train"].copy()
-        if train.loss == "huber":
+        if train.loss in ROBUST:
             for column in near.T:
                 known = np.isfinite(column)
                 column[known] = np.where(outliers(column[known]), np.nan, column[known])

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import ROBUST, TASKS
 from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import number_baseline
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -26,8 +26,8 @@ from deeptune.tasks.outliers import outliers
 class RegressionTask(Task):
     """A number for each sample: mean and standard deviation (of the population) of the training split's, in their unit.
 
-    With `train.loss = "huber"`, those of the targets that are not far outside the others. Targets are the numbers
-    themselves (float64 (N,)), NaN for a missing label. A model has one output, the standardised number.
+    With a robust loss such as Huber's, those of the targets that are not far outside the others. Targets are the
+    numbers themselves (float64 (N,)), NaN for a missing label. A model has one output, the standardised number.
     """
 
     info = TASKS["regression"]
@@ -79,8 +79,8 @@ class RegressionTask(Task):
         far = outliers(np.concatenate(list(targets.values())))
         ends = np.cumsum([len(one) for one in targets.values()])[:-1]
         outside = dict(zip(targets, np.split(far, ends), strict=True))
-        # Huber's loss bounds the pull of whatever is more than one deviation off: of one that a slip did not make.
-        near = ~outside["train"] if train.loss == "huber" else slice(None)
+        # A robust loss bounds the pull of whatever is more than one deviation off: of one that a slip did not make.
+        near = ~outside["train"] if train.loss in ROBUST else slice(None)
         return Fitted(type(self).fit(targets["train"][near], name=name), dict(targets), outside)
 
     def encode(

@@ -331,7 +331,7 @@ def test_a_run_is_looked_for_nowhere_else(reference):
         find_run(reference)
 
 
-def test_nothing_names_the_run_that_one_stands_in(monkeypatch):
+def test_an_empty_name_does_not_find_the_run_that_one_stands_in(monkeypatch):
     """`deeptune predict "$RUN"` with RUN unset."""
     Path("spec.toml").write_text("")
     with pytest.raises(SpecError, match="there is no run ''"):

@@ -133,7 +133,9 @@ def test_timm(page: SimpleNamespace, data: Callable[[str], str], tmp_path: Path,
     compare(page, run, image_logits(page, run, own, file))
 
 
-def test_regression(page: SimpleNamespace, data: Callable[[str], str], resnet: Path, tmp_path: Path) -> None:
+def test_the_page_rebuilds_a_model_of_numbers(
+    page: SimpleNamespace, data: Callable[[str], str], resnet: Path, tmp_path: Path
+) -> None:
     file = data("digits_rotation")
     backbone = {"name": "resnet18", "weights": str(resnet), "image_size": 32}
     run = trained(tmp_path, file, backbone, "partial", task="regression")

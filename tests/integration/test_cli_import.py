@@ -24,7 +24,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_the_command_that_is_named_next_is_accepted(photos, tmp_path, command):
+def test_the_command_that_an_import_names_next_is_accepted(photos, tmp_path, command):
     done = command("import", str(photos), "-o", str(tmp_path / "photos.parquet"))
     assert done.code == 0, done.stderr
     words = shlex.split(done.stdout.rpartition("next: ")[2])

@@ -501,7 +501,7 @@ def test_two_rows_are_enough(tmp_path):
     assert audit(image_file(tmp_path / "a.parquet", images[:2], labels[:2])).findings == ()
 
 
-def test_a_column_that_is_not_there_is_an_error(tmp_path):
+def test_a_label_column_that_the_audited_file_lacks_is_an_error(tmp_path):
     path = image_file(tmp_path / "a.parquet", *digits())
     with pytest.raises(DataError, match="no column 'diagnosis'"):
         audit(path, label="diagnosis")

@@ -155,7 +155,7 @@ def test_macro_f1_stands_alone_where_every_class_occurs(digits: RunDirectory) ->
     assert "Macro F1 (scikit-learn)" not in text_of(digits)
 
 
-def test_an_optimizer_step_has_no_more_rows_than_there_are(digits: RunDirectory) -> None:
+def test_the_methods_state_no_more_rows_in_a_step_than_there_are(digits: RunDirectory) -> None:
     change_spec(digits.path, batch_size=1024, accumulation=2)
     rows = read_run(digits.path).rows["train"]
     text = text_of(digits)

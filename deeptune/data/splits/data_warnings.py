@@ -10,7 +10,7 @@ from deeptune.data.splits.duplicates import conflicting, duplicate_sets
 from deeptune.data.splits.stratify import SplitData
 from deeptune.errors import listed
 from deeptune.spec.run_spec import SPLITS, RunSpec
-from deeptune.spec.tasks import TASKS
+from deeptune.spec.tasks import ROBUST, TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Task, wilson_text
 
 MIN_ROWS = 100  # rows of val and test below which their metrics come with a word about their width
@@ -101,12 +101,12 @@ def outlier_warnings(
         for split, rows in outside.items()
         for row in rows
     )
-    can = "huber" in TASKS[spec.task].losses and spec.train.loss != "huber"
-    huber = "" if not can else '; train.loss = "huber" gives such labels less weight'
+    robust = [name for name in TASKS[spec.task].losses if name in ROBUST and spec.train.loss not in ROBUST]
+    remedy = "".join(f'; train.loss = "{name}" gives such labels less weight' for name in robust[:1])
     return [
         f"{count:,} {'label lies' if count == 1 else 'labels lie'} far outside the others of column {name!r} (median "
         f"{middle:g}, middle half {low:g} to {high:g}): {listed(shown)}. Correct mistakes, or leave these rows out"
-        f"{huber}"
+        f"{remedy}"
     ]
 
 
