@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,8 @@ from deeptune.api.inputs import Columns, source_of
 from deeptune.api.run import Run, finetune, load
 from deeptune.catalog import find
 from deeptune.data.columns.input_columns import attach_files, check_samples
-from deeptune.errors import DataError
+from deeptune.data.modalities.base import is_missing
+from deeptune.errors import DataError, SpecError, listed
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.tasks import USUAL_TASKS
 from deeptune.spec.toml import validate
@@ -103,6 +105,7 @@ class _FineTuned(_OfSamples):
         self.random_state = random_state
 
     def _fit(self, X: Any, y: np.ndarray) -> Self:
+        X = _samples(X)
         check_consistent_length(X, y)
         source = self._source(X, y)
         if source.num_rows < 2:
@@ -122,7 +125,10 @@ class _FineTuned(_OfSamples):
         return None
 
     def _spec(self, source: Source, data: Path) -> dict[str, Any]:
-        share = self.validation_fraction if self.validation_fraction * source.num_rows >= MIN_VAL_ROWS else 0.0
+        share = self.validation_fraction
+        if not isinstance(share, (int, float)) or not 0 <= share < 1:
+            raise SpecError(f"validation_fraction: expected a share from 0 to below 1, got {share!r}")
+        share = share if share * source.num_rows >= MIN_VAL_ROWS else 0.0
         info = MODALITIES[find(self.backbone).modality]
         return {
             "task": self._task,
@@ -194,9 +200,11 @@ class DeepTuneClassifier(ClassifierMixin, _FineTuned):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fine-tune on samples X and their classes y (n_samples,). Raises the errors of `deeptune.finetune`."""
-        y = _labels(y)
+        X, y = _samples(X), _labels(y)
         if not len(y):
             raise SampleError("y: there is 0 sample", hint="Give two samples or more.")
+        check_consistent_length(X, y)
+        _refuse_mixed(y)
         check_classification_targets(y)
         self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -317,6 +325,28 @@ def _labels(y: Any) -> np.ndarray:
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     return column_or_1d(y, warn=True)
+
+
+def _samples(X: Any) -> Any:
+    """Return samples that a generator gives as a list, others as they are. Raises SampleError for a path."""
+    if isinstance(X, (str, os.PathLike)):
+        raise SampleError(
+            f"x: expected samples, got the path {os.fspath(X)!r}",
+            hint="Read it first, such as with pandas; deeptune.finetune takes files.",
+        )
+    return list(X) if isinstance(X, Iterator) else X
+
+
+def _refuse_mixed(y: np.ndarray) -> None:
+    """Raise SampleError for classes that have no order: missing ones, and strings beside others."""
+    if y.dtype != object:
+        return
+    row = next((row for row, one in enumerate(y) if is_missing(one)), None)
+    if row is not None:
+        raise SampleError(f"y: the label of sample {row} is {y[row]!r}", hint="Leave out samples without a label.")
+    kinds = sorted({type(one).__name__ for one in y})
+    if "str" in kinds and len(kinds) > 1:
+        raise SampleError(f"y: the labels are of several types: {listed(kinds)}", hint="Convert them to one type.")
 
 
 def _refuse_text_and_times(y: np.ndarray) -> None:

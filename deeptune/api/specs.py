@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deeptune.errors import SpecError
+from deeptune.formatting import kind_of
 from deeptune.spec import toml
 from deeptune.spec.presets import find_spec_file
 from deeptune.spec.run_spec import RunSpec
@@ -25,6 +26,9 @@ def load_spec(
 
     Raises SpecError with every problem at once, each with its key, and the line where it came from a file.
     """
+    for argument, given in (("changes", changes), ("defaults", defaults)):
+        if not isinstance(given, Mapping | None):
+            raise SpecError(f"{argument}: expected a dictionary of keys, got {kind_of(given)}")
     if isinstance(spec, RunSpec):
         return toml.validate(_changed(spec.model_dump(exclude_unset=True), changes)) if changes else spec
     if isinstance(spec, Mapping):
@@ -32,9 +36,7 @@ def load_spec(
         toml.set_missing(values, defaults or {})
         return toml.validate(values)
     if not isinstance(spec, (str, os.PathLike)):
-        raise SpecError(
-            f"spec: expected a RunSpec, a path, a preset's name or a dictionary, got a {type(spec).__name__}"
-        )
+        raise SpecError(f"spec: expected a RunSpec, a path, a preset's name or a dictionary, got {kind_of(spec)}")
     return toml.load_spec(find_spec_file(os.fspath(spec)), changes=_flat(changes or {}), defaults=defaults)
 
 
