@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -35,13 +35,16 @@ class Fitted:
     outliers: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
 class Task(ABC):
     """Labels as targets, outputs as predictions, and their scores.
 
     Targets are NumPy arrays with a row for each sample. Each subclass states their dtype and shape.
+    `confidence` is what val says of a trained model, in a form of the task's own; None before, and without val.
     """
 
     info: ClassVar[TaskInfo]
+    confidence: Any = field(default=None, kw_only=True)
 
     @property
     def view(self) -> str:
@@ -236,7 +239,7 @@ class Task(ABC):
     @property
     def confidence_notes(self) -> tuple[str, ...]:
         """Notes, in sentences, on the confidence that was fitted to val."""
-        return ()
+        return () if self.confidence is None else self.confidence.notes
 
     @abstractmethod
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
@@ -251,10 +254,17 @@ class Task(ABC):
 
     def at_coverage(self, coverage: float) -> Self:
         """Return the task with another coverage of its sets or intervals. Raises SpecError where it has neither."""
-        raise SpecError(
-            "coverage: this model has no sets or intervals",
-            hint="They come from the rows of val when a run ends; runs without val rows have none.",
-        )
+        if not self.covers:
+            raise SpecError(
+                "coverage: this model has no sets or intervals",
+                hint="They come from the rows of val when a run ends; runs without val rows have none.",
+            )
+        return replace(self, confidence=replace(self.confidence, coverage=coverage))
+
+    @property
+    def covers(self) -> bool:
+        """Whether predictions have sets or intervals."""
+        return self.confidence is not None
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """Score the confidence that was fitted to val on outputs (N, outputs) and targets, ready for JSON.

@@ -325,10 +325,6 @@ class ClassificationTask(Task):
 
     # Confidence
 
-    @property
-    def confidence_notes(self) -> tuple[str, ...]:
-        return () if self.confidence is None else self.confidence.notes
-
     def set_scores(self, probabilities: np.ndarray) -> np.ndarray:
         """The nonconformity (N, classes) of each class."""
         return class_scores(probabilities)
@@ -347,11 +343,6 @@ class ClassificationTask(Task):
 
     def confidences(self, logits: np.ndarray) -> np.ndarray | None:
         return np.asarray(self.probabilities(logits).max(axis=1))
-
-    def at_coverage(self, coverage: float) -> Self:
-        if self.confidence is None:
-            return super().at_coverage(coverage)
-        return replace(self, confidence=replace(self.confidence, coverage=coverage))
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         if self.confidence is None or not len(truth):

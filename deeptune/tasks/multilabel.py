@@ -281,7 +281,7 @@ class MultiLabelTask(Task):
         return multilabel_metrics(truth > 0, self.probabilities(logits), self.values, self.thresholds)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        """Every label for every row (F1), or each label where more than half of train has it (Hamming loss).
+        """Score every label for every row (F1), or each label where more than half of train has it (Hamming loss).
 
         The ROC AUC of a constant is 0.5, and its average precision the share of the label.
         """
@@ -293,10 +293,6 @@ class MultiLabelTask(Task):
         return {name: metrics[name] for name in names} | {"hamming_loss": majority["hamming_loss"]}
 
     # Confidence
-
-    @property
-    def confidence_notes(self) -> tuple[str, ...]:
-        return () if self.confidence is None else self.confidence.notes
 
     def _sure(self, chances: np.ndarray) -> np.ndarray:
         """The probability (N, L) that each label is there where it is predicted, and absent where it is not."""
@@ -319,10 +315,9 @@ class MultiLabelTask(Task):
         found = ClassConfidence.of(choice, errors, calibration.coverage, quantiles, "every label")
         return replace(moved, confidence=found)
 
-    def at_coverage(self, coverage: float) -> Self:
-        if self.confidence is None or self.confidence.quantiles is None:
-            return super().at_coverage(coverage)
-        return replace(self, confidence=replace(self.confidence, coverage=coverage))
+    @property
+    def covers(self) -> bool:
+        return self.confidence is not None and self.confidence.quantiles is not None
 
     def _sets(self, chances: np.ndarray) -> np.ndarray | None:
         """The labels in the set of each row, bool (N, L), among them the predicted ones; None without quantiles."""

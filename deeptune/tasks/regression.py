@@ -200,19 +200,10 @@ class RegressionTask(Task):
 
     # Confidence
 
-    @property
-    def confidence_notes(self) -> tuple[str, ...]:
-        return () if self.confidence is None else self.confidence.notes
-
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
         """Fit intervals, and the expected error at each predicted number."""
         found = NumberConfidence.fit(self.numbers(held_out.logits), held_out, calibration.coverage)
         return replace(self, confidence=found)
-
-    def at_coverage(self, coverage: float) -> Self:
-        if self.confidence is None:
-            return super().at_coverage(coverage)
-        return replace(self, confidence=replace(self.confidence, coverage=coverage))
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         if self.confidence is None or not len(truth):
