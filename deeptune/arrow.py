@@ -23,7 +23,7 @@ _CONTROL = r"[\x00-\x08\x0e-\x1f]"
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are strings, of any layout."""
+    """Check whether values are strings, of any layout."""
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
@@ -34,12 +34,12 @@ def half_character(text: str) -> str | None:
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    """Whether values are byte strings, of any layout."""
+    """Check whether values are byte strings, of any layout."""
     return pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind) or pt.is_fixed_size_binary(kind)
 
 
 def in_words(kind: pa.DataType) -> str:
-    """What a column of this type holds, for people: `decimal numbers`, `lists of text`."""
+    """Name what a column of this type holds, for people: `decimal numbers`, `lists of text`."""
     if isinstance(kind, pa.BaseExtensionType):
         return f"values of type {kind.extension_name}"
     kind = bare(kind)
@@ -114,7 +114,7 @@ def promote(values: Values, kind: pa.DataType) -> Values:
 
 
 def keeps_all(kind: pa.DataType, wider: pa.DataType) -> bool:
-    """Whether the types alone say that every value of `kind` keeps its meaning in `wider`."""
+    """Check whether the types alone say that every value of `kind` keeps its meaning in `wider`."""
     kind, wider = bare(kind), bare(wider)
     if kind == wider or pt.is_null(kind):
         return True
@@ -139,7 +139,7 @@ def keeps_all(kind: pa.DataType, wider: pa.DataType) -> bool:
 
 
 def is_uuid(kind: pa.DataType) -> bool:
-    """Whether values are numbers of 128 bits that name something."""
+    """Check whether values are numbers of 128 bits that name something."""
     return isinstance(kind, pa.BaseExtensionType) and kind.storage_type == pa.binary(16)
 
 
@@ -178,7 +178,7 @@ def texts(values: pa.Array) -> pa.Array:
 
 
 def reads_as_text(values: pa.ChunkedArray) -> bool:
-    """Whether bytes are UTF-8 without control characters, which every format of images has."""
+    """Check whether bytes are UTF-8 without control characters, which every format of images has."""
     found = text_of(bare_values(values)).drop_null()
     return len(found) > 0 and is_text(found.type) and not pc.any(pc.match_substring_regex(found, _CONTROL)).as_py()
 

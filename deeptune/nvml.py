@@ -42,7 +42,7 @@ class NvidiaGpu:
         return None if memory is None else (int(memory.free), int(memory.total))
 
     def reading(self) -> dict[str, float]:
-        """What the GPU does now; each value that it tells.
+        """Read what the GPU does now: each value that it tells.
 
         `utilisation` in percent, `temperature` in °C, memory in GiB, `power_watts` with the most that the card may take
         (`power_limit_watts`), `clock_share` of the fastest clock of its multiprocessors.
@@ -108,7 +108,7 @@ def driver_version() -> tuple[str, str] | None:
 
 
 def freest(free: Sequence[int]) -> int:
-    """Which GPU `"auto"` takes: the one with the most free memory, of equal ones the first."""
+    """Choose the GPU that `"auto"` takes: the one with the most free memory, of equal ones the first."""
     return max(range(len(free)), key=lambda number: (free[number], -number))
 
 

@@ -45,7 +45,7 @@ def _viewer(run: RunDirectory, progress: bool) -> AbstractContextManager[Shows]:
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, which shows HTML."""
+    """Check whether this process is the kernel of a notebook, which shows HTML."""
     from rich.console import Console
 
     return Console().is_jupyter

@@ -167,7 +167,7 @@ class Run:
         return Rows(event for event in found if kind is None or event["kind"] == kind)
 
     def predictions(self) -> pa.Table:
-        """Each test row: `row`, `truth`, `prediction`, for classes `probabilities` and `confidence`."""
+        """Read each test row: `row`, `truth`, `prediction`, for classes `probabilities` and `confidence`."""
         return self._table(self.directory.predictions)
 
     def embeddings(self, split: str = "test") -> pa.Table:
@@ -175,7 +175,7 @@ class Run:
         return self._table(self.directory.embeddings(split))
 
     def splits(self) -> pa.Table:
-        """Which row was trained on, validated with and tested on: `row`, `split`, `label`, and `group` if any."""
+        """Read which row was trained on, validated with and tested on: `row`, `split`, `label`, and `group` if any."""
         return self._table(self.directory.splits)
 
     def wait(self, timeout: float | None = None, *, progress: bool = True) -> Run:

@@ -96,7 +96,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def blocks(self) -> list[str]:
-        """Names in `net` of the modules at which its blocks begin, in the order in which they compute."""
+        """Name the modules in `net` at which its blocks begin, in the order in which they compute."""
 
     @abstractmethod
     def cut_at(self, blocks: list[str], place: int) -> Cut:

@@ -45,7 +45,7 @@ class ChainCut(Cut):
         return chain
 
     def _watch(self, inputs: dict[str, Tensor]) -> tuple[list[_Call], Tensor]:
-        """Every call of a module from the first of the suffix on, in the order in which they started."""
+        """Record every call of a module from the first of the suffix on, in the order in which they started."""
         calls: list[_Call] = []
         running: list[_Call] = []
 

@@ -257,7 +257,7 @@ def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, option
 
 
 def _needed(model: nn.Module, config: PreTrainedConfig) -> set[str]:
-    """Names of the weights that the backbone has: all, or those of the encoder, under any name that they have."""
+    """Name the weights that the backbone has: all, or those of the encoder, under any name that they have."""
     net: Any = model.get_encoder() if _has_decoder(config) else model  # type: ignore[operator]
     whole = model.state_dict(keep_vars=True)
     inside = {id(tensor) for tensor in net.state_dict(keep_vars=True).values()}

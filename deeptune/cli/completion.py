@@ -53,7 +53,7 @@ def runs(_context: object, _parameter: object, incomplete: str) -> list[str]:
 
 
 def settings(_context: object, _parameter: object, incomplete: str) -> list[str]:
-    """Keys of a spec as `key=`, and `key=value` once a word names one key.
+    """Complete the keys of a spec as `key=`, and `key=value` once a word names one key.
 
     A shell types what all offers begin with. The offers of one key are therefore two at least, as a shell ends a single
     offer with a space.

@@ -241,7 +241,7 @@ def _run(done: Imported, settings: dict[str, str]) -> str:
 
 
 def _way_on(done: Imported) -> str:
-    """What to do next, in words."""
+    """Say what to do next."""
     settings, lacking = _settings(done)
     if "data.on_bad_sample" in settings:
         say("some rows have no label: the run below leaves them out, counted and listed")

@@ -207,7 +207,7 @@ def _listed_tasks() -> str:
 
 
 def _more(section: str, values: Mapping[str, Any]) -> list[str]:
-    """Keys that are not set, with their defaults, for the next step."""
+    """List the keys that are not set, with their defaults, for the next step."""
     if section == "data":
         group = [] if "group" in values["data"] else ['group = "patient_id"   # rows of one value stay in one split']
         bad = ['on_bad_sample = "skip"    # counted and listed; "error" ends the run']

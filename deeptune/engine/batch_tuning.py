@@ -167,7 +167,7 @@ class _Bench:
             rows //= 2
 
     def _token_budgets(self) -> Iterator[TrainSpec]:
-        """As resolved, which is no limit on a GPU; then halves of what passed at once, down to one of these texts."""
+        """List the budgets to try: the resolved one; then halves of what passed at once, down to one of these texts."""
         train = self.ready.spec.train
         yield train
         rows = MicroBatcher(tokens=int(train.token_budget) or None).rows(self.batch)
@@ -259,7 +259,7 @@ def _way(trial: Trial) -> tuple[str, str, bool]:
 
 
 def agrees(loss: float, plain: float) -> bool:
-    """Whether a loss is that of plain fp32, but for rounding."""
+    """Check whether a loss is that of plain fp32, but for rounding."""
     return abs(loss - plain) <= TOLERANCE * max(1.0, abs(plain))
 
 

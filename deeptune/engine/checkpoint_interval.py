@@ -19,14 +19,14 @@ class CheckpointInterval:
         self._at_step, self._at, self._cost = 0, time.monotonic(), 0.0
 
     def due(self, step: int) -> bool:
-        """Whether to store after this step."""
+        """Check whether to store after this step."""
         if self._steps is not None:
             return step - self._at_step >= self._steps
         assert self._seconds is not None
         return time.monotonic() - self._at >= self._seconds
 
     def due_after_epoch(self) -> bool:
-        """Whether to store at the end of an epoch: always, but for epochs so short that it would take their time."""
+        """Check whether to store at the end of an epoch: always, but for epochs that are as short as storing is."""
         return time.monotonic() - self._at >= self._cost / SHARE
 
     def stored(self, step: int, cost: float) -> None:

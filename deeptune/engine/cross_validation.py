@@ -75,7 +75,7 @@ class CrossValidation:
     outputs: Outputs
 
     def record(self) -> dict[str, Any]:
-        """What metrics.json says of it."""
+        """Return what metrics.json says of it."""
         names = ("weight_decay", "epoch", "metric", "value", "folds")
         return {**{name: getattr(self, name) for name in names}, "compared": [asdict(one) for one in self.compared]}
 
@@ -134,7 +134,7 @@ class CrossValidation:
         return replace(setup, ready=replace(setup.ready, plan=changed))
 
     def passed(self, setup: Setup) -> PassedSplit:
-        """What it says of val, with the mean loss."""
+        """Return its outputs for val, with the mean loss."""
         criterion, ready = setup.criterion.on_cpu(), setup.ready
         targets = torch.from_numpy(split_targets(ready, ready.plan.splits["train"]))
         targets = targets if LOSSES[criterion.loss].of_classes else targets.float()

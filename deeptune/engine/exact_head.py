@@ -55,7 +55,7 @@ class Folds:
         return int(self.means.argmin())
 
     def nested(self) -> np.ndarray:
-        """What is said of each row (N, outputs) at the penalty that is best on the other folds."""
+        """Return the outputs of each row (N, outputs) at the penalty that is best on the other folds."""
         found = self.logits[self.best].copy()
         for fold in range(len(self.weights) if len(self.weights) > 1 else 0):
             others = np.arange(len(self.weights)) != fold

@@ -271,7 +271,7 @@ def spread_order(count: int) -> np.ndarray:
 
 
 def _cut_activations(ready: Prepared, logger: Log) -> CutActivations | None:
-    """What stands between the frozen blocks and those that learn; None if all or none learn, or it can't be stored."""
+    """Return what stands between the frozen blocks and those that learn; None if none does, or it can't be stored."""
     if ready.model.cut is None:
         return None
     try:

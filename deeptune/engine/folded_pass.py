@@ -24,7 +24,7 @@ Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
 def folds(backbone: Backbone, compute: Compute, rows: int) -> bool:
-    """Whether many rows shall pass a folded network."""
+    """Check whether many rows shall pass a folded network."""
     return (
         compute.device.type == "cpu"
         and compute.autocast_dtype is None

@@ -34,7 +34,7 @@ class Best:
         return self.epoch > 0 or self.value is not None
 
     def offer(self, epoch: int, value: float | None) -> bool:
-        """Whether `value` is better than every one before; a value that is undefined never is."""
+        """Check whether `value` is better than every one before; a value that is undefined never is."""
         if value is not None and not math.isfinite(value):
             value = None
         again = epoch == self.epoch  # it is trained once more

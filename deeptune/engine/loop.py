@@ -149,7 +149,7 @@ class Trainer:
         return self.history.epoch > self.epochs or self.history.stopped_early
 
     def pass_epoch(self) -> None:
-        """One pass over the training split, then one over val."""
+        """Pass over the training split, then over val."""
         history, started = self.history, time.monotonic()
         more = self._train_epoch() if self.hooks.solve is None else self._solve_epoch(self.hooks.solve)
         self.stepper.require_finite_weights()

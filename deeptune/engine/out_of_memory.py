@@ -26,7 +26,7 @@ _WORDS = re.compile(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of a GPU or of the computer."""
+    """Check whether memory ran out, of a GPU or of the computer."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and _WORDS.search(str(error).strip()) is not None

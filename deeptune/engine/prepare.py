@@ -147,7 +147,7 @@ def _open_samples(
     logger: Log | None,
     value_range: Range | None,
 ) -> Mapping[Source, Samples]:
-    """Every sample of a run's sources, decoded or tokenised once."""
+    """Open every sample of a run's sources, decoded or tokenised once."""
     assert backbone.preprocessing is not None
     need = Need(augmented=spec.train.augmentation != "none", value_range=value_range)
     return {

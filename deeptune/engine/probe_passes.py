@@ -106,7 +106,7 @@ class Pace:
         self.seconds: float | None = None  # a row
 
     def enough(self, extraction: FeatureExtraction) -> bool:
-        """Whether to end the pass."""
+        """Check whether to end the pass."""
         now, passed, done = time.monotonic(), extraction.passed, extraction.done
         if passed and self.began is None:
             self.began = now, passed  # the first batch takes longer than the others

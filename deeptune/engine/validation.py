@@ -45,7 +45,7 @@ class Validation:
 
 
 def validation(setup: Setup, loaders: SplitLoaders, exact: ExactHead | None) -> Callable[[], dict[str, Any]] | None:
-    """What scores the model on val after an epoch; None where there is no val split."""
+    """Make the function that scores the model on val after an epoch; None where there is no val split."""
     if not len(setup.ready.plan.splits["val"].rows):
         return None
     val = Validation(setup, loaders)

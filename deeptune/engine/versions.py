@@ -34,7 +34,7 @@ def that_matter(info: BackboneInfo) -> tuple[str, ...]:
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which of the versions of `now` are others than `then`, in words; empty when none is known to be."""
+    """Find which of the versions of `now` are others than `then`, in words; empty when none is known to be."""
     return "; ".join(
         f"{name} {then[name]} then, {now[name]} now" for name in now if then.get(name, now[name]) != now[name]
     )

@@ -68,7 +68,7 @@ def blank_inputs(model: Explainable, inputs: dict[str, Tensor]) -> dict[str, Ten
 
 
 def words(model: Explainable, inputs: dict[str, Tensor]) -> Tensor:
-    """Which tokens (bool (B, T)) are part of the text: no padding, and none that frames it."""
+    """Find which tokens (bool (B, T)) are part of the text: no padding, and none that frames it."""
     special = torch.tensor(sorted(set(_tokenizer(model).all_special_ids)), device=inputs["input_ids"].device)
     return inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], special)
 

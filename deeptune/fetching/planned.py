@@ -56,7 +56,7 @@ class Fetch:
 
 
 def weights_to_fetch(spec: BackboneSpec) -> list[Fetch]:
-    """What a run with this backbone, or with these two, would fetch.
+    """List what a run with this backbone, or with these two, would fetch.
 
     That is nothing where the weights are on this machine, or none of a library's.
 
@@ -68,7 +68,7 @@ def weights_to_fetch(spec: BackboneSpec) -> list[Fetch]:
 
 
 def fetch_of(info: BackboneInfo) -> Fetch | None:
-    """What the pretrained weights of a backbone take to be here; None where they are."""
+    """Describe how the pretrained weights of a backbone get here; None where they are here."""
     if weights_on_this_machine(info) is not None:
         return None
     if info.family == "hf" and Path(info.source).expanduser().is_dir():

@@ -67,7 +67,7 @@ class Guard:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is an archive by its name."""
+    """Check whether a file is an archive by its name."""
     return path.name.lower().endswith((*ZIPS, *TARS))
 
 

@@ -146,7 +146,7 @@ def _with_files(table: pa.Table, folder: Path) -> tuple[pa.Table, int, list[Left
 
 
 def is_data_set(folder: Path) -> bool:
-    """Whether a folder was written by `datasets`."""
+    """Check whether a folder was written by `datasets`."""
     names = ("dataset_dict.json", "dataset_info.json", "state.json")
     return any((folder / name).is_file() for name in names) and next(folder.rglob("*.arrow"), None) is not None
 

@@ -37,7 +37,7 @@ class CachedImport:
 
 
 def is_source(path: Path) -> bool:
-    """Whether a path that is there can be imported, and is no Parquet file of another name."""
+    """Check whether a path that is there can be imported, and is no Parquet file of another name."""
     with suppress(OSError):
         if path.is_file():
             with path.open("rb") as stream:
@@ -71,7 +71,7 @@ def cached_import(path: Path, *, key: str, root: str | None = None, progress: Pr
 
 
 def is_imported(path: Path, root: str | None = None) -> bool:
-    """Whether the import of a source is in the cache."""
+    """Check whether the import of a source is in the cache."""
     return _facts(*_place(path, Options(root=root))) is not None
 
 

@@ -35,7 +35,7 @@ FORMATS = (
 
 
 def takes(path: Path) -> bool:
-    """Whether a path that is there is a source to import, by its name: a file of a known kind, or a folder."""
+    """Check whether a path that is there is a source to import, by its name: a file of a known kind, or a folder."""
     return path.is_dir() or path.name.lower().endswith(IMPORTED) or picture_kind(path) in ("dicom", "nifti")
 
 

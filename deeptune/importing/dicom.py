@@ -190,7 +190,7 @@ def _ends(values: np.ndarray) -> np.ndarray:
 
 
 def _windowed(values: np.ndarray, ends: np.ndarray, bits: int) -> np.ndarray:
-    """What a VOI LUT or window gives, of which `ends` are the least and the greatest, as 0 to the most of `bits`."""
+    """Apply a VOI LUT or window, of which `ends` are the least and the greatest, as 0 to the most of `bits`."""
     low, high = float(ends.min()), float(ends.max())
     top = 2**bits - 1
     return np.rint((values.astype(np.float64) - low) * top / ((high - low) or 1)).clip(0, top).astype(np.int64)

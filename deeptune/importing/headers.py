@@ -30,7 +30,7 @@ class Header:
         return self.above + self.is_there
 
     def notes(self, unit: str) -> list[str]:
-        """What a person should know of it; `unit` is the word for a row of the file."""
+        """List what a person should know of it; `unit` is the word for a row of the file."""
         found = []
         if self.above:
             found.append(f"{self.above:,} {unit}s above the names of the columns are left out")

@@ -59,7 +59,7 @@ class Imported:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return all of it as JSON values."""
         return asdict(self)
 
 

@@ -99,12 +99,12 @@ class Pictures:
         return [Shot(data)] if reason is None else reason
 
     def finished(self) -> list[str]:
-        """What the files said that a person should know."""
+        """List what the files said that a person should know."""
         return self._dicom.finished() if self._dicom else []
 
 
 def in_threads(items: Sequence[T], read: Any) -> Iterator[tuple[T, Any]]:
-    """Each item with what `read(item)` gave, in order, while threads work ahead; a few items are in memory."""
+    """Yield each item with what `read(item)` gave, in order, while threads work ahead; a few items are in memory."""
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(_THREADS) as threads:
         for start in range(0, len(items), _AT_ONCE):
             some = items[start : start + _AT_ONCE]

@@ -66,7 +66,7 @@ class Reader(ABC):
         """The rows after the first `start` units, always in the same order. Raises DataError for what is damaged."""
 
     def finished(self) -> list[str]:
-        """What is known only after the last piece, as sentences."""
+        """List what is known only after the last piece, as sentences."""
         return []
 
     def close(self) -> None:

@@ -132,7 +132,7 @@ class Table(Reader):
 
     @abstractmethod
     def rows(self) -> Iterator[Any]:
-        """Each row, or a LeftOut in its place. Raises DataError for a file that can't be read."""
+        """Yield each row, or a LeftOut in its place. Raises DataError for a file that can't be read."""
 
     def pieces(self, start: int = 0) -> Iterator[Piece]:
         for chunk in self.chunks(start):

@@ -124,7 +124,7 @@ class WebDataset(Reader):
 
 
 def is_webdataset(shard: Path) -> bool:
-    """Whether a TAR file holds samples: parts of one key, one of them `cls`, `txt` or `json`."""
+    """Check whether a TAR file holds samples: parts of one key, one of them `cls`, `txt` or `json`."""
     try:
         with open_tar(shard) as file:
             names = [info.name for info, _ in zip(file, range(20), strict=False) if info.isfile()]

@@ -62,7 +62,7 @@ def require_modality(candidate: Candidate, modality: str) -> None:
 
 
 def here(modality: str) -> list[Candidate]:
-    """All backbones of a modality whose pretrained weights are on this machine, the smallest first.
+    """List the backbones of a modality whose pretrained weights are on this machine, the smallest first.
 
     Raises SpecError where there is none.
     """

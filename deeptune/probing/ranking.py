@@ -65,7 +65,7 @@ class RankedBackbone:
         return None if self.linear is None else (self.feature_seconds or 0.0) + self.linear.seconds
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, with `pretrained`."""
+        """Return all of it as JSON, with `pretrained`."""
         return asdict(self) | {"pretrained": self.pretrained}
 
 
@@ -132,7 +132,7 @@ def sorted_backbones(backbones: list[RankedBackbone]) -> list[RankedBackbone]:
 
 
 def ranking_file(spec: RunSpec, input: Input) -> Path:
-    """Where the ranking of a spec's data is kept: for the same files, columns, task, split and seed.
+    """Return the path of the ranking of a spec's data, the same for the same files, columns, task, split and seed.
 
     `input` is the input column, or columns, that the data was found to have.
     """

@@ -39,7 +39,7 @@ def score_rows(task: Task, logits: np.ndarray, truth: np.ndarray, groups: np.nda
 
 
 def constant_score(task: Task, truth: np.ndarray) -> float | None:
-    """What the best constant prediction reaches in the metric that ranks."""
+    """Score the best constant prediction in the metric that ranks."""
     value = task.baseline(truth, truth).get(ranking_metric(task))
     return None if value is None else float(value)
 

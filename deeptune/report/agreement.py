@@ -138,7 +138,7 @@ def error_by_truth(truth: np.ndarray, prediction: np.ndarray) -> list[dict[str, 
 
 
 def agreement_section(run: FinishedRun) -> ReportSection | None:
-    """How predicted numbers agree with the true ones; None for classes, and where there are too few rows."""
+    """Show how predicted numbers agree with the true ones; None for classes, and where there are too few rows."""
     scored = run.predictions if run.split == "test" else None
     if run.task.view not in ("numbers", "targets") or scored is None or not len(scored.truth):
         return None

@@ -121,7 +121,7 @@ CHECKLISTS = {"CLAIM": CLAIM, "TRIPOD+AI": TRIPOD}
 
 
 def checklists_section(run: FinishedRun, page: Mapping[str, str]) -> ReportSection:
-    """Which items of the checklists a page answers, and where; `page` has the titles of its parts by their anchors."""
+    """Say which items of the checklists a page answers, and where; `page` has the titles of its parts by anchor."""
     tables, data = [], {}
     for name, items in CHECKLISTS.items():
         answers = [(item, item.anchor(run, page)) for item in items]

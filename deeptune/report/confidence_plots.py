@@ -16,7 +16,7 @@ Bins = Sequence[Mapping[str, float]]  # rows, mean confidence and accuracy of ea
 
 
 def reliability_before_and_after(after: Bins, before: Bins, *, of: str = "Accuracy") -> str:
-    """What came true against what was claimed, before and after calibration, and the rows of each bin after it."""
+    """Plot what came true against what was claimed, before and after calibration, and the rows of each bin."""
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -65,7 +65,7 @@ def risk_against_share(share: np.ndarray, risk: np.ndarray) -> str:
 
 
 def set_sizes(counts: Sequence[int]) -> str:
-    """How many rows have sets of each size; `counts[k]` is that of k classes."""
+    """Plot how many rows have sets of each size; `counts[k]` is that of k classes."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Classes in the set", "Rows")

@@ -12,7 +12,7 @@ MEANT = "Val means the out-of-fold predictions of the training rows here: no row
 
 
 def out_of_fold(run: FinishedRun) -> dict[str, Any] | None:
-    """What cross-validation chose; None where val was a split of its own."""
+    """Read what cross-validation chose; None where val was a split of its own."""
     found: dict[str, Any] | None = run.metrics.get("val", {}).get("out_of_fold")
     return found
 

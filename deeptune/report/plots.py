@@ -53,7 +53,7 @@ def loss_curves(epochs: Sequence[int], train: Values, val: Values, best: int | N
 
 
 def metric_curve(epochs: Sequence[int], values: Values, best: int | None, title: str) -> str:
-    """One metric on val against the epoch, with the best epoch marked."""
+    """Plot a metric on val against the epoch, with the best epoch marked."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Epoch", title)
@@ -106,7 +106,7 @@ def predicted_against_true(truth: np.ndarray, prediction: np.ndarray, seed: int)
 
 
 def residual_histogram(residuals: np.ndarray) -> str:
-    """How often each size of residual (predicted minus true) occurs."""
+    """Plot how often each size of residual (predicted minus true) occurs."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Predicted − true", "Rows")

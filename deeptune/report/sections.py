@@ -28,6 +28,6 @@ SECTIONS: tuple[str, ...] = (
 
 
 def sections_of(run: FinishedRun) -> list[ReportSection]:
-    """All sections of a run that have something to show. The page adds the checklists, which name its other parts."""
+    """Make all sections with something to show. The page adds the checklists, which name its other parts."""
     makers: list[Callable[[FinishedRun], ReportSection | None]] = [resolve_name(name) for name in SECTIONS]
     return [section for make in makers if (section := make(run)) is not None]

@@ -33,7 +33,7 @@ class View(ABC):
 
     @abstractmethod
     def goal(self, run: FinishedRun, what: str) -> str:
-        """What the model was trained to do with images or texts, for `We trained … to …`."""
+        """Say what the model was trained to do with images or texts, for `We trained … to …`."""
 
     @abstractmethod
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
@@ -44,12 +44,12 @@ class View(ABC):
         """The metrics that are defined on some rows, with the influence of each row."""
 
     def right(self, scored: Predictions) -> np.ndarray | None:
-        """Whether each prediction is right: bool (N,); None where predictions are numbers."""
+        """Check whether each prediction is right: bool (N,); None where predictions are numbers."""
         return None
 
     @abstractmethod
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
-        """How the baseline predicts."""
+        """Say how the baseline predicts."""
 
     @abstractmethod
     def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
@@ -144,7 +144,7 @@ class LabelsView(View):
         return label_estimates(scored.truth > 0, scored.prediction > 0, scored.probabilities)
 
     def right(self, scored: Predictions) -> np.ndarray | None:
-        """Whether all labels of a row are right."""
+        """Check whether all labels of a row are right."""
         return ((scored.truth > 0) == (scored.prediction > 0)).all(axis=1)
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:

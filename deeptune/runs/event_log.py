@@ -147,10 +147,10 @@ class EventReader:
 
 
 def read_events(path: Path) -> list[Event]:
-    """Every readable event of a log, in order."""
+    """Read every readable event of a log, in order."""
     return list(EventReader(path).poll())
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Every readable line of a log, in order, as a JSON object with `seq`, `t`, `kind` and what the kind has."""
+    """Read every readable line of a log, in order, as a JSON object with `seq`, `t`, `kind` and what the kind has."""
     return list(EventReader(path).records())

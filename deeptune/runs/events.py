@@ -148,7 +148,7 @@ class CheckpointEvent(Event):
     value: Number = None
 
     def content(self) -> dict[str, Any]:
-        """What the event says, as JSON. The best checkpoint has a value also where there is no val split."""
+        """Return the event as JSON. The best checkpoint has a value also where there is no val split."""
         return super().content() | ({"value": self.value} if self.which == "best" else {})
 
 
@@ -186,7 +186,7 @@ class SampleEvent(Event):
     gpus: tuple[Gpu, ...] = ()
 
     def content(self) -> dict[str, Any]:
-        """What the event says, as JSON; of a GPU what it tells."""
+        """Return the event as JSON; of a GPU what it tells."""
         found = super().content()
         gpus = [{name: value for name, value in gpu.items() if value is not None} for gpu in found.pop("gpus", ())]
         return {**found, "gpus": gpus} if gpus else found
@@ -244,7 +244,7 @@ class UnknownEvent(Event):
     values: dict[str, Any]
 
     def content(self) -> dict[str, Any]:
-        """What the event says, as it was read."""
+        """Return the event as it was read."""
         return self.values
 
     def to_json(self) -> dict[str, Any]:

@@ -16,17 +16,17 @@ MAX_TEXT = 120  # characters
 
 
 def wants_bell() -> bool:
-    """Whether the environment leaves the bell on."""
+    """Check whether the environment leaves the bell on."""
     return os.environ.get(SETTING, "").strip().lower() not in ("0", "off", "no", "false")
 
 
 def end_text(run: RunDirectory, state: RunState) -> str:
-    """How a run ended, in a few words: `✓ done: scans-20260921`."""
+    """Say how a run ended, in a few words: `✓ done: scans-20260921`."""
     return f"{SYMBOLS[state.word]} {state.word}: {run.id}"
 
 
 def announcement(text: str, term: str) -> str:
-    """What makes a terminal of that kind ring, notify (OSC 9) and show `text` as its title (OSC 2).
+    """Write what makes a terminal of that kind ring, notify (OSC 9) and show `text` as its title (OSC 2).
 
     Nothing for a terminal that is none; only the bell for the Linux console, which shows no such text.
     """

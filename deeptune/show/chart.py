@@ -256,7 +256,7 @@ def _signs(lines: Sequence[Series], look: Look) -> list[str]:
 
 
 def _cells(canvas: _Canvas, lines: Sequence[Series], look: Look) -> list[Row]:
-    """Each cell's character and style. Series that go through the same cells take turns, so that none hides another."""
+    """Choose each cell's character and style. Series in the same cells take turns, so that none hides another."""
     pens = [(line.style, sign) for line, sign in zip(lines, _signs(lines, look), strict=True)]
     loud = sum(1 << number for number, line in enumerate(lines) if not line.quiet)
     kinds = {kind for through in canvas.through for kind in through}

@@ -58,7 +58,7 @@ def progress_bar(out: Console) -> Iterator[tuple[Progress, TaskID]]:
 
 
 def say(text: object = "", *, stderr: bool = False) -> None:
-    """One plain line (or several), unwrapped, as it is."""
+    """Print a plain line (or several), unwrapped, as it is."""
     print(safe(text), file=sys.stderr if stderr else sys.stdout, flush=True)
 
 
@@ -82,7 +82,7 @@ def fail(title: str, message: str, hint: str | None = None) -> None:
 
 
 def is_gone(stream: Any) -> bool:
-    """Whether the terminal was closed, or the pipe at its other end; Rich would just fall silent."""
+    """Check whether the terminal was closed, or the pipe at its other end; Rich would just fall silent."""
     poll = select.poll()
     try:
         poll.register(stream, 0)
@@ -92,7 +92,7 @@ def is_gone(stream: Any) -> bool:
 
 
 def can_write(stream: Any) -> bool:
-    """Whether a terminal or a pipe takes something now; one that nobody reads is full and would block for good."""
+    """Check whether a terminal or a pipe takes something now; one that nobody reads is full and would block."""
     try:
         return bool(select.select([], [stream], [], 0)[1])
     except (OSError, ValueError):

@@ -69,7 +69,7 @@ class Scene:
 
 
 def whole(xy: np.ndarray) -> Window:
-    """All points, with a margin."""
+    """Return the range of all points, with a margin."""
     (left, bottom), (right, top) = xy.min(axis=0).tolist(), xy.max(axis=0).tolist()
     across, up = (MARGIN * (right - left) or 1.0), (MARGIN * (top - bottom) or 1.0)
     return Window(left - across, right + across, bottom - up, top + up)

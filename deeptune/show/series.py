@@ -70,7 +70,7 @@ def gaps_in(y: Sequence[float], *, log: bool) -> list[int]:
 
 
 def decimate(series: Series, x_range: tuple[float, float], columns: int, *, log: bool = False) -> list[Span | None]:
-    """What is in each of so many columns of dots over an x range; None where nothing is."""
+    """Return what is in each of so many columns of dots over an x range; None where nothing is."""
     x, y, (left, right) = series.x, series.y, x_range
     width = (right - left) / max(columns - 1, 1)
     gaps = gaps_in(y, log=log)

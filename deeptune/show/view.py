@@ -160,7 +160,7 @@ def message_of(event: Event) -> str | None:
 
 
 def ending_text(event: EndEvent) -> str:
-    """How a run ended, by its event."""
+    """Say how a run ended, by its event."""
     if event.state == "failed":
         return f"the run failed: {event.message or 'it does not say why'}"
     return "the run was stopped" if event.state == "stopped" else f"the run is {event.state}"
@@ -225,7 +225,7 @@ def gpu_texts(sample: SampleEvent | None) -> list[str]:
 
 
 def gpu_values(gpu: Mapping[str, float | None]) -> Iterator[tuple[str, str, float]]:
-    """Each thing that a GPU tells: name of the value, text, top of its range."""
+    """List each thing that a GPU tells: name of the value, text, top of its range."""
     for name, top, unit, digits in (
         ("utilisation", None, "%", 0),
         ("memory_gib", "total_gib", " GiB", 1),

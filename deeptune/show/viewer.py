@@ -163,7 +163,7 @@ class PlainLines:
 
 
 def plain_line(view: View, event: Event, *, stamp: str = "%H:%M:%S") -> str | None:
-    """One line for an event that is worth one."""
+    """Write a line for an event that is worth one."""
     text: str | None
     match event:
         case RunEvent():

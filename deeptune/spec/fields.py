@@ -82,7 +82,7 @@ class SpecField:
         return str(value)
 
     def _as_words(self, value: list[str]) -> bool:
-        """Whether a list can stand without brackets: one that would read as a word, or one name, must stay a list."""
+        """Check whether a list can stand without brackets: one that would read as a word, or one name, can't."""
         plain = {
             "several": True,
             "list": value[:1] not in [[word] for word in self.words],

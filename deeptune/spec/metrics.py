@@ -39,7 +39,7 @@ class Metric:
     influence: str = ""
 
     def better(self, value: float, other: float) -> bool:
-        """Whether a value is better than another one."""
+        """Check whether a value is better than another one."""
         return value > other if self.higher_is_better else value < other
 
     def compute(self, scored: Any) -> float | None:
@@ -124,7 +124,7 @@ METRICS: dict[str, Metric] = {
 
 
 def lower_is_better(name: str) -> bool:
-    """Whether less of a metric is better; its name may have a split before it, as in `val/loss`."""
+    """Check whether less of a metric is better; its name may have a split before it, as in `val/loss`."""
     metric = METRICS.get(name.rpartition("/")[2])
     return metric is not None and not metric.higher_is_better
 

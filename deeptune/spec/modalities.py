@@ -66,7 +66,7 @@ class ModalityInfo:
         return any(member.unit == TOKENS for member in self.members)
 
     def size_of(self, backbone: Any) -> Any:
-        """How much of a sample a backbone takes, by the `backbone` section of a spec, or by its preprocessing."""
+        """Read how much of a sample a backbone takes: from the `backbone` section of a spec, or its preprocessing."""
         return getattr(backbone, self.size)
 
     def recorded(self, data: Any) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class CountTask(RegressionTask):
     # Predictions
 
     def bounds(self, found: np.ndarray) -> dict[str, np.ndarray]:
-        """As of any number, with no interval below 0."""
+        """Give the bounds of any number, with no interval below 0."""
         bounds = super().bounds(found)
         return {**bounds, "lower": np.maximum(bounds["lower"], 0.0)} if bounds else {}
 

@@ -60,7 +60,7 @@ def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_lists(kind: pa.DataType) -> bool:
-    """Whether values are lists."""
+    """Check whether values are lists."""
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
@@ -90,7 +90,7 @@ def whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def missing(column: pa.ChunkedArray) -> np.ndarray:
-    """Which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string.
+    """Find which labels say nothing (bool, one per row): null, NaN, infinite, or an empty string.
 
     A list of numbers says nothing where each of them is missing.
     """

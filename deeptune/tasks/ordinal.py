@@ -96,7 +96,7 @@ class OrdinalTask(ClassificationTask):
         return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        """As for classes. The kappa of a constant is 0, and its error in ranks is that of the median of train."""
+        """Score as for classes. The kappa of a constant is 0, and its error in ranks is that of train's median."""
         constant = {
             "quadratic_weighted_kappa": 0.0,
             "rank_mae": float(np.abs(truth - np.median(train)).mean()) if len(truth) else None,

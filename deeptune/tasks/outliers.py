@@ -13,7 +13,7 @@ _NORMAL_MEAN_DEVIATION = 1.2533
 
 
 def outliers(targets: np.ndarray) -> np.ndarray:
-    """Which targets (float64 (N,)) lie far outside the others (bool (N,)).
+    """Find which targets (float64 (N,)) lie far outside the others (bool (N,)).
 
     By the robust z-score of Iglewicz & Hoaglin 1993: the distance from the median in units of the median absolute
     deviation (MAD). Targets without a sign whose logarithms are less skewed are also compared as logarithms, so that

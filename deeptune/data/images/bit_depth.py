@@ -102,7 +102,7 @@ def range_text(value_range: Range) -> str:
 
 
 def has_deep_values(image: Any) -> bool:
-    """Whether an opened image has values of more than 8 bits; nothing but its header is read."""
+    """Check whether an opened image has values of more than 8 bits; nothing but its header is read."""
     modes = _raw_modes(image)
     colours = bool(modes) and all(_COLOUR.fullmatch(mode) for mode in modes)
     return image.mode.startswith(("I", "F")) or colours or (image.format == "PNG" and modes == [_GREY_WITH_OPACITY])

@@ -131,7 +131,7 @@ def image_bytes(value: Any, folder: Path) -> bytes | None:
 
 
 def look_like_images(values: Iterable[Any]) -> bool:
-    """Whether all of some strings (there is one at least) are names of image files, or images in base64."""
+    """Check whether all of some strings (there is one at least) are names of image files, or images in base64."""
     found = [_looks_like_image(value) for value in values if isinstance(value, str) and value.strip()]
     return bool(found) and all(found)
 

@@ -85,7 +85,7 @@ class RangeUnknown(DataError):
 
 
 def deep_reason(extremes: Range) -> str:
-    """Why an image of more than 8 bits can't be used where no range is known."""
+    """Say why an image of more than 8 bits can't be used where no range is known."""
     low, high = extremes
     return (
         f"has values of more than 8 bits ({low:,.6g} to {high:,.6g}), and neither the training images nor "
@@ -125,14 +125,14 @@ def decode_quietly(data: bytes | None, *, least: int | None = None, value_range:
 
 
 def is_deep(data: bytes) -> bool:
-    """Whether an encoded image has values of more than 8 bits, by its header; False for what can't be opened."""
+    """Check whether an encoded image has values of more than 8 bits, by its header; False for what can't be opened."""
     with suppress(DataError), warnings.catch_warnings(action="ignore"), _opened(data) as image:
         return has_deep_values(image)
     return False
 
 
 def unusable_reason(data: bytes) -> str | None:
-    """Why bytes can't be an image, which takes all of them to know; None where they decode.
+    """Say why bytes can't be an image, which takes all of them to know; None where they decode.
 
     A JPEG is decoded at 1/8 of its size, which reads as much of the file. The caller silences warnings.
     """

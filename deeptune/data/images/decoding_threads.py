@@ -26,6 +26,6 @@ def decoding_threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def each_image(do: Callable[[V], T], values: Sequence[V], threads: ThreadPoolExecutor) -> list[T]:
-    """What `do` gives of each of some encoded images, or of their rows, in order."""
+    """Apply `do` to each of some encoded images, or to their rows, in order."""
     parts = [values[start : start + HANDED] for start in range(0, len(values), HANDED)]
     return [found for part in threads.map(lambda part: [do(value) for value in part], parts) for found in part]

@@ -74,7 +74,7 @@ _KNOWN = {  # of formats that Pillow opens
 
 
 def stand_in(head: bytes) -> tuple[str, str] | None:
-    """What came in place of a file's content, by its first bytes, and what to do; None where the content is there."""
+    """Say what came in place of a file's content, by its first bytes, and what to do; None where the content came."""
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return (
             "a Git LFS pointer: the content is still on the server",
@@ -112,7 +112,7 @@ def kind_of(data: bytes) -> str | None:
 
 
 def is_image(data: bytes) -> bool:
-    """Whether bytes begin as one of the formats of images that people most often use do."""
+    """Check whether bytes begin as one of the formats of images that people most often use do."""
     riff = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return riff or data.startswith((*_KNOWN, b"BM")) or (data[4:8] == b"ftyp" and data[8:12] in _BRANDS)
 

@@ -56,7 +56,7 @@ def resize_crop(
 
 
 def _middle(length: int, part: int) -> int:
-    """Where the middle part of a length begins, as torchvision rounds it; below 0 where the length is the shorter."""
+    """Find where the middle part of a length begins, as torchvision rounds it; below 0 where the length is shorter."""
     return round((length - part) / 2) if length >= part else -((part - length) // 2)
 
 

@@ -35,7 +35,7 @@ class Features:
         return rows if self._all else np.searchsorted(self.rows, rows)
 
     def done(self, rows: np.ndarray) -> np.ndarray:
-        """Which rows of the source are there, bool (n,)."""
+        """Find which rows of the source are there, bool (n,)."""
         return self.records.done[self.places(rows)]
 
     def take(self, rows: np.ndarray) -> np.ndarray:

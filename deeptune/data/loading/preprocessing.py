@@ -172,7 +172,7 @@ class ImageTextPreprocessing:
         return {"image": self.image.ingredients(), "text": self.text.ingredients()}
 
     def notes_on(self, input: Input) -> list[str]:
-        """What a person should know of the input columns."""
+        """List what a person should know of the input columns."""
         image, text = columns_of(input)
         return [*self.image.notes_on(image), *self.text.notes_on(text)]
 

@@ -49,7 +49,7 @@ class Samples(Checked, ABC):
         """Those of each modality that the samples are made of, by its name."""
 
     def blank_in(self, part: str, blank: frozenset[int]) -> frozenset[int]:
-        """Which of the rows that pass as an empty sample have an empty one in a part."""
+        """Find which of the rows that pass as an empty sample have an empty one in a part."""
         return blank
 
     @abstractmethod
@@ -116,7 +116,7 @@ class StoredSamples(Samples):
 
     @abstractmethod
     def reason(self, row: int) -> str:
-        """Why a row with a BAD or BLANK flag can't be used."""
+        """Say why a row with a BAD or BLANK flag can't be used."""
 
 
 def filled(samples: AnySamples, cache: Cache | None, progress: Progress | None) -> AnySamples:

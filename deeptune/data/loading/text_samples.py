@@ -121,7 +121,7 @@ class Texts(StoredSamples):
         return [f"{cut:,} of {len(rows):,} {what} are longer than {longest:,} tokens and were cut"]
 
     def cut(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> int:
-        """How many of some rows lost tokens to the greatest length."""
+        """Count the rows that lost tokens to the greatest length."""
         return int(((self.records.flags[rows] & CUT != 0) & ~np.isin(rows, list(blank))).sum())
 
 

@@ -130,19 +130,19 @@ class ColumnModality(Modality):
 
     @abstractmethod
     def takes(self, kind: pa.DataType) -> bool:
-        """Whether a column of an Arrow type may hold such samples."""
+        """Check whether a column of an Arrow type may hold such samples."""
 
     @abstractmethod
     def usual(self, kind: pa.DataType) -> bool:
-        """Whether a column of an Arrow type holds such samples unless its values say otherwise."""
+        """Check whether a column of an Arrow type holds such samples unless its values say otherwise."""
 
     @abstractmethod
     def recognises(self, values: pa.Array | pa.ChunkedArray) -> bool:
-        """Whether the first values of a column are such samples."""
+        """Check whether the first values of a column are such samples."""
 
     @abstractmethod
     def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
-        """Which of some columns is most likely the input, or which several are it together.
+        """Find which of some columns is most likely the input, or which several are it together.
 
         `first` has their first values, where these were read.
         """
@@ -156,7 +156,7 @@ class ColumnModality(Modality):
 
 
 def is_missing(sample: Any) -> bool:
-    """Whether a Python value stands for a sample that is not there: None, NaN, or pandas' NA."""
+    """Check whether a Python value stands for a sample that is not there: None, NaN, or pandas' NA."""
     return sample is None or (isinstance(sample, float) and math.isnan(sample)) or type(sample).__name__ == "NAType"
 
 
@@ -167,6 +167,6 @@ def input_values(values: pa.Array) -> pa.Array:
 
 
 def named_reasons(found: Mapping[str, Finding]) -> str | None:
-    """Why a sample can't be used, by its columns: each reason with its column; None where there is none."""
+    """Say why a sample can't be used, by its columns: each reason with its column; None where there is none."""
     reasons = [f"{reason} (column {name!r})" for name, reason in found.items() if isinstance(reason, str)]
     return " and ".join(reasons) or None

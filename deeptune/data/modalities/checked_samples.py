@@ -63,7 +63,7 @@ class Checked:
     hashes: np.ndarray = field(default_factory=lambda: np.zeros(0, HASH))
 
     def bad(self, rows: np.ndarray, *, deep: bool = True) -> list[BadSample]:
-        """Those of some rows that can't be used, in the order given; without `deep`, as if a range were known."""
+        """List the rows that can't be used, in the order given; without `deep`, as if a range were known."""
         if deep and self.deep:
             reasons = {**self.reasons, **{row: deep_reason(extremes) for row, extremes in self.deep.items()}}
         else:

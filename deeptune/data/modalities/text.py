@@ -113,7 +113,7 @@ class TextModality(ColumnModality):
 
 
 def text_flags(columns: Sequence[pa.Array]) -> np.ndarray:
-    """Why texts can't be used (uint32 (N,)), by their flags; 0 where each of the columns has one."""
+    """Say why texts can't be used (uint32 (N,)), by their flags; 0 where each of the columns has one."""
     flags = np.zeros(len(columns[0]), np.uint32)
     for place, values in reversed(list(enumerate(columns))):
         found = texts(values)
@@ -129,7 +129,7 @@ def text_flags(columns: Sequence[pa.Array]) -> np.ndarray:
 
 
 def reason_of(flags: int, names: Sequence[str]) -> str | None:
-    """Why a sample can't be used, by its flags; None where it can. Of a pair the column is named."""
+    """Say why a sample can't be used, by its flags; None where it can. Of a pair the column is named."""
     if not flags & (BAD | BLANK):
         return None
     reason = "is not UTF-8 text" if flags & NOT_UTF8 else "is null" if flags & BAD else "is blank"

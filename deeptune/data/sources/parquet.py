@@ -30,7 +30,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|file:/", re.IGNORECASE)
 
 
 def sample_names() -> list[str]:
-    """Names of the samples that ship with the package."""
+    """Name the samples that ship with the package."""
     folder = resources.files("deeptune") / "samples"
     return sorted(item.name.removesuffix(".parquet") for item in folder.iterdir() if item.name.endswith(".parquet"))
 

@@ -192,7 +192,7 @@ class Source(ABC):
         return pa.chunked_array(parts, self.types[name]).take(pa.array(place))
 
     def holds(self, name: str) -> bool:
-        """Whether a column is in memory as a whole, or is when it is asked for, as it is small."""
+        """Check whether a column is in memory as a whole, or is when it is asked for, as it is small."""
         return name in self._columns or self.claimed_bytes <= SMALL
 
     def require_unchanged(self) -> None:
@@ -227,7 +227,7 @@ class Source(ABC):
         return found[0] if found else None
 
     def is_class_label(self, name: str) -> bool:
-        """Whether a column is a `ClassLabel` of Hugging Face, in which -1 is a missing label, or a list of these."""
+        """Check whether a column is a `ClassLabel` of Hugging Face, whose -1 is a missing label, or a list of these."""
         return any(_class_label(schema, name) is not None for schema in self._schemas())
 
     def fingerprint(self) -> str:

@@ -120,7 +120,7 @@ def small_split_notes(task: Task, splits: Mapping[str, SplitData]) -> dict[str, 
 
 
 def size_notes(what: str, targets: np.ndarray, task: Task, groups: np.ndarray | None = None) -> list[str]:
-    """What so few targets can't decide, in sentences that begin with `what`; none for enough of them."""
+    """Say what so few targets can't decide, in sentences that begin with `what`; none for enough of them."""
     rows, texts = len(targets), []
     count = f"{rows:,} {'row' if rows == 1 else 'rows'}"
     if 0 < rows < MIN_ROWS:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which samples are identical to one of `others` (bool (N,)), by the hashes of both."""
+    """Find which samples are identical to one of `others` (bool (N,)), by the hashes of both."""
     return (hashes != 0) & np.isin(hashes, others)
 
 
@@ -20,7 +20,7 @@ def duplicate_sets(hashes: np.ndarray) -> np.ndarray:
 
 
 def conflicting(sets: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Which samples are identical to another one that has another target (bool (N,)), by their `duplicate_sets`."""
+    """Find samples that are identical to another with another target (bool (N,)), by their `duplicate_sets`."""
     if targets.ndim > 1:
         targets = np.unique(np.nan_to_num(targets), axis=0, return_inverse=True)[1].ravel()
     lowest = np.full(sets.max(initial=0) + 1, np.inf)

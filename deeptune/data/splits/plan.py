@@ -100,7 +100,7 @@ class DataPlan:
         return {reason: rows for reason, rows in found.items() if len(rows)}
 
     def relabelling(self, split: str) -> Relabel | None:
-        """What gives labels in a split's file the values of this plan's classes, where they are others."""
+        """Find what gives labels in a split's file the values of this plan's classes, where they are others."""
         return relabelling(self._labels(split), self.task)
 
     def _labels(self, split: str) -> LabelColumn:

@@ -88,7 +88,7 @@ def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range 
 
 
 def _range_notes(plan: DataPlan, found: Mapping[Source, Checked], value_range: Range, auto: bool) -> list[str]:
-    """What there is to say of images of more than 8 bits; nothing where a range was given and there are none."""
+    """Describe images of more than 8 bits; say nothing where a range was given and there are none."""
     rows = {split: int(np.isin(data.rows, found[data.source].clipped).sum()) for split, data in plan.splits.items()}
     where = "found on the training rows" if auto else "data.value_range"
     notes = [f"images of more than 8 bits: values {range_text(value_range)} become grey levels 0 to 255 ({where})"]
@@ -101,7 +101,7 @@ def _range_notes(plan: DataPlan, found: Mapping[Source, Checked], value_range: R
 
 
 def draft_plan(spec: RunSpec, *, sources: Mapping[str, Source] | None = None) -> PlanDraft:
-    """What the columns of labels and groups say. Raises as `plan_data` does, but for samples."""
+    """Read the columns of labels and groups. Raises as `plan_data` does, but for samples."""
     data = spec.data
     sources = open_sources(spec) if sources is None else sources
     parts = {
@@ -134,7 +134,7 @@ class PlanDraft:
     given: GivenSplit | None = None
 
     def sources(self, progress: Progress | None) -> Iterator[tuple[Source, Progress | None]]:
-        """Each source whose samples are needed, with a progress of its own that `progress` gets as one over all."""
+        """Yield each source whose samples are needed, with its own progress; `progress` gets that over all."""
         total, before = sum(source.num_rows for source in self.opened.values()), 0
         for source in self.opened.values():
             yield source, progress and _shifted(progress, before, total)

@@ -117,7 +117,7 @@ def fit_labels(method: Method, log_odds: np.ndarray, truth: np.ndarray) -> Calib
 
 
 def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Where every row is right the optimum is at 0, so the least sure one counts a second time, as wrong."""
+    """Fit a temperature. Where every row is right the least sure one counts a second time, as wrong."""
     if (scores.argmax(axis=1) == truth).all() and scores.shape[1] > 1:
         best = np.sort(scores, axis=1)
         least = int((best[:, -1] - best[:, -2]).argmin())

@@ -50,7 +50,7 @@ class Link(ABC):
 
     @abstractmethod
     def curves(self, scores: np.ndarray) -> int:
-        """How many classes or labels would have parameters of their own."""
+        """Count the classes or labels that would have parameters of their own."""
 
 
 class ClassLink(Link):
@@ -202,7 +202,7 @@ def _cross_fitted(link: Link, held_out: HeldOut, method: Method) -> np.ndarray:
 
 
 def _clearly_lower(differences: np.ndarray, held_out: HeldOut) -> bool:
-    """Whether the mean of differences (N,) is below 0 by more than its standard error, of groups where there are."""
+    """Check whether the mean of differences (N,) is below 0 by more than its standard error, that of groups if any."""
     mean, unit = differences.mean(), held_out.unit
     sums = np.bincount(unit, weights=differences - mean)
     count = len(sums)

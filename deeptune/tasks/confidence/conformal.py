@@ -103,7 +103,7 @@ def label_scores(probabilities: np.ndarray, has: np.ndarray) -> np.ndarray:
 
 
 def in_set(scores: np.ndarray, probabilities: np.ndarray, quantile: float) -> np.ndarray:
-    """Which classes are in each row's set, bool (N, C). The predicted one always is, so that no set is empty."""
+    """Find which classes are in each row's set, bool (N, C). The predicted one always is, so that no set is empty."""
     inside = scores <= quantile
     inside[np.arange(len(inside)), probabilities.argmax(axis=1)] = True
     return inside

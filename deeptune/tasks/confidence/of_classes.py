@@ -80,12 +80,12 @@ def fit_quantiles(scores: np.ndarray, held_out: HeldOut, coverage: float) -> Qua
 
 
 def set_metrics(inside: np.ndarray, truth: np.ndarray, coverage: float) -> dict[str, Any]:
-    """How many sets (bool (N, C)) hold the truth, int64 (N,), and how large they are; N > 0."""
+    """Score sets (bool (N, C)): how many hold the truth, int64 (N,), and how large they are; N > 0."""
     return size_metrics(inside, inside[np.arange(len(truth)), truth], coverage)
 
 
 def size_metrics(inside: np.ndarray, covered: np.ndarray, coverage: float) -> dict[str, Any]:
-    """How many sets (bool (N, C)) are `covered` (bool (N,)), and how large they are; N > 0."""
+    """Score sets (bool (N, C)): how many are `covered` (bool (N,)), and how large they are; N > 0."""
     sizes = inside.sum(axis=1)
     return {
         "coverage": coverage,

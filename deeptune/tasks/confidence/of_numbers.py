@@ -52,7 +52,7 @@ class NumberConfidence:
         return self.quantiles.at(self.coverage if coverage is None else coverage) * self.scale.at(predicted)
 
     def metrics(self, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """How many intervals hold the truth (float64 (N,)), and how wide they are; N > 0.
+        """Score intervals: how many hold the truth (float64 (N,)), and how wide they are; N > 0.
 
         `curve` has rows of coverage and the share that is covered.
         """

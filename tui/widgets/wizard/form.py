@@ -44,7 +44,7 @@ RELEVANT: dict[str, Callable[[Draft], bool]] = {
 
 
 def foreign(key: str, draft: Draft) -> bool:
-    """Whether a setting of the backbone is for samples of another modality than that of the chosen one."""
+    """Check whether a setting of the backbone is for samples of another modality than that of the chosen one."""
     try:
         info = MODALITIES[find(draft.text("backbone.name")).modality]
     except WeightsError:
