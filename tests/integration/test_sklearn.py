@@ -143,6 +143,33 @@ def test_wrong_parameters_and_samples_are_the_errors_of_deeptune():
 
 
 @pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["red", None, "blue", "red"], "y: the label of sample 1 is None"),
+        (["red", 1, "blue", 2], "y: the labels are of several types: int, str"),
+    ],
+)
+def test_classes_that_have_no_order_are_refused(y, message):
+    with pytest.raises(SampleError, match=message):
+        DeepTuneClassifier(**TINY).fit(images(4)[0], np.array(y, object))
+
+
+def test_what_an_estimator_is_not_made_of_is_one_error():
+    X, y = images(4)
+    with pytest.raises(SampleError, match=r"x: expected samples, got the path 'photos\.parquet'"):
+        DeepTuneClassifier(**TINY).fit("photos.parquet", y)
+    with pytest.raises(SpecError, match=r"validation_fraction: expected a share from 0 to below 1, got '0\.1'"):
+        DeepTuneClassifier(**TINY, validation_fraction="0.1").fit(X, y)
+    with pytest.raises(SpecError, match="changes: expected a dictionary of keys, got a list"):
+        DeepTuneClassifier(**TINY, settings=["head.layers"]).fit(X, y)
+
+
+def test_a_generator_is_a_list_of_samples():
+    X, y = images(8)
+    assert DeepTuneClassifier(**TINY, epochs=1, settings=FAST).fit((one for one in X), y).predict(X).shape == (8,)
+
+
+@pytest.mark.parametrize(
     ("y", "row", "shown"),
     [
         (["1", "2", "3"], 0, "'1'"),
