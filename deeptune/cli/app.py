@@ -12,6 +12,7 @@ import typer
 from deeptune import __version__
 from deeptune.cli.completion import join_words
 from deeptune.cli.lazy import LazyGroup
+from deeptune.cli.usage_hints import extra_hint, option_hint
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError
 from deeptune.show.console import fail, forget, say
@@ -111,20 +112,12 @@ def _usage(error: Any) -> int:
     if context is None or not message:  # no message: the help of a group called without a command
         error.show()
         return 2
-    hint = f"`{context.command_path} --help` lists what it takes."
-    option = getattr(error, "option_name", "")
-    if option and (keys := _keys_meant(option, context.command)):
-        message = f"No such option: {option}"  # without the options that Click finds to look like it
-        hint = " or ".join(f"`--set {key}=…`" for key in keys) + f" sets that. {hint}"
-    fail("usage error", message, hint)
+    if option := getattr(error, "option_name", ""):
+        hint = option_hint(option, context)
+        message = (
+            f"No such option: {option}" if hint else message
+        )  # without the options that Click finds to look like it
+    else:
+        hint = extra_hint(context) if message.startswith("Got unexpected extra argument") else ""
+    fail("usage error", message, f"{hint} `{context.command_path} --help` lists what it takes.".strip())
     return 2
-
-
-def _keys_meant(option: str, command: Any) -> list[str]:
-    """The keys of a spec that an unknown option of a command names, where the command takes `--set`."""
-    if not any("--set" in parameter.opts for parameter in command.params):
-        return []
-    from deeptune.spec.other_names import keys_meant
-    from deeptune.spec.toml import spec_keys
-
-    return keys_meant(option.lstrip("-"), spec_keys())

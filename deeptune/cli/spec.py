@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from deeptune.cli import completion
+from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say
 
 app = typer.Typer(help="Explain and check run specs.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,17 +44,26 @@ def schema(
 
 
 @app.command()
-def fields() -> None:
+def fields(
+    key: Annotated[str, typer.Argument(help="Only this key or section, such as train.epochs or train.")] = "",
+) -> None:
     """List every key with its default and meaning."""
     from rich.padding import Padding
     from rich.text import Text
 
     from deeptune.spec.fields import field_rows
 
+    rows = [row for row in field_rows() if not key or row[0] == key or row[0].startswith(f"{key}.")]
+    if not rows:
+        from deeptune.spec.other_names import nearest_keys
+
+        keys = [row[0] for row in field_rows()]
+        near = nearest_keys(key, (), keys)
+        raise SpecError(f"there is no key {key!r}. {near}".rstrip(), hint="`deeptune spec fields` lists all.")
     out = console()
     width = min(out.width, 100)
-    for key, default, meaning in field_rows():
-        out.print(Text.assemble((key, "bold"), f" = {safe(default)}" if default else ""), soft_wrap=True)
+    for name, default, meaning in rows:
+        out.print(Text.assemble((name, "bold"), f" = {safe(default)}" if default else ""), soft_wrap=True)
         out.print(Padding(Text(safe(meaning)), (0, 0, 0, 4)), width=width)
 
 

@@ -224,8 +224,10 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
 
     Raises SpecError when there is none or more than one.
     """
-    path = Path(reference)
+    path, within = Path(reference), list[RunDirectory]()
     with suppress(OSError):  # a name that is too long is no path
+        if reference and path != root and path.is_dir():
+            within = runs_in(path)
         if reference and is_run(path):
             return RunDirectory(path.resolve() if ".." in path.parts else path.absolute())
     runs = runs_in(root)
@@ -243,6 +245,12 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
         raise SpecError(
             f"{reference!r} is the {part} of {len(matches)} runs in {root}: {ids}",
             hint="Give more of the id.",
+        )
+    if within:
+        shown = listed((path / run.id for run in within), most=5)
+        raise SpecError(
+            f"{reference!r} is a folder of {len(within)} {'run' if len(within) == 1 else 'runs'}, not a run: {shown}",
+            hint="Give the path of one.",
         )
     near = did_you_mean(reference, [run.id for run in runs])
     raise SpecError(

@@ -59,4 +59,7 @@ def nearest_keys(path: str, siblings: Collection[str], keys: Collection[str]) ->
         return did_you_mean(name, slip)
     if meant := keys_meant(name, keys):
         return "Did you mean " + " or ".join(f"'{key}'" for key in meant) + "?"
-    return did_you_mean(name, siblings) or did_you_mean(name, keys)
+    if near := did_you_mean(name, siblings):
+        return near
+    alike = get_close_matches(name, [key.rpartition(".")[2] for key in keys], n=1, cutoff=0.8)
+    return nearest_keys(alike[0], (), keys) if alike else did_you_mean(path, keys)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from deeptune.errors import SpecError, did_you_mean
+from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.spec.other_names import nearest_keys
 from deeptune.spec.run_spec import RunSpec
 
@@ -251,7 +251,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path, model, field = _resolve(item["loc"])
         path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
-        section = model.model_fields.get(path)  # a section is no field, but has a help
+        section = RunSpec.model_fields.get(path)  # a section is no field, but has a help
         if kind == "extra_forbidden":
             near = nearest_keys(path, model.model_fields, spec_keys())
             hint = near or "Known keys: " + ", ".join(model.model_fields) + "."
@@ -261,7 +261,8 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         elif kind == "value_error":
             found[path] = _cut(str(item["ctx"]["error"]), 10 * MAX_SHOWN)
         elif field is None:
-            found[path] = f"expected a table of keys, got {shown(item['input'])}. {describe(section)}".rstrip()
+            keys = describe(section) or f"Its keys: {listed(model.model_fields)}."
+            found[path] = f"expected a table of keys, got {shown(item['input'])}. {keys}"
         else:
             value = item["input"]
             options = [option for option in _literals(field.annotation) if isinstance(option, str)]
@@ -279,7 +280,10 @@ def _cut(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
-    """Resolve a pydantic location to its dotted path without union branches, its model, and its field or None."""
+    """Resolve a pydantic location to its dotted path without union branches, its model, and its field.
+
+    For a section the model is that of the section, and the field None.
+    """
     model: type[BaseModel] = RunSpec
     parts: list[str] = []
     field = None
@@ -292,9 +296,8 @@ def _resolve(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel], Any]:
         field = model.model_fields.get(str(step))
         if field is None:
             return ".".join(parts), model, None
-    if field is not None and model_of(field.annotation) is not None and len(parts) == len(loc):
-        model_below = model_of(field.annotation)
-        return ".".join(parts), model, field if model_below is None else None
+    if field is not None and (below := model_of(field.annotation)) is not None and len(parts) == len(loc):
+        return ".".join(parts), below, None
     return ".".join(parts), model, field
 
 

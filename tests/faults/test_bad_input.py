@@ -64,6 +64,7 @@ def check(answer, code: int, *parts: str, root: Path = Path("out")) -> None:
         (["data.split={train=0.5, val=0.1, test=0.2}"], ["data.split: ", "must sum to 1", "0.5 + 0.1 + 0.2 = 0.8"]),
         (["data.split={train=-0.1, val=0.1, test=1.0}"], ["data.split.train: expected a number of at least 0"]),
         (["data=3"], ["data: expected a table of keys, got 3"]),
+        (["data.split=[0.8, 0.2]"], ["data.split: expected a table of keys, got [0.8, 0.2]. Its"]),
         (["task=regression", "train.class_weights=balanced"], ["train.class_weights: regression has no classes"]),
         (["epochs"], ["'epochs' is not of the form section.key=value"]),
         (["train.epochs=1", "train.epochs.x=1"], ["'epochs' is a value, not a section"]),
@@ -123,6 +124,20 @@ def test_a_wrong_argument(command, arguments, code, parts):
         (["quickstart"], ["Did you mean `deeptune run quickstart`?"]),
         (["my.toml"], ["Did you mean `deeptune run my.toml`?"]),
         (["evalute"], ["Did you mean 'evaluate'"]),
+        (
+            ["init", "--data", "a.parquet"],
+            ["No such option: --data", "DATA goes without an option: `deeptune init DATA`."],
+        ),
+        (["split", "--file", "a.parquet"], ["`deeptune split FILE`."]),
+        (["runs", "somewhere"], ["unexpected extra argument", "`--runs` takes it."]),
+        (["backbones", "vit"], ["`--family` takes it."]),
+        (
+            ["evaluate", "r", "--data", "a.parquet", "b.parquet"],
+            ["(b.parquet)", "Quote a pattern", "'scans-*.parquet'"],
+        ),
+        (["run", "quickstart", "a.parquet"], ["(a.parquet)", "`--data` takes it."]),
+        (["spec", "fields", "train.epoch"], ["there is no key 'train.epoch'. Did you mean 'train.epochs'"]),
+        (["spec", "fields", "lr"], ["there is no key 'lr'. Did you mean 'train.learning_rate'?"]),
         (["xyzzy"], ["No such command 'xyzzy'.", "deeptune --help"]),
     ],
 )

@@ -35,4 +35,4 @@ print(sorted(name for name in sys.modules if name.startswith("deeptune.cli.")), 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = {name.removeprefix("deeptune.cli.") for name in eval(done.stderr.splitlines()[-1])}
-    assert found - {"app", "completion", "lazy"} == imported
+    assert found - {"app", "completion", "lazy", "usage_hints"} == imported

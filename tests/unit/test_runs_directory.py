@@ -78,6 +78,11 @@ def test_the_nearest_ids_are_told(root, tmp_path):
         find_run("latest", tmp_path / "empty")
 
 
+def test_a_folder_of_runs_is_not_a_run_but_names_them(root):
+    with pytest.raises(SpecError, match=r"is a folder of \d+ runs, not a run: .*resnet18-c3"):
+        find_run(str(root), root.parent)
+
+
 def test_every_new_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = [new_run_directory(tmp_path / "deep" / "runs", "gpt2-lora") for _ in range(20)]

@@ -28,3 +28,4 @@ def test_a_key_is_found_by_its_last_part_then_by_its_other_names_then_by_likenes
     assert nearest_keys("train.epoch", ["epochs", "loss"], keys) == "Did you mean 'epochs'?"
     assert nearest_keys("lerning_rate", ["name", "task"], keys).startswith("Did you mean 'train.learning_rate'")
     assert nearest_keys("data.splits", ["split", "path"], keys) == "Did you mean 'split'?"  # and not embed.splits
+    assert nearest_keys("epoch", (), keys) == "Did you mean 'train.epochs'?"
