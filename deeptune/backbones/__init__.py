@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
 
 _MODULES = {
-    "Backbone": "base",
-    "ImageBackbone": "image_backbone",
-    "ImagePreprocessing": "preprocessing",
-    "TextPreprocessing": "preprocessing",
-    "load_backbone": "loading",
+    "Backbone": "deeptune.backbones.base",
+    "ImageBackbone": "deeptune.backbones.image_backbone",
+    "ImagePreprocessing": "deeptune.data.loading.preprocessing",
+    "TextPreprocessing": "deeptune.data.loading.preprocessing",
+    "load_backbone": "deeptune.backbones.loading",
 }
 
 __all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing", "load_backbone"]
@@ -28,6 +28,6 @@ __all__ = ["Backbone", "ImageBackbone", "ImagePreprocessing", "TextPreprocessing
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value

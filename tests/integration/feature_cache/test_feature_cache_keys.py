@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 from feature_runs import ROWS
 from safetensors.torch import load_file, save_file
 
-from deeptune.backbones import preprocessing, probes
+from deeptune.backbones import probes
 from deeptune.data.cache.entry import key_of
+from deeptune.data.loading import preprocessing
 from deeptune.engine import extraction_job, feature_extraction
 from deeptune.engine.prepare import prepare
 from deeptune.spec.run_spec import SPLITS
