@@ -15,7 +15,7 @@ from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text
 from deeptune.report.task_views import view_of
-from deeptune.report.test_looks import looks_said
+from deeptune.report.test_looks import looks_said, twins_said
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
@@ -255,11 +255,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     if found and run.split == "val" and best_epoch(run) is not None:
         part = part_of_val(metrics, run.result.get("best"))
         yield f"There was no test split: {part}, so these values are optimistic."
-    alone = (metrics.get("without_duplicates") or {}).get("n")
-    if isinstance(alone, int) and alone < metrics.get("n", 0):
-        twins = metrics["n"] - alone
-        has = "has" if twins == 1 else "have"
-        yield f"{twins:,} of these rows {has} an identical twin among the rows that the model learnt from."
+    yield from twins_said(run, metrics)
     if intervals:
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
@@ -288,7 +284,8 @@ def _backbones(run: FinishedRun) -> str:
             part.weights, f"with the weights of {Path(part.weights).name}"
         )
         whose = f" of the {kind.plural}" if len(members) > 1 else ""
-        found.append(f"a {_name(run, section, part)} backbone{whose} {weights}")
+        name = _name(run, section, part)
+        found.append(f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name} backbone{whose} {weights}")
     joined = ", their pooled features side by side," if len(found) > 1 else ""
     return " and ".join(found) + joined
 

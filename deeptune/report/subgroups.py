@@ -71,11 +71,17 @@ def _subgroup(run: FinishedRun, title: str, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _gaps(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the largest difference of each metric between subgroups that can be judged."""
-    judged = [one for one in found if not one["too_small"]]
+    """Return the largest difference of each metric between subgroups that can be judged by it.
+
+    Without an interval it can't: where a class has no rows, for example, its F1 of 0 would pass for a worse model.
+    """
     gaps = {}
     for name, metric in METRICS.items():
-        known = [(one["metrics"][name]["value"], one["subgroup"]) for one in judged if name in one["metrics"]]
+        known = [
+            (one["metrics"][name]["value"], one["subgroup"])
+            for one in found
+            if name in one["metrics"] and one["metrics"][name]["interval"] is not None
+        ]
         if len(known) > 1:
             low, high = min(known), max(known)
             worst, best = (low, high) if metric.higher_is_better else (high, low)
@@ -145,7 +151,8 @@ def units_section(run: FinishedRun) -> ReportSection | None:
     }[rule]
     count = len(scored.predictions.truth)
     paragraphs = [
-        f"{count:,} units are the values of {unit}. The prediction of a unit is {words}.",
+        f"{count:,} {'unit is a value' if count == 1 else 'units are the values'} of {unit}.",
+        f"The prediction of a unit is {words}.",
         *scored.notes,
         *spread.reasons,
     ]

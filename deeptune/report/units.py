@@ -48,7 +48,8 @@ def units_scored(run: FinishedRun) -> Units | None:
     found = Predictions(scored.row[first], truth, prediction, probabilities, groups)
     if left.any():
         found = found.at(np.flatnonzero(~left))
-        notes.append(f"{int(left.sum()):,} units whose rows have several labels are left out.")
+        units = counted(int(left.sum()), "unit")
+        notes.append(f"{units} whose rows have several labels {'is' if left.sum() == 1 else 'are'} left out.")
     return Units(found, int(left.sum()), notes)
 
 

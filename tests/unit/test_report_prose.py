@@ -202,6 +202,17 @@ def test_the_score_without_duplicates_stands_beside_the_score(digits: RunDirecto
     assert "without duplicates 0.571 (n = 7)" in page.text.partition("Metrics on test")[0]
 
 
+def test_a_run_that_looked_for_twins_says_that_it_found_none(digits: RunDirectory) -> None:
+    none = "None of these rows has an identical twin among the rows that the model learnt from."
+    assert none not in text_of(digits)  # nobody looked
+    digits.learnt_hashes.touch()
+    assert none in text_of(digits)
+    metrics = json.loads(digits.metrics.read_text())["test"]
+    change_json(digits.metrics, test={**metrics, "without_duplicates": {"left_out": 1, "n": metrics["n"] - 1}})
+    assert none not in text_of(digits)
+    assert "1 of these rows has an identical twin" in text_of(digits)
+
+
 def test_the_end_of_a_run_has_its_doubts_before_and_its_notes_after_the_numbers(digits: RunDirectory, capsys) -> None:
     metrics = json.loads(digits.metrics.read_text())["test"]
     notes = ["33 of 40 rows are identical to a training row"]

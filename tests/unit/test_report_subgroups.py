@@ -76,6 +76,22 @@ def test_a_small_subgroup_is_named_and_not_judged(digits: tuple[Path, dict[str, 
     assert section["scanner"]["gaps"] == {}
 
 
+def test_a_subgroup_without_rows_of_a_class_is_not_the_worst_by_an_average_over_classes(
+    digits: tuple[Path, dict[str, Any]],
+) -> None:
+    directory, known = digits
+    truth = known["truth"]
+    half = ["first" if row < len(truth) // 2 else "second" for row in range(len(truth))]
+    by = ["few digits" if digit < 3 else one for digit, one in zip(truth, half, strict=True)]
+    section = with_report(directory, {"by": by}, by=["by"])["sections"]["subgroups"]["by"]
+    few = next(one for one in section["subgroups"] if one["subgroup"] == "few digits")
+    assert few["metrics"]["macro_f1"]["value"] < 0.5
+    assert few["metrics"]["macro_f1"]["interval"] is None
+    assert few["metrics"]["accuracy"]["interval"] is not None
+    assert {"macro_f1", "roc_auc"}.isdisjoint(section["gaps"])
+    assert "accuracy" in section["gaps"]
+
+
 @pytest.mark.parametrize("rule", ["mean", "max", "vote"])
 def test_units_are_scored_as_pandas_groups_them(digits: tuple[Path, dict[str, Any]], rule: str) -> None:
     directory, known = digits
