@@ -57,6 +57,11 @@ def compare(
     from deeptune.runs import find_run
 
     directories = [find_run(run, root) for run in runs]
+    places = [run.path.resolve() for run in directories]
+    if twice := [run.id for at, run in enumerate(directories) if places[at] in places[:at]]:
+        raise SpecError(
+            f"compare: the run {twice[0]} is named twice", hint="Name each run once. `deeptune runs` lists them."
+        )
     if data is None:
         found = compare_runs([run.path for run in directories])
     else:

@@ -322,7 +322,8 @@ def decision_of(comparison: Comparison, pair: Pair) -> str:
     title = _title(pair, name)
     one = pair.metrics.get(name)
     if one is None or one.p is None:
-        return f"Whether {second} is better than {first} can't be judged: there are too few test rows."
+        why = f"{title} is not defined on these rows" if one is None else "there are too few test rows"
+        return f"Whether {second} is better than {first} can't be judged: {why}."
     pairs = [other for other in comparison.pairs if name in other.metrics]
     corrected = holm([other.metrics[name].p or 0.0 for other in pairs])
     runs = {pair.first, pair.second}

@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from deeptune.cli.app import app
-from deeptune.errors import DataError
+from deeptune.errors import DataError, SpecError
 from deeptune.report.comparing import (
     compare_runs,
     compare_scored,
@@ -175,6 +175,14 @@ def test_the_command_prints_table_sentence_and_rows(two: list[Path], monkeypatch
     assert "Metric & one & two & Difference" in table
     assert "$-$" in table
     assert "−" not in table  # pdflatex stops at it
+
+
+def test_a_run_that_is_named_twice_is_refused(two: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair of it with itself would make Holm's correction harder on the others."""
+    monkeypatch.chdir(two[0].parent.parent)
+    found = CliRunner().invoke(app, ["compare", "one", "two", "runs/one"])
+    assert isinstance(found.exception, SpecError)
+    assert "the run one is named twice" in str(found.exception)
 
 
 def test_another_label_column_is_refused(two: list[Path]) -> None:
