@@ -86,7 +86,7 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
         if len(one.outputs):
             metrics[split] = _scores(plan, split, one.outputs, one.loss)
             if split == "val":
-                metrics[split] |= _operating_points(setup, plan.task, one.outputs)
+                metrics[split] |= _operating_points(setup, plan.task, one)
             if one.out_of_fold is not None:
                 metrics[split]["out_of_fold"] = one.out_of_fold
             if one.beside is not None:
@@ -148,12 +148,16 @@ def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
     )
 
 
-def _operating_points(setup: Setup, task: Task, val: Outputs) -> dict[str, Any]:
-    """Return the thresholds that val chooses by `report.operating_point`, for metrics.json; empty for numbers."""
+def _operating_points(setup: Setup, task: Task, val: PassedSplit) -> dict[str, Any]:
+    """Return the thresholds that `report.operating_point` chooses, for metrics.json; empty for numbers.
+
+    The rows are those that confidence is fitted to: few rows of val say little of a sensitivity.
+    """
     if task.view not in ("classes", "labels"):
         return {}
-    truth = split_truth(setup.ready.plan, "val", val.rows)
-    return {"operating_points": operating_points(task, setup.ready.spec.report, task.comparable(val.logits), truth)}
+    rows = _held_out(setup, val)
+    points = operating_points(task, setup.ready.spec.report, task.comparable(rows.logits), rows.truth)
+    return {"operating_points": points}
 
 
 def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) -> dict[str, Any]:

@@ -68,18 +68,16 @@ def operating_points_section(run: FinishedRun) -> ReportSection | None:
 
 
 def _paragraphs(run: FinishedRun, points: list[dict[str, Any]], reason: str) -> list[str]:
-    rule, val = points[0]["rule"], points[0].get("n", 0)
-    meant = " (out-of-fold predictions of the training rows)" if out_of_fold(run) else ""
-    said = f"by the rule {rule}" if isinstance(rule, str) else "as given"
+    rule = points[0]["rule"]
     found = [
-        f"A row is positive where the probability of the class reaches its threshold. Thresholds were fixed {said} on "
-        f"the {val:,} rows of val{meant}, and are applied here to test as they are."
+        "A row is positive where the probability of the class reaches its threshold. Thresholds were fixed by the rule "
+        f"{rule} on {_chosen_on(run, points[0].get('n', 0))}, and are applied here to test as they are."
         if isinstance(rule, str)
         else "A row is positive where the probability of the class reaches the threshold, which was given."
     ]
     low = [one for one in points if one["sensitivity"] is None or one["specificity"] is None]
     if low and isinstance(rule, str):
-        found.append("Val has no rows of both kinds for some classes: their threshold is 0.5.")
+        found.append("These rows are of one kind alone for some classes: their threshold is 0.5.")
     if len(points) > MAX_CLASSES:
         found.append(f"The first {MAX_CLASSES} of {len(points):,} classes are shown.")
     method = "Wilson's" if run.predictions is None or run.predictions.groups is None else "Wilson's over groups"
@@ -89,6 +87,18 @@ def _paragraphs(run: FinishedRun, points: list[dict[str, Any]], reason: str) -> 
         "al. 1991). PPV and NPV hold where as many rows are positive as in this test split."
     )
     return [visible(text) for text in found]
+
+
+def _chosen_on(run: FinishedRun, n: int) -> str:
+    """Name the n rows that thresholds were chosen on."""
+    if out_of_fold(run):
+        return f"the {n:,} rows of val (out-of-fold predictions of the training rows)"
+    val = run.metrics["val"]
+    beside = val.get("out_of_fold_rows") or 0
+    if n != val.get("n", 0) + beside:  # as in a run of an earlier version
+        beside = 0
+    said = f"the {n - beside:,} rows of val"
+    return f"{said} and out-of-fold predictions of {beside:,} training rows" if beside else said
 
 
 def _shown(prevalence: float | None) -> list[str]:

@@ -38,8 +38,8 @@ def operating_points(
 ) -> list[dict[str, Any]]:
     """Choose a threshold for each class of `positive_classes`, as JSON: `class` (its index), `threshold`, `rule`.
 
-    probabilities: float64 (N, C) of the val rows; truth: their targets. `sensitivity` and `specificity` are those on
-    val, None where it has no such row.
+    probabilities: float64 (N, C) of rows that the model was not trained on; truth: their targets. `sensitivity` and
+    `specificity` are those on these rows, None where there is no such row.
     """
     found = []
     for index in positive_classes(task, report):

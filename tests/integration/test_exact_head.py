@@ -14,9 +14,9 @@ import pytest
 from devices import DEVICE
 from faults.killing import finish, killed_after, log_lines, same_outcome
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
-from sklearn.metrics import mean_poisson_deviance
+from sklearn.metrics import mean_poisson_deviance, roc_curve
 
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.folds import draw_folds
@@ -265,8 +265,14 @@ def test_confidence_is_fitted_to_the_folds_of_train_and_to_val(train: Any) -> No
     assert calibrator_of(run)["parameters"][0][0] == pytest.approx(expected, rel=0.01)
     assert json.loads(run.metrics.read_text())["val"]["out_of_fold_rows"] == len(y)
     assert "out_of_fold_rows" not in json.loads(train().metrics.read_text())["val"]
+    chances = softmax(held_out / expected, axis=1)
+    for point in json.loads(run.metrics.read_text())["val"]["operating_points"]:  # by Youden's rule
+        false, true, _ = roc_curve(truth == point["class"], chances[:, point["class"]])
+        assert point["n"] == len(truth)
+        assert point["sensitivity"] + point["specificity"] - 1 == pytest.approx((true - false).max(), abs=0.01)
     write_report(run.path)
     assert f"out-of-fold predictions of the {len(y)} training rows" in run.report.read_text()
+    assert f"and out-of-fold predictions of {len(y)} training rows, and are applied" in run.report.read_text()
 
 
 def calibrator_of(run: RunDirectory) -> dict[str, Any]:

@@ -39,8 +39,10 @@ def test_columns_and_thresholds_are_stored_and_the_report_needs_no_data(
     test = pq.read_table(run.splits).filter(pq.read_table(run.splits)["split"].to_numpy() == "test")
     assert stored["row"].to_pylist() == test["row"].to_pylist()
     assert stored["values"].to_pylist()[0]["sex"] == ["f", "m", None][stored["row"][0].as_py() % 3]
-    point = json.loads(run.metrics.read_text())["val"]["operating_points"][0]
+    val = json.loads(run.metrics.read_text())["val"]
+    point = val["operating_points"][0]
     assert point["threshold"] == 0.4
+    assert point["n"] == val["n"]
     assert point["class"] == json.loads(run.labels.read_text())["values"].index("blue")
     data.unlink()
     write_report(run.path)

@@ -174,6 +174,29 @@ def test_the_threshold_of_val_is_applied_to_test(digits: tuple[Path, dict[str, A
     assert "Decision curve of 3 (three)" in files.report.read_text()
 
 
+@pytest.mark.parametrize(
+    ("n", "beside", "words"),
+    [
+        (140, 100, "the 40 rows of val and out-of-fold predictions of 100 training rows"),
+        (40, 100, "the 40 rows of val, and"),
+        (40, None, "the 40 rows of val, and"),
+    ],
+    ids=["folds", "earlier-version", "val"],
+)
+def test_the_rows_that_thresholds_were_chosen_on_are_named(
+    digits: tuple[Path, dict[str, Any]], n: int, beside: int | None, words: str
+) -> None:
+    directory, _ = digits
+    files = RunDirectory(directory)
+    metrics = json.loads(files.metrics.read_text())
+    point = {"class": 3, "rule": "youden", "threshold": 0.4, "sensitivity": 0.9, "specificity": 0.9, "n": n}
+    metrics["val"] |= {"n": 40, "operating_points": [point], "out_of_fold_rows": beside}
+    write_json(files.metrics, metrics)
+    write_report(directory)
+    section = json.loads(files.report_data.read_text())["sections"]["operating_points"]
+    assert words in section["paragraphs"][0]
+
+
 # Before training.
 
 
