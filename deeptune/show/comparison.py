@@ -13,7 +13,7 @@ from deeptune.report.tables import TITLES, value_text
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.notes import read_notes
-from deeptune.spec.metrics import lower_is_better
+from deeptune.spec.metrics import lower_is_better, shown_metrics
 from deeptune.spec.toml import flat
 
 ABSENT = "-"
@@ -83,7 +83,10 @@ def scores(tests: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str], lis
     No value is the best if there is only one, or all print the same.
     """
     rows = []
+    shown = {name for test in tests for name in shown_metrics(test)}
     for name, title in TITLES.items():
+        if name not in shown:
+            continue
         values = [test.get(name) for test in tests]
         texts = [value_text(name, value) if name in test else ABSENT for test, value in zip(tests, values, strict=True)]
         known = [value for value in values if isinstance(value, (int, float)) and not math.isnan(value)]

@@ -75,6 +75,12 @@ def test_the_best_of_each_metric_by_its_own_direction_and_ties():
     assert "R²" not in table
 
 
+def test_scikit_learn_s_macro_f1_has_a_line_only_where_a_run_s_is_another_number():
+    same, other = {"macro_f1": 0.5, "macro_f1_present": 0.5}, {"macro_f1": 0.5, "macro_f1_present": 0.7}
+    assert [title for title, *_ in scores([same, same])] == ["Macro F1"]
+    assert [title for title, *_ in scores([same, other])] == ["Macro F1", "Macro F1 (scikit-learn)"]
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [({"data": "sha256:b"}, "not on the same data"), ({"rows": (1, 2, 4)}, "not the same test rows"), ({}, "")],
