@@ -379,7 +379,7 @@ class Predictor(Embedder):
             notify(f"this look at test rows of the run is not recorded: {error.message}")
             return
         if seen:
-            notify(f"{seen:,} of these rows are test rows of the run; test_looks.jsonl in it records that")
+            notify(f"test rows of the run among these: {seen:,}; test_looks.jsonl in it records that")
 
     def _relabelling(self, source: Source, label: Input) -> Relabel | None:
         """Raises DataError for an unknown class whose number is another class of the run."""

@@ -199,7 +199,7 @@ def _said(limits: Limits, line: tuple[Estimated, Estimated] | None, *, grouped: 
 def _quantile_table(title: str, quantiles: list[dict[str, Any]]) -> Table:
     rows = [
         (
-            f"{significant(each['from'])} to {significant(each['to'])}",
+            _span(each["from"], each["to"]),
             f"{each['n']:,}",
             *(significant(each[name]) for name in ("bias", "mae", "rmse")),
         )
@@ -228,3 +228,10 @@ def bland_altman(truth: np.ndarray, prediction: np.ndarray, limits: Limits, seed
             axes.axhline(limit.value, color=VERMILION, linewidth=1.2, linestyle="--")
 
     return svg_of("bland-altman", draw, height=3.7)
+
+
+def _span(low: float, high: float) -> str:
+    """Write from where to where truths go: `-1.850 to 0.3333`, and counts as `0`, `3 to 4`."""
+    whole = low.is_integer() and high.is_integer()
+    texts = [f"{one:,.0f}" if whole and abs(one) < 1e9 else significant(one) for one in (low, high)]
+    return " to ".join(dict.fromkeys(texts))

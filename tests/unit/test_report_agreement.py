@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from deeptune.report import write_report
-from deeptune.report.agreement import calibration_line, error_by_truth, limits_of_agreement
+from deeptune.report.agreement import _quantile_table, calibration_line, error_by_truth, limits_of_agreement
 
 
 @pytest.fixture
@@ -96,3 +96,12 @@ def test_the_report_of_a_regression_has_the_section(tmp_path):
     found = json.loads((tmp_path / "report.json").read_text())["sections"]["agreement"]["value"]
     assert found["calibration"]["slope"]["interval"][0] < found["calibration"]["slope"]["value"]
     assert sum(one["n"] for one in found["by_truth"]) > 50
+
+
+def test_a_quantile_of_one_count_is_written_once():
+    truth = np.repeat([0.0, 1.0, 2.0, 3.0, 4.0], 20)
+    table = _quantile_table("", error_by_truth(truth, truth + 0.1))
+    assert [row[0] for row in table.rows] == ["0", "1", "2", "3", "4"]
+    rows = _quantile_table("", error_by_truth(np.linspace(0, 8.5, 30), np.zeros(30))).rows
+    assert rows[0][0].startswith("0 to ")
+    assert rows[-1][0].endswith(" to 8.500")
