@@ -76,10 +76,11 @@ def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], Non
     if len(directories) < 2:
         raise DataError("there is nothing to compare: give two runs or more")
     runs = [read_run(directory) for directory in directories]
+    scored = [_scored(run) for run in runs]
     for run in runs[1:]:
         _require_same(runs[0], run)
         _require_same_data(runs[0], run)
-    return compare_scored(runs, [_scored(run) for run in runs], progress)
+    return compare_scored(runs, scored, progress)
 
 
 def compare_scored(
@@ -122,7 +123,8 @@ def _scored(run: FinishedRun) -> Predictions:
     found = run.predictions
     if found is None or not len(found.row):
         raise DataError(
-            f"the run {run.files.id} has no scored test rows", hint="Compare runs that have a test split and are done."
+            f"the run {run.files.id} has no scored test rows",
+            hint="Compare runs that have a test split and are done, or score all on one labelled file: --data FILE.",
         )
     order = np.argsort(found.row, kind="stable")
     return found.at(order)
@@ -149,7 +151,7 @@ def _require_same_data(first: FinishedRun, other: FinishedRun) -> None:
     if one.get(key) != two.get(key):
         raise DataError(
             f"{names} were not scored on the same data: their {key} fingerprints are {one.get(key)} and {two.get(key)}",
-            hint="Train both on the same files, or give both the same file as data.test.",
+            hint="Score both on one labelled file: --data FILE. Or train both on the same files, or one data.test.",
         )
 
 

@@ -144,6 +144,15 @@ def test_runs_on_other_training_files_are_compared_on_the_same_test_file(two: li
     assert compare_runs(two).n > 0
 
 
+def test_a_run_without_test_rows_is_named_before_its_other_data(two: list[Path]) -> None:
+    files = RunDirectory(two[1])
+    files.predictions.unlink()
+    change_json(files.run, fingerprints={"data": "sha256:other"})
+    with pytest.raises(DataError, match="the run two has no scored test rows") as raised:
+        compare_runs(two)
+    assert "--data FILE" in str(raised.value.hint)
+
+
 def test_another_task_is_refused(two: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "numbers"
     other.mkdir()
