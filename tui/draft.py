@@ -14,6 +14,7 @@ from typing import Any
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import DEFAULT_ROOT, RunDirectory
 from deeptune.runs.files import read_json, write_text
+from deeptune.show.run_text import backbone_text
 from deeptune.spec import RunSpec, load_spec
 from deeptune.spec.fields import SpecField, quoted, spec_fields
 from deeptune.spec.toml import problems_in, validate
@@ -100,6 +101,12 @@ class Draft:
     def text(self, key: str) -> str:
         """Return the text of a key: given, guessed, or the default."""
         return self.given.get(key) or self.standing(key)
+
+    @property
+    def words(self) -> str:
+        """What data and which backbone it is about."""
+        backbone = backbone_text(self.text("backbone.name"))
+        return f"{self.text('data.path') or 'no data yet'} · {backbone or 'no backbone yet'}"
 
     def value(self, key: str) -> Any:
         return self.fields[key].parse(self.given.get(key) or self.guessed.get(key) or "")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli import completion
+from deeptune.cli.found import named_run
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.formatting import counted
 from deeptune.show.console import console, progress_bar, say, say_json
@@ -85,9 +86,8 @@ def predict(
     The run's best model is used, with its own columns and preprocessing. Labels are not needed; row order is kept.
     """
     _check_policy(on_bad_sample)
-    from deeptune.runs import find_run
 
-    directory = find_run(run, runs)
+    directory = named_run(run, runs)
     _check_output(output, data, directory, kinds=(".parquet",))
     from deeptune.api.model import Model
     from deeptune.api.options import Options
@@ -128,9 +128,9 @@ def evaluate(
     The metrics are those of the run itself. If some rows are test rows of the run, it records that they were looked at.
     """
     _check_policy(on_bad_sample)
-    from deeptune.runs import find_run, write_json
+    from deeptune.runs import write_json
 
-    directory = find_run(run, runs)
+    directory = named_run(run, runs)
     if output is not None:
         _check_output(output, data, directory, kinds=(".json",))
     from deeptune.api.model import Model
@@ -214,9 +214,8 @@ def embed(
             hint="For example: deeptune embed latest --data FILE --output OUT.parquet",
         )
     _check_policy(on_bad_sample)
-    from deeptune.runs import find_run
 
-    directory = None if run is None else find_run(run, runs)
+    directory = None if run is None else named_run(run, runs)
     _check_output(output, data, directory, kinds=(".parquet", ".csv"))
     from deeptune.api.options import Options
     from deeptune.engine.embedding_form import EmbeddingForm

@@ -9,6 +9,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.cli.apply import DeviceOption, RootOption, refresh
+from deeptune.cli.found import named_run
 from deeptune.errors import SpecError
 from deeptune.formatting import counted
 from deeptune.show.console import console, say, say_json
@@ -54,9 +55,8 @@ def compare(
         raise SpecError(f"compare needs two runs or more, got {len(runs)}", hint="For example: deeptune compare A B")
     from deeptune.report.comparing import compare_runs, decision_of, methods_of, sentence_of, table_of
     from deeptune.report.tables import latex_table, markdown_table
-    from deeptune.runs import find_run
 
-    directories = [find_run(run, root) for run in runs]
+    directories = [named_run(run, root) for run in runs]
     places = [run.path.resolve() for run in directories]
     if twice := [run.id for at, run in enumerate(directories) if places[at] in places[:at]]:
         raise SpecError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
+from deeptune.cli.found import named_run
 from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
@@ -37,11 +38,11 @@ def stop(
 
     A runner that does not answer receives SIGTERM, and is finally killed with all its processes.
     """
-    from deeptune.runs import find_run, run_state
+    from deeptune.runs import run_state
     from deeptune.runs.control import request_stop
     from deeptune.runs.state import ending
 
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     state = _begun(directory)
     if state.over:
         if state.word in ("done", "stopped"):
@@ -159,12 +160,12 @@ def resume(
     The run may have been stopped, or have failed or crashed. It continues in the same directory and ends with the same
     result as an uninterrupted run.
     """
-    from deeptune.runs import find_run, run_state
+    from deeptune.runs import run_state
     from deeptune.runs.lock import in_progress
     from deeptune.spec import load_spec
 
     check_ways(detach, foreground)
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     state = run_state(directory)
     if state.word == "done":
         _complete(directory)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import JsonProgressOption, RootOption, RunArgument, shown_progress
+from deeptune.cli.found import named_run
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json
@@ -43,9 +44,8 @@ def explain(
     is no better. Without --data the worst errors of the test rows are explained, and the run's report shows them.
     """
     from deeptune.api.explain import ExplainOptions, explain_rows, parse_rows, worst_rows
-    from deeptune.runs import find_run
 
-    directory = find_run(run, runs)
+    directory = named_run(run, runs)
     if data is not None and rows is None:
         raise SpecError("--data needs --rows: which of its rows?", hint="For example --rows 0-7")
     if data is not None and output is None:

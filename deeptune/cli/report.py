@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument, refresh
+from deeptune.cli.found import named_run
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.show.console import say
@@ -39,9 +40,9 @@ def report(
     The server listens on the loopback address only and serves only the report. To reach it from another machine, use
     the `ssh -L` line that it prints. Ctrl+C ends it.
     """
-    from deeptune.runs import find_run, run_state
+    from deeptune.runs import run_state
 
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     if not directory.report.exists():
         state = run_state(directory)
         raise CheckpointError(

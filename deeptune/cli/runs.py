@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
+from deeptune.cli.found import named_run
 from deeptune.cli.run import PlainOption
 from deeptune.environment import short_path
 from deeptune.show.console import console, safe, say, say_json
@@ -103,9 +104,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Show what a run is doing."""
-    from deeptune.runs import find_run, run_state
+    from deeptune.runs import run_state
 
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     state = run_state(directory)
     if as_json:
         say_json(facts(directory, state), indent=2)
@@ -162,10 +163,9 @@ def attach(run: RunArgument, root: RootOption = Path("runs"), plain: PlainOption
     """Watch a run from its beginning. Leaving the view does not affect the run."""
     from deeptune.cli.summary import print_summary
     from deeptune.cli.watch import signals, tell_it_goes_on, watch
-    from deeptune.runs import find_run
     from deeptune.runs.state import ending
 
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     with signals() as interrupts:
         state = watch(directory, console(), interrupts, plain=plain, stops=False)
     if state is None:
@@ -185,9 +185,9 @@ def logs(
     ] = False,
 ) -> None:
     """Print a run's log."""
-    from deeptune.runs import find_run, run_state
+    from deeptune.runs import run_state
 
-    directory = find_run(run, root)
+    directory = named_run(run, root)
     lines = _console_lines(directory) if of_console else _event_lines(directory)
     while True:
         state = run_state(directory)  # before the last reading

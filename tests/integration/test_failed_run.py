@@ -55,7 +55,9 @@ def test_latest_passes_over_a_run_that_failed_before_it_trained(command, tmp_pat
     damaged = image_file("damaged.parquet", images=[b"no image"] * 24)
     assert command("run", "--data", str(damaged), *tiny).code == 3
     (failed,) = (run for run in (tmp_path / "runs").iterdir() if str(run) != trained)
-    shown = command("status", "latest").stdout
-    assert Path(trained).name in shown
-    assert failed.name not in shown
+    shown = command("status", "latest")
+    assert Path(trained).name in shown.stdout
+    assert failed.name not in shown.stdout
+    assert f"the newer {failed.name} failed before its training began (deeptune status {failed.name})" in shown.stderr
+    assert not command("status", failed.name).stderr
     assert "row 0 is not an image but text" in command("status", failed.name).stdout

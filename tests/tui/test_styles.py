@@ -87,3 +87,19 @@ def test_a_screen_looks_as_before_once_another_was_over_it(finished_run, name, s
             assert not changed, f"{type(above).__name__} changed rows {changed}:\n{picture(app)}"
 
     drive(app, steps, size=size)
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHERS) - {"help"}))
+def test_help_lists_the_keys_of_a_window_and_returns_to_it(tmp_path, name):
+    app = DeepTuneApp(Options(root=tmp_path))
+
+    async def steps(pilot):
+        app.push_screen(window := OTHERS[name](app))
+        await until(pilot, lambda: app.screen is window)
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await until(pilot, lambda: f"{name}." in picture(app) and f"Keys · {window.where}" in picture(app))
+        await pilot.press("f1")
+        await until(pilot, lambda: app.screen is window)
+
+    drive(app, steps, size=(80, 24))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import pickle
 import struct
 import sys
 import warnings
@@ -290,6 +291,15 @@ def box(kind: bytes, content: bytes) -> bytes:
         (b"\x89PNG\r\n\x1a\n" + bytes(99), "is a PNG whose beginning is damaged"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file"),
         (b'{"image": "a.png"}', "is not an image but JSON text"),
+        ("Größe: 5 cm, 左肺上葉".encode(), "is not an image but text"),
+        ("左肺上葉".encode() * 90, "is not an image but text"),  # of which the first bytes end within a character
+        ("mass in the left lobe".encode("utf-16"), "is not an image but text"),
+        (pickle.dumps({"image": [1, 2, 3]}), "is not an image but a pickle of Python"),
+        (pickle.dumps([1.5] * 4), "is not an image but a pickle of Python"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), "is not an image but a program"),
+        (b"fLaC" + bytes(60), "is not an image but a sound (FLAC)"),
+        (b"\0\0\0 ftypM4A " + bytes(60), "is not an image but a sound (M4A)"),
+        (b"AT&TFORM\0\0\1\0DJVU" + bytes(60), "is a DjVu document"),
         (b"https://example.org/a.png", "is a web address, and nothing is downloaded"),
         (b"hello", "is not an image but text"),
         (bytes(range(1, 200)), "is not an image in a format that PIL opens, or its beginning is damaged"),

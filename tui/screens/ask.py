@@ -9,10 +9,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from deeptune.formatting import safe
+from tui.screens.window import Window
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class Choice:
     dangerous: bool = False
 
 
-class AskScreen(ModalScreen[str | None]):
+class AskScreen(Window[str | None]):
     """Asks a question. Returns the id of the choice, or None for Escape.
 
     The first choice has the focus, so it must not be a dangerous one.
     """
 
+    where = "a question"
     CSS_PATH = "ask.tcss"
     AUTO_FOCUS = "Button"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,18 +9,19 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from deeptune.formatting import safe
+from tui.screens.window import Window
 from tui.widgets.line import Line
 from tui.widgets.wizard.field import Entry
 
 
-class ChooseScreen(ModalScreen[str | None]):
+class ChooseScreen(Window[str | None]):
     """Returns one of `words`, or None."""
 
+    where = "a list"
     CSS_PATH = "choose.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave it", id="choose.leave", tooltip="Close without a choice"),

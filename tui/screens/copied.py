@@ -7,15 +7,16 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from deeptune.formatting import safe
+from tui.screens.window import Window
 
 
-class CopiedScreen(ModalScreen[None]):
+class CopiedScreen(Window[None]):
     """Shows text that was copied, to be selected by hand where the terminal has no clipboard."""
 
+    where = "what was copied"
     CSS_PATH = "copied.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(

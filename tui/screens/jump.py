@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Label
+
+from tui.screens.window import Window
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
@@ -21,9 +23,10 @@ def targets(screen: Screen[Any]) -> dict[str, Widget]:
     return dict(zip(LETTERS, seen, strict=False))
 
 
-class JumpScreen(ModalScreen[None]):
+class JumpScreen(Window[None]):
     """Puts a letter beside each widget that can have the focus. The letter typed moves the focus to its widget."""
 
+    where = "jump mode"
     CSS_PATH = "jump.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="jump.close", tooltip="Stay where you are"),
@@ -41,7 +44,7 @@ class JumpScreen(ModalScreen[None]):
 
     def on_key(self, event: events.Key) -> None:
         widget = self._found.get(event.key)
-        if event.key == "escape":
+        if event.key in self.active_bindings:
             return
         event.stop()
         self.dismiss()

@@ -8,18 +8,19 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from deeptune.runs import RunDirectory
 from deeptune.runs.notes import Notes, read_notes, tags_from
+from tui.screens.window import Window
 from tui.widgets.line import Line
 from tui.widgets.wizard.field import Entry
 
 
-class NotesScreen(ModalScreen[Notes | None]):
+class NotesScreen(Window[Notes | None]):
     """Returns the notes as they were typed, or None."""
 
+    where = "name, tags and note"
     CSS_PATH = "notes.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave it", id="notes.leave", tooltip="Close without saving"),

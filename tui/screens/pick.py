@@ -13,12 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from deeptune.formatting import safe, size_text
 from deeptune.spec.sources import is_data
+from tui.screens.window import Window
 from tui.widgets.line import Line
 
 MAX_ENTRIES = 2_000
@@ -33,9 +33,10 @@ class Entry:
     size: int = 0
 
 
-class PickScreen(ModalScreen[Path | None]):
+class PickScreen(Window[Path | None]):
     """Returns a path, or None. Enter opens a folder or takes a file; Space takes the folder itself."""
 
+    where = "a file"
     CSS_PATH = "pick.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close", id="pick.leave", tooltip="Close without a choice"),
@@ -58,7 +59,7 @@ class PickScreen(ModalScreen[Path | None]):
         with Vertical(id="pick"):
             yield Line(id="pick-folder")
             yield OptionList(id="pick-list", markup=False, compact=True)
-            yield Line("Enter opens or takes · Space takes this folder · Backspace goes up", id="pick-help")
+            yield Line("Enter opens or takes · Space takes this folder · ← goes up", id="pick-help")
 
     def on_mount(self) -> None:
         self._list(self._folder)

@@ -9,16 +9,17 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from tui.screens.window import Window
 from tui.widgets.line import Line
 from tui.widgets.wizard.field import Entry
 
 
-class SaveScreen(ModalScreen[Path | None]):
+class SaveScreen(Window[Path | None]):
     """Returns a path whose name ends in .toml, or None."""
 
+    where = "save a preset"
     CSS_PATH = "save.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close", id="save.leave", tooltip="Close without saving"),

@@ -134,8 +134,7 @@ class WizardScreen(DraftScreen):
         with suppress(OSError):
             age = f"\nlast changed {ago(self.deeptune.clock() - self._file.stat().st_mtime)} ago"
         choices = [Answer("on", "Continue it"), Answer("new", "Begin a new one")]
-        text = f"{saved.text('data.path') or 'no data yet'} · {saved.text('backbone.name') or 'no backbone yet'}{age}"
-        answer = await self.deeptune.ask("There is a draft", text, choices)
+        answer = await self.deeptune.ask("There is a draft", f"{saved.words}{age}", choices)
         if answer is None:  # no answer begins nothing, and leaves the draft where it is
             self.dismiss()
             return

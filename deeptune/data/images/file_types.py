@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -61,6 +62,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%!PS", "is PostScript, which is a program and not a picture: render it as PNG"),
     (0, b"8BPS", f"is a Photoshop file of a kind that Pillow does not open: {_PNG}"),
     (0, b"wOFF", "is not an image but a font"),
+    (0, b"fLaC", "is not an image but a sound (FLAC)"),
+    (4, b"ftypM4A", "is not an image but a sound (M4A)"),
+    (0, b"AT&TFORM", "is a DjVu document: render its pages as PNG"),
+    (0, b"\x7fELF", "is not an image but a program"),
+    (0, b"MZ\x90\0", "is not an image but a program"),
 )
 # Brands of the ISO container that HEIF, AVIF and videos share.
 _BRANDS = {b"heic": _HEIF, b"heix": _HEIF, b"heim": _HEIF, b"heis": _HEIF, b"hevc": _HEIF, b"hevx": _HEIF}
@@ -127,6 +133,8 @@ def _unpacked_kind(data: bytes) -> str | None:
 
 
 def _markup(head: bytes) -> str | None:
+    if re.match(rb"\x80[\2-\5][\x95\x8acK}\](]", head):
+        return "is not an image but a pickle of Python: save the image itself, as PNG"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if b"<svg" in text:
         return "is an SVG drawing: render it as PNG"
@@ -142,4 +150,10 @@ def _markup(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head)
+    """Check for text in UTF-8, or in UTF-16 with its mark. The last character may be cut."""
+    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\t\n\r" for character in text)
