@@ -11,7 +11,7 @@ from deeptune.report import confidence_plots as plots
 from deeptune.report.cross_validation import MEANT, calibration_rows, out_of_fold
 from deeptune.report.reading import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
-from deeptune.report.tables import share_text, significant, value_text
+from deeptune.report.tables import UNDEFINED, share_text, significant, value_text
 from deeptune.tasks.confidence.calibrators import METHODS
 from deeptune.tasks.confidence.expected_error import MIN_BIN_ROWS, ExpectedError
 from deeptune.tasks.confidence.of_classes import ClassConfidence, risk_curve
@@ -225,7 +225,8 @@ def _error_table(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, s
     place = np.searchsorted(edges, sure, side="left")
     for at, one in enumerate(errors.bins):
         inside = place == at
-        here = f"{int(inside.sum()):,}", share_text(int((~correct[inside]).sum()), int(inside.sum()))
+        wrong = share_text(int((~correct[inside]).sum()), int(inside.sum())) if inside.any() else UNDEFINED
+        here = f"{int(inside.sum()):,}", wrong
         title = f"{one.low:.3f} to {one.high:.3f}"
         rows.append((title, f"{one.rows:,}", share_text(one.errors, one.rows), f"{one.expected:.3f}", *here))
     header = ("Confidence", "Rows in val", "Wrong in val", "Expected error", f"Rows in {split}", f"Wrong in {split}")
@@ -241,7 +242,8 @@ def _kept_table(sure: np.ndarray, correct: np.ndarray) -> Table:
         wrong = int((~correct[kept]).sum())
         rows.append((f"{kept.mean():.0%}", f"{limit:.3f}", f"{int(kept.sum()):,}", share_text(wrong, int(kept.sum()))))
     caption = "What is left when predict abstains below a confidence (--abstain-below)."
-    return Table(("Rows kept", "Confidence from", "Rows", "Wrong among them"), rows, caption)
+    # Of few rows, or of many of one confidence, several shares keep the same.
+    return Table(("Rows kept", "Confidence from", "Rows", "Wrong among them"), list(dict.fromkeys(rows)), caption)
 
 
 def _errors(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Figure:

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from deeptune.report.confidence import confidence_section
+from deeptune.report.confidence import _error_table, _kept_table, confidence_section
 from deeptune.report.reading import read_run
 from deeptune.report.sections import ReportSection
 from deeptune.report.tables import metric_rows, share_text
@@ -22,6 +22,7 @@ from deeptune.runs.files import read_json, write_json
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.tasks import Task
 from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask
@@ -176,3 +177,11 @@ def test_metrics_without_calibration_are_told_once(tmp_path):
     scored(tmp_path, *TASKS["classes"], {"method": "none"})
     titles = [title for title, _ in metric_rows(read_json(RunDirectory(tmp_path).metrics)["test"])]
     assert not any("uncalibrated" in title for title in titles)
+
+
+def test_tables_of_few_rows_repeat_nothing_and_have_no_share_of_no_rows():
+    assert len(_kept_table(np.array([0.7]), np.array([True])).rows) == 1
+    assert len(_kept_table(np.linspace(0.5, 0.9, 50), np.ones(50, bool)).rows) == 5
+    known = ExpectedError.fit(np.linspace(0.5, 1.0, 60), np.arange(60) % 3 > 0)
+    wrong = [row[-1] for row in _error_table(known, np.array([0.99]), np.array([True]), "test").rows]
+    assert wrong == ["n/a"] * (len(known.bins) - 1) + ["0%"]
