@@ -112,8 +112,11 @@ class _FineTuned(_OfSamples):
             raise SampleError(f"x: there is {source.num_rows} sample", hint="Give two samples or more.")
         self._folder = TemporaryDirectory(prefix="deeptune-") if self.output is None else None
         root = Path(self._folder.name if self._folder else os.fspath(self.output))  # type: ignore[arg-type]
-        root.mkdir(parents=True, exist_ok=True)
-        data = _numbered(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            data = _numbered(root)
+        except OSError as error:
+            raise SpecError(f"output: {root} can't hold the run: {error.strerror or error}") from error
         table = pa.table({name: source.column(name) for name in source.column_names})
         pq.write_table(table.replace_schema_metadata(self._names()), data)
         self.run_ = finetune(self._spec(source, data), self.settings, output=root, in_process=True, progress=False)
@@ -366,6 +369,8 @@ def _seed(random_state: Any) -> int:
     """Return a seed from what scikit-learn calls a random state."""
     if random_state is None or hasattr(random_state, "randint"):
         return int((random_state or np.random).randint(2**31))
+    if not isinstance(random_state, (int, np.integer)):
+        raise SpecError(f"random_state: expected an integer, a RandomState or None, got {random_state!r}")
     return int(random_state)
 
 

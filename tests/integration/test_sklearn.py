@@ -160,6 +160,10 @@ def test_what_an_estimator_is_not_made_of_is_one_error():
         DeepTuneClassifier(**TINY).fit("photos.parquet", y)
     with pytest.raises(SpecError, match=r"validation_fraction: expected a share from 0 to below 1, got '0\.1'"):
         DeepTuneClassifier(**TINY, validation_fraction="0.1").fit(X, y)
+    with pytest.raises(SpecError, match="random_state: expected an integer, a RandomState or None, got 'x'"):
+        DeepTuneClassifier(**TINY, random_state="x").fit(X, y)
+    with pytest.raises(SpecError, match=r"output: .* can't hold the run: "):
+        DeepTuneClassifier(**TINY, output=__file__).fit(X, y)
     with pytest.raises(SpecError, match="changes: expected a dictionary of keys, got a list"):
         DeepTuneClassifier(**TINY, settings=["head.layers"]).fit(X, y)
 
