@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from deeptune.environment import user_path
+from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 from deeptune.importing import archives, arrow_files, csv_files, json_lines, original, spreadsheets
 from deeptune.importing.folders import PictureFolder, empty_classes, require_pictures
@@ -45,6 +45,7 @@ def open_reader(path: Path, options: Options, work: Path, progress: Progress | N
     Raises DataError for what can't be read or is of no known kind.
     """
     path = user_path(path, key="SOURCE", error=DataError)
+    require_utf8(path, key="SOURCE", error=DataError)
     if path.is_dir():
         return _open_folder(path, options)
     if not path.exists():

@@ -374,3 +374,11 @@ def test_a_table_that_names_no_picture_does_not_hide_the_columns_of_pictures(pho
     assert table["labels"].to_pylist() == ["cats", "cats", "dogs", "dogs"]
     with pytest.raises(DataError, match=r"--label: .*photos has no column 'label'. Did you mean 'labels'"):
         imported(photos, tmp_path, label="label")
+
+
+def test_a_source_whose_name_is_not_utf8_is_refused(tmp_path):
+    folder = tmp_path / os.fsdecode(b"donn\xe9es")
+    folder.mkdir()
+    (folder / "part.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"the name b'donn\\xe9es' in .* is not UTF-8"):
+        imported(folder, tmp_path)
