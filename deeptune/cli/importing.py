@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.errors import CheckpointError, DataError, SpecError
+from deeptune.formatting import counted
 from deeptune.show.console import console, say, say_json
 from deeptune.spec.tasks import USUAL_TASKS
 
@@ -196,13 +197,14 @@ def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
     """The settings of a run of the imported file, and what it lacks for a run: `input`, `labels` or nothing."""
     from deeptune.data.first_spec import rows_without_label, usual_backbone
     from deeptune.data.inspect import overview
+    from deeptune.importing.folders import FOLDER, ONE
 
     settings: dict[str, str] = {}
     modality = None
     label = done.roles.get("label", "labels")
     with suppress(DataError):
         found = overview(done.output)
-        known = "label" in done.roles or done.kind.endswith("folder of pictures")
+        known = "label" in done.roles or done.kind.endswith((FOLDER, *ONE.values()))
         settings |= {
             key: value for key, value in found.guesses.items() if not (known and key in ("data.label", "task"))
         }
@@ -253,9 +255,12 @@ def _way_on(done: Imported) -> str:
     way = (
         "name one of its columns with --set data.label=COLUMN" if others else "put pictures in a folder for each class"
     )
+    if os.path.isdir(done.source) and "path" in done.columns:
+        way += (
+            f", or import a table that names the files (deeptune import TABLE.csv --root {shlex.quote(done.source)} …)"
+        )
     return (
-        f"a run needs labels, and no column is known to hold any: {way}, "
-        f"or import a table that names the files (deeptune import TABLE.csv --root {shlex.quote(done.source)} …). "
+        f"a run needs labels, and no column is known to hold any: {way}. "
         f"Without labels: deeptune embed --backbone {settings['backbone.name']} --data {shlex.quote(done.output)} "
         "-o embeddings.parquet"
     )
@@ -274,15 +279,15 @@ def _toml(value: str) -> str:
 
 def _tell(done: Imported) -> None:
     from deeptune.environment import short_path
+    from deeptune.importing.names import ignored_text
 
     say(f"{done.source}: {done.kind}")
     for note in done.notes:
         say(f"  {note}")
     for what, count in done.ignored.items():
-        say(f"  ignored: {count:,} {what}")
-    say(
-        f"wrote {done.rows:,} rows to {done.output} ({os.path.getsize(done.output):,} bytes): {', '.join(done.columns)}"
-    )
+        say(f"  ignored: {ignored_text(what, count)}")
+    size = os.path.getsize(done.output)
+    say(f"wrote {counted(done.rows, 'row')} to {done.output} ({size:,} bytes): {', '.join(done.columns)}")
     if done.left_out:
         say(f"left out: {done.left_out:,}; each with its reason in {short_path(done.left_out_file or '')}")
         for reason, count in done.reasons:

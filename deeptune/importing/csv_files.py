@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deeptune.arrow import half_character
 from deeptune.errors import DataError, SpecError, first_line
+from deeptune.formatting import counted
 from deeptune.importing.headers import FIRST_ROWS, find_header
 from deeptune.importing.options import Options
 from deeptune.importing.reader import HALF, LeftOut
@@ -48,14 +49,36 @@ class CsvFile(TextTable):
             raise SpecError(f"--delimiter: expected one character or `tab`, got {self.delimiter!r}")
         self.decimal_comma = self.delimiter != ","
         self.path = path
+        self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL  # or QUOTE_NONE
+        self._good = 0
+        self._swallowed: tuple[int, int] | None = None  # lines that an open quotation mark made one row of
         first = [values for _, values in islice(self._lines(), FIRST_ROWS)]
-        if not first:
+        if not any(value.strip() for values in first for value in values):
             raise DataError(f"{path} is empty", hint="A table needs a first row with the names of its columns.")
         self._header = find_header(first, options.header)
         super().__init__(path, self._header.names)
+        self._take_quotes_as_values()
         self.notes[:0] = self._header.notes("line")
         told = _DELIMITERS.get(self.delimiter, repr(self.delimiter))
         self.notes.insert(0, f"encoding {self.encoding}, values separated by {told}")
+
+    def _take_quotes_as_values(self) -> None:
+        """Read quotation marks as characters, where one that is never closed makes one row of many good lines."""
+        if self._swallowed is None:
+            return
+        (first, last), good = self._swallowed, self._good
+        self._quoting = csv.QUOTE_NONE
+        self.notes.clear()
+        self.look()
+        if self._good > good:
+            self.notes.append(
+                f"quotation marks are part of the values: one in line {first} has no other, and would make one value "
+                f"of the lines up to {last:,}"
+            )
+            return
+        self._quoting = csv.QUOTE_MINIMAL
+        self.notes.clear()
+        self.look()
 
     def _detect_delimiter(self, path: Path) -> str:
         try:
@@ -70,7 +93,7 @@ class CsvFile(TextTable):
         csv.field_size_limit(MAX_FIELD)
         try:
             with self.path.open(encoding=self.encoding, errors=_errors(self.encoding), newline="") as stream:
-                reader = csv.reader(stream, delimiter=str(self.delimiter))
+                reader = csv.reader(stream, delimiter=str(self.delimiter), quoting=self._quoting)
                 for values in reader:
                     if any(values):
                         yield reader.line_num, values
@@ -93,11 +116,20 @@ class CsvFile(TextTable):
     def rows(self) -> Iterator[Any]:
         width = len(self.names)
         names = self._header.names
-        for number, values in islice(self._lines(), self._header.rows, None):
+        before, self._good = 0, 0
+        for place, (number, values) in enumerate(self._lines()):
+            first, before = before + 1, number
+            if place < self._header.rows:
+                continue
             if len(values) > width and not any(values[width:]):
                 values = values[:width]  # delimiters at the end of a line
-            if len(values) != width:
-                yield LeftOut(f"line {number}", f"has {len(values)} values, and the header has {width}")
+            if len(values) != width and number > first and self._quoting != csv.QUOTE_NONE:
+                self._swallowed = self._swallowed or (first, number)
+                found = counted(len(values), "value")
+                reason = f"are one row with {found}, and the header has {width}: is a quotation mark never closed?"
+                yield LeftOut(f"lines {first} to {number}", reason)
+            elif len(values) != width:
+                yield LeftOut(f"line {number}", f"has {counted(len(values), 'value')}, and the header has {width}")
             elif values == names:
                 yield LeftOut(f"line {number}", "repeats the names of the columns")
             elif any("\0" in value for value in values):
@@ -106,6 +138,7 @@ class CsvFile(TextTable):
                 whole = [_joined(value) for value in values]
                 yield LeftOut(f"line {number}", HALF) if None in whole else [value or None for value in whole]
             else:
+                self._good += 1
                 yield [value or None for value in values]
 
 

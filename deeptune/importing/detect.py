@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
+from deeptune.formatting import counted
 from deeptune.importing import archives, arrow_files, csv_files, json_lines, original, spreadsheets
-from deeptune.importing.folders import PictureFolder, empty_classes, require_pictures
+from deeptune.importing.folders import OnePicture, PictureFolder, empty_classes, require_pictures
 from deeptune.importing.named import NamedPictures, Names, naming_column, require_column
-from deeptune.importing.names import split_in_name, walk
+from deeptune.importing.names import OTHERS, readable, split_in_name, walk
 from deeptune.importing.options import Options, Progress
 from deeptune.importing.pictures import picture_kind
 from deeptune.importing.reader import LeftOut, Reader
 from deeptune.importing.several import Several
 from deeptune.importing.tables import Table
-from deeptune.importing.unpacked import UnpackedArchive
+from deeptune.importing.unpacked import UnpackedArchive, named_as_inside
 from deeptune.spec.sources import IMPORTED
 from deeptune.spec.values import split_named
 
@@ -36,7 +38,7 @@ FORMATS = (
 
 def takes(path: Path) -> bool:
     """Check whether a path that is there is a source to import, by its name: a file of a known kind, or a folder."""
-    return path.is_dir() or path.name.lower().endswith(IMPORTED) or picture_kind(path) in ("dicom", "nifti")
+    return path.is_dir() or path.name.lower().endswith(IMPORTED) or picture_kind(path) is not None
 
 
 def open_reader(path: Path, options: Options, work: Path, progress: Progress | None = None) -> Reader:
@@ -47,7 +49,7 @@ def open_reader(path: Path, options: Options, work: Path, progress: Progress | N
     path = user_path(path, key="SOURCE", error=DataError)
     require_utf8(path, key="SOURCE", error=DataError)
     if path.is_dir():
-        return _open_folder(path, options)
+        return _open_folder(path, options, work)
     if not path.exists():
         near = did_you_mean(path.name, [item.name for item in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(
@@ -66,20 +68,31 @@ def _open_file(path: Path, options: Options, work: Path, progress: Progress | No
         return WebDataset(path, [path], options)
     if archives.is_archive(path):
         unpacked = archives.unpack(path, work / "unpacked", progress)
-        return UnpackedArchive(path, unpacked, _open_folder(unpacked.folder, options))
+        with named_as_inside(path, unpacked.folder):
+            return UnpackedArchive(path, unpacked, _open_folder(unpacked.folder, options, work / "inside"))
     if name.endswith(".npz"):
         from deeptune.importing.npz import NumpyArchive
 
         return NumpyArchive(path)
     if name.endswith((*arrow_files.SUFFIXES, ".parquet")):
         return arrow_files.ArrowFile(path)
-    if (kind := picture_kind(path)) in ("dicom", "nifti"):
-        return PictureFolder(path.parent, {path: str(kind)}, options)
+    if (kind := picture_kind(path)) is not None:
+        return OnePicture(path, kind, options)
     opener = _table_opener(path) or (csv_files.CsvFile if name.endswith(csv_files.SUFFIXES) else None)
     if opener is None:
-        raise DataError(f"{path} is of no kind that can be imported", hint=f"Import {FORMATS}.")
+        raise DataError(f"{path} is of no kind that can be imported", hint=_hint_of(path))
     folder = Path(options.root) if options.root else path.parent
     return _with_pictures(opener(path, options), folder, _pictures_of(folder)[0] if options.root else None, options)
+
+
+def _hint_of(path: Path) -> str:
+    with suppress(DataError):
+        csv_files.detect_encoding(path)
+        return (
+            f"It is text: name it {path.name}.csv, .tsv, .jsonl or as what it is. "
+            + f"What can be imported: {FORMATS}."
+        )
+    return f"Import {FORMATS}."
 
 
 def _table_opener(path: Path) -> Callable[[Path, Options], Table] | None:
@@ -117,18 +130,18 @@ def _pictures_of(folder: Path) -> tuple[dict[Path, str], list[Path], Counter[str
     return pictures, others, ignored
 
 
-def _open_folder(folder: Path, options: Options) -> Reader:
+def _open_folder(folder: Path, options: Options, work: Path) -> Reader:
     if arrow_files.is_data_set(folder):
         return arrow_files.data_set(folder)
     if (splits := original.find_splits(folder)) is not None:
         return original.original_splits(splits)
     pictures, others, ignored = _pictures_of(folder)
-    reader = _reader_of(folder, pictures, others, options)
+    reader = _reader_of(folder, pictures, others, options, work)
     reader.ignored.update(ignored)
     return reader
 
 
-def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], options: Options) -> Reader:
+def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], options: Options, work: Path) -> Reader:
     tables = [file for file in others if _table_opener(file) is not None and file.name not in _BOOKKEEPING]
     shards = [
         file for file in others if file.name.lower().endswith(archives.TARS) and not pictures and _is_webdataset(file)
@@ -144,13 +157,22 @@ def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], opti
     if tables and (found := _of_tables(folder, tables, pictures, options)) is not None:
         return found
     if not pictures and len(others) == 1 and takes(others[0]):
-        return _open_file(others[0], options, folder, None)
+        return _open_file(others[0], options, work, None)
+    if not pictures and (packed := [file for file in others if archives.is_archive(file)]):
+        raise DataError(
+            f"{folder} holds {counted(len(packed), 'archive')} and no pictures: {listed(file.name for file in packed)}",
+            hint="Unpack them into one folder and import that, or import one of them.",
+        )
     require_pictures(folder, pictures)
     reader = PictureFolder(folder, pictures, options)
     if options.classes and "label" in reader.roles and (empty := empty_classes(folder, pictures)):
         reader.notes.append(f"folders without a picture, which are no classes: {listed(empty)}")
     if others:
-        reader.ignored["files of other kinds"] += len(others)
+        reader.ignored[OTHERS] += len(others)
+        kinds = Counter(readable(file.suffix.lower()) or "no suffix" for file in others)
+        reader.notes.append(
+            "files that are no pictures: " + listed(f"{count:,} {kind}" for kind, count in kinds.items())
+        )
     return reader
 
 

@@ -16,6 +16,9 @@ from deeptune.importing.pictures import Pictures, PieceRows, in_threads, shown_n
 from deeptune.importing.reader import LeftOut, Piece, Reader
 from deeptune.spec.values import SPLITS, split_named
 
+FOLDER = "folder of pictures"
+ONE = {"image": "picture", "dicom": "DICOM file", "nifti": "NIfTI volume"}  # a file alone, by its kind
+
 
 @dataclass(frozen=True)
 class Place:
@@ -30,10 +33,11 @@ class Place:
 class PictureFolder(Reader):
     """Each picture below a folder, with the class and the split that its folders name."""
 
-    kind = "folder of pictures"
+    kind = FOLDER
 
     def __init__(self, folder: Path, pictures: Mapping[Path, str], options: Options) -> None:
         super().__init__(folder)
+        self._folder = folder
         self._stray: list[LeftOut] = []
         self._places = self._sort(folder, pictures, options)
         self._pictures = Pictures({place.kind for place in self._places}, options)
@@ -96,7 +100,7 @@ class PictureFolder(Reader):
 
         for place, found in in_threads(self._places[start:], read):
             units += 1
-            name = shown_name(place.path, self.path)
+            name = shown_name(place.path, self._folder)
             if isinstance(found, str):
                 left_out.append(LeftOut(name, found))
             else:
@@ -111,6 +115,17 @@ class PictureFolder(Reader):
 
     def finished(self) -> list[str]:
         return self._pictures.finished()
+
+
+class OnePicture(PictureFolder):
+    """One file: a picture, or the frames and slices of a medical one."""
+
+    def __init__(self, path: Path, kind: str, options: Options) -> None:
+        super().__init__(path.parent, {path: kind}, options)
+        self.path, self.kind = path, ONE[kind]
+
+    def _describe(self, places: Sequence[Place], classes: bool, *, labelled: bool) -> None:
+        """Has nothing to say: nobody expects classes of one file."""
 
 
 def _without_wrappers(parts: dict[Path, tuple[str, ...]]) -> dict[Path, tuple[str, ...]]:

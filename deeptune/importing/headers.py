@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deeptune.formatting import counted
+
 FIRST_ROWS = 500  # that tell where a table begins
 MAX_ABOVE = 30  # lines above the names of the columns
 LONG = 60  # characters from which on a cell is no name but a text
@@ -33,7 +35,10 @@ class Header:
         """List what a person should know of it; `unit` is the word for a row of the file."""
         found = []
         if self.above:
-            found.append(f"{self.above:,} {unit}s above the names of the columns are left out")
+            lines = counted(
+                self.above, f"{unit} above the names of the columns is", f"{unit}s above the names of the columns are"
+            )
+            found.append(f"{lines} left out")
         if not self.is_there:
             found.append(
                 "no row of names: the columns are called column_1, column_2, … (--header reads row 1 as names)"

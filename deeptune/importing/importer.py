@@ -86,7 +86,11 @@ def import_data(
     """
     began, path, target = time.monotonic(), Path(source).expanduser(), Path(output)
     work = target.absolute().parent / f".{target.name}.importing"
-    reader = open_reader(path, options, work, progress)
+    try:
+        reader = open_reader(path, options, work, progress)
+    except Exception:
+        _clear(work)
+        raise
     try:
         if choose is not None:
             options = choose(reader, options)
@@ -95,7 +99,7 @@ def import_data(
         _read(reader, parts, progress)
         rows, reasons = sum(part.rows for part in parts.done), Counter[str]()
         if not rows:
-            raise _nothing(path, parts)
+            raise _nothing(path, parts, reader)
         schema = naming.schema.with_metadata(_metadata(naming.schema, reader, naming.roles, path))
         _join(parts, target, schema)
         left_out = [one for part in parts.done for one in part.left_out]
@@ -115,11 +119,19 @@ def import_data(
             seconds=round(time.monotonic() - began, 3),
         )
     finally:
-        if not work.exists() or not any(work.glob("*.parquet")):
-            reader.close()  # what was unpacked is used again by an import that goes on
+        if _clear(work):
+            reader.close()
     reader.close()
     shutil.rmtree(work, ignore_errors=True)
     return found
+
+
+def _clear(work: Path) -> bool:
+    """Remove the folder of an import that has no parts yet; what was unpacked is used again by one that goes on."""
+    if any(work.glob("*.parquet")):
+        return False
+    shutil.rmtree(work, ignore_errors=True)
+    return True
 
 
 class _Parts:
@@ -201,11 +213,16 @@ def _metadata(schema: pa.Schema, reader: Reader, roles: dict[str, str], path: Pa
     return {**(schema.metadata or {}), b"deeptune": json.dumps(facts).encode()}
 
 
-def _nothing(path: Path, parts: _Parts) -> DataError:
+def _nothing(path: Path, parts: _Parts, reader: Reader) -> DataError:
     left_out = [f"{what} {reason}" for part in parts.done for what, reason in part.left_out]
     shutil.rmtree(parts.folder, ignore_errors=True)
+    if not left_out:
+        return DataError(
+            f"{path} holds no rows: only the names of columns {listed(map(repr, reader.schema.names))}",
+            hint="Add rows below them, or export it again. Where these are values, pass --no-header.",
+        )
     return DataError(
-        f"{path}: no row could be imported" + (f": {listed(left_out, most=SHOWN)}" if left_out else ""),
+        f"{path}: no row could be imported: {listed(left_out, most=SHOWN)}",
         hint="Check that this is the file or folder that was meant.",
     )
 

@@ -9,17 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from deeptune.errors import DataError
+from deeptune.formatting import counted
 from deeptune.spec.values import split_named
 
 _BY_PRODUCTS = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "ehthumbs.db", "icon\r"})
 _WORDS = re.compile(r"[^a-z]+")
 
 BY_PRODUCTS = "by-products of systems, such as Thumbs.db and .DS_Store"
+OTHERS = "files of other kinds"
+_ONE = {BY_PRODUCTS: "by-product of a system, such as Thumbs.db", OTHERS: "file of another kind"}
 
 
 def is_by_product(name: str) -> bool:
     """Check whether a file or folder is no data by its name: hidden, or written by a system for itself."""
     return name.startswith(".") or name.lower() in _BY_PRODUCTS
+
+
+def ignored_text(what: str, count: int) -> str:
+    """How many files were ignored, as a sentence has it."""
+    return counted(count, _ONE.get(what, what), what)
 
 
 def is_ignored(path: PurePath) -> bool:

@@ -38,14 +38,14 @@ class Several(Reader):
         if self._adds:
             schema = schema.append(pa.field(SPLIT, pa.string()))
             self.roles["split"] = SPLIT
-            names = ", ".join(f"{reader.path.name} is {split}" for split, reader in readers)
+            names = ", ".join(f"{self._name(reader)} is {split}" for split, reader in readers)
             self.notes.append(f"the splits are kept: {names}")
         self.schema = schema.with_metadata(first.schema.metadata)
         counts = [reader.units for _, reader in readers]
         self.units = None if None in counts else sum(count or 0 for count in counts)
         for _, reader in readers:
             several = len(readers) > 1
-            self.notes += [f"{reader.path.name}: {note}" if several else note for note in reader.notes]
+            self.notes += [f"{self._name(reader)}: {note}" if several else note for note in reader.notes]
             self.ignored.update(reader.ignored)
 
     def pieces(self, start: int = 0) -> Iterator[Piece]:
@@ -63,8 +63,14 @@ class Several(Reader):
         columns = [as_type(table.column(field.name), field.type) for field in self.schema]
         return pa.table(columns, schema=self.schema)
 
+    def _name(self, reader: Reader) -> str:
+        """Return the name of a file, with its folders where another one has the same, as `metadata.csv` often has."""
+        alike = sum(other.path.name == reader.path.name for _, other in self._readers) > 1
+        inside = alike and reader.path.is_relative_to(self.path)
+        return str(reader.path.relative_to(self.path)) if inside else reader.path.name
+
     def _named(self, left_out: list[LeftOut], reader: Reader) -> list[LeftOut]:
-        return [LeftOut(f"{reader.path.name}, {one.what}", one.reason) for one in left_out]
+        return [LeftOut(f"{self._name(reader)}, {one.what}", one.reason) for one in left_out]
 
     def finished(self) -> list[str]:
         return [text for _, reader in self._readers for text in reader.finished()]

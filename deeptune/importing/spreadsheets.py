@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,11 @@ class Sheet(TextTable):
         except SpecError:
             raise
         except Exception as error:  # calamine's errors have no class in common
-            raise DataError(f"{path} cannot be read as a spreadsheet: {first_line(error)}") from error
+            raise DataError(
+                f"{path} cannot be read as a spreadsheet: {first_line(error)}", hint=_hint_of(path)
+            ) from error
         if not self._rows:
-            raise DataError(f"{path} has no sheet with rows in it")
+            raise DataError(f"{path} has no sheet with rows in it", hint="Save it again from the program that made it.")
         first = [[_cell(value) for value in row] for row in self._rows[:FIRST_ROWS]]
         self._header = find_header(first, options.header)
         super().__init__(path, self._header.names)
@@ -68,6 +72,21 @@ class Sheet(TextTable):
     def rows(self) -> Iterator[Any]:
         for row in self._rows[self._header.rows :]:
             yield [_cell(value) for value in row]
+
+
+def _hint_of(path: Path) -> str:
+    """Say what a file that is no spreadsheet seems to be: exports of web pages are often tables under its name."""
+    with suppress(OSError):
+        with path.open("rb") as file:
+            head = file.read(4096)
+        if re.search(rb"<(html|table|\?xml)", head, re.I):
+            return (
+                "It is a web page or XML under the name of a spreadsheet: open it with a spreadsheet program, and save "
+                "it as XLSX or CSV."
+            )
+        if head and b"\0" not in head and not head.startswith(b"PK"):
+            return f"It is text under the name of a spreadsheet: rename it to {path.with_suffix('.csv').name}."
+    return "It is damaged, was cut off, or is locked by a password: save it again as XLSX or CSV."
 
 
 def _require_size(path: Path) -> None:

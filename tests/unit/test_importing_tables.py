@@ -105,7 +105,8 @@ def test_ragged_rows_and_nul_characters_are_left_out_with_their_line(tmp_path):
         ("a,b,a\n1,2,3\n", "names 'a' twice"),
         ("1,2\n3,4\n", "first row holds numbers"),
         ("", "0 bytes"),
-        ("a,b\n", "no row could be imported"),
+        ("a,b\n", "holds no rows: only the names of columns 'a', 'b'"),
+        ("\n  \n", "is empty"),
         (bytes(range(256)) * 20, "not a text file"),
     ],
 )
@@ -113,6 +114,20 @@ def test_what_is_no_table_is_one_clear_error(tmp_path, content, says):
     with pytest.raises(DataError, match=says):
         imported(tmp_path, "t.csv", content)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_quotation_mark_that_is_never_closed_does_not_swallow_the_rows_below(tmp_path):
+    lines = [f"a film {i}\t{i % 2}" for i in range(9)]
+    lines[4] = '"' + lines[4]
+    table, done = imported(tmp_path, "t.tsv", "\n".join(["text\ty", *lines]) + "\n")
+    assert (table.num_rows, table["text"].to_pylist()[4], done.left_out) == (9, '"a film 4', 0)
+    assert any("one in line 6 has no other" in note for note in done.notes)
+
+
+def test_quotation_marks_around_several_lines_stay_where_one_row_is_wrong(tmp_path):
+    table, done = imported(tmp_path, "t.csv", 'text,y\n"one\ntwo",1\n"three\nfour"\nfive,2\n"six\nseven",3\n')
+    assert table["text"].to_pylist() == ["one\ntwo", "five", "six\nseven"]
+    assert done.reasons == [("are one row with 1 value, and the header has 2", 1)]
 
 
 def test_a_binary_file_has_no_encoding(tmp_path):
@@ -166,6 +181,15 @@ def test_a_sheet_that_is_not_there_is_named(tmp_path):
 def test_a_damaged_spreadsheet_is_one_clear_error(tmp_path):
     with pytest.raises(DataError, match="cannot be read as a spreadsheet"):
         imported(tmp_path, "t.xlsx", b"PK\x03\x04 and no more")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("a,b\n1,2\n", "t.csv"), ("<html><table>", "web page"), (b"PK\0", "cut off")]
+)
+def test_what_is_no_spreadsheet_says_what_it_is(tmp_path, content, says):
+    with pytest.raises(DataError) as caught:
+        imported(tmp_path, "t.xlsx", content)
+    assert says in str(caught.value.hint)
 
 
 def test_json_lines_keep_types_and_leave_out_what_is_no_object(tmp_path):
