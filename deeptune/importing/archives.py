@@ -6,9 +6,13 @@ before the disk is full.
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import shutil
 import stat
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,13 +27,13 @@ from deeptune.importing.names import is_ignored, readable
 from deeptune.importing.options import Progress
 from deeptune.importing.reader import LeftOut
 from deeptune.runs.files import storage_errors
+from deeptune.spec.sources import PACKED
 
 ZIPS, TARS = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_RATIO = 200  # unpacked to packed bytes; pictures hardly shrink, and texts shrink to a tenth
 MIN_BOMB = 256 * 2**20  # unpacked bytes below which the ratio does no harm
 MAX_MEMBERS = 5_000_000
 _BLOCK = 2**20
-_DONE = ".unpacked"
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Guard:
 
 def is_archive(path: Path) -> bool:
     """Check whether a file is an archive by its name."""
-    return path.name.lower().endswith((*ZIPS, *TARS))
+    return path.name.lower().endswith((*ZIPS, *TARS, *PACKED))
 
 
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Unpacked:
@@ -77,13 +81,16 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Unp
     Raises DataError for what can't be read, is encrypted, or is a bomb; CheckpointError where the disk is full.
     """
     found, guard = Unpacked(folder), Guard(archive)
-    again = (folder / _DONE).exists()
+    again = _mark(folder).exists() and folder.is_dir()
     if not again:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _reading(archive):
-        members = _zip_members(archive, found) if zipfile.is_zipfile(archive) else _tar_members(archive, found)
+        if archive.name.lower().endswith(PACKED):
+            members = _packed_member(archive)
+        else:
+            members = _zip_members(archive, found) if zipfile.is_zipfile(archive) else _tar_members(archive, found)
         for name, size, opened, done in members:
             guard.member()
             target = _target(folder, name, found)
@@ -96,7 +103,7 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Unp
                 _copy(stream, target, guard, size)
             if progress:
                 progress(done, archive.stat().st_size)
-    (folder / _DONE).touch()
+    _mark(folder).touch()
     return found
 
 
@@ -131,6 +138,11 @@ def _tar_members(archive: Path, found: Unpacked) -> Iterator[Member]:
             yield info.name, info.size, lambda info=info: _present(file.extractfile(info)), raw.tell()  # type: ignore[misc]
 
 
+def _packed_member(archive: Path) -> Iterator[Member]:
+    opener: Callable[..., IO[bytes]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[archive.suffix.lower()]  # type: ignore[assignment]
+    yield archive.stem, sys.maxsize - 1, lambda: opener(archive, "rb"), 0
+
+
 def _present(stream: IO[bytes] | None) -> IO[bytes]:
     assert stream is not None
     return stream
@@ -152,13 +164,15 @@ def _target(folder: Path, name: str, found: Unpacked) -> Path | None:
 def _copy(stream: IO[bytes], target: Path, guard: Guard, size: int) -> None:
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as out:
-            left = size
-            while block := stream.read(min(_BLOCK, left + 1)):
-                left -= len(block)
-                guard.take(len(block))
-                if left < 0:
-                    raise DataError(f"{guard.archive}: {target.name} is larger than the archive says")
+        out = target.open("wb")
+    with out:
+        left = size
+        while block := stream.read(min(_BLOCK, left + 1)):
+            left -= len(block)
+            guard.take(len(block))
+            if left < 0:
+                raise DataError(f"{guard.archive}: {target.name} is larger than the archive says")
+            with storage_errors(target):
                 out.write(block)
 
 
@@ -194,7 +208,7 @@ def damaged(archive: Path, error: Exception) -> DataError:
 def name_without_suffix(path: Path) -> str:
     """The name of an archive without `.tar.gz` and the like."""
     lower = path.name.lower()
-    suffix = next((one for one in sorted((*ZIPS, *TARS), key=len, reverse=True) if lower.endswith(one)), "")
+    suffix = next((one for one in sorted((*ZIPS, *TARS, *PACKED), key=len, reverse=True) if lower.endswith(one)), "")
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
@@ -203,6 +217,12 @@ def open_tar(path: Path) -> Any:
     return tarfile.open(path, mode="r|*")
 
 
+def _mark(folder: Path) -> Path:
+    """Return the file that says that a folder is unpacked as a whole; it lies beside the folder, as it is no data."""
+    return folder.with_name(f"{folder.name}.whole")
+
+
 def remove(folder: Path) -> None:
     """Remove an unpacked folder."""
+    _mark(folder).unlink(missing_ok=True)
     shutil.rmtree(os.fspath(folder), ignore_errors=True)

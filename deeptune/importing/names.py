@@ -26,7 +26,7 @@ def is_by_product(name: str) -> bool:
 
 
 def ignored_text(what: str, count: int) -> str:
-    """How many files were ignored, as a sentence has it."""
+    """Return how many files were ignored, as a sentence has it."""
     return counted(count, _ONE.get(what, what), what)
 
 

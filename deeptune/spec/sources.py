@@ -5,7 +5,11 @@ from __future__ import annotations
 PARQUET = ".parquet"
 TABLES = (".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".jsonl", ".ndjson", ".json")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-IMPORTED = (*TABLES, *ARCHIVES, ".npz", ".arrow", ".feather", ".dcm", ".dicom", ".nii", ".nii.gz")
+# A table of lines that is compressed, as `reviews.csv.gz`.
+PACKED = tuple(
+    f"{table}{one}" for table in (".csv", ".tsv", ".jsonl", ".ndjson", ".json") for one in (".gz", ".bz2", ".xz")
+)
+IMPORTED = (*TABLES, *ARCHIVES, *PACKED, ".npz", ".arrow", ".feather", ".dcm", ".dicom", ".nii", ".nii.gz")
 
 
 def is_data(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -198,6 +199,7 @@ def test_a_zip_is_imported_and_nothing_is_written_outside(photos, tmp_path):
             file.writestr(name, png())
     table, done = imported(tmp_path / "a.zip", tmp_path)
     assert table["labels"].to_pylist() == ["cats", "cats", "dogs", "dogs"]
+    assert not done.ignored
     assert len(reasons(done)) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "out.left-out.csv", "out.parquet", "photos"]
 
@@ -221,7 +223,7 @@ def test_a_bomb_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
         file.writestr("a/1.png", bytes(8 * 2**20))
     with pytest.raises(DataError, match="may be made to fill a disk"):
         imported(tmp_path / "a.zip", tmp_path)
-    assert not (tmp_path / "out.parquet").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_an_encrypted_zip_is_one_clear_error(tmp_path):
@@ -247,6 +249,45 @@ def test_a_cut_off_archive_is_one_clear_error(photos, tmp_path, name):
     (tmp_path / name).write_bytes(whole[: len(whole) // 3 if name != "a.tar" else 700])
     with pytest.raises(DataError):
         imported(tmp_path / name, tmp_path)
+
+
+def test_an_archive_in_an_archive_is_read_and_several_are_refused_by_name(photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as file:
+        for path in photos.rglob("*.png"):
+            file.write(path, path.relative_to(photos))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.write(tmp_path / "inner.zip", "inner.zip")
+    table, done = imported(tmp_path / "a.zip", tmp_path)
+    assert (table.num_rows, done.kind, done.ignored) == (4, "archive of an archive of a folder of pictures", {})
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        for name in ("cats.zip", "dogs.zip"):
+            file.write(tmp_path / "inner.zip", name)
+    with pytest.raises(DataError, match=r"b\.zip holds 2 archives and no pictures: cats\.zip, dogs\.zip") as caught:
+        imported(tmp_path / "b.zip", tmp_path)
+    assert "importing" not in caught.value.message
+
+
+def test_an_error_within_an_archive_names_the_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("inside/data.csv", "a,b,a\n1,2,3\n")
+    with pytest.raises(DataError, match=r"a\.zip/inside/data\.csv: the first row names 'a' twice"):
+        imported(tmp_path / "a.zip", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_compressed_table_is_read(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"text,y\nx,1\n"))
+    table, done = imported(tmp_path / "t.csv.gz", tmp_path)
+    assert (table.to_pylist(), done.kind) == ([{"text": "x", "y": 1}], "compressed CSV file")
+    (tmp_path / "t.csv.gz").write_bytes(b"text,y\nx,1\n")
+    with pytest.raises(DataError, match=r"t\.csv\.gz cannot be unpacked: Not a gzipped file"):
+        imported(tmp_path / "t.csv.gz", tmp_path)
+
+
+def test_one_picture_is_a_source(tmp_path):
+    put(tmp_path / "cat.png")
+    table, done = imported(tmp_path / "cat.png", tmp_path)
+    assert (table["images"].to_pylist(), done.kind, done.notes) == ([png()], "picture", [])
 
 
 def test_a_zip_with_a_table_is_read(tmp_path):
