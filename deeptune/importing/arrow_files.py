@@ -34,6 +34,8 @@ class ArrowFile(Reader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        if path.suffix == ".parquet":
+            self.kind = "Parquet file"
         with _reading(path):
             if path.suffix == ".parquet":
                 with pq.ParquetFile(path) as file:
@@ -163,9 +165,10 @@ def data_set(folder: Path) -> Reader:
     if not readers:
         raise DataError(f"{folder} names no Arrow files", hint="Copy the whole folder.")
     unknown = [reader.path.parent.name for split, reader in readers if split is None]
-    found = Several(folder, readers, "Hugging Face data set")
+    found = Several(folder, readers, "Hugging Face data set", partly=isinstance(splits, list))
     if isinstance(splits, list) and unknown:
-        found.notes.append(f"splits of other names than train, val and test are not kept apart: {listed(unknown)}")
+        names = listed(dict.fromkeys(unknown))
+        found.notes.append(f"rows of {names} are in none of train, val and test: a run leaves them out")
     return found
 
 
@@ -192,6 +195,13 @@ def by_split(folder: Path, files: Sequence[Path]) -> Reader:
         relative = file.relative_to(folder)
         split = split_in_name(file.name) or next(filter(None, map(split_named, reversed(relative.parts[:-1]))), None)
         named.append((split, ArrowFile(file)))
-    return Several(
+    found = Several(
         folder, named, "folder of Parquet files" if files[0].suffix == ".parquet" else "folder of Arrow files"
     )
+    # On a hub, each configuration of a data set has a folder, and their rows are often the same ones in other forms.
+    inside = [file.relative_to(folder).parts[:-1] for file in files]
+    parts = dict.fromkeys("/".join(part for part in parts if split_named(part) is None) for parts in inside)
+    if len(parts) > 1:
+        names = listed(part or "the folder itself" for part in parts)
+        found.notes.append(f"the files of {names} are read as one table: import one of these folders to have it alone")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,15 +10,21 @@ import pyarrow as pa
 
 from deeptune.arrow import as_type
 from deeptune.errors import DataError, listed
+from deeptune.formatting import counted
 from deeptune.importing.reader import LeftOut, Piece, Reader
 
 SPLIT = "split"
 
 
 class Several(Reader):
-    """Readers of the same columns, one after the other. Raises DataError where their columns differ."""
+    """Readers of the same columns, one after the other. Raises DataError where their columns differ.
 
-    def __init__(self, path: Path, readers: Sequence[tuple[str | None, Reader]], kind: str) -> None:
+    With `partly`, rows of a reader without a split have none, in place of no row having one.
+    """
+
+    def __init__(
+        self, path: Path, readers: Sequence[tuple[str | None, Reader]], kind: str, *, partly: bool = False
+    ) -> None:
         super().__init__(path)
         self.kind = kind
         self._readers = readers
@@ -34,12 +41,12 @@ class Several(Reader):
             schema = pa.unify_schemas([reader.schema for _, reader in readers], promote_options="permissive")
         except pa.ArrowException as error:
             raise DataError(f"{path}: the files hold other types of values: {error}") from error
-        self._adds = SPLIT not in schema.names and all(split is not None for split, _ in readers)
+        known = [split is not None for split, _ in readers]
+        self._adds = SPLIT not in schema.names and (any(known) if partly else all(known))
         if self._adds:
             schema = schema.append(pa.field(SPLIT, pa.string()))
             self.roles["split"] = SPLIT
-            names = ", ".join(f"{self._name(reader)} is {split}" for split, reader in readers)
-            self.notes.append(f"the splits are kept: {names}")
+            self.notes.append(f"the splits are kept: {self._splits()}")
         self.schema = schema.with_metadata(first.schema.metadata)
         counts = [reader.units for _, reader in readers]
         self.units = None if None in counts else sum(count or 0 for count in counts)
@@ -62,6 +69,13 @@ class Several(Reader):
             table = table.append_column(SPLIT, pa.array([split] * table.num_rows, pa.string()))
         columns = [as_type(table.column(field.name), field.type) for field in self.schema]
         return pa.table(columns, schema=self.schema)
+
+    def _splits(self) -> str:
+        """Return which file is which split, or how many are where there are several of one."""
+        counts = Counter(split for split, _ in self._readers if split is not None)
+        if max(counts.values()) > 1:
+            return ", ".join(f"{split} of {counted(count, 'file')}" for split, count in counts.items())
+        return ", ".join(f"{self._name(reader)} is {split}" for split, reader in self._readers if split is not None)
 
     def _name(self, reader: Reader) -> str:
         """Return the name of a file, with its folders where another one has the same, as `metadata.csv` often has."""

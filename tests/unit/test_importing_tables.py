@@ -259,6 +259,24 @@ def test_a_hugging_face_data_set_keeps_splits_and_class_names(tmp_path):
     assert source.column("split").to_pylist() == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
 
 
+def test_rows_of_a_split_of_another_name_are_in_none_and_the_others_keep_theirs(tmp_path):
+    for split, rows in (("train", 4), ("test", 2), ("unsupervised", 3)):
+        _data_set(tmp_path / "set" / split, rows)
+    (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "test", "unsupervised"]}')
+    done = import_data(tmp_path / "set", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["split"].to_pylist() == ["train"] * 4 + ["test"] * 2 + [None] * 3
+    assert "rows of unsupervised are in none of train, val and test: a run leaves them out" in done.notes
+
+
+def test_folders_of_configurations_are_told(tmp_path):
+    for name in ("plain/train-0.parquet", "plain/test-0.parquet", "big/train-0.parquet"):
+        (tmp_path / "hub" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"text": ["a"], "label": [0]}), tmp_path / "hub" / name)
+    done = import_data(tmp_path / "hub", tmp_path / "out.parquet")
+    assert done.notes[0] == "the splits are kept: train of 2 files, test of 1 file"
+    assert done.notes[1].startswith("the files of big, plain are read as one table")
+
+
 def test_a_cut_off_arrow_file_is_one_clear_error(tmp_path):
     _data_set(tmp_path / "set", 4)
     file = tmp_path / "set" / "data-00000-of-00001.arrow"
