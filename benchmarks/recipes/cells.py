@@ -66,13 +66,14 @@ def read_results(folder: Path) -> list[Result]:
     A line that a killed process left incomplete is passed over.
     """
     found: dict[Cell, Result] = {}
-    for values in _lines(folder / RESULTS):
+    for values in read_lines(folder / RESULTS):
         result = Result.of(values)
         found[result.cell] = result
     return list(found.values())
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines; an incomplete line is passed over, and no file is an empty one."""
     if not path.exists():
         return
     for line in path.read_text().splitlines():

@@ -179,7 +179,7 @@ def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:
     """Cross-validate the penalties of a head that is found as an exact minimum; an epoch is a penalty."""
     with one_thread():
         head = ExactHead(setup, loaders)
-        folds = head.choose()
+        folds = head.choose(scales=False)  # the run's head is given the penalty alone
     if folds is None:
         raise TrainingError(
             "train.val = 'cv' compares penalties on folds, and there is one penalty, or one fold",

@@ -67,7 +67,8 @@ class Folds:
 class ExactHead:
     """The minima of a run's head on its training rows, at penalties from a strong one to the one that is chosen.
 
-    An epoch of such a run is one penalty. The layer's scale is that of the training rows.
+    An epoch of such a run is one penalty. The layer's scale is that of the training rows: of each feature, or where
+    `common_scale` is true, one for all.
     """
 
     def __init__(self, setup: Setup, loaders: SplitLoaders) -> None:
@@ -79,15 +80,19 @@ class ExactHead:
         targets = torch.from_numpy(split_targets(ready, self.data))
         self.targets = targets if LOSSES[self.criterion.loss].of_classes else targets.double()
         self.layer = self._scaled_layer()
-        self.loss = LinearLoss(self._scaled(), self.targets, self.criterion, ready.plan.outputs)
+        self.loss = self._train_loss()
         self.penalties = penalties(ready.spec)
         self.folds: Folds | None = None
+        self.common_scale = False
         self.val = loaders.stored.splits.get("val")
         self._minimum: Minimum | None = None
         self._solved = 0
 
-    def choose(self) -> Folds | None:
-        """Cross-validate the penalties; None where there is one alone, or the rows make no two folds."""
+    def choose(self, *, scales: bool = True) -> Folds | None:
+        """Cross-validate the penalties; None where there is one alone, or the rows make no two folds.
+
+        With `scales` the scale of the features is chosen too, where the loss is squared.
+        """
         if len(self.penalties) == 1:
             return None
         data, ready = self.data, self.setup.ready
@@ -99,8 +104,24 @@ class ExactHead:
                 self.penalties = self.penalties[:MIDDLE]
             return None
         self.folds = cross_validated_penalties(self.loss, codes, self.penalties, self.setup.logger.stop.check)
+        if scales and self.loss.squared and ready.spec.head.standardise:
+            self._compare_scales(codes)
         self.penalties = self.penalties[: self.folds.best + 1]
         return self.folds
+
+    def _compare_scales(self, codes: np.ndarray) -> None:
+        """Take one scale for all features where the folds are predicted better in it.
+
+        It is compared for squared errors alone: they have a closed form, so a second search takes little time.
+        """
+        assert self.folds is not None
+        own, self.layer = self.layer, self._scaled_layer(common=True)
+        loss = self._train_loss()
+        folds = cross_validated_penalties(loss, codes, self.penalties, self.setup.logger.stop.check)
+        if folds.means.min() < self.folds.means.min():
+            self.loss, self.folds, self.common_scale = loss, folds, True
+        else:
+            self.layer = own
 
     @property
     def epochs(self) -> int:
@@ -180,12 +201,15 @@ class ExactHead:
             ):
                 own.copy_(found)
 
-    def _scaled_layer(self) -> ScaledLinear:
+    def _train_loss(self) -> LinearLoss:
+        return LinearLoss(self._scaled(), self.targets, self.criterion, self.setup.ready.plan.outputs)
+
+    def _scaled_layer(self, *, common: bool = False) -> ScaledLinear:
         ready, rows = self.setup.ready, self.data.rows
         layer = ScaledLinear(ready.backbone.width, ready.plan.outputs)
         if ready.spec.head.standardise:
             picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SCALE_ROWS)).round().astype(np.int64))
-            layer.set_scale(torch.from_numpy(self.features.take(rows[picked])))
+            layer.set_scale(torch.from_numpy(self.features.take(rows[picked])), common=common)
         return layer
 
     def _scaled(self, features: np.ndarray | None = None) -> Tensor:
@@ -215,6 +239,7 @@ def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
             f"{len(folds.weights)} folds of the {len(found.data):,} training rows chose the penalty "
             f"{folds.penalties[folds.best]:.4g} (of {len(folds.penalties)}): out-of-fold loss "
             f"{folds.means[folds.best]:.4g}; the head is the minimum at it"
+            + (", with one scale for all features, which predicted the folds better" if found.common_scale else "")
         )
     # As many steps for each penalty as an epoch would have.
     setup.ready = replace(ready, steps=ready.steps // int(ready.spec.train.epochs) * found.epochs)

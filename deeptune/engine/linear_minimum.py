@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -116,15 +117,20 @@ class Minimum:
         return self.weight @ self.loss.directions.t(), self.bias
 
     def _solve_squares(self, penalty: float) -> None:
+        mean, middle, gram, products = self._moments
+        gram = gram.clone()
+        # Without a penalty, directions that the rows do not span must not divide by zero.
+        gram.diagonal().add_(max(penalty / 2, 1e-10 * float(gram.diagonal().max().clamp(min=1e-300))))
+        self.weight = torch.cholesky_solve(products, torch.linalg.cholesky(gram)).t().contiguous()
+        self.bias = middle - self.weight @ mean
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the means of rows and targets, and the products of the centred ones: the same at each penalty."""
         rows, wanted = self.loss.rows, self.loss.targets.reshape(len(self.loss.rows), -1)
         mean, middle = rows.mean(dim=0), wanted.mean(dim=0)
         centred = rows - mean
-        gram = centred.t() @ centred
-        # Without a penalty, directions that the rows do not span must not divide by zero.
-        gram.diagonal().add_(max(penalty / 2, 1e-10 * float(gram.diagonal().max().clamp(min=1e-300))))
-        factor = torch.linalg.cholesky(gram)
-        self.weight = torch.cholesky_solve(centred.t() @ (wanted - middle), factor).t().contiguous()
-        self.bias = middle - self.weight @ mean
+        return mean, middle, centred.t() @ centred, centred.t() @ (wanted - middle)
 
     def _search(self, penalty: float) -> None:
         from scipy.optimize import minimize

@@ -52,12 +52,13 @@ class ScaledLinear(nn.Linear):
         self.register_buffer("shift", torch.zeros(in_features), persistent=False)
         self.register_buffer("scale", torch.ones(in_features), persistent=False)
 
-    def set_scale(self, features: Tensor) -> None:
+    def set_scale(self, features: Tensor, *, common: bool = False) -> None:
         """Take shift and scale from features (N, in_features).
 
         The scale is sqrt(var_j + mean(var)): features that hardly vary are not blown up, as they would be by
-        their own deviation. It is at least MIN_SCALE of the features' size, so that rounding is not blown up. Where
-        the features are below MIN_SIZE it is 1 and nothing is shifted.
+        their own deviation. With `common` it is sqrt(2 mean(var)), the same for all. It is at least MIN_SCALE of the
+        features' size, so that rounding is not blown up. Where the features are below MIN_SIZE it is 1 and nothing is
+        shifted.
         """
         features = features.cpu().double()  # not every device has float64
         variance = features.var(dim=0, correction=0)
@@ -65,7 +66,8 @@ class ScaledLinear(nn.Linear):
         if size < MIN_SIZE:
             return
         self.shift.copy_(features.mean(dim=0))
-        self.scale.copy_((variance + variance.mean()).sqrt().clamp(min=MIN_SCALE * size))
+        own = variance.mean() if common else variance
+        self.scale.copy_((own + variance.mean()).sqrt().clamp(min=MIN_SCALE * size))
 
     def plain(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of the equal plain layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from devices import DEVICE
 from faults.killing import finish, killed_after, log_lines, same_outcome
+from PIL import Image
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
@@ -29,6 +31,7 @@ from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.defaults import PENALTIES
 from deeptune.spec.toml import load_spec, validate
 from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.regression import RegressionTask
 
 ROWS = 150
 
@@ -37,6 +40,7 @@ ROWS = 150
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exact")
     table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, ROWS)
+    bright = [np.asarray(Image.open(io.BytesIO(one)).convert("L")).mean() for one in table["images"].to_pylist()]
     labels, rng = table["labels"].to_numpy(), np.random.default_rng(0)
     names = np.array(["a", "b", "c"])
     split = np.array(["train", "train", "train", "val", "test"])[np.arange(ROWS) % 5]
@@ -47,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "other_val": np.where(split == "val", "a", names[labels % 3]),
             "several": [[name for at, name in enumerate(names) if label >> at & 1] for label in labels],
             "number": labels + rng.normal(size=ROWS),
+            "bright": bright + np.random.default_rng(1).normal(0, 60, ROWS),
             "things": rng.poisson(1 + labels),
             "split": split,
         }
@@ -85,12 +90,12 @@ def features_of(run: RunDirectory, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(table["embedding"].to_numpy()).astype(np.float64), table["label"].to_numpy()
 
 
-def scaled(train: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scaled(train: np.ndarray, others: np.ndarray, *, common: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Both in the scale of the head: it is that of the training rows."""
     import torch
 
     layer = ScaledLinear(train.shape[1], 1)
-    layer.set_scale(torch.from_numpy(train))
+    layer.set_scale(torch.from_numpy(train), common=common)
     shift, scale = layer.shift.numpy(), layer.scale.numpy()
     return (train - shift) / scale, (others - shift) / scale
 
@@ -108,13 +113,30 @@ def test_a_head_of_classes_is_logistic_regression(train: Any) -> None:
     assert found == pytest.approx(-np.log(chances).mean(), abs=1e-3)
 
 
-def test_a_head_of_numbers_is_ridge_regression(train: Any) -> None:
-    run = train("regression", data={"label": "number"})
+@pytest.mark.parametrize(("label", "common"), [("number", False), ("bright", True)])
+def test_a_head_of_numbers_is_ridge_regression_in_the_scale_that_predicts_other_folds_best(
+    train: Any, label: str, common: bool
+) -> None:
+    run = train("regression", data={"label": label})
     penalty = epochs_of(run)[-1]["train"]["penalty"]
     (x, y), (test, _) = features_of(run, "train"), features_of(run, "test")
-    x, test = scaled(x, test)
+    folds = draw_folds(y, RegressionTask.fit(y), seed=load_spec(run.spec).train.seed)
+
+    def loss(one: bool, penalty: float) -> float:
+        z, ridge = scaled(x, x, common=one)[0], Ridge(alpha=penalty / 2)
+        errors = [
+            ridge.fit(z[folds != fold], y[folds != fold]).predict(z[folds == fold]) - y[folds == fold]
+            for fold in range(5)
+        ]
+        return float(np.square(np.concatenate(errors)).mean() / y.var())
+
+    losses = {(one, tried): loss(one, tried) for one in (False, True) for tried in PENALTIES}
+    best = min(losses, key=lambda at: losses[at])
+    assert best == (common, pytest.approx(penalty))
+    assert epochs_of(run)[-1]["val"]["out_of_fold_loss"] == pytest.approx(losses[best], rel=1e-3)
+    x, test = scaled(x, test, common=common)
     theirs = Ridge(alpha=penalty / 2).fit(x, y).predict(test)
-    assert np.allclose(pq.read_table(run.predictions)["prediction"].to_numpy(), theirs, atol=1e-3)
+    assert np.allclose(pq.read_table(run.predictions)["prediction"].to_numpy(), theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_a_head_of_counts_is_poisson_regression(train: Any) -> None:
