@@ -249,7 +249,8 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     if within:
         shown = listed((path / run.id for run in within), most=5)
         raise SpecError(
-            f"{reference!r} is a folder of {len(within)} {'run' if len(within) == 1 else 'runs'}, not a run: {shown}",
+            f"there is no run {reference!r}: it is a folder of {len(within)} "
+            f"{'run' if len(within) == 1 else 'runs'}: {shown}",
             hint="Give the path of one.",
         )
     near = did_you_mean(reference, [run.id for run in runs])

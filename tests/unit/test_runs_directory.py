@@ -79,7 +79,7 @@ def test_the_nearest_ids_are_told(root, tmp_path):
 
 
 def test_a_folder_of_runs_is_not_a_run_but_names_them(root):
-    with pytest.raises(SpecError, match=r"is a folder of \d+ runs, not a run: .*resnet18-c3"):
+    with pytest.raises(SpecError, match=r"it is a folder of \d+ runs: .*resnet18-c3"):
         find_run(str(root), root.parent)
 
 
