@@ -55,6 +55,58 @@ def kind_of(value: object) -> str:
     return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
+def cut_apart(names: Sequence[str], width: int, *, end: int | None = None) -> list[str]:
+    """Cut each name to this many columns, in its middle; different names stay different.
+
+    `end` is how many columns of its end a name keeps, half of them by default. Names that would become the same text
+    show the part from which on they differ.
+    """
+    end = (width - 1) // 2 if end is None else end
+    cut = {name: name if _columns(name) <= width else _without_middle(name, width, end) for name in names}
+    _part(list(cut), cut, width)
+    return [cut[name] for name in names]
+
+
+def _part(names: list[str], cut: dict[str, str], width: int) -> None:
+    """Cut names again that were cut to one text."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(cut[name], []).append(name)
+    for group in alike.values():
+        if len(group) == 1:
+            continue
+        differ = next(at for at in range(max(map(len, group))) if len({name[at : at + 1] for name in group}) > 1)
+        word = group[0].rfind(" ", 0, differ) + 1
+        for name in group:
+            cut[name] = _from(name, width, word if differ - word <= width // 4 else differ)
+        if len({cut[name] for name in group}) > 1:  # else there is no room for what differs
+            _part(group, cut, width)
+
+
+def _without_middle(name: str, width: int, end: int) -> str:
+    kept = next((name[at:] for at in range(len(name)) if _columns(name[at:]) <= end), "")
+    return f"{_beginning(name, width - 1 - _columns(kept))}…{kept}"
+
+
+def _from(name: str, width: int, place: int) -> str:
+    """Keep the beginning of a name and what is at a place of it."""
+    start = _beginning(name[:place], (width - 1) // 3)
+    rest, room = name[place:], width - 1 - _columns(start)
+    return f"{start}…{rest}" if _columns(rest) <= room else f"{start}…{_beginning(rest, room - 1)}…"
+
+
+def _beginning(text: str, width: int) -> str:
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, max(width, 0)).rstrip()
+
+
+def _columns(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def joined(names: Sequence[str]) -> str:
     """Join names as a sentence lists them: `MAE, RMSE and R²`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

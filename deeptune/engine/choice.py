@@ -12,7 +12,7 @@ from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import Outputs
 from deeptune.engine.loaders import split_targets
 from deeptune.engine.setup import Setup
-from deeptune.report.tables import TITLES, value_text
+from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs.files import finite
 from deeptune.spec.metrics import lower_is_better
 
@@ -137,7 +137,7 @@ def never_better(history: TrainingHistory, start: float | None) -> Choice:
 
 
 def _value(metric: str, value: float | None) -> str:
-    return f"{TITLES[metric.removeprefix('val/')].lower()} {_number(metric, value)}"
+    return f"{sentence_title(metric.removeprefix('val/'))} {_number(metric, value)}"
 
 
 def _number(metric: str, value: float | None) -> str:

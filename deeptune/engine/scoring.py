@@ -16,6 +16,7 @@ from deeptune.engine.row_order import Window, windows
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file
+from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
 from deeptune.runs.looks import record_look, write_test_hashes
@@ -24,9 +25,12 @@ from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.thresholds import operating_points
 
-DOUBTS = {
-    "duplicates": "are identical to a row that the model learnt from",
-    "outliers": "have a label far outside the others",
+DOUBTS = {  # of one row, and of several
+    "duplicates": (
+        "is identical to a row that the model learnt from",
+        "are identical to a row that the model learnt from",
+    ),
+    "outliers": ("has a label far outside the others", "have a label far outside the others"),
 }
 
 
@@ -183,13 +187,16 @@ def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, An
 def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
     """The same in sentences."""
     texts = []
-    for reason, what in DOUBTS.items():
+    for reason, (of_one, of_several) in DOUBTS.items():
         scores = metrics.get(f"without_{reason}")
         if scores is None:
             continue
+        what = of_one if scores["left_out"] == 1 else of_several
         count = f"{scores['left_out']:,} of {metrics['n']:,} rows"
         changes = [
-            f"{name} {metrics[name]:.4g} becomes {scores[name]:.4g}" for name in task.info.compared if name in scores
+            f"{sentence_title(name)} {value_text(name, metrics[name])} becomes {value_text(name, scores[name])}"
+            for name in task.info.compared
+            if name in scores
         ]
         rest = (
             f"without them (n = {scores['n']:,}) {' and '.join(changes)}"

@@ -17,9 +17,8 @@ from deeptune.report.influence import number_estimates, units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.pairs import Pair
-from deeptune.report.prose import sentence_title
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import value_text
+from deeptune.report.tables import sentence_title, value_text
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import METRICS, lower_is_better, shown_metrics
 

@@ -200,7 +200,7 @@ def _confusion(metrics: dict[str, Any]) -> dict[str, Any] | None:
     if not 0 < len(counts) <= MAX_CLASSES_SHOWN:
         return None
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    titles = [tables.class_title(row) for row in metrics["per_class"]]
+    titles = tables.class_titles(metrics["per_class"])
     return {
         "titles": titles,
         "rows": [

@@ -13,7 +13,14 @@ from deeptune.report.cross_validation import calibration_rows, decay_words, exac
 from deeptune.report.doubts import part_of_val
 from deeptune.report.intervals import LEVEL, Spread
 from deeptune.report.reading import FinishedRun, read_if_there
-from deeptune.report.tables import MINIMISED_LOSS, TITLES, interval_text, share_text, significant, value_text
+from deeptune.report.tables import (
+    MINIMISED_LOSS,
+    interval_text,
+    sentence_title,
+    share_text,
+    significant,
+    value_text,
+)
 from deeptune.report.task_views import view_of
 from deeptune.report.test_looks import looks_said, twins_said
 from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
@@ -28,8 +35,6 @@ from deeptune.tasks.confidence.calibrators import METHODS
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 
 Facts = list[tuple[str, str]]
-
-_PEOPLE = ("Matthews", "Poisson", "Spearman")  # whom metrics are named after
 
 
 def backbone_name(run: FinishedRun) -> str:
@@ -261,13 +266,6 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
     yield from spread.reasons
     if baseline:
         yield view_of(run).baseline_sentence.format(split=run.split)
-
-
-def sentence_title(metric: str) -> str:
-    """Write a metric's title as it stands inside a sentence: `macro F1`, `R²`, `Poisson deviance`."""
-    title = TITLES[metric]
-    kept = title[1].isupper() or not title[1].isalpha() or title.startswith(_PEOPLE)
-    return title if kept else title[0].lower() + title[1:]
 
 
 def _metric_words(metric: str) -> str:

@@ -10,16 +10,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from deeptune.errors import shortened
-from deeptune.formatting import visible
+from deeptune.formatting import cut_apart, visible
 from deeptune.spec.metrics import METRICS, shown_metrics
 
 TITLES = {metric.name: metric.title for metric in METRICS.values()}
 MINIMISED_LOSS = "Minimised loss"  # beside log loss, which has neither class weights nor label smoothing
 UNDEFINED = "n/a"
-MAX_NAME = 120  # characters of a class in a table
+MAX_NAME = 120  # columns of a class in a table
+_PEOPLE = ("Matthews", "Poisson", "Spearman")  # whom metrics are named after
 TARGET_HEADER = ("Target", "MAE", "RMSE", "R²", "Spearman", "Rows")
 CLASS_HEADER = ("Class", "Precision", "Recall", "F1", "ROC AUC", "Rows")
+
+
+def sentence_title(metric: str) -> str:
+    """Write a metric's title as it stands inside a sentence: `macro F1`, `R²`, `Poisson deviance`."""
+    if (title := TITLES.get(metric)) is None:
+        return metric.replace("_", " ")
+    kept = title[1].isupper() or not title[1].isalpha() or title.startswith(_PEOPLE)
+    return title if kept else title[0].lower() + title[1:]
 
 
 def value_text(metric: str, value: float | None) -> str:
@@ -27,7 +35,7 @@ def value_text(metric: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return UNDEFINED
     row = METRICS.get(metric)
-    return f"{value:.3f}" if row is None or row.unit == "share" else significant(value)
+    return f"{value:z.3f}" if row is None or row.unit == "share" else significant(value)
 
 
 def significant(value: float, digits: int = 4) -> str:
@@ -68,10 +76,13 @@ def uncalibrated(metrics: Mapping[str, Any]) -> Mapping[str, float]:
     return {} if method == "none" else metrics.get("uncalibrated") or {}
 
 
-def class_title(row: Mapping[str, Any]) -> str:
-    """Write a class as its value, with its name if it has one. Names of thousands of characters are cut."""
-    value, name = (visible(shortened(row.get(key), most=MAX_NAME)) for key in ("class", "name"))
-    return value if row.get("name") is None else f"{value} ({name})"
+def class_titles(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Write each class as its value, with its name if it has one. Long ones are cut, but never to the same text."""
+    found = []
+    for row in rows:
+        value, name = visible(row.get("class")), row.get("name")
+        found.append(value if name is None else f"{value} ({visible(name)})")
+    return cut_apart(found, MAX_NAME)
 
 
 def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict[str, Any]]:
@@ -82,13 +93,14 @@ def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict
 
 def class_rows(metrics: Mapping[str, Any], n: int | None = None) -> list[tuple[str, ...]]:
     """List the worst `n` classes (or all) as text under `CLASS_HEADER`, worst first."""
+    rows = worst_classes(metrics, n)
     return [
         (
-            class_title(row),
+            title,
             *(value_text(name, row[name]) for name in ("precision", "recall", "f1", "roc_auc")),
             f"{row['support']:,}",
         )
-        for row in worst_classes(metrics, n)
+        for title, row in zip(class_titles(rows), rows, strict=True)
     ]
 
 
@@ -111,7 +123,7 @@ def details(metrics: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tupl
 def worst_confusions(metrics: Mapping[str, Any], n: int = 10) -> list[tuple[str, str, int, str]]:
     """List the most frequent errors as (true class, predicted class, rows, share of the true class)."""
     classes = metrics.get("per_class", [])
-    titles = [class_title(row) for row in classes]
+    titles = class_titles(classes)
     errors = [
         (count, truth, predicted)
         for truth, row in enumerate(metrics.get("confusion_matrix", []))

@@ -85,7 +85,8 @@ class ClassesView(View):
         return scored.truth == scored.prediction
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
-        titles = {str(row["class"]): tables.class_title(row) for row in metrics.get("per_class", [])}
+        classes = metrics.get("per_class", [])
+        titles = dict(zip((str(row["class"]) for row in classes), tables.class_titles(classes), strict=True))
         always, usual = (titles.get(str(found[name]), str(found[name])) for name in ("class", "train_class"))
         if always == usual:
             return f"The baseline predicts the class frequencies of train for every row, and so always class {usual}."

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from deeptune.formatting import duration, safe
-from deeptune.report.tables import value_text
+from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
 from deeptune.show.curves import Setting, loss_chart
@@ -181,10 +181,10 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
         facts.append(("val loss", f"{_losses(losses, room, look)}{shown}"))
     if val := view.val:
         if name != "loss":
-            facts.append((name, f"{value_text(name, val.get(name))}  {best_text}".rstrip()))
+            facts.append((sentence_title(name), f"{value_text(name, val.get(name))}  {best_text}".rstrip()))
         other = curve_metric(val)
         if other not in (name, None):
-            facts.append((other, value_text(other, val.get(other))))
+            facts.append((sentence_title(other), value_text(other, val.get(other))))
     elapsed = duration(view.elapsed(view.last if view.state.over else time.time()))
     if view.phase == "train" and view.step:
         rate = "" if view.step.learning_rate is None else f"  lr {view.step.learning_rate:.2e}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deeptune.report.tables import TITLES, value_text
+from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs import RunState
 from deeptune.runs.files import fits
 
@@ -28,19 +28,13 @@ def best_of(state: RunState) -> dict[str, Any] | None:
     return None
 
 
-def metric_word(name: str) -> str:
-    """Write a metric within a sentence: `loss`, `accuracy`, `R²`, `Macro F1`."""
-    title = TITLES.get(name, name.replace("_", " "))
-    return name if title.lower() == name and title == title.capitalize() else title
-
-
 def best_text(state: RunState, *, titled: bool = False) -> str:
     """Write the best value as `loss 0.331 (epoch 3)`, with the name that filters take, or titled: `R² 0.61`."""
     if (best := best_of(state)) is None:
         return ""
     place = f"epoch {best['epoch']}" if best["epoch"] else "the head"
     name = best["metric"].removeprefix("val/")
-    words = best["metric"].removesuffix(name) + (metric_word(name) if titled else name)
+    words = best["metric"].removesuffix(name) + (sentence_title(name) if titled else name)
     return f"{words} {value_text(name, best['value'])} ({place})"
 
 

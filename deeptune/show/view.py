@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deeptune.formatting import count_text
-from deeptune.report.tables import share_text, value_text
+from deeptune.report.tables import sentence_title, share_text, value_text
 from deeptune.runs import RunDirectory, RunState, run_state
 from deeptune.runs.events import (
     CheckpointEvent,
@@ -191,10 +191,10 @@ def epoch_text(view: View, event: EpochEvent) -> str:
         parts.append(f"val loss {value_text('loss', val.get('loss'))}")
         name = chosen_metric(view)
         if name != "loss":
-            parts.append(f"{name} {value_text(name, val.get(name))}")
+            parts.append(f"{sentence_title(name)} {value_text(name, val.get(name))}")
         curve = curve_metric(val)
         if curve not in (name, None):
-            parts.append(f"{curve} {value_text(curve, val[curve])}")
+            parts.append(f"{sentence_title(curve)} {value_text(curve, val[curve])}")
     if event.best:
         parts.append("best so far")
     return "  ".join(parts)

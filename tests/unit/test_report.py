@@ -363,7 +363,7 @@ def test_tables_for_the_terminal() -> None:
     assert [row["class"] for row in tables.worst_classes(metrics)] == [9, 5, 3]
     assert tables.class_rows(metrics, 1) == [("9 (cow)", "0.000", "0.000", "0.000", "0.500", "2")]
     assert tables.worst_confusions(metrics, 2) == [("5 (bee)", "3 (ant)", 1, "50%"), ("9 (cow)", "3 (ant)", 1, "50%")]
-    assert tables.class_title(metrics["per_class"][3]) == "11 (\\x1bdog)"
+    assert tables.class_titles(metrics["per_class"])[3] == "11 (\\x1bdog)"
     assert tables.markdown_table(("a", "b"), [("x|y", "1")]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
     assert [tables.share_text(28, 1000), tables.share_text(1, 3), tables.share_text(0, 0)] == ["2.8%", "33%", "0%"]
 

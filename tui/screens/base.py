@@ -40,18 +40,22 @@ class TitleBar(Static):
 class Keys(Footer):
     """Shows the keys of a screen in the order of its bindings, as many as fit. Help, which lists all, always stays.
 
-    Where not all fit, they get the short words that the screen has for them, and those in `DISPENSABLE` go first.
+    Where not all fit, they get the short words that the screen has for them, and those in `DISPENSABLE` go first, in
+    their order.
     """
 
     def compose(self) -> ComposeResult:
         keys = [key for key in super().compose() if isinstance(key, FooterKey)]
-        screen = self.screen
-        short, last = (screen.SHORT, screen.DISPENSABLE) if isinstance(screen, DeepTuneScreen) else ({}, ())
+        screen, short, last = self.screen, dict[str, str](), tuple[str, ...]()
+        if isinstance(screen, DeepTuneScreen):
+            short, last = screen.SHORT, screen.DISPENSABLE
+            keys = [key for key in keys if screen.useful(key.action)]
         room, kept = screen.size.width + 1, set()
         if sum(map(_width, keys)) > room:
             for key in keys:
                 key.description = short.get(key.action, key.description)
-        for key in sorted(keys, key=lambda key: (key.action != "help", key.action in last)):
+        order = {"help": -1} | {action: len(last) - place for place, action in enumerate(last)}
+        for key in sorted(keys, key=lambda key: order.get(key.action, 0)):
             width = _width(key)
             if width <= room:
                 room -= width
@@ -72,7 +76,7 @@ class DeepTuneScreen(Screen[None]):
     where = ""
     CHANGES: ClassVar[frozenset[str]] = frozenset({"stop", "resume", "delete", "new", "again", "use", "notes"})
     SHORT: ClassVar[dict[str, str]] = {}  # by action: what the foot says where there is little room
-    DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # actions that the foot leaves out first
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ()  # actions that the foot leaves out first, in this order
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", "Back", id="screen.back", tooltip="To the screen before this one"),
     ]
@@ -102,6 +106,10 @@ class DeepTuneScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Disable actions that change or start a run in a read-only session."""
         return not (self.deeptune.options.read_only and action in self.CHANGES)
+
+    def useful(self, action: str) -> bool:
+        """Return whether the foot shows the action now. The key of another one says why it does nothing."""
+        return True
 
     def every(self, seconds: float, callback: Callable[[], Any]) -> Timer:
         """Call back at this interval while the screen is visible, and each time it becomes visible."""

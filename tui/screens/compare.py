@@ -16,7 +16,7 @@ from textual.worker import get_current_worker
 
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
-from deeptune.report.tables import TITLES, latex_table, markdown_table
+from deeptune.report.tables import latex_table, markdown_table, sentence_title
 from deeptune.runs import RunDirectory
 from deeptune.show import chart
 from deeptune.show.chart import Row
@@ -187,7 +187,7 @@ class CompareScreen(DeepTuneScreen):
                 x, y = epochs.x(self.unit), epochs.values[name]
                 series.append(Series(NAMES[place], x, y, STYLES[place], SIGNS[place]))
         growing = any(not view.state.over for view in self.views)
-        title = f"{split} {TITLES.get(metric, metric).lower()}"
+        title = f"{split} {sentence_title(metric)}"
         return chart.Chart(series, self.unit, self.log_y, title, growing, window=self._window)
 
     def _tables(self) -> list[Row]:

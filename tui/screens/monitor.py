@@ -53,7 +53,7 @@ class MonitorScreen(ChartingScreen):
     SHORT: ClassVar[dict[str, str]] = {
         "use": "Use", "find": "Find", "log_y": "Log", "embeddings": "Embed", "again": "New", "copy": "Path",
     }  # fmt: skip
-    DISPENSABLE: ClassVar[tuple[str, ...]] = ("find", "smooth")
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ("jump", "find", "smooth", "log_y", "warnings", "console", "unit", "use")
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"page('{page}')", title, show=False, id=f"monitor.{page}", tooltip=f"Page {title}")

@@ -14,8 +14,8 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Static
 
 from deeptune.errors import DeepTuneError, SpecError
-from deeptune.formatting import ago, safe
-from deeptune.runs import RunDirectory, RunState, run_state, runs_in
+from deeptune.formatting import ago, cut_apart, safe
+from deeptune.runs import RunDirectory, run_state, runs_in
 from deeptune.runs.notes import read_notes
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.filters import HELP, make_filter
@@ -23,7 +23,7 @@ from deeptune.show.run_text import STYLES, best_of, best_text, progress_text
 from tui.fitting import max_compared
 from tui.screens.base import DeepTuneScreen
 from tui.widgets.run_facts import RunFacts
-from tui.widgets.run_row import Row
+from tui.widgets.run_row import Row, rank, short_best, useful_actions
 
 SORTS = ("age", "name", "state", "best")
 COLUMNS = {  # by the breakpoint class of the screen
@@ -34,6 +34,7 @@ COLUMNS = {  # by the breakpoint class of the screen
 SOON = ("tui.widgets.monitor.log", "tui.widgets.picture", "tui.screens.monitor")  # what opening a run imports, in parts
 PAUSE = 0.1  # seconds before each, in which keys are handled
 ID_WIDTH = 16  # columns that an id has at least, however narrow the terminal
+END = 7  # columns of its end that an id keeps: what tells it from others
 
 
 class RunsTable(DataTable[Any]):
@@ -52,7 +53,7 @@ class RunsScreen(DeepTuneScreen):
     where = "Runs"
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "RunsTable"  # not the filter, which is hidden and would take the keys
-    BINDINGS: ClassVar[list[BindingType]] = [  # at the foot, the last are left out first
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New run", id="runs.new", tooltip="Make a spec in the wizard"),
         Binding("s", "stop", "Stop", id="runs.stop", tooltip="Stop at the next step, with a checkpoint"),
         Binding("r", "resume", "Resume", id="runs.resume", tooltip="Resume from the last checkpoint"),
@@ -75,6 +76,11 @@ class RunsScreen(DeepTuneScreen):
         Binding("escape,q", "leave", "Leave", id="runs.leave", tooltip="Clear the filter, or leave; runs go on"),
     ]
 
+    SHORT: ClassVar[dict[str, str]] = {
+        "new": "New", "delete": "Del", "filter": "Find", "again": "Again", "embeddings": "Embed",
+    }  # fmt: skip
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ("jump", "sort", "pin", "again")
+
     class Found(Message):
         def __init__(self, rows: list[Row], problem: str = "") -> None:
             super().__init__()
@@ -89,6 +95,7 @@ class RunsScreen(DeepTuneScreen):
         self._sort = SORTS[0]
         self._drawn: Any = None
         self._known: dict[Path, tuple[Any, Row]] = {}
+        self._useful = useful_actions(None)  # what the foot shows
         self._soon = list(SOON)
 
     def body(self) -> list[Widget]:
@@ -231,10 +238,8 @@ class RunsScreen(DeepTuneScreen):
         )
         longest = max((line[at].cell_len for line in cells), default=ID_WIDTH)
         room = min(longest, max(ID_WIDTH, self.query_one(RunsTable).size.width - others - 3))  # padding, a scroll bar
-        for line in cells:
-            name = line[at].plain
-            if len(name) > room:
-                line[at] = Text(name[: room - 8] + "…" + name[-7:])
+        for line, name in zip(cells, cut_apart([line[at].plain for line in cells], room, end=END), strict=True):
+            line[at] = Text(name)
         return room
 
     @staticmethod
@@ -248,7 +253,7 @@ class RunsScreen(DeepTuneScreen):
             "age": (-row.made, row.run.id),
             "name": (row.title.lower(), row.run.id),
             "state": (list(SYMBOLS).index(row.state.word), -row.made),
-            "best": (*_rank(best), -row.made),
+            "best": (*rank(best), -row.made),
         }[self._sort]
 
     def retitle_for(self, shown: int) -> None:
@@ -284,7 +289,15 @@ class RunsScreen(DeepTuneScreen):
         self._show_facts()
 
     def _show_facts(self) -> None:
-        self.query_one(RunFacts).show(self._current())
+        row = self._current()
+        self.query_one(RunFacts).show(row)
+        useful = useful_actions(row, marked=len(self._marked))
+        if useful != self._useful:
+            self._useful = useful
+            self.refresh_bindings()
+
+    def useful(self, action: str) -> bool:
+        return self._useful.get(action, True)
 
     @on(DataTable.RowSelected)
     def open(self) -> None:
@@ -381,18 +394,3 @@ def _changed(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def short_best(state: RunState) -> str:
-    """Write the best value as `loss 0.331`, without the epoch."""
-    return best_text(state).partition(" (")[0].removeprefix("val/")
-
-
-def _rank(best: dict[str, Any] | None) -> tuple[Any, ...]:
-    """Sort runs with the same metric together, the better first; runs without one come last."""
-    from deeptune.spec.metrics import lower_is_better
-
-    if best is None:
-        return (1, "", 0.0)
-    name = best["metric"].removeprefix("val/")
-    return (0, name, best["value"] if lower_is_better(name) else -best["value"])

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from deeptune.runs import RunDirectory, RunState
 from deeptune.runs.notes import Notes
 from deeptune.show.filters import Described, describe
-from deeptune.show.run_text import backbone_text
+from deeptune.show.run_text import backbone_text, best_text
+from deeptune.spec.metrics import lower_is_better
+
+ON_A_RUN = ("select_cursor", "stop", "resume", "delete", "mark", "compare", "notes", "pin", "again", "embeddings")
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,25 @@ class Row:
 
     def matches(self, condition: Callable[[Described], bool]) -> bool:
         return condition(self.described)
+
+
+def useful_actions(row: Row | None, *, marked: int = 0) -> dict[str, bool]:
+    """Return whether each action on runs makes sense for the run under the cursor; `marked` runs are marked."""
+    if row is None:
+        return dict.fromkeys(ON_A_RUN, False)
+    done, over = row.state.word == "done", row.state.over
+    some = {"stop": not over, "resume": row.state.resumable, "delete": over, "compare": marked > 1, "embeddings": done}
+    return dict.fromkeys(ON_A_RUN, True) | some
+
+
+def short_best(state: RunState) -> str:
+    """Write the best value as `loss 0.331`, without the epoch."""
+    return best_text(state).partition(" (")[0].removeprefix("val/")
+
+
+def rank(best: dict[str, Any] | None) -> tuple[Any, ...]:
+    """Sort runs with the same metric together, the better first; runs without one come last."""
+    if best is None:
+        return (1, "", 0.0)
+    name = best["metric"].removeprefix("val/")
+    return (0, name, best["value"] if lower_is_better(name) else -best["value"])

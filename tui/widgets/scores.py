@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deeptune.formatting import safe
-from deeptune.report.tables import class_title, metric_rows, value_text, worst_classes
+from deeptune.report.tables import class_titles, metric_rows, value_text, worst_classes
 from deeptune.show.chart import Row
 from tui.widgets.lines import Lines, wrapped
 
@@ -40,7 +40,7 @@ def score_rows(metrics: dict[str, dict[str, Any]], width: int) -> list[Row]:
         return []
     first = next(iter(metrics.values()))
     worst = worst_classes(first, MAX_CLASSES)
-    names = [class_title(row) for row in worst] if len(worst) > 1 else []
+    names = class_titles(worst) if len(worst) > 1 else []
     column = COLUMN if width >= NARROW else NARROW_COLUMN
     numbers = column * max(len(tables), 2 if names else 1)
     room = min(max(map(len, (*titles, *names))) + 1, max(width - numbers, MIN_NAME))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from deeptune.formatting import ago, duration, safe
-from deeptune.report.tables import TITLES, value_text
+from deeptune.report.tables import TITLES, sentence_title, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, Row, fitted
-from deeptune.show.run_text import best_text, is_number, metric_word
+from deeptune.show.run_text import best_text, is_number
 from deeptune.show.view import PHASE_WORDS, View, chosen_metric, curve_metric, start_facts
 from deeptune.spec.tasks import TASKS
 from tui.widgets.lines import Lines
@@ -195,7 +195,7 @@ def _scores(view: View) -> Row:
     val = view.val
     for name in dict.fromkeys(("loss", chosen_metric(view), curve_metric(val) or "")):
         if name in val:
-            row += [(f"  val {safe(metric_word(name))} ", "label"), (value_text(name, val[name]), "value")]
+            row += [(f"  val {safe(sentence_title(name))} ", "label"), (value_text(name, val[name]), "value")]
     if (best := best_text(view.state, titled=True)) and not view.state.over:
         row += [("  best ", "label"), (safe(best), "value")]
     return row

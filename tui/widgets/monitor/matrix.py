@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rich.cells import set_cell_size
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from deeptune.formatting import visible
-from deeptune.report.tables import class_title
+from deeptune.formatting import cut_apart, visible
+from deeptune.report.tables import class_titles
 
 LABEL = 18  # cells, at most
 SHADES = 5
@@ -46,10 +46,9 @@ class Matrix(ScrollView, can_focus=True):
             counts, classes = [], []
         self._counts = counts or []
         numbers = [f"{number:>{len(str(len(self._counts) - 1))}} " for number in range(len(self._counts))]
-        self._titles = [
-            number + _title(at, row) for at, (number, row) in enumerate(zip(numbers, classes or [], strict=True))
-        ]
-        self._label = min(max(map(len, self._titles), default=0), LABEL) + 1
+        names = cut_apart(_names(classes or []), LABEL - len(numbers[0]) if numbers else LABEL)
+        self._titles = [number + name for number, name in zip(numbers, names, strict=True)]
+        self._label = max(map(cell_len, self._titles), default=0) + 1
         largest = max((max(row) for row in self._counts), default=0)
         self._cell = max(len(str(largest)), len(str(len(self._counts) - 1)), 2) + 1
         self.virtual_size = Size(self._label + self._cell * len(self._counts), len(self._counts) + HEAD_ROWS)
@@ -103,10 +102,12 @@ class Matrix(ScrollView, can_focus=True):
         return Style(color=shade.get_contrast_text(0.95).rich_color, bgcolor=shade.rich_color, bold=right)
 
 
-def _title(number: int, row: dict[str, Any]) -> str:
-    """Return the class beside its number, or its name alone if its value is that number."""
-    name = row.get("name")
-    return visible(name) if name is not None and str(row["class"]) == str(number) else class_title(row)
+def _names(rows: list[dict[str, Any]]) -> list[str]:
+    """Return each class as it stands beside its number: its name alone if its value is that number."""
+    return [
+        visible(row["name"]) if row.get("name") is not None and str(row["class"]) == str(number) else title
+        for number, (row, title) in enumerate(zip(rows, class_titles(rows), strict=True))
+    ]
 
 
 def _is_matrix(counts: Any, classes: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -14,7 +15,7 @@ from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.tasks import TASKS
 from tui.widgets.line import Line
 from tui.widgets.wizard.facts import Data
-from tui.widgets.wizard.summary import bar, cut
+from tui.widgets.wizard.summary import bar, cut, in_column
 
 MAX_COLUMNS = 12
 MAX_CLASSES = 12
@@ -86,11 +87,11 @@ def columns_content(data: Data, label: Input) -> Content:
         used |= dict.fromkeys(columns_of(data.survey["input"]), "input")
     parts: list[tuple[str, str]] = []
     columns: list[dict[str, Any]] = data.overview["columns"]
-    width = min(LONGEST_NAME, max((len(safe(column["name"])) for column in columns), default=0))
-    for column in columns[:MAX_COLUMNS]:
+    names = in_column([column["name"] for column in columns[:MAX_COLUMNS]], LONGEST_NAME)
+    for name, column in zip(names, columns[:MAX_COLUMNS], strict=True):
         role = used.get(column["name"], "")
         parts += [
-            (f"{cut(column['name'], width):<{width}}  ", "bold" if role else ""),
+            (f"{name}  ", "bold" if role else ""),
             (f"{cut(column['words'], 24):<24}", "dim"),
             (f"  {role}", "$primary"),
             ("\n", ""),
@@ -108,13 +109,13 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
     total, largest = sum(survey["rows"].values()), max(count for _, count in counts)
     kinds = TASKS[survey["task"]].view
     smallest = min(count for _, count in counts)
-    name_width = min(LONGEST_NAME, max(len(safe(name)) for name, _ in counts))
-    room = max(8, min(40, width - name_width - 20))
     shown = counts if len(counts) <= MAX_CLASSES else sorted(counts, key=lambda c: -c[1])[: MAX_CLASSES - 1]
+    names = in_column([name for name, _ in shown], LONGEST_NAME)
+    room = max(8, min(40, width - cell_len(names[0]) - 20))
     parts: list[tuple[str, str]] = []
-    for name, count in shown:
+    for name, (_, count) in zip(names, shown, strict=True):
         parts += [
-            (f"{cut(name, name_width):<{name_width}} ", ""),
+            (f"{name} ", ""),
             (bar(count / largest, room), "$primary"),
             (f" {count:>8,} {count / total:>6.1%}\n", "dim"),
         ]
@@ -127,13 +128,13 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
 
 def histograms_content(histograms: dict[str, list[Any]], look: Look) -> Content:
     """Draw how the numbers of each target are spread, between the smallest and the largest."""
-    name_width = min(LONGEST_NAME, max(len(safe(name)) for name in histograms))
+    shown = list(histograms.items())[:MAX_CLASSES]
     parts: list[tuple[str, str]] = []
-    for name, histogram in list(histograms.items())[:MAX_CLASSES]:
+    for name, (_, histogram) in zip(in_column([name for name, _ in shown], LONGEST_NAME), shown, strict=True):
         heights = [rows for _, _, rows in histogram]
         shape = spark(heights, len(heights), min(heights), max(heights), look)
         parts += [
-            (f"{cut(name, name_width):<{name_width}} " if name else "", ""),
+            (f"{name} " if name else "", ""),
             (f"{histogram[0][0]:g} ", "dim"), (shape, "$primary"), (f" {histogram[-1][1]:g}\n", "dim"),
         ]  # fmt: skip
     if len(histograms) > MAX_CLASSES:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from deeptune.formatting import count_text, safe, size_text
+from deeptune.formatting import count_text, cut_apart, safe, size_text
 from deeptune.show.run_text import backbone_text
 from deeptune.spec.estimate import known_recipe
 from tui.widgets.wizard.facts import Facts
@@ -16,6 +19,13 @@ def cut(text: str, width: int) -> str:
     """Cut `text` to at most `width` characters, without control characters."""
     text = safe(text).replace("\n", " ")
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def in_column(names: Sequence[str], most: int) -> list[str]:
+    """Write names one below the other, each as wide as the widest, at most `most` cells. Longer ones are cut apart."""
+    found = cut_apart([safe(name).replace("\n", " ") for name in names], most)
+    width = max(map(cell_len, found), default=0)
+    return [set_cell_size(name, width) for name in found]
 
 
 def bar(share: float, width: int, track: str = " ") -> str:
