@@ -38,7 +38,7 @@ def find_spec_file(reference: str) -> Path:
         if (path / "spec.toml").is_file():
             raise SpecError(
                 f"{reference} is the folder of a run, not a run spec",
-                hint=f"`deeptune resume {reference}` goes on with that run, `deeptune run {path / 'spec.toml'}` begins "
+                hint=f"`deeptune resume {reference}` resumes that run, `deeptune run {path / 'spec.toml'}` begins "
                 "another from its spec.",
             )
         if there and (path.is_dir() or path.suffix.lower() in _DATA_SUFFIXES):
