@@ -398,7 +398,7 @@ def test_what_a_compressed_file_is_and_how_to_unpack_it(tmp_path):
     import bz2
     import lzma
 
-    for name, pack, words in (("a.csv.bz2", bz2.compress, "bzip2"), ("a.csv.xz", lzma.compress, "xz")):
+    for name, pack, words in (("a.parquet.bz2", bz2.compress, "bzip2"), ("a.parquet.xz", lzma.compress, "xz")):
         (tmp_path / name).write_bytes(pack(b"a,b"))
         assert refusal(str(tmp_path / name)).message.endswith(f"is not a Parquet file but compressed with {words}")
 
