@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import tarfile
 import zipfile
@@ -273,6 +275,13 @@ def test_an_error_within_an_archive_names_the_archive(tmp_path):
     with pytest.raises(DataError, match=r"a\.zip/inside/data\.csv: the first row names 'a' twice"):
         imported(tmp_path / "a.zip", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_a_table_packed_in_another_way_is_read(tmp_path, suffix, pack):
+    (tmp_path / f"t.csv{suffix}").write_bytes(pack(b"text,y\nx,1\n"))
+    table, _ = imported(tmp_path / f"t.csv{suffix}", tmp_path)
+    assert table.to_pylist() == [{"text": "x", "y": 1}]
 
 
 def test_a_compressed_table_is_read(tmp_path):
