@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.errors import CheckpointError, DataError, DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json

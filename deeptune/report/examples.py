@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Samples
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible

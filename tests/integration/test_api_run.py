@@ -64,7 +64,7 @@ def test_a_wrong_spec_is_one_error_with_every_problem(tmp_path):
     assert "--" not in str(caught.value)
     with pytest.raises(SpecError, match="there is no run spec 'resnet50_partail'"):
         deeptune.load_spec("resnet50_partail")
-    with pytest.raises(SpecError, match="expected a RunSpec, a path, a preset's name or a dictionary, got a int"):
+    with pytest.raises(SpecError, match="expected a RunSpec, a path, a preset's name or a dictionary, got an int"):
         deeptune.load_spec(3)
 
 

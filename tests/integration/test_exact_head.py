@@ -291,7 +291,10 @@ def test_confidence_is_fitted_to_the_folds_of_train_and_to_val(train: Any) -> No
     for point in json.loads(run.metrics.read_text())["val"]["operating_points"]:  # by Youden's rule
         false, true, _ = roc_curve(truth == point["class"], chances[:, point["class"]])
         assert point["n"] == len(truth)
-        assert point["sensitivity"] + point["specificity"] - 1 == pytest.approx((true - false).max(), abs=0.01)
+        one_row = 1 / np.bincount(truth, minlength=3)[point["class"]]  # two solvers may rank a pair of near ties apart
+        assert point["sensitivity"] + point["specificity"] - 1 == pytest.approx(
+            (true - false).max(), abs=1.01 * one_row
+        )
     write_report(run.path)
     assert f"out-of-fold predictions of the {len(y)} training rows" in run.report.read_text()
     assert f"and out-of-fold predictions of {len(y)} training rows, and are applied" in run.report.read_text()

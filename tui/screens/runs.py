@@ -79,7 +79,7 @@ class RunsScreen(DeepTuneScreen):
     SHORT: ClassVar[dict[str, str]] = {
         "new": "New", "delete": "Del", "filter": "Find", "again": "Again", "embeddings": "Embed",
     }  # fmt: skip
-    DISPENSABLE: ClassVar[tuple[str, ...]] = ("jump", "sort", "pin", "again")
+    DISPENSABLE: ClassVar[tuple[str, ...]] = ("jump", "sort", "pin", "leave", "embeddings")
 
     class Found(Message):
         def __init__(self, rows: list[Row], problem: str = "") -> None:

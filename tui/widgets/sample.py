@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Sample
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import safe

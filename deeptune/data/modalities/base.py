@@ -16,7 +16,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import sample_parts
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:

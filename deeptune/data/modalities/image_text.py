@@ -16,7 +16,7 @@ from deeptune.data.modalities.base import (
     Piece,
     named_reasons,
 )
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 

@@ -23,7 +23,7 @@ from deeptune.data.modalities.base import (
     input_values,
     is_missing,
 )
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.formatting import kind_of
 from deeptune.spec.modalities import MODALITIES, Input, columns_of

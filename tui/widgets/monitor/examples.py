@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from deeptune.data.modalities.shown import Shown
+from deeptune.data.shown import Shown
 from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import CheckpointError
 from deeptune.formatting import safe
