@@ -112,7 +112,7 @@ def room_of(module: str, places: dict[str, int]) -> str | None:
     """The room in the table of the page that a module is in."""
     parts = module.split(".")[1:]
     folders = ("/".join(parts[:size]) + "/" for size in range(len(parts), 0, -1))
-    return next((name for name in (*folders, f"{parts[0]}.py" if parts else "") if name in places), None)
+    return next((name for name in ("/".join(parts) + ".py", *folders) if name in places), None)
 
 
 def below(edges: dict[str, set[str]], places: dict[str, int]) -> set[tuple[str, str]]:
