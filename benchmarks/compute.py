@@ -90,7 +90,7 @@ def _loss(net: Any, inputs: dict[str, Any], targets: Any) -> Any:
 
 
 def _raw(net: Any, inputs: dict[str, Any], rows: int, ready: Any) -> Callable[[Callable[[], None]], None]:
-    """The raw step, compiled where DeepTune's is, for a Loop."""
+    """Return the raw step, compiled where DeepTune's is, for a Loop."""
     import torch
 
     targets = torch.zeros(rows, dtype=torch.int64, device=ready.compute.device)
@@ -197,7 +197,10 @@ def _full_images(settings: Settings, cache: Any) -> Measured:
 
 
 def image_step(name: str, size: int, rows: int, settings: Settings, **train: Any) -> Rates:
-    """The loop of a torchvision backbone beside the raw step; `train` are keys of the spec, such as `compile`."""
+    """Return the loop of a torchvision backbone beside the raw step.
+
+    `train` are keys of the spec, such as `compile`.
+    """
     import torch
 
     from deeptune.data.loading.loader import Batch
@@ -211,7 +214,7 @@ def image_step(name: str, size: int, rows: int, settings: Settings, **train: Any
 
 
 def text_step(config: Any, tokens: int, rows: int, settings: Settings, **train: Any) -> Rates:
-    """A text model of this configuration, with random weights and no network, beside the raw step."""
+    """Return a text model of this configuration, with random weights and no network, beside the raw step."""
     import torch
     from transformers import AutoModelForSequenceClassification, BertTokenizerFast
 
@@ -241,7 +244,7 @@ def _step(ready: Any, batch: Any, net: Any, inputs: dict[str, Any], settings: Se
 
 
 def _on_gpu(rates: Callable[..., Rates], precision: str) -> Callable[[Settings], Measured]:
-    """A line of a GPU: the compiled loop in a precision, over the raw compiled step in the same."""
+    """Return a line of a GPU: the compiled loop in a precision, over the raw compiled step in the same."""
 
     def measure(settings: Settings) -> Measured:
         import torch

@@ -81,7 +81,7 @@ def line(
 
 
 def table(results: Iterable[tuple[Line, Measured | NotMeasured]]) -> str:
-    """The results as a Markdown table."""
+    """Return the results as a Markdown table."""
     rows = [("line", "what", "measured", "target", "met", "from")]
     for one, found in results:
         if isinstance(found, NotMeasured):
@@ -98,7 +98,7 @@ def table(results: Iterable[tuple[Line, Measured | NotMeasured]]) -> str:
 
 
 def machine(device: str = "cpu") -> str:
-    """The machine in a line: processor, cores that this process may use, threads that compute, versions, GPU."""
+    """Return the machine in a line: processor, cores that this process may use, threads that compute, versions, GPU."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

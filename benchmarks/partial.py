@@ -94,7 +94,7 @@ def write_sample(sample: str, path: Path, times: int, most: int | None = None) -
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for data and runs, with a cache of its own."""
+    """Yield a folder for data and runs, with a cache of its own."""
     with tempfile.TemporaryDirectory() as name:
         before = os.environ.get("DEEPTUNE_CACHE")
         os.environ["DEEPTUNE_CACHE"] = f"{name}/cache"
@@ -108,7 +108,10 @@ def scratch() -> Iterator[Path]:
 
 
 def _run(spec: Any, folder: Path) -> float:
-    """A whole run, from reading the data to test metrics and embeddings of all rows; the report's pictures apart."""
+    """Return a whole run, from reading the data to test metrics and embeddings of all rows.
+
+    The report's pictures apart.
+    """
     from deeptune.engine.run import execute
     from deeptune.runs import new_run_directory, read_records
 
@@ -132,7 +135,7 @@ def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
 
 
 def raw_forward(spec: Any) -> float:
-    """The backbone alone over inputs that are ready: the limit."""
+    """Return the backbone alone over inputs that are ready: the limit."""
     import torch
 
     from deeptune.engine.prepare import prepare
@@ -281,7 +284,7 @@ for kind, what, measure in KINDS:
     "that pass each epoch over their outputs stored once",
 )
 def unfreeze_images(settings: Settings) -> Measured:
-    """The loop of a run, fed in turns by the images and by what is stored of them."""
+    """Return the loop of a run, fed in turns by the images and by what is stored of them."""
     from benchmarks.text import Loop, fitting
     from deeptune.data.cache.entry import Cache
     from deeptune.engine.feature_extraction import store_features

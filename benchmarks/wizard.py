@@ -47,7 +47,7 @@ def keys_to_a_run(settings: Settings) -> Measured:
 
 @line("wizard-lag", "wizard: seconds that a key may wait while a file of 1 GB is looked at", at_most=0.1)
 def longest_gap(settings: Settings) -> Measured:
-    """The longest gap of a ticker of 10 ms in the app's own loop, from naming the file to all that is known of it."""
+    """Measure the longest gap of a ticker of 10 ms in the app's own loop, until all is known of a named file."""
     from tui.app import DeepTuneApp
     from tui.options import Options
     from tui.screens.wizard import WizardScreen
@@ -96,7 +96,7 @@ async def _until(pilot, condition: Callable[[], object]) -> None:  # type: ignor
 
 @contextmanager
 def _own_state() -> Iterator[Path]:
-    """A folder, in which the interface keeps its state meanwhile."""
+    """Yield a folder, in which the interface keeps its state meanwhile."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_STATE_HOME=folder):
         yield Path(folder)
 

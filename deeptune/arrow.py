@@ -28,7 +28,10 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def half_character(text: str) -> str | None:
-    """The first half of a UTF-16 character in a text, as broken JSON has it; UTF-8, and so Arrow, can't hold any."""
+    """Return the first half of a UTF-16 character in a text, as broken JSON has it.
+
+    UTF-8, and so Arrow, can't hold any.
+    """
     found = None if text.isascii() else _HALF.search(text)
     return None if found is None else found.group()
 
@@ -61,12 +64,15 @@ def in_words(kind: pa.DataType) -> str:
 
 
 def carried(kind: pa.DataType) -> pa.DataType:
-    """The type to read a column in. Arrow can't take rows of views yet, at whatever depth, nor write run ends."""
+    """Return the type to read a column in.
+
+    Arrow can't take rows of views yet, at whatever depth, nor write run ends.
+    """
     return _rebuilt(kind, _carried_leaf)
 
 
 def bare(kind: pa.DataType) -> pa.DataType:
-    """The type of the values themselves: a dictionary's values, an extension type's storage, at any depth."""
+    """Return the type of the values themselves: a dictionary's values, an extension type's storage, at any depth."""
     return _rebuilt(kind, _bare_leaf)
 
 
@@ -76,7 +82,7 @@ def bare_values(values: Values) -> Values:
 
 
 def shared(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
-    """The type that columns of these types are read in as one, by Arrow's own promotion, or None where it has none.
+    """Return the type that columns of these types share by Arrow's own promotion, or None where it has none.
 
     `promote` says whether values keep their meaning in it.
     """
@@ -200,7 +206,10 @@ def keys_of(values: Values) -> Values | None:
 
 
 def shown(value: pa.Scalar, *, quoted: bool = False) -> str:
-    """A value as text, as Python writes it where `quoted`. Python has no dates after 9999, and no nanoseconds."""
+    """Return a value as text, as Python writes it where `quoted`.
+
+    Python has no dates after 9999, and no nanoseconds.
+    """
     try:
         return repr(value.as_py()) if quoted else str(value.as_py())
     except (ValueError, OverflowError):

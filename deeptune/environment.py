@@ -49,7 +49,7 @@ def require_current_folder() -> None:
 
 
 def short_path(path: str | os.PathLike[str]) -> str:
-    """A path relative to the current folder where that is short_path, else as it is."""
+    """Return a path relative to the current folder where that is short_path, else as it is."""
     text = os.fspath(path)
     with suppress(OSError):  # the current folder was removed
         return min(os.path.relpath(text), text, key=len)
@@ -57,7 +57,7 @@ def short_path(path: str | os.PathLike[str]) -> str:
 
 
 def user_path(text: str | os.PathLike[str], *, key: str, error: type[DeepTuneError] = SpecError) -> Path:
-    """A path that a person typed, with `~` replaced. Raises `error` for the home of nobody."""
+    """Return a path that a person typed, with `~` replaced. Raises `error` for the home of nobody."""
     try:
         return Path(text).expanduser()
     except RuntimeError as problem:

@@ -77,7 +77,7 @@ class RunStopped(DeepTuneError):
 
 
 def error_from(title: str, message: str, hint: str | None) -> DeepTuneError:
-    """The error that a run recorded, to be raised again where the run is watched."""
+    """Return the error that a run recorded, to be raised again where the run is watched."""
     kinds = {kind.title: kind for kind in DeepTuneError.__subclasses__()}
     return kinds.get(title, DeepTuneError)(message, hint=hint)
 

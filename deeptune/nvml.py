@@ -66,7 +66,7 @@ class NvidiaGpu:
 
 
 def visible_gpus() -> list[NvidiaGpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order, which is CUDA's with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves, in CUDA's order with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     if not _started():
         return []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -87,7 +87,7 @@ def visible_gpus() -> list[NvidiaGpu]:
 
 
 def gpu_of(number: int, uuid: str) -> NvidiaGpu | None:
-    """The GPU with a UUID, with or without its prefix, whatever the numbering is."""
+    """Return the GPU with a UUID, with or without its prefix, whatever the numbering is."""
     if not _started():
         return None
     names = [uuid] if uuid.startswith(("GPU-", "MIG-")) else [f"GPU-{uuid}", f"MIG-{uuid}"]
@@ -96,7 +96,10 @@ def gpu_of(number: int, uuid: str) -> NvidiaGpu | None:
 
 
 def driver_version() -> tuple[str, str] | None:
-    """The driver's version, and the newest CUDA that it takes, such as `("550.54", "12.4")`; None without a driver."""
+    """Return the driver's version, and the newest CUDA that it takes, such as `("550.54", "12.4")`.
+
+    None without a driver.
+    """
     if not _started():
         return None
     version = _asked(lambda nvml: nvml.nvmlSystemGetDriverVersion())

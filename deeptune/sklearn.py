@@ -165,7 +165,7 @@ class _FineTuned(_OfSamples):
         return self._model
 
     def __getstate__(self) -> dict[str, Any]:
-        """The parameters, and of the run the files that its model is made of: another machine may load them."""
+        """Return the parameters, and of the run the files that its model is made of: another machine may load them."""
         state = dict(super().__getstate__())
         for name in ("_folder", "_model"):
             state.pop(name, None)
@@ -219,14 +219,14 @@ class DeepTuneClassifier(ClassifierMixin, _FineTuned):
         return {"label_names": json.dumps([str(name) for name in self.classes_])}
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, in the order of `classes_`: float64 (n_samples, n_classes)."""
+        """Return the probability of each class, in the order of `classes_`: float64 (n_samples, n_classes)."""
         model = self.model_  # raises NotFittedError
         table = model.predict(self._source(X))
         flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(-1, len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each sample, (n_samples,)."""
+        """Return the most probable class of each sample, (n_samples,)."""
         chances = self.predict_proba(X)
         return self.classes_[chances.argmax(axis=1)]
 
@@ -246,7 +246,7 @@ class DeepTuneRegressor(RegressorMixin, _FineTuned):
         return self._fit(X, check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
 
     def predict(self, X: Any) -> np.ndarray:
-        """A number for each sample, in the unit of y: float64 (n_samples,)."""
+        """Return a number for each sample, in the unit of y: float64 (n_samples,)."""
         model = self.model_  # raises NotFittedError
         return model.predict(self._source(X))["prediction"].to_numpy()
 
@@ -289,7 +289,10 @@ class DeepTuneEmbedder(TransformerMixin, _OfSamples):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """An embedding for each sample: float32 (n_samples, `width_`). Raises DataError for a sample that is none."""
+        """Return an embedding for each sample: float32 (n_samples, `width_`).
+
+        Raises DataError for a sample that is none.
+        """
         from deeptune.engine.predict import ApplyOptions
 
         check_is_fitted(self, "width_")

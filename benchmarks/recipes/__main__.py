@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _cells(chosen: argparse.Namespace, names: list[str]) -> list[Cell]:
-    """The cells that are asked for, seed by seed, so that an early report has every data set."""
+    """Return the cells that are asked for, seed by seed, so that an early report has every data set."""
     sets = available(chosen.data)
     if unknown := [name for name in chosen.sets or () if name not in sets]:
         raise SystemExit(f"no data set is called {unknown[0]!r}; there are {', '.join(sets)} (--data names a folder)")

@@ -27,7 +27,7 @@ class Frozen:
     numbers: bool
 
     def drawn(self, size: int, seed: int) -> np.ndarray:
-        """The places of `size` training rows that `seed` draws, as a cell would draw them."""
+        """Return the places of `size` training rows that `seed` draws, as a cell would draw them."""
         table = pa.table({"labels": self.labels, "place": np.arange(len(self.labels))})
         return draw(table, size, seed)["place"].to_numpy()
 

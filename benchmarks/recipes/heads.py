@@ -88,7 +88,7 @@ class Head:
         self.logits = self._outputs(refitted, rows.test_x)
 
     def calibrated(self, *, folds: bool) -> Task:
-        """The task with its confidence fitted to val, or to val and the folds of train."""
+        """Return the task with its confidence fitted to val, or to val and the folds of train."""
         logits, truth = [self.val_logits], [self.truth[self.val]]
         if folds:
             logits.append(self.folds.nested())
@@ -97,7 +97,7 @@ class Head:
         return self.task.with_confidence(held_out, CalibrationSpec())
 
     def scores(self, *, folds: bool = True) -> dict[str, float]:
-        """The scores on test, with the coverage of sets or intervals at 0.9."""
+        """Return the scores on test, with the coverage of sets or intervals at 0.9."""
         task, rows = self.calibrated(folds=folds), self.rows
         if rows.numbers:
             predicted = Predicted(numbers=self.task.restore(self.logits[:, 0]))  # type: ignore[attr-defined]
@@ -142,7 +142,7 @@ class Head:
 
 
 def linear(rows: Rows) -> dict[str, float]:
-    """The scores of scikit-learn's cross-validated best, fitted to all rows."""
+    """Return the scores of scikit-learn's cross-validated best, fitted to all rows."""
     model = cross_validated("regression" if rows.numbers else "classification").fit(rows.x, rows.y)
     if rows.numbers:
         return scores(rows.test_y, Predicted(numbers=model.predict(rows.test_x)))
@@ -151,7 +151,7 @@ def linear(rows: Rows) -> dict[str, float]:
 
 
 def measure(rows: Rows) -> dict[str, dict[str, float]]:
-    """The scores of each way on the same rows, and its seconds of CPU time."""
+    """Return the scores of each way on the same rows, and its seconds of CPU time."""
     started = time.process_time()
     with one_thread():
         head = Head(rows)
@@ -164,7 +164,7 @@ def measure(rows: Rows) -> dict[str, dict[str, float]]:
 
 
 def relabelled(name: str, data: DataSet) -> DataSet:
-    """The data set with its labels as numbers or as classes where its name ends in `:number` or `:class`."""
+    """Return the data set with its labels as numbers or as classes where its name ends in `:number` or `:class`."""
     kind = {":number": pa.float64(), ":class": pa.string()}
     for end, type_ in kind.items():
         if name.endswith(end):

@@ -36,7 +36,7 @@ def _main(result: Result) -> float:
 
 
 def _behind(both: Sequence[tuple[Result, Result]]) -> list[float]:
-    """How far the first is ahead of the second in each pair, in standard errors of the second's score on test."""
+    """Measure how far the first is ahead in each pair, in standard errors of the second's score on test."""
     return [(_main(ours) - _main(theirs)) / max(theirs.standard_error, 1e-9) for ours, theirs in both]
 
 
@@ -104,7 +104,7 @@ def _no_worse(results: Sequence[Result], recipe: str, against: str, metric: str,
 
 
 def _spread(results: Sequence[Result]) -> Row:
-    """The standard deviation over seeds of `full` on 400 rows, against that of `full-old`."""
+    """Return the standard deviation over seeds of `full` on 400 rows, against that of `full-old`."""
     both = [pair for pair in pairs(results, "full", "full-old") if pair[0].cell.size == "400"]
 
     def deviation(side: int) -> float:

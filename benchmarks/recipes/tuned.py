@@ -28,7 +28,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def log_temperature(scores: np.ndarray, truth: np.ndarray, mean: float = 0.0, spread: float = np.inf) -> float:
-    """The logarithm of the temperature of the least log loss; a normal prior of it counts as its log density."""
+    """Return the logarithm of the temperature of the least log loss; a normal prior of it counts as its log density."""
 
     def loss(log: float) -> float:
         found = -log_softmax(scores * np.exp(-log), axis=1)[np.arange(len(truth)), truth].sum()

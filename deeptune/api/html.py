@@ -39,14 +39,14 @@ CELL = "padding:0.15em 1.2em 0.15em 0;border:none"
 
 
 def run_html(view: View) -> str:
-    """The picture of a run at the moment that `view` has seen."""
+    """Return the picture of a run at the moment that `view` has seen."""
     if view.state.word == "done":
         return done_html(view.directory)
     return _dashboard(view)
 
 
 def done_html(run: RunDirectory) -> str:
-    """The end of a finished run: metrics beside those of a constant prediction, and where its files are."""
+    """Return the end of a finished run: metrics beside those of a constant prediction, and where its files are."""
     result, metrics = read_json(run.result), read_json(run.metrics)
     split = "test" if "test" in metrics else "val"
     parts = [f"<b>{_text(SYMBOLS['done'])} {_text(run.id)}</b>"]

@@ -67,7 +67,7 @@ class Model(EmbeddingModel):
         return self._predictor.model.last_layer.in_features
 
     def predict(self, x: Any, **options: Unpack[Options]) -> pa.Table:
-        """A prediction for each row.
+        """Return a prediction for each row.
 
         Returns a table with `row` (int64), `prediction` (the label's own value; a number in the label's own unit) and,
         for classes, `probabilities` (list of float64, in the order of `classes`) and `confidence` (float64, the largest
@@ -80,7 +80,7 @@ class Model(EmbeddingModel):
         return self._predictor.predictions(self._source(x, options), apply_options(options))
 
     def evaluate(self, x: Any, y: Any = None, **options: Unpack[Options]) -> dict[str, Any]:
-        """The metrics of a run, on labelled rows that can be scored.
+        """Return the metrics of a run, on labelled rows that can be scored.
 
         `y` are the labels, one for each row; a table or file has them in its own label column where `y` is left out.
         Classes are compared by name where both sides have names. Returns what `metrics.json` has for a split.
@@ -99,7 +99,7 @@ class Model(EmbeddingModel):
         return self._predictor.write_predictions(self._source(x, options), Path(output), apply_options(options))
 
     def torch_module(self) -> nn.Module:
-        """The model itself, in eval mode on `device`: not a copy.
+        """Return the model itself, in eval mode on `device`: not a copy.
 
         Its forward takes a dictionary and gives logits, float32 (N, outputs): `{"images": uint8 (N, 3, S, S)}`, which
         it normalises itself, or `{"input_ids": int64 (N, L), "attention_mask": int64 (N, L)}`, or both.

@@ -162,7 +162,10 @@ class Run:
         return {name: path for name, path in known.items() if path.exists()}
 
     def events(self, kind: str | None = None) -> Rows:
-        """The run's events so far, one dictionary each, in order; of one `kind` (step, epoch, warning …) alone."""
+        """Return the run's events so far, one dictionary each, in order.
+
+        Of one `kind` (step, epoch, warning …) alone.
+        """
         found = read_records(self.directory.events)
         return Rows(event for event in found if kind is None or event["kind"] == kind)
 
@@ -203,7 +206,7 @@ class Run:
         return self if self.state == "done" else self._go(detach=detach, in_process=in_process, progress=progress)
 
     def model(self, device: str = "auto") -> Model:
-        """The run's best model, as `deeptune.load` gives it."""
+        """Return the run's best model, as `deeptune.load` gives it."""
         return load(self, device=device)
 
     def __repr__(self) -> str:
@@ -261,7 +264,7 @@ class Rows(list[dict[str, Any]]):
     """Events as dictionaries. `to_pandas()` makes a table of them, with a column for each key."""
 
     def to_pandas(self) -> pd.DataFrame:
-        """A pandas DataFrame, one row an event; nested keys are dotted (`val.loss`)."""
+        """Return a pandas DataFrame, one row an event; nested keys are dotted (`val.loss`)."""
         import pandas as pd
 
         return pd.json_normalize(self)

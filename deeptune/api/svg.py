@@ -18,7 +18,10 @@ GREY = "#888"
 
 
 def chart_svg(chart: Chart) -> str:
-    """The lines of a chart with their legend and the ends of both axes; nothing where there is no line to draw."""
+    """Return the lines of a chart with their legend and the ends of both axes.
+
+    Nothing where there is no line to draw.
+    """
     lines = [(series, _points(series)) for series in chart.series]
     points = [point for _, some in lines for point in some]
     if not any(len(some) > 1 for _, some in lines):

@@ -53,7 +53,7 @@ class Backbone(nn.Module, ABC):
         return {"": self}
 
     def weights_fingerprint(self) -> str | None:
-        """The fingerprint of the weights as they are."""
+        """Return the fingerprint of the weights as they are."""
         return fingerprint(self.net)
 
     def use_preprocessing(self, preprocessing: Preprocessing) -> None:
@@ -100,14 +100,14 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def cut_at(self, blocks: list[str], place: int) -> Cut:
-        """The backbone in two, before `blocks[place]`."""
+        """Return the backbone in two, before `blocks[place]`."""
 
     @abstractmethod
     def sample(self) -> dict[str, Tensor]:
         """Inputs of no meaning, always the same, to try the forward pass with."""
 
     def last_blocks(self, count: int) -> Cut:
-        """The last `count` blocks and what comes after them. Raises SpecError when there are not so many."""
+        """Return the last `count` blocks and what comes after them. Raises SpecError when there are not so many."""
         blocks = self.blocks()
         if not blocks:
             raise SpecError(
@@ -156,7 +156,7 @@ class Cut(ABC):
         self.keys = {key for key in net.state_dict() if key.rpartition(".")[0] in inside}
 
     def prefix(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
+        """Return the boundary: a map (B, C, H, W) or (B, H, W, C), or tokens (B, T, D)."""
 
         def stop(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             raise _Reached(hidden_states(given, named))
@@ -185,7 +185,7 @@ class Cut(ABC):
 
 
 def hidden_states(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    """The one tensor that a block was given. Raises CannotCut where it was given something else."""
+    """Return the one tensor that a block was given. Raises CannotCut where it was given something else."""
     hidden = given[0] if given else named.get("hidden_states")
     if not isinstance(hidden, Tensor):
         raise CannotCut("its blocks are given something else than one tensor")

@@ -69,7 +69,7 @@ class JointBackbone(Backbone):
         return any(member.padding_reaches for member in self.net.values())
 
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The pooled vectors side by side, (B, width): features of two kinds have no common shape before."""
+        """Return the pooled vectors side by side, (B, width): features of two kinds have no common shape before."""
         texts = {name: inputs[name] for name in OF_TOKENS if name in inputs}
         return torch.cat([self.net["image"]({"images": inputs["images"]}), self.net["text"](texts)], dim=1)
 

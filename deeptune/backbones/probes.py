@@ -52,7 +52,7 @@ def probe_text(backbone: TextBackbone) -> TextProbe:
 
 
 def meta_width(backbone: TextBackbone) -> int | None:
-    """The width of a network on the meta device; None where its code looks at the values of tensors."""
+    """Return the width of a network on the meta device; None where its code looks at the values of tensors."""
     ids = torch.zeros(1, SHORT, dtype=torch.int64, device="meta")
     try:
         with torch.no_grad():

@@ -31,7 +31,7 @@ def small_pass(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
 
 
 def leaves(tensor: Tensor) -> Iterator[Tensor]:
-    """The leaves of the autograd graph that a tensor was computed from and that require gradients."""
+    """Yield the leaves of the autograd graph that a tensor was computed from and that require gradients."""
     waiting, seen = [tensor.grad_fn], set()
     while waiting:
         node = waiting.pop()

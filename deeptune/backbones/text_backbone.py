@@ -44,7 +44,7 @@ class TextBackbone(Backbone):
 
     @abstractmethod
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The vectors (B, T, D) of tokens, all in one pass."""
+        """Return the vectors (B, T, D) of tokens, all in one pass."""
 
     @property
     def padding_reaches(self) -> bool:

@@ -39,7 +39,7 @@ class TimmBackbone(ImageBackbone):
         return _pool(self.net, features, self.pooling)
 
     def blocks(self) -> list[str]:
-        """The blocks by which timm groups the model's weights (`group_matcher`), as it does for rates by layer."""
+        """Return the blocks in which timm groups the model's weights (`group_matcher`) for rates by layer."""
         matcher = self.net.group_matcher(coarse=False) if hasattr(self.net, "group_matcher") else None
         if not isinstance(matcher, dict):
             return []

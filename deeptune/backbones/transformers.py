@@ -85,7 +85,7 @@ class TransformersBackbone(TextBackbone):
         return pool_tokens(features, self.pooling, attended(inputs))
 
     def blocks(self) -> list[str]:
-        """The model's layers: of the lists of as many as the configuration tells, the one that holds most weights."""
+        """Return the model's layers: of the lists as long as the configuration tells, the one with most weights."""
         config = getattr(self.net, "config", self.config)
         lists = [
             (sum(parameter.numel() for parameter in module.parameters()), name, len(module))
@@ -125,7 +125,7 @@ def _saved_probe(config_dir: Path | None) -> TextProbe | None:
 
 
 def _rows(net: Any) -> int | None:
-    """Rows of the network's table of tokens; None where it has none, as CANINE, which hashes characters."""
+    """Return the rows of the network's table of tokens; None where it has none, as CANINE, which hashes characters."""
     try:
         return int(net.get_input_embeddings().num_embeddings)
     except (NotImplementedError, AttributeError):

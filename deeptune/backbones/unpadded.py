@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def attended(inputs: dict[str, Tensor]) -> Tensor:
-    """The mask (B, T), with one token counted in a row that has none: softmax over nothing is not a number."""
+    """Return the mask (B, T), with one token counted in a row that has none: softmax over nothing is not a number."""
     mask = inputs["attention_mask"]
     first = torch.zeros_like(mask)
     first[:, 0] = 1

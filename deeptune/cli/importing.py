@@ -121,7 +121,7 @@ def _check_output(output: Path, source: Path, force: bool) -> None:
 
 @contextmanager
 def bar(quiet: bool) -> Iterator[tuple[Any, Any]]:
-    """A progress bar on stderr, as (progress, what hides it while something is asked)."""
+    """Yield a progress bar on stderr, as (progress, what hides it while something is asked)."""
     out = console(stderr=True)
     if quiet or not out.is_terminal:
         yield (lambda _done, _total: None), lambda: None
@@ -164,7 +164,7 @@ def _asked(reader: Reader, options: Options) -> Options:
 
 
 def _guesses(reader: Reader) -> tuple[str, str]:
-    """The likely columns of labels and of the input, or empty texts."""
+    """Return the likely columns of labels and of the input, or empty texts."""
     from deeptune.data.inspect import overview_of
     from deeptune.data.sources.memory import MemorySource
 
@@ -188,13 +188,16 @@ def _ask(what: str, names: list[str], guess: str) -> str | None:
 
 
 def next_command(done: Imported) -> str | None:
-    """The command that shows what a run of the imported file would do; None where an input or labels are lacking."""
+    """Return the command that shows what a run of the imported file would do.
+
+    None where an input or labels are lacking.
+    """
     settings, lacking = _settings(done)
     return None if lacking else _run(done, settings)
 
 
 def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
-    """The settings of a run of the imported file, and what it lacks for a run: `input`, `labels` or nothing."""
+    """Return the settings of a run of the imported file, and what it lacks for a run: `input`, `labels` or nothing."""
     from deeptune.data.first_spec import rows_without_label, usual_backbone
     from deeptune.data.inspect import overview
     from deeptune.importing.folders import FOLDER, ONE
@@ -228,7 +231,7 @@ def _settings(done: Imported) -> tuple[dict[str, str], str | None]:
 
 
 def _modality(input: str | None, by_name: dict[str, str | None], default: str | None) -> str | None:
-    """The modality of the input column, the first one of several; without a column, that of the usual column."""
+    """Return the modality of the input column, the first one of several; without a column, that of the usual column."""
     from deeptune.spec.modalities import COLUMN_MODALITIES
 
     if input is None:
@@ -267,7 +270,7 @@ def _way_on(done: Imported) -> str:
 
 
 def _toml(value: str) -> str:
-    """A value as --set takes it; several columns, which a form shows with commas between, are a list."""
+    """Return a value as --set takes it; several columns, which a form shows with commas between, are a list."""
     from deeptune.spec.toml import parse_toml
 
     if not value.startswith("["):

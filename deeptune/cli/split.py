@@ -78,7 +78,10 @@ def split(
 
 
 def _input(data: str) -> str | list[str] | None:
-    """The input column that a run would need by name; splits depend on it only where duplicates stay together."""
+    """Return the input column that a run would need by name.
+
+    Splits depend on it only where duplicates stay together.
+    """
     from deeptune.data.columns.input_columns import likely_input, resolve_columns
     from deeptune.data.sources.source import Source
 

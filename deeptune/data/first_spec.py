@@ -102,7 +102,7 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
 
 
 def _input(found: Overview, given: Mapping[str, str], path: str) -> tuple[str, str]:
-    """The modality, and the input column or columns as a person types them."""
+    """Return the modality, and the input column or columns as a person types them."""
     by_name = {column.name: column.modality for column in found.columns}
     chosen = given.get("data.input") or found.guesses.get("data.input")
     if chosen is None:
@@ -141,7 +141,7 @@ def rows_without_label(path: str, label: str, task: str) -> int:
 
 
 def _columns(text: str) -> list[str]:
-    """The columns that a person typed: one, or a list as in TOML."""
+    """Return the columns that a person typed: one, or a list as in TOML."""
     if not text.startswith("["):
         return columns_of(text)
     import tomllib

@@ -305,7 +305,7 @@ def _typed(key: str, value: Input) -> str:
 
 
 def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> Any:
-    """The answer to a question, as JSON values; `ask` names the function, the rest are its arguments."""
+    """Return the answer to a question, as JSON values; `ask` names the function, the rest are its arguments."""
     arguments = {key: value for key, value in question.items() if key != "ask"}
     if question["ask"] == "overview":
         return asdict(overview(**arguments, progress=progress))

@@ -51,7 +51,10 @@ class Samples:
         return samples
 
     def read(self, split: str, row: int) -> Sample:
-        """An encoded image, a text, or both; or why there is neither: it is null, or the data has gone or changed."""
+        """Return an encoded image, a text, or both.
+
+        Or why there is neither: it is null, or the data has gone or changed.
+        """
         try:
             return self._read(split, row)
         except DeepTuneError as error:

@@ -44,7 +44,7 @@ class WeightAverage:
                 torch._foreach_copy_(self.tensors, before)
 
     def state_dict(self) -> TrainState:
-        """The average, as tensors `average.INDEX`, and how many steps it holds."""
+        """Return the average, as tensors `average.INDEX`, and how many steps it holds."""
         # Contiguous, as files hold no other layout; loading gives back that of channels last.
         tensors = {f"average.{index}": tensor.cpu().contiguous().clone() for index, tensor in enumerate(self.average)}
         return TrainState(tensors, {"average": self.steps})

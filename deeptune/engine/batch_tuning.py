@@ -241,7 +241,10 @@ class _Bench:
 
     @torch.no_grad()
     def _loss(self, pieces: list[Batch], compute: Compute, tokens: int) -> float:
-        """The mean loss of the rows in fp32, without dropout, in parts that fit. Raises TrainingError if none does."""
+        """Return the mean loss of the rows in fp32, without dropout, in parts that fit.
+
+        Raises TrainingError if none does.
+        """
         self.ready.model.eval()
 
         def sums(piece: Batch) -> tuple[float, float]:

@@ -35,7 +35,7 @@ class ValLosses:
 
 
 def val_losses(setup: Setup, outputs: Outputs, metric: str) -> ValLosses:
-    """The loss of each val row by the task's proper score; with `val/tempered_loss` after a temperature fitted on val.
+    """Return the loss of each val row by the task's proper score; with `val/tempered_loss` after a temperature.
 
     Rows count by the weight of their class, as in training.
     """
@@ -124,7 +124,7 @@ def choose(best: Best, start: float | None, comparison: Comparison | None) -> Ch
 
 
 def never_better(history: TrainingHistory, start: float | None) -> Choice:
-    """The choice of the head, whose value on val is `start`, where no epoch has a better one."""
+    """Return the choice of the head, whose value on val is `start`, where no epoch has a better one."""
     best = history.best
     name = best.metric.removeprefix("val/")
     found = {

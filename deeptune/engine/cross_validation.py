@@ -113,14 +113,14 @@ class CrossValidation:
         )
 
     def chosen(self, ready: Prepared) -> Prepared:
-        """The run with the weight decay and the number of steps that were chosen."""
+        """Return the run with the weight decay and the number of steps that were chosen."""
         spec = ready.spec
         train = spec.train.model_copy(update={"weight_decay": self.weight_decay})
         steps = ready.steps // int(spec.train.epochs) * self.epoch
         return replace(ready, spec=spec.model_copy(update={"train": train}), steps=steps)
 
     def scored(self, setup: Setup) -> Setup:
-        """The run as it is scored: its val are the training rows."""
+        """Return the run as it is scored: its val are the training rows."""
         plan = setup.ready.plan
         train = plan.splits["train"]
         changed: DataPlan = replace(
@@ -339,7 +339,7 @@ def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _best(grid: np.ndarray, weights: np.ndarray, metric: str, *, required: bool = True) -> tuple[int, int, float]:
-    """The place of the best weight decay in a grid (decays, epochs, folds), its best epoch (from 1), and the value."""
+    """Return the place of the best weight decay in a grid (decays, epochs, folds), its best epoch, and the value."""
     means = _means(grid, weights)
     signed = np.where(np.isfinite(means), means if lower_is_better(metric) else -means, np.inf)
     if required and not np.isfinite(signed).any():

@@ -56,13 +56,13 @@ def tokens_at_once(device: torch.device) -> int | None:
 
 
 def rows_at_once(device: torch.device) -> int:
-    """Rows that pass a frozen backbone together: always the same, as the last bits depend on it."""
+    """Count the rows that pass a frozen backbone together: always the same, as the last bits depend on it."""
     # On a CPU the activations of more rows leave its caches: 64 are a tenth slower for resnet18 and MiniLM, 256 a third
     return 32 if device.type == "cpu" else 256
 
 
 def rows_scored_at_once(device: torch.device, batch_size: int) -> int:
-    """Rows that are scored or embedded together, of a model that is trained on `batch_size` of them.
+    """Count the rows that are scored or embedded together, of a model that is trained on `batch_size` of them.
 
     A GPU takes up to four times as many, as a pass without gradients keeps no activations.
     """
@@ -70,7 +70,7 @@ def rows_scored_at_once(device: torch.device, batch_size: int) -> int:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """The device and precision of a run. Raises SpecError when the one asked for is not there.
+    """Return the device and precision of a run. Raises SpecError when the one asked for is not there.
 
     A CUDA GPU is from then on the current one of this thread, which kernels and questions without a device are for.
     """
@@ -144,7 +144,10 @@ def _cudnn_version() -> int | str | None:
 
 
 def driver_gpu(device: torch.device) -> NvidiaGpu | None:
-    """A CUDA GPU as its driver knows it, found by its UUID; None for any other device, or without the driver's help."""
+    """Return a CUDA GPU as its driver knows it, found by its UUID.
+
+    None for any other device, or without the driver's help.
+    """
     if device.type != "cuda":
         return None
     number = device.index or 0

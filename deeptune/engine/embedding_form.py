@@ -34,7 +34,7 @@ class EmbeddingForm:
                 raise SpecError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}. {near}".rstrip())
 
     def columns(self, embeddings: pa.FixedSizeListArray) -> dict[pa.Field, pa.Array]:
-        """The columns of some embeddings, a fixed-size list of float32 for each row, null where a row has none."""
+        """Return the columns of embeddings: a fixed-size list of float32 for each row, null where a row has none."""
         number = pa.float16() if self.dtype == "float16" else pa.float32()
         width = embeddings.type.list_size
         if self.format == "list":

@@ -129,7 +129,7 @@ class ExactHead:
         return len(self.penalties)
 
     def scored(self, val: dict[str, Any]) -> dict[str, Any]:
-        """The scores of val after an epoch, with the mean loss of the folds, which chooses the epoch.
+        """Return the scores of val after an epoch, with the mean loss of the folds, which chooses the epoch.
 
         Where the rows made no folds, val chooses it.
         """
@@ -219,7 +219,7 @@ class ExactHead:
 
 
 def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
-    """The exact head of a run whose spec asks for it, with its penalty chosen; None where steps are taken.
+    """Return the exact head of a run whose spec asks for it, with its penalty chosen; None where steps are taken.
 
     Steps are taken, with a warning, where neither disk nor memory has room for the features.
     """

@@ -51,7 +51,7 @@ class FrozenBackbone:
 
     @classmethod
     def of(cls, ready: Prepared, activations: CutActivations | None = None) -> FrozenBackbone:
-        """The frozen backbone of a run."""
+        """Return the frozen backbone of a run."""
         train = ready.spec.train
         return cls(
             ready.backbone,
@@ -157,7 +157,7 @@ class ExtractionJob:
         }
 
     def description(self) -> dict[str, Any]:
-        """The description of the cache entry that people see."""
+        """Return the description of the cache entry that people see."""
         backbone = self.frozen.backbone
         modality = SPEC_MODALITIES[backbone.info.modality]
         size = f"{modality.size_of(backbone.preprocessing)} {modality.short_unit}"
@@ -173,7 +173,7 @@ class ExtractionJob:
         }
 
     def batches(self) -> list[np.ndarray]:
-        """The rows that pass together: texts of similar length, so that a batch holds little padding."""
+        """Return the rows that pass together: texts of similar length, so that a batch holds little padding."""
         order = self._loader(self.rows, by_length=True).order(0)
         return [order[places] for places in batch_slices(len(order), self.batch_size, training=False)]
 

@@ -96,7 +96,7 @@ def store_features(ready: Prepared, cache: Cache, logger: Log, micro_batcher: Mi
 
 
 def source_jobs(ready: Prepared, needed: Sequence[Split], frozen: FrozenBackbone) -> list[ExtractionJob]:
-    """The extraction of each source that the splits in `needed` are of, by each backbone."""
+    """Return the extraction of each source that the splits in `needed` are of, by each backbone."""
     sources = {id(source): source for split in needed for source in [ready.plan.splits[split].source]}
     return [job for source in sources.values() for job in _jobs_of(ready, source, needed, frozen)]
 
@@ -161,7 +161,10 @@ class FeatureExtraction:
         return sum(counts.passed for counts in self.counts.values())
 
     def run_all(self, jobs: Sequence[ExtractionJob]) -> Features | JoinedFeatures | None:
-        """The features of the same rows by each of the jobs; None if neither disk nor memory has room for them."""
+        """Return the features of the same rows by each of the jobs.
+
+        None if neither disk nor memory has room for them.
+        """
         found = [self.run(job) for job in jobs]
         features = [one for one in found if one is not None]
         if len(features) < len(found):
@@ -169,7 +172,7 @@ class FeatureExtraction:
         return features[0] if len(features) == 1 else JoinedFeatures(features)
 
     def run(self, job: ExtractionJob) -> Features | None:
-        """The features of a job's rows; None if neither disk nor memory has room for them."""
+        """Return the features of a job's rows; None if neither disk nor memory has room for them."""
         key = (id(job.frozen.backbone), job.source, job.view, job.rows.tobytes(), job.blank)
         if key in self._known:
             self.done += len(job.rows)
@@ -262,7 +265,7 @@ class FeatureExtraction:
 
 
 def spread_order(count: int) -> np.ndarray:
-    """An order (int64 (count,)) of batches: the first n of it are spread evenly over all, whatever n is.
+    """Return an order (int64 (count,)) of batches: the first n of it are spread evenly over all, whatever n is.
 
     It is that of multiples of the golden ratio. The last batch, which may be shorter than the others, stays the last.
     """

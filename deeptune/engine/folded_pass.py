@@ -37,7 +37,10 @@ def folds(backbone: Backbone, compute: Compute, rows: int) -> bool:
 
 
 def folded(backbone: Backbone, images: Tensor) -> Forward | None:
-    """The folded network. None where PyTorch cannot make it, or where it gives other features of some real images."""
+    """Return the folded network.
+
+    None where PyTorch cannot make it, or where it gives other features of some real images.
+    """
     backbone.eval()
     some = images[: max(1, len(images) // 2)]  # another number of rows must pass, too
     try:

@@ -77,7 +77,7 @@ class FittedHead:
         model.load_exact_state(dict(self.refitted))
 
     def as_epoch(self, epochs: int) -> EpochEvent | None:
-        """The event of epoch 0; None without val, where nothing competes."""
+        """Return the event of epoch 0; None without val, where nothing competes."""
         if self.val is None:
             return None
         return EpochEvent(0, epochs, train={"loss": self.train_loss}, seconds=self.seconds, val=self.val)
@@ -98,7 +98,7 @@ class FittedHead:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> FittedHead:
-        """The head that `save` stored."""
+        """Return the head that `save` stored."""
         training = checkpoint.training
         losses = {name: training[f"val.{name}"].numpy() for name in ("losses", "weights") if f"val.{name}" in training}
         exact = {name.removeprefix("exact."): t for name, t in training.items() if name.startswith("exact.")}
@@ -111,7 +111,7 @@ class FittedHead:
 
 
 def stored_head(setup: Setup, cache: Cache) -> FittedHead | None:
-    """The head of a run that continues its training; None where it started without one.
+    """Return the head of a run that continues its training; None where it started without one.
 
     A damaged one is fitted again, to the same bits.
     """
@@ -153,7 +153,10 @@ def _fitted_head(setup: Setup, cache: Cache) -> FittedHead | None:
 
 
 def _head_setup(setup: Setup) -> Setup:
-    """The run of the head alone. Its backbone is loaded anew, as adapters may stand in the one that is fine-tuned."""
+    """Return the run of the head alone.
+
+    Its backbone is loaded anew, as adapters may stand in the one that is fine-tuned.
+    """
     ready = setup.ready
     spec, backbone = head_spec(ready.spec), _loaded_backbone(ready, setup.run.backbone)
     rows = len(ready.plan.splits["train"].rows)

@@ -69,7 +69,7 @@ class TrainingHistory:
     stopped_early: bool = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The history as JSON."""
+        """Return the history as JSON."""
         state: dict[str, Any] = finite(asdict(self))
         return state
 

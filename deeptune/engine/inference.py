@@ -42,7 +42,7 @@ class Outputs:
 
     @classmethod
     def nothing(cls, model: Scorer, *, embed: bool = False) -> Outputs:
-        """The outputs of no row, of the shapes that the model's have."""
+        """Return the outputs of no row, of the shapes that the model's have."""
         layer = model.last_layer
         embeddings = np.zeros((0, layer.in_features), np.float32) if embed else None
         return cls(np.zeros(0, np.int64), np.zeros((0, layer.out_features), np.float32), embeddings)
@@ -135,7 +135,7 @@ def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:
 
 
 def score(outputs: Outputs, truth: np.ndarray, task: Task, loss: float | None = None) -> dict[str, Any]:
-    """The metrics of outputs against the truth, which are targets of the task, and `loss` if known.
+    """Return the metrics of outputs against the truth, which are targets of the task, and `loss` if known.
 
     Raises TrainingError when an output is not finite: no metric is defined then.
     """

@@ -38,7 +38,7 @@ class LinearLoss:
         self.targets = targets
 
     def of(self, rows: Tensor) -> LinearLoss:
-        """The loss on some rows (int64 places), in the same directions."""
+        """Return the loss on some rows (int64 places), in the same directions."""
         part = object.__new__(LinearLoss)
         part.criterion, part.outputs, part.directions = self.criterion, self.outputs, self.directions
         part.rows, part.targets = self.rows[rows], self.targets[rows]

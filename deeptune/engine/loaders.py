@@ -22,7 +22,7 @@ def split_loader(
     data: SplitData | None = None,
     stored: StoredFeatures | None = None,
 ) -> Loader:
-    """The loader of a split, or of some of its rows (`data`). With `shuffle`, for training, it shuffles and augments.
+    """Return the loader of a split, or of some of its rows (`data`); `shuffle`, for training, also augments.
 
     It reads what is `stored` of the rows, if anything, and else their samples. Texts come in batches of similar length.
     If the head alone learns, a shuffled epoch is plain, whether features are stored or not.
@@ -57,5 +57,5 @@ def split_loader(
 
 
 def split_targets(ready: Prepared, data: SplitData) -> np.ndarray:
-    """The targets of a split in the form that the loss takes (`Task.model_targets`)."""
+    """Return the targets of a split in the form that the loss takes (`Task.model_targets`)."""
     return ready.plan.task.model_targets(data.targets)

@@ -102,7 +102,7 @@ class Trainer:
         self.changed = True  # since training was last stored
 
     def state_dict(self) -> TrainState:
-        """The state that training needs to continue, besides the weights in the model's own state."""
+        """Return the state that training needs to continue, besides the weights in the model's own state."""
         steps, rng = self.stepper.state_dict(), train_state.rng_state_dict()
         tensors = {**steps.tensors, **rng.tensors}
         values = {"history": self.history.state_dict(), **steps.values, "generators": rng.values}

@@ -26,12 +26,12 @@ class Criterion:
     label_smoothing: float = 0.0
 
     def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sum over the rows of a batch, in float32. Shapes and dtypes are those of the loss's function."""
+        """Return the sum over the rows of a batch, in float32. Shapes and dtypes are those of the loss's function."""
         found: Tensor = LOSSES[self.loss].batch_sum(self, outputs.float(), targets)
         return found
 
     def count(self, targets: Tensor) -> Tensor:
-        """The denominator of the mean: the number of rows, or the sum of their class weights."""
+        """Return the denominator of the mean: the number of rows, or the sum of their class weights."""
         if LOSSES[self.loss].of_classes and targets.is_floating_point():  # shares of classes
             return targets.sum() if self.class_weights is None else (targets @ self.class_weights).sum()
         if self.class_weights is not None:
@@ -41,7 +41,7 @@ class Criterion:
         return torch.full((), float(targets.numel()), device=targets.device)  # without waiting for a GPU
 
     def on_cpu(self) -> Criterion:
-        """The same loss with its weights on the CPU."""
+        """Return the same loss with its weights on the CPU."""
         weights = None if self.class_weights is None else self.class_weights.cpu()
         return Criterion(self.loss, weights, self.label_smoothing)
 

@@ -116,7 +116,7 @@ class Stepper:
         return float(self.schedule.get_last_lr()[-1])
 
     def _rate_text(self, rate: float) -> str:
-        """The learning rates that the spec asks for, and what the schedule made of them when the head's was `rate`."""
+        """Return the learning rates of the spec, and what the schedule made of them when the head's was `rate`."""
         backbone, head = float(self.train.learning_rate), float(self.train.head_learning_rate)
         asked = f"{head:g}" if self.model.frozen else f"{backbone:g}"
         if not self.model.frozen and head != backbone:

@@ -167,7 +167,7 @@ class Embedder:
         self.frozen = True
 
     def at_layer(self, name: str) -> Self:
-        """The same, with embeddings that the layer `name` of the model gives. Raises SpecError for another name."""
+        """Return the same with embeddings of the layer `name`. Raises SpecError for another name."""
         other = copy.copy(self)
         assert self.backbone.preprocessing is not None
         other.model = LayerEmbedder(cast(nn.Module, self.model), name, self.backbone.preprocessing)
@@ -175,7 +175,7 @@ class Embedder:
         return other
 
     def embeddings(self, source: Source, options: ApplyOptions) -> np.ndarray:
-        """An embedding for each row, float32 (N, width); NaN where the sample can't be used.
+        """Return an embedding for each row, float32 (N, width); NaN where the sample can't be used.
 
         Raises DataError for data that does not fit, and for a sample that can't be used where the options say so.
         """
@@ -312,7 +312,7 @@ class Predictor(Embedder):
         self.backbone, self.frozen = self.trained.model.backbone, self.trained.model.frozen
 
     def predictions(self, source: Source, options: ApplyOptions) -> pa.Table:
-        """A prediction for each row, in the columns of `writers.prediction_table`. Raises as `embeddings` does."""
+        """Return a prediction for each row, as `writers.prediction_table`. Raises as `embeddings` does."""
         said = self._said(options)
         with self._checked(source, options) as data:
             found = self._passed(data, options)
@@ -340,7 +340,7 @@ class Predictor(Embedder):
         return Said(task, options.abstain_below)
 
     def evaluate(self, source: Source, options: ApplyOptions) -> tuple[dict[str, Any], dict[int, str]]:
-        """The metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""
+        """Return the metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""
         spec, task = self.spec, self.task
         resolve_columns(source, self.modality, self.input)  # before the labels are read
         truth = read_targets(source, self.label, task)

@@ -239,7 +239,7 @@ def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality
 
 
 def make_criterion(ready: Prepared) -> Criterion:
-    """The loss of a run, with its class weights on the device."""
+    """Return the loss of a run, with its class weights on the device."""
     train, plan = ready.spec.train, ready.plan
     weights = plan.task.class_weights(plan.splits["train"].targets, train.class_weights)
     on_device = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=ready.compute.device)

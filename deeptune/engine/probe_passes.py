@@ -86,7 +86,7 @@ class Passed:
         return self.done == self.total
 
     def usable(self) -> list[tuple[int, int]]:
-        """The places (split, position in it) of the rows of train and val whose features are there."""
+        """Return the places (split, position in it) of the rows of train and val whose features are there."""
         return [
             (at, int(place))
             for at, (split, features) in enumerate(self.features)

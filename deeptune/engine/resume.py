@@ -53,7 +53,7 @@ class Earlier:
         return stored_preprocessing(self.record)
 
     def with_its_meaning(self, spec: RunSpec) -> RunSpec:
-        """The spec with what keys that came later had meant when the run started.
+        """Return the spec with what keys that came later had meant when the run started.
 
         A run of a version without them had images of 8 bits alone, a new head to start from, and statistics of batch
         normalisation that were updated. Every head learned by steps.
@@ -114,7 +114,7 @@ class Earlier:
 
 
 def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
-    """The newest undamaged checkpoint of training, with the best one of its time in `run.best`.
+    """Return the newest undamaged checkpoint of training, with the best one of its time in `run.best`.
 
     Logs a damaged one and takes the one before it. Returns None where there is none: training then starts from its
     first step, and gives the same result later.
@@ -143,7 +143,7 @@ def find_checkpoint(run: RunDirectory, logger: RunLogger) -> Checkpoint | None:
 
 
 def train_state_of(checkpoint: Checkpoint) -> TrainState:
-    """The state of training in a checkpoint."""
+    """Return the state of training in a checkpoint."""
     return TrainState(checkpoint.training, checkpoint.manifest["training"])
 
 

@@ -235,7 +235,7 @@ class FineTuning:
         return choose(best, start, comparison)
 
     def _tuned_scores(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> dict[str, Any]:
-        """The headline metrics of fine-tuning where its head is the run's model: only of val if it was never better."""
+        """Return the headline metrics of fine-tuning where the head is the model; only of val if never better."""
         if history.best.epoch:
             return headlines(self.setup, passed)
         epoch = self.choice.epoch if self.choice else None
@@ -267,7 +267,7 @@ class FineTuning:
         return result
 
     def _worse_than_constant(self, metrics: dict[str, Any]) -> str | None:
-        """A sentence when the model is worse on test, or on val where there is no test, than one prediction for all."""
+        """Return a sentence when the model is worse on test, or on val without a test, than one prediction for all."""
         split: Split = "test" if "test" in metrics else "val"
         if split not in metrics:
             return None

@@ -41,7 +41,7 @@ class Clock:
 
 
 def error_to_report(error: BaseException) -> BaseException:
-    """The error itself, or one clear TrainingError where memory ran out: no traceback helps with that."""
+    """Return the error itself, or one clear TrainingError where memory ran out: no traceback helps with that."""
     if not is_out_of_memory(error):
         return error
     first = first_line(error)
@@ -143,7 +143,7 @@ def start_event(ready: Prepared) -> StartEvent:
 def run_result(
     setup: Setup, history: TrainingHistory, metrics: dict[str, Any], clock: Clock, choice: Choice | None = None
 ) -> dict[str, Any]:
-    """The content of result.json of a run that is done."""
+    """Return the content of result.json of a run that is done."""
     run, ready, plan = setup.run, setup.ready, setup.ready.plan
     trainable, total = setup.model.counts()
     artefacts = {
@@ -173,7 +173,7 @@ def run_result(
 
 
 def headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The single numbers; scikit-learn's macro F1 only where it is another number than that of all classes."""
+    """Return the single numbers; scikit-learn's macro F1 only where it is another number than that of all classes."""
     shown = shown_metrics(metrics)
     return {
         name: value

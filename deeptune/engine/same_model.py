@@ -46,7 +46,7 @@ def require_same(
 
 
 def logits_in_parts(inputs: dict[str, Tensor], compute: Compute, limit: MicroBatcher) -> Callable[[TunedModel], Tensor]:
-    """A function that gives a model's logits (rows, outputs) of some rows, in the parts that fit into memory."""
+    """Return a function that gives a model's logits (rows, outputs) of some rows, in the parts that fit into memory."""
     count = len(next(iter(inputs.values())))
     batch = Batch(inputs, None, torch.arange(count))
 

@@ -37,7 +37,7 @@ class Constant:
         self.loss = cache(self._loss)
 
     def _loss(self, split: Split) -> float:
-        """Its mean loss on a split that has rows."""
+        """Return the mean loss on a split that has rows."""
         targets = torch.from_numpy(split_targets(self.ready, self.ready.plan.splits[split]))
         criterion = self.criterion.on_cpu()
         return float(criterion.sum(self.logits.expand(len(targets), -1), targets) / criterion.count(targets))
@@ -48,7 +48,7 @@ class Constant:
         return inference.score(Outputs(data.rows, logits), data.targets, task)
 
     def diverged(self, split: Split, loss: float) -> str | None:
-        """A sentence when a loss is far beyond that of the constant."""
+        """Return a sentence when a loss is far beyond that of the constant."""
         if loss <= DIVERGED * max(own := self.loss(split), 0.01):
             return None
         return (
@@ -57,7 +57,7 @@ class Constant:
         )
 
     def not_beaten(self, split: Split, metrics: dict[str, Any]) -> str | None:
-        """A sentence when the metrics of a model on a split are worse than those of the constant.
+        """Return a sentence when the metrics of a model on a split are worse than those of the constant.
 
         A loss that is a little higher is no sign where the metric that chose the epoch is better: a model that is
         often right may be too sure of itself.
@@ -77,7 +77,7 @@ class Constant:
 
 
 def changes_with_batch(ready: Prepared, probe: dict[str, Tensor], logits: Tensor) -> str | None:
-    """A sentence when rows of a batch get other outputs in a batch of their own.
+    """Return a sentence when rows of a batch get other outputs in a batch of their own.
 
     `probe` holds the inputs of the batch and `logits` (rows, outputs) what the model made of them.
     """

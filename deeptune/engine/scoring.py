@@ -62,13 +62,13 @@ def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] =
 
 
 def confident_plan(setup: Setup, passed: Mapping[Split, PassedSplit]) -> DataPlan:
-    """The plan, whose task has what the outputs of val choose and show."""
+    """Return the plan, whose task has what the outputs of val choose and show."""
     val = passed["val"]
     return replace(setup.ready.plan, task=_with_confidence(setup, val)) if len(val.outputs) else setup.ready.plan
 
 
 def headlines(setup: Setup, passed: Mapping[Split, PassedSplit]) -> dict[str, dict[str, Any]]:
-    """The headline metrics of the splits that have rows."""
+    """Return the headline metrics of the splits that have rows."""
     plan = confident_plan(setup, passed)
     return {
         split: headline(inference.score(one.outputs, split_truth(plan, split, one.outputs.rows), plan.task, one.loss))
@@ -175,7 +175,7 @@ def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) ->
 
 
 def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, Any]:
-    """The metrics of a split without its doubtful rows: `without_duplicates` and `without_outliers`."""
+    """Return the metrics of a split without its doubtful rows: `without_duplicates` and `without_outliers`."""
     found = {}
     for reason, rows in plan.doubtful(split).items():
         kept = outputs.at(np.flatnonzero(~np.isin(outputs.rows, rows)))
@@ -185,7 +185,7 @@ def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, An
 
 
 def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
-    """The same in sentences."""
+    """Return the same in sentences."""
     texts = []
     for reason, (of_one, of_several) in DOUBTS.items():
         scores = metrics.get(f"without_{reason}")
@@ -242,6 +242,6 @@ def _embedding_file(setup: Setup, split: Split) -> AbstractContextManager[Callab
 
 
 def split_truth(plan: DataPlan, split: str, rows: np.ndarray) -> np.ndarray:
-    """The targets of some rows of a split."""
+    """Return the targets of some rows of a split."""
     data = plan.splits[split]
     return data.targets[np.searchsorted(data.rows, rows)]

@@ -84,11 +84,11 @@ class SplitLoaders:
         }
 
     def training(self) -> Loader:
-        """The shuffled and augmented batches of the training split."""
+        """Return the shuffled and augmented batches of the training split."""
         return self._loader("train", self.stored, shuffle=True)
 
     def scoring(self, split: Split) -> Loader:
-        """The batches of a split, each row once and as it is."""
+        """Return the batches of a split, each row once and as it is."""
         return self._scoring[split]
 
     def pooled_sample(self) -> torch.Tensor:

@@ -32,7 +32,7 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def once(write: Callable[[], None]) -> None:
-    """No second try for a write that fails."""
+    """Write once, without a second try."""
     write()
 
 

@@ -29,7 +29,7 @@ class TrainState:
 
 
 def optimizer_state_dict(optimizer: torch.optim.Optimizer) -> TrainState:
-    """The state of an optimizer: tensors `optimizer.INDEX.NAME` on the CPU, and the values of other types."""
+    """Return the state of an optimizer: tensors `optimizer.INDEX.NAME` on the CPU, and the values of other types."""
     state = optimizer.state_dict()
     tensors, values = {}, {}
     for index, entries in state["state"].items():
@@ -62,7 +62,7 @@ def load_optimizer_state_dict(optimizer: torch.optim.Optimizer, stored: TrainSta
 
 
 def rng_state_dict() -> TrainState:
-    """The state of every random number generator that training may draw from."""
+    """Return the state of every random number generator that training may draw from."""
     version, words, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=False)
     tensors = {

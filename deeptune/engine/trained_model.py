@@ -92,7 +92,7 @@ def rebuild_model(
 
 
 def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
-    """The device that is asked for, in the run's own precision where the run was trained on a device of the same type.
+    """Return the device that is asked for, in the run's own precision on a device of the same type.
 
     Raises SpecError or CheckpointError when the run can't be read.
     """
@@ -106,7 +106,7 @@ def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
 
 
 def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:
-    """The run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
+    """Return the run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
     spec = load_spec(directory.spec)
     try:
         task = task_from_json(read_json(directory.labels))

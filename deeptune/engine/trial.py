@@ -55,7 +55,7 @@ class Trial:
         return f"{self.tokens:,} tokens" if self.tokens else counted(self.rows, "row")
 
     def record(self) -> dict[str, Any]:
-        """The trial as `tuning` in run.json lists it."""
+        """Return the trial as `tuning` in run.json lists it."""
         return {
             "rows": self.rows,
             "accumulation": self.pieces,

@@ -27,7 +27,7 @@ class Validation:
         self.diverged = False
 
     def scores(self) -> dict[str, Any]:
-        """The headline metrics of val, and those that are undefined."""
+        """Return the headline metrics of val, and those that are undefined."""
         setup, logger = self.setup, self.setup.logger
         loss = MeanLoss(setup.criterion)
         found = setup.inference.outputs(
@@ -53,7 +53,7 @@ def validation(setup: Setup, loaders: SplitLoaders, exact: ExactHead | None) -> 
 
 
 def val_scores(setup: Setup, outputs: Outputs, loss: float | None, metric: str) -> dict[str, Any]:
-    """The headline metrics of outputs for val, those that are undefined, and the metric that chooses the epoch."""
+    """Return the headline metrics of val, the undefined ones, and the metric that chooses the epoch."""
     plan = setup.ready.plan
     truth = split_truth(plan, "val", outputs.rows)
     scores = inference.score(outputs, truth, plan.task.calibrated(outputs.logits, truth), loss)

@@ -92,7 +92,7 @@ def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, to
 
 
 def verified_best(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
-    """The model that is scored and that embeds: `best` as it is on the disk. Also its logits of the probe.
+    """Return the model that is scored and that embeds: `best` as it is on the disk. Also its logits of the probe.
 
     The model in memory is set to the same tensors first, so that the comparison is with what was trained.
     """

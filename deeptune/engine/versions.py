@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def that_matter(info: BackboneInfo) -> tuple[str, ...]:
-    """The libraries that decide what a backbone gives for a sample."""
+    """Return the libraries that decide what a backbone gives for a sample."""
     found: dict[str, None] = {}
     for member in info.members:
         unused = "torchvision" if member.loader == TIMM_LOADER else "timm"

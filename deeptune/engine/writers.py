@@ -33,7 +33,10 @@ class Said:
     abstain_below: float | None = None
 
     def columns(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """The columns of outputs (N, outputs). With a limit, `abstained` says of which rows `prediction` is null."""
+        """Return the columns of outputs (N, outputs).
+
+        With a limit, `abstained` says of which rows `prediction` is null.
+        """
         columns = self.task.predictions(logits)
         if self.abstain_below is not None:
             sure = self.task.confidences(logits)
@@ -193,7 +196,7 @@ def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Tabl
 def prediction_table(
     window: Window, said: Said, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
 ) -> pa.Table:
-    """A row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
+    """Return a row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
     columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}
     if truth is not None:
         columns["truth"] = said.task.decode(truth)

@@ -13,7 +13,7 @@ OPACITY = 0.65  # of a map where it is strongest
 
 
 def overlay(explanation: Explanation) -> Image.Image:
-    """The image with its map over it: the more a place speaks for the output, the brighter and yellower."""
+    """Return the image with its map over it: the more a place speaks for the output, the brighter and yellower."""
     from matplotlib import colormaps
 
     assert explanation.pixels is not None
@@ -27,7 +27,7 @@ def overlay(explanation: Explanation) -> Image.Image:
 
 
 def beside(explanation: Explanation) -> Image.Image:
-    """The image as the model sees it, and the overlay to its right."""
+    """Return the image as the model sees it, and the overlay to its right."""
     assert explanation.pixels is not None
     left, right = Image.fromarray(explanation.pixels), overlay(explanation)
     both = Image.new("RGB", (left.width + right.width + 4, left.height), "white")

@@ -206,7 +206,7 @@ def _asks_texts(
 
 
 def _outputs(predictor: Predictor, part: Part, inputs: dict[str, Tensor], output: int) -> np.ndarray:
-    """The explained output on the scale that the task compares outputs on, float64 (M,)."""
+    """Return the explained output on the scale that the task compares outputs on, float64 (M,)."""
     logits = np.concatenate(
         [
             _numbers(part.logits({name: value[start : start + AT_ONCE] for name, value in inputs.items()}))

@@ -116,7 +116,7 @@ def row_test(ask: Ask, scores: np.ndarray, shuffled: np.ndarray, rng: np.random.
 
 
 def _curves(ask: Ask, order: np.ndarray) -> Curves:
-    """The outputs as the model gives them."""
+    """Return the outputs as the model gives them."""
     counts = np.round(SHARES * len(order)).astype(int)
     masks = np.zeros((len(counts), len(order)), bool)
     for step, count in enumerate(counts):
@@ -139,7 +139,10 @@ def _scaled(curves: Sequence[Curves], blank: float, whole: float) -> list[Curves
 
 
 def shuffled_weights(model: TunedModel, seed: int) -> TunedModel:
-    """A copy of a model in which the numbers of each weight matrix are in a random order; norms and biases stay."""
+    """Return a copy of a model in which the numbers of each weight matrix are in a random order.
+
+    Norms and biases stay.
+    """
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -42,7 +42,7 @@ def write_explanations(explained: Explained, folder: Path, *, source: str, of: s
 
 
 def _verdict(explained: Explained) -> dict[str, Any]:
-    """The judgement of the set; of an image with a text that of each in `kinds`."""
+    """Return the judgement of the set; of an image with a text that of each in `kinds`."""
     each: dict[str, Any] = {
         kind: {
             "text": judged.text,

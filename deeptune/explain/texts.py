@@ -55,7 +55,7 @@ def token_scores(model: Explainable, inputs: dict[str, Tensor], output: int) -> 
 
 
 def embedding_layer(model: Explainable) -> Any:
-    """The table of tokens. Raises SpecError where there is none."""
+    """Return the table of tokens. Raises SpecError where there is none."""
     try:
         return model.backbone.net.get_input_embeddings()
     except (AttributeError, NotImplementedError):
@@ -63,7 +63,7 @@ def embedding_layer(model: Explainable) -> Any:
 
 
 def blank_inputs(model: Explainable, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with a blank token in the place of each word; tokens that frame a text stay."""
+    """Return the same with a blank token in the place of each word; tokens that frame a text stay."""
     return inputs | {"input_ids": inputs["input_ids"].where(~words(model, inputs), blank_token(model))}
 
 
@@ -74,14 +74,14 @@ def words(model: Explainable, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def blank_token(model: Explainable) -> int:
-    """The token that says nothing: the mask, else that of an unknown word, else padding."""
+    """Return the token that says nothing: the mask, else that of an unknown word, else padding."""
     tokenizer = _tokenizer(model)
     found = (tokenizer.mask_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id)
     return int(next((token for token in found if token is not None), 0))
 
 
 def token_texts(model: Explainable, inputs: dict[str, Tensor]) -> list[str]:
-    """The tokens of one text as people read them, with the space before each that begins a word."""
+    """Return the tokens of one text as people read them, with the space before each that begins a word."""
     tokenizer, ids = _tokenizer(model), inputs["input_ids"][0].tolist()
     texts = []
     for piece in tokenizer.convert_ids_to_tokens(ids):

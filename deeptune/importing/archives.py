@@ -199,21 +199,21 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def damaged(archive: Path, error: Exception) -> DataError:
-    """The error of an archive that can't be read."""
+    """Return the error of an archive that can't be read."""
     return DataError(
         f"{archive} cannot be unpacked: {first_line(error)}", hint="It is damaged or was cut off: copy it again."
     )
 
 
 def name_without_suffix(path: Path) -> str:
-    """The name of an archive without `.tar.gz` and the like."""
+    """Return the name of an archive without `.tar.gz` and the like."""
     lower = path.name.lower()
     suffix = next((one for one in sorted((*ZIPS, *TARS, *PACKED), key=len, reverse=True) if lower.endswith(one)), "")
     return path.name[: len(path.name) - len(suffix)] or path.name
 
 
 def open_tar(path: Path) -> Any:
-    """A TAR file to read from its beginning to its end, packed or not."""
+    """Return a TAR file to read from its beginning to its end, packed or not."""
     return tarfile.open(path, mode="r|*")
 
 

@@ -117,7 +117,7 @@ def _batches(path: Path) -> Iterator[Any]:
 
 
 def _with_files(table: pa.Table, folder: Path) -> tuple[pa.Table, int, list[LeftOut]]:
-    """A table whose images are in it: a struct of bytes and path that names a file alone gets the file's content."""
+    """Put the files that structs of bytes and path name alone into a table."""
     units, left_out = table.num_rows, []
     for place, field in enumerate(table.schema):
         if not (
@@ -154,7 +154,7 @@ def is_data_set(folder: Path) -> bool:
 
 
 def data_set(folder: Path) -> Reader:
-    """The splits of a data set folder, or its one split."""
+    """Return the splits of a data set folder, or its one split."""
     splits = _json(folder / "dataset_dict.json").get("splits")
     readers: list[tuple[str | None, Reader]]
     if isinstance(splits, list):

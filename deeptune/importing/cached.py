@@ -47,7 +47,10 @@ def is_source(path: Path) -> bool:
 
 
 def cached_import(path: Path, *, key: str, root: str | None = None, progress: Progress | None = None) -> CachedImport:
-    """The import of a source in the cache, made where it is not there. Raises DataError as `import_data` does."""
+    """Return the import of a source in the cache, made where it is not there.
+
+    Raises DataError as `import_data` does.
+    """
     options = Options(root=root)
     folder, file = _place(path, options)
     try:

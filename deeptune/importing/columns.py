@@ -24,7 +24,7 @@ class Naming:
 
 
 def renamed(reader: Reader, options: Options) -> Naming:
-    """The input and label that were named become `images` or `text` and `labels`; other columns keep their names.
+    """Rename the named input and label to `images` or `text` and `labels`; other columns keep their names.
 
     Raises DataError for a column that is not there, and where another column has the new name.
     """
@@ -64,5 +64,5 @@ def _renamed_features(metadata: dict[bytes, bytes] | None, names: dict[str, str]
 
 
 def named_apart(name: str) -> str:
-    """A name that JSON and UTF-8 can hold."""
+    """Return a name that JSON and UTF-8 can hold."""
     return readable(name)

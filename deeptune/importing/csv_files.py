@@ -156,7 +156,7 @@ def _errors(encoding: str) -> str:
 
 
 def detect_encoding(path: Path) -> str:
-    """The encoding of a text file: by its mark, else UTF-8 if all of it is that, else the likeliest of others.
+    """Return the encoding of a text file: by its mark, else UTF-8 if all of it is that, else the likeliest of others.
 
     Raises DataError for what is no text.
     """
@@ -238,7 +238,7 @@ def _require_codec(name: str) -> None:
 
 
 def detect_delimiter(head: str, *, tabs: bool = False) -> str:
-    """The character that splits most of the first rows into as many values as the header; a comma where none does.
+    """Return the character that splits most of the first rows into as many values as the header, or a comma.
 
     Lines above a header have another number of values: then the most frequent number counts.
     """

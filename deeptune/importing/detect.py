@@ -42,7 +42,7 @@ def takes(path: Path) -> bool:
 
 
 def open_reader(path: Path, options: Options, work: Path, progress: Progress | None = None) -> Reader:
-    """The reader of a source. Archives are unpacked into the folder `work`.
+    """Return the reader of a source. Archives are unpacked into the folder `work`.
 
     Raises DataError for what can't be read or is of no known kind.
     """

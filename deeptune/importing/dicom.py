@@ -61,7 +61,7 @@ class DicomFiles:
         self.fields = [pa.field("patient", pa.string()), pa.field("frame", pa.int32()), *texts]
 
     def read(self, path: Path, name: str) -> list[Shot]:
-        """The frames of a file. Raises DataError with a reason that begins with a verb."""
+        """Return the frames of a file. Raises DataError with a reason that begins with a verb."""
         try:
             with warnings.catch_warnings(action="ignore"):
                 data = self._pydicom.dcmread(path, force=False)

@@ -157,7 +157,7 @@ class _Parts:
         return sum(part.units for part in self.done)
 
     def file(self, number: int) -> Path:
-        """The file of a part."""
+        """Return the file of a part."""
         return self.folder / f"part-{number:05}.parquet"
 
     def add(self, pieces: list[Piece], schema: pa.Schema) -> None:

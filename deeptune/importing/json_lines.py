@@ -91,7 +91,10 @@ def _is_object(line: str) -> bool:
 
 
 def _rows_of(value: Any) -> tuple[list[Any], str] | None:
-    """The rows that one object holds in a form that pandas and web services write; None where it is a row itself."""
+    """Return the rows that one object holds in a form that pandas and web services write.
+
+    None where it is a row itself.
+    """
     if not isinstance(value, dict) or not value:
         return None
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):

@@ -38,7 +38,7 @@ class Names:
         self.used: set[Path] = set()
 
     def find(self, value: str) -> Path | str:
-        """The file, or the reason why there is none."""
+        """Return the file, or the reason why there is none."""
         name = value.strip().replace("\\", "/").removeprefix("./")
         if self._pictures is None:
             path = self.folder / name
@@ -53,7 +53,7 @@ class Names:
         return found[0]
 
     def kind(self, path: Path) -> str | None:
-        """The kind of a picture, by its name."""
+        """Return the kind of a picture, by its name."""
         return picture_kind(path) if self._pictures is None else self._pictures[path]
 
     @property
@@ -76,7 +76,7 @@ def _stem(name: str) -> str:
 
 
 def naming_column(table: Table, names: Names, options: Options) -> str | None:
-    """The column of a table whose values name pictures, by its first rows; None where none does."""
+    """Return the column of a table whose values name pictures, by its first rows; None where none does."""
     first = next(iter(table.pieces()), None)
     if first is None:
         return None

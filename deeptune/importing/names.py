@@ -36,7 +36,7 @@ def is_ignored(path: PurePath) -> bool:
 
 
 def readable(text: str) -> str:
-    """A name as valid text: bytes that are not UTF-8, and halves of characters, become escapes."""
+    """Return a name as valid text: bytes that are not UTF-8, and halves of characters, become escapes."""
     try:
         return os.fsencode(text).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
@@ -44,14 +44,17 @@ def readable(text: str) -> str:
 
 
 def split_in_name(name: str) -> str | None:
-    """The split that the words in a name stand for, as in `train-00000-of-00002` or `my_test.csv`; None for none."""
+    """Return the split that the words in a name stand for, as in `train-00000-of-00002` or `my_test.csv`.
+
+    None for none.
+    """
     words = _WORDS.split(PurePath(name).name.lower())
     found = {split for word in words if (split := split_named(word)) is not None}
     return found.pop() if len(found) == 1 else None
 
 
 def walk(folder: Path, ignored: Counter[str]) -> Iterator[Path]:
-    """The files below a folder in the order of their names, at any depth; a linked folder is entered once.
+    """Yield the files below a folder in the order of their names, at any depth; a linked folder is entered once.
 
     Raises DataError where a folder can't be read.
     """

@@ -20,7 +20,10 @@ MAX_VALUES = 512 * 2**20  # of a volume that is decoded at once
 
 
 def slices(path: Path, name: str) -> list[Shot]:
-    """The slices of a volume that are not of one value. Raises DataError with a reason that begins with a verb."""
+    """Return the slices of a volume that are not of one value.
+
+    Raises DataError with a reason that begins with a verb.
+    """
     try:
         import nibabel
     except ImportError as error:

@@ -86,7 +86,7 @@ class Pictures:
         return "patient" if self._dicom else "volume" if self._nifti else None
 
     def read(self, path: Path, name: str, kind: str | None) -> list[Shot] | str:
-        """The images of a file, or a reason why there are none, which begins with a verb."""
+        """Return the images of a file, or a reason why there are none, which begins with a verb."""
         try:
             if kind == "dicom" and self._dicom:
                 return self._dicom.read(path, name)
@@ -136,10 +136,10 @@ class PieceRows:
         return self._bytes >= PIECE_BYTES
 
     def table(self) -> pa.Table:
-        """The rows so far."""
+        """Return the rows so far."""
         return pa.table(self._columns, schema=self.schema)
 
 
 def shown_name(path: Path, folder: Path) -> str:
-    """A file's path below a folder as text, with `/` between its parts."""
+    """Return a file's path below a folder as text, with `/` between its parts."""
     return readable(path.relative_to(folder).as_posix())

@@ -63,7 +63,10 @@ class Reader(ABC):
 
     @abstractmethod
     def pieces(self, start: int = 0) -> Iterator[Piece]:
-        """The rows after the first `start` units, always in the same order. Raises DataError for what is damaged."""
+        """Return the rows after the first `start` units, always in the same order.
+
+        Raises DataError for what is damaged.
+        """
 
     def finished(self) -> list[str]:
         """List what is known only after the last piece, as sentences."""

@@ -19,7 +19,7 @@ def salt_file() -> Path:
 
 
 def patient_salt() -> bytes:
-    """This person's salt, made at the first use: the same patient then has the same code in each import.
+    """Return this person's salt, made at the first use: the same patient then has the same code in each import.
 
     Raises CheckpointError where it can be neither read nor written.
     """

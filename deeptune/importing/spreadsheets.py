@@ -104,7 +104,7 @@ def _filled(value: Any) -> bool:
 
 
 def _without_empty_end(rows: list[list[Any]]) -> list[list[Any]]:
-    """Rows without the columns at the end that hold nothing."""
+    """Return rows without the columns at the end that hold nothing."""
     width = max(max((place for place, value in enumerate(row, 1) if _filled(value)), default=0) for row in rows)
     return [row[:width] for row in rows]
 

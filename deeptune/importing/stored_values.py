@@ -19,7 +19,7 @@ def whole(values: np.ndarray) -> np.ndarray:
 
 
 def stored(values: np.ndarray) -> bytes:
-    """An encoded image of grey (H, W) or of colours (H, W, 3 or 4), which are uint8.
+    """Return an encoded image of grey (H, W) or of colours (H, W, 3 or 4), which are uint8.
 
     uint8 stays 8 bits. Grey integers from 0 to 65,535 are a 16-bit PNG. Others are a TIFF of 32 bits.
     """

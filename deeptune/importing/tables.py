@@ -66,7 +66,7 @@ class TextKind:
         self.boolean = self.boolean and bool(pc.all(pc.match_substring_regex(present, _BOOLEAN)).as_py())
 
     def type(self, *, comma: bool) -> pa.DataType:
-        """The type of the column; with `comma`, numbers may have a decimal comma."""
+        """Return the type of the column; with `comma`, numbers may have a decimal comma."""
         if not self.values:
             return pa.string()
         if self.integer:
@@ -76,7 +76,7 @@ class TextKind:
         return pa.bool_() if self.boolean and not self.missing else pa.string()
 
     def marks(self, *, comma: bool) -> tuple[str, str]:
-        """The marks of thousands and of decimals where these are no plain numbers, else NO_MARKS."""
+        """Return the marks of thousands and of decimals where these are no plain numbers, else NO_MARKS."""
         if self.number or not self.commas:
             return NO_MARKS
         if comma and self.comma:
@@ -113,7 +113,7 @@ class Table(Reader):
     piece_rows = PIECE_ROWS
 
     def chunks(self, start: int = 0) -> Iterator[Rows]:
-        """The rows after the first `start`, some at a time."""
+        """Yield the rows after the first `start`, some at a time."""
         found, size = Rows(), 0
         for number, row in enumerate(self.rows()):
             if number < start:
@@ -140,7 +140,7 @@ class Table(Reader):
 
     @abstractmethod
     def arrow(self, rows: list[Any]) -> pa.Table:
-        """Rows in the schema."""
+        """Convert rows to the schema."""
 
 
 class TextTable(Table):
@@ -248,7 +248,7 @@ def _size(row: Any) -> int:
 
 
 def column_names(names: Sequence[str | None], path: Path) -> list[str]:
-    """The names in the first row; a column without one is called by its place.
+    """Return the names in the first row; a column without one is called by its place.
 
     Raises DataError for a name that is there twice, and for a first row that holds numbers.
     """

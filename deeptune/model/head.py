@@ -20,7 +20,7 @@ MIN_SIZE = 1e-6  # features below it come from a network that lets nothing throu
 
 
 def collapsed(features: Tensor) -> str | None:
-    """A sentence when features (N, width) say next to nothing of their rows."""
+    """Return a sentence when features (N, width) say next to nothing of their rows."""
     size, spread = _size_and_spread(features.cpu().double())
     if len(features) < 2 or (spread >= MIN_SPREAD * size and size >= MIN_SIZE):
         return None

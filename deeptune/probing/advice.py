@@ -20,7 +20,7 @@ LEVEL = 0.02  # of the metric: closer scores are called level
 def advise(
     backbones: list[RankedBackbone], *, metric: str, baseline: float | None, rows: int, modality: str
 ) -> Advice | None:
-    """The best backbone, and the method that is likely to pay; None where nothing was scored.
+    """Return the best backbone, and the method that is likely to pay; None where nothing was scored.
 
     `backbones` are sorted. `rows` are those of the training split.
     """

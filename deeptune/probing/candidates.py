@@ -33,12 +33,12 @@ class Candidate:
         return self.name if self.pretrained else f"{self.name}{RANDOM}"
 
     def of(self, spec: BackboneSpec) -> BackboneSpec:
-        """The section of a spec with this backbone in it."""
+        """Return the section of a spec with this backbone in it."""
         return spec.model_copy(update={"name": self.name, "weights": self.weights})
 
 
 def named(names: Iterable[str], modality: str) -> list[Candidate]:
-    """The backbones that someone names, each once.
+    """Return the backbones that someone names, each once.
 
     `NAME=random` has random weights. Raises WeightsError for an unknown name, and SpecError for a backbone of another
     modality.

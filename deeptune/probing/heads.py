@@ -46,7 +46,7 @@ class HeadKind(ABC):
 
     @abstractmethod
     def classifier(self, penalty: float | None) -> Any:
-        """An estimator of classes with `predict_proba`."""
+        """Return an estimator of classes with `predict_proba`."""
 
 
 class LinearHead(HeadKind):
@@ -118,7 +118,7 @@ def out_of_fold(
 
 
 def row_losses(task: Task, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The loss of each row (float64 (N,)) that the task is trained by: its log loss, or that of its numbers."""
+    """Return the loss of each row (float64 (N,)) that the task is trained by: its log loss, or that of its numbers."""
     if task.info.view == "numbers":
         return losses_of_rows(task.info.default_loss, logits, task.model_targets(targets))
     if task.info.view == "labels":

@@ -105,12 +105,12 @@ class Ranking:
     files: list[tuple[str, int, int]] = field(default_factory=list)  # path, bytes, time of the last change in ns
 
     def to_json(self) -> dict[str, Any]:
-        """The document that `--json` prints."""
+        """Return the document that `--json` prints."""
         return {"schema": SCHEMA} | asdict(self) | {"backbones": [one.to_json() for one in self.backbones]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Ranking:
-        """The ranking of a document. Raises ValueError for one of another version or shape."""
+        """Return the ranking of a document. Raises ValueError for one of another version or shape."""
         from pydantic import TypeAdapter
 
         if content.get("schema") != SCHEMA:
@@ -119,7 +119,7 @@ class Ranking:
 
 
 def sorted_backbones(backbones: list[RankedBackbone]) -> list[RankedBackbone]:
-    """The best first; then those with random weights, whatever they score; then those without a score."""
+    """Return the best first; then those with random weights, whatever they score; then those without a score."""
 
     def place(one: RankedBackbone) -> tuple[int, float]:
         score = one.linear.score if one.linear is not None else None
@@ -150,7 +150,7 @@ def keep(ranking: Ranking, spec: RunSpec, input: Input) -> None:
 
 
 def kept(spec: RunSpec, input: Input) -> Ranking | None:
-    """The stored ranking of a spec's data; None where there is none, or where a file has changed since."""
+    """Return the stored ranking of a spec's data; None where there is none, or where a file has changed since."""
     try:
         content = read_json(ranking_file(spec, input))
         ranking = Ranking.from_json(content if isinstance(content, dict) else {})
@@ -160,7 +160,7 @@ def kept(spec: RunSpec, input: Input) -> Ranking | None:
 
 
 def looks(file: Path) -> tuple[str, int, int] | None:
-    """The path of a file, its size and the time of its last change; None where it is gone."""
+    """Return the path of a file, its size and the time of its last change; None where it is gone."""
     try:
         found = file.stat()
     except OSError:

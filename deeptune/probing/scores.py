@@ -25,7 +25,7 @@ class Score:
 
 
 def ranking_metric(task: Task) -> str:
-    """The metric that backbones are ranked by; more of it is better."""
+    """Return the metric that backbones are ranked by; more of it is better."""
     return task.info.curve
 
 
@@ -45,7 +45,7 @@ def constant_score(task: Task, truth: np.ndarray) -> float | None:
 
 
 def skill(metric: str, value: float | None, baseline: float | None) -> float | None:
-    """The share of what is to be won over a constant prediction: 0 is no better than it, 1 has no error."""
+    """Return the share of what is to be won over a constant prediction: 0 is no better than it, 1 has no error."""
     best = METRICS[metric].range[1]
     if value is None or baseline is None or best is None or best <= baseline:
         return None

@@ -38,7 +38,7 @@ def reliability_before_and_after(after: Bins, before: Bins, *, of: str = "Accura
 def error_by_confidence(
     expected: tuple[np.ndarray, np.ndarray], found: tuple[np.ndarray, np.ndarray] | None, split: str
 ) -> str:
-    """The expected error by confidence (from val), and the share that is wrong in bins of the rows of `split`."""
+    """Plot the expected error by confidence (from val), and the share that is wrong in bins of `split`."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Confidence", "Wrong predictions")
@@ -52,7 +52,7 @@ def error_by_confidence(
 
 
 def risk_against_share(share: np.ndarray, risk: np.ndarray) -> str:
-    """The error among the rows that are kept, as the least sure are left out."""
+    """Return the error among the rows that are kept, as the least sure are left out."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Share of rows kept", "Wrong among those")
@@ -76,7 +76,7 @@ def set_sizes(counts: Sequence[int]) -> str:
 
 
 def interval_calibration(curve: Sequence[Sequence[float]], split: str) -> str:
-    """The share of rows whose interval holds the truth, against the coverage that was asked for."""
+    """Return the share of rows whose interval holds the truth, against the coverage that was asked for."""
 
     def draw(figure: Figure) -> None:
         axes: Any = axes_on(figure, "Coverage asked for", f"Covered in {split}")

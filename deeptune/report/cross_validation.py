@@ -18,7 +18,7 @@ def out_of_fold(run: FinishedRun) -> dict[str, Any] | None:
 
 
 def calibration_rows(run: FinishedRun) -> str:
-    """The rows that the model's confidence was fitted to, in words."""
+    """Return the rows that the model's confidence was fitted to, in words."""
     if out_of_fold(run):
         return "out-of-fold predictions of the training rows"
     count = run.metrics.get("val", {}).get("out_of_fold_rows")
@@ -28,7 +28,7 @@ def calibration_rows(run: FinishedRun) -> str:
 
 
 def exact_penalty(run: FinishedRun) -> float | None:
-    """The penalty of a head that is an exact minimum; None of one that took steps."""
+    """Return the penalty of a head that is an exact minimum; None of one that took steps."""
     if run.spec.train.solver != "exact" or not run.epochs:
         return None
     chosen = (run.result.get("best") or {}).get("epoch") or run.epochs[-1].epoch
@@ -36,13 +36,13 @@ def exact_penalty(run: FinishedRun) -> float | None:
 
 
 def decay_words(run: FinishedRun) -> str:
-    """The weight decay that the run's model was trained with."""
+    """Return the weight decay that the run's model was trained with."""
     found = out_of_fold(run)
     return str(run.spec.train.weight_decay) if found is None else f"{found['weight_decay']:g}"
 
 
 def methods_sentence(found: dict[str, Any], metric: str, *, exact: bool = False) -> str:
-    """For a methods section: how weight decay and epochs were chosen by `metric`, in words."""
+    """Say for a methods section how weight decay and epochs were chosen by `metric`."""
     if exact:
         return (
             f"The penalty ({found['weight_decay']:g}) was chosen by {metric} in {found['folds']}-fold cross-validation "
@@ -56,7 +56,7 @@ def methods_sentence(found: dict[str, Any], metric: str, *, exact: bool = False)
 
 
 def cross_validation_section(run: FinishedRun) -> ReportSection | None:
-    """The weight decays that were compared; None where val was a split of its own."""
+    """Return the weight decays that were compared; None where val was a split of its own."""
     found = out_of_fold(run)
     if found is None:
         return None

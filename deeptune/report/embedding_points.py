@@ -50,7 +50,7 @@ class Points:
 
 
 def splits_of(run: RunDirectory) -> list[str]:
-    """The splits that there are embeddings of; test first, as nothing was learnt from it."""
+    """Return the splits that there are embeddings of; test first, as nothing was learnt from it."""
     return [split for split in ("test", "val", "train") if run.embeddings(split).is_file()]
 
 
@@ -99,7 +99,7 @@ def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[fl
 
 
 def _fitted(path: Path) -> tuple[np.ndarray, int]:
-    """Rows at random (the same ones each time) to compute the components from, and how many rows there are."""
+    """Draw rows at random (the same ones each time) to compute the components from, and how many rows there are."""
     import numpy as np
     import pyarrow.parquet as pq
 

@@ -9,7 +9,7 @@ from deeptune.spec.metrics import shown_metrics
 
 
 def head_section(run: FinishedRun) -> ReportSection | None:
-    """The scores of both on val and test; None where fine-tuning started with a new head."""
+    """Return the scores of both on val and test; None where fine-tuning started with a new head."""
     head = run.metrics.get("head")
     if head is None:
         return None

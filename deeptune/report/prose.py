@@ -38,7 +38,7 @@ Facts = list[tuple[str, str]]
 
 
 def backbone_name(run: FinishedRun) -> str:
-    """The backbone's name, or the names of both backbones."""
+    """Return the backbone's name, or the names of both backbones."""
     return " with ".join(_name(run, section, part) for section, part in run.spec.backbone.members.items())
 
 

@@ -71,7 +71,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def uncalibrated(metrics: Mapping[str, Any]) -> Mapping[str, float]:
-    """The metrics that a split had before its probabilities were calibrated; empty where they were not."""
+    """Return the metrics that a split had before its probabilities were calibrated; empty where they were not."""
     method = (metrics.get("confidence") or {}).get("calibrator", "none")
     return {} if method == "none" else metrics.get("uncalibrated") or {}
 
@@ -86,7 +86,10 @@ def class_titles(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def worst_classes(metrics: Mapping[str, Any], n: int | None = None) -> list[dict[str, Any]]:
-    """The `n` classes (or all) with the lowest F1, worst first; one without a row cannot be judged and is left out."""
+    """Return the `n` classes (or all) with the lowest F1, worst first.
+
+    One without a row cannot be judged and is left out.
+    """
     judged = [row for row in metrics.get("per_class", []) if row["support"]]
     return sorted(judged, key=lambda row: (row["f1"], row["recall"], -row["support"]))[:n]
 
@@ -114,7 +117,7 @@ def target_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def details(metrics: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
-    """The table of a split's classes, or of its targets: title, header and rows, the worst first."""
+    """Return the table of a split's classes, or of its targets: title, header and rows, the worst first."""
     if "per_target" in metrics:
         return "Targets", TARGET_HEADER, target_rows(metrics)
     return "Classes", CLASS_HEADER, class_rows(metrics)

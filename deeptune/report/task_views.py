@@ -29,7 +29,7 @@ class View(ABC):
 
     @abstractmethod
     def task_words(self, run: FinishedRun) -> str:
-        """The task, with its number of classes."""
+        """Return the task, with its number of classes."""
 
     @abstractmethod
     def goal(self, run: FinishedRun, what: str) -> str:
@@ -37,11 +37,11 @@ class View(ABC):
 
     @abstractmethod
     def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        """The intervals of the metrics."""
+        """Return the intervals of the metrics."""
 
     @abstractmethod
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
-        """The metrics that are defined on some rows, with the influence of each row."""
+        """Return the metrics that are defined on some rows, with the influence of each row."""
 
     def right(self, scored: Predictions) -> np.ndarray | None:
         """Check whether each prediction is right: bool (N,); None where predictions are numbers."""
@@ -268,5 +268,5 @@ _VIEWS: dict[str, View] = {
 
 
 def view_of(run: FinishedRun) -> View:
-    """The view of a run's task."""
+    """Return the view of a run's task."""
     return _VIEWS[run.task.view]

@@ -93,7 +93,7 @@ class EventReader:
         self._offset = 0
 
     def poll(self) -> Iterator[Event]:
-        """The events since the last call."""
+        """Yield the events since the last call."""
         for record in self.records():
             event = event_from_json(record)
             if event is None:
@@ -102,7 +102,7 @@ class EventReader:
                 yield event
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The same as JSON objects, of which nothing is known but that they have a number, a time and a kind."""
+        """Yield the same as JSON objects, of which nothing is known but that they have a number, a time and a kind."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:

@@ -27,12 +27,12 @@ class Event:
     seq: int = field(default=0, kw_only=True)
 
     def content(self) -> dict[str, Any]:
-        """The content of the event as JSON: everything but its kind, number and time."""
+        """Return the content of the event as JSON: everything but its kind, number and time."""
         values = asdict(self)
         return {one.name: values[one.name] for one in _fields(type(self)) if values[one.name] != one.default}
 
     def to_json(self) -> dict[str, Any]:
-        """The event as its line in the log says it."""
+        """Return the event as its line in the log says it."""
         return {"v": VERSION, "seq": self.seq, "t": self.t, "kind": self.kind, **self.content()}
 
 
@@ -248,7 +248,7 @@ class UnknownEvent(Event):
         return self.values
 
     def to_json(self) -> dict[str, Any]:
-        """The event as its line in the log says it."""
+        """Return the event as its line in the log says it."""
         return {**super().to_json(), "kind": self.name}
 
 
@@ -330,7 +330,7 @@ _BY_TYPE: dict[Any, _Reader] = {
 
 
 def _readers(kind: type[Event]) -> list[tuple[str, Any, _Reader, bool]]:
-    """The name of each field of a kind, its usual type, the reader of other values, and whether it must be right."""
+    """Return each field of a kind: its name, usual type, the reader of other values, and whether it must be right."""
     hints, found = get_type_hints(kind), []
     for one in _fields(kind):
         usual: Any = {str: str, int: int, Number: float}.get(hints[one.name])

@@ -28,7 +28,10 @@ class Agreement:
 
 
 def read_agreement(run: RunDirectory) -> Agreement | None:
-    """The test rows of a regression run; None where there are none, or no file that can be read. For a thread."""
+    """Return the test rows of a regression run; None where there are none, or no file that can be read.
+
+    For a thread.
+    """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -59,7 +59,7 @@ class Drawing:
     x_range: tuple[float, float] = (0.0, 1.0)
 
     def x_at(self, cell: int) -> float:
-        """The x at the middle of a plot cell, counted from 0."""
+        """Return the x at the middle of a plot cell, counted from 0."""
         low, high = self.x_range
         return low + (high - low) * min(max((2 * cell + 0.5) / max(2 * self.cells - 1, 1), 0.0), 1.0)
 
@@ -88,7 +88,7 @@ class _Canvas:
         self.through = [[0] * width for _ in range(height)]
 
     def fill(self, column: int, top: float, bottom: float, bit: int) -> None:
-        """A vertical run of dots, ends included, in rows of dots counted from the top."""
+        """Draw a vertical run of dots, ends included, in rows of dots counted from the top."""
         a, b = sorted((round(top), round(bottom)))
         a, b = max(a, 0), min(b, 4 * self.height - 1)
         cell, side = divmod(column, 2)
@@ -98,7 +98,7 @@ class _Canvas:
             self.through[row][cell] |= bit
 
     def line(self, number: int, y: array[float], spans: list[Span | None], place: _Scale) -> None:
-        """The spans of a series, joined where no gap is between them."""
+        """Draw the spans of a series, joined where no gap is between them."""
         bit, before, at = 1 << number, None, 0
         for here, span in enumerate(spans):
             if span is None:
@@ -175,7 +175,7 @@ def _within(line: Series, window: tuple[float, float]) -> Series:
 
 
 def zoomed(chart: Chart, window: tuple[float, float] | None, by: float, at: float | None) -> tuple[float, float] | None:
-    """The window that is `by` times as wide: around `at`, or up to its right end. None is the whole axis."""
+    """Return the window that is `by` times as wide: around `at`, or up to its right end. None is the whole axis."""
     low, high = chart.x_range
     left, right = window or (low, high)
     width = (right - left) * by
@@ -186,7 +186,7 @@ def zoomed(chart: Chart, window: tuple[float, float] | None, by: float, at: floa
 
 
 def moved(chart: Chart, window: tuple[float, float], by: float) -> tuple[float, float]:
-    """The window a part of its width further right, within the axis."""
+    """Return the window a part of its width further right, within the axis."""
     low, high = chart.x_range
     width = window[1] - window[0]
     start = min(max(window[0] + by * width, low), high - width)
@@ -204,7 +204,7 @@ def _y_range(lines: Sequence[Series], log: bool) -> tuple[float, float] | None:
 
 
 def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | None) -> Row:
-    """The title, then each series with its last value, or with the one nearest to the cursor."""
+    """Return the title, then each series with its last value, or with the one nearest to the cursor."""
     row: Row = [(chart.title, "title")] if chart.title else []
     if cursor is not None:
         row.append((f" at {x_text(cursor, chart.unit)}", "cursor"))
@@ -238,7 +238,7 @@ def nearest(x: Sequence[float], value: float) -> int:
 
 
 def x_text(x: float, unit: str) -> str:
-    """A place on the x axis: `step 1,200`, `epoch 2.5`, `3:20`."""
+    """Return a place on the x axis: `step 1,200`, `epoch 2.5`, `3:20`."""
     if unit == "time":
         return time_labels([x])[0]
     return f"{unit} {x:,.0f}" if unit == "step" else f"{unit} {x:.1f}".removesuffix(".0")

@@ -34,7 +34,7 @@ class Facts:
 
 
 def read_facts(run: RunDirectory) -> Facts:
-    """For a thread."""
+    """Read files, so a thread calls it."""
     try:
         spec = flat(tomllib.loads(run.spec.read_text(encoding="utf-8")))
     except (OSError, ValueError):

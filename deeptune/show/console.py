@@ -23,7 +23,7 @@ TERMINAL_GONE = frozenset({errno.EIO, errno.EPIPE, errno.ENXIO})  # how a closed
 
 
 def console(*, stderr: bool = False, file: Any = None) -> Console:
-    """A Rich console without markup, emoji codes or highlighting; it obeys NO_COLOR and FORCE_COLOR.
+    """Return a Rich console without markup, emoji codes or highlighting; it obeys NO_COLOR and FORCE_COLOR.
 
     Only a terminal is one: Rich takes FORCE_COLOR for a terminal, and would move the cursor in a file.
     """
@@ -69,7 +69,7 @@ def say_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def fail(title: str, message: str, hint: str | None = None) -> None:
-    """An error as people meet it: what is wrong, then what to do."""
+    """Print an error: what is wrong, then what to do."""
     out = console(stderr=True)
     from rich.text import Text
 

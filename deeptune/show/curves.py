@@ -36,14 +36,14 @@ def after(value: T, choices: Sequence[T]) -> T:
 
 
 def metrics(view: View) -> list[str]:
-    """The metrics of val that there are curves of: the one that chooses the best epoch, then the others."""
+    """Return the metrics of val that there are curves of: the one that chooses the best epoch, then the others."""
     names = [name.removeprefix("val/") for name in view.history.epochs.values if name.startswith("val/")]
     chosen = chosen_metric(view)
     return sorted((name for name in names if name != "loss"), key=lambda name: name != chosen)
 
 
 def loss_chart(view: View, setting: Setting) -> Chart:
-    """The loss of each step (as it is beneath, and smoothed), and of val after each epoch."""
+    """Return the loss of each step (as it is beneath, and smoothed), and of val after each epoch."""
     history = view.history
     series = _smoothed(history.steps, "loss", "train", "train", setting)
     if (val := history.epochs.values.get("val/loss")) is not None:
@@ -53,14 +53,14 @@ def loss_chart(view: View, setting: Setting) -> Chart:
 
 
 def metric_chart(view: View, name: str, setting: Setting) -> Chart:
-    """A metric of val after each epoch."""
+    """Return a metric of val after each epoch."""
     epochs = view.history.epochs
     series = [Series("val", epochs.x(setting.unit), epochs.values[f"val/{name}"], "val", "o", mark=_best(view))]
     return _chart(view, TITLES.get(name, safe(name)), series, setting)
 
 
 def chart_of(view: View, name: str, setting: Setting, pinned: View | None = None) -> Chart:
-    """The chart of `loss`, or of a metric of val; behind it the same of a `pinned` run, on val."""
+    """Return the chart of `loss`, or of a metric of val; behind it the same of a `pinned` run, on val."""
     chart = loss_chart(view, setting) if name == "loss" else metric_chart(view, name, setting)
     epochs = pinned.history.epochs if pinned is not None else None
     if epochs is None or (y := epochs.values.get(f"val/{name}")) is None:
@@ -70,7 +70,7 @@ def chart_of(view: View, name: str, setting: Setting, pinned: View | None = None
 
 
 def step_chart(view: View, name: str, title: str, style: str, setting: Setting) -> Chart:
-    """A value that each report of a step has; what is smooth by itself is drawn as it is."""
+    """Return a value that each report of a step has; what is smooth by itself is drawn as it is."""
     setting = setting if name == "gradient_norm" else replace(setting, smoothing=0.0)
     chart = _chart(view, title, _smoothed(view.history.steps, name, "", style, setting), setting)
     return replace(chart, from_zero=name == "waiting")
@@ -100,7 +100,7 @@ def _smoothed(track: Track, name: str, word: str, style: str, setting: Setting) 
 
 
 def _best(view: View) -> int | None:
-    """The place of the epoch that is kept as the best."""
+    """Return the place of the epoch that is kept as the best."""
     best = view.best.epoch if view.best else (view.status.get("best") or {}).get("epoch")
     numbers = view.history.epochs.epoch
     if best is None or not numbers:

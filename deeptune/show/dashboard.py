@@ -37,7 +37,10 @@ CHART_STYLES = {
 
 
 def dashboard(view: View, width: int, height: int = 24, *, utf8: bool = True) -> RenderableType:
-    """The picture of a run at this moment, for a terminal of that size; with a chart of its losses in a tall one."""
+    """Return the picture of a run at this moment, for a terminal of that size.
+
+    With a chart of its losses in a tall one.
+    """
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table

@@ -21,7 +21,7 @@ class Device:
 
 
 def devices() -> list[Device]:
-    """The GPUs that a run would see, in CUDA's numbers, then the CPU."""
+    """Return the GPUs that a run would see, in CUDA's numbers, then the CPU."""
     memory = psutil.virtual_memory()
     count = cores()
     cpu = Device("cpu", f"{count} core{'s' if count != 1 else ''}", memory.available, memory.total)
@@ -29,7 +29,7 @@ def devices() -> list[Device]:
 
 
 def chosen_device(wanted: str, found: list[Device]) -> Device | None:
-    """The one of `devices()` that a run with this `train.device` takes; None where it is not there."""
+    """Return the one of `devices()` that a run with this `train.device` takes; None where it is not there."""
     if wanted != "auto":
         return next((device for device in found if device.name in (wanted, f"{wanted}:0")), None)
     gpus = [device for device in found if device.name != "cpu"]

@@ -33,7 +33,7 @@ class Described:
 
 
 def describe(run: RunDirectory, state: RunState, notes: Notes) -> Described:
-    """The texts and metrics of a run."""
+    """Return the texts and metrics of a run."""
     status, result = state.status, state.result
     texts = {
         "id": run.id,
@@ -55,7 +55,7 @@ def describe(run: RunDirectory, state: RunState, notes: Notes) -> Described:
 
 
 def make_filter(text: str) -> Callable[[Described], bool]:
-    """The condition that all parts of `text` hold, for each run.
+    """Return the condition that all parts of `text` hold, for each run.
 
     Raises SpecError for a metric or a state that does not exist, and for a number that is none.
     """

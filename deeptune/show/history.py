@@ -141,7 +141,7 @@ class History:
         return None
 
     def pace_spread(self) -> tuple[float, float] | None:
-        """The 10th and the 90th percentile of the time that recent steps took, over their median.
+        """Return the 10th and the 90th percentile of the time that recent steps took, over their median.
 
         None as long as there are too few of them.
         """

@@ -29,7 +29,7 @@ class Look:
 
 
 def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[Piece]]:
-    """An encoded image in at most `height` rows of `width` cells, each as wide as the image then is.
+    """Return an encoded image in at most `height` rows of `width` cells, each as wide as the image then is.
 
     It is upright and decoded by the rules of training. Raises DataError with a short reason, such as `is empty (0
     bytes)`. For a thread: a large image takes seconds.
@@ -40,7 +40,7 @@ def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[P
 
 
 def drawn(image: Image, width: int, height: int, look: Look) -> list[list[Piece]]:
-    """A decoded image (mode RGB) in the same way."""
+    """Return a decoded image (mode RGB) in the same way."""
     columns, lines = pixels(image.size, width, height)
     if look.ascii:
         return _ramp(resized(image.convert("L"), columns, (lines + 1) // 2), look)
@@ -62,7 +62,7 @@ def resized(image: Image, width: int, height: int) -> Image:
 
 
 def _half_blocks(image: Image) -> list[list[Piece]]:
-    """A cell of one colour is blank, which takes fewer bytes on the line."""
+    """Draw two pixels in each cell; one of one colour is blank, which takes fewer bytes on the line."""
     width, data = image.width, image.tobytes()
     lines = [_colours(data[start : start + 3 * width]) for start in range(0, len(data), 3 * width)]
     lines += [[None] * width] * (len(lines) % 2)

@@ -53,7 +53,7 @@ def progress_text(state: RunState) -> str:
 
 
 def backbone_text(name: str) -> str:
-    """A backbone's name where there is little room: of a folder its own name alone."""
+    """Return a backbone's name where there is little room: of a folder its own name alone."""
     prefix, colon, place = name.partition(":")
     short = place.rstrip("/").rpartition("/")[2] if place.startswith(("/", "~", ".")) else place
     return f"{prefix}{colon}{short}" if short else name

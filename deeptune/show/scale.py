@@ -13,7 +13,7 @@ _NARROW = 1e-9  # of its values: a range that is narrower has too few floats in 
 
 
 def axis_range(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
-    """The ends of an axis that holds all from `low` to `high`; wider where that is one value, or nearly."""
+    """Return the ends of an axis that holds all from `low` to `high`; wider where that is one value, or nearly."""
     if high - low > _NARROW * max(abs(low), abs(high)):
         return low, high
     if log:
@@ -23,7 +23,7 @@ def axis_range(low: float, high: float, *, log: bool = False) -> tuple[float, fl
 
 
 def roomy_range(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
-    """A wider range whose ends move in leaps, so that an axis stays as it is while its data slowly grow."""
+    """Return a wider range whose ends move in leaps, so that an axis stays as it is while its data slowly grow."""
     low, high = axis_range(low, high, log=log)
     if log:
         below, above = math.floor(math.log10(low) * 5) / 5, math.ceil(math.log10(high) * 5) / 5
@@ -90,7 +90,7 @@ def time_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """The ticks as text, with as many decimals as they need, all alike: `0.25`, `0.50`; `10k`; `1e-05`."""
+    """Return the ticks as text, with as many decimals as they need, all alike: `0.25`, `0.50`; `10k`; `1e-05`."""
     if not ticks:
         return []
     largest = max(abs(tick) for tick in ticks)

@@ -31,7 +31,7 @@ class Window(NamedTuple):
     top: float
 
     def zoomed(self, factor: float, x: float, y: float) -> Window:
-        """The point (x, y) stays where it is."""
+        """Zoom around the point (x, y), which stays where it is."""
         return Window(
             x + (self.left - x) / factor, x + (self.right - x) / factor,
             y + (self.bottom - y) / factor, y + (self.top - y) / factor,
@@ -86,7 +86,7 @@ def style_of(group: int, *, ordered: bool = False) -> str:
 
 
 def dots(xy: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
-    """The dot of each point, (N, 2) int64 from the top left, with two dots across and four down in each cell.
+    """Return the dot of each point, (N, 2) int64 from the top left, with two dots across and four down in each cell.
 
     Points out of sight are below 0 or beyond the last.
     """
@@ -130,7 +130,7 @@ def draw(scene: Scene, width: int, height: int) -> list[Row]:
 
 
 def in_cells(places: np.ndarray, signs: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """The dots of each cell as bits, and the sign that most of its points have."""
+    """Return the dots of each cell as bits, and the sign that most of its points have."""
     import numpy as np
 
     x, y = places[:, 0], places[:, 1]
@@ -142,7 +142,7 @@ def in_cells(places: np.ndarray, signs: np.ndarray, width: int, height: int) -> 
 
 
 def neighbour(scene: Scene, across: int, up: int, width: int, height: int) -> int | None:
-    """The nearest point to the cursor's in a direction that is shown in another cell, or None.
+    """Return the nearest point to the cursor's in a direction that is shown in another cell, or None.
 
     Points within 45 degrees of the direction come first.
     """

@@ -61,7 +61,7 @@ def smooth(values: Sequence[float], weight: float) -> array[float]:
 
 
 def gaps_in(y: Sequence[float], *, log: bool) -> list[int]:
-    """The indices of the values that can't be drawn, ascending."""
+    """Return the indices of the values that can't be drawn, ascending."""
     if len(y) and math.isfinite(sum(y)) and not (log and min(y) <= 0):
         return []  # the usual case, at the speed of C
     if log:

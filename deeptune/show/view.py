@@ -101,7 +101,7 @@ class View:
         self.last = event.t
 
     def phases(self) -> list[str]:
-        """The phases of the run. Not every run has `head`, so it is one once it is there."""
+        """Return the phases of the run. Not every run has `head`, so it is one once it is there."""
         return [phase for phase in PHASES if phase != "head" or phase in self.seen]
 
     def look(self) -> None:
@@ -136,7 +136,7 @@ class View:
         return (self.epoch.val if self.epoch else None) or {}
 
     def losses(self, split: Literal["train", "val"]) -> list[float]:
-        """The loss of each complete epoch, in order; one that is undefined is left out."""
+        """Return the loss of each complete epoch, in order; one that is undefined is left out."""
         epochs = [self.epochs[number] for number in sorted(self.epochs)]
         found = ((epoch.train if split == "train" else epoch.val or {}).get("loss") for epoch in epochs)
         return [loss for loss in found if loss is not None]
@@ -147,7 +147,7 @@ class View:
 
 
 def message_of(event: Event) -> str | None:
-    """The text of an event that has one for people."""
+    """Return the text of an event that has one for people."""
     if isinstance(event, StepEvent):  # most of the events of a long log
         return None
     if isinstance(event, WarningEvent | MessageEvent):
@@ -167,7 +167,7 @@ def ending_text(event: EndEvent) -> str:
 
 
 def step_text(event: StepEvent) -> str:
-    """The place of a step, its loss and its speed."""
+    """Return the place of a step, its loss and its speed."""
     place = f"epoch {event.epoch}/{event.epochs}  step {event.epoch_step}/{event.epoch_steps}"
     return f"{place}  loss {value_text('loss', event.loss)}  {event.rate or 0:.1f} rows/s"
 
@@ -185,7 +185,7 @@ def start_facts(event: StartEvent) -> list[tuple[str, str]]:
 
 
 def epoch_text(view: View, event: EpochEvent) -> str:
-    """The losses of an epoch, and the metrics that are quoted first."""
+    """Return the losses of an epoch, and the metrics that are quoted first."""
     parts = [f"train loss {value_text('loss', event.train.get('loss'))}"]
     if val := event.val:
         parts.append(f"val loss {value_text('loss', val.get('loss'))}")
@@ -201,17 +201,17 @@ def epoch_text(view: View, event: EpochEvent) -> str:
 
 
 def chosen_metric(view: View) -> str:
-    """The metric that early stopping watches, without its split."""
+    """Return the metric that early stopping watches, without its split."""
     return ((view.start.metric if view.start else "") or "val/loss").removeprefix("val/")
 
 
 def curve_metric(val: Scores) -> str | None:
-    """The metric of the task that is plotted beside the loss; None where val has none."""
+    """Return the metric of the task that is plotted beside the loss; None where val has none."""
     return next((info.curve for info in TASKS.values() if info.curve in val), None)
 
 
 def memory_text(view: View) -> str:
-    """The memory of the run's processes and what is free, by the last sample, or else by the last step."""
+    """Return the memory of the run's processes and what is free, by the last sample, or else by the last step."""
     if view.sample:
         return f"{view.sample.process_gib or 0:.1f} GiB, {view.sample.free_gib or 0:.1f} GiB free"
     used = (view.step.memory or {}).get("process_gib") if view.step else None

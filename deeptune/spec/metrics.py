@@ -43,12 +43,12 @@ class Metric:
         return value > other if self.higher_is_better else value < other
 
     def compute(self, scored: Any) -> float | None:
-        """The value on scored rows, or None where it is not defined on them."""
+        """Return the value on scored rows, or None where it is not defined on them."""
         function: Callable[[Any], float | None] = resolve_name(self.function)
         return function(scored)
 
     def influence_on(self, scored: Any) -> Any:
-        """The influence of each of N scored rows, float64 (N,), where the metric is defined on them."""
+        """Return the influence of each of N scored rows, float64 (N,), where the metric is defined on them."""
         function: Callable[[Any], Any] = resolve_name(self.influence)
         return function(scored)
 
@@ -130,7 +130,7 @@ def lower_is_better(name: str) -> bool:
 
 
 def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
-    """The names of a split's single numbers that are worth a line, in the order of `METRICS`.
+    """Return the names of a split's single numbers that are worth a line, in the order of `METRICS`.
 
     scikit-learn's macro F1 is one only where it is another number: where a class neither occurs nor is predicted.
     """

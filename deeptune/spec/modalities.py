@@ -70,7 +70,7 @@ class ModalityInfo:
         return getattr(backbone, self.size)
 
     def recorded(self, data: Any) -> dict[str, Any]:
-        """The settings of the `data` section that decide the preprocessing, as JSON."""
+        """Return the settings of the `data` section that decide the preprocessing, as JSON."""
         return {key: getattr(data, key) for key in self.data_settings}
 
     def refuse_foreign(self, section: str, values: Any) -> None:
@@ -149,7 +149,7 @@ COLUMN_MODALITIES: Mapping[str, ModalityInfo] = {name: one for name, one in MODA
 
 
 def columns_of(input: Input) -> list[str]:
-    """The columns that `data.input` names."""
+    """Return the columns that `data.input` names."""
     return [input] if isinstance(input, str) else list(input)
 
 

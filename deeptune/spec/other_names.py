@@ -46,7 +46,10 @@ OTHER_NAMES: Mapping[str, str] = {
 
 
 def keys_meant(name: str, keys: Collection[str]) -> list[str]:
-    """The dotted keys, of `keys`, that end in `name`, or that another tool calls so; none where no key is meant."""
+    """Return the dotted keys, of `keys`, that end in `name`, or that another tool calls so.
+
+    None where no key is meant.
+    """
     word = name.rpartition(".")[2].lower().replace("-", "_")
     ending = [key for key in keys if key.rpartition(".")[2] == word]
     return ending or [key for other, key in OTHER_NAMES.items() if other == word]

@@ -22,7 +22,10 @@ Paths = str | list[str]
 
 
 def split_named(word: str) -> Split | None:
-    """The split that a word in a file stands for: train; val, valid, validation or dev; test. None for another word."""
+    """Return the split that a word in a file stands for: train; val, valid, validation or dev; test.
+
+    None for another word.
+    """
     return _SPLIT_WORDS.get(word.strip().lower())
 
 

@@ -112,7 +112,7 @@ class Task(ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """The content of labels.json; its key `task` names the task."""
+        """Return the content of labels.json; its key `task` names the task."""
 
     @classmethod
     @abstractmethod
@@ -136,11 +136,11 @@ class Task(ABC):
         return ()
 
     def counts(self, targets: np.ndarray) -> np.ndarray:
-        """The number of rows of each class: int64 (classes,)."""
+        """Return the number of rows of each class: int64 (classes,)."""
         return np.zeros(0, np.int64)
 
     def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """The group (int64 (N,), -1 for none) in which a scatter plot shows each row, and the names of the groups."""
+        """Return the group (int64 (N,), -1 for none) of each row in a scatter plot, and the names of the groups."""
         return targets, list(self.class_names)
 
     @classmethod
@@ -150,7 +150,7 @@ class Task(ABC):
 
     @classmethod
     def assign(cls, targets: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-        """A split code (int8 (N,)) for each row, where rows are not spread by `strata`. `share` adds up to 1."""
+        """Return a split code (int8 (N,)) for each row, where rows are not spread by `strata`. `share` adds up to 1."""
         return None
 
     @classmethod
@@ -168,7 +168,7 @@ class Task(ABC):
         """Say how precisely a metric is known on so few rows, as part of a sentence."""
 
     def summary(self, targets: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The labels of the splits for a dry run, as JSON: the rows of each class in each split."""
+        """Return the labels of the splits for a dry run, as JSON: the rows of each class in each split."""
         counts = {split: self.counts(one) for split, one in targets.items()}
         return {
             "classes": [
@@ -189,7 +189,7 @@ class Task(ABC):
         return targets
 
     def class_weights(self, targets: np.ndarray, given: str | dict[str, float]) -> np.ndarray | None:
-        """The weight of each class in the loss, float64 (classes,); None for equal weights. Raises SpecError."""
+        """Return the weight of each class in the loss, float64 (classes,); None for equal weights. Raises SpecError."""
         return None
 
     LOSS_UNIT: ClassVar[str] = ""  # a sentence where the loss is of labels in another unit
@@ -197,7 +197,7 @@ class Task(ABC):
 
     @abstractmethod
     def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
-        """The outputs (float32 (outputs,)) of the best constant prediction, from the training targets.
+        """Return the outputs (float32 (outputs,)) of the best constant prediction, from the training targets.
 
         `CONSTANT` says in words what it predicts.
         """
@@ -209,11 +209,11 @@ class Task(ABC):
         """Outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
 
     def explained_output(self, logits: np.ndarray) -> np.ndarray:
-        """The output that explains a prediction, int64 (N,) for outputs (N, outputs); -1 is the sum of all."""
+        """Return the output that explains a prediction, int64 (N,) for outputs (N, outputs); -1 is the sum of all."""
         return np.zeros(len(logits), np.int64)
 
     def output_of(self, name: str) -> int:
-        """The index of the output of a class or label, by the name that people see. Raises SpecError."""
+        """Return the index of the output of a class or label, by the name that people see. Raises SpecError."""
         names = list(self.class_names)
         if name not in names:
             what = f"{did_you_mean(name, names)}" if names else "the outputs of this run have no names."
@@ -225,7 +225,7 @@ class Task(ABC):
         return self
 
     def estimator(self, kind: Literal["linear", "trees"], penalty: float | None) -> Any:
-        """A scikit-learn estimator of a column of `model_targets` that are numbers; its predictions are outputs.
+        """Return a scikit-learn estimator of a column of `model_targets` that are numbers; its predictions are outputs.
 
         `probing` fits it to features. `penalty` is that of a linear one.
         """
@@ -286,14 +286,17 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """The metrics of outputs (N, outputs) against targets, ready for JSON.
+        """Return the metrics of outputs (N, outputs) against targets, ready for JSON.
 
         Raises TrainingError when a prediction is not a finite number.
         """
 
     @abstractmethod
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        """The metrics of constant predictions on `truth`, and the constants; `train` holds the training targets."""
+        """Return the metrics of constant predictions on `truth`, and the constants.
+
+        `train` holds the training targets.
+        """
 
 
 def wilson_text(rows: int) -> str:

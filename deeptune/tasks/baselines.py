@@ -21,7 +21,10 @@ class Baseline:
     constant: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The single numbers and the constants, for metrics.json. A constant is calibrated by itself: no `ece`."""
+        """Return the single numbers and the constants, for metrics.json.
+
+        A constant is calibrated by itself: no `ece`.
+        """
         numbers = {
             name: value
             for name, value in self.metrics.items()
@@ -31,7 +34,7 @@ class Baseline:
 
 
 def classification_baseline(truth: np.ndarray, train: np.ndarray, labels: Classes) -> Baseline:
-    """The metrics of constant predictions on `truth`; `train` holds the training labels (int64 class indices, N > 0).
+    """Return the metrics of constant predictions on `truth`; `train` holds training labels (int64 indices, N > 0).
 
     Accuracy and F1 are those of the one class that is right most often on these rows (the "no information rate"), so
     that no constant does better. Metrics of probabilities are those of the class frequencies of train, as of
@@ -51,7 +54,7 @@ def classification_baseline(truth: np.ndarray, train: np.ndarray, labels: Classe
 
 
 def number_baseline(truth: np.ndarray, train: np.ndarray, task: str = "regression") -> Baseline:
-    """The metrics of constant predictions on `truth`, by the row of a task.
+    """Return the metrics of constant predictions on `truth`, by the row of a task.
 
     MAE is that of the median of train, which is the constant with the least absolute error there; the others are those
     of its mean, the one with the least squared error.

@@ -125,7 +125,7 @@ class ClassificationTask(Task):
         return Fitted(self._only(np.flatnonzero(present)), {split: new[one] for split, one in targets.items()})
 
     def _only(self, kept: np.ndarray) -> Self:
-        """The task of some of the classes."""
+        """Return the task of some of the classes."""
         names = None if self.names is None else tuple(self.names[i] for i in kept)
         return type(self)(tuple(self.values[i] for i in kept), names)
 
@@ -178,7 +178,7 @@ class ClassificationTask(Task):
         return pc.index_in(column, value_set=known, skip_nulls=True)
 
     def _alike(self, column: pa.ChunkedArray, names: Sequence[str] | None) -> tuple[pa.ChunkedArray, pa.Array]:
-        """A plain column and the run's classes, both by name or both by value."""
+        """Return a plain column and the run's classes, both by name or both by value."""
         words = pt.is_string(self.arrow_type)
         if names is not None and pt.is_integer(column.type) and (self.names or words):
             column = pa.chunked_array([pa.array(names, pa.string()).take(column.combine_chunks())])
@@ -187,7 +187,7 @@ class ClassificationTask(Task):
         return column, pa.array(self.values, self.arrow_type)
 
     def decode(self, targets: np.ndarray) -> pa.Array:
-        """The values of class indices, as int64, string or bool; null for -1."""
+        """Return the values of class indices, as int64, string or bool; null for -1."""
         return self._values_at(pa.array(targets, mask=targets < 0))
 
     def _values_at(self, index: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -291,7 +291,7 @@ class ClassificationTask(Task):
         return logits
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
-        """The model's own probabilities, float64 (N, classes); rows sum to 1."""
+        """Return the model's own probabilities, float64 (N, classes); rows sum to 1."""
         return softmax(logits)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -326,7 +326,7 @@ class ClassificationTask(Task):
     # Confidence
 
     def set_scores(self, probabilities: np.ndarray) -> np.ndarray:
-        """The nonconformity (N, classes) of each class."""
+        """Return the nonconformity (N, classes) of each class."""
         return class_scores(probabilities)
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
@@ -364,7 +364,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def lists(values: np.ndarray) -> pa.Array:
-    """A list for each row of (N, C)."""
+    """Return a list for each row of (N, C)."""
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 

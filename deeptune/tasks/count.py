@@ -64,18 +64,18 @@ class CountTask(RegressionTask):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """The counts (float64). Raises DataError for a missing label or one that is no count."""
+        """Return the counts (float64). Raises DataError for a missing label or one that is no count."""
         self.check_type(column, name=name, place=place)
         return super().encode(column, label_names=label_names, name=name, place=place)
 
     # The model
 
     def standardise(self, targets: np.ndarray) -> np.ndarray:
-        """In units of the mean count."""
+        """Divide counts by their mean."""
         return targets / self.mean
 
     def restore(self, standardised: np.ndarray) -> np.ndarray:
-        """The rates of outputs, in float64."""
+        """Return the rates of outputs, in float64."""
         with np.errstate(over="ignore"):  # of a model that has diverged, which scoring refuses
             return np.exp(np.asarray(standardised, np.float64)) * self.mean
 
@@ -90,7 +90,7 @@ class CountTask(RegressionTask):
         return {**bounds, "lower": np.maximum(bounds["lower"], 0.0)} if bounds else {}
 
     def read_predictions(self, column: pa.ChunkedArray, *, place: str) -> np.ndarray:
-        """The rates, which are no counts."""
+        """Return the rates, which are no counts."""
         return numbers(column, name="prediction", place=place)
 
 
@@ -115,7 +115,7 @@ class _LogRate:
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """The logarithm of each rate, float64 (N,)."""
+        """Return the logarithm of each rate, float64 (N,)."""
         rates = np.zeros(len(features)) if self.model is None else self.model.predict(features)
         return np.log(np.maximum(rates, MIN_RATE))
 
@@ -124,24 +124,24 @@ class _LogRate:
 
 
 def _deviances(truth: np.ndarray, rates: np.ndarray | float) -> np.ndarray:
-    """The unit deviance of each count: twice the log likelihood ratio of the count itself and the rate as the rate."""
+    """Return the unit deviance of each count: twice the log likelihood ratio of itself and `rate` as its rate."""
     rates = np.maximum(rates, MIN_RATE)
     ratio = np.divide(truth, rates)
     return 2 * (np.where(truth > 0, truth * np.log(np.maximum(ratio, MIN_RATE)), 0.0) - truth + rates)
 
 
 def poisson_deviance(scored: NumberScores) -> float:
-    """The mean deviance of the Poisson distribution, 0 where each rate is the count."""
+    """Return the mean deviance of the Poisson distribution, 0 where each rate is the count."""
     return float(_deviances(scored.truth, scored.prediction).mean())
 
 
 def poisson_deviance_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on the mean deviance."""
+    """Return the influence of each row on the mean deviance."""
     return centred(_deviances(scored.truth, scored.prediction))
 
 
 def d2(scored: NumberScores) -> float | None:
-    """The share of the deviance from the mean count that the model explains, as R² of squared errors."""
+    """Return the share of the deviance from the mean count that the model explains, as R² of squared errors."""
     if not scored.truth_varies:
         scored.notes.append("d2 is not defined: the truth is one and the same count in every row")
         return None
@@ -150,6 +150,9 @@ def d2(scored: NumberScores) -> float | None:
 
 
 def d2_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on D²; the mean count minimises its own deviance, so its change has no part in it."""
+    """Return the influence of each row on D².
+
+    The mean count minimises its own deviance, so its change has no part in it.
+    """
     own, whole = _deviances(scored.truth, scored.prediction), _deviances(scored.truth, float(scored.truth.mean()))
     return (own.mean() / whole.mean() * whole - own) / whole.mean()

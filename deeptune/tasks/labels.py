@@ -17,7 +17,7 @@ class LabelTypeError(DataError):
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A label column as one of int64, string, bool, double or null, or lists of these; others are left as they are.
+    """Return a label column as int64, string, bool, double or null, or lists of these; others stay as they are.
 
     Dictionary encoding and extension types are undone, and bytes that are UTF-8 are text. Decimals without decimal
     places are integers; others, small floats and integers beyond 64 bits with a sign become double, exact to 53 bits.
@@ -65,7 +65,7 @@ def is_lists(kind: pa.DataType) -> bool:
 
 
 def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """The values of all lists of a plain list column, and the row (int64) that each is in."""
+    """Return the values of all lists of a plain list column, and the row (int64) that each is in."""
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):  # of no rows
         whole = pa.array([], column.type)
@@ -73,12 +73,12 @@ def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A plain column with null for each -1, which is how Hugging Face writes a missing `ClassLabel`."""
+    """Return a plain column with null for each -1, which is how Hugging Face writes a missing `ClassLabel`."""
     return pc.if_else(pc.equal(values, -1), pa.scalar(None, values.type), values)
 
 
 def whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A plain column of decimal numbers as integers, where all are whole; others as they are.
+    """Return a plain column of decimal numbers as integers, where all are whole; others as they are.
 
     pandas writes integers as decimal numbers once one is missing. NaN becomes null.
     """
@@ -150,7 +150,10 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
 
 
 def _kind(column: pa.ChunkedArray, name: str, place: str) -> tuple[pa.DataType, str]:
-    """The type of a plain label column, and how a sentence about it begins. Raises DataError where all is null."""
+    """Return the type of a plain label column, and how a sentence about it begins.
+
+    Raises DataError where all is null.
+    """
     kind = plain(column).type
     if pt.is_null(kind):
         raise DataError(
@@ -160,7 +163,7 @@ def _kind(column: pa.ChunkedArray, name: str, place: str) -> tuple[pa.DataType, 
 
 
 def numbers(column: pa.ChunkedArray, *, name: str = "labels", place: str = "data.label") -> np.ndarray:
-    """A column of any numeric type as float64, without missing labels. Raises DataError for another one."""
+    """Return a column of any numeric type as float64, without missing labels. Raises DataError for another one."""
     check_numbers(column, name=name, place=place)
     refuse_missing(column, name, place)
     return plain(column).to_numpy().astype(np.float64)

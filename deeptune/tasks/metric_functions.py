@@ -58,7 +58,7 @@ class ClassScores:
 def classification_metrics(
     truth: np.ndarray, probabilities: np.ndarray, labels: Classes | Sequence[Any], task: str = "classification"
 ) -> dict[str, Any]:
-    """The metrics of N predictions over C classes, ready for JSON.
+    """Return the metrics of N predictions over C classes, ready for JSON.
 
     truth: int64 (N,), class indices. probabilities: float (N, C), rows sum to 1. labels: the C classes in index order.
     `per_class` and `confusion_matrix` follow the metrics of the task. Raises TrainingError when a probability is not a
@@ -90,22 +90,25 @@ def classification_metrics(
 
 
 def accuracy(scored: ClassScores) -> float:
-    """The share of rows whose prediction is right."""
+    """Return the share of rows whose prediction is right."""
     return float(scored.hits.sum() / len(scored))
 
 
 def balanced_accuracy(scored: ClassScores) -> float:
-    """The mean recall of the classes that have rows."""
+    """Return the mean recall of the classes that have rows."""
     return float(scored.recall[scored.support > 0].mean())
 
 
 def macro_f1(scored: ClassScores | LabelScores) -> float:
-    """The mean F1 of all classes; one with no row here counts as 0 (scikit-learn's `labels=`, `zero_division=0`)."""
+    """Return the mean F1 of all classes.
+
+    One with no row here counts as 0 (scikit-learn's `labels=`, `zero_division=0`).
+    """
     return float(scored.f1.mean())
 
 
 def mcc(scored: ClassScores) -> float:
-    """The correlation of truth and prediction (Matthews 1975; for several classes Gorodkin 2004).
+    """Return the correlation of truth and prediction (Matthews 1975; for several classes Gorodkin 2004).
 
     It is 0 where all rows have one class or one prediction, as in scikit-learn.
     """
@@ -115,17 +118,17 @@ def mcc(scored: ClassScores) -> float:
 
 
 def macro_f1_present(scored: ClassScores) -> float:
-    """The mean F1 of the classes that occur in the truth or the predictions: scikit-learn's default."""
+    """Return the mean F1 of the classes that occur in the truth or the predictions: scikit-learn's default."""
     return float(scored.f1[scored.support + scored.predicted > 0].mean())
 
 
 def weighted_f1(scored: ClassScores) -> float:
-    """The mean F1 of the classes, weighted by their rows."""
+    """Return the mean F1 of the classes, weighted by their rows."""
     return float(scored.f1 @ scored.support / len(scored))
 
 
 def roc_auc(scored: ClassScores) -> float | None:
-    """The area of the second class for two classes, else the macro average of one-vs-rest."""
+    """Return the area of the second class for two classes, else the macro average of one-vs-rest."""
     if None in scored.areas:
         absent = [name for name, count in zip(scored.classes, scored.support, strict=True) if count == 0]
         scored.notes.append(f"roc_auc is not defined: no row here is of class {listed(absent)}")
@@ -135,14 +138,14 @@ def roc_auc(scored: ClassScores) -> float | None:
 
 
 def log_loss(scored: ClassScores) -> float:
-    """The mean of -log(probability of the true class), clipped where scikit-learn clips."""
+    """Return the mean of -log(probability of the true class), clipped where scikit-learn clips."""
     tiny = np.finfo(np.result_type(scored.probabilities.dtype, np.float32)).eps
     true_probability = scored.probabilities[np.arange(len(scored)), scored.truth].astype(np.float64)
     return float(-np.log(np.clip(true_probability, tiny, 1 - tiny)).mean())
 
 
 def ece(scored: ClassScores) -> float:
-    """The expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599), 15 bins."""
+    """Return the expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599), 15 bins."""
     return calibration_error(scored.probabilities.max(axis=1), scored.prediction == scored.truth)
 
 
@@ -158,7 +161,7 @@ def quadratic_weighted_kappa(scored: ClassScores) -> float | None:
 
 
 def rank_mae(scored: ClassScores) -> float:
-    """The mean distance between the rank of the prediction and that of the true class."""
+    """Return the mean distance between the rank of the prediction and that of the true class."""
     return float(np.abs(scored.prediction - scored.truth).mean())
 
 
@@ -194,7 +197,7 @@ class LabelScores:
         return len(self.truth)
 
     def mean(self, values: Sequence[float | None], name: str) -> float | None:
-        """The mean over the labels that have a value."""
+        """Return the mean over the labels that have a value."""
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             absent = f"{len(values) - len(known):,} of {len(values):,} labels"
@@ -205,7 +208,7 @@ class LabelScores:
 def multilabel_metrics(
     truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[Any], thresholds: Sequence[float]
 ) -> dict[str, Any]:
-    """The metrics of N rows of L labels, ready for JSON.
+    """Return the metrics of N rows of L labels, ready for JSON.
 
     truth: bool (N, L). probabilities: float64 (N, L). `per_class` has a row for each label. Raises TrainingError when a
     probability is not a finite number.
@@ -237,17 +240,17 @@ def micro_f1(scored: LabelScores) -> float:
 
 
 def macro_roc_auc(scored: LabelScores) -> float | None:
-    """The mean area under the ROC curve of the labels."""
+    """Return the mean area under the ROC curve of the labels."""
     return scored.mean(scored.areas, "macro_roc_auc")
 
 
 def macro_average_precision(scored: LabelScores) -> float | None:
-    """The mean average precision of the labels."""
+    """Return the mean average precision of the labels."""
     return scored.mean(scored.average_precision, "macro_average_precision")
 
 
 def hamming_loss(scored: LabelScores) -> float:
-    """The share of decisions that are wrong."""
+    """Return the share of decisions that are wrong."""
     return float((scored.truth != scored.prediction).mean())
 
 
@@ -263,7 +266,7 @@ class Scored(Protocol):
 
 
 def computed(task: str, scored: Scored) -> dict[str, Any]:
-    """The metrics of a task's row in `TASKS`; all are None where there are no rows."""
+    """Return the metrics of a task's row in `TASKS`; all are None where there are no rows."""
     names = TASKS[task].metrics
     if len(scored) == 0:
         scored.notes.append("there are no rows, so no metric is defined")

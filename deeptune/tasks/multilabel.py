@@ -72,7 +72,7 @@ class MultiLabelTask(Task):
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
-        """The names of the columns that hold 1 (or true) in each row; null where one of them is missing."""
+        """Return the names of the columns that hold 1 (or true) in each row; null where one of them is missing."""
         flags = []
         for name, column in columns.items():
             known = column.drop_null()
@@ -98,7 +98,10 @@ class MultiLabelTask(Task):
 
     @classmethod
     def fit(cls, column: pa.ChunkedArray, *, name: str = "labels") -> Self:
-        """The labels that occur in a list column without missing lists. Raises DataError where there are none."""
+        """Return the labels that occur in a list column without missing lists.
+
+        Raises DataError where there are none.
+        """
         cls.check_type(column, name=name)
         _, found = list_parts(plain(column))
         values = sorted(found.unique().drop_null().to_pylist())
@@ -168,7 +171,7 @@ class MultiLabelTask(Task):
         return targets
 
     def decode(self, targets: np.ndarray) -> pa.Array:
-        """A list of labels for each row, in the order of labels.json; null for a missing one."""
+        """Return a list of labels for each row, in the order of labels.json; null for a missing one."""
         return _as_lists(targets > 0, pa.array(self.values), np.any(targets < 0, axis=1)).combine_chunks()
 
     def to_json(self) -> dict[str, Any]:
@@ -193,7 +196,7 @@ class MultiLabelTask(Task):
         return tuple(map(str, self.values))
 
     def groups(self, targets: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Rows by their label; those with several labels, and those with none, are groups of their own."""
+        """Group rows by their label; those with several labels, and those with none, are groups of their own."""
         count = (targets > 0).sum(axis=1)
         group = np.where(count == 1, (targets > 0).argmax(axis=1), len(self) + (count == 0))
         group[(targets < 0).any(axis=1)] = -1
@@ -204,7 +207,7 @@ class MultiLabelTask(Task):
 
     @classmethod
     def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
-        """The rarest label of each row, for rows that stay together in groups."""
+        """Return the rarest label of each row, for rows that stay together in groups."""
         count = (targets > 0).sum(axis=0)
         rarity = np.where(targets > 0, count, len(targets) + 1)
         return np.unique(np.where((targets > 0).any(axis=1), rarity.argmin(axis=1), -1), return_inverse=True)[1]
@@ -252,7 +255,7 @@ class MultiLabelTask(Task):
     # Predictions and scores
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
-        """The model's own probabilities, float64 (N, L)."""
+        """Return the model's own probabilities, float64 (N, L)."""
         return np.asarray(scipy.special.expit(logits.astype(np.float64)))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -295,7 +298,7 @@ class MultiLabelTask(Task):
     # Confidence
 
     def _sure(self, chances: np.ndarray) -> np.ndarray:
-        """The probability (N, L) that each label is there where it is predicted, and absent where it is not."""
+        """Return the probability (N, L) that each label is there where it is predicted, and absent where it is not."""
         return np.where(chances >= np.array(self.thresholds), chances, 1 - chances)
 
     def with_confidence(self, held_out: HeldOut, calibration: CalibrationSpec) -> Self:
@@ -320,7 +323,10 @@ class MultiLabelTask(Task):
         return self.confidence is not None and self.confidence.quantiles is not None
 
     def _sets(self, chances: np.ndarray) -> np.ndarray | None:
-        """The labels in the set of each row, bool (N, L), among them the predicted ones; None without quantiles."""
+        """Return the labels in the set of each row, bool (N, L), among them the predicted ones.
+
+        None without quantiles.
+        """
         if self.confidence is None or self.confidence.quantiles is None:
             return None
         limit = self.confidence.quantiles.at(self.confidence.coverage)
@@ -354,7 +360,7 @@ def _label_calibration(chances: np.ndarray, has: np.ndarray) -> dict[str, float]
 
 
 def best_threshold(positive: np.ndarray, chance: np.ndarray) -> float:
-    """The threshold (`chance >= threshold`) with the highest F1: midway between two probabilities that occur.
+    """Return the threshold (`chance >= threshold`) with the highest F1: midway between two probabilities that occur.
 
     Of equal ones the nearest to 0.5; 0.5 itself where no row is positive, or none is negative.
     """
@@ -377,7 +383,7 @@ def _is_label(kind: pa.DataType) -> bool:
 
 
 def _as_lists(has: np.ndarray, values: pa.Array, absent: np.ndarray) -> pa.ChunkedArray:
-    """A list of `values` for each row of `has` (bool (N, L)); null in the rows that are `absent`."""
+    """Return a list of `values` for each row of `has` (bool (N, L)); null in the rows that are `absent`."""
     rows, labels = np.nonzero(has & ~absent[:, None])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(has)))]).astype(np.int32)
     found = values.take(pa.array(labels))

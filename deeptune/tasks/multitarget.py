@@ -36,7 +36,7 @@ class MultiTargetTask(RegressionTask):
 
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
-        """The numbers of several columns as lists, null where none of them is known."""
+        """Return the numbers of several columns as lists, null where none of them is known."""
         found = []
         for name, column in columns.items():
             RegressionTask.check_type(column, name=name, place=place)
@@ -77,7 +77,7 @@ class MultiTargetTask(RegressionTask):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """The numbers (float64 (N, T)), NaN for a missing one. Raises DataError for a row without any number."""
+        """Return the numbers (float64 (N, T)), NaN for a missing one. Raises DataError for a row without any number."""
         self.check_type(column, name=name, place=place)
         refuse_missing(column, name, place)
         if (width := _width(plain(column), name, place)) != len(self.names):
@@ -91,7 +91,7 @@ class MultiTargetTask(RegressionTask):
         return _numbers(plain(column), len(self.names))
 
     def decode(self, targets: np.ndarray) -> pa.Array:
-        """A list of numbers for each row, with nulls for missing ones; null where all are missing."""
+        """Return a list of numbers for each row, with nulls for missing ones; null where all are missing."""
         return _as_lists(targets)
 
     def to_json(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class MultiTargetTask(RegressionTask):
 
     @classmethod
     def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
-        """The quantile bin of the mean of each row's standardised numbers."""
+        """Return the quantile bin of the mean of each row's standardised numbers."""
         means, deviations = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
         return super().strata(np.nanmean((targets - means) / np.maximum(deviations, 1e-300), axis=1), bins, rng)
 
@@ -174,7 +174,7 @@ class MultiTargetTask(RegressionTask):
         }
 
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """The metrics of each target on the rows that have it (`per_target`), and their means."""
+        """Return the metrics of each target on the rows that have it (`per_target`), and their means."""
         predicted = self.numbers(logits)
         found, notes = [], []
         for at, name in enumerate(self.names):
@@ -185,7 +185,7 @@ class MultiTargetTask(RegressionTask):
         return {**_means(self.info.metrics, found), "per_target": found, "n": len(predicted), "notes": notes}
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-        """The means over the targets of the metrics of constant predictions, and the constants as lists."""
+        """Return the means over the targets of the metrics of constant predictions, and the constants as lists."""
         found = []
         for at in range(len(self.names)):
             known, learnt = np.isfinite(truth[:, at]), np.isfinite(train[:, at])
@@ -227,13 +227,13 @@ class MultiTargetTask(RegressionTask):
 
 
 def _means(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The mean of each metric over the targets where it is defined."""
+    """Return the mean of each metric over the targets where it is defined."""
     values = {name: [one[name] for one in found if one.get(name) is not None] for name in names}
     return {name: float(np.mean(known)) if known else None for name, known in values.items()}
 
 
 def _width(column: pa.ChunkedArray, name: str, place: str) -> int:
-    """The length that all lists of a column have. Raises DataError where they differ."""
+    """Return the length that all lists of a column have. Raises DataError where they differ."""
     rows, _ = list_parts(column.drop_null())
     sizes = np.unique(np.bincount(rows, minlength=len(column.drop_null())))
     if len(sizes) != 1:
@@ -256,7 +256,7 @@ def _numbers(column: pa.ChunkedArray, width: int) -> np.ndarray:
 
 
 def _as_lists(table: np.ndarray) -> pa.Array:
-    """A list of numbers for each row; null for NaN, and for a row of these."""
+    """Return a list of numbers for each row; null for NaN, and for a row of these."""
     flat = pa.array(table.reshape(-1), pa.float64(), mask=np.isnan(table.reshape(-1)))
     offsets = np.arange(len(table) + 1, dtype=np.int32) * table.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(np.isnan(table).all(axis=1)))

@@ -29,7 +29,7 @@ class NumberScores:
 
 
 def number_metrics(truth: np.ndarray, prediction: np.ndarray, task: str = "regression") -> dict[str, Any]:
-    """The metrics of N numbers by the row of a task, ready for JSON.
+    """Return the metrics of N numbers by the row of a task, ready for JSON.
 
     truth, prediction: float (N,) in the label's own unit. R² is None when the truth does not vary,
     Spearman when either does not. Raises TrainingError when a prediction is not a finite number.
@@ -44,28 +44,28 @@ def number_metrics(truth: np.ndarray, prediction: np.ndarray, task: str = "regre
 
 
 def mae(scored: NumberScores) -> float:
-    """The mean absolute error."""
+    """Return the mean absolute error."""
     return float(np.abs(scored.error).mean())
 
 
 def mae_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on the mean absolute error."""
+    """Return the influence of each row on the mean absolute error."""
     return centred(np.abs(scored.error))
 
 
 def rmse(scored: NumberScores) -> float:
-    """The root of the mean squared error."""
+    """Return the root of the mean squared error."""
     return float(np.sqrt(np.square(scored.error).mean()))
 
 
 def rmse_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on the root of the mean squared error."""
+    """Return the influence of each row on the root of the mean squared error."""
     root = rmse(scored)
     return centred(np.square(scored.error)) / (2 * root) if root else np.zeros(len(scored))
 
 
 def r2(scored: NumberScores) -> float | None:
-    """The coefficient of determination."""
+    """Return the coefficient of determination."""
     if not scored.truth_varies:
         scored.notes.append("r2 is not defined: the truth is one and the same number in every row")
         return None
@@ -74,7 +74,7 @@ def r2(scored: NumberScores) -> float | None:
 
 
 def r2_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on the coefficient of determination."""
+    """Return the influence of each row on the coefficient of determination."""
     squared, spread = np.square(scored.error), np.square(scored.truth - scored.truth.mean())
     return (squared.sum() / spread.sum() * spread - squared) / spread.mean()
 
@@ -89,7 +89,7 @@ def spearman(scored: NumberScores) -> float | None:
 
 
 def spearman_influence(scored: NumberScores) -> np.ndarray:
-    """The influence of each row on Spearman's rank correlation."""
+    """Return the influence of each row on Spearman's rank correlation."""
     n = len(scored)
     left, right = (ranks(part) / n for part in (scored.truth, scored.prediction))
     left, right = left - left.mean(), right - right.mean()

@@ -53,7 +53,7 @@ class OrdinalTask(ClassificationTask):
         return found._ordered(data.label_order, name)
 
     def _ordered(self, order: Sequence[str], name: str) -> Self:
-        """The classes in the order of their values, or of their names, in `order`."""
+        """Return the classes in the order of their values, or of their names, in `order`."""
         for known in (tuple(map(str, self.values)), self.names):
             if known is not None and set(order) == set(known):
                 return self._only(np.array([known.index(one) for one in order]))

@@ -41,7 +41,10 @@ def _robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def _scale(values: np.ndarray) -> float:
-    """The spread that outliers do not change. Where half of the values are the same, that of the others counts."""
+    """Return the spread that outliers do not change.
+
+    Where half of the values are the same, that of the others counts.
+    """
     deviations = np.abs(values - np.median(values))
     if (mad := float(np.median(deviations))) > 0:
         return _NORMAL_MAD * mad

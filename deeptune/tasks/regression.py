@@ -91,7 +91,10 @@ class RegressionTask(Task):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """The numbers (float64) in their own unit. Raises DataError for a missing label or a type that is no number."""
+        """Return the numbers (float64) in their own unit.
+
+        Raises DataError for a missing label or a type that is no number.
+        """
         return numbers(column, name=name, place=place)
 
     def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
@@ -112,7 +115,7 @@ class RegressionTask(Task):
 
     @classmethod
     def of_json(cls, data: Mapping[str, Any]) -> Self:
-        """The task of one number, from what is stored of it."""
+        """Return the task of one number, from what is stored of it."""
         found = data.get("confidence")
         confidence = None if found is None else NumberConfidence.from_json(found)
         return cls(float(data["mean"]), float(data["std"]), confidence=confidence)
@@ -121,7 +124,7 @@ class RegressionTask(Task):
 
     @classmethod
     def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
-        """The quantile bin of each number, ties broken at random."""
+        """Return the quantile bin of each number, ties broken at random."""
         order = np.lexsort((rng.random(len(targets)), targets))
         strata = np.empty(len(targets), np.int64)
         strata[order] = np.arange(len(targets)) * bins // len(targets)
@@ -212,7 +215,7 @@ class RegressionTask(Task):
 
 
 def _several() -> type[RegressionTask]:
-    """The task of several numbers for each sample."""
+    """Return the task of several numbers for each sample."""
     from deeptune.tasks.multitarget import MultiTargetTask
 
     return MultiTargetTask

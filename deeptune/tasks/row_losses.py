@@ -46,13 +46,13 @@ def poisson(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_known(losses: np.ndarray) -> np.ndarray:
-    """The mean over the targets of a row that are not NaN; a row has one at least."""
+    """Return the mean over the targets of a row that are not NaN; a row has one at least."""
     known = ~np.isnan(losses)
     return np.where(known, losses, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
 def row_losses(loss: str, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The loss of each row, float64 (N,), of a model's outputs (N, outputs).
+    """Return the loss of each row, float64 (N,), of a model's outputs (N, outputs).
 
     `targets` are those of the loss (`Task.model_targets`). Class weights and label smoothing are left out.
     """

@@ -47,5 +47,5 @@ def tempered_loss(
     loss: str = "cross_entropy",
     weights: np.ndarray | None = None,
 ) -> float:
-    """The mean loss of `logits / temperature`, with rows weighed as in `fit_temperature`."""
+    """Return the mean loss of `logits / temperature`, with rows weighed as in `fit_temperature`."""
     return float(np.average(row_losses(loss, logits / temperature, targets), weights=weights))

@@ -72,7 +72,7 @@ def cache_limit() -> int:
 
 
 def key_of(ingredients: dict[str, Any]) -> str:
-    """The name of an entry. It changes with each ingredient."""
+    """Return the name of an entry. It changes with each ingredient."""
     content = json.dumps({"format": FORMAT, **ingredients}, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -101,7 +101,7 @@ def refusing(folder: Path) -> Iterator[None]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The content of an entry's entry.json. Raises OSError or ValueError."""
+    """Return the content of an entry's entry.json. Raises OSError or ValueError."""
     try:
         content = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
     except RecursionError as error:

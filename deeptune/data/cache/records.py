@@ -59,7 +59,7 @@ class Records(ABC):
         return self._records["size"].astype(np.int64)
 
     def missing(self) -> np.ndarray:
-        """The rows that are still to be written, int64, ascending."""
+        """Return the rows that are still to be written, int64, ascending."""
         return np.flatnonzero(~self.done)
 
     def put(

@@ -17,7 +17,7 @@ _PARTS = 16  # that threads share; large samples are hashed without the interpre
 
 
 def content_hashes(values: pa.Array, threads: ThreadPoolExecutor) -> np.ndarray:
-    """The first 64 bits of the BLAKE2b digest of each text or encoded image (uint64 (N,)); 0 for a null."""
+    """Return the first 64 bits of the BLAKE2b digest of each text or encoded image (uint64 (N,)); 0 for a null."""
     size = max(1, -(-len(values) // _PARTS))
     parts = [values[start : start + size] for start in range(0, len(values), size)]
     return np.concatenate([np.zeros(0, HASH), *threads.map(_hashes, parts)])
@@ -29,7 +29,7 @@ def sample_hashes(columns: Sequence[pa.Array], threads: ThreadPoolExecutor) -> n
 
 
 def joined_hashes(found: Sequence[np.ndarray]) -> np.ndarray:
-    """The hashes (uint64 (N,)) of samples that are made of several parts, by those of the parts."""
+    """Return the hashes (uint64 (N,)) of samples that are made of several parts, by those of the parts."""
     if len(found) == 1:
         return found[0]
     whole = np.stack(found, axis=1)

@@ -31,7 +31,7 @@ _MIN_INDICATORS = 2  # columns of 0 and 1 that are labels together
 
 
 def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[str]) -> tuple[list[str], str | None]:
-    """The columns of the label, and the task where they are no classes; no column where nothing is likely.
+    """Return the columns of the label, and the task where they are no classes; no column where nothing is likely.
 
     A column that is named like a label comes first, then lists of names, columns of 0 and 1, the one with the fewest
     values of those that repeat, and the only one of numbers. `first` are first values by column.
@@ -71,7 +71,7 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
 
 
 def likely_labels(source: Source, inputs: Sequence[str]) -> list[str]:
-    """The columns that are likely the label, by their names and first values; none where that can't be told."""
+    """Return the columns that are likely the label, by their names and first values; none where that can't be told."""
     names = [
         name
         for name in source.column_names
@@ -107,7 +107,7 @@ def _named(columns: Mapping[str, pa.Array]) -> str | None:
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a column's name in lower case: `LabelBin` and `label_bin` are both `label`, `bin`."""
+    """Return the words of a column's name in lower case: `LabelBin` and `label_bin` are both `label`, `bin`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower().replace("_", " ").split()
 
 

@@ -119,7 +119,7 @@ def _likely_input(source: Source) -> str:
 
 
 def likely_input(source: Source) -> tuple[Input, ColumnModality] | None:
-    """The input by what columns hold: the first one of images, else the longest texts, or a pair of them."""
+    """Return the input by what columns hold: the first one of images, else the longest texts, or a pair of them."""
     single = [name for name in source.column_names if source.column_names.count(name) == 1]
     with suppress(DataError, pa.ArrowException):  # where a column is damaged, nothing is proposed
         held = {name: modality_of_column(source, name) for name in single}

@@ -41,7 +41,7 @@ class Deep:
 
     @functools.cached_property
     def extremes(self) -> Range:
-        """The least and the greatest value. Raises DataError where a value is no number."""
+        """Return the least and the greatest value. Raises DataError where a value is no number."""
         low, high = float(self.values.min()), float(self.values.max())
         if not np.isfinite((low, high)).all():
             raise DataError("has values that are NaN or infinite")
@@ -71,7 +71,7 @@ def _table(low: float, high: float) -> np.ndarray:
 
 
 def range_of(extremes: Iterable[Range]) -> Range | None:
-    """The range of images with these least and greatest values; None where there are none.
+    """Return the range of images with these least and greatest values; None where there are none.
 
     It begins at 0 and ends at the greatest value of the fewest bits of BITS that hold all values. Floating point
     between 0 and 1 has that range. Values below 0, as in CT, or above 16 bits have their own: least to greatest.
@@ -88,7 +88,10 @@ def range_of(extremes: Iterable[Range]) -> Range | None:
 
 
 def stored_range(stored: list[float] | str) -> Range | None:
-    """The range of a finished run, as its spec or manifest has it; None where it takes no image of more than 8 bits."""
+    """Return the range of a finished run, as its spec or manifest has it.
+
+    None where it takes no image of more than 8 bits.
+    """
     if isinstance(stored, str):
         return FULL if stored == "auto" else None  # "auto": the run is from before ranges were found
     return float(stored[0]), float(stored[1])
@@ -109,7 +112,7 @@ def has_deep_values(image: Any) -> bool:
 
 
 def deep_values(image: Any) -> Deep | None:
-    """The values of an image that was opened from memory; None, and nothing is read, where 8 bits hold them.
+    """Return the values of an image that was opened from memory; None, and nothing is read, where 8 bits hold them.
 
     Pillow keeps grey of more than 8 bits (modes I;16, I and F), and of each 16-bit colour the high byte alone. Raises
     DataError for what Pillow misreads.

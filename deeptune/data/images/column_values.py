@@ -33,7 +33,7 @@ IMAGE_SUFFIXES = frozenset({
 
 
 def unwrapped(data: bytes) -> bytes:
-    """The encoded image in a data URI or in a text of base64 or hexadecimal digits; other bytes as they are.
+    """Return the encoded image in a data URI or in a text of base64 or hexadecimal digits; other bytes as they are.
 
     Raises DataError for a damaged URI.
     """
@@ -68,7 +68,7 @@ def _from_uri(data: bytes) -> bytes:
 
 
 def file_named(value: Any, folder: Path) -> Path | None:
-    """The file that a value names, whether it exists or not; None for a value that holds the image itself, or nothing.
+    """Return the file that a value names, whether it exists or not; None for an image itself, or nothing.
 
     A relative name starts at `folder`. The backslashes of a name from Windows separate folders here too.
     """
@@ -89,7 +89,7 @@ def file_named(value: Any, folder: Path) -> Path | None:
 
 
 def read_named(path: Path, name: str) -> bytes:
-    """The content of a file that a row names. Raises DataError with a short reason that begins with a verb."""
+    """Return the content of a file that a row names. Raises DataError with a short reason that begins with a verb."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):  # reading a pipe or a device may never end
@@ -108,7 +108,7 @@ def read_named(path: Path, name: str) -> bytes:
 
 
 def image_bytes(value: Any, folder: Path) -> bytes | None:
-    """The encoded image that a value of an image column stands for; None for null.
+    """Return the encoded image that a value of an image column stands for; None for null.
 
     `value` is bytes, a string, or a dictionary with the keys `bytes` and `path`, either of which may be missing. Raises
     DataError with a short reason.

@@ -94,7 +94,7 @@ def deep_reason(extremes: Range) -> str:
 
 
 def decode_image(data: bytes | None, *, value_range: Range | None = None) -> Image.Image:
-    """The first frame of an encoded image, whole, upright (EXIF) and in mode RGB.
+    """Return the first frame of an encoded image, whole, upright (EXIF) and in mode RGB.
 
     Transparency is composited on white. Values of more than 8 bits (16 and 32 bits, floating point) are scaled from
     `value_range` to 0 … 255 and clipped there. Raises DataError with a short reason and nothing else, which is a
@@ -164,7 +164,7 @@ def read_header(data: bytes | None) -> Header:
 
 @contextmanager
 def _opened(data: bytes | None) -> Iterator[Image.Image]:
-    """An image whose header was read. Raises DataError with a short reason, also for what the block runs into."""
+    """Yield an image whose header was read. Raises DataError with a short reason, also for what the block runs into."""
     if data is None:
         raise DataError("is null")
     if not data:

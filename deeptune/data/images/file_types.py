@@ -95,7 +95,7 @@ def stand_in(head: bytes) -> tuple[str, str] | None:
 
 
 def kind_of(data: bytes) -> str | None:
-    """What bytes are that Pillow does not open, and how to go on, to be read after "row 3"; None where that is unknown.
+    """Name bytes that Pillow does not open, and the way on, to be read after "row 3"; None for unknown ones.
 
     `data` is the whole or its first HEAD bytes.
     """

@@ -27,7 +27,7 @@ def shown_image(value: Any, folder: Path, value_range: Range | None) -> bytes | 
 
 
 def small_image(value: Any, folder: Path, value_range: Range | None, most: int) -> bytes:
-    """An image with at most `most` pixels on a side, encoded. Raises DataError as `decode_image` does."""
+    """Return an image with at most `most` pixels on a side, encoded. Raises DataError as `decode_image` does."""
     data = image_bytes(value, folder)
     image = decode_image(data, value_range=value_range)
     if data is not None and max(image.size) <= most and not is_deep(data):
@@ -37,7 +37,7 @@ def small_image(value: Any, folder: Path, value_range: Range | None, most: int) 
 
 
 def range_of_values(values: Iterable[Any], folder: Path) -> Range | None:
-    """The range of those values of an image column that have more than 8 bits; None where no value has."""
+    """Return the range of those values of an image column that have more than 8 bits; None where no value has."""
     found = []
     for value in values:
         try:

@@ -61,7 +61,7 @@ def _middle(length: int, part: int) -> int:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as uint8 (3, H, W)."""
+    """Return an RGB image as uint8 (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
@@ -107,7 +107,7 @@ class Augmentation:
         self.seed = seed
 
     def __call__(self, image: Image.Image, *, epoch: int, row: int) -> Image.Image:
-        """A square RGB image of `image_size`."""
+        """Return a square RGB image of `image_size`."""
         state = np.random.SeedSequence((self.seed, epoch, row)).generate_state(1, np.uint64)[0]
         # the CPU's generator alone, and put back after: dropout's randomness must not depend on the data
         with torch.random.fork_rng(devices=[]):

@@ -16,7 +16,7 @@ POOL = 100  # batches sorted by length together: about 2% of their tokens are pa
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order (int64 permutation of n) in which a shuffled epoch goes through the rows."""
+    """Return the order (int64 permutation of n) in which a shuffled epoch goes through the rows."""
     return torch.randperm(n, generator=_generator(seed, epoch))
 
 
@@ -32,7 +32,7 @@ def batch_slices(n: int, batch_size: int, *, training: bool) -> list[slice]:
 
 
 def windowed_order(lengths: Tensor) -> Tensor:
-    """The order (int64 permutation) from short to long within each WINDOW of rows, one window after the other.
+    """Return the order (int64 permutation) from short to long within each WINDOW of rows, one window after the other.
 
     lengths: int64 (n,). What comes out in this order can be put back into that of the rows window by window.
     """
@@ -41,7 +41,7 @@ def windowed_order(lengths: Tensor) -> Tensor:
 
 
 def bucketed_order(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Tensor:
-    """As `epoch_order`, but rows of similar length meet in the batches that `batch_slices` cuts for training.
+    """Order rows as `epoch_order`, but rows of similar length meet in the batches of `batch_slices`.
 
     lengths: int64 (n,). The shuffled rows are split into pools of up to POOL batches. Each pool is sorted by length and
     cut, and the batches of the whole epoch are shuffled. So a row may come at any time, with any neighbours of about

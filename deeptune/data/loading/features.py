@@ -31,7 +31,7 @@ class Features:
         self._all = len(rows) > 0 and int(rows[-1]) == len(rows) - 1  # row i of the source is record i
 
     def places(self, rows: np.ndarray) -> np.ndarray:
-        """The records of rows of the source."""
+        """Return the records of rows of the source."""
         return rows if self._all else np.searchsorted(self.rows, rows)
 
     def done(self, rows: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ class Images(StoredSamples):
         return self.read(row).tobytes().decode()
 
     def picture(self, row: int, least: int) -> Picture:
-        """The image, decoded as `least` says. Raises DataError with where it is and why it can't be used.
+        """Return the image, decoded as `least` says. Raises DataError with where it is and why it can't be used.
 
         The caller silences warnings, as threads share what silences them.
         """

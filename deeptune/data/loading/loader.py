@@ -62,11 +62,11 @@ class Loader:
         self._epoch, self._skip = epoch, skip
 
     def order(self, epoch: int) -> np.ndarray:
-        """The rows (int64) in the order in which an epoch passes them."""
+        """Return the rows (int64) in the order in which an epoch passes them."""
         return self.rows[self._order(epoch).numpy()]
 
     def padded_share(self, epoch: int = 0) -> float:
-        """The share of padding among all tokens of an epoch's batches; 0 where rows have no tokens."""
+        """Return the share of padding among all tokens of an epoch's batches; 0 where rows have no tokens."""
         if self.lengths is None:
             return 0.0
         lengths = self.lengths[self._order(epoch).numpy()]

@@ -60,7 +60,7 @@ class ImagePreprocessing:
         return red, green, blue
 
     def at(self, image_size: int) -> ImagePreprocessing:
-        """The same at another size: the crop keeps its share of the image."""
+        """Return the same at another size: the crop keeps its share of the image."""
         return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
     def ingredients(self) -> dict[str, Any]:
@@ -72,11 +72,11 @@ class ImagePreprocessing:
         return []
 
     def record(self) -> dict[str, Any]:
-        """The record that a run stores, as JSON: enough to repeat the preprocessing without DeepTune."""
+        """Return the record that a run stores, as JSON: enough to repeat the preprocessing without DeepTune."""
         return {"modality": self.modality, **asdict(self), "fill": self.fill, "range": [0.0, 1.0], "antialias": True}
 
     def restored(self, record: Mapping[str, Any]) -> Self:
-        """The preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
+        """Return the preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
         known = {field.name for field in fields(self)}
         return _checked(self, asdict(self) | {key: value for key, value in record.items() if key in known})
 
@@ -122,7 +122,7 @@ class TextPreprocessing:
         ]
 
     def record(self) -> dict[str, Any]:
-        """The record that a run stores, as JSON; the tokenizer itself is in the run's `backbone/`."""
+        """Return the record that a run stores, as JSON; the tokenizer itself is in the run's `backbone/`."""
         tokenizer = self.tokenizer
         return {
             "modality": self.modality,
@@ -137,7 +137,7 @@ class TextPreprocessing:
         }
 
     def restored(self, record: Mapping[str, Any]) -> Self:
-        """The preprocessing that a run stored; what the record does not say stays.
+        """Return the preprocessing that a run stored; what the record does not say stays.
 
         Raises CheckpointError when the tokenizer gives other ids than it gave in that run.
         """
@@ -177,11 +177,11 @@ class ImageTextPreprocessing:
         return [*self.image.notes_on(image), *self.text.notes_on(text)]
 
     def record(self) -> dict[str, Any]:
-        """The record that a run stores, as JSON: that of each part."""
+        """Return the record that a run stores, as JSON: that of each part."""
         return {"modality": self.modality, "image": self.image.record(), "text": self.text.record()}
 
     def restored(self, record: Mapping[str, Any]) -> Self:
-        """The preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
+        """Return the preprocessing that a run stored; what the record does not say stays. Raises CheckpointError."""
         image, text = (record.get(part, {}) for part in ("image", "text"))
         if not isinstance(image, Mapping) or not isinstance(text, Mapping):
             raise CheckpointError(f"the stored preprocessing is damaged: {dict(record)!r:.60}")

@@ -93,7 +93,7 @@ class StoredSamples(Samples):
 
     @abstractmethod
     def about(self) -> str:
-        """The description of the cache entry that people see."""
+        """Return the description of the cache entry that people see."""
 
     @property
     @abstractmethod
@@ -205,5 +205,5 @@ def _make_missing(samples: StoredSamples, records: Records, progress: Progress |
 
 
 def versions_of(*packages: str) -> dict[str, str]:
-    """The versions of DeepTune and of packages that decode or tokenise: another version may do it otherwise."""
+    """Return the versions of DeepTune and of packages that decode or tokenise: another version may do it otherwise."""
     return {"deeptune": __version__} | {name: version(name) for name in packages}

@@ -66,7 +66,7 @@ def batch_in_shared_memory(batch: Batch) -> Batch | NoRoom:
 
 
 def cannot_pass(error: BaseException) -> str | None:
-    """The reason why a batch cannot be passed on, if that is what an error says."""
+    """Return the reason why a batch cannot be passed on, if that is what an error says."""
     text = str(error)
     if (
         getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)

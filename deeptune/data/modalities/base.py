@@ -76,7 +76,7 @@ class Modality(ABC):
 
     @abstractmethod
     def parts(self, input: Input) -> dict[str, tuple[ColumnModality, Input]]:
-        """The kinds of samples that this is made of, by name, each with those of the input columns that hold it."""
+        """Return the kinds of samples that this is made of, by name, each with its input columns."""
 
     def attach_files(self, source: Source, input: Input) -> None:
         """Make the files that an input column names a part of the data."""
@@ -91,7 +91,7 @@ class Modality(ABC):
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
     ) -> Sequence[Finding]:
-        """The finding for each sample."""
+        """Return the finding for each sample."""
 
     # Viewers.
 
@@ -105,13 +105,13 @@ class Modality(ABC):
         value_range: Range | None,
         pixels: int | None = None,
     ) -> Shown:
-        """The sample of a row for a viewer, from columns that hold this row alone.
+        """Return the sample of a row for a viewer, from columns that hold this row alone.
 
         With `pixels` an image has at most as many on a side. Raises DataError with a short reason.
         """
 
     def preview_range(self, source: Source, input: Input) -> Range | None:
-        """The range of values that the first samples have, where a viewer needs one."""
+        """Return the range of values that the first samples have, where a viewer needs one."""
         return None
 
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:

@@ -39,7 +39,7 @@ def stream_input(
     start: int = 0,
     rows: int = AT_ONCE,
 ) -> Iterator[tuple[int, Piece]]:
-    """The input columns in pieces, as `Source.stream_table` gives them; the threads read files that they name."""
+    """Yield the input columns in pieces, as `Source.stream_table` gives them; the threads read files that they name."""
     columns = columns_of(input)
     names_files = source.named is not None
     for first, batch in source.stream_table(columns, start=start, rows=min(rows, MAX_THREADS) if names_files else rows):

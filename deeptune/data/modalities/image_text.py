@@ -45,7 +45,7 @@ class ImageTextModality(Modality):
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
     ) -> Sequence[Finding]:
-        """The reason names the column. A range, or clipped values, are those of the image."""
+        """Return the reason names the column. A range, or clipped values, are those of the image."""
         (image, images), (text, texts) = piece.columns.items()
         found = self.image.findings(Piece({image: images}, piece.unread), threads, value_range)
         others = self.text.findings(Piece({text: texts}), threads)

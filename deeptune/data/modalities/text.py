@@ -76,7 +76,7 @@ class TextModality(ColumnModality):
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
     ) -> Sequence[Finding]:
-        """A text must be neither null nor blank."""
+        """Return a text must be neither null nor blank."""
         names = list(piece.columns)
         return [reason_of(flags, names) for flags in text_flags(list(piece.columns.values())).tolist()]
 

@@ -72,7 +72,7 @@ def stream_columns(
 
 
 def _dictionary_values(file: Path, parquet: pq.ParquetFile, names: Sequence[str]) -> Iterator[int]:
-    """The length of the longest values of a row in the dictionaries of each row group whose dictionaries could matter.
+    """Yield, for each row group whose dictionaries could matter, the length of the longest values of a row in them.
 
     The schema and the row groups say enough: to ask pyarrow for the metadata of a damaged column ends the process.
     """

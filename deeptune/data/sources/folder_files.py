@@ -28,7 +28,7 @@ def require_target(path: Path, key: str) -> None:
 
 
 def in_folder(folder: Path, key: str) -> list[Path]:
-    """The Parquet files below a folder, or the folder itself where it has none and is imported.
+    """Return the Parquet files below a folder, or the folder itself where it has none and is imported.
 
     Raises DataError for a folder that can't be read or is empty, and for a link that leads nowhere.
     """
@@ -48,7 +48,7 @@ def in_folder(folder: Path, key: str) -> list[Path]:
 
 
 def unread(folder: Path, read: Collection[Path]) -> str | None:
-    """A sentence on the files below a folder that are data by their names and are not read, or None.
+    """Return a sentence on the files below a folder that are data by their names and are not read, or None.
 
     JSON files beside Parquet files are bookkeeping by convention, and not mentioned.
     """

@@ -85,7 +85,7 @@ class ParquetSource(Source):
         return self.files[0].name
 
     def describe(self) -> str:
-        """The path of the file, or of what was imported; or how many files there are and where."""
+        """Return the path of the file, or of what was imported; or how many files there are and where."""
         first = self._imported.get(self.files[0], self.files[0])
         if len(self.files) == 1:
             return str(first)
@@ -148,7 +148,7 @@ class ParquetSource(Source):
         return self.root or self.locate(row)[0].parent
 
     def locate(self, row: int) -> tuple[Path, int]:
-        """The file that holds a row, and the row's number in that file."""
+        """Return the file that holds a row, and the row's number in that file."""
         if not 0 <= row < self.num_rows:
             raise IndexError(f"row {row} of {self.num_rows}")
         file = int(np.searchsorted(self._ends, row, side="right"))
@@ -162,7 +162,7 @@ class ParquetSource(Source):
         return f"row {row} (file {file.name}, row {inner})"
 
     def file_of(self, rows: np.ndarray) -> list[str]:
-        """The path of the file that holds each row."""
+        """Return the path of the file that holds each row."""
         names = [str(file) for file in self.files]
         return [names[i] for i in np.searchsorted(self._ends, rows, side="right")]
 
@@ -177,7 +177,7 @@ class ParquetSource(Source):
         return self._identities[file][0]
 
     def digest(self, file: Path) -> str:
-        """The SHA-256 of one of the files, in hexadecimal; read once. Raises DataError as `column` does."""
+        """Return the SHA-256 of one of the files, in hexadecimal; read once. Raises DataError as `column` does."""
         if file not in self._digests:
             with self._reading(file, "the content"):
                 self._digests[file] = _digest(file)
@@ -229,7 +229,7 @@ class Found:
 
 
 def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
-    """The files and folders that a person names, in the order of `Source.open`; nothing is imported.
+    """Return the files and folders that a person names, in the order of `Source.open`; nothing is imported.
 
     Raises DataError for what is missing or not named in UTF-8.
     """
@@ -251,7 +251,7 @@ def find_data(
     progress: Callable[[int, int], None] | None = None,
     imports: bool = True,
 ) -> Found:
-    """The Parquet files that `Source.open` reads: those that are named, and the imports of what is no Parquet file.
+    """Return the Parquet files that `Source.open` reads: those that are named, and the imports of others.
 
     `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
     DataError as `find_files` and an import do.
@@ -283,7 +283,7 @@ def _digest(file: Path) -> str:
 
 
 def folder_of_names(root: str | None) -> Path | None:
-    """The folder `data.root`, where names of files start. Raises DataError where there is none."""
+    """Return the folder `data.root`, where names of files start. Raises DataError where there is none."""
     if root is None:
         return None
     path = user_path(root, key="data.root", error=DataError).absolute()
@@ -325,7 +325,7 @@ def _find(item: str, key: str) -> list[Path]:
 
 
 def _of_pattern(item: str, pattern: str, key: str) -> list[Path]:
-    """The files that a pattern matches, and those in the folders that are tables of Parquet files, as Spark writes."""
+    """Return the files that a pattern matches, and those in folders of Parquet files, as Spark writes."""
     found = [Path(name) for name in glob.glob(pattern, recursive=True)]
     files = []
     for path in found:

@@ -75,11 +75,11 @@ class Source(ABC):
 
     @abstractmethod
     def where(self, row: int) -> str:
-        """A row in words: `row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
+        """Return a row in words: `row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
 
     @abstractmethod
     def folder_of(self, row: int) -> Path:
-        """The folder at which names of files start that a row holds."""
+        """Return the folder at which names of files start that a row holds."""
 
     @abstractmethod
     def stream_table(
@@ -124,7 +124,7 @@ class Source(ABC):
             self._columns[name] = column
 
     def stream(self, name: str, *, start: int = 0, rows: int = 4096) -> Iterator[tuple[int, pa.Array]]:
-        """A column from the row `start` on, as (first row, values), in the pieces of `stream_table`."""
+        """Yield a column from the row `start` on, as (first row, values), in the pieces of `stream_table`."""
         for row, batch in self.stream_table([name], start=start, rows=rows):
             yield row, batch.column(0)
 
@@ -133,7 +133,7 @@ class Source(ABC):
         return max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
 
     def head(self, names: Sequence[str], rows: int) -> pa.Table:
-        """The first `rows` rows of some columns."""
+        """Return the first `rows` rows of some columns."""
         parts: list[pa.RecordBatch] = []
         for start, batch in self.stream_table(names, rows=rows):
             parts.append(batch.slice(0, rows - start))
@@ -142,7 +142,7 @@ class Source(ABC):
         return pa.Table.from_batches(parts, pa.schema([self.field(name) for name in names]))
 
     def field(self, name: str) -> pa.Field:
-        """A column as it is read: with what is known of its meaning, but not of its place in a file."""
+        """Return a column as it is read: with what is known of its meaning, but not of its place in a file."""
         field = self.schema.field(name)
         known = {key: value for key, value in (field.metadata or {}).items() if not key.startswith(b"PARQUET:")}
         same = field.type == self.types[name]
@@ -176,11 +176,11 @@ class Source(ABC):
         )
 
     def partition_of(self, name: str) -> str | None:
-        """A folder that is named after a column and its value, such as `label=cat`; None where there is none."""
+        """Return a folder that is named after a column and its value, such as `label=cat`; None where there is none."""
         return None
 
     def take(self, name: str, rows: np.ndarray) -> pa.ChunkedArray:
-        """A column's values at `rows` (int64), in that order: the whole column passes where it is large."""
+        """Return a column's values at `rows` (int64), in that order: the whole column passes where it is large."""
         if self.holds(name):
             return self.column(name).take(pa.array(rows, pa.int64()))
         wanted, place = np.unique(rows, return_inverse=True)
@@ -206,7 +206,7 @@ class Source(ABC):
             self.named, self._fingerprint = NamedFiles(self, column), None
 
     def file_of(self, rows: np.ndarray) -> list[str]:
-        """The path of the file that holds each row."""
+        """Return the path of the file that holds each row."""
         return [self.describe()] * len(rows)
 
     def describe_columns(self) -> str:

@@ -44,7 +44,7 @@ class Way:
             raise SpecError(f"--folds: expected 2 to 100, got {self.folds}")
 
     def __str__(self) -> str:
-        """The way as people name it."""
+        """Return the way as people name it."""
         if self.time is not None:
             return f"by time, column {self.time!r}"
         if self.site is not None:

@@ -84,7 +84,7 @@ def _named_lists(column: pa.ChunkedArray, names: list[str], place: str) -> pa.Ch
 
 
 def column_text(name: Input) -> str:
-    """The label column, or all of several, in a message."""
+    """Return the label column, or all of several, in a message."""
     return name if isinstance(name, str) else ", ".join(name)
 
 

@@ -38,7 +38,7 @@ def class_warnings(task: Task, splits: Mapping[str, SplitData]) -> list[str]:
 
 
 def sets_of(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
-    """The `duplicate_sets` of the rows of all splits together, by split; none where no sample is there twice."""
+    """Return the `duplicate_sets` of the rows of all splits together, by split; none where no sample is there twice."""
     hashes = [data.hashes for data in splits.values() if data.hashes is not None]
     if len(hashes) < len(splits):
         return {}
@@ -49,7 +49,7 @@ def sets_of(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
 def twin_rows(
     splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str, learnt: Sequence[str] = ("train",)
 ) -> np.ndarray:
-    """The rows of val or test whose sample is identical to one that a model learnt from in another split (int64)."""
+    """Return the rows (int64) of val or test whose sample is identical to one that a model learnt from."""
     if split == "train" or not sets:
         return np.zeros(0, np.int64)
     others = np.concatenate([sets[other] for other in learnt if other != split])
@@ -57,7 +57,7 @@ def twin_rows(
 
 
 def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray]) -> list[str]:
-    """Rows of val and test that are identical to a training row, and identical rows with different labels."""
+    """Find rows of val and test that are identical to a training row, and identical rows with different labels."""
     if not sets:
         return []
     texts = []

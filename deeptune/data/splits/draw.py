@@ -34,7 +34,7 @@ def group_duplicates(parts: Mapping[str, Part]) -> None:
 
 
 def draw_splits(spec: RunSpec, task: Task, parts: Mapping[str, Part], warnings: list[str]) -> dict[str, SplitData]:
-    """A split with a file of its own is that file; the others are drawn from train, in proportion."""
+    """Draw the splits without a file of their own from train, in proportion."""
     train = parts["train"]
     wanted = spec.data.split.model_dump()
     drawn = {split: 0.0 if split in parts and split != "train" else wanted[split] for split in SPLITS}

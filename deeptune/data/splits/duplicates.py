@@ -11,7 +11,10 @@ def twins(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def duplicate_sets(hashes: np.ndarray) -> np.ndarray:
-    """The number of the set of identical samples that each sample is in (int64 (N,)): 1, 2, …; 0 for a unique one."""
+    """Return the number of the set of identical samples that each sample is in (int64 (N,)): 1, 2, ….
+
+    0 for a unique one.
+    """
     _, sets, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     repeated = (counts[sets] > 1) & (hashes != 0)
     numbers = np.zeros(len(hashes), np.int64)

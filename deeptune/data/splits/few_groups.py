@@ -6,7 +6,7 @@ import numpy as np
 
 
 def smallest_cover(needs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The fewest groups (int64) that hold one of each set of `needs`; the generator decides between equal ones.
+    """Return the fewest groups (int64) that hold one of each set of `needs`; the generator decides between equal ones.
 
     Exact, by integer programming: there is an allowed assignment if, and only if, the groups left are enough for the
     other splits.

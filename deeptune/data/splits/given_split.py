@@ -30,7 +30,7 @@ class GivenSplit:
     val_in_train: bool = False
 
     def with_val_in_train(self) -> GivenSplit:
-        """The split whose rows of val are rows of train."""
+        """Return the split whose rows of val are rows of train."""
         return GivenSplit(self.column, np.where(self.codes == VAL, TRAIN, self.codes), val_in_train=True)
 
     def notes(self) -> list[str]:
@@ -49,7 +49,7 @@ class GivenSplit:
         return texts
 
     def parts(self, part: Part) -> dict[str, Part]:
-        """The rows of a source as a part for each split that the column names."""
+        """Return the rows of a source as a part for each split that the column names."""
         here = self.codes[part.rows]
         found: dict[str, Part] = {}
         for code, split in enumerate(SPLITS):
@@ -68,7 +68,7 @@ class GivenSplit:
         return found
 
     def crossing(self, parts: dict[str, Part], group: str) -> list[str]:
-        """A warning where rows of one group are in two splits."""
+        """Return a warning where rows of one group are in two splits."""
         groups = {split: np.unique(part.groups) for split, part in parts.items() if part.groups is not None}
         texts = []
         for split in list(groups)[1:]:
@@ -83,7 +83,7 @@ class GivenSplit:
 
 
 def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
-    """The split of a source by `data.split_column`, or None where splits are drawn.
+    """Return the split of a source by `data.split_column`, or None where splits are drawn.
 
     Raises DataError for a column that is not there, and for values that name no split.
     """
@@ -98,7 +98,7 @@ def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
 
 
 def imported_split(source: Source) -> str:
-    """The column of the split that an import kept, as the metadata of its file say, or `none`."""
+    """Return the column of the split that an import kept, as the metadata of its file say, or `none`."""
     try:
         column = json.loads((source.schema.metadata or {})[b"deeptune"])["roles"]["split"]
     except (KeyError, TypeError, ValueError, RecursionError):

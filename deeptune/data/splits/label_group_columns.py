@@ -70,7 +70,7 @@ def _require_labels(source: Source, label: Input, input: Input) -> None:
 
 
 def leave_out_unlabelled(part: Part, label: Input, policy: str) -> None:
-    """A label cannot be made up: such rows stop the run, or are left out and listed."""
+    """Leave out and list rows without a label, or raise DataError: a label cannot be made up."""
     absent = missing(part.labels.values)
     rows = np.flatnonzero(absent)
     if len(rows) == part.source.num_rows:

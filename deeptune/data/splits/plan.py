@@ -83,16 +83,19 @@ class DataPlan:
         }
 
     def all_rows(self, split: str) -> np.ndarray:
-        """The rows of a split and those in `errors` that are left out of it (int64, ascending)."""
+        """Return the rows of a split and those in `errors` that are left out of it (int64, ascending)."""
         return np.union1d(self.splits[split].rows, np.array(list(self.errors(split)), np.int64))
 
     def truth(self, split: str) -> np.ndarray:
-        """The targets of `all_rows`, as `Task.find` gives them: a row that was left out may have no label."""
+        """Return the targets of `all_rows`, as `Task.find` gives them: a row that was left out may have no label."""
         column = self._labels(split)
         return self.task.find(column.values.take(pa.array(self.all_rows(split))), label_names=column.names)
 
     def doubtful(self, split: str) -> dict[str, np.ndarray]:
-        """Rows (int64) of a split by why a score without them is worth a look; a reason without rows is not there."""
+        """Return rows (int64) of a split by why a score without them is worth a look.
+
+        A reason without rows is not there.
+        """
         found = {
             "duplicates": twin_rows(self.splits, self.sets, split, self.learnt),
             "outliers": self.outside.get(split, np.zeros(0, np.int64)),

@@ -59,7 +59,7 @@ S = TypeVar("S", bound=Checked)
 def planned(
     draft: PlanDraft, look: Callable[[Range | None], Mapping[Source, S]]
 ) -> tuple[DataPlan, Mapping[Source, S]]:
-    """The plan, with what was found of the samples of each source.
+    """Return the plan, with what was found of the samples of each source.
 
     `look(value_range)` checks or makes them all. It is called again when the first look finds images of more than
     8 bits and `data.value_range` is "auto": the range is then that of the training rows.

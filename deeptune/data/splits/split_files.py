@@ -16,7 +16,7 @@ from deeptune.spec.run_spec import SPLITS, DataSpec, RunSpec
 
 
 def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
-    """The files of each split that has its own; under `train` alone those that all splits are drawn from.
+    """Return the files of each split that has its own; under `train` alone those that all splits are drawn from.
 
     With `train.val = "cv"` the rows of val are trained on, and its files stand under `train`.
 

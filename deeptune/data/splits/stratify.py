@@ -36,7 +36,7 @@ class SplitData:
         return len(self.rows)
 
     def target_of(self, row: int) -> float:
-        """The target of one of the rows."""
+        """Return the target of one of the rows."""
         return float(self.targets[np.searchsorted(self.rows, row)])
 
 
@@ -49,7 +49,7 @@ def assign_splits(
     seed: int,
     place: str = "data.split",
 ) -> np.ndarray:
-    """A split code (int8: 0 train, 1 val, 2 test) for each row.
+    """Return a split code (int8: 0 train, 1 val, 2 test) for each row.
 
     `targets` are class indices (int64) or numbers (float64); `groups` are group codes (int64) whose equal
     values stay together. Without groups each class is within one row of its exact share in every split, and

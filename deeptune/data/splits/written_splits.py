@@ -69,7 +69,7 @@ def write_column(found: Assignment, file: Path, facts: dict[str, Any]) -> None:
 
 
 def facts_file(file: Path) -> Path:
-    """The file beside a Parquet file that says how it was split."""
+    """Return the file beside a Parquet file that says how it was split."""
     return file.with_name(f"{file.stem}.split.json")
 
 

@@ -84,7 +84,7 @@ class Calibrator:
 
 
 def against_rest(scores: np.ndarray) -> np.ndarray:
-    """The log odds (N, C) of each class against all others, from scores (N, C)."""
+    """Return the log odds (N, C) of each class against all others, from scores (N, C)."""
     log_p = scipy.special.log_softmax(scores, axis=1)
     rows, likely = np.arange(len(log_p)), log_p.argmax(axis=1)
     without = log_p.copy()
@@ -127,7 +127,7 @@ def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _fit_one(method: Method, log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, ...]:
-    """The parameters of one class or label."""
+    """Return the parameters of one class or label."""
     if method == "isotonic":
         return _isotonic(log_odds, positive)
     features = _features(method, log_odds)
@@ -161,7 +161,7 @@ def _smoothed(positive: np.ndarray) -> np.ndarray:
 def _logistic(
     features: np.ndarray, target: np.ndarray, start: np.ndarray, bounds: Sequence[tuple[float | None, float | None]]
 ) -> np.ndarray:
-    """The weights (P,) within bounds of the least log loss of `features` (N, P) against targets between 0 and 1."""
+    """Fit weights (P,) within bounds to the least log loss of `features` (N, P) against targets between 0 and 1."""
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         log_odds = features @ weights

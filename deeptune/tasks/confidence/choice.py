@@ -38,15 +38,15 @@ class Link(ABC):
 
     @abstractmethod
     def losses(self, probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """The log loss of each row, float64 (N,)."""
+        """Return the log loss of each row, float64 (N,)."""
 
     @abstractmethod
     def changed(self, calibrator: Calibrator, scores: np.ndarray) -> float:
-        """The share of predictions that a calibrator changes."""
+        """Return the share of predictions that a calibrator changes."""
 
     @abstractmethod
     def fewest(self, truth: np.ndarray) -> int:
-        """The rows of the rarest class, or on the rarer side of any label."""
+        """Return the rows of the rarest class, or on the rarer side of any label."""
 
     @abstractmethod
     def curves(self, scores: np.ndarray) -> int:
@@ -109,7 +109,7 @@ class LabelLink(Link):
 
 
 def moved_thresholds(calibrator: Calibrator, thresholds: np.ndarray) -> np.ndarray:
-    """The calibrated probabilities (L,) of those at which labels were predicted: predictions stay what they were."""
+    """Return the thresholds (L,) after calibration, which leaves predictions what they were."""
     if calibrator.method == "none":
         return thresholds
     inside = np.clip(thresholds, 1e-15, 1 - 1e-15)
@@ -181,7 +181,7 @@ def _compared(link: Link, held_out: HeldOut, units: int) -> tuple[Method, dict[M
 
 
 def _asked(link: Link, held_out: HeldOut, method: str) -> tuple[Method, list[str]]:
-    """The method that a spec names, or temperature where a class has too few rows for it."""
+    """Return the method that a spec names, or temperature where a class has too few rows for it."""
     name: Method = next(one for one in METHODS if one == method)
     fewest = link.fewest(held_out.truth)
     if name not in PER_CLASS or fewest >= MIN_CLASS_ROWS:

@@ -20,7 +20,7 @@ _SLACK = 1e-9  # of sums of weights
 
 
 def conformal_quantile(scores: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> float:
-    """The score that a new row's stays below with probability `coverage`; infinite where there are too few rows.
+    """Return the score that a new row's stays below with probability `coverage`; infinite where there are too few rows.
 
     It is the ⌈(n + 1) · coverage⌉-th smallest of n scores. With groups (codes (N,)) the new row is of a new group, and
     each group weighs the same, whatever its rows (Lee, Barber & Willett 2023, https://arxiv.org/abs/2306.06342).
@@ -33,7 +33,7 @@ def conformal_quantile(scores: np.ndarray, coverage: float, groups: np.ndarray |
 
 
 def rows_needed(coverage: float) -> int:
-    """The fewest rows, or groups, whose quantile at this coverage is finite."""
+    """Return the fewest rows, or groups, whose quantile at this coverage is finite."""
     return int(np.ceil(coverage / (1 - coverage) - _SLACK))
 
 
@@ -51,7 +51,7 @@ class Quantiles:
         return cls(coverages, tuple(conformal_quantile(scores, one, groups) for one in coverages))
 
     def at(self, coverage: float) -> float:
-        """The quantile at the next stored coverage that is no lower; infinite beyond the last one."""
+        """Return the quantile at the next stored coverage that is no lower; infinite beyond the last one."""
         place = int(np.searchsorted(self.coverages, coverage - _SLACK))
         return self.values[place] if place < len(self.values) else float("inf")
 
@@ -134,7 +134,7 @@ class Scale:
         return cls(tuple(places), tuple(means))
 
     def at(self, predicted: np.ndarray) -> np.ndarray:
-        """The expected absolute error of predicted numbers, float64 of the same shape; above 0."""
+        """Return the expected absolute error of predicted numbers, float64 of the same shape; above 0."""
         return np.interp(predicted, self.predicted, self.error)
 
     def to_json(self) -> dict[str, list[float]]:

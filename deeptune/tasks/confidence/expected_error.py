@@ -67,7 +67,7 @@ class ExpectedError:
         return np.array([one.confidence for one in self.bins]), np.array([one.expected for one in self.bins])
 
     def at(self, confidence: np.ndarray) -> np.ndarray:
-        """The expected error of predictions of these confidences, float64 of the same shape."""
+        """Return the expected error of predictions of these confidences, float64 of the same shape."""
         return np.interp(confidence, *self.curve())
 
     def to_json(self) -> list[dict[str, Any]]:

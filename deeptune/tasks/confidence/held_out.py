@@ -38,7 +38,7 @@ class HeldOut:
         return replace(self, logits=self.logits[places], truth=self.truth[places], groups=groups)
 
     def folds(self) -> np.ndarray:
-        """The fold (int64 (N,)) of each row: rows of a group are in one, and classes are spread evenly over them."""
+        """Return the fold (int64 (N,)) of each row: one for each group, and classes are spread evenly over them."""
         rng = np.random.default_rng(self.seed)
         if self.groups is not None:
             unit = self.unit
@@ -50,7 +50,7 @@ class HeldOut:
 
 
 def units(groups: np.ndarray | None, rows: int) -> np.ndarray:
-    """The code 0, 1, … (int64 (rows,)) of the group of each row; without groups each row is one."""
+    """Return the code 0, 1, … (int64 (rows,)) of the group of each row; without groups each row is one."""
     return np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 

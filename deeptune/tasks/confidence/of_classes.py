@@ -43,7 +43,7 @@ class ClassConfidence:
         return cls(choice.calibrator, errors, coverage, quantiles, tuple(choice.losses.items()), notes)
 
     def sets(self, scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """The classes in the set of each row, bool (N, C)."""
+        """Return the classes in the set of each row, bool (N, C)."""
         assert self.quantiles is not None
         return in_set(scores, probabilities, self.quantiles.at(self.coverage))
 
@@ -118,7 +118,7 @@ def class_metrics(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> d
 
 
 def _sure(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each prediction, and whether it is right."""
+    """Return the confidence of each prediction, and whether it is right."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
 
 
@@ -130,14 +130,14 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict[s
 
 
 def set_column(inside: np.ndarray, values: pa.Array) -> pa.Array:
-    """The list of the classes in each row's set, in their order."""
+    """Return the list of the classes in each row's set, in their order."""
     rows, classes = np.nonzero(inside)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(inside)))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(classes)))
 
 
 def risk_curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The share of rows that is kept, and the error among them, as the least sure rows are left out.
+    """Return the share of rows that is kept, and the error among them, as the least sure rows are left out.
 
     See Geifman & El-Yaniv 2017 (https://arxiv.org/abs/1705.08500). Rows of equal confidence are kept or left out
     together.
@@ -156,7 +156,7 @@ def area_under_risk(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def too_few(coverage: float, what: str, trivial: str) -> str:
-    """A sentence for fewer held-out rows than a quantile at this coverage needs."""
+    """Return a sentence for fewer held-out rows than a quantile at this coverage needs."""
     return (
         f"too few rows were held out for {what}s at a coverage of {coverage:g}, which need {rows_needed(coverage)} of "
         f"them (or as many groups): each {what} holds {trivial}"

@@ -174,7 +174,7 @@ class Reader(Widget):
     # Rows.
 
     def input_columns(self, draft: Draft) -> list[str]:
-        """The columns that a preview shows, also before the labels are in order."""
+        """Return the columns that a preview shows, also before the labels are in order."""
         if self.data.overview is None:
             return []
         names = [column["name"] for column in self.data.overview["columns"]]
