@@ -28,7 +28,7 @@ class Measured:
 
 
 class NotMeasured(Exception):
-    """Why a line has no number on this machine: a package or a device that is not there."""
+    """The reason why a line has no number on this machine: a package or a device is missing."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether memory grows with the data: the peak of a whole run at ten times the rows, over that at one time."""
+"""Measures whether memory grows with the data: the peak of a whole run at ten times the rows, over that at one time."""
 
 from __future__ import annotations
 

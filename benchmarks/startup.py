@@ -1,4 +1,4 @@
-"""How long the command line and the terminal interface take to answer."""
+"""Measures how long the command line and the terminal interface take to answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal interface sends over the line, and how fast it opens a long run.
+"""Measures what the terminal interface sends over the line, and how fast it opens a long run.
 
 Bytes are counted at the other end of a pseudo-terminal.
 """

@@ -1,4 +1,4 @@
-"""What the wizard asks of people: keys, and waiting while a large file is looked at."""
+"""Measures what the wizard asks of people: keys, and waiting while a large file is looked at."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Kind = Literal["cnn", "transformer"]
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What is known of a backbone before anything is imported or loaded.
+    """Facts about a backbone that need no import and no weights.
 
     `parameters` and `width` are None for `timm:` and `hf:` names until the model is built.
     `input_size` is pixels on a side, or the longest text in tokens. `kind` decides the recipe; it is None for `timm:`

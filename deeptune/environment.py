@@ -1,4 +1,4 @@
-"""What a process finds around it: standard streams, a home, a current folder, names of files.
+"""The surroundings of a process: standard streams, a home, a current folder, names of files.
 
 Containers and batch systems leave out any of these. Each gap is closed or reported here, at the start of a command.
 """

@@ -72,7 +72,7 @@ class _OfSamples(BaseEstimator):
 
 
 class _FineTuned(_OfSamples):
-    """What the classifier and the regressor share: a run on X and y, and its model."""
+    """The base class of the classifier and the regressor: a run on X and y, and its model."""
 
     _task: str
     _KEPT = ("spec.toml", "run.json", "labels.json", "result.json", "metrics.json", "backbone", "checkpoints/best")

@@ -1,4 +1,4 @@
-"""What the interface shows of a comparison of runs; as a process, that of runs on a file, as JSON."""
+"""A comparison of runs for the interface; as a process, one of runs on a file, as JSON."""
 
 from __future__ import annotations
 

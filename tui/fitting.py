@@ -1,4 +1,4 @@
-"""How many things fit side by side on a screen."""
+"""Counts how many things fit side by side on a screen."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ GRAPHICS = ("auto", "ascii")
 
 @dataclass(frozen=True)
 class Options:
-    """How the interface looks and what it may do.
+    """Options of the interface: its looks and its rights.
 
     `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
     False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are colours,

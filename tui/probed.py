@@ -1,4 +1,4 @@
-"""What `deeptune probe` found for the data of a draft."""
+"""The results of `deeptune probe` for the data of a draft."""
 
 from __future__ import annotations
 

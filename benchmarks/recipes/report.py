@@ -1,4 +1,4 @@
-"""What the cells gave: mean scores, and the paired differences of recipes with their intervals."""
+"""The results of cells: mean scores, and the paired differences of recipes with their intervals."""
 
 from __future__ import annotations
 

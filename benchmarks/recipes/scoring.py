@@ -17,7 +17,7 @@ MAIN = {"classification": "accuracy", "regression": "r2"}
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says of the test rows: `probabilities` (N, C) over `classes`, or `numbers` (N,)."""
+    """Predictions of a model on the test rows: `probabilities` (N, C) over `classes`, or `numbers` (N,)."""
 
     numbers: np.ndarray | None = None
     probabilities: np.ndarray | None = None

@@ -1,4 +1,4 @@
-"""What a temperature makes of fine-tuned models, beside their heads: `python -m benchmarks.recipes.tuned`.
+"""Measures temperatures of fine-tuned models beside their heads: `python -m benchmarks.recipes.tuned`.
 
 Each cell (data set, size, seed) trains a head and a model, and keeps their outputs in a file of `--out`. A second start
 trains only what is missing. Temperatures are then fitted to val alone, with priors of the logarithm, or to test itself.

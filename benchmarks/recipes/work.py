@@ -25,7 +25,7 @@ CELL = "--cell"
 
 @dataclass(frozen=True)
 class Work:
-    """Where results go, where data sets come from, how many test rows are scored, and the recipes by name."""
+    """The surroundings of cells: folders of results and data sets, the test rows to score, and the recipes by name."""
 
     out: Path
     data: Path | None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """How rows are explained: `of` is a class instead of the predicted one, `progress(done, total)` counts rows."""
+    """Options of an explanation: `of` is a class instead of the predicted one, `progress(done, total)` counts rows."""
 
     of: str | None = None
     device: str = "auto"

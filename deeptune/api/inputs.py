@@ -1,4 +1,4 @@
-"""What a Python program has at hand, as a source: a path, a table, or a list of samples."""
+"""The inputs of the Python interface as a source: a path, a table, or a list of samples."""
 
 from __future__ import annotations
 

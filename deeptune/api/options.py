@@ -15,7 +15,7 @@ log = logging.getLogger("deeptune")
 
 
 class Options(TypedDict, total=False):
-    """How a model is applied.
+    """Options that apply a model to data.
 
     `batch_size`: rows that pass together, by default as in the run. `on_bad_sample`: "error" (the default) raises
     DataError with a list of the samples that can't be used; "skip" leaves their rows empty. `root`: the folder at

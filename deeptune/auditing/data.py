@@ -29,7 +29,7 @@ class Lengths(Protocol):
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a backbone cuts texts: at `most` tokens. `lengths` counts them; None where no tokenizer is at hand."""
+    """A backbone's tokenizer, which cuts texts at `most` tokens. `lengths` counts them; None without a tokenizer."""
 
     most: int
     backbone: str | None = None

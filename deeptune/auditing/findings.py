@@ -1,4 +1,4 @@
-"""What an audit says: findings, each with its rows and what mends them, and an overview of the data."""
+"""The findings of an audit, each with its rows and what mends them, and an overview of the data."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one image is: its header, whether all its pixels are alike, and two small pictures of it.
+    """The facts of one image: its header, whether all its pixels are alike, and two small pictures of it.
 
     `grey` is uint8 (SIDE, SIDE), `colours` uint8 (COLOURS, COLOURS, 3).
     """
@@ -45,7 +45,7 @@ class ImageFacts:
 
 @dataclass
 class Measures:
-    """What was found of the samples of all rows, in one order.
+    """The measures of the samples of all rows, in one order.
 
     `reasons` say, by place, why a sample can't be used. `hashes` (uint64 (N,)) are `duplicates.sample_hashes`, `sizes`
     (int64 (N,)) the bytes of each sample. `images` and `texts` have an entry for each row, None where there is none,
@@ -97,7 +97,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Means:
-    """What a look at a piece needs."""
+    """The tools that measuring a piece needs."""
 
     kind: Modality
     threads: ThreadPoolExecutor

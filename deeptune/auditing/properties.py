@@ -1,4 +1,4 @@
-"""What a file says without its content: its size, format and brightness, or the length of a text."""
+"""Properties of a sample besides its content: its size, format and brightness, or the length of a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to audit: files or a spec, which columns are what, and which splits they are."""
+"""The request for an audit: files or a spec, the roles of columns, and the splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the audit would say of a run's columns, known at its start without another look at the samples."""
+"""The audit of a run's columns at its start, without another look at the samples."""
 
 from __future__ import annotations
 

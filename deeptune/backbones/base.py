@@ -1,4 +1,4 @@
-"""What every backbone is to the rest: inputs in, one vector per sample out; and a backbone cut in two."""
+"""The interface of a backbone: inputs in, one vector per sample out; and a backbone cut in two."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Backbone(nn.Module, ABC):
 
 
 class CannotCut(Exception):
-    """Why what learns can't be computed from the boundary alone, in words that go on after "because"."""
+    """The reason why features at the boundary don't suffice, in words that continue "because"."""
 
 
 class _Reached(Exception):

@@ -1,4 +1,4 @@
-"""How a backbone is cut in two at one of its blocks: networks whose modules feed one another, and text models."""
+"""Cuts a backbone in two at one of its blocks: networks whose modules feed one another, and text models."""
 
 from __future__ import annotations
 

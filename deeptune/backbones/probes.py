@@ -1,4 +1,4 @@
-"""What a network really does, found by passing a few tokens or one image through it.
+"""Probes of a network's behaviour: a few tokens or one image pass through it.
 
 Three things are not in any configuration: how wide a text model's vectors are, whether padding reaches the text
 beside it, and which layers the network calls (an adapter beside a layer that is only read never learns). What was

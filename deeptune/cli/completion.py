@@ -1,4 +1,4 @@
-"""What a shell offers after Tab: presets, backbones, runs, and the keys and values of a spec."""
+"""Shell completion: presets, backbones, runs, and the keys and values of a spec."""
 
 from __future__ import annotations
 

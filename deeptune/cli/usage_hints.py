@@ -1,4 +1,4 @@
-"""What was meant by words that a command does not take."""
+"""Hints for words that a command does not take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Parquet files hold, for a person who is about to learn from them.
+"""The content of Parquet files, for a person who is about to learn from them.
 
 The answers come from the code of a run, so problems are told in a run's own words. Everything is read in small batches,
 one column at a time. `python -m deeptune.data.inspect` answers questions from its standard input, a JSON object a line:

@@ -1,4 +1,4 @@
-"""What of a machine could hinder a run, each as one line with its remedy. Torch is asked in a process of its own."""
+"""Checks a machine for hindrances, each a line with its remedy. A process of its own asks torch."""
 
 from deeptune.doctor.checkup import checkup
 from deeptune.doctor.finding import Finding, Level

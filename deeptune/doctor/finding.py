@@ -10,7 +10,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, and what to do about it; `remedy` is empty where all is well."""
+    """A finding: what was checked, the result, and the remedy, which is empty where all is well."""
 
     name: str
     level: Level

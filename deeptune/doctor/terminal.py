@@ -1,4 +1,4 @@
-"""What the terminal interface needs: UTF-8, a size, colours; and a session that survives a lost line."""
+"""Checks of the terminal: UTF-8, a size, colours; and a session that survives a lost line."""
 
 from __future__ import annotations
 

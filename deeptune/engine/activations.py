@@ -1,4 +1,4 @@
-"""What the frozen blocks of a backbone hand to those that learn: stored as vectors, read in batches."""
+"""Activations at the boundary of the frozen blocks: stored as vectors, read in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether fine-tuning is better than the head it started from: a paired test on the rows of val."""
+"""Chooses between fine-tuning and the head it started from by a paired test on the rows of val."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def val_losses(setup: Setup, outputs: Outputs, metric: str) -> ValLosses:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much lower the loss of a fine-tuned model is on val than that of its head, and the error of that.
+    """The difference between the val losses of a fine-tuned model and its head, with its standard error.
 
     `difference` is the mean over the rows, or over the groups, and `error` its standard error, both in nats or squared
     standardised units. `p` is that of a one-sided paired t-test, NaN where too few rows decide nothing.
@@ -91,7 +91,7 @@ def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None)
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model is the run's, its head or the fine-tuned one, and why in one sentence.
+    """The choice between the head and the fine-tuned model, with its reason in one sentence.
 
     `epoch` is the best of those trained, and None where the metric was undefined in each of them.
     """

@@ -58,7 +58,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What cross-validation chose, and the outputs of each training row by a head that has not seen it.
+    """The result of cross-validation, and the outputs of each training row by a head that has not seen it.
 
     `value` is the mean over the folds of `metric`, which weighs a fold by its rows. The setting that predicts a fold
     was chosen by the scores of the other folds. This is no nested cross-validation: the heads that gave those scores

@@ -1,4 +1,4 @@
-"""Where to compute, and in which arithmetic, with the reason in words."""
+"""Chooses device and precision, with the reason in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would do, resolved without training: the content of `deeptune run --dry-run`."""
+"""Resolves a run without training: the content of `deeptune run --dry-run`."""
 
 from __future__ import annotations
 

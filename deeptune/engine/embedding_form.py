@@ -1,4 +1,4 @@
-"""How embeddings stand in a file: as one column of lists, or as a column for each number."""
+"""The form of embeddings in a file: one column of lists, or a column for each number."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ PATIENCE = 2  # weaker penalties without a better one, after which none is tried
 
 @dataclass(frozen=True)
 class Folds:
-    """What the heads of other folds say of each row, at each penalty that was tried, from the strongest on.
+    """The outputs of each row by heads of other folds, at each penalty that was tried, from the strongest on.
 
     `logits` (penalties, N, outputs); `losses` (penalties, folds) are means, and `weights` (folds) what each counts.
     """

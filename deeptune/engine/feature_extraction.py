@@ -1,4 +1,4 @@
-"""What a frozen backbone, or its frozen blocks, give for each row: computed once, stored, and read by training."""
+"""Features of a frozen backbone, or of its frozen blocks: computed once, stored, and read by training."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def stored_for_later(
 
 @dataclass
 class Counts:
-    """How many rows passed what is frozen, and how many had their features in the cache."""
+    """Counts of rows that passed what is frozen, and of rows whose features the cache had."""
 
     passed: int = 0
     found: int = 0

@@ -1,4 +1,4 @@
-"""How far training is, and what happened so far."""
+"""The history of training: its progress and the scores so far."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class ApplyOptions:
-    """How a model is applied to data.
+    """Options that apply a model to data.
 
     `batch_size` is the number of rows that pass together, by default that of the run. `on_bad_sample` says what a
     sample that can't be used does: "skip" leaves nulls and the reason in its row, "error" raises BadSamples.

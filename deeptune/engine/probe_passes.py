@@ -68,7 +68,7 @@ class ProbeLog:
 
 @dataclass
 class Passed:
-    """What is kept of a backbone whose rows have passed: stored features, and the rows of train and val.
+    """The stored features of a backbone whose rows have passed, and the rows of train and val.
 
     `pace` is the seconds that a row takes, None where none had to pass.
     """

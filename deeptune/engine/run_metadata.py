@@ -1,4 +1,4 @@
-"""What a run writes of itself: what it is made of, how it ended, what came out."""
+"""Files that a run writes about itself: its parts, its end, its results."""
 
 from __future__ import annotations
 

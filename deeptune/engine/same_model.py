@@ -1,4 +1,4 @@
-"""Whether a model that was read back from the disk is the one that was trained."""
+"""Checks that a model read back from the disk is the one that was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the best model says of the splits: metrics, predictions and embeddings."""
+"""Scores the best model on the splits: metrics, predictions and embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every phase of a run works with, and the batches of its splits."""
+"""The setup that every phase of a run works with, and the batches of its splits."""
 
 from __future__ import annotations
 

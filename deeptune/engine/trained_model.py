@@ -1,4 +1,4 @@
-"""From a stored run back to the model that was trained, and nothing else."""
+"""Loads the model of a stored run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What in a sample speaks for a prediction, and tests of whether that explanation is better than chance."""
+"""Explanations of predictions, and tests of whether these are better than chance."""

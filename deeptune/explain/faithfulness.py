@@ -57,7 +57,7 @@ class RowTest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a set of explanations is better than random orders: the mean gain with its 95% interval."""
+    """The verdict on a set of explanations against random orders: the mean gain with its 95% interval."""
 
     rows: int
     gain: float

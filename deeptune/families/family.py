@@ -1,4 +1,4 @@
-"""What a family of torchvision networks is. Nothing here imports torch before a network is built."""
+"""The interface of a family of torchvision networks. Imports no torch before a network is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How unpooled features become one vector per sample. Padding never takes part."""
+"""Pools features to one vector per sample. Padding never takes part."""
 
 from __future__ import annotations
 

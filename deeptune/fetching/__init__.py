@@ -1,4 +1,4 @@
-"""Where weights are found, what a run would fetch, and bringing them to a machine. Imports nothing heavy."""
+"""Finds weights, says what a run would fetch, and brings them to a machine. Imports nothing heavy."""
 
 from deeptune.fetching.planned import Fetch, fetch_of, weights_to_fetch
 

@@ -1,4 +1,4 @@
-"""Which files of a repository of the Hugging Face hub a backbone needs, and where its licence is written."""
+"""The files of a repository on the Hugging Face hub that a backbone needs, and its licence."""
 
 from __future__ import annotations
 

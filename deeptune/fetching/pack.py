@@ -50,7 +50,7 @@ class PackedFile:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What `unpack` did: names of backbones, and the files that it wrote or that were there."""
+    """The result of `unpack`: names of backbones, and the files that it wrote or that were there."""
 
     backbones: list[str]
     written: list[Path]

@@ -1,4 +1,4 @@
-"""What a run would have to fetch before it can begin: known without a look at the network. Imports nothing heavy."""
+"""The downloads that a run would need, known without a look at the network. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kind of source a path is, and the reader of it."""
+"""Detects the kind of source at a path, and opens its reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a table begins: lines above it, the row of its names, and tables that have no such row."""
+"""Finds the header of a table: lines above it, the row of its names, and tables without such a row."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ MAX_REASONS = 100_000  # of what was left out that are listed
 
 @dataclass
 class Imported:
-    """What an import did.
+    """The result of an import.
 
     `roles` are the columns of the output with a known role. `left_out_file` lists what was left out, with its reason;
     it is None where nothing was. `reasons` are the most frequent ones with their counts.

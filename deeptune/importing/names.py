@@ -1,4 +1,4 @@
-"""What names of files and folders mean: by-products of systems, splits, and paths as text."""
+"""The meaning of names of files and folders: by-products of systems, splits, and paths as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person may say about a source before it is imported."""
+"""Options of an import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to read a source. The defaults read what the source says of itself.
+    """Options that say how to read a source. The defaults read what the source says of itself.
 
     `input`, `label`, `group` and `split` name columns of a table; `images` of the columns hold the names of files that
     start at the folder `root`. `header` says whether a table begins with a row of names. `classes` says whether folders

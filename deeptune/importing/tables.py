@@ -33,7 +33,7 @@ NO_MARKS = ("", ".")
 
 @dataclass
 class TextKind:
-    """What the texts of a column are so far; `integer` and the others hold while all values have that form."""
+    """The kind of texts in a column so far; `integer` and the others hold while all values have that form."""
 
     integer: bool = True
     number: bool = True

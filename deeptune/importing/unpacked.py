@@ -1,4 +1,4 @@
-"""What an archive holds, read from the folder that it was unpacked into."""
+"""Reads an archive from the folder that it was unpacked into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is added after pooling: one layer, or two with the embedding between them."""
+"""The layers after pooling: one, or two with the embedding between them."""
 
 from __future__ import annotations
 

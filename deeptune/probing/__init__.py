@@ -1,1 +1,1 @@
-"""Which backbone fits a person's rows: heads on frozen features by cross-validation, and what they suggest."""
+"""Probes backbones on a person's rows: heads on frozen features by cross-validation, and their advice."""

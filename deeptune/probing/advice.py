@@ -1,4 +1,4 @@
-"""Which method is likely to pay, from the rows, the head's score and what was measured on real data.
+"""Advises on a method, from the rows, the head's score and measurements on real data.
 
 `docs/results.md` has the measurements. On about a thousand images whose classes the backbone knows, fine-tuning was no
 better than its head; with thousands of images, or where the head explained little, it was well ahead. On a thousand

@@ -25,7 +25,7 @@ COMPONENTS = 64  # principal components that trees see: with a thousand features
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What a head says of each row (float64 (N, outputs)), fitted to the rows of the other folds.
+    """The out-of-fold outputs of a head (float64 (N, outputs)), fitted to the rows of the other folds.
 
     `penalty` is the strength of the penalty with the least loss over all folds, None for a head without one.
     """

@@ -1,4 +1,4 @@
-"""What a probe found, as JSON: the file `docs/probe.md` describes. Imports nothing heavy."""
+"""The ranking of a probe as JSON: the file `docs/probe.md` describes. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ State = Literal["complete", "short", "stopped"]
 
 @dataclass(frozen=True)
 class HeadScore:
-    """How a head on frozen features predicts rows of other folds. `seconds` is what fitting all folds took."""
+    """The score of a head on rows of other folds. `seconds` is what fitting all folds took."""
 
     score: float | None
     interval: Interval | None

@@ -1,4 +1,4 @@
-"""What people read of a run: tables for the terminal, and one HTML file. No torch here."""
+"""Reports of a run: tables for the terminal, and one HTML file. No torch here."""
 
 from __future__ import annotations
 

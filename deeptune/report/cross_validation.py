@@ -1,4 +1,4 @@
-"""What the report says of a head that was cross-validated: what was chosen, and what stands in the place of val."""
+"""The report's words for a cross-validated head: what was chosen, and what takes the place of val."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MAX_POINTS = 2000
 
 
 class Line(NamedTuple):
-    """How a curve is drawn."""
+    """The style of a curve."""
 
     label: str
     color: str

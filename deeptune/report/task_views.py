@@ -1,4 +1,4 @@
-"""What a report says and draws for each kind of task. `TaskInfo.view` names the kind."""
+"""The report's words and plots for each kind of task. `TaskInfo.view` names the kind."""
 
 from __future__ import annotations
 

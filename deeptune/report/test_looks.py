@@ -1,4 +1,4 @@
-"""How often a test set was looked at: by the run, by later commands, and by other runs in its folder."""
+"""Counts the looks at a test set: by the run, by later commands, and by other runs in its folder."""
 
 from __future__ import annotations
 

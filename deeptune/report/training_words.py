@@ -1,4 +1,4 @@
-"""How a run was trained, in words: learning rate, weights of the loss, augmentation, clipping."""
+"""The training of a run in words: learning rate, weights of the loss, augmentation, clipping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the test rows of a run were scored: the looks that the run and later commands record.
+"""The looks at the test rows of a run, which the run and later commands record.
 
 A look at rows that chose something makes their score too good. The run writes the hashes of its test samples, by which
 later commands recognise these samples in whatever file they come.

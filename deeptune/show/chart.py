@@ -28,7 +28,7 @@ DASH = 4  # cells: series that go through the same cells take turns; where colou
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`.
+    """A chart: `unit` of the x axis is `step`, `epoch` or `time` (in seconds); the y axis is log10 when `log`.
 
     While points are still to come, `growing` keeps the axes from moving with each of them. `from_zero` has 0 on the y
     axis, whatever the values. `window` is the part of the x axis that is shown, by default all of it.
@@ -70,7 +70,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Look:
-    """How charts are drawn: with characters of ASCII only; `mono` where colours do not tell series apart."""
+    """The look of charts: with characters of ASCII only; `mono` where colours do not tell series apart."""
 
     ascii: bool = False
     mono: bool = False
@@ -116,7 +116,7 @@ class _Canvas:
 
 
 class _Scale:
-    """From a value to its row of dots, from the top; without a difference that could overflow."""
+    """A scale from a value to its row of dots, from the top; without a difference that could overflow."""
 
     def __init__(self, low: float, high: float, rows: int, *, log: bool) -> None:
         self._log, self._rows = log, rows - 1

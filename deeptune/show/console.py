@@ -1,4 +1,4 @@
-"""What is written to a terminal. Text from data, paths and messages is never markup and never an escape."""
+"""Output to a terminal. Text from data, paths and messages is never markup and never an escape."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SMOOTHING = (0.0, 0.6, 0.9, 0.98)
 
 @dataclass(frozen=True)
 class Setting:
-    """How curves are drawn: axes, smoothing, metric (by its place in `metrics`), and part of the x axis."""
+    """Settings of curves: axes, smoothing, metric (by its place in `metrics`), and part of the x axis."""
 
     unit: str = "step"
     log: bool = False

@@ -1,4 +1,4 @@
-"""What a run could compute on here, asked of the driver and not of torch."""
+"""The devices that a run could compute on, asked of the driver and not of torch."""
 
 from __future__ import annotations
 

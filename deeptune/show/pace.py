@@ -1,4 +1,4 @@
-"""How long a phase that counts its rows will take, by how fast the count has risen lately."""
+"""Estimates how long a phase that counts its rows will take, by the recent pace."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ RAMP = " .:-=+*#%@"  # from the least ink to the most
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures are drawn: by the ink of ASCII characters where there are no colours, on a `dark` ground or not."""
+    """The look of pictures: by the ink of ASCII characters where there are no colours, on a `dark` ground or not."""
 
     ascii: bool = False
     dark: bool = True

@@ -35,7 +35,7 @@ class Series:
 
 
 class Span(NamedTuple):
-    """What falls in one column of dots: the indices of its first and last point, its lowest and highest value."""
+    """The points in one column of dots: the indices of the first and last, the lowest and highest value."""
 
     first: int
     last: int

@@ -1,4 +1,4 @@
-"""What is known of the backbone, or of the two backbones, that a spec names. No torch here."""
+"""Facts about the backbone, or the two backbones, that a spec names. No torch here."""
 
 from __future__ import annotations
 

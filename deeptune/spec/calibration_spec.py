@@ -13,7 +13,7 @@ Coverage = Annotated[float, Field(ge=MIN_COVERAGE, le=MAX_COVERAGE)]
 
 
 class CalibrationSpec(Section):
-    """How far predictions can be trusted, as val shows it once the model is trained."""
+    """Confidence in predictions, as val shows it once the model is trained."""
 
     method: Literal["auto", "none", "temperature", "platt", "isotonic", "beta"] = Field(
         "auto",

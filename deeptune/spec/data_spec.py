@@ -34,7 +34,7 @@ class SplitSpec(Section):
 
 
 class DataSpec(Section):
-    """Which rows, which columns, which split."""
+    """Rows, columns and splits."""
 
     path: Paths | None = Field(
         None,

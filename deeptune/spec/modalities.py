@@ -1,4 +1,4 @@
-"""What is known of each modality before any data is read: names, columns, units, and settings that it does not have.
+"""Facts about each modality that need no data: names, columns, units, and settings that it does not have.
 
 Pure Python, so that viewers and `deeptune --help` may read it. What is done with samples is in `data/modalities/`.
 """

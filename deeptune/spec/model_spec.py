@@ -102,7 +102,7 @@ class LoraSpec(Section):
 
 
 class TuningSpec(Section):
-    """Which weights learn."""
+    """The method: the weights that learn."""
 
     method: Method = Field(
         "partial", description="`partial`: the head only. `full`: every weight. `lora`: adapters and head."

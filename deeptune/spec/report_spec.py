@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"\s*(?:0?\.\d+|0|1|1\.0*|\d(?:\.\d+)?[eE]-\d+)\s*", re.ASC
 
 
 class ReportSpec(Section):
-    """What the report says beyond the metrics of all rows."""
+    """Parts of the report beyond the metrics of all rows."""
 
     by: list[str] = Field(
         default_factory=list,

@@ -45,7 +45,7 @@ def _all_splits() -> list[Split]:
 
 
 class EmbedSpec(Section):
-    """Which embeddings are written when training is done."""
+    """Embeddings that a run writes when training is done."""
 
     splits: list[Split] = Field(default_factory=_all_splits, description="Splits to embed; [] for none.")
 

@@ -17,7 +17,7 @@ MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
 class EarlyStoppingSpec(Section):
-    """Which epoch is the best one, and when to stop looking for a better one."""
+    """The choice of the best epoch, and the end of the search for a better one."""
 
     metric: str = Field(
         "auto",
@@ -31,7 +31,7 @@ class EarlyStoppingSpec(Section):
 
 
 class TrainSpec(Section):
-    """How the weights learn."""
+    """Training: optimizer, rates, epochs and batches."""
 
     start: Literal["auto", "head", "random"] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""What the sections of a spec share: their base class, and the types of their values."""
+"""The base class of the sections of a spec, and the types of their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run learns to predict: labels as targets, what a model's outputs mean, and how they are scored.
+"""Tasks: labels as targets, the meaning of a model's outputs, and their metrics.
 
 `task_class` gives the class of a task by its name; a fitted `Task` is stored as labels.json.
 """

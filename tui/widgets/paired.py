@@ -20,7 +20,7 @@ HEAD = ("difference", "95% interval", "p", "p (Holm)")
 
 @dataclass(frozen=True)
 class Differences:
-    """What is known of the differences: nothing yet, how far their computation is, why there are none, or themselves.
+    """The state of the differences: none yet, their progress, the reason why there are none, or themselves.
 
     `ids` are those of the runs, which letters stand for in a reason.
     """

@@ -1,1 +1,1 @@
-"""Which columns are the input, the label, kept beside embeddings or read by the report."""
+"""The roles of columns: input, label, kept beside embeddings, or read by the report."""

@@ -1,4 +1,4 @@
-"""What a value of an image column means: the encoded image itself, its text in base64, or the name of a file.
+"""The meaning of a value in an image column: an encoded image, its text in base64, or the name of a file.
 
 bytes                      an encoded image, its base64 or hexadecimal text, or its data URI
 string                     the name of a file, base64, hexadecimal digits or a data URI

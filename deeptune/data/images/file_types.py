@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, for those that Pillow does not open, and how to make an image of it."""
+"""Recognises files that Pillow does not open by their first bytes, and says how to make images of them."""
 
 from __future__ import annotations
 

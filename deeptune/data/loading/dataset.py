@@ -79,7 +79,7 @@ class Inputs(ABC):
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How samples become inputs: see `Samples.inputs`.
+    """Options that turn samples into inputs: see `Samples.inputs`.
 
     `blank` rows are replaced by a white image or an empty text. `augmentation` changes images depending on `seed`,
     epoch and row; `flip` allows mirrored ones. Texts are padded to a multiple of `pad_multiple` tokens.

@@ -16,7 +16,7 @@ from deeptune.data.loading.worker_pool import WorkerPool
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is cut into batches, and who makes them.
+    """Options of batches: their size and order, and the processes that make them.
 
     Without `shuffle` batches come in the order of the rows. With `by_length` a batch has texts of similar length and so
     little padding: in the order of `windowed_order` or, shuffled, of `bucketed_order`. Rows of similar length then meet

@@ -1,4 +1,4 @@
-"""What a sample goes through before the backbone, as a part of the model: it is stored with a run and read back."""
+"""Preprocessing of samples before the backbone, as a part of the model: a run stores it and reads it back."""
 
 from __future__ import annotations
 

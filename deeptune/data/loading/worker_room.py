@@ -28,7 +28,7 @@ MAX_TEMPORARY_PATH = 60  # characters: a socket below it has a name of at most 1
 
 @dataclass(frozen=True)
 class NoRoom:
-    """Why a process cannot pass a batch on."""
+    """The reason why a process cannot pass a batch on."""
 
     reason: str
 

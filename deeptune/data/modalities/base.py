@@ -1,4 +1,4 @@
-"""What a kind of samples is to the rest of the program."""
+"""The interface of a modality: a kind of samples."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where rows come from: Parquet files, and tables in memory."""
+"""Sources of rows: Parquet files, and tables in memory."""

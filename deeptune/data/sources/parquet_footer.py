@@ -1,4 +1,4 @@
-"""What the end of a Parquet file says of it, or what a file is that is no Parquet."""
+"""Reads the footer of a Parquet file, and recognises files that are no Parquet."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from deeptune.tasks import Task
 
 @dataclass(frozen=True)
 class Way:
-    """How rows are assigned: at random by the spec if nothing is given, else by one of these.
+    """The way to assign rows to splits: at random by the spec if nothing is given, else by one of these.
 
     `time` names a column: test is the latest rows, val those before. `site` names a column: each of its values is
     test once. `folds` is the number of folds, each of which is test once.

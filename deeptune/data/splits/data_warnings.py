@@ -1,4 +1,4 @@
-"""What a person has to know of the labels and splits of a run before believing its numbers."""
+"""Warnings about the labels and splits of a run: known before its numbers are believed."""
 
 from __future__ import annotations
 

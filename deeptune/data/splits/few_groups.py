@@ -1,4 +1,4 @@
-"""Which groups train can't do without, for splits of so few groups that it matters."""
+"""Finds groups that train needs, for splits of so few groups that it matters."""
 
 from __future__ import annotations
 

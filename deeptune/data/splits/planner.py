@@ -1,4 +1,4 @@
-"""From the files of a spec to a plan: labels and groups, then samples, then splits."""
+"""Makes a plan from the files of a spec: labels and groups, then samples, then splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows train, which choose the best epoch, and which are kept for the final metrics."""
+"""Assigns rows to splits: training, choosing the best epoch, and the final metrics."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def in_set(scores: np.ndarray, probabilities: np.ndarray, quantile: float) -> np
 
 @dataclass(frozen=True)
 class Scale:
-    """How large errors are on average, by the predicted number: straight lines between the means of bins."""
+    """The mean absolute error by the predicted number: straight lines between the means of bins."""
 
     predicted: tuple[float, ...]
     error: tuple[float, ...]

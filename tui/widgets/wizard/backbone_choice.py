@@ -1,4 +1,4 @@
-"""Which backbone, or which two, the wizard proposes, lists and fetches."""
+"""Backbones that the wizard proposes, lists and fetches."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def weights_text(fetch: Fetch | None) -> str:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the backbones: the data's modality, what has to be fetched, and the scores of a probe."""
+    """Facts about the backbones: the data's modality, what has to be fetched, and the scores of a probe."""
 
     modality: str | None
     fetches: dict[str, Fetch | None]

@@ -55,7 +55,7 @@ class Data:
 
 @dataclass
 class Facts:
-    """What the draft means: its spec, the facts about backbone, data and device, and its problems."""
+    """The meaning of a draft: its spec, the facts about backbone, data and device, and its problems."""
 
     spec: RunSpec | None = None
     resolved: RunSpec | None = None
