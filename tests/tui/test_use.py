@@ -95,6 +95,23 @@ def test_unsure_rows_are_left_out_and_sets_cover_as_asked(finished_run, pictures
     assert any(pq.read_table(output)["abstained"].to_pylist())
 
 
+def test_arrow_keys_go_from_field_to_field_and_back_from_the_outcome(finished_run, tmp_path):
+    app = monitor(finished_run)
+    missing = tmp_path / "missing.parquet"
+
+    async def steps(pilot):
+        await opened(pilot, "embed", missing)
+        await pilot.press("up", "end", "x")
+        assert app.screen.query_one("#data", Input).value == f"{missing}x"
+        await pilot.press("down", "end", "y", "enter")
+        await shows(pilot, "it failed", seconds=LOADING)
+        await until(pilot, lambda: app.screen.query_one("#outcome").has_focus)
+        await pilot.press("up")
+        assert app.screen.query_one("#output", Input).has_focus
+
+    drive(app, steps)
+
+
 def test_only_predictions_take_a_confidence(finished_run, pictures_parquet):
     app = monitor(finished_run)
 

@@ -38,6 +38,16 @@ OPTIONS = (  # of `deeptune predict`: id and option, label, text of an empty ent
 MAX_OUTPUT_LINES = 200  # lines of a process that are shown
 
 
+class Outcome(VerticalScroll):
+    """What came of it; up from its first line goes back to the fields."""
+
+    def action_scroll_up(self) -> None:
+        if self.scroll_offset.y:
+            super().action_scroll_up()
+        else:
+            self.screen.focus_previous()
+
+
 class UseScreen(DeepTuneScreen):
     """Takes a file and a place for the result, and shows the progress. The file is picked when the screen opens."""
 
@@ -55,6 +65,8 @@ class UseScreen(DeepTuneScreen):
         Binding("ctrl+x", "cancel", "Cancel it", id="use.cancel", priority=True, tooltip="End it; nothing is written"),
         Binding("ctrl+y", "copy", "Copy path", id="use.copy", priority=True, tooltip="Copy the path of the result"),
         Binding("escape", "back", "Back", id="use.back", tooltip="To the run; asks while it works"),
+        Binding("down", "app.focus_next", show=False, id="use.next", tooltip="The next field"),
+        Binding("up", "app.focus_previous", show=False, id="use.previous", tooltip="The field before"),
     ]
 
     def __init__(self, run: RunDirectory, verb: Verb, start: Path) -> None:
@@ -78,7 +90,7 @@ class UseScreen(DeepTuneScreen):
             yield Static(label, classes="name")
             yield Input(id=id, placeholder=text, compact=True, classes="option")
         yield Lines(id="progress")
-        with VerticalScroll(id="outcome"):
+        with Outcome(id="outcome"):
             yield Scores(id="scores")
             yield Line(id="messages")
 
