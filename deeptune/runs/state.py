@@ -113,8 +113,13 @@ def ending(run: RunDirectory, state: RunState) -> DeepTuneError | None:
 
 
 def last_words(run: RunDirectory) -> str:
-    """Return the last line of console.log, such as the end of a traceback or the message of a library that crashed."""
+    """Return the last line of console.log, such as the end of a traceback or the message of a library that crashed.
+
+    What an attempt before has written says nothing of the last one, which takes the lock as it begins.
+    """
     try:
+        if run.lock.exists() and run.console.stat().st_mtime < run.lock.stat().st_mtime:
+            return ""
         with run.console.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
             lines = file.read().decode("utf-8", "replace").split("\n")

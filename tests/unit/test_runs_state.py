@@ -14,7 +14,7 @@ from runners import holding
 from deeptune.errors import DataError, DeepTuneError, RunCrashed, RunStopped
 from deeptune.runs import new_run_directory, run_state, write_json, write_text
 from deeptune.runs.lock import run_lock
-from deeptune.runs.state import SYMBOLS, ending
+from deeptune.runs.state import SYMBOLS, ending, last_words
 
 
 @pytest.fixture
@@ -95,6 +95,17 @@ def test_a_run_that_was_killed(run):
     assert isinstance(error, RunCrashed)
     assert "Its last output: Killed: \x1b[31mwhy" in error.message
     assert error.hint == f"Resume with: deeptune resume {run.id}"
+
+
+def test_a_run_that_was_resumed_and_killed_has_no_last_words_of_the_attempt_before(run):
+    write_text(run.console, "stopped: the run was stopped at step 6 of 520\n")
+    os.utime(run.console, (time.time() - 60,) * 2)
+    left(run)
+    error = ending(run, run_state(run))
+    assert isinstance(error, RunCrashed)
+    assert "stopped" not in error.message
+    write_text(run.console, "stopped: the run was stopped at step 6 of 520\nKilled\n")
+    assert last_words(run) == "Killed"
 
 
 def test_a_run_whose_folder_is_gone_is_deleted_and_not_resumable(run):
