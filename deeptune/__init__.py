@@ -12,6 +12,8 @@
     model.evaluate(images, labels)                 # the metrics that a run reports
     deeptune.load_backbone("resnet18").embed(images)    # pooled features of a plain backbone, without any run
 
+    deeptune.compare([run, "runs/OTHER"])          # differences with paired intervals and p values
+    run.explain(8)                                 # what speaks for the worst predictions, and whether that is chance
     deeptune.audit("data.parquet").findings        # what is wrong with data, before anything learns from it
 
 `deeptune.sklearn` has estimators for scikit-learn. Every error that a person can act on is a `DeepTuneError`
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from deeptune import sklearn as sklearn
     from deeptune.api.audit import audit as audit
     from deeptune.api.backbone import load_backbone as load_backbone
+    from deeptune.api.compare import compare as compare
     from deeptune.api.model import Model as Model
     from deeptune.api.probe import probe as probe
     from deeptune.api.run import Run as Run
@@ -46,6 +49,7 @@ __all__ = [
     "RunSpec",
     "__version__",
     "audit",
+    "compare",
     "errors",
     "finetune",
     "load",
@@ -61,6 +65,7 @@ _MODULES = {
     "Run": "deeptune.api.run",
     "RunSpec": "deeptune.spec.run_spec",
     "audit": "deeptune.api.audit",
+    "compare": "deeptune.api.compare",
     "finetune": "deeptune.api.run",
     "load": "deeptune.api.run",
     "load_backbone": "deeptune.api.backbone",

@@ -1,7 +1,9 @@
-"""Compare runs on a file that none of them needs to have been tested on, for the command line and for Python."""
+"""Compares runs on their common test rows, or on a file, for the command line and for Python."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +13,53 @@ import numpy as np
 import pyarrow.compute as pc
 
 from deeptune.arrow import keys_of
-from deeptune.errors import DataError
+from deeptune.errors import DataError, SpecError
 
 if TYPE_CHECKING:
+    from deeptune.api.run import Run
     from deeptune.data.sources.source import Source
     from deeptune.report.comparing import Comparison
     from deeptune.report.reading import FinishedRun, Predictions
     from deeptune.runs import RunDirectory
+
+log = logging.getLogger("deeptune")
+
+
+def compare(
+    runs: Sequence[Run | str | os.PathLike[str]],
+    data: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    root: str | os.PathLike[str] = "runs",
+) -> Comparison:
+    """Compare finished runs on their common test rows, or on a labelled file `data`.
+
+    `runs` are two or more: a Run, the path of a run's folder, or an id in the folder `root`. Returns a Comparison:
+    printed, it is a table of differences (later run − earlier run) with paired intervals and p values, and the sentence
+    for a paper; `to_json()` has the numbers.
+
+    Raises SpecError for fewer than two runs or one named twice, DataError where they were not scored on the same rows
+    of the same data, and CheckpointError where one of them has no scores.
+    """
+    from deeptune.api.run import Run
+    from deeptune.report.comparing import compare_runs
+
+    if isinstance(runs, (str, os.PathLike)) or len(runs) < 2:
+        raise SpecError("runs: expected a list of two runs or more", hint="For example deeptune.compare([a, b])")
+    directories = [(run if isinstance(run, Run) else Run(run, root)).directory for run in runs]
+    require_different(directories)
+    if data is None:
+        return compare_runs([run.path for run in directories])
+    return compare_on(directories, os.fspath(data), log.warning, device=device)
+
+
+def require_different(runs: Sequence[RunDirectory]) -> None:
+    """Raise SpecError where a run is named twice."""
+    places = [run.path.resolve() for run in runs]
+    if twice := [run.id for at, run in enumerate(runs) if places[at] in places[:at]]:
+        raise SpecError(
+            f"compare: the run {twice[0]} is named twice", hint="Name each run once. `deeptune runs` lists them."
+        )
 
 
 def compare_on(

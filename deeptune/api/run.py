@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from deeptune.api.model import Model
+    from deeptune.explain.explanations import Explained
 
 ROOT = "runs"
 
@@ -208,6 +209,34 @@ class Run:
     def model(self, device: str = "auto") -> Model:
         """Return the run's best model, as `deeptune.load` gives it."""
         return load(self, device=device)
+
+    def explain(
+        self,
+        rows: Sequence[int] | int = 8,
+        data: str | os.PathLike[str] | None = None,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        of: str | None = None,
+        device: str = "auto",
+    ) -> Explained:
+        """Explain predictions of rows, or of so many of the worst test rows, and test the explanations.
+
+        `rows` are those of the run's test data, or of the file `data`. `of` is a class in place of the predicted one.
+        Pictures and `explanations.json` go into the folder `output`, by default `explanations` in the run, whose report
+        then shows them.
+
+        Raises SpecError for rows of `data` without an `output`, CheckpointError where the run has no predictions.
+        """
+        from deeptune.api.explain import ExplainOptions, explain_rows, worst_rows
+
+        if data is not None and (output is None or isinstance(rows, int)):
+            raise SpecError("data: name the rows to explain, and an output folder for what is found")
+        chosen = worst_rows(self.directory, rows) if isinstance(rows, int) else list(rows)
+        folder = self.directory.explanations if output is None else Path(output)
+        options = ExplainOptions(of, device)
+        return explain_rows(
+            self.directory, chosen, folder, data=None if data is None else os.fspath(data), options=options
+        )
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.state})"

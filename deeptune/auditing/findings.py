@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from deeptune.formatting import counted
+
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")  # the worst first
 
@@ -84,6 +86,11 @@ class AuditReport:
     findings: tuple[Finding, ...]
     overview: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        """Write a line for each finding, instead of rows and overview."""
+        lines = [f"{one.severity}: {one.kind}: {one.message}" for one in self.findings]
+        return "\n".join(["AuditReport: " + counted(len(lines), "finding"), *lines])
 
     def counts(self) -> dict[str, int]:
         """Count the findings of each severity."""

@@ -53,20 +53,15 @@ def compare(
         raise SpecError(f"--table: expected `markdown` or `latex`, got {table!r}")
     if len(runs) < 2:
         raise SpecError(f"compare needs two runs or more, got {len(runs)}", hint="For example: deeptune compare A B")
+    from deeptune.api.compare import compare_on, require_different
     from deeptune.report.comparing import compare_runs, decision_of, methods_of, sentence_of, table_of
     from deeptune.report.tables import latex_table, markdown_table
 
     directories = [named_run(run, root) for run in runs]
-    places = [run.path.resolve() for run in directories]
-    if twice := [run.id for at, run in enumerate(directories) if places[at] in places[:at]]:
-        raise SpecError(
-            f"compare: the run {twice[0]} is named twice", hint="Name each run once. `deeptune runs` lists them."
-        )
+    require_different(directories)
     if data is None:
         found = compare_runs([run.path for run in directories])
     else:
-        from deeptune.api.compare import compare_on
-
         found = compare_on(directories, data, lambda text: say(text, stderr=True), device=device)
         for run in directories:
             refresh(run)

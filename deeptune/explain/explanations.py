@@ -63,6 +63,13 @@ class Explained:
     left_out: dict[int, str]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        lines = [
+            f"row {one.row:,} ({one.kind}), predicted {one.prediction}: gain over random orders {one.test.gain:.2f}"
+            for one in self.explanations
+        ]
+        return "\n".join([*lines, self.text])
+
     @property
     def text(self) -> str:
         """Say whether the explanations are better than random: of an image with a text, of each."""

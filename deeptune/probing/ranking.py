@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -103,6 +104,17 @@ class Ranking:
     spec: str = ""
     notes: list[str] = field(default_factory=list)
     files: list[tuple[str, int, int]] = field(default_factory=list)  # path, bytes, time of the last change in ns
+
+    def __repr__(self) -> str:
+        lines = [f"Ranking of {self.data} by {self.metric}, {self.folds} folds of {self.scored_rows:,} rows"]
+        for one in self.backbones:
+            if one.linear is None or one.linear.score is None:
+                lines.append(f"{one.name}: {one.reason or 'no score'}")
+            else:
+                low, high = one.linear.interval or (math.nan, math.nan)
+                lines.append(f"{one.name}: {one.linear.score:.3f} (95% CI {low:.3f} to {high:.3f})")
+        advised = [] if self.advice is None else [f"likely to pay: {self.advice.backbone}, {self.advice.method}"]
+        return "\n".join([*lines, *advised])
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `--json` prints."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.pairs import Pair
 from deeptune.report.reading import FinishedRun, Predictions, read_run
-from deeptune.report.tables import sentence_title, value_text
+from deeptune.report.tables import markdown_table, sentence_title, value_text
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import METRICS, lower_is_better, shown_metrics
 
@@ -51,6 +51,17 @@ class Comparison:
     @property
     def ids(self) -> list[str]:
         return [run.files.id for run in self.runs]
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{table}\n{text}" for table, text in self._parts())
+
+    def _repr_markdown_(self) -> str:
+        return repr(self)
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        """Yield the table of each pair in Markdown, with its sentences."""
+        for pair in self.pairs:
+            yield markdown_table(*table_of(self, pair)), f"{sentence_of(self, pair)} {decision_of(self, pair)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return `metrics`, `n` and `flipped` of the first pair; with more than two runs also all `pairs`."""

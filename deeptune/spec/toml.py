@@ -97,7 +97,7 @@ def validate(
         raise SpecError(
             f"{count} in the run spec{f' {source}' if source else ''}:\n" + "\n".join(f"  {p}" for p in problems),
             hint="`deeptune spec fields` explains every key.",
-        ) from error
+        ) from None  # pydantic's own words would stand above these
 
 
 def problems_in(values: dict[str, Any]) -> list[tuple[str, str]]:
