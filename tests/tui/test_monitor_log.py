@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -103,6 +104,25 @@ def test_a_filter_without_hits_says_so_and_how_to_clear_it(made, logged):
         await shows(pilot, "no line has 'zebra': Escape clears the filter")
         await pilot.press("escape")
         await shows(pilot, "resnet18")
+
+    drive(app, steps)
+
+
+def test_a_console_that_is_still_being_read_is_not_called_empty(made, logged, monkeypatch):
+    made.console.write_text("a line\n")
+    may_read, read = threading.Event(), printed.ConsoleReader.read
+    monkeypatch.setattr(printed.ConsoleReader, "read", lambda self: may_read.wait(60) and read(self))
+    app = monitor(made)
+
+    async def steps(pilot):
+        try:
+            await pilot.press("4", "c")
+            await shows(pilot, "reading console.log")
+            assert "is empty" not in picture(app)
+        finally:
+            may_read.set()
+        await shows(pilot, "a line")
+        assert "reading console.log" not in picture(app)
 
     drive(app, steps)
 

@@ -332,7 +332,7 @@ class MonitorScreen(ChartingScreen):
         self._draw()
 
     def action_console(self) -> None:
-        self._printed = Printed([], 0) if self._printed is None else None
+        self._printed = Printed([], 0, read=False) if self._printed is None else None
         self._follower.forget_console()
         self._want()
         self._draw()

@@ -61,7 +61,9 @@ class LogPage(Vertical):
             else:
                 parts.append(f"no line has {safe(filter)!r}: Escape clears the filter")
         if self._printed is not None:
-            if self._printed.partial:
+            if not self._printed.read:
+                parts.append("reading console.log …")
+            elif self._printed.partial:
                 last, total = len(self._printed.lines), self._printed.total
                 parts.append(f"last {last:,} of {total:,} lines of console.log: Home, at the first, reads earlier ones")
             elif not of:

@@ -20,6 +20,7 @@ class Printed:
 
     lines: list[Line]
     total: int
+    read: bool = True  # False until the first look at the file has come back
 
     @property
     def partial(self) -> bool:
