@@ -294,6 +294,8 @@ class MonitorScreen(ChartingScreen):
             return self.page == "log"
         if action == "use":
             return state.word == "done"
+        if action in ("embeddings", "again", "copy"):
+            return state.word != "deleted"
         if action == "stop":
             return self._caught_up and not state.over
         return state.resumable if action == "resume" else True
