@@ -38,11 +38,12 @@ _BLOCK = 2**20
 
 @dataclass
 class Unpacked:
-    """The folder of an archive's files, and what was left out of it."""
+    """The folder of an archive's files, and what was left out of it. `absolute` names begin with a slash in it."""
 
     folder: Path
     left_out: list[LeftOut] = field(default_factory=list)
     ignored: int = 0
+    absolute: list[str] = field(default_factory=list)
 
 
 class Guard:
@@ -149,15 +150,21 @@ def _present(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _target(folder: Path, name: str, found: Unpacked) -> Path | None:
-    """Find where a member goes; None, with a word about it, where that is not inside of the folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    """Find where a member goes; None, with a word about it, where that is not inside of the folder.
+
+    A leading slash is dropped, as unzip and tar do.
+    """
+    given = name.replace("\\", "/")
+    path = PurePosixPath(given.lstrip("/"))
     parts = [part for part in path.parts if part != "."]
-    if path.is_absolute() or ".." in parts or not parts or "\0" in name or ":" in parts[0]:
+    if ".." in parts or not parts or "\0" in name or ":" in parts[0]:
         found.left_out.append(LeftOut(readable(name), "would be written outside of the folder"))
         return None
     if is_ignored(path):
         found.ignored += 1
         return None
+    if given.startswith("/"):
+        found.absolute.append(readable(name))
     return folder.joinpath(*parts)
 
 

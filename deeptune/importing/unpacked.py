@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deeptune.errors import DataError
+from deeptune.errors import DataError, listed
+from deeptune.formatting import counted
 from deeptune.importing.archives import Unpacked, remove
 from deeptune.importing.names import BY_PRODUCTS
 from deeptune.importing.reader import Piece, Reader
@@ -34,6 +35,9 @@ class UnpackedArchive(Reader):
         self.kind = f"compressed {inside.kind}" if packed else f"archive of {article} {inside.kind}"
         self.schema, self.roles, self.units = inside.schema, inside.roles, inside.units
         self.notes, self.ignored = list(inside.notes), inside.ignored
+        if unpacked.absolute:
+            names = counted(len(unpacked.absolute), "name begins", "names begin")
+            self.notes.append(f"{names} with a slash, which is dropped: {listed(unpacked.absolute, most=2)}")
         if unpacked.ignored:
             self.ignored[BY_PRODUCTS] += unpacked.ignored
 
