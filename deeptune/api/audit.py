@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,9 @@ from deeptune.auditing.audit import Progress
 from deeptune.auditing.data import AuditData, Tokens
 from deeptune.auditing.fixing import fixable_source
 from deeptune.auditing.request import open_request
+from deeptune.environment import cores
 from deeptune.errors import DeepTuneError, SpecError
+from deeptune.formatting import duration
 from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, Input
 from deeptune.spec.run_spec import BackboneSpec, RunSpec
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 BUDGET = 120.0  # seconds that features may take, where no backbone is named
 LONGEST = 512  # tokens that most text backbones take
-MIN_JUDGED = 3.0  # seconds after which the rest of the features is estimated
+# Floating-point operations a second that are expected. Time is not measured, as a busy machine would then find less.
+CORE_SPEED, DEVICE_SPEED = 2e10, 1e13
 
 
 def audit(data: Any, **options: Any) -> AuditReport:
@@ -35,7 +36,8 @@ def audit(data: Any, **options: Any) -> AuditReport:
     `data` is a Parquet file, a glob, a folder, `sample:NAME`, a dictionary of files by split, or a spec (RunSpec or the
     path of a TOML file). Options: `label`, `input`, `group`, `split_column` and `task` name what the data do not say;
     `backbone` is a name, whose tokenizer and features are used; `features=False` uses cheap features only; `budget`
-    limits the seconds that features may take; `progress(what, done, total)` is called as the work proceeds.
+    limits the seconds that features may take, by an estimate that the load of the machine doesn't change;
+    `progress(what, done, total)` is called as the work proceeds.
 
     Raises DataError where files or columns can't be opened, SpecError for options that there are not, and WeightsError
     for a backbone that can't be loaded.
@@ -115,6 +117,7 @@ class _Backbone:
             self.spec = BackboneSpec.model_validate({"name": name})
         self.notes: list[str] = []
         self._embedder: Embedder | None = None
+        self._seconds = 0.0  # that the features of all sources so far are expected to take
 
     def features(self, source: Source, modality: str, input: Input) -> np.ndarray | None:
         """Give the features of all rows of a source (float32 (N, width), NaN without a sample), or None."""
@@ -123,12 +126,13 @@ class _Backbone:
             return None
         from deeptune.engine.predict import ApplyOptions
 
-        embedder.input = input
+        embedder.input, embedder.admit = input, self._admit
         try:
-            return embedder.embeddings(source, ApplyOptions(progress=self._within_budget()))
+            return embedder.embeddings(source, ApplyOptions(progress=self._progress))
         except _OverBudget:
             self.notes.append(
-                f"features would take more than {self.budget:g} seconds: cheap ones are used. --budget allows more time"
+                f"features would take about {duration(self._seconds)}, more than the {self.budget:g} s allowed: "
+                "cheap ones are used. --budget allows more time"
             )
         except DeepTuneError as error:
             if self.named:
@@ -179,26 +183,17 @@ class _Backbone:
             self._embedder = None
         return self._embedder
 
-    def _within_budget(self) -> Callable[[int, int], None]:
-        """Make a progress that ends the features where they would take longer than they may.
+    def _progress(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress("features", done, total)
 
-        It counts rows twice: as they are prepared, then as they pass.
-        """
-        began, last = time.monotonic(), 0
-        most = float("inf") if self.budget is None else self.budget
-
-        def step(done: int, total: int) -> None:
-            nonlocal began, last
-            if done < last:
-                began = time.monotonic()
-            last = done
-            if self.progress is not None:
-                self.progress("features", done, total)
-            passed = time.monotonic() - began
-            if done > 0 and passed > min(MIN_JUDGED, most) and passed * total / done > most:
-                raise _OverBudget
-
-        return step
+    def _admit(self, operations: float) -> None:
+        """End the features where they would take longer than they may on a machine that does nothing else."""
+        assert self._embedder is not None
+        on_cpu = self._embedder.compute.device.type == "cpu"
+        self._seconds += operations / (CORE_SPEED * cores() if on_cpu else DEVICE_SPEED)
+        if self.budget is not None and self._seconds > self.budget:
+            raise _OverBudget
 
 
 def _here(modality: str) -> BackboneSpec | None:

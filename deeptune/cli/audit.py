@@ -46,7 +46,11 @@ def audit(
     ] = False,
     budget: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Time that features may take; 120 where no backbone is named."),
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Time that features may take, estimated from their work; 120 where no backbone is named.",
+        ),
     ] = None,
     fix: Annotated[Path | None, typer.Option(metavar="OUT.parquet", help="Write a cleaned file.")] = None,
     merge_labels: Annotated[

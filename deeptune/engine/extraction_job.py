@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import identity, versions
@@ -35,7 +36,8 @@ from deeptune.spec.tasks import TASKS
 class FrozenBackbone:
     """A frozen backbone on its device, or its blocks before the cut, and the samples of each source that passes it.
 
-    `augmentation`, `seed` and `flip` say how training images are changed.
+    `augmentation`, `seed` and `flip` say how training images are changed. `admit` is given the floating-point
+    operations of a pass before its first row, and may raise what ends it.
     """
 
     backbone: Backbone
@@ -48,6 +50,7 @@ class FrozenBackbone:
     flip: bool = False
     activations: CutActivations | None = None
     plural: str = ""  # what its samples are called, where it is one of several
+    admit: Callable[[float], None] | None = None
 
     @classmethod
     def of(cls, ready: Prepared, activations: CutActivations | None = None) -> FrozenBackbone:
@@ -180,6 +183,19 @@ class ExtractionJob:
     def lengths_of(self, rows: np.ndarray) -> np.ndarray | None:
         """`lengths` of some of the rows."""
         return None if self.lengths is None else self.lengths[np.searchsorted(self.rows, rows)]
+
+    def operations(self, rows: np.ndarray) -> float:
+        """Count the floating-point operations of a pass of `rows`, by those of one row: a text of the mean length.
+
+        They are counted and not timed, so that a busy machine gives the same number.
+        """
+        lengths = self._inputs.lengths(rows)
+        typical = 0 if lengths is None else int(np.argmin(np.abs(lengths - lengths.mean())))
+        batch = next(iter(self._loader(rows[typical : typical + 1]))).to(self.frozen.compute.device)
+        backbone = self.frozen.backbone.eval()
+        with torch.inference_mode(), self.frozen.compute.autocast(), FlopCounterMode(display=False) as counter:
+            backbone(batch.inputs)
+        return float(counter.get_total_flops()) * len(rows)
 
     def fold(self) -> bool:
         """Fold the network, where that is to be done. Returns False where it can't be: then it passes as it is."""

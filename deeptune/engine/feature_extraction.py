@@ -193,15 +193,24 @@ class FeatureExtraction:
             if not records.done.all() and not job.fold():  # what the plain network gives has another name
                 self.cache.discard(records)
                 return self._run(job)
+            self._admit(job, records)
             features = self._fill(records, job)
             self.places.add("disk")
             return features
         except CacheRefused as refused:
             self.reasons.append(str(refused))
+            if records is None:
+                self._admit(job, None)
         in_memory = self._in_memory(job, records) if self.read_again else None
         if records is not None:
             self.cache.discard(records)
         return in_memory
+
+    def _admit(self, job: ExtractionJob, records: Records | None) -> None:
+        """Ask whether the rows whose features are not there may pass."""
+        missing = job.rows if records is None else job.rows[~records.done]
+        if job.frozen.admit is not None and len(missing):
+            job.frozen.admit(job.operations(missing))
 
     def _in_memory(self, job: ExtractionJob, begun: Records | None) -> Features | None:
         if job.bytes > MEMORY_SHARE * psutil.virtual_memory().available:

@@ -158,6 +158,7 @@ class Embedder:
     label: Input = "labels"
     value_range: Range | Literal["auto"] | None = "auto"
     batch_size: int | None = None  # rows at once, where the options name none
+    admit: Callable[[float], None] | None = None  # may end a pass, as that of FrozenBackbone
 
     def __init__(self, spec: BackboneSpec, *, device: str = "auto", seed: int = 42) -> None:
         self.compute = choose_compute(device)
@@ -270,9 +271,8 @@ class Embedder:
         targets = None if targets is None else targets[rows]
         features = None
         if self.frozen:
-            frozen = FrozenBackbone(
-                self.backbone, self.compute, data.input, {data.source: data.samples}, workers_for(self.compute, data)
-            )
+            samples, workers = {data.source: data.samples}, workers_for(self.compute, data)
+            frozen = FrozenBackbone(self.backbone, self.compute, data.input, samples, workers, admit=self.admit)
             blank = frozenset(data.errors)
             features = stored_for_later(frozen, data.source, blank, data.cache, options.progress, limit)
         inputs: Inputs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from planting import NAMES, digits, png, write
 
+import deeptune
 from deeptune.data.sources.source import Source
 
 
@@ -138,6 +141,22 @@ def test_a_missing_file_is_a_data_error(command, tmp_path):
 def test_a_terminal_gets_pictures(terminal, planted):
     _, text = terminal("audit", planted, "--no-features")
     assert "▀" in text
+
+
+def test_the_load_of_a_machine_does_not_decide_on_features(tiny_bert, tmp_path, monkeypatch):
+    path = write(tmp_path / "text.parquet", text=[f"the plot {row}" for row in range(40)], labels=["a", "b"] * 20)
+    clock = itertools.count(step=1000)  # as if each step took a quarter of an hour
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    assert not deeptune.audit(path, backbone=f"hf:{tiny_bert}", budget=60).notes
+
+
+def test_features_beyond_the_budget_are_replaced_unless_they_are_stored(command, tiny_bert, tmp_path):
+    path = str(write(tmp_path / "text.parquet", text=[f"acting {row}" for row in range(40)], labels=["a", "b"] * 20))
+    options = ("audit", path, "--backbone", f"hf:{tiny_bert}", "--json", "--budget", "0")
+    (note,) = json.loads(command(*options).stdout)["notes"]
+    assert "more than the 0 s allowed: cheap ones are used" in note
+    command(*options[:-2])
+    assert not json.loads(command(*options).stdout)["notes"]
 
 
 def test_a_backbone_s_own_tokens_are_counted(command, tiny_bert, tmp_path):
