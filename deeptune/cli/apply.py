@@ -99,7 +99,7 @@ def predict(
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         options |= Options(abstain_below=abstain_below, coverage=coverage)
         errors = model.write_predictions(source, output, **options)
-    _tell_written(output, source.num_rows, errors, "predictions")
+    _tell_written(output, source.num_rows, errors, "prediction")
     if abstain_below is not None:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -243,7 +243,7 @@ def embed(
         source = _source(data, root)
         options = Options(batch_size=batch_size, on_bad_sample=on_bad_sample, progress=progress, notify=_tell)
         errors = model.write_embeddings(source, output, format=format, dtype=dtype, layer=layer, **options)
-    _tell_written(output, source.num_rows, errors, "embeddings")
+    _tell_written(output, source.num_rows, errors, "embedding")
 
 
 def _source(data: str, root: str | None) -> Source:
@@ -342,7 +342,7 @@ def _data_of(run: RunDirectory) -> list[tuple[str, Any]]:
 
 
 def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) -> None:
-    say(f"wrote {rows:,} {what} to {output}")
+    say(f"wrote {counted(rows, what)} to {output}")
     if errors:
         first, reason = next(iter(errors.items()))
         rows_have = counted(len(errors), "row has", "rows have")

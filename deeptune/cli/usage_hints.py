@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeptune.spec.sources import ONE_SOURCE
+
 # Options that some commands take for their input, which is an argument of others.
 _INPUTS = frozenset({"--data", "--file", "--input-file", "--path", "--source", "--run", "--spec"})
 # Options that a word without an option may be meant for, the likeliest first.
@@ -28,6 +30,8 @@ def option_hint(option: str, context: Any) -> str:
 
 def extra_hint(context: Any) -> str:
     """Say which option takes an extra word, or that the shell made several words of a pattern. May be empty."""
+    if context.command.name == "import":
+        return ONE_SOURCE
     for option in _MEANT:
         for parameter in context.command.params:
             if option not in parameter.opts:

@@ -17,6 +17,7 @@ from typing import Any
 from deeptune.data.cache.entry import FORMAT, cache_folder, locked, read_description
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError, DataError
+from deeptune.formatting import counted
 from deeptune.importing.archives import name_without_suffix
 from deeptune.importing.detect import takes
 from deeptune.importing.importer import import_data, key_of
@@ -107,4 +108,5 @@ def _facts(folder: Path, file: Path) -> dict[str, Any] | None:
 def _note(path: Path, facts: dict[str, Any]) -> str:
     left_out = facts.get("left_out") or 0
     listed = f"; {left_out:,} left out, listed in {facts.get('left_out_file')}" if left_out else ""
-    return f"{short_path(path)} ({facts.get('kind')}) was imported: {facts.get('rows'):,} rows in the cache{listed}"
+    rows = counted(facts.get("rows") or 0, "row")
+    return f"{short_path(path)} ({facts.get('kind')}) was imported: {rows} in the cache{listed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,7 @@ from deeptune.importing.reader import LeftOut, Reader
 from deeptune.importing.several import Several
 from deeptune.importing.tables import Table
 from deeptune.importing.unpacked import UnpackedArchive, named_as_inside
-from deeptune.spec.sources import IMPORTED
+from deeptune.spec.sources import IMPORTED, ONE_SOURCE
 from deeptune.spec.values import split_named
 
 _TABLES: tuple[tuple[tuple[str, ...], Callable[[Path, Options], Table]], ...] = (
@@ -52,9 +53,8 @@ def open_reader(path: Path, options: Options, work: Path, progress: Progress | N
         return _open_folder(path, options, work)
     if not path.exists():
         near = did_you_mean(path.name, [item.name for item in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(
-            f"there is no file or folder {path}. {near}".rstrip(), hint=f"Relative paths start at {Path.cwd()}."
-        )
+        hint = ONE_SOURCE if glob.has_magic(path.name) or "{" in path.name else f"Relative paths start at {Path.cwd()}."
+        raise DataError(f"there is no file or folder {path}. {near}".rstrip(), hint=hint)
     return _open_file(path, options, work, progress)
 
 

@@ -7,6 +7,7 @@ much of the source they took. At the end the parts become the output, whole or n
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -194,6 +195,8 @@ def _read(reader: Reader, parts: _Parts, progress: Progress | None) -> None:
 
 
 def _join(parts: _Parts, target: Path, schema: pa.Schema) -> None:
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # by an import that was killed here
+        left.unlink(missing_ok=True)
     with (
         replacing(target) as file,
         pq.ParquetWriter(file, schema, compression=_compression(schema)) as writer,

@@ -11,6 +11,8 @@ PACKED = tuple(
 )
 IMPORTED = (*TABLES, *ARCHIVES, *PACKED, ".npz", ".arrow", ".feather", ".dcm", ".dicom", ".nii", ".nii.gz")
 
+ONE_SOURCE = "An import takes one source: put the files into a folder, and import the folder."
+
 
 def is_data(name: str) -> bool:
     """Check whether a file is data that a run takes, by its name."""

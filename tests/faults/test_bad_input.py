@@ -130,6 +130,7 @@ def test_a_wrong_argument(command, arguments, code, parts):
         ),
         (["split", "--file", "a.parquet"], ["`deeptune split FILE`."]),
         (["runs", "somewhere"], ["unexpected extra argument", "`--runs` takes it."]),
+        (["import", "a.tar", "b.tar", "-o", "c.parquet"], ["(b.tar)", "put the files into a folder"]),
         (["backbones", "vit"], ["`--family` takes it."]),
         (
             ["evaluate", "r", "--data", "a.parquet", "b.parquet"],

@@ -124,10 +124,18 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(photos, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         import_data(photos, tmp_path / "again.parquet")
     monkeypatch.setattr(importer._Parts, "add", kept)
+    (tmp_path / ".again.parquet.0123.tmp").touch()  # as one that was killed while it wrote its output leaves it
     import_data(photos, tmp_path / "again.parquet", progress=lambda done, total: read.append(done))
     assert read[0] == 3  # two were there
     assert pq.read_table(tmp_path / "again.parquet").equals(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.parquet", "out.parquet", "photos"]
+
+
+@pytest.mark.parametrize("name", ["shard-*.tar", "shard-{00..07}.tar"])
+def test_a_pattern_is_told_to_be_a_folder(tmp_path, name):
+    with pytest.raises(DataError, match="no file or folder") as error:
+        import_data(tmp_path / name, tmp_path / "out.parquet")
+    assert "put the files into a folder" in error.value.hint
 
 
 def test_an_import_of_a_source_that_changed_starts_again(photos, tmp_path, monkeypatch):
