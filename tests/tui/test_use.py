@@ -191,6 +191,7 @@ def test_a_read_only_session_is_not_offered_to_use_a_model(finished_run):
 @pytest.mark.parametrize(
     ("data", "name"),
     [
+        ("sample:films", "films-predictions.parquet"),
         ("/a/b.parquet", "b-predictions.parquet"),
         ("/a/c", "c-predictions.parquet"),
         ("/a/*.parquet", "data-predictions.parquet"),

@@ -254,7 +254,7 @@ class UseScreen(DeepTuneScreen):
 
 def proposed(data: str, verb: Verb) -> Path:
     """Return an unused name for the result, in the current folder."""
-    name = Path(data).name.removesuffix(".parquet").replace("*", "") or "data"
+    name = Path(data).name.removeprefix("sample:").removesuffix(".parquet").replace("*", "") or "data"
     stem, _, ending = ENDINGS[verb].partition(".")
     names = (Path.cwd() / f"{name}-{stem}{number}.{ending}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
     return next((path for path in names if not path.exists()), Path.cwd() / f"{name}-{stem}.{ending}")
