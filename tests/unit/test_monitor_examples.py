@@ -77,6 +77,11 @@ def test_numbers_are_sorted_by_their_error(run):
         (5, "off by 4.000"),
         (3, "off by 0.5000"),
     ]
+    assert [example.line for example in worst_examples(run)] == [
+        "4.000     2.000 → -2.000  row 5",  # whose row has room at 80 columns
+        "0.5000    1.000 → 1.500  row 3",
+    ]
+    assert worst_examples(run)[0].title == "off by 4.000  2.000 → -2.000  row 5"
 
 
 def test_no_predictions_or_damaged_ones_are_no_examples(run):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST = 100  # examples
 TOGETHER = 8  # rows that are explained at once: a set of five or more can be told from chance
 HOW = 8  # cells of how sure, or how far off, the model was
+OFF_BY = "off by "  # in the list it stands above the numbers, which leaves room for the row
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,15 @@ class Example:
 
     @property
     def line(self) -> str:
+        return self._said(self.how.removeprefix(OFF_BY))
+
+    @property
+    def title(self) -> str:
+        return self._said(self.how)
+
+    def _said(self, how: str) -> str:
         mark = "•" if self.explained is not None else " "
-        return f"{self.how:<{HOW}} {mark}{self.truth} → {self.prediction}  row {self.row}"
+        return f"{how:<{HOW}} {mark}{self.truth} → {self.prediction}  row {self.row}"
 
 
 def worst_examples(run: RunDirectory) -> list[Example]:
@@ -90,7 +98,7 @@ def _worst(predictions: Path, names: dict[Any, str], explained: dict[int, Stored
             found["row"],
             _value(names.get(found["truth"], found["truth"])),
             _value(names.get(found["prediction"], found["prediction"])),
-            f"{found['by']:.0%} sure" if order == "confidence" else f"off by {significant(found['by'])}",
+            f"{found['by']:.0%} sure" if order == "confidence" else f"{OFF_BY}{significant(found['by'])}",
             explained.get(found["row"]),
         )
         for found in worst
@@ -142,6 +150,8 @@ class Examples(Horizontal):
             options.focus()
         if examples != self._examples:
             at, self._examples = options.highlighted or 0, examples
+            how = OFF_BY if examples and examples[0].how.startswith(OFF_BY) else ""
+            self.query_one("#worst-head", Line).say(f"{how:{HOW}}  true → predicted")
             options.clear_options()
             options.add_options(Option(Text(each.line, no_wrap=True, overflow="ellipsis")) for each in examples)
             if examples:
@@ -168,7 +178,7 @@ class Examples(Horizontal):
     @on(Seen)
     def _show(self, message: Seen) -> None:
         if message.example is self._looked:
-            explained, text = message.example.explained, f"{message.example.line}\n"
+            explained, text = message.example.explained, f"{message.example.title}\n"
             if explained is not None:
                 text += f"{explained.gains}. {safe(explained.verdict)}\n"
             self.query_one("#example-text", Line).say(text)
