@@ -9,10 +9,17 @@ from typing import Annotated
 
 import typer
 
+from deeptune import __version__
 from deeptune.environment import require_current_folder
 from tui.options import GRAPHICS, Options, over_ssh, speaks_utf8
 
 FRAMES_OVER_SSH = "12"  # a second
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"deeptune {__version__}")
+        raise typer.Exit
 
 
 def start(
@@ -39,6 +46,9 @@ def start(
     graphics: Annotated[
         str, typer.Option(help="How images are drawn: auto (half blocks where there are colours), or ascii.")
     ] = "auto",
+    _wants_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Make run specs in a wizard, start runs, and watch them live, over any line."""
     require_current_folder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 _VARIABLE = "_DEEPTUNE_COMPLETE"  # which shell asks, as Typer names it
@@ -50,6 +50,26 @@ def runs(_context: object, _parameter: object, incomplete: str) -> list[str]:
     with suppress(OSError):
         return _beginning(["latest", *(run.id for run in runs_in())], incomplete)
     return []
+
+
+def keys(_context: object, _parameter: object, incomplete: str) -> list[str]:
+    """Keys and sections of a spec, by their beginning."""
+    from deeptune.spec.fields import field_rows
+
+    names = [row[0] for row in field_rows()]
+    sections = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    return _beginning([*filter(None, sections), *names], incomplete)
+
+
+def words_of(key: str) -> Callable[[object, object, str], list[str]]:
+    """Complete the words that a key of a spec takes."""
+
+    def words(_context: object, _parameter: object, incomplete: str) -> list[str]:
+        from deeptune.spec.fields import spec_fields
+
+        return _beginning((word for field in spec_fields() if field.key == key for word in field.words), incomplete)
+
+    return words
 
 
 def settings(_context: object, _parameter: object, incomplete: str) -> list[str]:

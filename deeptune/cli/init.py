@@ -28,11 +28,16 @@ def init(
     input: Annotated[str | None, typer.Option(help="Column of images or texts.")] = None,
     label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     group: Annotated[str | None, typer.Option(help="Column of the patient or unit; '' for none.")] = None,
-    task: Annotated[str | None, typer.Option(help=f"One of {TASK_NAMES}.")] = None,
+    task: Annotated[
+        str | None, typer.Option(shell_complete=completion.words_of("task"), help=f"One of {TASK_NAMES}.")
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(shell_complete=completion.backbones, help="`deeptune backbones` lists them.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="partial, lora or full.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(shell_complete=completion.words_of("tuning.method"), help="partial, lora or full."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take every proposal without a question.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a spec that exists.")] = False,
 ) -> None:

@@ -40,6 +40,7 @@ def probe(
             "--backbone",
             "-b",
             metavar="NAME",
+            shell_complete=completion.backbones,
             help="Rank this one, and no others; repeat it. NAME=random: random weights.",
         ),
     ] = None,

@@ -45,7 +45,10 @@ def schema(
 
 @app.command()
 def fields(
-    key: Annotated[str, typer.Argument(help="Only this key or section, such as train.epochs or train.")] = "",
+    key: Annotated[
+        str,
+        typer.Argument(shell_complete=completion.keys, help="Only this key or section, such as train.epochs or train."),
+    ] = "",
 ) -> None:
     """List every key with its default and meaning."""
     from rich.padding import Padding

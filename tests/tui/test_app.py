@@ -315,6 +315,16 @@ def test_what_is_no_run_and_no_spec_is_told(tmp_path, monkeypatch, capsys):
     assert RunDirectory(tmp_path).path.exists()
 
 
+def test_the_version_needs_no_terminal(monkeypatch, capsys):
+    from deeptune import __version__
+    from deeptune.cli.app import run_command
+    from tui.main import app
+
+    monkeypatch.setattr(sys, "argv", ["deeptune-tui", "--version"])
+    assert run_command(app, "deeptune-tui") == 0
+    assert capsys.readouterr().out == f"deeptune {__version__}\n"
+
+
 def test_the_reference_of_keys_is_that_of_the_bindings():
     """`python -m tui.reference docs/tui-keys.md` makes it again."""
     from tui.reference import reference
