@@ -49,6 +49,8 @@ def progress_text(state: RunState) -> str:
     if status.get("phase") == "train" or (state.over and place):
         return f"{place}  {share}".strip()
     phase, progress = str(status.get("phase") or ""), status.get("progress")
+    if state.over and phase == "starting":  # it did nothing that is worth a word
+        return ""
     return f"{phase}  {100 * progress['done'] // progress['total']}%" if progress and progress["total"] > 0 else phase
 
 
