@@ -30,6 +30,7 @@ from deeptune.tasks.confidence.conformal import (
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.confidence.of_classes import area_under_risk, risk_curve
+from deeptune.tasks.count import CountTask
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.ordinal import OrdinalTask
@@ -132,6 +133,7 @@ TWO = ClassificationTask((False, True))
 RANKS = OrdinalTask((0, 1, 2, 3))
 LABELS = MultiLabelTask(tuple("abcde"), (0.5,) * 5)
 NUMBER = RegressionTask(5.0, 2.0)
+COUNT = CountTask(4.0, 3.0)
 SEVERAL = MultiTargetTask(0.0, 1.0, ("a", "b"), (RegressionTask(5.0, 2.0), RegressionTask(0.0, 1.0)))
 
 
@@ -170,6 +172,24 @@ def numbers(rows: int, seed: int) -> HeldOut:
     logits = rng.normal(size=(rows, 1)).astype(np.float32)
     error = rng.standard_t(4, size=rows) * np.exp(logits[:, 0])
     return HeldOut(logits, NUMBER.numbers(logits) + error, seed=seed)
+
+
+def counts(rows: int, seed: int) -> HeldOut:
+    """Counts that vary more than those of a Poisson distribution, many of them 0."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, 1)).astype(np.float32)
+    rates = COUNT.numbers(logits)
+    return HeldOut(logits, rng.poisson(rates * rng.gamma(3, 1 / 3, rows)).astype(np.float64), seed=seed)
+
+
+def several(rows: int, seed: int) -> HeldOut:
+    """Two numbers whose errors go together; a third of the second ones is missing."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, 2)).astype(np.float32)
+    shared = rng.standard_t(4, size=(rows, 1))
+    truth = SEVERAL.numbers(logits) + (shared + rng.normal(size=(rows, 2))) * np.exp(logits)
+    truth[rng.random(rows) < 1 / 3, 1] = np.nan
+    return HeldOut(logits, truth, seed=seed)
 
 
 def covered(task: Task, new: HeldOut) -> np.ndarray:
@@ -223,6 +243,36 @@ def test_intervals_hold_the_truth_as_often_as_they_say(rows: int):
         shares.append(new.mean())
     assert not misses(hits, SPLITS)
     assert COVERAGE - 0.01 < np.mean(shares) < COVERAGE + 0.05
+
+
+@pytest.mark.parametrize("rows", [20, 150])
+def test_intervals_hold_counts_as_often_as_they_say(rows: int):
+    """More often, because a count is whole and no interval goes below 0."""
+    hits, shares = 0, []
+    for seed in range(SPLITS):
+        fitted = COUNT.with_confidence(counts(rows, seed), CalibrationSpec(coverage=COVERAGE))
+        new = covered(fitted, counts(200, 10_000 + seed))
+        hits += int(new[0])
+        shares.append(new.mean())
+    assert not misses(hits, SPLITS)
+    assert COVERAGE - 0.01 < np.mean(shares) < COVERAGE + 0.05
+
+
+@pytest.mark.parametrize("rows", [30, 150])
+def test_intervals_hold_each_of_several_numbers_as_often_as_they_say(rows: int):
+    hits, trials, shares = np.zeros(2, int), np.zeros(2, int), []
+    for seed in range(SPLITS):
+        fitted = SEVERAL.with_confidence(several(rows, seed), CalibrationSpec(coverage=COVERAGE))
+        new = several(200, 10_000 + seed)
+        found = fitted.predictions(new.logits)
+        lower, upper = (np.array(found[name].to_pylist()) for name in ("lower", "upper"))
+        known = np.isfinite(new.truth)
+        inside = (lower <= new.truth) & (new.truth <= upper)
+        hits, trials = hits + inside[0], trials + known[0]
+        shares.append(inside.sum(axis=0) / known.sum(axis=0))
+    assert not any(misses(int(hit), int(trial)) for hit, trial in zip(hits, trials, strict=True))
+    assert (np.mean(shares, axis=0) > COVERAGE - 0.01).all()
+    assert (np.mean(shares, axis=0) < COVERAGE + 0.05).all()
 
 
 def test_intervals_of_groups_hold_rows_of_a_new_group():
