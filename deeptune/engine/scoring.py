@@ -61,15 +61,16 @@ def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] =
     return passed
 
 
-def confident_plan(setup: Setup, passed: Mapping[Split, PassedSplit]) -> DataPlan:
+def _confident_plan(setup: Setup, val: PassedSplit, held_out: HeldOut | None) -> DataPlan:
     """Return the plan, whose task has what the outputs of val choose and show."""
-    val = passed["val"]
-    return replace(setup.ready.plan, task=_with_confidence(setup, val)) if len(val.outputs) else setup.ready.plan
+    plan = setup.ready.plan
+    return plan if held_out is None else replace(plan, task=_with_confidence(setup, val, held_out))
 
 
 def headlines(setup: Setup, passed: Mapping[Split, PassedSplit]) -> dict[str, dict[str, Any]]:
     """Return the headline metrics of the splits that have rows."""
-    plan = confident_plan(setup, passed)
+    val = passed["val"]
+    plan = _confident_plan(setup, val, _held_out(setup, val))
     return {
         split: headline(inference.score(one.outputs, split_truth(plan, split, one.outputs.rows), plan.task, one.loss))
         for split, one in passed.items()
@@ -83,14 +84,15 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
     Returns the content of metrics.json.
     """
     metrics: dict[str, Any] = {}
-    run, logger, plan = setup.run, setup.logger, confident_plan(setup, passed)
+    run, logger, held_out = setup.run, setup.logger, _held_out(setup, passed["val"])
+    plan = _confident_plan(setup, passed["val"], held_out)
     for note in plan.task.confidence_notes:
         logger.message(note)
     for split, one in passed.items():
         if len(one.outputs):
             metrics[split] = _scores(plan, split, one.outputs, one.loss)
-            if split == "val":
-                metrics[split] |= _operating_points(setup, plan.task, one)
+            if split == "val" and held_out is not None:
+                metrics[split] |= _operating_points(setup, plan.task, held_out)
             if one.out_of_fold is not None:
                 metrics[split]["out_of_fold"] = one.out_of_fold
             if one.beside is not None:
@@ -120,17 +122,22 @@ def _record_look(setup: Setup, rows: int) -> None:
     record_look(setup.run, "run", rows)
 
 
-def _with_confidence(setup: Setup, val: PassedSplit) -> Task:
+def _with_confidence(setup: Setup, val: PassedSplit, held_out: HeldOut) -> Task:
     """Return the task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
     plan, spec, logits = setup.ready.plan, setup.ready.spec, val.outputs.logits
     task = plan.task.calibrated(logits, split_truth(plan, "val", val.outputs.rows))
     if not np.isfinite(logits).all():  # which scoring reports
         return task
-    return task.with_confidence(_held_out(setup, val), spec.calibration)
+    return task.with_confidence(held_out, spec.calibration)
 
 
-def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
-    """Return the rows that confidence is fitted to: those of val, and training rows that other folds predicted."""
+def _held_out(setup: Setup, val: PassedSplit) -> HeldOut | None:
+    """Return the rows that confidence is fitted to: those of val, and training rows that other folds predicted.
+
+    None where val has no row.
+    """
+    if not len(val.outputs):
+        return None
     plan, seed = setup.ready.plan, setup.ready.spec.train.seed
     passed: dict[Split, Outputs] = {"val": val.outputs}
     if val.beside is not None:
@@ -152,14 +159,13 @@ def _held_out(setup: Setup, val: PassedSplit) -> HeldOut:
     )
 
 
-def _operating_points(setup: Setup, task: Task, val: PassedSplit) -> dict[str, Any]:
+def _operating_points(setup: Setup, task: Task, rows: HeldOut) -> dict[str, Any]:
     """Return the thresholds that `report.operating_point` chooses, for metrics.json; empty for numbers.
 
     The rows are those that confidence is fitted to: few rows of val say little of a sensitivity.
     """
     if task.view not in ("classes", "labels"):
         return {}
-    rows = _held_out(setup, val)
     points = operating_points(task, setup.ready.spec.report, task.comparable(rows.logits), rows.truth)
     return {"operating_points": points}
 
