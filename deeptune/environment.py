@@ -17,6 +17,11 @@ from pathlib import Path
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.nvml import use_one_numbering
 
+# Batch scripts empty these to unset them. Libraries would take the empty text as an address or a folder.
+_UNSET_WHERE_EMPTY = (
+    "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HUGGINGFACE_HUB_CACHE", "TORCH_HOME", "XDG_CACHE_HOME",
+)  # fmt: skip
+
 
 def prepare_process() -> None:
     """Give this process and its children open standard streams that take any text, a home, and one numbering of GPUs.
@@ -24,6 +29,9 @@ def prepare_process() -> None:
     A closed stream becomes the null device: the next file that is opened would get its number otherwise, and what
     libraries print would go into that file.
     """
+    for name in _UNSET_WHERE_EMPTY:
+        if os.environ.get(name) == "":
+            del os.environ[name]
     for number in (0, 1, 2):
         _open_if_closed(number)
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
@@ -49,7 +57,7 @@ def require_current_folder() -> None:
 
 
 def short_path(path: str | os.PathLike[str]) -> str:
-    """Return a path relative to the current folder where that is short_path, else as it is."""
+    """Return a path relative to the current folder where that is shorter, else as it is."""
     text = os.fspath(path)
     with suppress(OSError):  # the current folder was removed
         return min(os.path.relpath(text), text, key=len)

@@ -13,6 +13,7 @@ from deeptune.api.html import run_html
 from deeptune.api.progress import beside, follow
 from deeptune.api.specs import SpecLike, load_spec
 from deeptune.errors import CheckpointError, SpecError
+from deeptune.formatting import kind_of
 from deeptune.runs import RunDirectory, RunState, find_run, read_events, read_records, run_state
 from deeptune.runs.control import request_stop
 from deeptune.runs.files import read_json
@@ -93,6 +94,8 @@ class Run:
     def __init__(
         self, reference: str | os.PathLike[str] | RunDirectory = "latest", runs: str | os.PathLike[str] = ROOT
     ) -> None:
+        if not isinstance(reference, (str, os.PathLike, RunDirectory)):
+            raise SpecError(f"run: expected a Run, a path, an id or 'latest', got {kind_of(reference)}")
         if not isinstance(reference, RunDirectory):
             reference = find_run(os.fspath(reference), Path(runs))
         self.directory: RunDirectory = reference

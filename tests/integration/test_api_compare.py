@@ -68,6 +68,12 @@ def test_explain_from_python_writes_into_the_run_or_a_folder(two_runs, tmp_path)
         run.explain(2, "sample:openclipart7")
 
 
+@pytest.mark.parametrize("what", [3, None, ["latest"]])
+def test_a_run_is_named_by_a_path_or_an_id(what):
+    with pytest.raises(SpecError, match="run: expected a Run, a path, an id or 'latest', got"):
+        deeptune.load(what)
+
+
 def test_what_is_found_prints_for_people():
     report = deeptune.audit("sample:openclipart7", features=False)
     lines = repr(report).splitlines()

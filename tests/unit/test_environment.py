@@ -111,3 +111,11 @@ def test_a_name_that_is_not_utf8():
     require_utf8("données/mes images.parquet", key="data.path")
     with pytest.raises(DataError, match=r"data.path: the name b'donn\\xe9es' in .* is not UTF-8"):
         require_utf8(os.fsdecode(b"a/donn\xe9es/x.parquet"), key="data.path", error=DataError)
+
+
+def test_an_empty_variable_of_a_library_is_an_unset_one(monkeypatch):
+    for name in ("HF_ENDPOINT", "HF_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    prepare_process()
+    assert [name for name in ("HF_ENDPOINT", "HF_HOME", "TORCH_HOME", "HF_TOKEN") if name in os.environ] == ["HF_TOKEN"]

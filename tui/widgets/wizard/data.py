@@ -121,7 +121,8 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
         ]
     if len(shown) < len(counts):
         parts.append((f"and {len(counts) - len(shown):,} more {kinds}\n", "dim"))
-    ratio = f"; the largest is {largest / smallest:.1f} times the smallest" if largest > smallest and smallest else ""
+    unequal = smallest and largest / smallest >= 1.05  # else it would read "1.0 times"
+    ratio = f"; the largest is {largest / smallest:.1f} times the smallest" if unequal else ""
     parts.append((f"{len(counts):,} {kinds}{ratio}", "$warning" if smallest and largest / smallest >= 10 else "dim"))
     return Content.assemble(*parts)
 
