@@ -261,6 +261,12 @@ def test_the_stored_head_is_fitted_to_val_too_and_val_is_scored_by_one_that_is_n
     assert load_spec(run.spec).train.refit == "yes"
 
 
+def youden(positive: np.ndarray, chances: np.ndarray) -> float:
+    """Return the highest sensitivity + specificity - 1."""
+    false, true, _ = roc_curve(positive, chances, drop_intermediate=False)
+    return float((true - false).max())
+
+
 def test_confidence_is_fitted_to_the_folds_of_train_and_to_val(train: Any) -> None:
     run = train(data=DRAWN, calibration={"method": "temperature"}, train={"seed": 1})
     (x, y), (val, of_val) = (features_of(run, split) for split in ("train", "val"))
@@ -289,15 +295,12 @@ def test_confidence_is_fitted_to_the_folds_of_train_and_to_val(train: Any) -> No
     assert "out_of_fold_rows" not in json.loads(train().metrics.read_text())["val"]
     chances = softmax(held_out / expected, axis=1)
     for point in json.loads(run.metrics.read_text())["val"]["operating_points"]:  # by Youden's rule
-        false, true, _ = roc_curve(truth == point["class"], chances[:, point["class"]])
+        positive, of_class = truth == point["class"], chances[:, point["class"]]
         assert point["n"] == len(truth)
-        one_row = 1 / np.bincount(truth, minlength=3)[point["class"]]  # two solvers may rank a pair of near ties apart
-        assert point["sensitivity"] + point["specificity"] - 1 == pytest.approx(
-            (true - false).max(), abs=1.01 * one_row
-        )
-    write_report(run.path)
-    assert f"out-of-fold predictions of the {len(y)} training rows" in run.report.read_text()
-    assert f"and out-of-fold predictions of {len(y)} training rows, and are applied" in run.report.read_text()
+        # Many probabilities lie within 1e-4 of one another, and two solvers rank those differently.
+        moved = np.where(positive, 1e-4, -1e-4)
+        least, most = (youden(positive, of_class + sign * moved) for sign in (-1, 1))
+        assert least - 1e-9 <= point["sensitivity"] + point["specificity"] - 1 <= most + 1e-9
 
 
 def calibrator_of(run: RunDirectory) -> dict[str, Any]:
