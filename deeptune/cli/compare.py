@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from deeptune.report.comparing import Comparison, Pair
 
 TABLES = ("markdown", "latex")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def compare(
@@ -88,11 +89,11 @@ def _print_pair(found: Comparison, pair: Pair, rows: int, data: str | None) -> N
     from deeptune.report.comparing import table_of
 
     header, body = table_of(found, pair)
-    first, second = (found.ids[at] for at in (pair.first, pair.second))
-    say(f"A  {first}")
-    say(f"B  {second}")
-    drawn = Table(title=f"{found.rows}; difference: B − A", title_justify="left")
-    for at, name in enumerate(("Metric", "A", "B", *header[3:])):
+    a, b = _letters(pair)
+    say(f"{a}  {found.ids[pair.first]}")
+    say(f"{b}  {found.ids[pair.second]}")
+    drawn = Table(title=f"{found.rows}; difference: {b} − {a}", title_justify="left")
+    for at, name in enumerate(("Metric", a, b, *header[3:])):
         drawn.add_column(name, justify="left" if at == 0 else "right")
     for line in body:
         drawn.add_row(*(Text(cell) for cell in line))
@@ -100,9 +101,16 @@ def _print_pair(found: Comparison, pair: Pair, rows: int, data: str | None) -> N
     if found.runs[0].task.view not in ("classes", "labels"):
         return
     first = counted(pair.only_first, "row is", "rows are")
-    say(f"{first} right only in A, {pair.only_second:,} only in B")
+    say(f"{first} right only in {a}, {pair.only_second:,} only in {b}")
     if rows and pair.flipped:
         _draw_rows(found, pair, rows, data)
+
+
+def _letters(pair: Pair) -> tuple[str, str]:
+    """Name two runs by their places in the command: a run has one letter in all its pairs."""
+    if max(pair.first, pair.second) >= len(LETTERS):
+        return str(pair.first + 1), str(pair.second + 1)
+    return LETTERS[pair.first], LETTERS[pair.second]
 
 
 def _draw_rows(found: Comparison, pair: Pair, rows: int, data: str | None) -> None:
@@ -119,13 +127,14 @@ def _draw_rows(found: Comparison, pair: Pair, rows: int, data: str | None) -> No
     look = Look(ascii=out.color_system is None)
     run = found.runs[0].files
     samples = Samples(run) if data is None else Samples.of_file(run, data)
+    a, b = _letters(pair)
     cells: list[Any] = []
     widest = WIDTH
     for row in pair.flipped[:rows]:
         truth, (one, other) = row_text(found, pair, row)
         lines = sample(samples, row, look)
         widest = max(widest, *(line.cell_len for line in lines))
-        said = [Text(f"row {row:,}, truth {truth}", style="bold"), Text(f"A {one}   B {other}")]
+        said = [Text(f"row {row:,}, truth {truth}", style="bold"), Text(f"{a} {one}   {b} {other}")]
         cells.append(Text("\n").join([*said, *lines]))
     across = max(1, out.width // (widest + 2))
     grid = Table.grid(padding=(0, 2, 1, 0))

@@ -16,7 +16,7 @@ from deeptune.report.examples import target_text
 from deeptune.report.influence import number_estimates, units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.paired import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
-from deeptune.report.pairs import Pair
+from deeptune.report.pairs import Pair, alike
 from deeptune.report.reading import FinishedRun, Predictions, read_run
 from deeptune.report.tables import markdown_table, sentence_title, value_text
 from deeptune.report.task_views import view_of
@@ -64,8 +64,9 @@ class Comparison:
             yield markdown_table(*table_of(self, pair)), f"{sentence_of(self, pair)} {decision_of(self, pair)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return `metrics`, `n` and `flipped` of the first pair; with more than two runs also all `pairs`."""
-        first = {**self.pairs[0].to_json(), "n": self.n}
+        """Return `metrics`, `n` and `flipped` of the first pair; of more than two runs also `pairs`, with Holm's p."""
+        each = [pair.to_json(corrected=len(self.runs) > 2) for pair in self.pairs]
+        first = {**each[0], "n": self.n}
         found: dict[str, Any] = {
             name: first[name] for name in ("metrics", "per_target", "n", "flipped") if name in first
         }
@@ -73,7 +74,10 @@ class Comparison:
             found["rows_learnt"] = self.learnt
         if len(self.runs) == 2:
             return found
-        pairs = [{"runs": [self.ids[pair.first], self.ids[pair.second]], **pair.to_json()} for pair in self.pairs]
+        pairs = [
+            {"runs": [self.ids[pair.first], self.ids[pair.second]], **one}
+            for pair, one in zip(self.pairs, each, strict=True)
+        ]
         return {**found, "pairs": pairs}
 
 
@@ -203,7 +207,7 @@ def _pair(
     if one is None or two is None:
         targets = _of_targets(run, left, right, unit, grouped=grouped)
         without_unit = {name: each for name, each in found.items() if not targets or METRICS[name].unit != "label"}
-        return Pair(*at, without_unit, [], targets=targets)
+        return Pair(*at, without_unit, [], targets=targets, alike=alike(left, right))
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
     if not grouped and "accuracy" in found:
         found["accuracy"] = replace(found["accuracy"], p=mcnemar(only_first, only_second), test=MCNEMAR)
@@ -212,7 +216,8 @@ def _pair(
         assert right.probabilities is not None
         p = delong(left.truth == 1, left.probabilities[:, 1], right.probabilities[:, 1])
         found["roc_auc"] = replace(found["roc_auc"], p=p, test=DELONG)
-    return Pair(*at, found, left.row[one != two].tolist(), only_first, only_second)
+    flipped = left.row[one != two].tolist()
+    return Pair(*at, found, flipped, only_first, only_second, alike=alike(left, right))
 
 
 def _shown(found: dict[str, Difference]) -> dict[str, Difference]:
@@ -331,6 +336,8 @@ def decision_of(comparison: Comparison, pair: Pair) -> str:
     headline = comparison.runs[0].task.info.headline
     name = next((one for one in headline if not pair.targets or METRICS[one].unit != "label"), headline[0])
     first, second = comparison.ids[pair.first], comparison.ids[pair.second]
+    if pair.alike == "outputs":
+        return f"{first} and {second} predict the same for each of these rows: no metric tells them apart."
     title = _title(pair, name)
     one = pair.metrics.get(name)
     if one is None or one.p is None:
@@ -349,10 +356,10 @@ def decision_of(comparison: Comparison, pair: Pair) -> str:
     if p < ALPHA:
         better, worse = (second, first) if (one.difference > 0) != lower_is_better(name) else (first, second)
         return f"Judged by {title} alone, {better} is better than {worse} on these rows ({apart}; {known})."
-    return (
-        f"Judged by {title} alone, neither {first} nor {second} is shown to be better ({apart}; {known}); that does "
-        "not show them to be equal."
-    )
+    warned = "that does not show them to be equal"
+    if pair.alike:
+        warned = "they predict the same for each of these rows, with other probabilities"
+    return f"Judged by {title} alone, neither {first} nor {second} is shown to be better ({apart}; {known}); {warned}."
 
 
 def sentence_of(comparison: Comparison, pair: Pair) -> str:

@@ -60,7 +60,8 @@ def difference(name: str, first: Estimate, second: Estimate, unit: np.ndarray) -
         spread += 2 * (best - worst) ** 2 / (len(unit) * (unit.max() + 1))
     error = math.sqrt(spread)
     step = student(freedom) * error
-    p = 1.0 if error == 0 else float(2 * special.stdtr(freedom, -abs(apart) / error))
+    certain = 1.0 if apart == 0 else 0.0
+    p = certain if error == 0 else float(2 * special.stdtr(freedom, -abs(apart) / error))
     return Difference((first.value, second.value), apart, (apart - step, apart + step), p, LINEAR)
 
 

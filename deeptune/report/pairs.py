@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from deeptune.formatting import visible
 from deeptune.report.paired import Difference
+from deeptune.report.reading import Predictions
 from deeptune.report.tables import TITLES
+
+Alike = Literal["", "predictions", "outputs"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Pair:
 
     flipped: the rows that one of them has right and the other wrong; only_first and only_second count them. Numbers are
     neither right nor wrong: then there are none. `targets` has the metrics of each of several predicted numbers. Then
-    `metrics` are means over these, of the metrics without a unit alone.
+    `metrics` are means over these, of the metrics without a unit alone. `alike` says what is the same in every row.
     """
 
     first: int
@@ -27,6 +32,7 @@ class Pair:
     only_first: int = 0
     only_second: int = 0
     targets: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    alike: Alike = ""
 
     def lines(self) -> list[tuple[str, str, Difference]]:
         """List each difference with its title and the name of its metric."""
@@ -58,21 +64,33 @@ class Pair:
         )
         return turned.mapped(Difference.reversed)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return `metrics`, `flipped` and, of several predicted numbers, `per_target`."""
-        found: dict[str, Any] = {"metrics": _metrics_json(self.metrics)}
+    def to_json(self, *, corrected: bool = False) -> dict[str, Any]:
+        """Return `metrics`, `flipped` and, of several predicted numbers, `per_target`; `corrected` adds `p_holm`."""
+        found: dict[str, Any] = {"metrics": _metrics_json(self.metrics, corrected)}
         if self.targets:
-            found["per_target"] = {target: _metrics_json(metrics) for target, metrics in self.targets.items()}
+            found["per_target"] = {
+                target: _metrics_json(metrics, corrected) for target, metrics in self.targets.items()
+            }
         return {**found, "flipped": self.flipped}
 
 
-def _metrics_json(metrics: dict[str, Difference]) -> dict[str, Any]:
+def alike(left: Predictions, right: Predictions) -> Alike:
+    """Say what two runs give alike in every row: all `outputs`, the `predictions` alone, or nothing."""
+    if not np.array_equal(left.prediction, right.prediction, equal_nan=True):
+        return ""
+    if left.probabilities is None or right.probabilities is None:
+        return "outputs"
+    return "outputs" if np.array_equal(left.probabilities, right.probabilities) else "predictions"
+
+
+def _metrics_json(metrics: dict[str, Difference], corrected: bool) -> dict[str, Any]:
     return {
         name: {
             "values": list(one.values),
             "difference": one.difference,
             "interval": None if one.interval is None else list(one.interval),
             "p": one.p,
+            **({"p_holm": one.p_holm} if corrected else {}),
         }
         for name, one in metrics.items()
     }

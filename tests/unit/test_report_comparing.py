@@ -249,6 +249,55 @@ def test_no_difference_is_not_called_equality_and_pairs_are_corrected(two: list[
     assert f"p = {multipletests(p, method='holm')[1][2]:.3f} by Holm" in said
 
 
+def test_a_tie_has_no_winner(two: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run again, one whose probabilities alone are others, and one that errs in as many other rows."""
+    copy, scaled, swapped = (other_run(two[0], name, 0) for name in ("copy", "scaled", "swapped"))
+    table = pq.read_table(RunDirectory(copy).predictions)
+    chances = np.array(table["probabilities"].to_pylist())
+    truth, guess = table["truth"].to_numpy(), table["prediction"].to_numpy()
+    sharper = chances**1.3 / (chances**1.3).sum(axis=1, keepdims=True)
+    right, wrong = np.flatnonzero(truth == guess)[:4], np.flatnonzero(truth != guess)[:4]
+    other = guess.copy()
+    other[right], other[wrong] = (truth[right] + 1) % 10, truth[wrong]
+    for run, said, probabilities in ((scaled, guess, sharper), (swapped, other, chances)):
+        values = table.set_column(2, "prediction", pa.array(said))
+        pq.write_table(
+            values.set_column(3, "probabilities", pa.array(list(probabilities))), RunDirectory(run).predictions
+        )
+
+    found = compare_runs([two[0], copy, scaled, swapped])
+    said = [decision_of(found, pair) for pair in found.pairs]
+    assert said[0] == "one and copy predict the same for each of these rows: no metric tells them apart."
+    assert said[1].endswith("they predict the same for each of these rows, with other probabilities.")
+    assert "neither one nor swapped is shown to be better (difference 0.000" in said[2]
+    assert said[2].endswith("that does not show them to be equal.")
+    assert not any("is better than" in each for each in said)
+    pairs = found.to_json()["pairs"]
+    p = [one["p"] for pair in pairs for one in pair["metrics"].values()]
+    held = [one["p_holm"] for pair in pairs for one in pair["metrics"].values()]
+    assert held == pytest.approx(multipletests(p, method="holm")[1])
+
+    monkeypatch.chdir(two[0].parent.parent)
+    printed = CliRunner().invoke(app, ["compare", "one", "copy", "swapped", "--rows", "0"]).output
+    assert "A  one\nC  swapped\n" in printed
+    assert "difference: C − B" in printed
+    assert "4 rows are right only in B, 4 only in C" in printed
+
+
+def test_errors_that_differ_by_the_same_in_every_row_are_told_apart(tmp_path: Path) -> None:
+    directories = [tmp_path / name for name in ("one", "two")]
+    for off, directory in enumerate(directories, 1):
+        directory.mkdir()
+        regression_run(directory)
+        path = RunDirectory(directory).predictions
+        table = pq.read_table(path)
+        truth = pa.array(np.arange(float(len(table))))
+        table = table.set_column(1, "truth", truth)
+        pq.write_table(table.set_column(2, "prediction", pa.array(truth.to_numpy() + off)), path)
+    found = compare_runs(directories)
+    assert "one is better than two on these rows" in decision_of(found, found.pairs[0])
+
+
 def several_targets(directory: Path, factor: float) -> tuple[FinishedRun, Predictions]:
     """A finished run of millimetres and kilograms, some of them unknown, and its predictions."""
     regression_run(directory)
