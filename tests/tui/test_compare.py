@@ -173,6 +173,21 @@ def test_differences_are_shown_with_interval_and_p(tmp_path):
     compared(runs, steps, size=(120, 50))
 
 
+def test_the_tables_scroll_while_a_chart_has_the_focus(tmp_path):
+    runs = [write_run(tmp_path, name, rate=0.1, accuracy=0.5) for name in ("one", "two")]
+
+    async def steps(pilot, screen):
+        tables = screen.query_one("#tables")
+        assert screen.focused is screen.query_one("#first")
+        await until(pilot, lambda: tables.max_scroll_y > 0)
+        await pilot.press("pagedown", "pagedown")
+        await until(pilot, lambda: tables.scroll_y == tables.max_scroll_y)
+        await pilot.press("pageup", "pageup")
+        await until(pilot, lambda: tables.scroll_y == 0)
+
+    compared(runs, steps, size=(80, 18))
+
+
 def test_runs_that_cannot_be_compared_say_why(tmp_path):
     runs = [with_predictions(write_run(tmp_path, name, rate=0.1, accuracy=0.9), 4) for name in ("one", "two")]
     pq.write_table(pq.read_table(runs[1].predictions).slice(1), runs[1].predictions)
@@ -289,7 +304,7 @@ def test_runs_are_compared_on_a_file_that_is_picked(finished_run, pictures_parqu
             assert f"! {learnt} of them are in train or val of {letter}: its scores here are too good" in shown
         assert shown.count("B − A") == 2  # on the file, and on their own test rows
         assert "on 10 test rows" in shown
-        assert "neither A nor B is shown to be better" in shown
+        assert "A and B predict the same for each of these rows" in shown
 
     compared([finished_run, other], steps, size=(160, 90))
 

@@ -53,6 +53,8 @@ class CompareScreen(DeepTuneScreen):
         Binding("l", "log_y", "Log y", id="compare.log_y", tooltip="Logarithmic y axis, and back"),
         Binding("y", "copy('markdown')", "Markdown", id="compare.markdown", tooltip="Copy the metrics as Markdown"),
         Binding("t", "copy('latex')", "LaTeX", id="compare.latex", tooltip="Copy the metrics as LaTeX (booktabs)"),
+        Binding("pageup", "page(-1)", show=False, id="compare.page_up", tooltip="Scroll the tables back"),
+        Binding("pagedown", "page(1)", show=False, id="compare.page_down", tooltip="Scroll the tables on"),
     ]
 
     SHORT: ClassVar[dict[str, str]] = {"find": "Find", "reference": "Ref", "data": "File"}
@@ -279,6 +281,11 @@ class CompareScreen(DeepTuneScreen):
 
     def on_unmount(self) -> None:
         self._on_file.kill()
+
+    def action_page(self, way: int) -> None:
+        """Scroll the tables by a page while a chart has the focus."""
+        tables = self.query_one("#tables", VerticalScroll)
+        (tables.scroll_page_down if way > 0 else tables.scroll_page_up)(animate=False)
 
     def action_unit(self) -> None:
         self.unit, self._at, self._window = after(self.unit, UNITS), None, None
