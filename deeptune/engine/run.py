@@ -34,7 +34,7 @@ from deeptune.engine.run_metadata import (
     write_inputs,
 )
 from deeptune.engine.sanity import Constant, changes_with_batch
-from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, pass_splits, write_scores
+from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, of_fine_tuning, pass_splits, write_scores
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.engine.verify import probe_inputs, verified_best
@@ -201,11 +201,14 @@ class FineTuning:
             passed["val"] = self.folds.passed(self.setup)
             return write_scores(self.folds.scored(self.setup), passed, {})
         if self.head is None or self.head.val is None:
-            return write_scores(self.setup, passed, {})
+            learnt = not self.setup.ready.spec.tuning.frozen
+            return write_scores(self.setup, of_fine_tuning(passed) if learnt else passed, {})
         self.choice = choice = self._choose(history, passed)
         self.logger.message(choice.said)
         tuned = None
-        if choice.head:
+        if not choice.head:
+            passed = of_fine_tuning(passed)
+        else:
             tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
         if choice.head and history.best.epoch:
             restore_head(self.setup, self.head, self.probe)
@@ -237,7 +240,7 @@ class FineTuning:
     def _tuned_scores(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> dict[str, Any]:
         """Return the headline metrics of fine-tuning where the head is the model; only of val if never better."""
         if history.best.epoch:
-            return headlines(self.setup, passed)
+            return headlines(self.setup, of_fine_tuning(passed))
         epoch = self.choice.epoch if self.choice else None
         return {} if epoch is None else {"val": history.epochs[epoch - 1]["val"]}
 

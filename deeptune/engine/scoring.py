@@ -23,6 +23,7 @@ from deeptune.runs.looks import record_look, write_test_hashes
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
+from deeptune.tasks.temperature import FINE_TUNED
 from deeptune.tasks.thresholds import operating_points
 
 DOUBTS = {  # of one row, and of several
@@ -42,13 +43,15 @@ class PassedSplit:
     """A model's outputs for a split, and its mean loss; None where the split has no row.
 
     `out_of_fold` says how the models of cross-validation came about, where they said it. `beside` are out-of-fold
-    outputs of training rows, which confidence is fitted to beside those of val.
+    outputs of training rows, which confidence is fitted to beside those of val. `fine_tuned` says that the backbone
+    learnt, too.
     """
 
     outputs: Outputs
     loss: float | None
     out_of_fold: dict[str, Any] | None = None
     beside: Outputs | None = None
+    fine_tuned: bool = False
 
 
 def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] = SCORED) -> dict[Split, PassedSplit]:
@@ -59,6 +62,11 @@ def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] =
         outputs = inference.joined(list(_passed(setup, loaders, split, loss)), setup.model)
         passed[split] = PassedSplit(outputs, loss.value)
     return passed
+
+
+def of_fine_tuning(passed: Mapping[Split, PassedSplit]) -> dict[Split, PassedSplit]:
+    """Return splits as passed through a model whose backbone learnt, too."""
+    return {split: replace(one, fine_tuned=True) for split, one in passed.items()}
 
 
 def _confident_plan(setup: Setup, val: PassedSplit, held_out: HeldOut | None) -> DataPlan:
@@ -156,6 +164,7 @@ def _held_out(setup: Setup, val: PassedSplit) -> HeldOut | None:
         np.concatenate(groups) if len(groups) == len(passed) else None,
         seed,
         "val" if len(passed) == 1 else "train and val",
+        FINE_TUNED if val.fine_tuned else None,
     )
 
 

@@ -335,7 +335,7 @@ class ClassificationTask(Task):
         The last two are fitted to probabilities of each row from calibrators that were fitted to other rows.
         """
         held_out = replace(held_out, logits=self.scores(held_out.logits))
-        choice = choose(ClassLink(len(self)), held_out, calibration.method)
+        choice = choose(ClassLink(len(self), held_out.prior), held_out, calibration.method)
         chances = choice.probabilities
         errors = ExpectedError.fit(chances.max(axis=1), chances.argmax(axis=1) == held_out.truth)
         quantiles = fit_quantiles(self.set_scores(chances), held_out, calibration.coverage)

@@ -21,6 +21,7 @@ from deeptune.engine.run import execute
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
+from deeptune.tasks.temperature import FINE_TUNED, fit_temperature
 
 # Weights that are of no use, and still finite.
 WRECKED = {
@@ -166,6 +167,23 @@ def test_a_random_start_has_no_head_and_no_epoch_0(done):
     assert not run.head.exists()
     assert [event["epoch"] for event in epochs_of(run)] == [1, 2]
     assert "head" not in metrics_of(run)
+
+
+def test_the_temperature_of_a_tuned_backbone_has_a_prior(done, folder):
+    run, file = done("full", start="random"), str(folder / "openclipart7.parquet")
+    calibrator = json.loads(run.labels.read_text())["confidence"]["calibrator"]
+    temperature = calibrator["parameters"][0][0]
+    output = folder / "all.parquet"
+    Predictor(run, device=ON_DEVICE["device"]).write_predictions(Source.open(file), output, ApplyOptions())
+    splits = pq.read_table(run.splits)
+    val = splits.filter(np.array(splits["split"].to_pylist()) == "val")["row"]
+    chances = np.stack(pq.read_table(output).take(val)["probabilities"].to_pylist())
+    classes = json.loads(run.labels.read_text())["values"]
+    truth = np.array([classes.index(label) for label in pq.read_table(file).take(val)["labels"].to_pylist()])
+    logits = temperature * np.log(chances)  # up to a constant of each row
+    assert calibrator["method"] == "temperature"
+    assert temperature == pytest.approx(fit_temperature(logits, truth, prior=FINE_TUNED), rel=1e-3)
+    assert temperature != pytest.approx(fit_temperature(logits, truth), rel=0.01)
 
 
 def test_without_val_the_last_epoch_is_kept(done):

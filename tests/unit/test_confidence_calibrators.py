@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.ordinal import OrdinalTask
 from deeptune.tasks.regression import RegressionTask
+from deeptune.tasks.temperature import Prior
 
 ALL: tuple[Method, ...] = ("none", "temperature", "platt", "beta", "isotonic")
 
@@ -134,11 +136,31 @@ def test_a_temperature_changes_no_prediction(seed):
     assert (calibrator.of_classes(some.logits).argmax(axis=1) == some.logits.argmax(axis=1)).all()
 
 
+def test_a_prior_counts_as_much_as_its_spread_says():
+    few, many = drawn(12, 3), drawn(4000, 3)
+    sure, vague = Prior(0.0, 0.02), Prior(0.0, 0.3)  # of a temperature of 1
+    assert fit_classes("temperature", few.logits, few.truth, sure).parameters[0][0] == pytest.approx(1, rel=0.05)
+    free = fit_classes("temperature", many.logits, many.truth).parameters[0][0]
+    assert fit_classes("temperature", many.logits, many.truth, vague).parameters[0][0] == pytest.approx(free, rel=0.05)
+    right = few.at(np.flatnonzero(few.logits.argmax(axis=1) == few.truth))
+    assert fit_classes("temperature", right.logits, right.truth, Prior(0.9, 0.6)).parameters[0][0] > 1
+
+
 # The choice
 
 
 def chosen(some: HeldOut, classes: int, method: str = "auto") -> Choice:
     return choose(ClassLink(classes), some, method)
+
+
+def test_with_a_prior_few_rows_do_not_turn_a_temperature_down():
+    some = drawn(30, 3, 1)
+    some = replace(some, logits=some.logits / 2.5)  # right as they are
+    prior = Prior(0.9, 0.6)
+    assert chosen(some, 3).calibrator.method == "none"
+    found = choose(ClassLink(3, prior), some, "auto")
+    assert found.losses["none"] < found.losses["temperature"]
+    assert found.calibrator == fit_classes("temperature", some.logits, some.truth, prior)
 
 
 def test_logits_that_claim_too_much_get_a_temperature():

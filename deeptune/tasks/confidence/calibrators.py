@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy  # its parts are imported where they are first used
 
-from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
+from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, Prior, fit_temperature
 
 Method = Literal["none", "temperature", "platt", "beta", "isotonic"]
 METHODS: Mapping[Method, str] = {
@@ -95,13 +95,13 @@ def against_rest(scores: np.ndarray) -> np.ndarray:
     return log_p - others
 
 
-def fit_classes(method: Method, scores: np.ndarray, truth: np.ndarray) -> Calibrator:
-    """Fit to scores (N, C) and class indices (N,), N > 0."""
+def fit_classes(method: Method, scores: np.ndarray, truth: np.ndarray, prior: Prior | None = None) -> Calibrator:
+    """Fit to scores (N, C) and class indices (N,), N > 0; `prior` is that of a temperature."""
     scores = scores.astype(np.float64)
     if method == "none":
         return Calibrator(method)
     if method == "temperature":
-        return Calibrator(method, ((_temperature(scores, truth),),))
+        return Calibrator(method, ((_temperature(scores, truth, prior),),))
     odds, positive = against_rest(scores), truth[:, None] == np.arange(scores.shape[1])
     classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
     return Calibrator(method, tuple(_fit_one(method, odds[:, at], positive[:, at]) for at in classes))
@@ -116,8 +116,10 @@ def fit_labels(method: Method, log_odds: np.ndarray, truth: np.ndarray) -> Calib
     return Calibrator(method, tuple(fitted))
 
 
-def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Fit a temperature. Where every row is right the least sure one counts a second time, as wrong."""
+def _temperature(scores: np.ndarray, truth: np.ndarray, prior: Prior | None) -> float:
+    """Fit a temperature. Where all rows are right and no prior is there, the least sure one counts again, as wrong."""
+    if prior is not None:
+        return fit_temperature(scores, truth, prior=prior)
     if (scores.argmax(axis=1) == truth).all() and scores.shape[1] > 1:
         best = np.sort(scores, axis=1)
         least = int((best[:, -1] - best[:, -2]).argmin())

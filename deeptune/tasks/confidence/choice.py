@@ -18,6 +18,7 @@ from deeptune.tasks.confidence.calibrators import (
     fit_labels,
 )
 from deeptune.tasks.confidence.held_out import HeldOut, out_of_fold
+from deeptune.tasks.temperature import Prior
 
 MIN_ROWS = 10  # of val, or groups: with fewer nothing is fitted
 MIN_ROWS_TO_CHOOSE = 50  # below, only a temperature
@@ -28,7 +29,12 @@ MAX_CHANGED = 0.02  # of the predictions
 
 
 class Link(ABC):
-    """A map from scores to probabilities: of one of several classes (softmax), or of any number of labels (sigmoid)."""
+    """A map from scores to probabilities: of one of several classes (softmax), or of any number of labels (sigmoid).
+
+    `prior` is what is known of a temperature before any row is seen.
+    """
+
+    prior: Prior | None = None
 
     @abstractmethod
     def fit(self, method: Method, scores: np.ndarray, truth: np.ndarray) -> Calibrator: ...
@@ -57,7 +63,7 @@ class ClassLink(Link):
     """One of several classes. Truth is class indices, int64 (N,)."""
 
     def fit(self, method: Method, scores: np.ndarray, truth: np.ndarray) -> Calibrator:
-        return fit_classes(method, scores, truth)
+        return fit_classes(method, scores, truth, self.prior)
 
     def apply(self, calibrator: Calibrator, scores: np.ndarray) -> np.ndarray:
         return calibrator.of_classes(scores)
@@ -76,8 +82,9 @@ class ClassLink(Link):
     def curves(self, scores: np.ndarray) -> int:
         return scores.shape[1]
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, prior: Prior | None = None) -> None:
         self.classes = classes
+        self.prior = prior
 
 
 class LabelLink(Link):
@@ -132,10 +139,10 @@ class Choice:
 def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
     """Fit the calibrator `method`, or for "auto" the one that fits best; `held_out.logits` are the link's scores.
 
-    Temperature is taken where its log loss in cross-validation is not higher than that of no calibration. A method with
-    parameters of each class is taken where its log loss is lower than that by more than a standard error of their
-    difference, the best of those; it must leave all but MAX_CHANGED of the predictions as they are. In `held_out` are
-    at least a row and a class.
+    Temperature is taken where its log loss in cross-validation is not higher than that of no calibration, and always
+    where the link has a prior of it. A method with parameters of each class is taken where its log loss is lower than
+    that by more than a standard error of their difference, the best of those; it must leave all but MAX_CHANGED of the
+    predictions as they are. In `held_out` are at least a row and a class.
     """
     scores, truth = held_out.logits, held_out.truth
     units = int(held_out.unit.max()) + 1
@@ -175,7 +182,9 @@ def _compared(link: Link, held_out: HeldOut, units: int) -> tuple[Method, dict[M
         candidates += PER_CLASS
     rows = {one: link.losses(_cross_fitted(link, some, one), some.truth) for one in candidates}
     losses = {one: float(rows[one].mean()) for one in candidates}
-    simple: Method = "temperature" if losses["temperature"] <= losses["none"] else "none"
+    # A prior says that the model is too sure: a few rows that say otherwise are chance.
+    sure = link.prior is not None or losses["temperature"] <= losses["none"]
+    simple: Method = "temperature" if sure else "none"
     better = [one for one in candidates[2:] if _clearly_lower(rows[one] - rows[simple], some)]
     return min(better, key=lambda one: losses[one], default=simple), losses, notes
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deeptune.tasks.temperature import Prior
+
 FOLDS = 5
 
 
@@ -15,7 +17,8 @@ class HeldOut:
     """A model's outputs on rows that it was not trained on, with their targets.
 
     logits: float (N, outputs); truth: targets of the task, N of them; groups: codes (int64 (N,)) of rows that depend on
-    one another, or None. `seed` decides the folds, and `name` is what notes call these rows.
+    one another, or None. `seed` decides the folds, and `name` is what notes call these rows. `prior` is what is
+    known of the temperature without them.
     """
 
     logits: np.ndarray
@@ -23,6 +26,7 @@ class HeldOut:
     groups: np.ndarray | None = None
     seed: int = 0
     name: str = "val"
+    prior: Prior | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
