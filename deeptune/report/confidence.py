@@ -37,8 +37,9 @@ def _section(
     paragraphs: list[str],
     tables: list[Table],
     figures: list[Figure],
+    **more: Any,
 ) -> ReportSection:
-    data = {"confidence": found, **{name: metrics[name] for name in ("uncalibrated",) if name in metrics}}
+    data = {"confidence": found, **{name: metrics[name] for name in ("uncalibrated",) if name in metrics}, **more}
     return ReportSection("confidence", "How far predictions can be trusted", paragraphs, tables, figures, data)
 
 
@@ -46,15 +47,17 @@ def _of_classes(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
     own = _confidence_of(run)
     paragraphs = [_calibrated(run, metrics, found, "log_loss", "ece"), _sets(run, found), *_caveats(run, found)]
     tables, figures = [], [_reliability(found, metrics)]
+    more = {}
     scored = run.predictions if run.split == "test" else None
     if scored is not None and scored.probabilities is not None and len(scored.truth):
         sure, correct = scored.probabilities.max(axis=1), scored.prediction == scored.truth
         share, risk = risk_curve(sure, correct)
         figures.append(_risk(share, risk, found["aurc"]))
-        tables += [_error_table(own.errors, sure, correct, run.split), _kept_table(sure, correct)]
-        figures.append(_errors(own.errors, sure, correct, run.split))
+        more = {"expected_error": _error_counts(own.errors, sure, correct), "kept": _kept(sure, correct)}
+        tables += [_error_table(more["expected_error"], run.split, calibration_rows(run)), _kept_table(more["kept"])]
+        figures.append(_errors(own.errors, sure, correct, run))
     figures += _sizes(found, "classes")
-    return _section(found, metrics, paragraphs, tables, figures)
+    return _section(found, metrics, paragraphs, tables, figures, **more)
 
 
 def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:
@@ -73,7 +76,7 @@ def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any])
         found["reliability"], found["reliability_uncalibrated"], of="Share that have it"
     )
     table = Table(
-        ("Confidence", "Labels in val", "Wrong in val", "Expected error"),
+        ("Confidence", "Labels fitted to", "Wrong of them", "Expected error"),
         [
             (
                 f"{one.low:.3f} to {one.high:.3f}",
@@ -83,10 +86,10 @@ def _of_labels(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any])
             )
             for one in own.errors.bins
         ],
-        "Expected error of a label by the confidence of its decision, from val.",
+        f"Expected error of a label by the confidence of its decision, fitted to {calibration_rows(run)}.",
     )
     figures = [Figure(picture, caption), *_sizes(found, "labels")]
-    return _section(found, metrics, paragraphs, [table], figures)
+    return _section(found, metrics, paragraphs, [table], figures, expected_error=own.errors.to_json())
 
 
 def _sizes(found: dict[str, Any], what: str) -> list[Figure]:
@@ -220,35 +223,75 @@ def _risk(share: np.ndarray, risk: np.ndarray, area: float) -> Figure:
     return Figure(plots.risk_against_share(share, risk), caption)
 
 
-def _error_table(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Table:
-    rows, edges = [], [one.high for one in errors.bins[:-1]]
-    place = np.searchsorted(edges, sure, side="left")
-    for at, one in enumerate(errors.bins):
+def _error_counts(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+    """Return the bins of expected errors, and in each the rows of the split and how many of these are wrong."""
+    place = np.searchsorted([one.high for one in errors.bins[:-1]], sure, side="left")
+    found = []
+    for at, one in enumerate(errors.to_json()):
         inside = place == at
-        wrong = share_text(int((~correct[inside]).sum()), int(inside.sum())) if inside.any() else UNDEFINED
-        here = f"{int(inside.sum()):,}", wrong
-        title = f"{one.low:.3f} to {one.high:.3f}"
-        rows.append((title, f"{one.rows:,}", share_text(one.errors, one.rows), f"{one.expected:.3f}", *here))
-    header = ("Confidence", "Rows in val", "Wrong in val", "Expected error", f"Rows in {split}", f"Wrong in {split}")
-    return Table(header, rows, "Expected error by confidence: bins of equal numbers of val rows.")
+        found.append({**one, "split_rows": int(inside.sum()), "split_errors": int((~correct[inside]).sum())})
+    return found
 
 
-def _kept_table(sure: np.ndarray, correct: np.ndarray) -> Table:
+def _error_table(counts: list[dict[str, Any]], split: str, fitted_to: str) -> Table:
+    rows = [
+        (
+            f"{one['low']:.3f} to {one['high']:.3f}",
+            f"{one['rows']:,}",
+            share_text(one["errors"], one["rows"]),
+            f"{one['expected']:.3f}",
+            f"{one['split_rows']:,}",
+            share_text(one["split_errors"], one["split_rows"]) if one["split_rows"] else UNDEFINED,
+        )
+        for one in counts
+    ]
+    header = (
+        "Confidence",
+        "Rows fitted to",
+        "Wrong of them",
+        "Expected error",
+        f"Rows in {split}",
+        f"Wrong in {split}",
+    )
+    caption = f"Expected error by confidence, fitted to {fitted_to} in bins of equal numbers of rows."
+    return Table(header, rows, caption)
+
+
+def _kept(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+    """Count the rows from a confidence on, and the wrong ones among them, for some shares of rows that are kept."""
     order = np.sort(sure)[::-1]
-    rows = []
-    for share in SHARES_KEPT:
-        limit = order[max(1, round(share * len(order))) - 1]
-        kept = sure >= limit
-        wrong = int((~correct[kept]).sum())
-        rows.append((f"{kept.mean():.0%}", f"{limit:.3f}", f"{int(kept.sum()):,}", share_text(wrong, int(kept.sum()))))
+    limits = [float(order[max(1, round(share * len(order))) - 1]) for share in SHARES_KEPT]
+    kept = [(limit, sure >= limit) for limit in dict.fromkeys(limits)]
+    return [
+        {
+            "confidence": limit,
+            "share": float(rows.mean()),
+            "rows": int(rows.sum()),
+            "errors": int((~correct[rows]).sum()),
+        }
+        for limit, rows in kept
+    ]
+
+
+def _kept_table(kept: list[dict[str, Any]]) -> Table:
+    rows = [
+        (
+            f"{one['share']:.0%}",
+            f"{one['confidence']:.3f}",
+            f"{one['rows']:,}",
+            share_text(one["errors"], one["rows"]),
+        )
+        for one in kept
+    ]
     caption = "What is left when predict abstains below a confidence (--abstain-below)."
-    # Of few rows, or of many of one confidence, several shares keep the same.
+    # Of few rows, or of many of nearly one confidence, several shares keep the same.
     return Table(("Rows kept", "Confidence from", "Rows", "Wrong among them"), list(dict.fromkeys(rows)), caption)
 
 
-def _errors(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, split: str) -> Figure:
+def _errors(errors: ExpectedError, sure: np.ndarray, correct: np.ndarray, run: FinishedRun) -> Figure:
     expected = errors.curve()
     bins = ExpectedError.fit(sure, correct).bins if len(sure) >= MIN_BIN_ROWS else ()
     points = np.array([(one.confidence, one.errors / one.rows) for one in bins]).reshape(-1, 2)
-    svg = plots.error_by_confidence(expected, (points[:, 0], points[:, 1]) if len(points) else None, split)
-    return Figure(svg, f"Expected error by confidence, from val, and what was found in {split}.")
+    svg = plots.error_by_confidence(expected, (points[:, 0], points[:, 1]) if len(points) else None, run.split)
+    caption = f"Expected error by confidence, fitted to {calibration_rows(run)}, and what was found in {run.split}."
+    return Figure(svg, caption)

@@ -38,11 +38,11 @@ def reliability_before_and_after(after: Bins, before: Bins, *, of: str = "Accura
 def error_by_confidence(
     expected: tuple[np.ndarray, np.ndarray], found: tuple[np.ndarray, np.ndarray] | None, split: str
 ) -> str:
-    """Plot the expected error by confidence (from val), and the share that is wrong in bins of `split`."""
+    """Plot the expected error by confidence, and the share that is wrong in bins of `split`."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Confidence", "Wrong predictions")
-        axes.plot(*expected, color=BLUE, linewidth=1.6, marker="o", markersize=3.5, label="expected, from val")
+        axes.plot(*expected, color=BLUE, linewidth=1.6, marker="o", markersize=3.5, label="expected")
         if found is not None:
             axes.plot(*found, color=VERMILION, linestyle="none", marker="s", markersize=4, label=f"found in {split}")
         axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))

@@ -180,7 +180,8 @@ def _curves(run: FinishedRun) -> list[dict[str, Any]]:
         title = tables.TITLES[shown]
         by = "the metric that chooses the best epoch" if shown == chosen else "the best epoch is chosen by the loss"
         svg = plots.metric_curve(numbers, values, best, title)
-        figures.append(_figure(svg, f"{title} on val in each epoch; {by}.{marked}"))
+        of = "of the training rows" if shown == "out_of_fold_loss" else "on val"
+        figures.append(_figure(svg, f"{title} {of} in each epoch; {by}.{marked}"))
     return figures
 
 

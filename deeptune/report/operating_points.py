@@ -14,7 +14,7 @@ from deeptune.report.influence import Estimate, units_of, variance
 from deeptune.report.interval_methods import QUANTILE, Interval
 from deeptune.report.intervals import Bounded, too_few
 from deeptune.report.reading import FinishedRun
-from deeptune.report.resampling import decision_band, precision_recall_band, roc_band
+from deeptune.report.resampling import Curve, all_positive, decision_band, precision_recall_band, roc_band
 from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
 
@@ -53,9 +53,12 @@ def operating_points_section(run: FinishedRun) -> ReportSection | None:
             found = {name: {**one, "interval": None} for name, one in found.items()}
         title = run.task.class_names[index]
         rows.append((visible(title), f"{threshold:.3f}", *(_cell(name, found[name]) for name in _shown(prevalence))))
-        data.append({**point, "title": title, "prevalence": float(positive.mean()), "test": found})
-        if len(points) <= MAX_DRAWN:
-            figures += _figures(title, positive, chance, unit, run.spec.train.seed)
+        record = {**point, "title": title, "prevalence": float(positive.mean()), "test": found}
+        if len(points) <= MAX_DRAWN and positive.any() and not positive.all():
+            curves = _curves(positive, chance, unit, run.spec.train.seed)
+            figures += _figures(title, positive, curves)
+            record["curves"] = {name: curve.record() for name, curve in curves.items()}
+        data.append(record)
     header = (
         "Positive class",
         "Threshold",
@@ -193,32 +196,40 @@ def at_prevalence(found: dict[str, Rate], prevalence: float) -> dict[str, Rate]:
 # Curves.
 
 
-def _figures(title: str, positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> list[Figure]:
-    if not positive.any() or positive.all():
-        return []
+def _curves(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> dict[str, Curve]:
+    return {
+        "roc": roc_band(positive, chance, unit, seed),
+        "precision_recall": precision_recall_band(positive, chance, unit, seed),
+        "net_benefit": decision_band(positive, chance, unit, seed),
+    }
+
+
+def _figures(title: str, positive: np.ndarray, curves: dict[str, Curve]) -> list[Figure]:
     shown = visible(title)
     model = plots.Line("this model", plots.BLUE, "-", "o")
     chance_line = plots.Line("by chance", plots.TEXT, ":", "")
     made = []
-    x, roc, band = roc_band(positive, chance, unit, seed)
-    svg = plots.curves("roc", ("1 − specificity", "Sensitivity"), x, [(model, roc), (chance_line, x)], band)
-    made.append(Figure(svg, f"ROC curve of {shown}, with a 95% band at each specificity."))
-    x, curve, band = precision_recall_band(positive, chance, unit, seed)
-    share = np.full(len(x), positive.mean())
+    roc = curves["roc"]
     svg = plots.curves(
-        "pr", ("Sensitivity (recall)", "PPV (precision)"), x, [(model, curve), (chance_line, share)], band
+        "roc", ("1 − specificity", "Sensitivity"), roc.x, [(model, roc.y), (chance_line, roc.x)], roc.band
     )
+    made.append(Figure(svg, f"ROC curve of {shown}, with a 95% band at each specificity."))
+    recall = curves["precision_recall"]
+    share = np.full(len(recall.x), positive.mean())
+    lines = [(model, recall.y), (chance_line, share)]
+    svg = plots.curves("pr", ("Sensitivity (recall)", "PPV (precision)"), recall.x, lines, recall.band)
     made.append(Figure(svg, f"Precision-recall curve of {shown}, with a 95% band at each recall."))
-    x, benefit, everyone, band = decision_band(positive, chance, unit, seed)
+    benefit = curves["net_benefit"]
     lines = [
-        (model, benefit),
-        (plots.Line("all positive", plots.VERMILION, "--", ""), everyone),
-        (plots.Line("none positive", plots.TEXT, ":", ""), np.zeros(len(x))),
+        (model, benefit.y),
+        (plots.Line("all positive", plots.VERMILION, "--", ""), all_positive(benefit.x, float(positive.mean()))),
+        (plots.Line("none positive", plots.TEXT, ":", ""), np.zeros(len(benefit.x))),
     ]
     # Treating all costs more and more at high thresholds: without limits nothing else could be told apart.
-    most = max(float(positive.mean()), float(band[1].max()))
+    most = max(float(positive.mean()), float(benefit.band[1].max()))
     limits = (-most / 4, most * 1.1)
-    svg = plots.curves("decision", ("Threshold probability", "Net benefit"), x, lines, band, limits)
+    titles = ("Threshold probability", "Net benefit")
+    svg = plots.curves("decision", titles, benefit.x, lines, benefit.band, limits)
     made.append(
         Figure(
             svg,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,19 @@ RESAMPLES = 400
 GRID = 101
 MAX_WEIGHTS = 4_000_000  # numbers in memory at once
 
-Curve = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve `y` (G,) over `x` (G,), and its pointwise 95% band (2, G)."""
+
+    x: np.ndarray
+    y: np.ndarray
+    band: np.ndarray
+
+    def record(self) -> dict[str, Any]:
+        """Return the curve for JSON, with as many digits as a picture could show."""
+        parts = {"x": self.x, "y": self.y, "low": self.band[0], "high": self.band[1]}
+        return {name: np.round(one, 6).tolist() for name, one in parts.items()}
 
 
 def resampled_weights(unit: np.ndarray, seed: int, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
@@ -40,7 +54,7 @@ class Ranking:
 
 
 def roc_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
-    """Return 1 − specificity (G,), the sensitivity there (G,), and its band (2, G)."""
+    """Return the sensitivity over 1 − specificity."""
     grid = np.linspace(0, 1, GRID)
 
     def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
@@ -48,11 +62,11 @@ def roc_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: i
         last = np.append(np.diff(x) > 0, True)  # the highest sensitivity of each specificity
         return np.interp(grid, x[last], y[last])
 
-    return grid, *_with_band(Ranking(positive, chance), curve, unit, seed)
+    return Curve(grid, *_with_band(Ranking(positive, chance), curve, unit, seed))
 
 
 def precision_recall_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
-    """Return recall (G,), the highest precision at that recall or a higher threshold's (G,), and its band (2, G)."""
+    """Return the precision over recall: that of the highest threshold that reaches it."""
     grid = np.linspace(0.01, 1, GRID - 1)
 
     def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
@@ -60,13 +74,11 @@ def precision_recall_band(positive: np.ndarray, chance: np.ndarray, unit: np.nda
         precision = true / np.maximum(true + false, 1e-9)
         return precision[np.minimum(np.searchsorted(recall, grid - 1e-12), len(recall) - 1)]
 
-    return grid, *_with_band(Ranking(positive, chance), curve, unit, seed)
+    return Curve(grid, *_with_band(Ranking(positive, chance), curve, unit, seed))
 
 
-def decision_band(
-    positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return threshold probabilities (G,), the net benefit (G,), that of treating all (G,), and the band (2, G)."""
+def decision_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
+    """Return the net benefit over threshold probabilities."""
     share = positive.mean()
     # Where to treat all would harm more than three times what it could help, nobody looks.
     grid = np.linspace(0.01, min(0.99, max(0.1, 3 * share)), GRID - 2)
@@ -78,8 +90,12 @@ def decision_band(
         n = true[-1] + false[-1]
         return (np.append(0, true)[place] - np.append(0, false)[place] * odds) / max(n, 1e-9)
 
-    benefit, band = _with_band(ranking, curve, unit, seed)
-    return grid, benefit, share - (1 - share) * odds, band
+    return Curve(grid, *_with_band(ranking, curve, unit, seed))
+
+
+def all_positive(threshold: np.ndarray, prevalence: float) -> np.ndarray:
+    """Return the net benefit of calling every row positive, at threshold probabilities (G,)."""
+    return prevalence - (1 - prevalence) * threshold / (1 - threshold)
 
 
 def _with_band(

@@ -13,7 +13,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from deeptune.report.confidence import _error_table, _kept_table, confidence_section
+from deeptune.report.confidence import _error_counts, _error_table, _kept, _kept_table, confidence_section
 from deeptune.report.reading import read_run
 from deeptune.report.sections import ReportSection
 from deeptune.report.tables import metric_rows, share_text
@@ -146,6 +146,11 @@ def test_the_table_of_expected_errors_counts_test(run):
     inside = table[table["confidence"] > low + 5e-4]
     assert abs(int(rows[-1][4]) - len(inside)) <= 1
     assert sum(int(row[1]) for row in rows) == 300
+    assert found.tables[0].header[1] == "Rows fitted to"
+    assert "fitted to the validation split in bins" in found.tables[0].caption
+    assert sum(one["split_rows"] for one in found.data["expected_error"]) == 200
+    wrong = (table["truth"] != table["prediction"]).sum()
+    assert sum(one["split_errors"] for one in found.data["expected_error"]) == wrong
 
 
 def test_the_table_of_rows_kept_counts_errors(run):
@@ -155,6 +160,10 @@ def test_the_table_of_rows_kept_counts_errors(run):
         kept = table.iloc[:share]
         assert row[2] == str(share)
         assert row[3] == share_text((kept["truth"] != kept["prediction"]).sum(), share)
+    least = found.data["kept"][-1]
+    assert least["share"] == 0.5
+    assert least["confidence"] == table["confidence"].iloc[99]
+    assert least["errors"] == (table["truth"] != table["prediction"]).iloc[:100].sum()
 
 
 def test_intervals_are_counted_in_test(tmp_path):
@@ -180,8 +189,9 @@ def test_metrics_without_calibration_are_told_once(tmp_path):
 
 
 def test_tables_of_few_rows_repeat_nothing_and_have_no_share_of_no_rows():
-    assert len(_kept_table(np.array([0.7]), np.array([True])).rows) == 1
-    assert len(_kept_table(np.linspace(0.5, 0.9, 50), np.ones(50, bool)).rows) == 5
+    assert len(_kept_table(_kept(np.array([0.7]), np.array([True]))).rows) == 1
+    assert len(_kept_table(_kept(np.linspace(0.5, 0.9, 50), np.ones(50, bool))).rows) == 5
     known = ExpectedError.fit(np.linspace(0.5, 1.0, 60), np.arange(60) % 3 > 0)
-    wrong = [row[-1] for row in _error_table(known, np.array([0.99]), np.array([True]), "test").rows]
+    counts = _error_counts(known, np.array([0.99]), np.array([True]))
+    wrong = [row[-1] for row in _error_table(counts, "test", "val").rows]
     assert wrong == ["n/a"] * (len(known.bins) - 1) + ["0%"]

@@ -12,8 +12,8 @@ from sklearn import metrics as sk
 from statsmodels.stats.proportion import proportion_confint
 
 from deeptune.errors import SpecError
-from deeptune.report.operating_points import _figures, at_prevalence, rates
-from deeptune.report.resampling import decision_band, precision_recall_band, roc_band
+from deeptune.report.operating_points import _curves, _figures, at_prevalence, rates
+from deeptune.report.resampling import all_positive, decision_band, precision_recall_band, roc_band
 from deeptune.spec.report_spec import ReportSpec
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.thresholds import choose_threshold, operating_points, positive_classes
@@ -152,32 +152,33 @@ def test_intervals_of_sensitivities_of_groups_cover_the_truth() -> None:
 
 def test_the_roc_curve_is_scikit_learns_and_lies_in_its_band() -> None:
     positive, chance = scores()
-    x, curve, band = roc_band(positive, chance, np.arange(400), 0)
+    roc = roc_band(positive, chance, np.arange(400), 0)
     false, true, _ = sk.roc_curve(positive, chance, drop_intermediate=False)
-    assert np.trapezoid(curve, x) == pytest.approx(sk.auc(false, true), abs=0.005)
-    assert (band[0] <= curve).all()
-    assert (curve <= band[1]).all()
-    groups = roc_band(np.repeat(positive[:80], 5), np.repeat(chance[:80], 5), np.arange(400) // 5, 0)[2]
-    assert np.mean(groups[1] - groups[0]) > 1.5 * np.mean(band[1] - band[0])
+    assert np.trapezoid(roc.y, roc.x) == pytest.approx(sk.auc(false, true), abs=0.005)
+    assert (roc.band[0] <= roc.y).all()
+    assert (roc.y <= roc.band[1]).all()
+    groups = roc_band(np.repeat(positive[:80], 5), np.repeat(chance[:80], 5), np.arange(400) // 5, 0).band
+    assert np.mean(groups[1] - groups[0]) > 1.5 * np.mean(roc.band[1] - roc.band[0])
 
 
 def test_the_precision_recall_curve_is_scikit_learns() -> None:
     positive, chance = scores()
-    x, curve, _ = precision_recall_band(positive, chance, np.arange(400), 0)
+    curve = precision_recall_band(positive, chance, np.arange(400), 0)
     precision, recall, _ = sk.precision_recall_curve(positive, chance)
     for place in (20, 50, 90):
-        assert curve[place] == pytest.approx(precision[:-1][recall[:-1] >= x[place] - 1e-12][-1])
+        assert curve.y[place] == pytest.approx(precision[:-1][recall[:-1] >= curve.x[place] - 1e-12][-1])
 
 
 def test_the_net_benefit_is_that_counted_by_hand() -> None:
     positive, chance = scores()
-    x, benefit, everyone, _ = decision_band(positive, chance, np.arange(400), 0)
+    curve = decision_band(positive, chance, np.arange(400), 0)
+    share = float(positive.mean())
+    everyone = all_positive(curve.x, share)
     for place in (0, 30, 98):
-        bar = x[place]
+        bar = curve.x[place]
         said = chance >= bar
         expected = (said & positive).sum() / 400 - (said & ~positive).sum() / 400 * bar / (1 - bar)
-        assert benefit[place] == pytest.approx(expected)
-        share = positive.mean()
+        assert curve.y[place] == pytest.approx(expected)
         assert everyone[place] == pytest.approx(share - (1 - share) * bar / (1 - bar))
 
 
@@ -186,8 +187,8 @@ def test_the_decision_curve_is_drawn_where_it_can_be_read() -> None:
     rng = np.random.default_rng(0)
     positive = rng.random(300) < 0.4
     chance = 1 / (1 + np.exp(-(2 * positive - 1 + rng.normal(size=300))))
-    assert decision_band(positive, chance, np.arange(300), 0)[2].min() < -5
-    figure = _figures("yes", positive, chance, np.arange(300), 0)[-1]
+    assert all_positive(decision_band(positive, chance, np.arange(300), 0).x, positive.mean()).min() < -5
+    figure = _figures("yes", positive, _curves(positive, chance, np.arange(300), 0))[-1]
     assert figure.caption.startswith("Decision curve")
     ticks = [float(text.replace("\u2212", "-")) for text in re.findall(r">([\u2212-]?\d+\.?\d*)</text>", figure.svg)]
     assert min(ticks) > -0.5

@@ -172,6 +172,11 @@ def test_the_threshold_of_val_is_applied_to_test(digits: tuple[Path, dict[str, A
     said = known["probabilities"][:, 3] >= 0.4
     assert found["test"]["sensitivity"]["value"] == pytest.approx(said[known["truth"] == 3].mean())
     assert "Decision curve of 3 (three)" in files.report.read_text()
+    for name in ("roc", "precision_recall", "net_benefit"):
+        x, y, low, high = (np.array(found["curves"][name][part]) for part in ("x", "y", "low", "high"))
+        assert len(x) == len(y)
+        assert (low <= y).all()
+        assert (y <= high).all()
 
 
 @pytest.mark.parametrize(
