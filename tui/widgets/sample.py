@@ -24,7 +24,7 @@ class SampleView(Vertical):
         height: 1fr;
         & > Picture { height: 1fr; }
         & > VerticalScroll { height: 1fr; }
-        &.-both > VerticalScroll { height: auto; max-height: 30%; }
+        &.-both > VerticalScroll { height: auto; min-height: 3; max-height: 40%; }
         & Line { height: auto; }
     }
     """

@@ -171,8 +171,9 @@ class Examples(Horizontal):
     def _see(self, example: Example) -> None:
         found = self._samples.read("test", example.row)
         if example.explained is not None and example.explained.picture is not None:
+            text = found.text if isinstance(found, Shown) else None
             with suppress(OSError):  # a file that is gone leaves the sample as it is
-                found = Shown(example.explained.picture.read_bytes())
+                found = Shown(example.explained.picture.read_bytes(), text)
         self.post_message(self.Seen(example, found))
 
     @on(Seen)
@@ -180,9 +181,13 @@ class Examples(Horizontal):
         if message.example is self._looked:
             explained, text = message.example.explained, f"{message.example.title}\n"
             if explained is not None:
-                text += f"{explained.gains}. {safe(explained.verdict)}\n"
+                verdict = safe(explained.verdict).replace("gain over random orders", "mean gain")
+                text += f"{explained.gains}. {verdict}\n"
             self.query_one("#example-text", Line).say(text)
-            words = tokens_content(explained) if explained is not None and explained.tokens else None
+            words = None
+            if explained is not None and explained.tokens:
+                color = cast("DeepTuneApp", self.app).options.color
+                words = tokens_content(explained, color=color)
             self.query_one(SampleView).show(message.found, words)
 
     # What predictions are based on.

@@ -43,6 +43,7 @@ class Explainer(Line):
             choices = [Choice("on", "Keep it going"), Choice("cancel", "Cancel it", dangerous=True)]
             answer = await app.ask("Cancel the explanations?", "Those of before stay as they are.", choices)
             if answer == "cancel" and self._application is not None:
+                self._tell("cancelling the explanations …")
                 await self._application.cancel()
             return
         if not rows or app.refused("explain rows"):
@@ -64,6 +65,8 @@ class Explainer(Line):
                 app.push_screen(AskScreen("There are no explanations", safe(text), [Choice("close", "Close")]))
 
     def _go_on(self, progress: Progress) -> None:
+        if self._application is None or self._application.cancelled:
+            return
         self._tell(f"explaining: {progress.done} of {counted(progress.total, 'row')} (x cancels)")
 
     def _tell(self, text: str) -> None:
@@ -71,15 +74,21 @@ class Explainer(Line):
         self.say(text)
 
 
-def tokens_content(explained: StoredExplanation) -> Content:
-    """Draw tokens: bold blue ones speak for the prediction, underlined red ones against it."""
+def tokens_content(explained: StoredExplanation, *, color: bool = True) -> Content:
+    """Draw tokens, and below them what their looks mean; without colours all that speak for it are bold."""
+    legend = "bold" if not color else "blue"
     return Content.assemble(
-        *((safe(token), _style(score)) for token, score in zip(explained.tokens, explained.scores, strict=False))
+        *(
+            (safe(token), _style(score, color))
+            for token, score in zip(explained.tokens, explained.scores, strict=False)
+        ),
+        (f"\n\n{legend}: for this prediction; underlined: against it", "$text-muted"),
     )
 
 
-def _style(score: float) -> str:
+def _style(score: float, color: bool) -> str:
     if abs(score) < WEAK:
         return ""
-    strong = "bold " if abs(score) > STRONG else ""
-    return f"{strong}$primary" if score > 0 else f"{strong}underline $error"
+    if score < 0:
+        return f"{'bold ' if color and score < -STRONG else ''}underline $error"
+    return f"{'bold ' if not color or score > STRONG else ''}$primary"
