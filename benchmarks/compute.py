@@ -254,8 +254,8 @@ def _on_gpu(rates: Callable[..., Rates], precision: str) -> Callable[[Settings],
         torch.compiler.reset()
         found = rates(settings, precision=precision, compile=True)
         share = found.share_of_peak(torch.cuda.get_device_name(settings.device)) if precision != "fp32" else None
-        told = "" if precision == "fp32" else ", peak of this device not known"
-        return Measured(found.ours / found.raw, f"{found}" + (told if share is None else f", {share:.0%} of the peak"))
+        peak = "" if precision == "fp32" else ", peak of this device not known"
+        return Measured(found.ours / found.raw, f"{found}" + (peak if share is None else f", {share:.0%} of the peak"))
 
     return measure
 

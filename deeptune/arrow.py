@@ -196,7 +196,7 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def keys_of(values: Values) -> Values | None:
-    """Values that can be told apart by Arrow's dictionary encoding, exactly; None for lists, structs and maps."""
+    """Return values that Arrow's dictionary encoding distinguishes, exactly; None for lists, structs and maps."""
     values = bare_values(values)
     if pt.is_nested(values.type):
         return None

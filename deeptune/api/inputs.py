@@ -182,7 +182,7 @@ def _sequence(values: Any, key: str) -> Sequence[Any]:
         expected = ACCEPTED if key == "x" else "a list of labels"
         raise DataError(f"{key}: expected {expected}, got {kind_of(values)}", hint=_remedy(values, key))
     if isinstance(values, Set):
-        raise DataError(f"{key}: a {type(values).__name__} has no order, so no row could be told", hint="Give a list.")
+        raise DataError(f"{key}: a {type(values).__name__} has no order, so it has no rows", hint="Give a list.")
     return list(values)
 
 

@@ -82,13 +82,13 @@ class Lines:
     """Writes a line to stderr when something new is done, and each `LOG_EVERY` seconds."""
 
     def __init__(self) -> None:
-        self.doing, self.told = "", 0.0
+        self.doing, self.last_time = "", 0.0
 
     def show(self, doing: str, done: int, total: int) -> None:
         """Write a line if one is due."""
         import time
 
         now = time.monotonic()
-        if doing != self.doing or now - self.told >= LOG_EVERY:
-            self.doing, self.told = doing, now
+        if doing != self.doing or now - self.last_time >= LOG_EVERY:
+            self.doing, self.last_time = doing, now
             say(f"{doing}: {done:,} of {total:,}", stderr=True)

@@ -69,7 +69,7 @@ def suspected_label_errors(data: AuditData) -> Iterator[Finding]:
     data.progress("label errors", 1, 1)
     if found is None:
         data.notes.append(
-            "suspected label errors: not looked for, as the class can't be told well enough from "
+            "suspected label errors: not looked for, as the class can't be predicted well enough from "
             + ("the features" if data.features is not None else "the cheap features; --backbone names a better one")
         )
         return
@@ -94,7 +94,7 @@ def suspects(
     """Find labels (int64 (N,)) that the content (float32 (N, width)) contradicts.
 
     Returns the places of suspected rows, the surest first, and the class that each looks like; None where the classes
-    can't be told from the content.
+    can't be predicted from the content.
     """
     content = content / max(float(content.std()), 1e-12)  # one scale for all: the main components stay the main ones
     classes, codes = np.unique(values, return_inverse=True)

@@ -39,18 +39,18 @@ def shortcuts(data: AuditData) -> Iterator[Finding]:
     measured = list(properties(data))
     groups = data.values(data.group) if data.group is not None else None
     total, done = len(measured) * len(data.labels.questions[:MAX_QUESTIONS]), 0
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for question in data.labels.questions[:MAX_QUESTIONS]:
         rows = _rows(data, question)
         for one in measured:
             done += 1
             data.progress("shortcuts", done, total)
             family = (question.name, "resolution" if one.name in ("width", "height") else one.name)
-            if len(rows) < MIN_ROWS or family in told:
+            if len(rows) < MIN_ROWS or family in reported:
                 continue
             found = _finding(data, question, one, rows, None if groups is None else groups[rows])
             if found is not None:
-                told.add(family)
+                reported.add(family)
                 yield found
 
 

@@ -378,15 +378,15 @@ def shown_progress(what: str, quiet: bool, as_json: bool = False) -> Iterator[An
 
 def _json_progress(what: str) -> Callable[[int, int], None]:
     """Writes a line for each MIN_INTERVAL and for each end of a pass."""
-    last, told, doing = 0, 0.0, "reading"
+    last, written, doing = 0, 0.0, "reading"
 
     def progress(done: int, total: int) -> None:
-        nonlocal last, told, doing
+        nonlocal last, written, doing
         if done < last:
             doing = what
         last, now = done, time.monotonic()
-        if now - told >= MIN_INTERVAL or done == total:
-            told = now
+        if now - written >= MIN_INTERVAL or done == total:
+            written = now
             say(json.dumps({"progress": {"what": doing, "done": done, "total": total}}), stderr=True)
 
     return progress

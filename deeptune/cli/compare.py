@@ -46,9 +46,9 @@ def compare(
 ) -> None:
     """Compare runs on their common test rows.
 
-    A difference is the value of the later run less that of the earlier one in the command. The last sentence on each
-    pair says whether one is better, by the first metric of the table that the task's report shows in large. Runs that
-    were scored on other rows are refused, unless `--data` names a labelled file to score them all on.
+    A difference is the value of the later run in the command less that of the earlier one. The last sentence on each
+    pair says whether one is better, by the task's headline metric. Runs that were scored on other rows are refused,
+    unless `--data` names a labelled file to score them all on.
     """
     if table is not None and table not in TABLES:
         raise SpecError(f"--table: expected `markdown` or `latex`, got {table!r}")

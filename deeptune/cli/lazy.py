@@ -20,7 +20,7 @@ COMMANDS = (
     ("stop", "control:stop", "Stop a run at its next step, with a checkpoint to resume from."),
     ("resume", "control:resume", "Resume a run from its last checkpoint."),
     ("import", "importing:import_", "Import data into one Parquet file."),
-    ("split", "split:split", "Split a file for good."),
+    ("split", "split:split", "Split a file, and keep the splits."),
     ("probe", "probe:probe", "Rank the backbones on this machine for your own data."),
     ("predict", "apply:predict", "Predict a file's rows with a finished run."),
     ("evaluate", "apply:evaluate", "Score a finished run on a labelled file."),

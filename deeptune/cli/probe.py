@@ -112,13 +112,13 @@ def _json_log() -> ProbeLog:
     """Report as lines of JSON on stderr: what is new, and now and then how far it is."""
     from deeptune.engine.probe_passes import ProbeLog
 
-    doing, told = "", 0.0
+    doing, written = "", 0.0
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal doing, told
+        nonlocal doing, written
         now = time.monotonic()
-        if what != doing or now - told >= MIN_INTERVAL or done == total:
-            doing, told = what, now
+        if what != doing or now - written >= MIN_INTERVAL or done == total:
+            doing, written = what, now
             say(json.dumps({"progress": {"what": what, "done": done, "total": total}}), stderr=True)
 
     return ProbeLog(lambda text: say(text, stderr=True), show)

@@ -68,7 +68,7 @@ def command_parts(path: str, command: Any) -> list[str]:
     rows = [(f"`{_name(argument)}`", "", argument.help or "") for argument in arguments]
     for option in options:
         value = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
-        names = ", ".join(sorted(option.opts, key=len, reverse=True))
+        names = ", ".join([*sorted(option.opts, key=len, reverse=True), *option.secondary_opts])
         default = "required" if option.required else "" if option.is_flag else _default(option.default)
         rows.append((f"`{names}{value}`", default, option.help or ""))
     return [*parts, table_text(("", "default", "meaning"), rows)]

@@ -47,7 +47,7 @@ def split(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an output that is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Split a file for good.
+    """Split a file, and keep the splits.
 
     Labels are balanced as a run balances them, groups stay together, and the mapping of labels and the split of each
     row are written too. Folds and sites are columns of one file. `data.split_column` reads a column.

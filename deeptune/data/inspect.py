@@ -1,8 +1,8 @@
 """The content of Parquet files, for a person who is about to learn from them.
 
-The answers come from the code of a run, so problems are told in a run's own words. Everything is read in small batches,
-one column at a time. `python -m deeptune.data.inspect` answers questions from its standard input, a JSON object a line:
-a viewer that asks it is neither held up nor ended by whatever a file does, and drops a question by ending the process.
+The answers come from the code of a run, so problems are described as a run describes them. Everything is read in
+small batches, one column at a time. `python -m deeptune.data.inspect` answers questions from its standard input, a
+JSON object a line. A file can neither delay nor end the viewer that asks, which drops a question by ending the process.
 """
 
 from __future__ import annotations
@@ -339,12 +339,12 @@ def serve(questions: TextIO, answers: TextIO, answer: Answer = answer) -> None:
 
     for line in questions:
         try:
-            told = {"answer": answer(json.loads(line), progress)}
+            reply = {"answer": answer(json.loads(line), progress)}
         except DeepTuneError as error:
-            told = {"error": error.message, "hint": error.hint}
+            reply = {"error": error.message, "hint": error.hint}
         except MemoryError:
-            told = {"error": "the data does not fit in memory", "hint": "Split the file, or shorten its values."}
-        tell(told)
+            reply = {"error": "the data does not fit in memory", "hint": "Split the file, or shorten its values."}
+        tell(reply)
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ class FittedHead:
         if self.out_of_fold is not None:
             training |= {"folds.rows": torch.from_numpy(self.out_of_fold.rows)}
             training |= {"folds.logits": torch.from_numpy(self.out_of_fold.logits)}
-        told = {"scores": self.scores, "val": self.val, "train_loss": self.train_loss, "seconds": self.seconds}
+        record = {"scores": self.scores, "val": self.val, "train_loss": self.train_loss, "seconds": self.seconds}
         metric = str(ready.spec.train.early_stopping.metric)
-        manifest = {**manifest_of(ready, Best(metric)), "head_first": told}
+        manifest = {**manifest_of(ready, Best(metric)), "head_first": record}
         save_checkpoint(folder, dict(self.tensors), manifest, method="partial", training=training)
 
     @classmethod
@@ -103,11 +103,11 @@ class FittedHead:
         losses = {name: training[f"val.{name}"].numpy() for name in ("losses", "weights") if f"val.{name}" in training}
         exact = {name.removeprefix("exact."): t for name, t in training.items() if name.startswith("exact.")}
         again = {name.removeprefix("refitted."): t for name, t in training.items() if name.startswith("refitted.")}
-        told = checkpoint.manifest["head_first"]
+        record = checkpoint.manifest["head_first"]
         found = ValLosses(**losses) if losses else None
         folds = [training[f"folds.{name}"].numpy() for name in ("rows", "logits") if f"folds.{name}" in training]
         outputs = Outputs(*folds) if folds else None
-        return cls(checkpoint.state, exact, losses=found, refitted=again or None, out_of_fold=outputs, **told)
+        return cls(checkpoint.state, exact, losses=found, refitted=again or None, out_of_fold=outputs, **record)
 
 
 def stored_head(setup: Setup, cache: Cache) -> FittedHead | None:

@@ -1,4 +1,4 @@
-"""CSV and TSV files, whose encoding and delimiter are detected and told."""
+"""CSV and TSV files, whose encoding and delimiter are detected and named in a note."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class CsvFile(TextTable):
         super().__init__(path, self._header.names)
         self._take_quotes_as_values()
         self.notes[:0] = self._header.notes("line")
-        told = _DELIMITERS.get(self.delimiter, repr(self.delimiter))
-        self.notes.insert(0, f"encoding {self.encoding}, values separated by {told}")
+        name = _DELIMITERS.get(self.delimiter, repr(self.delimiter))
+        self.notes.insert(0, f"encoding {self.encoding}, values separated by {name}")
 
     def _take_quotes_as_values(self) -> None:
         """Read quotation marks as characters, where one that is never closed makes one row of many good lines."""

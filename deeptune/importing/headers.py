@@ -103,7 +103,7 @@ def _numbers_columns(row: Row) -> bool:
 
 
 def _like_values(cell: str | None, column: Sequence[str | None]) -> bool | None:
-    """Check whether a cell is a value like those below it; None where that can't be told."""
+    """Check whether a cell is a value like those below it; None where that is unknown."""
     there = [value for value in column if value]
     if not cell or not there:
         return None

@@ -22,7 +22,7 @@ MAX_TARGETS = 8  # that have a picture
 
 
 def confidence_section(run: FinishedRun) -> ReportSection | None:
-    """Say what val told of the model, and whether the report's rows bear it out; None where nothing was fitted."""
+    """Compare the confidence that was fitted on val with the report's rows; None where nothing was fitted."""
     metrics = run.metrics.get(run.split, {})
     found = metrics.get("confidence")
     if not isinstance(found, dict):

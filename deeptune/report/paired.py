@@ -79,7 +79,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
     """Return the p value of the test of DeLong et al. (1988) for two areas under the ROC curve on the same rows.
 
-    positive: bool (N,); first, second: scores (N,). 1 where the areas can't be told apart at all.
+    positive: bool (N,); first, second: scores (N,). 1 where both areas are equal on every row.
     """
     one, other = placements(positive, first), placements(positive, second)
     if one is None or other is None or min(positive.sum(), (~positive).sum()) < 2:

@@ -375,10 +375,10 @@ def _epochs(run: FinishedRun) -> str:
     stopping = run.spec.train.early_stopping
     if folds := out_of_fold(run):
         return f"{folds['epoch']} of {run.spec.train.epochs}, by {stopping.metric} out of fold"
-    told = f"{len(run.trained)} of at most {run.spec.train.epochs}"
+    epochs = f"{len(run.trained)} of at most {run.spec.train.epochs}"
     if best == 0:
-        return f"{told}; the head before the first was kept, by {stopping.metric}"
-    return told + (f"; best was {best}, by {stopping.metric}" if best else "")
+        return f"{epochs}; the head before the first was kept, by {stopping.metric}"
+    return epochs + (f"; best was {best}, by {stopping.metric}" if best else "")
 
 
 def _device(run: FinishedRun) -> str:

@@ -12,8 +12,8 @@ class OptimizerInfo:
     """An optimizer of `torch.optim`: its class by name, and the arguments that DeepTune passes besides rate and decay.
 
     `state_bytes` is what it keeps for each parameter that learns, in fp32. `fused` says whether PyTorch has one kernel
-    for all parameters, on CPU and CUDA. `skips_on_device` says whether that kernel can be told on the device that a
-    step changes nothing: fused Adam can, while fused SGD would start its momentum with such a step.
+    for all parameters, on CPU and CUDA. `skips_on_device` says whether that kernel can be asked on the device to leave
+    all as it is: fused Adam can, while fused SGD would start its momentum with such a step.
     """
 
     name: str

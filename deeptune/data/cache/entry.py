@@ -313,7 +313,7 @@ class Cache:
                 raise FileNotFoundError
 
     def _lock_for_writing(self, folder: Path) -> int:
-        told = False
+        announced = False
         while True:
             with (
                 refusing(folder),
@@ -321,9 +321,9 @@ class Cache:
                 locked(folder / "write.lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as handle,
             ):
                 return handle
-            if not told:
+            if not announced:
                 self.tell(f"another run is computing the same {folder.parent.name}: waiting for it")
-                told = True
+                announced = True
             self.check()
             time.sleep(POLL_INTERVAL)
 

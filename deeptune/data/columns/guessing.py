@@ -71,7 +71,7 @@ def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[
 
 
 def likely_labels(source: Source, inputs: Sequence[str]) -> list[str]:
-    """Return the columns that are likely the label, by their names and first values; none where that can't be told."""
+    """Return the columns that are likely the label by their names and first values, if any."""
     names = [
         name
         for name in source.column_names

@@ -37,10 +37,10 @@ def modality_of_column(source: Source, name: str) -> ColumnModality | None:
 
 
 def resolve_columns(source: Source, modality: str | None = None, input: Input | None = None) -> tuple[str, Input]:
-    """(modality, input): what is not given is inferred from the columns, and from the first values of strings.
+    """Return modality and input columns; infer those not given from the columns and the first values of strings.
 
-    Of an image with a text, the column of the image is the first one of the input. Raises DataError when it cannot be
-    told, when a column is not there, or when its type does not fit.
+    Of an image with a text, the column of the image is the first one of the input. Raises DataError when they cannot
+    be inferred, when a column is missing, or when its type does not fit.
     """
     if input is None:
         kind = _modality_by_names(source) if modality is None else MODALITIES[modality]

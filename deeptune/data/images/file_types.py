@@ -100,9 +100,9 @@ def kind_of(data: bytes) -> str | None:
     `data` is the whole or its first HEAD bytes.
     """
     head = data[:HEAD]
-    for place, sign, told in _SIGNATURES:
+    for place, sign, description in _SIGNATURES:
         if head[place : place + len(sign)] == sign:
-            return told
+            return description
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12], f"is a video (MP4): {_VIDEO}")
     if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and len(data) > 348:

@@ -207,5 +207,5 @@ def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
 def _sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
     try:
         return str(tokenizer_identity(tokenizer)["tokenizer"])
-    except CacheRefused:  # a tokenizer in Python: it can't be told from another of its kind
+    except CacheRefused:  # a tokenizer in Python: nothing distinguishes it from others of its class
         return None

@@ -108,7 +108,7 @@ def _is_longer(tokenizer: PreTrainedTokenizerBase, sample: Sequence[str], max_le
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Return what decides the ids. Raises CacheRefused for a tokenizer that can't be told from another of its kind."""
+    """Return what decides the ids. Raises CacheRefused where nothing tells one tokenizer of a class from another."""
     return {
         "tokenizer": _digest(tokenizer),
         "kind": type(tokenizer).__name__,
@@ -131,7 +131,7 @@ def _digest(tokenizer: PreTrainedTokenizerBase) -> str:
         content = dict(tokenizer.init_kwargs)
         ignored = ["name_or_path", "is_local", "local_files_only"]  # where it was found
     else:
-        raise CacheRefused(f"a {type(tokenizer).__name__} can't be told from another of its kind")
+        raise CacheRefused(f"a {type(tokenizer).__name__} has no files or settings that distinguish it from others")
     for name in ignored:
         content.pop(name, None)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

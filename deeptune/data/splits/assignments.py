@@ -201,7 +201,7 @@ def _folds(spec: RunSpec, draft: PlanDraft, way: Way) -> tuple[str, np.ndarray, 
         part.source.require(way.site, key="--leave-out")
         keys = keys_of(part.source.take(way.site, part.rows))
         if keys is None or keys.null_count:
-            what = "holds values that can't be told apart" if keys is None else f"has {keys.null_count:,} null values"
+            what = "holds lists or records" if keys is None else f"has {keys.null_count:,} null values"
             raise DataError(f"--leave-out: column {way.site!r} {what}", hint="Each row needs one plain value.")
         encoded = keys.combine_chunks().dictionary_encode()
         values = encoded.dictionary
