@@ -223,7 +223,7 @@ class DeepTuneApp(App[None]):
 
     def copy(self, text: str) -> None:
         """Copy to the terminal's clipboard (OSC 52), and show the text, as not every terminal has one."""
-        from tui.screens.copied import CopiedScreen
+        from tui.screens.copied_text import CopiedScreen
 
         self.copy_to_clipboard(text)
         self.push_screen(CopiedScreen(text))
@@ -324,13 +324,13 @@ class DeepTuneApp(App[None]):
 
     def end_processes(self) -> None:
         """Kill what predicts, explains or probes for this session. It never waits, as signal handlers call it."""
-        if (applying := sys.modules.get("tui.applying")) is not None:
+        if (applying := sys.modules.get("tui.command_process")) is not None:
             for application in list(applying.Application.running):
                 application.kill()
 
     async def action_quit(self) -> None:
         self.save_now()
-        from tui.lifeline import end_at_latest
+        from tui.hangup import end_at_latest
 
         if not self.is_headless:
             end_at_latest(0)  # a terminal that nobody reads can't hold it up

@@ -88,7 +88,7 @@ def start(
         bell=not no_bell and wants_bell() and load_settings().get("bell", True) is not False,
     )
     app = DeepTuneApp(options, opens=_opens(what, output), keymap=load_keymap())
-    from tui.lifeline import lifeline
+    from tui.hangup import lifeline
 
     with lifeline(app):
         app.run(mouse=options.mouse)

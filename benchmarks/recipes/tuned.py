@@ -21,8 +21,8 @@ from benchmarks.recipes.cells import Cell
 from benchmarks.recipes.datasets import available, write_files
 from benchmarks.recipes.recording import record
 from deeptune.engine.choice import MAX_P, ValLosses, compare
+from deeptune.tasks.confidence.calibrator_choice import ClassLink, choose
 from deeptune.tasks.confidence.calibrators import Calibrator, fit_classes
-from deeptune.tasks.confidence.choice import ClassLink, choose
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.metric_functions import calibration_error
 from deeptune.tasks.temperature import FINE_TUNED, Prior, fit_temperature

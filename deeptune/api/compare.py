@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deeptune.api.run import Run
     from deeptune.data.sources.source import Source
     from deeptune.report.comparing import Comparison
-    from deeptune.report.reading import FinishedRun, Predictions
+    from deeptune.report.finished_run import FinishedRun, Predictions
     from deeptune.runs import RunDirectory
 
 log = logging.getLogger("deeptune")
@@ -74,7 +74,7 @@ def compare_on(
     from deeptune.data.sources.source import Source
     from deeptune.engine.predict import ApplyOptions, Predictor
     from deeptune.report.comparing import compare_scored
-    from deeptune.report.reading import predictions_of, read_run
+    from deeptune.report.finished_run import predictions_of, read_run
     from deeptune.runs.looks import count_learnt
 
     found = [read_run(run.path) for run in runs]

@@ -63,7 +63,7 @@ def worst_rows(run: RunDirectory, count: int) -> list[int]:
     Raises CheckpointError where the run has no predictions.
     """
     from deeptune.report.examples import worst_first
-    from deeptune.report.reading import read_run
+    from deeptune.report.finished_run import read_run
 
     found = read_run(run.path).predictions
     if found is None or not len(found.row):

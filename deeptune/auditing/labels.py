@@ -14,7 +14,7 @@ from deeptune.data.splits.class_names import LabelColumn
 from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks import task_class
-from deeptune.tasks.labels import is_lists, missing
+from deeptune.tasks.label_columns import is_lists, missing
 
 MANY_CLASSES = 1_000  # beyond which labels are no classes that a check compares
 

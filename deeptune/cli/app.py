@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from deeptune import __version__
+from deeptune.cli.command_table import LazyGroup
 from deeptune.cli.completion import join_words
-from deeptune.cli.lazy import LazyGroup
 from deeptune.cli.usage_hints import extra_hint, option_hint
 from deeptune.environment import prepare_process, require_current_folder
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli import completion
-from deeptune.cli.found import named_run
+from deeptune.cli.run_argument import named_run
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.formatting import counted
 from deeptune.show.console import console, progress_bar, say, say_json

@@ -9,7 +9,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.cli.apply import DeviceOption, RootOption, refresh
-from deeptune.cli.found import named_run
+from deeptune.cli.run_argument import named_run
 from deeptune.errors import SpecError
 from deeptune.formatting import counted
 from deeptune.show.console import console, say, say_json
@@ -118,7 +118,7 @@ def _draw_rows(found: Comparison, pair: Pair, rows: int, data: str | None) -> No
     from rich.table import Table
     from rich.text import Text
 
-    from deeptune.data.shown_samples import Samples
+    from deeptune.data.run_samples import Samples
     from deeptune.report.comparing import row_text
     from deeptune.show.flips import WIDTH, sample
     from deeptune.show.picture import Look

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.found import named_run
 from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
+from deeptune.cli.run_argument import named_run
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.show.console import fail, say, say_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import JsonProgressOption, RootOption, RunArgument, shown_progress
-from deeptune.cli.found import named_run
+from deeptune.cli.run_argument import named_run
 from deeptune.environment import short_path, user_path
 from deeptune.errors import SpecError
 from deeptune.show.console import console, safe, say, say_json

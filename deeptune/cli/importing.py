@@ -282,7 +282,7 @@ def _toml(value: str) -> str:
 
 def _tell(done: Imported) -> None:
     from deeptune.environment import short_path
-    from deeptune.importing.names import ignored_text
+    from deeptune.importing.file_names import ignored_text
 
     say(f"{done.source}: {done.kind}")
     for note in done.notes:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument, refresh
-from deeptune.cli.found import named_run
+from deeptune.cli.run_argument import named_run
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
 from deeptune.show.console import say

@@ -115,7 +115,7 @@ def do(
     from deeptune.cli.watch import signals, tell_it_goes_on, watch
     from deeptune.runs import run_state
     from deeptune.runs.launch import start_runner
-    from deeptune.runs.logout import logout_warning
+    from deeptune.runs.logout_check import logout_warning
     from deeptune.runs.state import ending
 
     if not foreground and (warning := logout_warning()) is not None:

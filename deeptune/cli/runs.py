@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.found import named_run
 from deeptune.cli.run import PlainOption
+from deeptune.cli.run_argument import named_run
 from deeptune.environment import short_path
 from deeptune.show.console import console, safe, say, say_json
 

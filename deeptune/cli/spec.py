@@ -58,7 +58,7 @@ def fields(
 
     rows = [row for row in field_rows() if not key or row[0] == key or row[0].startswith(f"{key}.")]
     if not rows:
-        from deeptune.spec.other_names import nearest_keys
+        from deeptune.spec.aliases import nearest_keys
 
         keys = [row[0] for row in field_rows()]
         near = nearest_keys(key, (), keys)

@@ -21,7 +21,7 @@ def option_hint(option: str, context: Any) -> str:
         return f"{name} goes without an option: `{context.command_path} {name}`."
     if not any("--set" in parameter.opts for parameter in parameters):
         return ""
-    from deeptune.spec.other_names import keys_meant
+    from deeptune.spec.aliases import keys_meant
     from deeptune.spec.toml import spec_keys
 
     keys = keys_meant(option.lstrip("-"), spec_keys())

@@ -21,7 +21,7 @@ from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, columns_of
 from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.spec.toml import validate
-from deeptune.tasks.labels import missing
+from deeptune.tasks.label_columns import missing
 
 WIDTH = 100  # of comments
 

@@ -35,7 +35,7 @@ from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.toml import validate
-from deeptune.tasks.labels import plain
+from deeptune.tasks.label_columns import plain
 
 MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview

@@ -10,7 +10,7 @@ from pathlib import Path
 from deeptune.doctor.finding import Finding, ok, warn
 from deeptune.environment import cores
 from deeptune.formatting import size_text
-from deeptune.runs.logout import logout_warning
+from deeptune.runs.logout_check import logout_warning
 
 SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_MEMORY = 1_000_000_000  # bytes: a few batches of large images for each worker

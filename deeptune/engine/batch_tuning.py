@@ -27,7 +27,7 @@ from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion
 from deeptune.engine.run_logger import RunLogger
-from deeptune.engine.trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
+from deeptune.engine.tuning_trial import HEADROOM, PeakMemory, RepeatedPieces, Trial, memory_format, state_kept
 from deeptune.errors import RunStopped, TrainingError, first_line
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import RunSpec, TrainSpec

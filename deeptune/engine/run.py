@@ -15,7 +15,6 @@ from deeptune.engine.choice import Choice, choose, compare, never_better, val_lo
 from deeptune.engine.cross_validation import CrossValidation, cross_validated
 from deeptune.engine.device import seed_everything
 from deeptune.engine.exact_head import ExactHead
-from deeptune.engine.fitting import Fitting
 from deeptune.engine.head_first import FittedHead, fit_head, restore_head, stored_head
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
@@ -37,6 +36,7 @@ from deeptune.engine.sanity import Constant, changes_with_batch
 from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, of_fine_tuning, pass_splits, write_scores
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
+from deeptune.engine.training import Fitting
 from deeptune.engine.verify import probe_inputs, verified_best
 from deeptune.model.head import collapsed
 from deeptune.report import write_report

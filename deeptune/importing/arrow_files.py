@@ -18,9 +18,9 @@ from pyarrow import ipc
 
 from deeptune.arrow import as_type, carried
 from deeptune.errors import DataError, first_line, listed
-from deeptune.importing.names import split_in_name
+from deeptune.importing.file_names import split_in_name
 from deeptune.importing.reader import LeftOut, Piece, Reader
-from deeptune.importing.several import Several
+from deeptune.importing.several_sources import Several
 from deeptune.spec.values import split_named
 
 SUFFIXES = (".arrow", ".feather")

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from deeptune.arrow import bare, is_text
 from deeptune.errors import DataError
-from deeptune.importing.named import require_column
-from deeptune.importing.names import readable
+from deeptune.importing.file_names import readable
+from deeptune.importing.named_pictures import require_column
 from deeptune.importing.options import Options
 from deeptune.importing.reader import Reader
 

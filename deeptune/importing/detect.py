@@ -12,16 +12,16 @@ from pathlib import Path
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 from deeptune.formatting import counted
-from deeptune.importing import archives, arrow_files, csv_files, json_lines, original, spreadsheets
+from deeptune.importing import archives, arrow_files, csv_files, json_lines, original_deeptune, spreadsheets
+from deeptune.importing.file_names import OTHERS, readable, split_in_name, walk
 from deeptune.importing.folders import OnePicture, PictureFolder, empty_classes, require_pictures
-from deeptune.importing.named import NamedPictures, Names, naming_column, require_column
-from deeptune.importing.names import OTHERS, readable, split_in_name, walk
+from deeptune.importing.named_pictures import NamedPictures, Names, naming_column, require_column
 from deeptune.importing.options import Options, Progress
 from deeptune.importing.pictures import picture_kind
 from deeptune.importing.reader import LeftOut, Reader
-from deeptune.importing.several import Several
+from deeptune.importing.several_sources import Several
 from deeptune.importing.tables import Table
-from deeptune.importing.unpacked import UnpackedArchive, named_as_inside
+from deeptune.importing.unpacked_archive import UnpackedArchive, named_as_inside
 from deeptune.spec.sources import IMPORTED, ONE_SOURCE
 from deeptune.spec.values import split_named
 
@@ -133,8 +133,8 @@ def _pictures_of(folder: Path) -> tuple[dict[Path, str], list[Path], Counter[str
 def _open_folder(folder: Path, options: Options, work: Path) -> Reader:
     if arrow_files.is_data_set(folder):
         return arrow_files.data_set(folder)
-    if (splits := original.find_splits(folder)) is not None:
-        return original.original_splits(splits)
+    if (splits := original_deeptune.find_splits(folder)) is not None:
+        return original_deeptune.original_splits(splits)
     pictures, others, ignored = _pictures_of(folder)
     reader = _reader_of(folder, pictures, others, options, work)
     reader.ignored.update(ignored)

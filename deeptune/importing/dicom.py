@@ -20,8 +20,8 @@ import pyarrow as pa
 from deeptune.errors import DataError, SpecError, first_line
 from deeptune.formatting import counted
 from deeptune.importing.options import Options
+from deeptune.importing.patient_salt import patient_salt
 from deeptune.importing.reader import Shot
-from deeptune.importing.salt import patient_salt
 from deeptune.importing.stored_values import stored, whole
 
 KEPT = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality", "Manufacturer")

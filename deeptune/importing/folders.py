@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from deeptune.errors import DataError, listed
-from deeptune.importing.names import readable
+from deeptune.importing.file_names import readable
 from deeptune.importing.options import Options
 from deeptune.importing.pictures import Pictures, PieceRows, in_threads, shown_name
 from deeptune.importing.reader import LeftOut, Piece, Reader

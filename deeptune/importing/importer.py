@@ -27,7 +27,7 @@ from deeptune import __version__
 from deeptune.errors import DataError, listed
 from deeptune.importing.columns import named_apart, renamed
 from deeptune.importing.detect import open_reader
-from deeptune.importing.names import walk
+from deeptune.importing.file_names import walk
 from deeptune.importing.options import Options, Progress
 from deeptune.importing.reader import LeftOut, Piece, Reader
 from deeptune.runs.files import read_json, replacing, storage_errors, write_json

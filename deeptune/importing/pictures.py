@@ -17,7 +17,7 @@ import pyarrow as pa
 from deeptune.data.images.column_values import read_named
 from deeptune.data.images.decode import unusable_reason
 from deeptune.errors import DataError
-from deeptune.importing.names import readable
+from deeptune.importing.file_names import readable
 from deeptune.importing.options import Options
 from deeptune.importing.reader import PIECE_BYTES, Shot
 

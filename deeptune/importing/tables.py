@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from deeptune.errors import DataError, listed
-from deeptune.importing.names import readable
+from deeptune.importing.file_names import readable
 from deeptune.importing.reader import PIECE_BYTES, PIECE_ROWS, LeftOut, Piece, Reader
 
 _INTEGER = r"^\s*[+-]?(?:0|[1-9][0-9]{0,17})\s*$"

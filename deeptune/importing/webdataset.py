@@ -20,7 +20,7 @@ from deeptune.data.images.column_values import MAX_FILE
 from deeptune.data.images.decode import unusable_reason
 from deeptune.errors import DataError, listed
 from deeptune.importing.archives import Guard, damaged, open_tar
-from deeptune.importing.names import is_ignored, readable, split_in_name
+from deeptune.importing.file_names import is_ignored, readable, split_in_name
 from deeptune.importing.options import Options
 from deeptune.importing.pictures import IMAGES, PieceRows
 from deeptune.importing.reader import PIECE_ROWS, LeftOut, Piece, Reader, Shot

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeptune.formatting import visible
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.influence import units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.plots import BLUE, MAX_POINTS, TEXT, VERMILION, axes_on, svg_of
-from deeptune.report.reading import FinishedRun
 from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
 from deeptune.runs.files import finite

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.section import Link, ReportSection, Table
 
 AUTHOR = "for the author"

@@ -9,7 +9,7 @@ import numpy as np
 from deeptune.formatting import visible
 from deeptune.report import confidence_plots as plots
 from deeptune.report.cross_validation import MEANT, calibration_rows, out_of_fold
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
 from deeptune.report.tables import UNDEFINED, share_text, significant, value_text
 from deeptune.tasks.confidence.calibrators import METHODS

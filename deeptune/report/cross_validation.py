@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.section import ReportSection, Table
 from deeptune.report.tables import TITLES, value_text
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.report import prose, tables
+from deeptune.report import methods_paragraph, tables
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.provenance import provenance
-from deeptune.report.reading import FinishedRun
 from deeptune.report.section import ReportSection
 from deeptune.report.verdict import Verdict
 from deeptune.spec.metrics import shown_metrics
@@ -46,11 +46,11 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         "remarks": judged.remarks,
         "warnings": [*run.warnings, *metrics.get("notes", [])],
         "epochs": [{"epoch": one.epoch, "train": one.train, "val": one.val} for one in run.epochs],
-        "best_epoch": prose.best_epoch(run),
+        "best_epoch": methods_paragraph.best_epoch(run),
         "rows": run.rows,
-        "facts": dict(prose.training_facts(run)),
+        "facts": dict(methods_paragraph.training_facts(run)),
         "provenance": dict(provenance(run)),
-        "skipped": prose.skipped(run),
+        "skipped": methods_paragraph.skipped(run),
         "test_looks": judged.looks,
         "methods": judged.methods,
         "sections": {

@@ -9,8 +9,8 @@ import numpy as np
 from deeptune.errors import DataError
 from deeptune.formatting import visible
 from deeptune.report.embedding_points import Points, read_points
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.plots import BLUE, TEXT, VERMILION, axes_on, svg_of
-from deeptune.report.reading import FinishedRun
 from deeptune.report.section import Figure, ReportSection, Table
 
 if TYPE_CHECKING:

@@ -144,7 +144,7 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
     import pyarrow as pa
 
     from deeptune.tasks import task_from_json
-    from deeptune.tasks.labels import plain
+    from deeptune.tasks.label_columns import plain
 
     if column.type == pa.null():
         return np.zeros(len(column), np.int64), [UNLABELLED], None

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from deeptune.data.run_samples import Samples
 from deeptune.data.shown import Shown
-from deeptune.data.shown_samples import Samples
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
-from deeptune.report.reading import FinishedRun, Predictions
+from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
 from deeptune.tasks import Task

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeptune.errors import CheckpointError
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.plots import BLUE, TEXT, VERMILION, axes_on, svg_of
-from deeptune.report.reading import FinishedRun
 from deeptune.report.section import Figure, ReportSection
 from deeptune.runs.files import read_json
 

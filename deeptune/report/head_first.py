@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.sections import ReportSection, Table
 from deeptune.report.tables import TITLES, value_text
 from deeptune.spec.metrics import shown_metrics

@@ -10,13 +10,13 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from deeptune.formatting import visible
-from deeptune.report import plots, prose, tables
+from deeptune.report import methods_paragraph, plots, tables
 from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
 from deeptune.report.doubts import part_of_val
+from deeptune.report.finished_run import FinishedRun, read_if_there, read_run
 from deeptune.report.provenance import provenance
-from deeptune.report.reading import FinishedRun, read_if_there, read_run
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
@@ -89,7 +89,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
     without = {title: metrics[name] for name, title in WITHOUT.items() if (metrics.get(name) or {}).get("n")}
     rows = [
         (
-            prose.loss_title(run) if name == "loss" else tables.TITLES[name],
+            methods_paragraph.loss_title(run) if name == "loss" else tables.TITLES[name],
             tables.value_text(name, metrics[name]),
             tables.interval_text(name, intervals.get(name)),
             tables.value_text(name, baseline[name]) if name in baseline else "",
@@ -112,7 +112,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         }
         for name in run.task.info.headline
     ]
-    skipped = prose.skipped(run)
+    skipped = methods_paragraph.skipped(run)
     state = str(run.result.get("state", "unfinished"))
     return {
         "id": visible(run.files.path.resolve().name),
@@ -134,7 +134,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         "unjudged": sum(not row["support"] for row in metrics.get("per_class", [])),
         "confusion": _confusion(metrics),
         "confusions": tables.worst_confusions(metrics) if len(classes) > 2 else [],
-        "facts": prose.training_facts(run),
+        "facts": methods_paragraph.training_facts(run),
         "provenance": provenance(run),
         "notes": [
             visible(note)
@@ -158,7 +158,7 @@ def _curves(run: FinishedRun) -> list[dict[str, Any]]:
     if not run.epochs:
         return []
     numbers = [epoch.epoch for epoch in run.epochs]
-    best = prose.best_epoch(run)
+    best = methods_paragraph.best_epoch(run)
 
     def series(split: str, name: str) -> list[float | None]:
         scores = [epoch.train if split == "train" else epoch.val or {} for epoch in run.epochs]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from deeptune.formatting import visible
-from deeptune.report.prose import Facts
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
+from deeptune.report.methods_paragraph import Facts
 
 
 def provenance(run: FinishedRun) -> Facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pkgutil import resolve_name
 
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.section import Figure, ReportSection, Table
 
 __all__ = ["SECTIONS", "Figure", "ReportSection", "Table", "sections_of"]

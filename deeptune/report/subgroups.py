@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from deeptune.formatting import counted, visible
+from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.report.intervals import Spread
-from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.report.section import ReportSection, Table
 from deeptune.report.tables import TITLES, interval_text, value_text
 from deeptune.report.task_views import view_of

@@ -10,9 +10,9 @@ import numpy as np
 from deeptune.formatting import joined
 from deeptune.report import plots, tables
 from deeptune.report.doubts import MIN_ROWS
+from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.report.influence import Estimates, class_estimates, label_estimates, number_estimates, target_estimates
 from deeptune.report.intervals import Spread, classification_spread, label_spread, regression_spread
-from deeptune.report.reading import FinishedRun, Predictions
 from deeptune.spec.metrics import METRICS
 
 Picture = tuple[str, str]  # an SVG and its caption

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from deeptune.arrow import keys_of
 from deeptune.errors import DeepTuneError, SpecError
-from deeptune.report.reading import FinishedRun, read_if_there
+from deeptune.report.finished_run import FinishedRun, read_if_there
 from deeptune.runs.directory import RunDirectory, runs_in
 from deeptune.runs.looks import read_looks
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeptune.formatting import counted
-from deeptune.report.reading import FinishedRun, Predictions
+from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.thresholds import positive_classes
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeptune.formatting import counted, visible
-from deeptune.report import prose, tables
+from deeptune.report import methods_paragraph, tables
 from deeptune.report.doubts import doubts, part_of_val
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.intervals import Intervals, Spread
-from deeptune.report.reading import FinishedRun
 from deeptune.report.task_views import view_of
 from deeptune.report.test_looks import test_looks
 from deeptune.spec.metrics import METRICS
@@ -45,7 +45,7 @@ def verdict(run: FinishedRun) -> Verdict:
         _doubts(run, metrics, spread, baseline),
         [visible(text) for text in _remarks(run, metrics, spread, baseline_words)],
         looks,
-        prose.methods_paragraph(run, spread, baseline, looks),
+        methods_paragraph.methods_paragraph(run, spread, baseline, looks),
     )
 
 
@@ -98,4 +98,4 @@ def _remarks(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline
     remarks += spread.reasons
     if baseline:
         remarks.append(baseline)
-    return remarks + view_of(run).remarks(run, metrics, prose.loss_differs(run))
+    return remarks + view_of(run).remarks(run, metrics, methods_paragraph.loss_differs(run))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deeptune.data.shown_samples import Samples
+from deeptune.data.run_samples import Samples
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
 from deeptune.show.picture import Look, Piece, draw

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from deeptune.errors import SpecError, did_you_mean, listed
-from deeptune.spec.other_names import nearest_keys
+from deeptune.spec.aliases import nearest_keys
 from deeptune.spec.run_spec import RunSpec
 
 MAX_BYTES = 4_000_000  # of a spec file: forty thousand paths

@@ -17,7 +17,7 @@ from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Relabel, Task, wilson_text
 from deeptune.tasks.baselines import classification_baseline
-from deeptune.tasks.confidence.choice import ClassLink, choose
+from deeptune.tasks.confidence.calibrator_choice import ClassLink, choose
 from deeptune.tasks.confidence.conformal import class_scores
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -28,7 +28,7 @@ from deeptune.tasks.confidence.of_classes import (
     set_column,
     set_metrics,
 )
-from deeptune.tasks.labels import check_classes, plain, refuse_missing, without_minus_one
+from deeptune.tasks.label_columns import check_classes, plain, refuse_missing, without_minus_one
 from deeptune.tasks.metric_functions import classification_metrics
 
 ClassValue = int | str | bool

@@ -19,7 +19,7 @@ from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.base import EXAMPLE_SHARE, Fitted, Task, wilson_text
 from deeptune.tasks.classification import ClassValue, lists
-from deeptune.tasks.confidence.choice import LabelLink, choose, moved_thresholds
+from deeptune.tasks.confidence.calibrator_choice import LabelLink, choose, moved_thresholds
 from deeptune.tasks.confidence.conformal import Quantiles, label_scores
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
@@ -30,7 +30,7 @@ from deeptune.tasks.confidence.of_classes import (
     set_column,
     size_metrics,
 )
-from deeptune.tasks.labels import LabelTypeError, is_lists, list_parts, plain, refuse_missing
+from deeptune.tasks.label_columns import LabelTypeError, is_lists, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
 from deeptune.tasks.stratification import iterative_split
 

@@ -15,7 +15,7 @@ from deeptune.spec.tasks import ROBUST
 from deeptune.tasks.base import Fitted
 from deeptune.tasks.classification import lists
 from deeptune.tasks.confidence.held_out import HeldOut
-from deeptune.tasks.labels import list_parts, plain, refuse_missing
+from deeptune.tasks.label_columns import list_parts, plain, refuse_missing
 from deeptune.tasks.outliers import outliers
 from deeptune.tasks.regression import RegressionTask
 

@@ -16,7 +16,7 @@ from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.confidence.conformal import rank_scores
-from deeptune.tasks.labels import plain, whole_numbers
+from deeptune.tasks.label_columns import plain, whole_numbers
 
 TINY = 1e-30  # below every probability that matters
 

@@ -17,7 +17,7 @@ from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import number_baseline
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.confidence.of_numbers import NumberConfidence
-from deeptune.tasks.labels import check_numbers, is_lists, missing, numbers
+from deeptune.tasks.label_columns import check_numbers, is_lists, missing, numbers
 from deeptune.tasks.number_metrics import number_metrics
 from deeptune.tasks.outliers import outliers
 

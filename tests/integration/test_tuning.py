@@ -11,7 +11,7 @@ import torch
 from devices import DEVICE
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.engine import batch_tuning, fitting, optimizer_step
+from deeptune.engine import batch_tuning, optimizer_step, training
 from deeptune.engine.batch_tuning import NEAR, TOLERANCE, Trial, agrees
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.prepare import prepare
@@ -151,7 +151,7 @@ def test_no_memory_for_a_single_row_is_one_clear_error(tmp_path, monkeypatch):
 
 def test_a_resumed_run_repeats_the_choice_and_measures_nothing(tmp_path, monkeypatch):
     run = new_run(tmp_path, spec_of("lora", "timm:test_vit", epochs=3))
-    original = fitting.Hooks
+    original = training.Hooks
 
     def stopping(*, epoch, **others):
         def stop(event):
@@ -161,7 +161,7 @@ def test_a_resumed_run_repeats_the_choice_and_measures_nothing(tmp_path, monkeyp
         return original(epoch=stop, **others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting, "Hooks", stopping)
+        patched.setattr(training, "Hooks", stopping)
         full_memory(patched, 16)
         with pytest.raises(RunStopped):
             execute(load_spec(run.spec), run)

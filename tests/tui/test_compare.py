@@ -15,12 +15,12 @@ from deeptune.report.comparing import compare_runs
 from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.show.comparison import Facts, caution, differences, flat, read_facts, scores
 from tui.app import DeepTuneApp
-from tui.compared import Compared
 from tui.options import Options
+from tui.run_comparison import Compared
 from tui.screens.compare import CompareScreen
-from tui.screens.copied import CopiedScreen
+from tui.screens.copied_text import CopiedScreen
 from tui.screens.pick import PickScreen
-from tui.widgets.paired import Differences
+from tui.widgets.paired_differences import Differences
 
 LOADING = 180.0  # seconds that a process may take that loads PyTorch on a busy machine
 

@@ -11,7 +11,7 @@ import pytest
 from driving import drive, picture, shows, until
 from pictures import png
 
-from deeptune.data.shown_samples import Samples
+from deeptune.data.run_samples import Samples
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.report import embedding_points as embeddings

@@ -12,7 +12,7 @@ import pytest
 from driving import drive, monitor, picture, shows, until
 from pictures import png
 
-from deeptune.data.shown_samples import Samples
+from deeptune.data.run_samples import Samples
 from deeptune.runs import write_json
 from deeptune.runs.files import read_json
 from deeptune.show.explanations import StoredExplanation, read_explanations

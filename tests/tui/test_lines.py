@@ -10,8 +10,8 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.events import SampleEvent
 from deeptune.show.chart import PLAIN
 from deeptune.show.view import View
-from tui.widgets.lines import Lines
 from tui.widgets.monitor.machine import Machine
+from tui.widgets.styled_lines import Lines
 
 
 class Shown(App[None]):

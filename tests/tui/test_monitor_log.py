@@ -11,8 +11,8 @@ from runners import holding
 from test_monitor import START
 
 from deeptune.runs import EventWriter, RunDirectory
-from tui.widgets.lines import wrapped
 from tui.widgets.monitor import log, printed
+from tui.widgets.styled_lines import wrapped
 
 
 @pytest.fixture

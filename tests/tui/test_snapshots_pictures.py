@@ -10,9 +10,9 @@ from test_embeddings import write_run
 from deeptune.show.comparison import Facts
 from tui.app import DeepTuneApp
 from tui.options import Options
-from tui.widgets.lines import Lines
 from tui.widgets.picture import Picture
 from tui.widgets.scatter import Scatter
+from tui.widgets.styled_lines import Lines
 
 SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 45)], ids="{0[0]}x{0[1]}".format)
 

@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 
 from deeptune.formatting import size_text
 from tui.app import DeepTuneApp
-from tui.applying import Application, Progress, command_of
+from tui.command_process import Application, Progress, command_of
 from tui.options import Options
 from tui.screens.pick import PickScreen
 from tui.screens.use import UseScreen, proposed

@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.tasks import Task, task_from_json
 from deeptune.tasks.classification import ClassificationTask
+from deeptune.tasks.confidence.calibrator_choice import MAX_CHANGED, Choice, ClassLink, LabelLink, choose
 from deeptune.tasks.confidence.calibrators import Calibrator, Method, against_rest, fit_classes, fit_labels
-from deeptune.tasks.confidence.choice import MAX_CHANGED, Choice, ClassLink, LabelLink, choose
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask

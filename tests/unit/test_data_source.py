@@ -314,7 +314,7 @@ def test_the_torch_free_part_imports_no_torch():
     code = """
 import sys
 import deeptune.data.images.decode, deeptune.data.sources.source, deeptune.data.splits.planner
-import deeptune.tasks.labels
+import deeptune.tasks.label_columns
 heavy = {"torch", "torchvision", "transformers", "timm", "pandas", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -16,11 +16,11 @@ from loading import make_loader
 
 from deeptune.data.images import decoding_threads
 from deeptune.data.loading import image_samples, worker_pool
-from deeptune.data.loading import worker_room as workers
+from deeptune.data.loading import worker_memory as workers
 from deeptune.data.loading.dataset import SampleOptions
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing
-from deeptune.data.loading.worker_room import NoRoom, cannot_pass, workers_that_fit
+from deeptune.data.loading.worker_memory import NoRoom, cannot_pass, workers_that_fit
 from deeptune.data.sources.source import Source
 from deeptune.engine.device import Compute
 from deeptune.engine.prepare import decoding_workers_beside

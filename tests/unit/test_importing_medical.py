@@ -13,7 +13,7 @@ from PIL import Image
 
 from deeptune.errors import DataError, SpecError
 from deeptune.importing import Options, import_data
-from deeptune.importing.salt import patient_salt
+from deeptune.importing.patient_salt import patient_salt
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -9,8 +9,8 @@ import pytest
 from pictures import png, sixteen_bit_png
 
 from deeptune.data.images.decode import decode_image
+from deeptune.data.run_samples import Samples
 from deeptune.data.shown import Shown
-from deeptune.data.shown_samples import Samples
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from tui.widgets.monitor.examples import worst_examples

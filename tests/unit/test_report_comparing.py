@@ -28,7 +28,7 @@ from deeptune.report.comparing import (
     sentence_of,
     table_of,
 )
-from deeptune.report.reading import FinishedRun, Predictions, read_run
+from deeptune.report.finished_run import FinishedRun, Predictions, read_run
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import dump_spec, load_spec, validate
 from deeptune.tasks.multitarget import MultiTargetTask

@@ -14,7 +14,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 
 from deeptune.report.confidence import _error_counts, _error_table, _kept, _kept_table, confidence_section
-from deeptune.report.reading import read_run
+from deeptune.report.finished_run import read_run
 from deeptune.report.sections import ReportSection
 from deeptune.report.tables import metric_rows, share_text
 from deeptune.runs.directory import RunDirectory

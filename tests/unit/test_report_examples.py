@@ -18,7 +18,7 @@ from sklearn.decomposition import PCA
 
 from deeptune.report import write_report
 from deeptune.report.examples import MAX_EXAMPLES, MAX_TEXT, PIXELS, confidence_of, worst_first
-from deeptune.report.reading import Predictions
+from deeptune.report.finished_run import Predictions
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
 from deeptune.spec.toml import dump_spec, load_spec, validate

@@ -9,7 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from deeptune.report.influence import class_estimates, number_estimates, units_of
-from deeptune.report.paired import delong, differences, holm, mcnemar
+from deeptune.report.paired_tests import delong, differences, holm, mcnemar
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (7, 2), (12, 12), (20, 4), (10, 15), (40, 60), (3, 100)])

@@ -20,7 +20,7 @@ from deeptune.data.columns.report_columns import check_report_columns
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.report import write_report
-from deeptune.report.reading import Predictions, read_run
+from deeptune.report.finished_run import Predictions, read_run
 from deeptune.report.units import units_scored
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json

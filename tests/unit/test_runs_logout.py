@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeptune.runs.logout import logout_warning
+from deeptune.runs.logout_check import logout_warning
 
 SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
 OURS = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-r1.scope\n"

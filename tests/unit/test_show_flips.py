@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeptune.data.shown_samples import Samples
+from deeptune.data.run_samples import Samples
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_text
 from deeptune.show.flips import HEIGHT, WIDTH, sample

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deeptune.cli.lazy import COMMANDS, OTHER_WORDS
-from deeptune.spec.other_names import OTHER_NAMES, keys_meant, nearest_keys
+from deeptune.cli.command_table import COMMANDS, OTHER_WORDS
+from deeptune.spec.aliases import OTHER_NAMES, keys_meant, nearest_keys
 from deeptune.spec.toml import spec_keys
 
 

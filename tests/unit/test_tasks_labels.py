@@ -12,7 +12,7 @@ import pytest
 from deeptune.errors import DataError
 from deeptune.tasks import task_from_json
 from deeptune.tasks.classification import ClassificationTask
-from deeptune.tasks.labels import missing, numbers, plain
+from deeptune.tasks.label_columns import missing, numbers, plain
 from deeptune.tasks.regression import RegressionTask
 
 

@@ -14,7 +14,7 @@ from deeptune.engine.loss import Criterion
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import DataSpec, SplitSpec
 from deeptune.tasks import task_from_json
-from deeptune.tasks.labels import missing
+from deeptune.tasks.label_columns import missing
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.regression import RegressionTask
 

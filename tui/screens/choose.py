@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from deeptune.formatting import safe
 from tui.screens.window import Window
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.field import Entry
 
 

@@ -25,14 +25,14 @@ from deeptune.show.curves import UNITS, after
 from deeptune.show.series import Series
 from deeptune.show.view import View, chosen_metric
 from tui.compositor import FrugalCompositor
-from tui.fitting import LABELS
 from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
+from tui.side_by_side import LABELS
 from tui.widgets.chart import Chart
-from tui.widgets.lines import Lines, wrapped
+from tui.widgets.comparison_on_file import OnFile
 from tui.widgets.monitor.follow import Follower, News
-from tui.widgets.on_file import OnFile
-from tui.widgets.paired import NAMES, Differences
+from tui.widgets.paired_differences import NAMES, Differences
+from tui.widgets.styled_lines import Lines, wrapped
 
 STYLES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 SIGNS = "oxv#+%@="
@@ -139,7 +139,7 @@ class CompareScreen(DeepTuneScreen):
     @work(thread=True, group="compare")
     def _compare(self) -> None:
         from deeptune.report.comparing import compare_runs
-        from tui.compared import Compared
+        from tui.run_comparison import Compared
 
         def progress(done: int, total: int) -> None:
             self.post_message(self.Compared(Differences(progress=(done, total))))

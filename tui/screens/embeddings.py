@@ -15,7 +15,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 import deeptune.spec  # noqa: F401  # here: two threads that import it at once would find half of it
-from deeptune.data.shown_samples import Sample, Samples
+from deeptune.data.run_samples import Sample, Samples
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.formatting import visible
 from deeptune.report.embedding_points import Points, read_points, splits_of
@@ -23,7 +23,7 @@ from deeptune.runs import RunDirectory
 from deeptune.show.scatter import sign_of, style_of
 from tui.compositor import FrugalCompositor
 from tui.screens.base import DeepTuneScreen
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.sample import SampleView
 from tui.widgets.scatter import Scatter
 

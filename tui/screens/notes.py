@@ -13,7 +13,7 @@ from textual.widgets import Input
 from deeptune.runs import RunDirectory
 from deeptune.runs.notes import Notes, read_notes, tags_from
 from tui.screens.window import Window
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.field import Entry
 
 

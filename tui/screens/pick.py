@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 from deeptune.formatting import safe, size_text
 from deeptune.spec.sources import is_data
 from tui.screens.window import Window
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 
 MAX_ENTRIES = 2_000
 

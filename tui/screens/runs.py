@@ -20,8 +20,8 @@ from deeptune.runs.notes import read_notes
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.filters import HELP, make_filter
 from deeptune.show.run_text import STYLES, best_of, best_text, progress_text
-from tui.fitting import max_compared
 from tui.screens.base import DeepTuneScreen
+from tui.side_by_side import max_compared
 from tui.widgets.run_facts import RunFacts
 from tui.widgets.run_row import Row, rank, short_best, useful_actions
 

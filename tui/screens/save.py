@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from tui.screens.window import Window
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.field import Entry
 
 

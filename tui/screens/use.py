@@ -18,15 +18,15 @@ from deeptune.formatting import duration, safe
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Look
 from deeptune.show.pace import Pace
-from tui.applying import Application, Progress, command_of
+from tui.command_process import Application, Progress, command_of
 from tui.screens.ask import Choice
 from tui.screens.base import DeepTuneScreen
 from tui.screens.pick import PickScreen
-from tui.widgets.line import Line
-from tui.widgets.lines import Lines
+from tui.widgets.changing_text import Line
 from tui.widgets.monitor.heading import bar
 from tui.widgets.monitor.results import USES, Verb
 from tui.widgets.scores import Scores
+from tui.widgets.styled_lines import Lines
 
 ENDINGS: dict[Verb, str] = {
     "predict": "predictions.parquet", "evaluate": "metrics.json", "embed": "embeddings.parquet",

@@ -20,10 +20,10 @@ from deeptune.fetching import Fetch, fetch_of
 from deeptune.formatting import ago, safe
 from deeptune.show.devices import Device, devices
 from tui.draft import Draft
-from tui.probed import probed_scores
+from tui.probe_results import probed_scores
 from tui.screens.ask import Choice as Answer
 from tui.screens.drafting import DraftScreen
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard import backbone_choice
 from tui.widgets.wizard.backbones import BackboneTable, Known
 from tui.widgets.wizard.data import DataView

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deeptune.show import agreement
 from deeptune.show.agreement import Agreement
 from deeptune.show.chart import Look
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 
 class AgreementPlot(Lines):

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from deeptune.show import chart
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 
 class Chart(Lines, can_focus=True):

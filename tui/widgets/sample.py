@@ -6,11 +6,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
+from deeptune.data.run_samples import Sample
 from deeptune.data.shown import Shown
-from deeptune.data.shown_samples import Sample
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import safe
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.picture import Picture
 
 LONG = 4000  # characters of a text that are shown

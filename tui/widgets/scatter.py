@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from deeptune.show.scatter import INKS, SHADES, Scene, Window, bring_in_sight, dots, draw, neighbour, whole
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 if TYPE_CHECKING:
     from deeptune.report.embedding_points import Points

@@ -7,7 +7,7 @@ from typing import Any
 from deeptune.formatting import safe
 from deeptune.report.tables import class_titles, metric_rows, value_text, worst_classes
 from deeptune.show.chart import Row
-from tui.widgets.lines import Lines, wrapped
+from tui.widgets.styled_lines import Lines, wrapped
 
 MAX_CLASSES = 8
 COLUMN, NARROW_COLUMN = 8, 7  # cells of a number

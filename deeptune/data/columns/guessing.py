@@ -14,7 +14,7 @@ from deeptune.data.modalities import COLUMN_MODALITIES
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.tasks import USUAL_TASKS
-from deeptune.tasks.labels import plain
+from deeptune.tasks.label_columns import plain
 
 LABEL_NAMES = (
     "labels", "label", "class", "target", "category", "y", "sentiment", "diagnosis", "grade", "score", "dx", "outcome",

@@ -12,7 +12,7 @@ from torch.utils import data as torch_data
 from torch.utils.data._utils import signal_handling
 
 from deeptune.data.loading.dataset import Batch, Dataset
-from deeptune.data.loading.worker_room import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
+from deeptune.data.loading.worker_memory import NoRoom, batch_in_shared_memory, cannot_pass, workers_that_fit
 from deeptune.errors import DataError, TrainingError
 
 # A fork shares what is in memory with its parent, where a fresh process would copy it. None: the system's own way.

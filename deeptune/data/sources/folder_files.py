@@ -85,7 +85,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _is_of_original(folder: Path, key: str) -> bool:
     """Check whether the files are splits of the original DeepTune, whose labels have their names in another file."""
-    from deeptune.importing.original import find_splits
+    from deeptune.importing.original_deeptune import find_splits
 
     try:
         return find_splits(folder) is not None

@@ -14,7 +14,7 @@ from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks import Relabel, Task, task_class
-from deeptune.tasks.labels import is_lists, list_parts, plain, whole_numbers, without_minus_one
+from deeptune.tasks.label_columns import is_lists, list_parts, plain, whole_numbers, without_minus_one
 
 
 @dataclass(frozen=True)

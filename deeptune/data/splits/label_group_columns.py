@@ -22,7 +22,7 @@ from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import DataSpec, RunSpec
 from deeptune.tasks import Task, task_class
-from deeptune.tasks.labels import missing
+from deeptune.tasks.label_columns import missing
 
 
 def check_columns(spec: RunSpec, parts: Mapping[str, Part]) -> tuple[str, Input]:

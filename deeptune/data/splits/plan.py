@@ -19,7 +19,7 @@ from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import SPLITS
 from deeptune.tasks import Relabel, Task
-from deeptune.tasks.labels import LabelTypeError
+from deeptune.tasks.label_columns import LabelTypeError
 
 
 @dataclass(frozen=True)

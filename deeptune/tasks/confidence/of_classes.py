@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from deeptune.tasks.confidence.calibrator_choice import Choice
 from deeptune.tasks.confidence.calibrators import Calibrator
-from deeptune.tasks.confidence.choice import Choice
 from deeptune.tasks.confidence.conformal import Quantiles, in_set, rows_needed
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from faults.small_runs import new_run
 
-from deeptune.engine import fitting
+from deeptune.engine import training
 from deeptune.engine.run import execute
 from deeptune.runs import run_state
 from deeptune.spec import dump_spec, load_spec
@@ -221,13 +221,13 @@ def test_what_replaces_a_file_is_on_the_disk_before_it_is_renamed(tmp_path, monk
 def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch, jump, spec_of):
     run = new_run(tmp_path, spec_of("partial", epochs=6, early_stopping={"patience": 0}))
     clock, moved = time.time, []
-    store = fitting.save_model
+    store = training.save_model
 
     def save_and_jump(*arguments, **options):
         moved.append(1)
         return store(*arguments, **options)
 
-    monkeypatch.setattr(fitting, "save_model", save_and_jump)
+    monkeypatch.setattr(training, "save_model", save_and_jump)
     monkeypatch.setattr(time, "time", lambda: clock() + (jump if moved else 0.0))
     started = time.monotonic()
     result = execute(load_spec(run.spec), run)

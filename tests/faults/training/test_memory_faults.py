@@ -29,7 +29,7 @@ OUT_OF_MEMORY = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
 from deeptune.data.loading.loader import Batch
-from deeptune.engine import fitting, run as run_module
+from deeptune.engine import training, run as run_module
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.spec import load_spec

@@ -16,15 +16,15 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from deeptune.data.run_samples import Sample, Samples
 from deeptune.data.shown import Shown
-from deeptune.data.shown_samples import Sample, Samples
 from deeptune.errors import CheckpointError
 from deeptune.formatting import safe
 from deeptune.report.tables import significant
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.show.explanations import StoredExplanation, read_explanations
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.monitor.explainer import Explainer, tokens_content
 from tui.widgets.sample import SampleView
 

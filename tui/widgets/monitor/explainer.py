@@ -10,9 +10,9 @@ from textual.content import Content
 from deeptune.formatting import counted, safe
 from deeptune.runs import RunDirectory
 from deeptune.show.explanations import STRONG, WEAK, StoredExplanation
-from tui.applying import Application, Progress, deeptune_command
+from tui.command_process import Application, Progress, deeptune_command
 from tui.screens.ask import AskScreen, Choice
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp

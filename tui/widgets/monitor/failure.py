@@ -11,7 +11,7 @@ from textual.content import Content
 
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import safe
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 
 
 class Failure(VerticalScroll):

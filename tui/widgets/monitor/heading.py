@@ -11,7 +11,7 @@ from deeptune.show.chart import Look, Row, fitted
 from deeptune.show.run_text import best_text, is_number
 from deeptune.show.view import PHASE_WORDS, View, chosen_metric, curve_metric, start_facts
 from deeptune.spec.tasks import TASKS
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 STATE_STYLES = {
     "running": "busy", "starting": "busy", "stopping": "warn", "paused": "warn", "done": "good", "stopped": "warn",

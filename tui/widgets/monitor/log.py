@@ -20,7 +20,7 @@ from deeptune.formatting import safe
 from deeptune.runs.events import EndEvent, EpochEvent, Event, PhaseEvent, StartEvent, WarningEvent
 from deeptune.show.history import Note
 from deeptune.show.view import PHASE_WORDS, View, ending_text, epoch_text, message_of, start_facts
-from tui.widgets.lines import wrapped
+from tui.widgets.styled_lines import wrapped
 
 MAX_LINES = 10_000
 STAMP = 10  # cells of the time before a line

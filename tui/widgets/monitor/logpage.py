@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from deeptune.formatting import safe
-from tui.widgets.line import Line as Note
+from tui.widgets.changing_text import Line as Note
 from tui.widgets.monitor.log import Line, LogView
 from tui.widgets.monitor.printed import Printed
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deeptune.show.chart import Look, Row, spark
 from deeptune.show.history import GPU_VALUES
 from deeptune.show.view import View, gpu_values
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 
 class Machine(Lines):

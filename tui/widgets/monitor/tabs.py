@@ -6,7 +6,7 @@ from textual import events
 from textual.message import Message
 
 from deeptune.show.chart import Row
-from tui.widgets.lines import Lines
+from tui.widgets.styled_lines import Lines
 
 
 class Tabs(Lines):

@@ -13,7 +13,7 @@ from deeptune.formatting import safe, size_text
 from deeptune.show.chart import Look, spark
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.tasks import TASKS
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.facts import Data
 from tui.widgets.wizard.summary import bar, cut, in_column
 

@@ -16,7 +16,7 @@ from textual.widgets import Input
 from deeptune.formatting import safe
 from deeptune.spec.fields import SpecField
 from tui.draft import Draft, Problem
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.choice import Choice, Several
 
 UNSET = "unset"

@@ -16,7 +16,7 @@ from deeptune.errors import WeightsError
 from deeptune.spec.fields import SpecField
 from deeptune.spec.modalities import MODALITIES
 from tui.draft import Draft
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.facts import Facts
 from tui.widgets.wizard.field import FieldRow
 from tui.widgets.wizard.paths import PathRow

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message
 
 from deeptune.formatting import safe
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.picture import Picture
 from tui.widgets.wizard.data import cut
 from tui.widgets.wizard.facts import Data

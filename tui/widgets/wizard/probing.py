@@ -16,10 +16,10 @@ from deeptune.formatting import safe
 from deeptune.probing.candidates import OPEN
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
-from tui.applying import Application, Progress, deeptune_command
+from tui.command_process import Application, Progress, deeptune_command
 from tui.draft import Draft
 from tui.screens.ask import AskScreen, Choice
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp

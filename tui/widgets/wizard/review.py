@@ -17,7 +17,7 @@ from deeptune.fetching import Fetch
 from deeptune.formatting import safe
 from deeptune.spec import dump_spec
 from tui.draft import Problem
-from tui.widgets.line import Line
+from tui.widgets.changing_text import Line
 from tui.widgets.wizard.facts import Facts
 
 

@@ -7,8 +7,8 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deeptune.report.paired import Difference
-from deeptune.report.pairs import Pair
+from deeptune.report.paired_tests import Difference
+from deeptune.report.run_pair import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deeptune.report.reading import FinishedRun
+from deeptune.report.finished_run import FinishedRun
 
 
 def learning_rate(run: FinishedRun) -> str:

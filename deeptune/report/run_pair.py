@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from deeptune.formatting import visible
-from deeptune.report.paired import Difference
-from deeptune.report.reading import Predictions
+from deeptune.report.finished_run import Predictions
+from deeptune.report.paired_tests import Difference
 from deeptune.report.tables import TITLES
 
 Alike = Literal["", "predictions", "outputs"]

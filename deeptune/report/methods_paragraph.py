@@ -11,8 +11,8 @@ from deeptune.catalog import CATALOG
 from deeptune.formatting import visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
+from deeptune.report.finished_run import FinishedRun, read_if_there
 from deeptune.report.intervals import LEVEL, Spread
-from deeptune.report.reading import FinishedRun, read_if_there
 from deeptune.report.tables import (
     MINIMISED_LOSS,
     interval_text,
@@ -23,7 +23,7 @@ from deeptune.report.tables import (
 )
 from deeptune.report.task_views import view_of
 from deeptune.report.test_looks import looks_said, twins_said
-from deeptune.report.training_words import augmented, clipping, learning_rate, loss_extras, mixes, number
+from deeptune.report.training_description import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of

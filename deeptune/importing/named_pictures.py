@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from deeptune.errors import DataError, listed
-from deeptune.importing.names import readable
+from deeptune.importing.file_names import readable
 from deeptune.importing.options import Options
 from deeptune.importing.pictures import NIFTI, Pictures, PieceRows, in_threads, picture_kind
 from deeptune.importing.reader import LeftOut, Piece, Reader

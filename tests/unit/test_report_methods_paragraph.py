@@ -13,10 +13,10 @@ from reports import change_json, change_spec, classification_run, read, regressi
 from sklearn import metrics as sk
 
 from deeptune.cli.summary import metrics_table, print_summary
-from deeptune.report import prose
+from deeptune.report import methods_paragraph
 from deeptune.report.doubts import doubts
-from deeptune.report.prose import sentence_title
-from deeptune.report.reading import read_run
+from deeptune.report.finished_run import read_run
+from deeptune.report.methods_paragraph import sentence_title
 from deeptune.runs.directory import RunDirectory
 from deeptune.spec.toml import validate
 from deeptune.tasks.baselines import classification_baseline, number_baseline
@@ -263,7 +263,7 @@ def test_a_backbone_in_a_folder_is_called_by_its_name_and_architecture(tmp_path:
     (run.backbone / "config.json").write_text('{"architectures": ["BertModel"]}')
     text = text_of(run)
     assert "We trained a bert-tiny (Hugging Face, BertModel) backbone" in text
-    assert prose.backbone_name(read_run(tmp_path)) == "bert-tiny (Hugging Face, BertModel)"
+    assert methods_paragraph.backbone_name(read_run(tmp_path)) == "bert-tiny (Hugging Face, BertModel)"
     assert "/home/someone/models" not in text
 
 

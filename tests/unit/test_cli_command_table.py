@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from deeptune.cli.app import app
-from deeptune.cli.lazy import COMMANDS, LazyCommands
+from deeptune.cli.command_table import COMMANDS, LazyCommands
 
 
 @pytest.mark.parametrize(("name", "summary"), [(name, summary) for name, _, summary in COMMANDS])
@@ -35,4 +35,4 @@ print(sorted(name for name in sys.modules if name.startswith("deeptune.cli.")), 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = {name.removeprefix("deeptune.cli.") for name in eval(done.stderr.splitlines()[-1])}
-    assert found - {"app", "completion", "lazy", "usage_hints"} == imported
+    assert found - {"app", "completion", "command_table", "usage_hints"} == imported

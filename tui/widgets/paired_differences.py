@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from deeptune.formatting import counted, visible
 from deeptune.show.chart import Row
-from tui.widgets.lines import wrapped
+from tui.widgets.styled_lines import wrapped
 
 if TYPE_CHECKING:
-    from deeptune.report.pairs import Pair
-    from tui.compared import Compared, Flipped
+    from deeptune.report.run_pair import Pair
+    from tui.run_comparison import Compared, Flipped
 
 NAMES = "ABCDEFGH"
 HEAD = ("difference", "95% interval", "p", "p (Holm)")

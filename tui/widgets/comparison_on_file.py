@@ -10,15 +10,15 @@ from textual.screen import Screen
 from deeptune.formatting import visible
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Row
-from tui.applying import Application, module_command
-from tui.widgets.lines import wrapped
-from tui.widgets.paired import Differences
+from tui.command_process import Application, module_command
+from tui.widgets.paired_differences import Differences
+from tui.widgets.styled_lines import wrapped
 
 MAX_OUTPUT_LINES = 12  # of a process that failed
 
 
 class OnFile:
-    """Scores runs on a file by `tui.compared`, in a process of its own. `changed` is called when there is news."""
+    """Scores runs on a file by `tui.run_comparison`, in a process of its own, and calls `changed` at news."""
 
     def __init__(self, screen: Screen[None], changed: Callable[[], None]) -> None:
         self._screen, self._changed = screen, changed
@@ -37,12 +37,12 @@ class OnFile:
         return self._found.rows(width, minus, reference)
 
     async def start(self, runs: Sequence[RunDirectory], file: Path) -> None:
-        from tui.compared import Compared
+        from tui.run_comparison import Compared
 
         lines: list[str] = []
         application = self._application = Application(lambda _: None, lines.append)
         self._tell(f"scoring {len(runs)} runs on {file.name} ... (d cancels)", "busy")
-        command = module_command("tui.compared", str(file), *(str(run.path.absolute()) for run in runs))
+        command = module_command("tui.run_comparison", str(file), *(str(run.path.absolute()) for run in runs))
         try:
             code, printed = await application.run(command)
         except OSError as error:

@@ -22,7 +22,7 @@ import pyarrow.types as pt
 from deeptune.errors import DataError, listed
 from deeptune.importing.arrow_files import ArrowFile
 from deeptune.importing.reader import Piece, Reader
-from deeptune.importing.several import SPLIT, Several
+from deeptune.importing.several_sources import SPLIT, Several
 
 FILES = {"train": "train_split.parquet", "val": "val_split.parquet", "test": "test_split.parquet"}
 MAPPING = "label_mapping.json"

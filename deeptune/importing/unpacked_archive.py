@@ -9,7 +9,7 @@ from pathlib import Path
 from deeptune.errors import DataError, listed
 from deeptune.formatting import counted
 from deeptune.importing.archives import Unpacked, remove
-from deeptune.importing.names import BY_PRODUCTS
+from deeptune.importing.file_names import BY_PRODUCTS
 from deeptune.importing.reader import Piece, Reader
 from deeptune.spec.sources import PACKED
 
