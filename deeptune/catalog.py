@@ -7,8 +7,10 @@ the adapters) are those of the libraries that build the models; a test builds ev
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -274,8 +276,29 @@ def weights_on_this_machine(info: BackboneInfo) -> Path | None:
         sources = (f"timm/{info.source}", f"timm/{info.source}.*")
     folders = [hf_hub_dir().glob(f"models--{source.replace('/', '--')}/snapshots/*") for source in sources]
     places = [Path(info.source).expanduser()] if info.family == "hf" else []
-    for folder in [*places, *(found for each in folders for found in sorted(each))]:
-        for name in WEIGHT_FILES:
-            if (folder / name).is_file():
-                return folder / name
+    for folder in [*places, *(snapshot for each in folders for snapshot in sorted(each))]:
+        if (found := weight_file(folder)) is not None:
+            return found
     return None
+
+
+def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | None:
+    """Find the first of `names` in a folder. An index counts when every file that it names is there too."""
+    for name in names:
+        file = folder / name
+        with suppress(WeightsError):  # a damaged index names nothing
+            if file.is_file() and (file.suffix != ".json" or all(shard.is_file() for shard in index_shards(file))):
+                return file
+    return None
+
+
+def index_shards(index: Path) -> list[Path]:
+    """Return the files that a `*.index.json` names, in its own folder."""
+    try:
+        # A shard is a name in this folder, never a path out of it.
+        names = {Path(name).name for name in json.loads(index.read_text())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{index}: not an index of weight files ({error}).") from error
+    if not names or names & {"", ".."}:
+        raise WeightsError(f"{index}: not an index of weight files (it names none).")
+    return [index.parent / name for name in sorted(names)]

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, BertConfig, GPT2Config, PreTrainedConfig, PreTrainedTokenizerBase
 
-from deeptune.backbones.hub import has_tokenizer, hub_folder
 from deeptune.catalog import WEIGHT_FILES, BackboneInfo
 from deeptune.errors import WeightsError, first_line
+from deeptune.fetching.hub import has_tokenizer, hub_folder
 from deeptune.fetching.hub_files import SENTENCE_SETTINGS
 from deeptune.spec.run_spec import BackboneSpec
 

@@ -15,15 +15,15 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from deeptune.backbones.base import resolve_pooling
-from deeptune.backbones.hub import hub_folder, weight_file
 from deeptune.backbones.image_backbone import ImageBackbone
 from deeptune.backbones.weights import State, check_fit, read_state, require_finite, seeded
-from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir
+from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir, weight_file
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
 from deeptune.families.family import MAP_POOLING
 from deeptune.families.pooling import pool_map, pool_tokens
 from deeptune.fetching.download import download
+from deeptune.fetching.hub import hub_folder
 from deeptune.spec.run_spec import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import pickle
 import re
 import warnings
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeptune.catalog import WEIGHT_FILES
+from deeptune.catalog import WEIGHT_FILES, index_shards
 from deeptune.data.images.file_types import HEAD, stand_in
 from deeptune.errors import WeightsError, first_line, listed
 
@@ -102,18 +101,6 @@ def _read_folder(folder: Path) -> State:
             raise WeightsError(f"{files[0]}: names {shard.name!r}, which is a folder.")
         state |= _read_file(shard)
     return state
-
-
-def index_shards(index: Path) -> list[Path]:
-    """Return the files that a `*.index.json` names, in its own folder."""
-    try:
-        # A shard is a name in this folder, never a path out of it.
-        names = {Path(name).name for name in json.loads(index.read_text())["weight_map"].values()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise WeightsError(f"{index}: not an index of weight files ({error}).") from error
-    if not names or names & {"", ".."}:
-        raise WeightsError(f"{index}: not an index of weight files (it names none).")
-    return [index.parent / name for name in sorted(names)]
 
 
 def _read_safetensors(path: Path) -> State:

@@ -9,10 +9,10 @@ import torch
 
 from deeptune import __version__
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
-from deeptune.engine.bitwise_comparison import logits_in_parts, require_same
 from deeptune.engine.history import Best
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.prepare import Prepared
+from deeptune.engine.reload_comparison import logits_in_parts, require_same
 from deeptune.engine.setup import Setup
 from deeptune.engine.train_state import TrainState, rng_state_kept
 from deeptune.engine.trained_model import rebuild_model

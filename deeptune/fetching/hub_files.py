@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeptune.catalog import WEIGHT_FILES
+from deeptune.catalog import index_shards, weight_file
 
 SENTENCE_SETTINGS = "sentence_bert_config.json"
 MODEL_CARD = "README.md"
@@ -28,17 +27,9 @@ def needed_files(snapshot: Path) -> list[Path]:
 
 def _weights(snapshot: Path) -> Iterator[Path]:
     """Yield the files of the preferred form of weights; an index comes with those that it names."""
-    for name in WEIGHT_FILES:
-        file = snapshot / name
-        if not file.is_file():
-            continue
+    if file := weight_file(snapshot):
         yield file
-        if file.suffix == ".json":
-            named = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
-            yield from (
-                shard for name in sorted({Path(name).name for name in named}) if (shard := snapshot / name).is_file()
-            )
-        return
+        yield from index_shards(file) if file.suffix == ".json" else ()
 
 
 def licence_in(card: Path) -> str | None:

@@ -10,10 +10,10 @@ from deeptune.catalog import (
     CATALOG,
     LITE0_PACKAGE,
     TORCHVISION_LOADER,
-    WEIGHT_FILES,
     BackboneInfo,
     hf_hub_dir,
     torch_hub_dir,
+    weight_file,
     weights_on_this_machine,
 )
 from deeptune.fetching.hub_files import MODEL_CARD, licence_in, needed_files
@@ -55,7 +55,7 @@ def local_weights(info: BackboneInfo) -> LocalWeights | None:
     if info.family == "hf" and Path(info.source).expanduser().is_dir():
         folder = Path(info.source).expanduser()
         return LocalWeights(info.name, "a folder", path, tuple(needed_files(folder)))
-    return _of_snapshot(info.name, path.parent, licence_of(info))
+    return _of_snapshot(info.name, path, licence_of(info))
 
 
 def all_local_weights() -> list[LocalWeights]:
@@ -68,22 +68,22 @@ def all_local_weights() -> list[LocalWeights]:
 def _other_repositories() -> Iterator[LocalWeights]:
     for snapshot in sorted(hf_hub_dir().glob("models--*/snapshots/*")):
         repository = snapshot.parents[1].name.removeprefix("models--").replace("--", "/", 1)
-        if not (snapshot / "config.json").is_file() or not any((snapshot / name).is_file() for name in WEIGHT_FILES):
+        path = weight_file(snapshot)
+        if path is None or not (snapshot / "config.json").is_file():
             continue
         prefix, rest = (
             ("timm", repository.removeprefix("timm/")) if repository.startswith("timm/") else ("hf", repository)
         )
-        yield _of_snapshot(f"{prefix}:{rest}", snapshot, None)
+        yield _of_snapshot(f"{prefix}:{rest}", path, None)
 
 
-def _of_snapshot(name: str, snapshot: Path, licence: str | None) -> LocalWeights:
-    files = tuple(needed_files(snapshot))
-    path = next(file for wanted in WEIGHT_FILES for file in files if file.name == wanted)
+def _of_snapshot(name: str, path: Path, licence: str | None) -> LocalWeights:
+    snapshot = path.parent
     return LocalWeights(
         name,
         "HF hub",
         path,
-        files,
+        tuple(needed_files(snapshot)),
         hf_hub_dir(),
         snapshot.name,
         licence or licence_in(snapshot / MODEL_CARD),

@@ -30,9 +30,9 @@ from deeptune.tasks.confidence.of_classes import (
     set_column,
     size_metrics,
 )
+from deeptune.tasks.iterative_split import iterative_split
 from deeptune.tasks.label_columns import LabelTypeError, is_lists, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
-from deeptune.tasks.stratification import iterative_split
 
 DEFAULT_THRESHOLD = 0.5
 MIN_SHARE = 1e-3  # of a label in a constant prediction, so that its log odds are finite

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.hub import has_tokenizer
 from deeptune.data.loading.tokenise import tokenise, tokenizer_identity
 from deeptune.errors import WeightsError
+from deeptune.fetching.hub import has_tokenizer
 from deeptune.spec.run_spec import BackboneSpec
 
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}

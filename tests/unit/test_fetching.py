@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from deeptune.catalog import find, weights_on_this_machine
 from deeptune.errors import WeightsError
 from deeptune.fetching import fetch_of, weights_to_fetch
+from deeptune.fetching.local import LocalWeights, all_local_weights
 from deeptune.spec.run_spec import BackboneSpec
 
 
@@ -15,6 +18,10 @@ def _nothing_is_here(tmp_path, monkeypatch) -> None:
     for name in ("TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def on_the_hub() -> list[LocalWeights]:
+    return [weights for weights in all_local_weights() if weights.origin == "HF hub"]
 
 
 def put(folder, name: str = "model.safetensors") -> None:
@@ -75,9 +82,33 @@ def test_weights_of_another_tag_are_others(tmp_path):
 
 
 def test_a_folder_is_looked_into(tmp_path):
-    put(tmp_path / "mine", "model.safetensors.index.json")
+    put(tmp_path / "mine", "pytorch_model.bin")
     info = find(f"hf:{tmp_path / 'mine'}")
-    assert weights_on_this_machine(info) == tmp_path / "mine" / "model.safetensors.index.json"
+    assert weights_on_this_machine(info) == tmp_path / "mine" / "pytorch_model.bin"
+
+
+def test_weights_in_shards_are_here_once_each_of_them_is(tmp_path):
+    snapshot = tmp_path / "huggingface" / "hub" / "models--someone--large" / "snapshots" / "abc"
+    put(snapshot, "one.safetensors")
+    (snapshot / "config.json").write_text("{}")
+    index = snapshot / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
+    assert fetch_of(find("hf:someone/large")) is not None
+    assert on_the_hub() == []
+    (snapshot / "two.safetensors").write_bytes(b"x")
+    assert fetch_of(find("hf:someone/large")) is None
+    (found,) = on_the_hub()
+    assert found.path == index
+    assert {file.name for file in found.files} == {index.name, "config.json", "one.safetensors", "two.safetensors"}
+
+
+@pytest.mark.parametrize("content", ['{"weight', "[]", '{"weight_map": {"a": ".."}}'])
+def test_a_damaged_index_stands_for_no_weights(tmp_path, content):
+    snapshot = tmp_path / "huggingface" / "hub" / "models--someone--large" / "snapshots" / "abc"
+    put(snapshot, "config.json")
+    (snapshot / "model.safetensors.index.json").write_text(content)
+    assert fetch_of(find("hf:someone/large")) is not None
+    assert on_the_hub() == []
 
 
 def test_random_weights_and_a_file_of_ones_own_need_nothing():

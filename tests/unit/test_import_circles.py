@@ -148,3 +148,13 @@ def test_imports_for_types_alone_are_no_circle(tmp_path):
     (tmp_path / "deeptune/one.py").write_text("from deeptune import two\n")
     (tmp_path / "deeptune/two.py").write_text("if TYPE_CHECKING:\n    from deeptune import one\n")
     assert circles(graph(tmp_path, in_functions=True)) == []
+
+
+def test_the_page_names_files_that_exist():
+    """A path of several parts is below a package; a name alone is beside the path before it in its row, or anywhere."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    files = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("deeptune/**/*.*"), *ROOT.glob("tui/**/*.py"))]
+    files += [path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/unit/*.py")]
+    named = set(re.findall(r"`([a-z0-9_/]+\.(?:py|j2))`", page))
+    assert len(named) > 60
+    assert [name for name in sorted(named) if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []

@@ -15,8 +15,8 @@ from deeptune.engine.loss import Criterion
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SplitSpec
 from deeptune.tasks import task_from_json
+from deeptune.tasks.iterative_split import iterative_split
 from deeptune.tasks.multilabel import MultiLabelTask, best_threshold
-from deeptune.tasks.stratification import iterative_split
 
 TASK = MultiLabelTask(("a", "b", "c"), (0.5, 0.4, 0.6))
 

@@ -22,7 +22,7 @@ from deeptune.data.splits.data_warnings import (
     sets_of,
     small_split_notes,
 )
-from deeptune.data.splits.draw import draw_splits, group_duplicates
+from deeptune.data.splits.drawn_splits import draw_splits, group_duplicates
 from deeptune.data.splits.given_split import GivenSplit, given_split
 from deeptune.data.splits.label_group_columns import check_columns, encode_groups, encode_labels, leave_out_unlabelled
 from deeptune.data.splits.plan import DataPlan

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from deeptune.backbones import load_backbone
-from deeptune.engine.bitwise_comparison import TOLERANCE, logits_in_parts, require_same
 from deeptune.engine.device import choose_compute
 from deeptune.engine.micro_batch import MicroBatcher
+from deeptune.engine.reload_comparison import TOLERANCE, logits_in_parts, require_same
 from deeptune.errors import CheckpointError
 from deeptune.model.build import build_model
 from deeptune.spec.toml import validate

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from deeptune.backbones.weights import index_shards
-from deeptune.catalog import WEIGHT_FILES
+from deeptune.catalog import WEIGHT_FILES, index_shards, weight_file
 from deeptune.errors import WeightsError
 from deeptune.fetching.download import TIMEOUT, file_hash, reason
 from deeptune.fetching.hub_files import TOKENIZER_SETTINGS, VOCABULARIES
@@ -52,15 +51,6 @@ def _cached_folder(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> P
     return folder
 
 
-def weight_file(folder: Path, names: tuple[str, ...] = WEIGHT_FILES) -> Path | None:
-    """Find the first of `names` in a folder. An index counts when every file that it names is there too."""
-    for name in names:
-        file = folder / name
-        if file.is_file() and (file.suffix != ".json" or all(shard.is_file() for shard in index_shards(file))):
-            return file
-    return None
-
-
 def has_tokenizer(folder: Path) -> bool:
     """Say whether a folder holds a vocabulary, or the settings of a tokenizer that needs none, such as ByT5's bytes."""
     return any((folder / name).is_file() for name in VOCABULARIES[2:]) or _needs_no_vocabulary(folder)
@@ -92,14 +82,8 @@ def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:
         folder = Path(hf_hub_download(repo, "config.json")).parent
         for name in (*TOKENIZER_SETTINGS, *VOCABULARIES) if tokenizer else ():
             _fetch_one(repo, name)
-        for name in weights:
-            if file := _fetch_one(repo, name):
-                for shard in index_shards(file) if file.suffix == ".json" else ():
-                    _fetch_one(repo, shard.name)
-                break
-        else:
-            if weights:
-                raise WeightsError(f"{repo} holds none of {', '.join(weights)}.", hint=f"See {page} for what it holds.")
+        if weights and not _fetch_weights(repo, weights):
+            raise WeightsError(f"{repo} holds none of {', '.join(weights)}.", hint=f"See {page} for what it holds.")
         return folder
     except GatedRepoError as error:
         raise WeightsError(
@@ -121,6 +105,16 @@ def _fetch(repo: str, *, weights: tuple[str, ...], tokenizer: bool) -> Path:
         raise
     except Exception as error:  # httpx raises its own kinds, and which httpx depends on huggingface_hub's version
         raise _offline(repo, wanted, page, error) from error
+
+
+def _fetch_weights(repo: str, names: tuple[str, ...]) -> bool:
+    """Fetch the first of `names` that the repository has, with the shards of an index; False where it has none."""
+    for name in names:
+        if file := _fetch_one(repo, name):
+            for shard in index_shards(file) if file.suffix == ".json" else ():
+                _fetch_one(repo, shard.name)
+            return True
+    return False
 
 
 def _fetch_one(repo: str, name: str) -> Path | None:
