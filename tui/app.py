@@ -223,7 +223,7 @@ class DeepTuneApp(App[None]):
 
     def copy(self, text: str) -> None:
         """Copy to the terminal's clipboard (OSC 52), and show the text, as not every terminal has one."""
-        from tui.screens.copied_text import CopiedScreen
+        from tui.screens.copied import CopiedScreen
 
         self.copy_to_clipboard(text)
         self.push_screen(CopiedScreen(text))

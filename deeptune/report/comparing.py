@@ -201,7 +201,7 @@ def _pair(
     runs: list[FinishedRun], scored: list[Predictions], at: tuple[int, int], unit: np.ndarray, *, grouped: bool
 ) -> Pair:
     run, (left, right) = runs[at[0]], (scored[place] for place in at)
-    view = view_of(run)
+    view = view_of(run.task)
     found = _shown(differences(view.estimates(run, left), view.estimates(run, right), unit))
     one, two = view.right(left), view.right(right)
     if one is None or two is None:

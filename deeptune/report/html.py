@@ -118,7 +118,7 @@ def _facts(run: FinishedRun, judged: Verdict) -> dict[str, Any]:
         "id": visible(run.files.path.resolve().name),
         "state": visible(state),
         "task": run.spec.task,
-        "picture_heading": view_of(run).heading,
+        "picture_heading": view_of(run.task).heading,
         "split": run.split,
         "chosen_by": "" if run.split == "test" else f" ({part_of_val(metrics, run.result.get('best'))})",
         "headlines": headlines,
@@ -189,7 +189,7 @@ def _pictures(run: FinishedRun, metrics: dict[str, Any]) -> list[dict[str, Any]]
     scored = run.predictions
     if scored is None or not len(scored.truth):
         return []
-    return [_figure(svg, caption) for svg, caption in view_of(run).pictures(run, scored, metrics)]
+    return [_figure(svg, caption) for svg, caption in view_of(run.task).pictures(run, scored, metrics)]
 
 
 def _figure(svg: str, caption: str) -> dict[str, Any]:

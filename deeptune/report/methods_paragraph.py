@@ -109,7 +109,7 @@ def training_facts(run: FinishedRun) -> Facts:
     """List the facts of the training: model, data and settings."""
     spec, train = run.spec, run.spec.train
     facts: Facts = [
-        ("Task", view_of(run).task_words(run)),
+        ("Task", view_of(run.task).task_words(run)),
         ("Backbone", backbone_name(run)),
         ("Weights to start from", _weights(run)),
         ("Input, pooling", "; ".join(_inputs(run))),
@@ -168,7 +168,7 @@ def methods_paragraph(
 def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     spec, train = run.spec, run.spec.train
     what = modality(run).plural
-    goal = view_of(run).goal(run, what)
+    goal = view_of(run.task).goal(run, what)
     versions = run.run.get("versions")
     versions = versions if isinstance(versions, dict) else {}
     torch = f", PyTorch {versions['torch']}" if versions.get("torch") else ""
@@ -265,7 +265,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
     if baseline:
-        yield view_of(run).baseline_sentence.format(split=run.split)
+        yield view_of(run.task).baseline_sentence.format(split=run.split)
 
 
 def _metric_words(metric: str) -> str:

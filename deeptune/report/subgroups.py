@@ -22,11 +22,11 @@ MISSING = "(missing)"
 
 def metrics_of(run: FinishedRun, scored: Predictions) -> tuple[dict[str, float], Spread]:
     """Compute the metrics of some rows, those that are defined on them, and their intervals."""
-    view = view_of(run)
+    view = view_of(run.task)
     if not len(scored.truth):
         return {}, Spread()
     values = {name: one.value for name, one in view.estimates(run, scored).items()}
-    return {name: values[name] for name in shown_metrics(values)}, view.spread(run, scored)
+    return {name: values[name] for name in shown_metrics(values)}, view.spread(run.task, scored)
 
 
 def subgroups_section(run: FinishedRun) -> ReportSection | None:

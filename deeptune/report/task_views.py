@@ -14,6 +14,7 @@ from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.report.influence import Estimates, class_estimates, label_estimates, number_estimates, target_estimates
 from deeptune.report.intervals import Spread, classification_spread, label_spread, regression_spread
 from deeptune.spec.metrics import METRICS
+from deeptune.tasks import Task
 
 Picture = tuple[str, str]  # an SVG and its caption
 
@@ -36,7 +37,7 @@ class View(ABC):
         """Say what the model was trained to do with images or texts, for `We trained … to …`."""
 
     @abstractmethod
-    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+    def spread(self, task: Task, scored: Predictions) -> Spread:
         """Return the intervals of the metrics."""
 
     @abstractmethod
@@ -72,10 +73,8 @@ class ClassesView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"classify {what} into {run.task.classes} classes"
 
-    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return classification_spread(
-            scored.truth, scored.prediction, run.task.classes, scored.groups, scored.probabilities
-        )
+    def spread(self, task: Task, scored: Predictions) -> Spread:
+        return classification_spread(scored.truth, scored.prediction, task.classes, scored.groups, scored.probabilities)
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
         found = class_estimates(scored.truth, scored.prediction, run.task.classes, scored.probabilities)
@@ -136,7 +135,7 @@ class LabelsView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"find which of {run.task.classes} labels {what} have"
 
-    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
+    def spread(self, task: Task, scored: Predictions) -> Spread:
         assert scored.probabilities is not None
         return label_spread(scored.truth > 0, scored.prediction > 0, scored.probabilities, scored.groups)
 
@@ -173,8 +172,8 @@ class NumbersView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"predict a number from {what}"
 
-    def spread(self, run: FinishedRun, scored: Predictions) -> Spread:
-        return regression_spread(scored.truth, scored.prediction, scored.groups, run.task.info.metrics)
+    def spread(self, task: Task, scored: Predictions) -> Spread:
+        return regression_spread(scored.truth, scored.prediction, scored.groups, task.info.metrics)
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
         if scored.truth.ndim == 2:
@@ -267,6 +266,6 @@ _VIEWS: dict[str, View] = {
 }
 
 
-def view_of(run: FinishedRun) -> View:
-    """Return the view of a run's task."""
-    return _VIEWS[run.task.view]
+def view_of(task: Task) -> View:
+    """Return the view of a task."""
+    return _VIEWS[task.view]

@@ -9,7 +9,6 @@ import numpy as np
 
 from deeptune.formatting import counted
 from deeptune.report.finished_run import FinishedRun, Predictions
-from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.thresholds import positive_classes
 
 
@@ -76,14 +75,12 @@ def _prediction(run: FinishedRun, scored: Predictions, unit: np.ndarray) -> tupl
         said = scored.prediction > 0 if run.task.view == "labels" else np.eye(classes)[scored.prediction]
         chances = said.astype(float)
     chances = _of_rows(chances, unit, "max" if rule == "max" else "mean")
-    if isinstance(run.task, MultiLabelTask):
-        bars = np.full(classes, 0.5) if rule == "vote" else np.array(run.task.thresholds)
-        return (chances >= bars).astype(scored.prediction.dtype), chances
-    if rule == "max" and classes == 2:
-        positive = positive_classes(run.task, run.spec.report)[0]
-        chances[:, 1 - positive] = 1 - chances[:, positive]
-    chances /= chances.sum(axis=1, keepdims=True)
-    return chances.argmax(axis=1), chances
+    if run.task.view == "classes":
+        if rule == "max" and classes == 2:
+            positive = positive_classes(run.task, run.spec.report)[0]
+            chances[:, 1 - positive] = 1 - chances[:, positive]
+        chances /= chances.sum(axis=1, keepdims=True)
+    return run.task.decide(chances, votes=rule == "vote"), chances
 
 
 def _of_rows(values: np.ndarray, unit: np.ndarray, rule: str) -> np.ndarray:

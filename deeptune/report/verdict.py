@@ -59,7 +59,7 @@ def _spread(run: FinishedRun) -> Spread:
     if run.spec.data.group and scored.groups is None:
         why = f"No interval is given: the {run.spec.data.group} of each row is not in {run.files.splits.name}."
         return Spread(reasons=(why,))
-    return view_of(run).spread(run, scored)
+    return view_of(run.task).spread(run.task, scored)
 
 
 def _baseline(run: FinishedRun, metrics: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -70,7 +70,7 @@ def _baseline(run: FinishedRun, metrics: dict[str, Any]) -> tuple[dict[str, Any]
         if scored is None or train is None or run.split != "test" or not len(scored.truth) or not len(train):
             return {}, ""
         found = run.task.baseline(scored.truth, train)
-    return found, view_of(run).baseline_words(run, metrics, found)
+    return found, view_of(run.task).baseline_words(run, metrics, found)
 
 
 def _doubts(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline: dict[str, Any]) -> list[str]:
@@ -98,4 +98,4 @@ def _remarks(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline
     remarks += spread.reasons
     if baseline:
         remarks.append(baseline)
-    return remarks + view_of(run).remarks(run, metrics, methods_paragraph.loss_differs(run))
+    return remarks + view_of(run.task).remarks(run, metrics, methods_paragraph.loss_differs(run))

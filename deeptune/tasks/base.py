@@ -284,6 +284,10 @@ class Task(ABC):
         """Convert the column `prediction` of a file back to targets. Raises DataError as `encode` does."""
         return self.encode(column, name="prediction", place=place)
 
+    def decide(self, probabilities: np.ndarray, *, votes: bool = False) -> np.ndarray:
+        """Predict the targets of probabilities (N, classes); with `votes` these are shares of votes."""
+        return probabilities.argmax(axis=1)
+
     @abstractmethod
     def score(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """Return the metrics of outputs (N, outputs) against targets, ready for JSON.

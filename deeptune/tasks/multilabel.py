@@ -264,6 +264,10 @@ class MultiLabelTask(Task):
             return self.uncalibrated(logits)
         return self.confidence.calibrator.of_labels(logits)
 
+    def decide(self, probabilities: np.ndarray, *, votes: bool = False) -> np.ndarray:
+        """Predict each label from its threshold on, or with `votes` from half of them on: int8 (N, L)."""
+        return (probabilities >= (0.5 if votes else np.array(self.thresholds))).astype(np.int8)
+
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
         """`prediction`: the list of labels; `probabilities` in the order of labels.json.
 
@@ -271,8 +275,7 @@ class MultiLabelTask(Task):
         label, and `prediction_set`, among which all labels of a row are at the stored coverage.
         """
         chances = self.probabilities(logits)
-        found = (chances >= np.array(self.thresholds)).astype(np.int8)
-        columns = {"prediction": self.decode(found), "probabilities": lists(chances)}
+        columns = {"prediction": self.decode(self.decide(chances)), "probabilities": lists(chances)}
         if self.confidence is not None:
             columns["confidence"] = pa.array(self._sure(chances).min(axis=1))
             columns["expected_error"] = lists(self.confidence.errors.at(self._sure(chances)))

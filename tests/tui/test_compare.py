@@ -18,7 +18,7 @@ from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.run_comparison import Compared
 from tui.screens.compare import CompareScreen
-from tui.screens.copied_text import CopiedScreen
+from tui.screens.copied import CopiedScreen
 from tui.screens.pick import PickScreen
 from tui.widgets.paired_differences import Differences
 

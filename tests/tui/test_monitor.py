@@ -23,7 +23,7 @@ from deeptune.runs import EventWriter, RunDirectory, run_state, write_json
 from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.screens.ask import AskScreen
-from tui.screens.copied_text import CopiedScreen
+from tui.screens.copied import CopiedScreen
 from tui.screens.monitor import MonitorScreen
 from tui.widgets.chart import Chart
 

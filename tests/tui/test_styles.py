@@ -15,7 +15,7 @@ from tui.draft import Draft
 from tui.options import Options
 from tui.screens.ask import AskScreen, Choice
 from tui.screens.compare import CompareScreen
-from tui.screens.copied_text import CopiedScreen
+from tui.screens.copied import CopiedScreen
 from tui.screens.embeddings import EmbeddingsScreen
 from tui.screens.help import HelpScreen
 from tui.screens.jump import JumpScreen, targets

@@ -170,7 +170,7 @@ def test_skill_is_a_share_of_what_is_to_be_won():
     assert skill("accuracy", None, 0.6) is None
 
 
-def test_groups_widen_the_interval_of_a_bootstrapped_score():
+def test_groups_widen_the_interval_of_a_score():
     task, targets = TASKS[1][0], RANKS
     groups = np.repeat(np.arange(N // 5), 5)
     sure = np.where(np.random.default_rng(1).random(N // 5)[groups] < 0.7, targets, 2 - targets)
