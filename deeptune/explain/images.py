@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from deeptune.backbones.base import CannotCut, Cut
+from deeptune.backbones.base import Backbone, CannotCut, Cut
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
 from deeptune.explain.parts import Explainable
@@ -23,9 +23,12 @@ def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -
     class activation map of Zhou et al. 2016. Otherwise, as with the class token of ViT, they are those before the last
     block, through whose attention the gradient comes. Positive values speak for the output.
 
+    Of Swin the activations are those before its last stage, and a map is less its mean: what each place adds is small
+    beside what all have in common, so a map without this is bright everywhere, or nowhere.
+
     Raises SpecError where the network can't be cut before its last block.
     """
-    backbone, cut = model.backbone, _cut(model)
+    backbone, cut = model.backbone, _cut(model, inputs)
     with torch.enable_grad():
         if cut is None:
             with torch.no_grad():
@@ -39,24 +42,46 @@ def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -
             features = cut.suffix(activations, inputs)
         logits = model.head(backbone.pool(features, inputs).float())
         (gradient,) = torch.autograd.grad(chosen_output(logits, outputs).sum(), activations)
-    return _places((gradient * activations).detach().float())
+    maps = _places((gradient * activations).detach().float())
+    return maps - maps.mean((1, 2), keepdim=True) if _in_windows(backbone) else maps
 
 
-def _cut(model: Explainable) -> Cut | None:
+def _cut(model: Explainable, inputs: dict[str, Tensor]) -> Cut | None:
+    """Return the backbone in two, where the activations are; None where those before pooling serve."""
     backbone = model.backbone
-    if backbone.pooling in _READS_ALL_PLACES or backbone.info.is_cnn:
+    if not _in_windows(backbone) and _pools_all_places(backbone, inputs):
         return None
     try:
-        if not backbone.blocks():
+        blocks = backbone.blocks()
+        if not blocks:
             return None
-        cut = backbone.last_blocks(1)
+        cut = backbone.cut_at(blocks, _stage_start(blocks) if _in_windows(backbone) else len(blocks) - 1)
         cut.check()
     except CannotCut as error:
+        if _pools_all_places(backbone, inputs):
+            return None
         raise SpecError(
             f"{backbone.info.name} can't be explained with pooling {backbone.pooling!r}, because {error}",
             hint='Train with backbone.pooling = "mean".',
         ) from error
     return cut
+
+
+def _pools_all_places(backbone: Backbone, inputs: dict[str, Tensor]) -> bool:
+    if backbone.pooling in _READS_ALL_PLACES or backbone.info.is_cnn:
+        return True
+    with torch.no_grad():
+        return backbone.features(inputs).ndim == 4  # what timm's own pooling does with a map
+
+
+def _in_windows(backbone: Backbone) -> bool:
+    return "swin" in type(backbone.net).__name__.lower()
+
+
+def _stage_start(blocks: list[str]) -> int:
+    """Return the place of the first block of the last stage, whose attention mixes all places."""
+    stage = blocks[-1].rpartition(".")[0]
+    return next(place for place, name in enumerate(blocks) if name.rpartition(".")[0] == stage)
 
 
 def _places(values: Tensor) -> Tensor:

@@ -6,18 +6,26 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
-from captum.attr import LayerGradCam
+from captum.attr import LayerGradCam, LayerGradientXActivation
 from PIL import Image
+from torch import nn
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
 import deeptune
 from deeptune.api.explain import parse_rows, worst_rows
+from deeptune.backbones.timm import TimmBackbone
+from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
+from deeptune.catalog import find
+from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError
 from deeptune.explain.faithfulness import row_test, shuffled_weights, verdict
 from deeptune.explain.images import image_maps
@@ -85,6 +93,62 @@ def test_a_map_of_a_mean_and_a_linear_head_is_captum_s_grad_cam(of_images):
     scale = found.abs().amax((1, 2), keepdim=True)
     other = expected[:, 0].detach()
     torch.testing.assert_close(found / scale, other / other.abs().amax((1, 2), keepdim=True), rtol=1e-3, atol=1e-4)
+
+
+@dataclass
+class Headed:
+    """A backbone with a head, as explanations take it."""
+
+    backbone: TimmBackbone | TorchvisionBackbone
+    head: nn.Module
+
+
+def small(kind: str) -> tuple[Headed, str]:
+    """A small network, and the layer at whose input its maps are."""
+    torch.manual_seed(0)
+    preprocessing = ImagePreprocessing(64, 64, "bilinear", (0.5,) * 3, (0.3,) * 3)
+    if kind == "torchvision swin v2":
+        net: nn.Module = SwinTransformer(
+            [4, 4], 16, [2, 2], [2, 4], [4, 4], 0.0, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2
+        )
+        net.head = nn.Identity()
+        made: TimmBackbone | TorchvisionBackbone = TorchvisionBackbone(
+            find("swin_t"), net.eval(), width=32, pooling="mean", preprocessing=preprocessing
+        )
+        return Headed(made, nn.Linear(32, 3)), "features.3.0"
+    name, layer, options = {
+        "timm swin": (
+            "swin_tiny_patch4_window7_224",
+            "layers.1.blocks.0",
+            {"img_size": 64, "window_size": 4, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4)},
+        ),
+        "timm cnn": ("test_resnet", "layer4", {}),
+    }[kind]
+    net = timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
+    width = net.num_features
+    made = TimmBackbone(find(f"timm:{name}"), net, width=width, pooling="head", preprocessing=preprocessing)
+    return Headed(made, nn.Linear(width, 3)), layer
+
+
+@pytest.mark.parametrize("kind", ["torchvision swin v2", "timm swin", "timm cnn"])
+def test_maps_are_captum_s_gradient_times_activation(kind):
+    """Of Swin before its last stage, so that gradients pass its attention, less the mean; of a CNN before pooling."""
+    model, layer = small(kind)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([1, 0])
+    found = image_maps(model, {"images": images}, classes)
+
+    def logits(pixels):
+        return model.head(model.backbone({"images": pixels}))
+
+    with torch.enable_grad():
+        expected = LayerGradientXActivation(logits, model.backbone.net.get_submodule(layer)).attribute(
+            images.float().requires_grad_(), target=classes, attribute_to_layer_input="swin" in kind
+        )
+    maps = expected.sum(3 if "swin" in kind else 1).detach()
+    if "swin" in kind:
+        maps = maps - maps.mean((1, 2), keepdim=True)
+    torch.testing.assert_close(found, maps, rtol=1e-3, atol=1e-5)
 
 
 def test_scores_of_tokens_add_up_to_the_change_of_the_output(of_texts):

@@ -478,9 +478,7 @@ def test_scores_of_a_part_agree_with_captum_on_the_whole_model(trained: dict[str
 
     layer = model.backbone.net["image"].net.layer4
     with torch.enable_grad():
-        expected = LayerGradientXActivation(logits, layer).attribute(
-            images.float().requires_grad_(), target=0, attribute_to_layer_input=True
-        )
+        expected = LayerGradientXActivation(logits, layer).attribute(images.float().requires_grad_(), target=0)
     torch.testing.assert_close(found, expected.sum(1).detach(), rtol=1e-3, atol=1e-5)
 
 
