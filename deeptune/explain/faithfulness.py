@@ -7,7 +7,6 @@ explanation of a model with shuffled weights (Adebayo et al. 2018, https://arxiv
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,7 +29,11 @@ Ask = Callable[[np.ndarray], np.ndarray]  # masks bool (M, parts) of what is kep
 
 @dataclass(frozen=True)
 class Curves:
-    """Outputs at each of SHARES, on a scale where the blank sample is 0 and the whole one is 1: float64 (11,)."""
+    """Outputs at each of SHARES, on a scale where the blank sample is 0 and the whole one 1 or -1: float64 (11,).
+
+    It is -1 where the whole sample has less of the output than the blank one. What speaks for the output raises it there
+    too, so the scale never turns the curves over.
+    """
 
     deletion: np.ndarray
     insertion: np.ndarray
@@ -132,9 +135,9 @@ def _scaled(curves: Sequence[Curves], blank: float, whole: float) -> list[Curves
     the range of all outputs is 1.
     """
     seen = np.concatenate([part for each in curves for part in (each.deletion, each.insertion)])
-    spread, change = float(np.ptp(seen)), whole - blank
-    if abs(change) <= MIN_CHANGE * spread:
-        change = math.copysign(spread, change) if spread > 0 else 1.0
+    spread, change = float(np.ptp(seen)), abs(whole - blank)
+    if change <= MIN_CHANGE * spread:
+        change = spread or 1.0
     return [Curves((each.deletion - blank) / change, (each.insertion - blank) / change) for each in curves]
 
 

@@ -96,7 +96,7 @@ def curves_svg(shares: Sequence[float], rows: Sequence[dict[str, Any]], kind: st
     """Draw the mean insertion and deletion curves of a set of explanations."""
 
     def draw(figure: Drawing) -> None:
-        axes = axes_on(figure, "Share of the sample", "Output (0 blank, 1 whole)")
+        axes = axes_on(figure, "Share of the sample", "Output (0 blank, 1 or −1 whole)")
         for order, color, style in ORDERS:
             for curve in ("insertion", "deletion"):
                 mean = np.mean([row["curves"][order][curve] for row in rows], axis=0)

@@ -194,9 +194,20 @@ def test_an_explanation_that_does_not_depend_on_the_model_is_named():
 
 def test_curves_run_from_the_whole_sample_to_the_blank_one():
     weights = np.array([3.0, 1.0, 2.0, 0.5])
-    test = row_test(lambda masks: 5 - additive(weights)(masks), -weights, weights, np.random.default_rng(0))
+    test = row_test(additive(weights), weights, -weights, np.random.default_rng(0))
     assert test.explained.deletion[[0, -1]].tolist() == pytest.approx([1, 0])
     assert test.explained.insertion[[0, -1]].tolist() == pytest.approx([0, 1])
+
+
+def test_an_explanation_is_judged_alike_where_the_blank_sample_has_more_of_the_output():
+    """The parts that speak against the output outweigh those for it, and the explanation is exact."""
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=32) - 0.5
+    test = row_test(lambda masks: 5 + additive(weights)(masks), weights, -weights, rng)
+    assert test.gain > 0.1
+    assert test.shuffled.area < 0
+    assert test.explained.deletion[[0, -1]].tolist() == pytest.approx([-1, 0])
+    assert test.explained.insertion[[0, -1]].tolist() == pytest.approx([0, -1])
 
 
 def test_a_blank_sample_of_nearly_the_same_output_makes_no_gain_enormous():
