@@ -31,8 +31,8 @@ Ask = Callable[[np.ndarray], np.ndarray]  # masks bool (M, parts) of what is kep
 class Curves:
     """Outputs at each of SHARES, on a scale where the blank sample is 0 and the whole one 1 or -1: float64 (11,).
 
-    It is -1 where the whole sample has less of the output than the blank one. What speaks for the output raises it there
-    too, so the scale never turns the curves over.
+    It is -1 where the whole sample has less of the output than the blank one. What speaks for the output raises it
+    there too, so the scale never turns the curves over.
     """
 
     deletion: np.ndarray
