@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def better(self) -> bool:
-        """Whether fine-tuning is better than its head by more than chance."""
+        """Whether fine-tuning is better than its head by half a standard error or more."""
         return self.p < MAX_P
 
 
@@ -112,7 +112,7 @@ class Choice:
 def choose(best: Best, start: float | None, comparison: Comparison | None) -> Choice:
     """Choose between the head, whose value on val is `start`, and the best epoch, which has a better one.
 
-    With a `comparison`, fine-tuning must be better by more than chance; without one its value alone decides.
+    With a `comparison`, fine-tuning must be better by half a standard error; without one its value alone decides.
     """
     values = f"{_value(best.metric, best.value)} in epoch {best.epoch}, {_number(best.metric, start)} of the head"
     if comparison is not None:
@@ -120,7 +120,7 @@ def choose(best: Best, start: float | None, comparison: Comparison | None) -> Ch
     if comparison is None or comparison.better:
         said = f"fine-tuning is kept: it is better on val than the head that it started from ({values})"
         return Choice(False, said, best.epoch, comparison)
-    said = f"the run's model is the head: on val, fine-tuning is not better than it by more than chance ({values})"
+    said = f"the run's model is the head: on val, fine-tuning is not better than it by half a standard error ({values})"
     return Choice(True, said, best.epoch, comparison)
 
 
