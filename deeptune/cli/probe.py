@@ -144,7 +144,7 @@ def _print(ranking: Ranking, output: Path | None) -> None:
     say()
     for note in ranking.notes:
         say(f"note: {note}")
-    state = {"complete": "", "short": ", where the budget was short", "stopped": ", where it was stopped"}
+    state = {"complete": "", "short": ", cut short by the budget", "stopped": ", stopped early"}
     say(
         f"{ranking.scored_rows:,} rows of train and val, {ranking.folds} folds, {ranking.seconds:.0f} s"
         f"{state[ranking.state]}; {ranking.test_rows:,} rows of test took no part"

@@ -13,7 +13,7 @@ from deeptune.probing.scores import skill
 MIN_TEXTS = 800  # from which fine-tuning was ahead of the head
 MANY_IMAGES = 4000  # from which it was, whatever the head reached
 MIN_IMAGES = 1200  # from which it was where the head reached little
-LITTLE = 0.6  # of what is to be won over a constant prediction
+LITTLE = 0.6  # of the way from a constant prediction to a perfect one
 LEVEL = 0.02  # of the metric: closer scores are called level
 
 
@@ -68,8 +68,8 @@ def _method(best: RankedBackbone, share: float | None, rows: int, modality: str)
         return "lora", f"lora: with thousands of images, fine-tuning was well ahead of a head ({known})"
     if little and rows >= MIN_IMAGES:
         return "lora", (
-            f"lora: the head wins {share:.0%} of what is to be won over a constant prediction, and where it won so "
-            f"little fine-tuning was far ahead ({known})"
+            f"lora: the head gets only {share:.0%} of the way from a constant prediction to a perfect one, and on such "
+            f"data fine-tuning was far ahead ({known})"
         )
     if share is None or not little:
         return (
@@ -77,6 +77,6 @@ def _method(best: RankedBackbone, share: float | None, rows: int, modality: str)
             f"partial: on up to some thousand images that the backbone knows, no method was better ({known})",
         )
     return "partial", (
-        f"partial: {known} are few for fine-tuning, although the head wins just {share:.0%} of what is to be won over "
-        "a constant prediction; it is quick to try lora as well"
+        f"partial: {known} are few for fine-tuning, although the head gets only {share:.0%} of the way from a constant "
+        "prediction to a perfect one; it is quick to try lora as well"
     )
