@@ -1,55 +1,27 @@
-"""The monitor on real runs: finished, live, killed, damaged, gone; with its keys, and with text that means harm."""
+"""The monitor on real runs, finished and live: its pages, charts and keys, and what is drawn again."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from driving import drive, monitor, picture, shows, until
+from monitor_logs import START, STEP, write_steps, write_wrong
 from runners import holding, new_run, runner, step
 from runners import until as wait_until
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
-from deeptune.runs import EventWriter, RunDirectory, run_state, write_json
+from deeptune.runs import EventWriter, run_state, write_json
 from tui.app import DeepTuneApp
 from tui.options import Options
 from tui.screens.ask import AskScreen
 from tui.screens.copied import CopiedScreen
 from tui.screens.monitor import MonitorScreen
 from tui.widgets.chart import Chart
-
-STEP = {"loss": 0.5, "learning_rate": 1e-3, "gradient_norm": 1.5, "rate": 88.0, "waiting": 0.25}
-START = {
-    "backbone": "resnet18", "weights": "random", "method": "full", "device": "cpu", "device_reason": "as asked",
-    "steps": 100, "metric": "val/loss", "rows": {"train": 80, "val": 10, "test": 10},
-    "parameters": {"trainable": 11, "total": 11},
-}  # fmt: skip
-
-
-def write_wrong(run: RunDirectory) -> None:
-    """Make the first test row one that was predicted wrongly, and with the greatest confidence."""
-    table = pq.read_table(run.predictions).to_pylist()
-    table[0] |= {"truth": "nothing like it", "confidence": 0.99}
-    pq.write_table(pa.Table.from_pylist(table), run.predictions)
-
-
-def write_steps(log: EventWriter, *numbers: int, **values: Any) -> None:
-    for number in numbers:
-        place = {"step": number, "epoch": (number - 1) // 10 + 1, "epoch_step": (number - 1) % 10 + 1}
-        log.record("step", **place, epoch_steps=10, epochs=10, **{**STEP, **values})
-
-
-def write_epoch(log: EventWriter, number: int, train: float, val: float | None, **scores: float) -> None:
-    log.record("epoch", epoch=number, epochs=10, train={"loss": train}, val={"loss": val, **scores}, best=False)
 
 
 def test_a_finished_run_has_its_end_its_curves_and_its_results(finished_run):
@@ -173,55 +145,6 @@ def test_a_live_run_is_followed_stopped_and_resumed(tmp_path, pictures_parquet, 
     assert run_state(run).word == "stopped"
 
 
-def test_a_run_that_is_killed_while_it_is_watched_is_told_as_crashed(tmp_path, pictures_parquet):
-    run = new_run(tmp_path / "runs", pictures_parquet)
-    with runner(run) as pid:
-        wait_until(lambda: step(run) > 3)
-        app = monitor(run)
-
-        async def steps(pilot):
-            await shows(pilot, "● running")
-            os.kill(pid, signal.SIGKILL)
-            await shows(pilot, "✗ crashed")
-            await shows(pilot, "was killed (by hand or out of memory)")
-            await pilot.press("5")
-            await shows(pilot, "deeptune resume")
-
-        drive(app, steps)
-    app = monitor(run)
-
-    async def again(pilot):
-        await shows(pilot, "✗ crashed")
-        await shows(pilot, "loss  ━ train")
-
-    drive(app, again)
-
-
-def test_losses_that_are_not_finite_leave_gaps_and_warnings_with_their_step(made):
-    log = EventWriter(made.events)
-    log.record("run", id=made.id, started=0, pid=1)
-    log.record("phase", phase="train")
-    log.record("start", **START)
-    write_steps(log, *range(1, 11))
-    write_steps(log, 11, loss=float("nan"))
-    log.warning("the loss is nan at step 11: the step was skipped")
-    write_steps(log, *range(12, 21))
-    write_epoch(log, 1, 0.5, 0.6)
-    write_epoch(log, 2, 0.5, float("nan"))
-    app = monitor(made)
-    with holding(made, phase="train"):
-
-        async def steps(pilot):
-            await shows(pilot, "! step 20: the val loss of epoch 2 is not finite")
-            await pilot.press("4", "w")
-            await shows(pilot, "! ")
-            lines = [line for line in picture(app).split("\n") if "step was skipped" in line]
-            assert len(lines) == 1
-            assert "training" not in picture(app).split("\n")[7]
-
-        drive(app, steps)
-
-
 def test_charts_that_a_run_has_no_value_for_are_left_out(made):
     log = EventWriter(made.events)
     log.record("run", id=made.id, started=0, pid=1)
@@ -241,82 +164,6 @@ def test_charts_that_a_run_has_no_value_for_are_left_out(made):
             assert words not in picture(app)
 
     drive(app, steps, size=(160, 45))
-
-
-def test_overfitting_is_told_with_its_step(made):
-    log = EventWriter(made.events)
-    log.record("run", id=made.id, started=0, pid=1)
-    log.record("start", **START)
-    for number, (train, val) in enumerate([(1.0, 1.0), (0.8, 0.9), (0.6, 1.0), (0.5, 1.1), (0.4, 1.2)], start=1):
-        write_steps(log, *range(number * 10 - 9, number * 10 + 1))
-        write_epoch(log, number, train, val)
-    app = monitor(made)
-
-    async def steps(pilot):
-        await shows(pilot, "! step 50: overfitting: for 3 epochs val loss is over 5% above its lowest")
-
-    drive(app, steps, size=(120, 34))
-
-
-def test_text_of_the_run_is_neither_markup_nor_an_escape(made):
-    log = EventWriter(made.events)
-    log.record("run", id=made.id, started=0, pid=1)
-    log.record("start", **{**START, "backbone": "[red]\x1b[2Jevil"})
-    log.record("message", message="[bold]kept[/bold] \x1b]0;title\x07 and [/nothing] \u202eback")
-    made.console.write_text("[link=x]printed[/link]\x1b[31m red\r\n 50%|##\r100%|####\n")
-    app = monitor(made)
-
-    async def steps(pilot):
-        await pilot.press("4")
-        await shows(pilot, "[bold]kept[/bold] \\x1b]0;title\\x07 and [/nothing] \\u202eback")
-        assert "[red]\\x1b[2Jevil" in picture(app)
-        await pilot.press("c")
-        await shows(pilot, "[link=x]printed[/link]\\x1b[31m red")
-        assert "100%|####" in picture(app)
-        assert " 50%|##" not in picture(app)
-        await pilot.press("slash", *"100", "enter")
-        await until(pilot, lambda: "printed" not in picture(app))
-        assert "100%|####" in picture(app)
-        await pilot.press("escape")
-        await shows(pilot, "printed")
-        assert app.screen.query_one("#log-filter", Input).value == ""
-
-    drive(app, steps, size=(120, 30))
-
-
-def test_what_is_damaged_or_gone_is_said_and_nothing_breaks(finished_run):
-    with finished_run.events.open("ab") as file:
-        file.write(b'{"v":1,"seq":1e99,"t":"x"}\n\xff\xfe half\n[]\n')
-    finished_run.metrics.write_text("{ not json")
-    finished_run.predictions.write_bytes(b"PAR1 not parquet")
-    app = monitor(finished_run)
-
-    async def steps(pilot):
-        await shows(pilot, "3 damaged lines in events.jsonl")
-        await pilot.press("5")
-        await shows(pilot, "there is no metrics.json")
-        await pilot.press("6")
-        await shows(pilot, "no test row was predicted wrongly")
-        shutil.rmtree(finished_run.path)
-        await shows(pilot, "its folder is gone")
-        for key in "123456":
-            await pilot.press(key)
-            await pilot.pause()
-
-    drive(app, steps)
-
-
-def test_the_data_of_an_example_that_has_gone_is_said(finished_run, pictures_parquet, tmp_path):
-    write_wrong(finished_run)
-    text = finished_run.spec.read_text()
-    finished_run.spec.write_text(text.replace(str(pictures_parquet), str(tmp_path / "moved.parquet")))
-    app = monitor(finished_run)
-
-    async def steps(pilot):
-        await pilot.press("6")
-        await shows(pilot, "there is no file or")
-
-    drive(app, steps)
 
 
 def test_commands_and_paths_are_copied_by_enter(finished_run):
@@ -445,24 +292,6 @@ def test_the_time_to_go_is_told_while_features_are_computed(made):
             await shows(pilot, "about 0:35 to go")
 
         drive(app, steps)
-
-
-def test_a_run_whose_folder_is_gone_offers_nothing_that_needs_it(finished_run):
-    app = monitor(finished_run)
-
-    async def steps(pilot):
-        await shows(pilot, "✓ done")
-        shutil.rmtree(finished_run.path)
-        await shows(pilot, "its folder is gone")
-        await pilot.press("5")
-        await shows(pilot, "no results")
-        assert "deeptune" not in picture(app).replace("DeepTune", "")
-        for key in ("r", "p", "e", "n", "y"):
-            assert key not in app.screen.active_bindings, key
-        await pilot.press("n")
-        await shows(pilot, "its folder is gone")
-
-    drive(app, steps)
 
 
 def test_no_row_is_said_to_be_right_before_the_predictions_are_read(finished_run):

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 from driving import drive, monitor, picture, shows, until
-from test_monitor import START, write_epoch, write_steps
+from monitor_logs import START, write_epoch, write_steps
 
 from deeptune.runs import EventWriter, RunDirectory, write_json
 from tui.widgets.monitor.failure import Failure

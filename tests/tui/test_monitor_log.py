@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from driving import drive, monitor, picture, shows, until
+from monitor_logs import START
 from runners import holding
-from test_monitor import START
 
 from deeptune.runs import EventWriter, RunDirectory
 from tui.widgets.monitor import log, printed
