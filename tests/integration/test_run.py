@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from devices import DEVICE, ON_DEVICE
+from image_runs import image_spec, run
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
@@ -19,26 +20,14 @@ from deeptune.data.sources.source import Source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
-from deeptune.errors import CheckpointError, SpecError, TrainingError
+from deeptune.errors import CheckpointError
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.runs.looks import read_looks
 from deeptune.spec import load_spec
-from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import SPLITS
 from deeptune.spec.toml import validate
 
 CPU = torch.device(DEVICE)
-
-
-def image_spec(method: str = "partial", task: str = "classification", **train) -> dict:
-    data = "openclipart7" if task == "classification" else "digits_rotation"
-    return {
-        "task": task,
-        "data": {"path": f"sample:{data}", "split": {"train": 0.2, "val": 0.1, "test": 0.7}},
-        "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
-        "tuning": {"method": method},
-        "train": {"start": "head", "epochs": 2, **ON_DEVICE, "workers": 0, **train},
-    }
 
 
 def text_spec(folder, method: str = "partial", task: str = "classification", **train) -> dict:
@@ -54,12 +43,6 @@ def text_spec(folder, method: str = "partial", task: str = "classification", **t
         "tuning": {"method": method},
         "train": {"epochs": 2, **ON_DEVICE, **train},
     }
-
-
-def run(spec: dict, root) -> RunDirectory:
-    directory = new_run_directory(root, "test")
-    execute(validate(spec), directory)
-    return directory
 
 
 def messages(run: RunDirectory) -> str:
@@ -313,39 +296,6 @@ def test_a_checkpoint_that_does_not_read_back_as_it_was_fails_the_run(tmp_path, 
     assert not directory.metrics.exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_advice(tmp_path):
-    directory = new_run_directory(tmp_path, "test")
-    spec = image_spec("full", learning_rate=1e30, head_learning_rate=1e30, optimizer="sgd", clip_norm=0.0, warmup=0.0)
-    with pytest.raises(TrainingError, match=r"(is (nan|inf) at step .* in every step|no longer finite)") as caught:
-        execute(validate(spec), directory)
-    assert "learning_rate" in caught.value.hint
-    assert json.loads(directory.result.read_text())["state"] == "failed"
-
-
-def test_early_stopping_keeps_the_best_epoch_of_the_chosen_metric(tmp_path):
-    spec = image_spec(epochs=60, learning_rate=0.02, early_stopping={"metric": "val/macro_f1", "patience": 3})
-    directory = run(spec, tmp_path)
-    epochs = [event for event in read_records(directory.events) if event["kind"] == "epoch"]
-    values = [event["val"]["macro_f1"] for event in epochs]
-    result = json.loads(directory.result.read_text())
-    assert result["best"]["epoch"] == 1 + int(np.argmax(values))
-    assert result["best"]["value"] == max(values)
-    assert len(epochs) == result["best"]["epoch"] + 3 < 60
-    manifest = json.loads((directory.best / "manifest.json").read_text())
-    assert manifest["best"] == result["best"]
-    metrics = json.loads(directory.metrics.read_text())
-    assert metrics["val"]["macro_f1"] == pytest.approx(max(values))
-
-
-def test_without_a_val_split_the_last_epoch_is_kept(tmp_path):
-    spec = image_spec()
-    spec["data"]["split"] = {"train": 0.3, "val": 0.0, "test": 0.7}
-    directory = run(spec, tmp_path)
-    result = json.loads(directory.result.read_text())
-    assert result["best"] == {"epoch": 2, "metric": "val/loss", "value": None}
-    assert set(json.loads(directory.metrics.read_text())) == {"test"}
-
-
 def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path):
     table = pq.read_table(Source.open("sample:openclipart7").files[0])
     table = table.append_column("patient", pa.array([row // 3 for row in range(table.num_rows)]))
@@ -365,46 +315,3 @@ def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path)
     kept = pq.read_table(directory.embeddings("test"))
     assert kept.column_names == ["row", "label", "embedding", "patient"]
     assert kept["patient"].to_pylist() == table.slice(300, 100)["patient"].to_pylist()
-
-
-def test_class_weights_by_value_and_their_errors(tmp_path):
-    weights = {str(value): 1.0 + value for value in range(7)}
-    directory = run(image_spec(class_weights=weights, label_smoothing=0.1), tmp_path)
-    assert json.loads(directory.result.read_text())["state"] == "done"
-    with pytest.raises(SpecError, match="no weight for class '6'"):
-        run(image_spec(class_weights={str(value): 1.0 for value in range(6)}), tmp_path)
-
-
-@pytest.mark.parametrize("augmentation", ["light", "randaugment"])
-def test_augmented_runs_are_reproducible_too(tmp_path, augmentation):
-    one, two = (run(image_spec("full", augmentation=augmentation, epochs=1), tmp_path) for _ in range(2))
-    assert pq.read_table(one.predictions).equals(pq.read_table(two.predictions))
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-def test_every_optimizer_and_schedule_learns(optimizer, schedule):
-    from deeptune.engine.optimizers import make_optimizer, make_schedule, schedule_factor
-
-    model = torch.nn.ModuleDict({"head": torch.nn.Linear(4, 1)})
-    train = validate(
-        image_spec(
-            optimizer=optimizer, schedule=schedule, learning_rate=0.05, head_learning_rate=0.05, weight_decay=0.0
-        )
-    ).train
-    optimizer_, steps = make_optimizer(model, train), 200
-    schedule_ = make_schedule(optimizer_, train, steps)
-    torch.manual_seed(0)
-    x = torch.randn(64, 4)
-    y = x.sum(1, keepdim=True)
-    losses = []
-    for step in range(steps):
-        factor = schedule_factor(step, steps=steps, warmup=train.warmup, schedule=schedule)
-        assert optimizer_.param_groups[0]["lr"] == pytest.approx(0.05 * factor)
-        loss = torch.nn.functional.mse_loss(model["head"](x), y)
-        optimizer_.zero_grad()
-        loss.backward()
-        optimizer_.step()
-        schedule_.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.2 * losses[0]
