@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from imported_files import put
+from pictures import png
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 
@@ -28,3 +30,10 @@ def tokenizer():
 def bare_tokenizer():
     """The same words without special tokens around a text."""
     return _words(special=False)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("cats/1.png", "cats/2.png", "dogs/old/3.png", "dogs/4.png"):
+        put(tmp_path / "photos" / name, png(colour=(len(name), int(name[-5]), 0)))
+    return tmp_path / "photos"
