@@ -33,6 +33,13 @@ def bare_tokenizer():
 
 
 @pytest.fixture
+def tokens(tokenizer):
+    from deeptune.data.loading.preprocessing import TextPreprocessing
+
+    return TextPreprocessing(tokenizer, max_length=5, pad_id=0)
+
+
+@pytest.fixture
 def photos(tmp_path):
     for name in ("cats/1.png", "cats/2.png", "dogs/old/3.png", "dogs/4.png"):
         put(tmp_path / "photos" / name, png(colour=(len(name), int(name[-5]), 0)))
