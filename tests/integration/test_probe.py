@@ -122,7 +122,7 @@ def test_ctrl_c_gives_what_is_known_so_far(command, scans, monkeypatch):
     answer = command("probe", "--data", str(scans), *RANDOM)
     assert answer.code == 130
     assert "resnet18 (random weights)" in answer.stdout
-    assert "where it was stopped" in answer.stdout
+    assert "stopped early" in answer.stdout
 
 
 def test_ctrl_c_before_anything_is_known_ends_the_command(command, scans, monkeypatch):
