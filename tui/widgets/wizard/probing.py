@@ -110,7 +110,7 @@ def advice_in(printed: str) -> str:
     try:
         found: dict[str, Any] = json.loads(printed)
         scored = sum(one["linear"] is not None for one in found["backbones"])
-        state = {"complete": "", "short": ", where the budget was short", "stopped": ", where it was stopped"}
+        state = {"complete": "", "short": ", cut short by the budget", "stopped": ", stopped early"}
         count = f"{scored} backbone{'s' if scored != 1 else ''}"
         said = f"probed {count} on {found['scored_rows']:,} rows{state[found['state']]}"
         if advice := found["advice"]:
