@@ -144,10 +144,11 @@ def _print(ranking: Ranking, output: Path | None) -> None:
     say()
     for note in ranking.notes:
         say(f"note: {note}")
-    state = {"complete": "", "short": ", cut short by the budget", "stopped": ", stopped early"}
+    from deeptune.probing.ranking import ENDED
+
     say(
         f"{ranking.scored_rows:,} rows of train and val, {ranking.folds} folds, {ranking.seconds:.0f} s"
-        f"{state[ranking.state]}; {ranking.test_rows:,} rows of test took no part"
+        f"{ENDED[ranking.state]}; {ranking.test_rows:,} rows of test took no part"
     )
     if ranking.advice is None:
         return

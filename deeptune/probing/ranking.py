@@ -22,6 +22,8 @@ SCHEMA = 1
 
 Interval = tuple[float, float]
 State = Literal["complete", "short", "stopped"]
+# How each is said after a number of rows.
+ENDED: Mapping[str, str] = {"complete": "", "short": ", cut short by the budget", "stopped": ", stopped early"}
 
 
 @dataclass(frozen=True)

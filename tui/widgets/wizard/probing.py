@@ -14,6 +14,7 @@ from textual.message import Message
 from deeptune.errors import SpecError
 from deeptune.formatting import safe
 from deeptune.probing.candidates import OPEN
+from deeptune.probing.ranking import ENDED
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
 from tui.command_process import Application, Progress, deeptune_command
@@ -110,9 +111,8 @@ def advice_in(printed: str) -> str:
     try:
         found: dict[str, Any] = json.loads(printed)
         scored = sum(one["linear"] is not None for one in found["backbones"])
-        state = {"complete": "", "short": ", cut short by the budget", "stopped": ", stopped early"}
         count = f"{scored} backbone{'s' if scored != 1 else ''}"
-        said = f"probed {count} on {found['scored_rows']:,} rows{state[found['state']]}"
+        said = f"probed {count} on {found['scored_rows']:,} rows{ENDED[found['state']]}"
         if advice := found["advice"]:
             said += f"; likely to pay: {advice['backbone']}, tuning.method = '{advice['method']}'"
     except (ValueError, KeyError, TypeError):
