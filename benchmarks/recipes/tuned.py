@@ -25,7 +25,8 @@ from deeptune.tasks.confidence.calibrator_choice import ClassLink, choose
 from deeptune.tasks.confidence.calibrators import Calibrator, fit_classes
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.metric_functions import calibration_error
-from deeptune.tasks.temperature import FINE_TUNED, Prior, fit_temperature
+from deeptune.tasks.temperature import fit_temperature
+from deeptune.tasks.temperature_prior import FINE_TUNED, Prior
 
 TO_CHOOSE: Sequence[Prior] = [
     Prior(mean, spread) for mean in np.arange(-0.6, 1.6, 0.3) for spread in (0.15, 0.3, 0.6, 1.2)

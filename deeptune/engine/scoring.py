@@ -23,7 +23,7 @@ from deeptune.runs.looks import record_look, write_test_hashes
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
-from deeptune.tasks.temperature import FINE_TUNED
+from deeptune.tasks.temperature_prior import FINE_TUNED
 from deeptune.tasks.thresholds import operating_points
 
 DOUBTS = {  # of one row, and of several

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import scipy  # its parts are imported where they are first used
 
 from deeptune.spec.tasks import LOSSES
 from deeptune.tasks.row_losses import row_losses
+from deeptune.tasks.temperature_prior import Prior
 
 # Losses of probabilities: what is divided by a temperature keeps its order. Numbers have none.
 TEMPERED = frozenset(name for name, info in LOSSES.items() if info.tempered)
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # where every row is right, the optimum is at 0
-
-
-@dataclass(frozen=True)
-class Prior:
-    """A normal prior of the logarithm of a temperature."""
-
-    mean: float
-    spread: float
-
-    def surprise(self, log: float) -> float:
-        """Return the negative log density at the logarithm of a temperature, up to a constant."""
-        return ((log - self.mean) / self.spread) ** 2 / 2
-
-
-# Of models whose backbone learnt: what is right on test, on sets of images and texts (docs/results.md).
-FINE_TUNED = Prior(0.9, 0.6)
 
 
 def fit_temperature(

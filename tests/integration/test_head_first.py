@@ -21,7 +21,8 @@ from deeptune.engine.run import execute
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
-from deeptune.tasks.temperature import FINE_TUNED, fit_temperature
+from deeptune.tasks.temperature import fit_temperature
+from deeptune.tasks.temperature_prior import FINE_TUNED
 
 # Weights that are of no use, and still finite.
 WRECKED = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from imported_files import put
 from pictures import png
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -42,5 +41,7 @@ def tokens(tokenizer):
 @pytest.fixture
 def photos(tmp_path):
     for name in ("cats/1.png", "cats/2.png", "dogs/old/3.png", "dogs/4.png"):
-        put(tmp_path / "photos" / name, png(colour=(len(name), int(name[-5]), 0)))
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(colour=(len(name), int(name[-5]), 0)))
     return tmp_path / "photos"

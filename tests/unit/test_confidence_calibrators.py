@@ -25,7 +25,7 @@ from deeptune.tasks.multilabel import MultiLabelTask
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.ordinal import OrdinalTask
 from deeptune.tasks.regression import RegressionTask
-from deeptune.tasks.temperature import Prior
+from deeptune.tasks.temperature_prior import Prior
 
 ALL: tuple[Method, ...] = ("none", "temperature", "platt", "beta", "isotonic")
 

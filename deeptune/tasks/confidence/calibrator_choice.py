@@ -18,7 +18,7 @@ from deeptune.tasks.confidence.calibrators import (
     fit_labels,
 )
 from deeptune.tasks.confidence.held_out import HeldOut, out_of_fold
-from deeptune.tasks.temperature import Prior
+from deeptune.tasks.temperature_prior import Prior
 
 MIN_ROWS = 10  # of val, or groups: with fewer nothing is fitted
 MIN_ROWS_TO_CHOOSE = 50  # below, only a temperature

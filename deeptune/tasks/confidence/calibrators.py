@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import scipy  # its parts are imported where they are first used
 
-from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, Prior, fit_temperature
+from deeptune.tasks.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
+from deeptune.tasks.temperature_prior import Prior
 
 Method = Literal["none", "temperature", "platt", "beta", "isotonic"]
 METHODS: Mapping[Method, str] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deeptune.tasks.temperature import Prior
+from deeptune.tasks.temperature_prior import Prior
 
 FOLDS = 5
 

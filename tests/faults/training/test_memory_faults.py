@@ -29,7 +29,7 @@ OUT_OF_MEMORY = """
 import json, resource, sys, torch
 torch.set_num_threads(1)
 from deeptune.data.loading.loader import Batch
-from deeptune.engine import training, run as run_module
+from deeptune.engine import run as run_module, training
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.spec import load_spec
@@ -37,7 +37,7 @@ from pathlib import Path
 
 run = RunDirectory(Path(sys.argv[1]))
 room = int(sys.argv[2])
-fit = fitting.fit
+fit = training.fit
 soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 
 def with_little_room(*arguments, **options):
@@ -45,7 +45,7 @@ def with_little_room(*arguments, **options):
     resource.setrlimit(resource.RLIMIT_AS, (used + room, hard))
     return fit(*arguments, **options)
 
-fitting.fit = with_little_room
+training.fit = with_little_room
 run_module.write_report = lambda path: None
 try:
     run_module.execute(load_spec(run.spec), run)
