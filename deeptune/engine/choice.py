@@ -18,9 +18,8 @@ from deeptune.spec.metrics import lower_is_better
 
 # Metrics that are means over rows, so that two models can be compared row by row.
 PAIRED = ("val/loss", "val/tempered_loss")
-# Half a standard error, one-sided. Val is small where the question matters: what a limit of one error turned down was
-# level or ahead on test (docs/results.md).
-MAX_P = 0.3
+# One standard error, one-sided. Val is small where the question matters: at 5% a real gain would hardly ever be kept.
+MAX_P = 0.16
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Comparison:
 
     @property
     def better(self) -> bool:
-        """Whether fine-tuning is better than its head by half a standard error or more."""
+        """Whether fine-tuning is better than its head by more than a standard error."""
         return self.p < MAX_P
 
 
@@ -112,7 +111,7 @@ class Choice:
 def choose(best: Best, start: float | None, comparison: Comparison | None) -> Choice:
     """Choose between the head, whose value on val is `start`, and the best epoch, which has a better one.
 
-    With a `comparison`, fine-tuning must be better by half a standard error; without one its value alone decides.
+    With a `comparison`, fine-tuning must be better by more than a standard error; without one its value alone decides.
     """
     values = f"{_value(best.metric, best.value)} in epoch {best.epoch}, {_number(best.metric, start)} of the head"
     if comparison is not None:
@@ -120,7 +119,7 @@ def choose(best: Best, start: float | None, comparison: Comparison | None) -> Ch
     if comparison is None or comparison.better:
         said = f"fine-tuning is kept: it is better on val than the head that it started from ({values})"
         return Choice(False, said, best.epoch, comparison)
-    said = f"the run's model is the head: on val, fine-tuning is not better than it by half a standard error ({values})"
+    said = f"the run's model is the head: on val, fine-tuning is not better by more than a standard error ({values})"
     return Choice(True, said, best.epoch, comparison)
 
 

@@ -57,12 +57,12 @@ def look(app: DeepTuneApp) -> list[list[tuple]]:
     ]
 
 
-async def still(pilot) -> list[list[tuple]]:
-    """How the screen looks once nothing is at work."""
+async def still(pilot, seconds: float = 0.1) -> list[list[tuple]]:
+    """How the screen looks once nothing is at work, and nothing has changed for some seconds."""
     await until(pilot, lambda: not any(worker.is_running for worker in pilot.app.workers))
     before = None
     while before != (before := look(pilot.app)):
-        await pilot.pause(0.1)
+        await pilot.pause(seconds)
     return before
 
 
@@ -75,16 +75,14 @@ def test_a_screen_looks_as_before_once_another_was_over_it(finished_run, name, s
         await until(pilot, lambda: app.screen is below and below.focused is not None)
         if name == "wizard":
             await until(pilot, lambda: below.reader.data.survey and below.reader.samples and below._fetches)
-        others = [lambda _, make=make: make(finished_run) for make in SCREENS.values()] + [*OTHERS.values()]
-        before = None  # known after the first screen, once all files were read
-        for other in [others[0], *others]:
+        before = await still(pilot, 1.0)  # longer than a screen waits between two reads of its files
+        for other in [lambda _, make=make: make(finished_run) for make in SCREENS.values()] + [*OTHERS.values()]:
             app.push_screen(above := other(app))
             await until(pilot, lambda: app.screen is above and above.is_running)
             await still(pilot)
             above.dismiss()
             await until(pilot, lambda: app.screen is below)
             after = await still(pilot)
-            before = before or after
             changed = [row for row in range(size[1]) if after[row] != before[row]]
             assert not changed, f"{type(above).__name__} changed rows {changed}:\n{picture(app)}"
 

@@ -25,8 +25,8 @@ def test_the_comparison_is_scipys_paired_test():
     assert found.difference == pytest.approx((head - tuned).mean())
 
 
-@pytest.mark.parametrize(("errors", "better"), [(0.45, False), (0.6, True)])
-def test_more_than_half_a_standard_error_is_better(errors, better):
+@pytest.mark.parametrize(("errors", "better"), [(0.9, False), (1.1, True)])
+def test_more_than_one_standard_error_is_better(errors, better):
     noise = RNG.normal(size=400)
     noise -= noise.mean()
     gain = errors * noise.std(ddof=1) / np.sqrt(len(noise))
