@@ -52,6 +52,7 @@ def split_loader(
         accumulation=spec.train.accumulation,
         workers=int(spec.train.workers),
         pin_memory=cuda and inputs is samples,
+        kept_on=ready.compute.device if shuffle or split == "val" else None,  # the others are read once
     )
     return Loader(Dataset(inputs, data.rows, split_targets(ready, data)), options)
 

@@ -222,7 +222,7 @@ class Trainer:
             rows += sum(len(batch.rows) for batch in group)
             step = steps_per_epoch(history.batches, train.accumulation)
             due = time.monotonic() - self.reported >= REPORT_INTERVAL or step == self.per_epoch
-            if due or not self.stepper.reads_late:
+            if due or self.stepper.wants_reading:
                 loss, norm = self.stepper.read()
             if due:
                 self.reported = now = time.monotonic()

@@ -14,6 +14,7 @@ from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
 from deeptune.engine.averaging import WeightAverage
 from deeptune.engine.device import Compute
+from deeptune.engine.head_steps import HeadSteps
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
@@ -43,7 +44,8 @@ class Learner:
 class Step:
     """A step of the optimizer, with the rows of each of its batches.
 
-    Its mean loss and gradient norm are `known`, or in `numbers` on the device until they are read.
+    Its mean loss and gradient norm are `known`, or in `numbers` on the device until they are read. Of a step that was
+    taken `by_hand` the last digits of the norm may be missing.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Step:
     rate: float
     numbers: Tensor | None = None
     known: list[float] | None = None
+    by_hand: bool = False
 
 
 class Stepper:
@@ -79,9 +82,12 @@ class Stepper:
         self.optimizer = make_optimizer(model, train)
         self.schedule = make_schedule(self.optimizer, train, per_epoch * int(train.epochs))
         self.scaler = compute.scaler()
-        self.quick = QuickAdam.of(self.optimizer) if self.only_layer and not self.scaler.is_enabled() else None
+        alone = model.frozen and not train.compile and not self.scaler.is_enabled()  # the head is all that learns
+        self.quick = QuickAdam.of(self.optimizer) if alone else None
+        self.by_hand = HeadSteps.of(model.head, self.criterion, self.quick) if train.accumulation == 1 else None
         self.reads_late = compute.reads_late and OPTIMIZERS[train.optimizer].skips_on_device
         self.unread: list[Step] = []
+        self.wants_reading = not self.reads_late  # after each step, as it may not have been finite
         # What the forward pass itself changes, the running statistics of batch normalisation, now and when steps were
         # last read: that is what they go back to after one that is not finite, or that ran out of memory.
         self.statistics = [
@@ -142,7 +148,10 @@ class Stepper:
 
         A step whose loss or gradient is not finite changes nothing but the count of such steps, once it is read.
         """
+        if self.by_hand is not None and self._step_by_hand(self.by_hand, group[0]):
+            return
         history = self.history
+        self.wants_reading = not self.reads_late
         moved = [self.mix(batch.to(self.compute.device, non_blocking=True)) for batch in group]
         losses, divisor = self._gradients(moved)
         self.scaler.unscale_(self.optimizer)
@@ -179,6 +188,37 @@ class Stepper:
             self.loss_sum = self.loss_sum + loss_sum
             self.count_sum = self.count_sum + count
 
+    def _step_by_hand(self, head: HeadSteps, batch: Batch) -> bool:
+        """Take a step over one batch of stored features. Returns False where it can't be done by hand."""
+        features, history = batch.inputs.get("features"), self.history
+        if features is None or self.micro_batches.rows(batch) < len(batch):
+            return False
+        try:
+            loss, count = head.find(features, _targets(batch))
+            norm = head.shorten(self.train.clip_norm)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        history.steps += 1
+        history.batches += 1
+        step = Step(history.steps, [batch.rows], self.rate, known=[loss / count if count else math.nan, norm], by_hand=True)
+        if not all(map(math.isfinite, step.known)):
+            self.unread.append(step)
+            self.wants_reading = True
+            return True
+        self.unread, self.wants_reading = [step], False
+        history.skipped_in_a_row = 0
+        head.hand_over()
+        self._update()
+        for parameter in self.learning:
+            parameter.grad = None
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update()
+        self.loss_sum, self.count_sum = self.loss_sum + loss, self.count_sum + count
+        return True
+
     def _clip(self, gradients: list[Tensor], norm: Tensor, step: Step) -> None:
         """Shorten the gradients to the norm that the spec allows, as `torch.nn.utils.clip_grad_norm_` does."""
         limit = self.train.clip_norm
@@ -192,6 +232,8 @@ class Stepper:
         This is the only device-to-host sync. On a GPU it comes as often as progress is reported or stored, and not in
         each step.
         """
+        if self.by_hand is not None and self.unread[-1].by_hand and self.unread[-1].known:
+            self.unread[-1].known[1] = self.by_hand.norm()
         late = [step.numbers for step in self.unread if step.numbers is not None]
         read = iter(torch.stack(late).tolist() if late else [])
         values = [step.known or next(read) for step in self.unread]

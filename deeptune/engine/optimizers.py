@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class QuickAdam:
         self.optimizer = optimizer
         self.kernel = torch._fused_adamw_ if isinstance(optimizer, torch.optim.AdamW) else torch._fused_adam_
         self._states: list[tuple[list[Tensor], ...]] = []
+        self._steps: list[Tensor] = []
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> QuickAdam | None:
@@ -72,9 +74,10 @@ class QuickAdam:
         if not self._states:
             self.optimizer.step()
             self._states = [self._state(group["params"]) for group in self.optimizer.param_groups]
+            self._steps = [step for state in self._states for step in state[-1]]
             return
+        torch._foreach_add_(self._steps, 1)
         for group, (parameters, means, squares, steps) in zip(self.optimizer.param_groups, self._states, strict=True):
-            torch._foreach_add_(steps, 1)
             beta1, beta2 = group["betas"]
             self.kernel(
                 parameters,
@@ -135,9 +138,41 @@ def schedule_factor(step: int, *, steps: int, warmup: float, schedule: str) -> f
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+class Schedule:
+    """Sets the learning rates of an optimizer before the first step, and after each by `step`.
+
+    The rates are those of PyTorch's `LambdaLR`, which takes longer to set them than a small step takes.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> None:
+        self.optimizer, self.factor = optimizer, factor
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        self.last_epoch = -1  # the number of steps, by PyTorch's name
+        self.step()
+
+    def step(self) -> None:
+        """Count a step, and set the rates of the next one."""
+        self.last_epoch += 1
+        share = self.factor(self.last_epoch)
+        for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = rate * share
+
+    def get_last_lr(self) -> list[float]:
+        """Return the rates of the next step."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs, under the names of `LambdaLR`."""
+        return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take on a stored schedule; the optimizer's own state has the rates."""
+        self.base_lrs, self.last_epoch = list(state["base_lrs"]), state["last_epoch"]
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, train: TrainSpec, steps: int) -> Schedule:
     """Build the learning rate schedule over `steps` optimizer steps, to be stepped after each of them."""
-    return torch.optim.lr_scheduler.LambdaLR(
+    return Schedule(
         optimizer,
         lambda step: schedule_factor(min(step, steps - 1), steps=steps, warmup=train.warmup, schedule=train.schedule),
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deeptune.data.loading.batch_order import batch_slices, bucketed_order, epoch_order, padded_share, windowed_order
 from deeptune.data.loading.dataset import Batch, Dataset
+from deeptune.data.loading.feature_table import FeatureTable
 from deeptune.data.loading.worker_pool import WorkerPool
 
 
@@ -21,7 +22,8 @@ class LoaderOptions:
     Without `shuffle` batches come in the order of the rows. With `by_length` a batch has texts of similar length and so
     little padding: in the order of `windowed_order` or, shuffled, of `bucketed_order`. Rows of similar length then meet
     in an optimizer step, which has `accumulation` batches, so that `batch_size` does not decide which rows a step has.
-    `workers` processes make the batches if there is something to decode.
+    `workers` processes make the batches if there is something to decode. Stored features that are read in each epoch
+    are `kept_on` a device, while they take little of its memory.
     """
 
     batch_size: int
@@ -31,6 +33,7 @@ class LoaderOptions:
     accumulation: int = 1
     workers: int = 0
     pin_memory: bool = False
+    kept_on: torch.device | None = None
 
 
 class Loader:
@@ -52,6 +55,8 @@ class Loader:
         if dataset.inputs.decodes and options.workers:
             self._pool = WorkerPool(dataset, options.workers, options.batch_size, pin_memory=options.pin_memory)
         self._epoch = self._skip = 0
+        self._table: FeatureTable | None = None
+        self._kept_on = options.kept_on
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -74,14 +79,24 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, done = self._epoch, self._skip
-        order = self._order(epoch).numpy()
+        places = self._order(epoch)
+        if (table := self._feature_table()) is not None:
+            yield from table.batches(places, [one.stop - one.start for one in self._slices], epoch, skip=done)
+            return
+        order = places.numpy()
         if self._pool is not None:
             for batch in self._pool.batches(epoch, [order[places] for places in self._slices], done, self.warn):
                 done += 1
                 yield batch
-        for places in self._slices[done:]:  # all, or those that no worker has room for
-            batch = self.dataset.batch(order[places], epoch)
+        for some in self._slices[done:]:  # all, or those that no worker has room for
+            batch = self.dataset.batch(order[some], epoch)
             yield batch.pin_memory() if self.options.pin_memory else batch
+
+    def _feature_table(self) -> FeatureTable | None:
+        """Return the features on their device, which are put there by the first epoch that needs them."""
+        if self._kept_on is not None:
+            self._table, self._kept_on = FeatureTable.of(self.dataset, self._kept_on), None
+        return self._table
 
     def _order(self, epoch: int) -> Tensor:
         """Return the positions of all rows, int64 (n,), in the order of an epoch."""
