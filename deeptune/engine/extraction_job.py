@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.probes import identity, versions
+from deeptune.data.loading.ahead import made_ahead
 from deeptune.data.loading.batch_order import WINDOW, batch_slices
 from deeptune.data.loading.dataset import Batch, Dataset, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
@@ -247,24 +248,44 @@ def forward_batches(
 ) -> Iterator[Tensor]:
     """Yield what `forward` gives for each batch, with the backbone in eval mode: float32 on the CPU.
 
-    What a GPU gave is collected once it has the next batch to work on.
+    What a GPU works on next is made meanwhile, and what it gave is collected once it has the next batch to work on.
     """
     backbone.eval()
-    late = 1 if compute.device.type == "cuda" else 0
-    waiting: deque[list[Tensor]] = deque()
+    late = _overlaps(compute.device)
+    waiting: deque[Arriving] = deque()
 
     def give(batch: Batch) -> Tensor:
         moved = batch.to(compute.device, non_blocking=True)
         with compute.autocast():
             return forward(moved.inputs).float()
 
-    def collected() -> Tensor:
-        return torch.cat([part.cpu() for part in waiting.popleft()])
-
-    for batch in batches:
+    for batch in made_ahead(batches, compute.device) if late else batches:
         with torch.inference_mode():
-            waiting.append([found for _, found in each_piece([batch], give, micro_batcher)])
+            waiting.append(Arriving([found for _, found in each_piece([batch], give, micro_batcher)]))
         if len(waiting) > late:
-            yield collected()  # outside of inference mode: a copy that may take part in training
+            yield waiting.popleft().collect()  # outside of inference mode: a copy that may take part in training
     while waiting:
-        yield collected()
+        yield waiting.popleft().collect()
+
+
+def _overlaps(device: torch.device) -> bool:
+    """Check whether a device works by itself: cores of a CPU that make the next batch are not there for this one."""
+    return device.type == "cuda"
+
+
+class Arriving:
+    """What a device gave for the parts of a batch, on its way to the CPU."""
+
+    def __init__(self, parts: list[Tensor]) -> None:
+        cuda = parts[0].device.type == "cuda"
+        # Copied without waiting, PyTorch's copy is in pinned memory.
+        self.parts = [part.to("cpu", non_blocking=True) for part in parts] if cuda else parts
+        self.arrived = torch.cuda.Event() if cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+
+    def collect(self) -> Tensor:
+        """Wait for the parts, and join them in a tensor of their own."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return torch.cat([part.cpu() for part in self.parts])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +34,8 @@ _BEFORE: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 class HeadSteps:
     """Finds the gradients of a head on the CPU, and shortens them.
 
-    `of` returns None for a head or an optimizer that it has no operations for.
+    It is used without gradients of its own (`torch.no_grad`). `of` returns None for a head or an optimizer that it has
+    no operations for.
     """
 
     def __init__(self, head: Head, criterion: Criterion) -> None:
@@ -45,15 +47,17 @@ class HeadSteps:
         self.last, self.dropout = head.last_layer, head.dropout.p
         self.parameters = list(head.parameters())
         self.flat = torch.empty(sum(one.numel() for one in self.parameters))  # all gradients, end to end
-        parts = self.flat.split([one.numel() for one in self.parameters])
+        parts = torch.split(self.flat, [one.numel() for one in self.parameters])
         self.gradients = [part.view_as(one) for part, one in zip(parts, self.parameters, strict=True)]
         self.shares: dict[int, Tensor] = {}  # of a row in the mean, by the number of rows
-        self.layers = {
+        self.layers: dict[nn.Module, Scaled] = {
             layer: Scaled(layer, *self.gradients_of(layer))
             for layer in (self.hidden, self.last)
             if isinstance(layer, ScaledLinear)
         }
+        self.norms = torch.empty(len(self.parameters))
         self.known_norm: float | None = None
+        self.shortened = False  # in the step before, and so most likely in this one
 
     @classmethod
     def of(cls, head: Head, criterion: Criterion, adam: QuickAdam | None) -> HeadSteps | None:
@@ -73,9 +77,8 @@ class HeadSteps:
         by_parameter = dict(zip(map(id, self.parameters), self.gradients, strict=True))
         return by_parameter[id(layer.weight)], by_parameter[id(layer.bias)]
 
-    @torch.no_grad()
     def find(self, features: Tensor, targets: Tensor) -> tuple[float, float]:
-        """Find the gradients of the mean loss of a batch; returns the sum of its losses, and what that is divided by."""
+        """Find the gradients of the mean loss of a batch; returns the sum of losses, and what that is divided by."""
         self.known_norm = None
         hidden, last, drop = self.hidden, self.last, None
         before = after = dropped = features
@@ -85,7 +88,7 @@ class HeadSteps:
             if self.dropout:
                 drop = torch.empty_like(after).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
                 dropped = after * drop
-        scaled = self.layers.get(last)  # type: ignore[call-overload]
+        scaled = self.layers.get(last)
         outputs = torch.addmm(last.bias, dropped, last.weight.t()) if scaled is None else scaled.outputs(dropped)
         loss, count, gradient = self._loss(outputs, targets)
         if scaled is not None:
@@ -105,6 +108,10 @@ class HeadSteps:
         """Return the sum of the losses, what it is divided by, and the gradient of their mean by the outputs."""
         criterion, rows = self.criterion, len(targets)
         kernel = None if criterion.class_weights is not None or criterion.label_smoothing else criterion.loss
+        if kernel == "bce":
+            count = criterion.count(targets)
+            gradient = outputs.sigmoid().sub_(targets).mul_(torch.ones(()) / count)
+            return criterion.sum(outputs, targets).item(), count.item(), gradient
         if targets.ndim != 1 or kernel not in ("cross_entropy", "mse"):
             return self._loss_by_autograd(outputs, targets)
         share = self.shares.get(rows)
@@ -112,12 +119,12 @@ class HeadSteps:
             share = self.shares[rows] = torch.ones(()) / criterion.count(targets)
         if kernel == "mse":
             found = outputs.squeeze(1)
-            loss = torch._C._nn.mse_loss(found, targets, _SUM)
+            loss = _aten.mse_loss.default(found, targets, _SUM)
             return loss.item(), rows, _aten.mse_loss_backward.default(share, found, targets, _SUM).unsqueeze(1)
         logs = torch.log_softmax(outputs, 1)
         loss, total = _aten.nll_loss_forward.default(logs, targets, None, _SUM, -100)
         gradient = _aten.nll_loss_backward.default(share, logs, targets, None, _SUM, -100, total)
-        return loss.item(), rows, torch._log_softmax_backward_data(gradient, logs, 1, torch.float32)
+        return loss.item(), rows, _aten._log_softmax_backward_data.default(gradient, logs, 1, torch.float32)
 
     def _loss_by_autograd(self, outputs: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
         with torch.enable_grad():
@@ -126,26 +133,27 @@ class HeadSteps:
         (gradient,) = torch.autograd.grad(loss, outputs, torch.ones(()) / count)
         return loss.item(), count.item(), gradient
 
-    @torch.no_grad()
     def shorten(self, limit: float) -> float:
         """Shorten the gradients to a norm, if it is not 0. Returns the norm before, whose last digits may differ."""
-        quick: float = torch.linalg.vector_norm(self.flat).item()
-        if quick < MAX_QUICK_NORM and (not limit or (limit > MIN_LIMIT and quick < NEAR * limit)):
-            return quick
-        norm = self._norm()
-        self.known_norm = norm.item()
-        if limit and self.known_norm >= 0.99 * limit - 1e-6:
-            self.flat.mul_(torch.clamp(limit / (norm + 1e-6), max=1.0))
-        return self.known_norm
+        if not self.shortened:
+            quick: float = torch.linalg.vector_norm(self.flat).item()
+            if quick < MAX_QUICK_NORM and (not limit or (limit > MIN_LIMIT and quick < NEAR * limit)):
+                return quick
+        norm = self.norm()
+        self.shortened = bool(limit) and norm >= 0.99 * limit - 1e-6
+        if self.shortened:
+            # In float32, and in the order of `limit / (norm + 1e-6)` of tensors, which is by a reciprocal.
+            one, more = np.float32(1), np.float32(1e-6)
+            self.flat.mul_(float(min(one / (np.float32(norm) + more) * np.float32(limit), one)))
+        return norm
 
     def norm(self) -> float:
         """Return the norm of the gradients as they were found last."""
         if self.known_norm is None:
-            self.known_norm = self._norm().item()
+            for gradient, norm in zip(self.gradients, self.norms.unbind(), strict=True):
+                torch.linalg.vector_norm(gradient, out=norm)
+            self.known_norm = torch.linalg.vector_norm(self.norms).item()
         return self.known_norm
-
-    def _norm(self) -> Tensor:
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
 
     def hand_over(self) -> None:
         """Make the gradients those that an optimizer looks for."""

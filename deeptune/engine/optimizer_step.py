@@ -44,8 +44,7 @@ class Learner:
 class Step:
     """A step of the optimizer, with the rows of each of its batches.
 
-    Its mean loss and gradient norm are `known`, or in `numbers` on the device until they are read. Of a step that was
-    taken `by_hand` the last digits of the norm may be missing.
+    Its mean loss and gradient norm are `known` (`by_hand` but for last digits), or in `numbers` on the device for now.
     """
 
     number: int
@@ -76,7 +75,6 @@ class Stepper:
         # Of the same parameters; what is scored, stored and compared bit for bit is the model itself.
         self.forward: Callable[[dict[str, Tensor]], Tensor] = torch.compile(model) if train.compile else model
         self.learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        # Where one layer learns on stored features, autograd's graph of it takes longer than the layer.
         self.only_layer = model.head.only_layer if model.frozen and not train.compile else None
         self.mix = make_mix(train, classes=model.last_layer.out_features)
         self.optimizer = make_optimizer(model, train)
@@ -182,12 +180,9 @@ class Stepper:
         for parameter in self.learning:
             parameter.grad = None
         if counts:
-            self.schedule.step()
-            if self.average is not None:
-                self.average.update()
-            self.loss_sum = self.loss_sum + loss_sum
-            self.count_sum = self.count_sum + count
+            self._count(loss_sum, count)
 
+    @torch.no_grad()
     def _step_by_hand(self, head: HeadSteps, batch: Batch) -> bool:
         """Take a step over one batch of stored features. Returns False where it can't be done by hand."""
         features, history = batch.inputs.get("features"), self.history
@@ -200,24 +195,26 @@ class Stepper:
             if not is_out_of_memory(error):
                 raise
             return False
-        history.steps += 1
-        history.batches += 1
-        step = Step(history.steps, [batch.rows], self.rate, known=[loss / count if count else math.nan, norm], by_hand=True)
-        if not all(map(math.isfinite, step.known)):
-            self.unread.append(step)
-            self.wants_reading = True
+        history.steps, history.batches = history.steps + 1, history.batches + 1
+        known = [loss / count if count else math.nan, norm]
+        step = Step(history.steps, [batch.rows], self.rate, known=known, by_hand=True)
+        if not all(map(math.isfinite, known)):
+            self.unread, self.wants_reading = [*self.unread, step], True
             return True
-        self.unread, self.wants_reading = [step], False
-        history.skipped_in_a_row = 0
+        self.unread, self.wants_reading, history.skipped_in_a_row = [step], False, 0
         head.hand_over()
         self._update()
         for parameter in self.learning:
             parameter.grad = None
+        self._count(loss, count)
+        return True
+
+    def _count(self, loss_sum: float | Tensor, count: float | Tensor) -> None:
+        """Go on to the next step after an update."""
         self.schedule.step()
         if self.average is not None:
             self.average.update()
-        self.loss_sum, self.count_sum = self.loss_sum + loss, self.count_sum + count
-        return True
+        self.loss_sum, self.count_sum = self.loss_sum + loss_sum, self.count_sum + count
 
     def _clip(self, gradients: list[Tensor], norm: Tensor, step: Step) -> None:
         """Shorten the gradients to the norm that the spec allows, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -305,7 +302,7 @@ class Stepper:
         return losses, count
 
     def _learn_from_features(self, layer: ScaledLinear, piece: Batch, share: Tensor) -> Tensor:
-        """Return the loss of a piece; only that of it has a graph which ends at the outputs."""
+        """Return the loss of a piece; a graph of all of it would take longer than the layer does."""
         features = piece.inputs["features"]
         with torch.no_grad():
             outputs = layer.forward(features)

@@ -8,12 +8,11 @@ import torch
 
 from deeptune.backbones import load_backbone
 from deeptune.data.cache.entry import Cache, entries
-from deeptune.data.loading.dataset import Batch
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.sources.source import Source
 from deeptune.engine import folded_pass
 from deeptune.engine.device import Compute
-from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone, forward_batches
+from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.feature_extraction import FeatureExtraction
 from deeptune.engine.folded_pass import folded, folds
 from deeptune.engine.micro_batch import MicroBatcher
@@ -112,26 +111,3 @@ def test_any_number_of_rows_passes(backbone):
         for count in (1, 2, 8, 9):
             part = forward({"images": images[:count]})
             assert torch.allclose(part, whole[:count], rtol=0, atol=5e-6 * float(whole.abs().max()))
-
-
-class OnAnyDevice(Batch):
-    def to(self, device, *, non_blocking: bool = False) -> Batch:
-        return self
-
-
-@pytest.mark.parametrize(("kind", "ahead"), [("cpu", 0), ("cuda", 1)])
-def test_what_a_gpu_gave_is_collected_while_it_has_work(kind, ahead):
-    passed: list[int] = []
-
-    def forward(inputs):
-        passed.append(int(inputs["images"][0, 0]))
-        return inputs["images"] * 2
-
-    batches = [OnAnyDevice({"images": torch.full((2, 3), float(n))}, None, torch.arange(2)) for n in range(4)]
-    compute = Compute(torch.device(kind), None, "a test")
-    found = []
-    for values in forward_batches(torch.nn.Identity(), forward, batches, compute, MicroBatcher()):
-        found.append(values)
-        assert len(passed) == min(4, len(found) + ahead)
-    assert torch.equal(torch.stack(found)[:, 0, 0], torch.arange(4) * 2.0)
-    assert not any(values.is_inference() for values in found)

@@ -19,6 +19,7 @@ from deeptune.data.images.decode import decode_quietly
 from deeptune.data.images.transforms import Augmentation, resize_crop, to_tensor
 from deeptune.data.loading.batch_order import batch_slices, epoch_order
 from deeptune.data.loading.dataset import Dataset, FeatureInputs
+from deeptune.data.loading.feature_table import FeatureTable
 from deeptune.data.loading.features import Features
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
@@ -236,11 +237,17 @@ def stored_features(count: int, factor: float = 1.0) -> Features:
     return features
 
 
-def test_stored_features_come_in_the_batches_of_their_samples():
+ON_DEVICE = pytest.mark.parametrize("kept_on", [None, torch.device("cpu")])
+
+
+@ON_DEVICE
+def test_stored_features_come_in_the_batches_of_their_samples(kept_on):
     options = {"batch_size": 8, "shuffle": True, "seed": 1}
     rows, targets = np.arange(2, 29), np.arange(27)
     images = loader_of(DIGITS, "images", rows, PIXELS, targets=targets, **options)
-    stored = Loader(Dataset(FeatureInputs([stored_features(30)]), rows, targets), LoaderOptions(**options))
+    stored = Loader(
+        Dataset(FeatureInputs([stored_features(30)]), rows, targets), LoaderOptions(kept_on=kept_on, **options)
+    )
     assert len(images) == len(stored)
     for epoch, skip in ((0, 0), (3, 1)):
         for loader in (images, stored):
@@ -251,14 +258,23 @@ def test_stored_features_come_in_the_batches_of_their_samples():
             assert torch.equal(other.inputs["features"], torch.stack([other.rows * 2, other.rows * 2 + 1], 1).float())
 
 
-def test_epochs_take_turns_with_views():
+@ON_DEVICE
+def test_epochs_take_turns_with_views(kept_on):
     views = [stored_features(4, factor) for factor in (1, 10)]
-    loader = Loader(Dataset(FeatureInputs(views), np.array([3, 1])), LoaderOptions(2))
+    loader = Loader(Dataset(FeatureInputs(views), np.array([3, 1])), LoaderOptions(2, kept_on=kept_on))
     seen = []
     for epoch in range(3):
         loader.set_epoch(epoch)
         seen += [batch.inputs["features"][:, 0].tolist() for batch in loader]
     assert seen == [[6, 2], [60, 20], [6, 2]]
+
+
+def test_a_table_takes_a_quarter_of_the_free_memory_at_most(monkeypatch):
+    dataset, cpu = Dataset(FeatureInputs([stored_features(30)] * 2), np.arange(20)), torch.device("cpu")
+    for free, kept in ((4 * 320, True), (4 * 320 - 1, False)):  # 20 rows of 2 numbers, twice
+        monkeypatch.setattr("deeptune.data.loading.feature_table.free_memory", lambda _device, free=free: free)
+        assert (FeatureTable.of(dataset, cpu) is not None) == kept
+    assert FeatureTable.of(loader_of(DIGITS, "images", np.arange(9), PIXELS, batch_size=3).dataset, cpu) is None
 
 
 @pytest.mark.parametrize("augmentation", ["none", "light"])

@@ -76,7 +76,9 @@ def trainer(
     weights = torch.tensor([0.5, 1.0, 2.0]) if options.get("class_weights") else None
     model = TunedModel(NoBackbone(), head, "partial")  # type: ignore[arg-type]
     learner = Learner(model, Criterion(loss, weights, spec.label_smoothing), Compute(torch.device("cpu"), None, ""))
-    return Trainer(learner, spec, Loader(dataset, LoaderOptions(8, shuffle=True, kept_on=torch.device("cpu"))), hooks or Hooks())
+    return Trainer(
+        learner, spec, Loader(dataset, LoaderOptions(8, shuffle=True, kept_on=torch.device("cpu"))), hooks or Hooks()
+    )
 
 
 def content(trainer: Trainer) -> dict[str, object]:

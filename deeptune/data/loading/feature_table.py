@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import psutil
 import torch
 from torch import Tensor
 
 from deeptune.data.loading.dataset import Batch, Dataset, FeatureInputs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MEMORY_SHARE = 0.25  # of the device's free memory, that a table may take
 
@@ -41,11 +37,11 @@ class FeatureTable:
             return None
         return cls(inputs, dataset, device)
 
-    def batches(self, order: Tensor, sizes: Sequence[int], epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+    def batches(self, order: Tensor, sizes: list[int], epoch: int, *, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch after the first `skip`: `sizes` rows each, of places in `order` (int64)."""
         features, targets = self.views[epoch % len(self.views)], self.targets
-        rows = self.rows.index_select(0, order).split(sizes)
-        places = order.to(self.device).split(sizes)
+        rows = torch.split(self.rows.index_select(0, order), sizes)
+        places = torch.split(order.to(self.device), sizes)
         for some, at in zip(rows[skip:], places[skip:], strict=True):
             inputs = {"features": features.index_select(0, at)}
             yield Batch(inputs, None if targets is None else targets.index_select(0, at), some)
