@@ -33,6 +33,8 @@ from deeptune.spec.toml import load_spec, validate
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.regression import RegressionTask
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 150
 
 

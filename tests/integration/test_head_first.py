@@ -24,6 +24,8 @@ from deeptune.spec.toml import validate
 from deeptune.tasks.temperature import fit_temperature
 from deeptune.tasks.temperature_prior import FINE_TUNED
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 # Weights that are of no use, and still finite.
 WRECKED = {
     "full": {"learning_rate": 100.0, "head_learning_rate": 100.0, "warmup": 0.0},

@@ -15,8 +15,11 @@ from torch import Tensor
 from deeptune.backbones.image_backbone import ImageBackbone
 from deeptune.cli.summary import print_summary
 from deeptune.engine.run import execute
+from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
+
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture
@@ -66,6 +69,7 @@ def test_a_diverging_run_says_so_while_it_trains_and_first_when_it_ends(train, c
     assert result["worse_than_constant"].startswith("the model is worse than a constant: its test loss is")
     assert result["worse_than_constant"] in [message for _, message in found]
     assert result["warnings"] == len(found)
+    write_report(run.path)
     assert '<p class="doubt">The model is worse than a constant' in run.report.read_text()
     print_summary(run)
     text = capsys.readouterr().out
