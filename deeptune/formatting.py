@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def size_text(size: float) -> str:
@@ -110,6 +111,17 @@ def _columns(text: str) -> int:
 def joined(names: Sequence[str]) -> str:
     """Join names as a sentence lists them: `MAE, RMSE and R²`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def mean_text(best: Mapping[str, Any]) -> str:
+    """Name the mean of epochs that a run's model is, `the mean of epochs 3, 4 and 6`; empty where it is of one epoch.
+
+    `best` is that of result.json, which may be damaged.
+    """
+    mean = best.get("mean")
+    if not isinstance(mean, (list, tuple)) or not mean or not all(type(one) is int for one in mean):
+        return ""
+    return f"the mean of epochs {joined([str(one) for one in mean])}"
 
 
 def visible(text: object) -> str:

@@ -1,12 +1,11 @@
 """The outputs of a cell's models on val and test, kept so that calibrators can be compared without another training.
 
-A fine-tuned model is kept whatever val says of it, and so are mixtures of its weights with those it started from
-(WiSE-FT, https://arxiv.org/abs/2109.01903).
+A fine-tuned model is kept whatever val says of it, of its best epoch and as the mean of its best epochs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +16,29 @@ from benchmarks.recipes.cells import Cell
 from benchmarks.recipes.datasets import DataSet, Files
 from benchmarks.recipes.training import spec_values
 from deeptune.data.cache.entry import Cache
+from deeptune.engine.choice import val_losses
 from deeptune.engine.inference import Outputs
+from deeptune.engine.loaders import split_targets
 from deeptune.engine.run import FineTuning
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.run_metadata import Attempt, Clock
 from deeptune.engine.scoring import pass_splits, split_truth
 from deeptune.runs import new_run_directory
+from deeptune.runs.events import EpochEvent, Event
 from deeptune.spec.run_spec import Split
 from deeptune.spec.toml import validate
 
 Arrays = dict[str, np.ndarray]
-SHARES = (0.25, 0.5, 0.75)  # of the tuned weights in a mixture
+State = Mapping[str, Tensor]
+SOUPS = (2, 3)  # epochs in a mean
 
 
 def record(cell: Cell, data: DataSet, files: Files, settings: tuple[str, ...], runs: Path) -> Arrays:
-    """Train a cell, and return `logits.NAME.SPLIT` and `truth.NAME.SPLIT` of its models.
+    """Train a cell, and return `logits.NAME.SPLIT`, `truth.NAME.SPLIT` and `target.NAME.SPLIT` of its models.
 
     A head is `head`: its `val`, its `folds` (training rows by heads of other folds) and its `test`, by the head fitted
-    to val too. A fine-tuned model is `tuned`, with `mixed0.25` and others; none of them is there where no epoch beat
-    the head on val.
+    to val too. The best epoch of fine-tuning is `tuned`, and the mean of the two or three best `best2` and `best3`.
+    `val.losses` are those of the start and of each epoch.
     """
     run = new_run_directory(runs, cell.recipe)
     logger = RunLogger(run)
@@ -53,15 +56,27 @@ class _Recorded(FineTuning):
     def recorded(self) -> Arrays:
         self.prepare()
         self.fit_head()
-        start = _copied(self.setup.model.state_dict())
+        start, epochs = _copied(self.setup.model.state_dict()), self._remembered_epochs()
         history = self.fit()
         self.found: Arrays = {"best_epoch": np.array(history.best.epoch), "epochs": np.array(len(history.epochs))}
         if self.exact is not None:
             self._keep_head()
-        elif history.best.epoch:
-            self.verify(history)
-            self._keep_tuned(start)
+        else:
+            self._keep_tuned(start, epochs)
         return self.found
+
+    def _remembered_epochs(self) -> list[State]:
+        """Return a list that gets the weights of each trained epoch, as they are when val is scored."""
+        epochs: list[State] = []
+        write = self.logger.events.write
+
+        def remember(event: Event) -> None:
+            if isinstance(event, EpochEvent) and event.epoch:
+                epochs.append(_copied(self.setup.model.state_dict()))
+            write(event)
+
+        self.logger.events.write = remember  # type: ignore[method-assign]
+        return epochs
 
     def _keep_head(self) -> None:
         assert self.exact is not None
@@ -72,15 +87,22 @@ class _Recorded(FineTuning):
         self.exact.place_refitted(self.setup.model)
         self._pass("head", ("test",))
 
-    def _keep_tuned(self, start: Mapping[str, Tensor]) -> None:
-        model = self.setup.model
-        tuned = _copied(model.state_dict())
-        self._pass("tuned", ("val", "test"))
-        if tuned.keys() != start.keys():
-            return
-        for share in SHARES:
-            model.load_state_dict({name: _mixed(start[name], one, share) for name, one in tuned.items()})
-            self._pass(f"mixed{share:g}", ("val", "test"))
+    def _keep_tuned(self, start: State, epochs: Sequence[State]) -> None:
+        losses = [self._val_loss(state) for state in (start, *epochs)]
+        self.found["val.losses"] = np.array(losses)
+        order = np.argsort(losses[1:], kind="stable")
+        self._place(epochs[order[0]], "tuned")
+        for count in SOUPS:
+            self._place(_mean([epochs[at] for at in sorted(order[:count])]), f"best{count}")
+
+    def _place(self, state: State, name: str) -> None:
+        self.setup.model.load_state_dict(dict(state))
+        self._pass(name, ("val", "test"))
+
+    def _val_loss(self, state: State) -> float:
+        self.setup.model.load_state_dict(dict(state))
+        outputs = pass_splits(self.setup, self.loaders, ("val",))["val"].outputs
+        return val_losses(self.setup, outputs, str(self.setup.ready.spec.train.early_stopping.metric)).mean
 
     def _pass(self, name: str, splits: tuple[Split, ...]) -> None:
         for split, passed in pass_splits(self.setup, self.loaders, splits).items():
@@ -90,11 +112,19 @@ class _Recorded(FineTuning):
         outputs = outputs.at(np.argsort(outputs.rows))
         self.found[f"logits.{name}.{called}"] = outputs.logits
         self.found[f"truth.{name}.{called}"] = split_truth(self.setup.ready.plan, split, outputs.rows)
+        data = self.setup.ready.plan.splits[split]
+        targets = split_targets(self.setup.ready, data)[np.searchsorted(data.rows, outputs.rows)]
+        self.found[f"target.{name}.{called}"] = targets
 
 
-def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copied(state: State) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _mixed(start: Tensor, tuned: Tensor, share: float) -> Tensor:
-    return torch.lerp(start, tuned, share) if tuned.is_floating_point() else tuned
+def _mean(states: Sequence[State]) -> State:
+    """Return the mean of some weights; tensors of integers are those of the last."""
+    mean = dict(states[-1])
+    for name, one in mean.items():
+        if one.is_floating_point():
+            mean[name] = torch.stack([state[name].double() for state in states]).mean(0).to(one.dtype)
+    return mean

@@ -9,7 +9,7 @@ from typing import Any
 
 from deeptune.api.svg import chart_svg
 from deeptune.environment import short_path
-from deeptune.formatting import counted, safe
+from deeptune.formatting import counted, mean_text, safe
 from deeptune.report.doubts import part_of_val
 from deeptune.report.tables import metric_rows
 from deeptune.runs import RunDirectory
@@ -52,9 +52,10 @@ def done_html(run: RunDirectory) -> str:
     parts = [f"<b>{_text(SYMBOLS['done'])} {_text(run.id)}</b>"]
     best = result.get("best") or {}
     if best.get("value") is not None:
+        model = mean_text(best) or f"best epoch {best['epoch']}"
         parts.append(
-            f"<div>best epoch {best['epoch']} of {result['epochs']}, {_text(best['metric'])} {best['value']:.4g}; "
-            f"{result['seconds']:.0f} s</div>"
+            f"<div>{model} of {result['epochs']}, {_text(best['metric'])} "
+            f"{best['value']:.4g}; {result['seconds']:.0f} s</div>"
         )
     if said := (result.get("choice") or {}).get("said"):
         parts.append(f"<div>{_text(said)}</div>")

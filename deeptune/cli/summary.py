@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from deeptune.environment import short_path
+from deeptune.formatting import mean_text
 from deeptune.report.doubts import doubts, part_of_val
 from deeptune.report.tables import CLASS_HEADER, class_rows, metric_rows, share_text
 from deeptune.runs import RunDirectory, read_events
@@ -73,7 +74,8 @@ def print_summary(run: RunDirectory) -> None:
     if "out_of_fold" in metrics.get("val", {}):
         say(f"done in {result['seconds']:.0f} s: {best['epoch']} epochs, as cross-validation chose{value} out of fold")
     else:
-        say(f"done in {result['seconds']:.0f} s: best epoch {best['epoch']} of {result['epochs']}{value}")
+        model = mean_text(best) or f"best epoch {best['epoch']}"
+        say(f"done in {result['seconds']:.0f} s: {model} of {result['epochs']}{value}")
     if said := (result.get("choice") or {}).get("said"):
         say(said)
     split = "test" if "test" in metrics else "val"

@@ -1,9 +1,10 @@
-"""A moving average of the weights that learn, which is scored and stored in their place."""
+"""Averages of the weights that learn, which are scored and stored in their place: over steps, or over epochs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -54,3 +55,87 @@ class WeightAverage:
         self.steps = state.values["average"]
         for index, tensor in enumerate(self.average):
             tensor.copy_(state.tensors[f"average.{index}"])
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """The weights after an epoch, on the CPU, and the value that val gave them alone."""
+
+    epoch: int
+    value: float
+    weights: list[Tensor]
+
+
+class Soup:
+    """The mean of the weights of the best `size` epochs so far.
+
+    This is a uniform soup (Wortsman et al. 2022, https://arxiv.org/abs/2203.05482) of epochs in place of trainings.
+    `better` compares two values on val. All is on the CPU, so it takes no memory of the device.
+    """
+
+    def __init__(self, tensors: list[Tensor], better: Callable[[float, float], bool], size: int) -> None:
+        self.tensors, self.better, self.size = tensors, better, size
+        self.best: list[Ingredient] = []  # the best one first
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs in the mean, in the order in which they were trained."""
+        return sorted(one.epoch for one in self.best)
+
+    @property
+    def worst(self) -> float:
+        """The value of the epoch in the mean that is the worst alone."""
+        return self.best[-1].value
+
+    def offer(self, epoch: int, value: float) -> bool:
+        """Take the weights as they are after an epoch into the mean, if only few epochs are better.
+
+        Returns whether they are in it, beside those of other epochs. An epoch that is offered again takes its place.
+        """
+        self.best = [one for one in self.best if one.epoch != epoch]
+        place = sum(not self.better(value, one.value) for one in self.best)
+        if place >= self.size:
+            return False
+        self.best.insert(place, Ingredient(epoch, value, _on_cpu(self.tensors)))
+        del self.best[self.size :]
+        return len(self.best) > 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the mean into the tensors for a block; after it they are what they were, bit for bit."""
+        with torch.no_grad():
+            before = _on_cpu(self.tensors)
+            torch._foreach_copy_(self.tensors, [_mean(parts) for parts in zip(*self._weights(), strict=True)])
+            try:
+                yield
+            finally:
+                torch._foreach_copy_(self.tensors, before)
+
+    def _weights(self) -> list[list[Tensor]]:
+        """Return the weights of the epochs in the order of the epochs, in which they are added."""
+        return [one.weights for one in sorted(self.best, key=lambda one: one.epoch)]
+
+    def state_dict(self) -> TrainState:
+        """Return the weights of the epochs, as tensors `soup.EPOCH.INDEX`, and the value of each."""
+        tensors = {
+            f"soup.{one.epoch}.{index}": tensor.contiguous().clone()
+            for one in self.best
+            for index, tensor in enumerate(one.weights)
+        }
+        return TrainState(tensors, {"soup": [[one.epoch, one.value] for one in self.best]})
+
+    def load_state_dict(self, state: TrainState) -> None:
+        """Continue from what `state_dict` gave."""
+        self.best = [
+            Ingredient(epoch, value, [state.tensors[f"soup.{epoch}.{index}"] for index in range(len(self.tensors))])
+            for epoch, value in state.values["soup"]
+        ]
+
+
+def _on_cpu(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.detach().cpu().clone() for tensor in tensors]
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the mean, added in float64, so that it does not depend on the order of many."""
+    return torch.stack([tensor.double() for tensor in tensors]).mean(0).to(tensors[0].dtype)

@@ -12,6 +12,7 @@ from deeptune.engine.history import Best, TrainingHistory
 from deeptune.engine.inference import Outputs
 from deeptune.engine.loaders import split_targets
 from deeptune.engine.setup import Setup
+from deeptune.formatting import mean_text
 from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs.files import finite
 from deeptune.spec.metrics import lower_is_better
@@ -112,14 +113,18 @@ def choose(best: Best, start: float | None, comparison: Comparison | None) -> Ch
     """Choose between the head, whose value on val is `start`, and the best epoch, which has a better one.
 
     With a `comparison`, fine-tuning must be better by more than a standard error; without one its value alone decides.
+    That of a mean of epochs may be worse, though one of them is better.
     """
-    values = f"{_value(best.metric, best.value)} in epoch {best.epoch}, {_number(best.metric, start)} of the head"
+    place = f"of {mean}" if (mean := mean_text(best.record())) else f"in epoch {best.epoch}"
+    values = f"{_value(best.metric, best.value)} {place}, {_number(best.metric, start)} of the head"
     if comparison is not None:
         values += f"; lower by {comparison.difference:.2g} ± {comparison.error:.2g} (standard error)"
-    if comparison is None or comparison.better:
+    better = comparison.better if comparison is not None else best.value is not None and best.better(best.value, start)
+    if better:
         said = f"fine-tuning is kept: it is better on val than the head that it started from ({values})"
         return Choice(False, said, best.epoch, comparison)
-    said = f"the run's model is the head: on val, fine-tuning is not better by more than a standard error ({values})"
+    by = "" if comparison is None else " by more than a standard error"
+    said = f"the run's model is the head: on val, fine-tuning is not better{by} ({values})"
     return Choice(True, said, best.epoch, comparison)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deeptune.runs.files import finite
@@ -12,10 +13,11 @@ from deeptune.spec.metrics import lower_is_better
 
 @dataclass
 class Best:
-    """The best value of the chosen metric so far, and the epoch it came from: from 1, or 0 for the start.
+    """The best model so far: the epoch that it is of, from 1, or 0 for the start, and its value on val.
 
     Patience counts trained epochs alone. A start that is hard to beat does not end a training that still gets better:
-    `trained` is the best value of a trained epoch, and `since` counts the epochs after it.
+    `trained` is the best value of a trained epoch, and `since` counts the epochs after it. `mean` lists the epochs
+    whose mean weights the model has (`Soup`); then `value` is that of the mean, and `epoch` the best of them alone.
     """
 
     metric: str
@@ -23,6 +25,7 @@ class Best:
     value: float | None = None
     since: int = 0
     trained: float | None = None
+    mean: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.epoch and self.trained is None:  # of a version without a start
@@ -33,20 +36,36 @@ class Best:
         """Whether there is a best epoch. One without a value is the last of a run without val."""
         return self.epoch > 0 or self.value is not None
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs that the model is of, the latest one last."""
+        return tuple(self.mean) or (self.epoch,)
+
     def offer(self, epoch: int, value: float | None) -> bool:
-        """Check whether `value` is better than every one before; a value that is undefined never is."""
+        """Check whether `value` is better than that of every epoch before; a value that is undefined never is."""
         if value is not None and not math.isfinite(value):
             value = None
         again = epoch == self.epoch  # it is trained once more
+        before = self.trained if self.epoch else self.value
         if epoch:
-            improved = value is not None and (again or self._better(value, self.trained))
+            improved = value is not None and (again or self.better(value, self.trained))
             self.trained, self.since = (value, 0) if improved else (self.trained, self.since + 1)
-        if value is None or not (again or self._better(value, self.value)):
+        if value is None or not (again or self.better(value, before)):
             return False
-        self.epoch, self.value = epoch, value
+        self.epoch, self.value, self.mean = epoch, value, []
         return True
 
-    def _better(self, value: float, other: float | None) -> bool:
+    def record(self) -> dict[str, Any]:
+        """Describe the best epoch for result.json and for the manifest of a checkpoint."""
+        mean = {"mean": self.mean} if self.mean else {}
+        return {"epoch": self.epoch, "metric": self.metric, "value": self.value, **mean}
+
+    def as_stored(self, record: Mapping[str, Any]) -> Best:
+        """Return the best epoch that the manifest of a checkpoint has, with the patience of this one."""
+        return replace(self, **{"mean": [], **record})
+
+    def better(self, value: float, other: float | None) -> bool:
+        """Check whether a value is better than another, or than none."""
         if other is None:
             return True
         return value < other if lower_is_better(self.metric) else value > other

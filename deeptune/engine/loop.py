@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -170,19 +171,39 @@ class Trainer:
         self.stepper.begin_epoch()
 
     def _rank(self, event: EpochEvent) -> EpochEvent:
-        """Store the model if it is the best so far, and report the epoch with what was found."""
+        """Store the model if it is the best so far, or the mean of the best epochs, and report what was found."""
         best = replace(self.history.best)
         if event.val is None:
             best.epoch, improved = event.epoch, True
+            changed = True
         else:
-            value, loss = event.val.get(best.metric.removeprefix("val/")), event.val["loss"]
-            improved = best.offer(event.epoch, value if loss is not None and math.isfinite(loss) else None)
-        event = replace(event, best=improved)
-        if improved:
-            self.hooks.best(best)
+            value = _value(event.val, best.metric)
+            improved = best.offer(event.epoch, value)
+            changed = improved
+            if event.epoch and value is not None:
+                changed = self._mixed(best, event.epoch, value) or improved
+        if changed:
+            with self.stepper.soup.in_place() if self.stepper.soup is not None and best.mean else nullcontext():
+                self.hooks.best(best)
         self.history.best = best  # only now, as it is on the disk
+        event = replace(event, best=improved)
         self.hooks.epoch(event)
         return event
+
+    def _mixed(self, best: Best, epoch: int, value: float) -> bool:
+        """Offer an epoch to the soup, and say whether the mean is what is the best from now on.
+
+        A mean that is worse than each of its epochs lies behind a barrier of the loss, and is passed over.
+        """
+        soup, validate = self.stepper.soup, self.hooks.validate
+        if soup is None or validate is None or not soup.offer(epoch, value) or not best.epoch:
+            return False
+        with soup.in_place():
+            together = _value(validate(), best.metric)
+        if together is None or best.better(soup.worst, together):
+            return False
+        best.value, best.mean = together, soup.epochs
+        return True
 
     def _solve_epoch(self, solve: Callable[[int], dict[str, float]]) -> dict[str, float]:
         """Set the weights of the epoch in progress; returns what there is to say beside the loss."""
@@ -265,3 +286,9 @@ class Trainer:
         except RunStopped:  # it waited for room on the disk
             return ", without a checkpoint of that step, as the disk is full"
         return ""
+
+
+def _value(val: Mapping[str, Any], metric: str) -> float | None:
+    """Return the metric that chooses the epoch; None where it, or the loss of val, is not a finite number."""
+    found = (val["loss"], val.get(metric.removeprefix("val/")))
+    return found[1] if all(one is not None and math.isfinite(one) for one in found) else None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
-from deeptune.engine.averaging import WeightAverage
+from deeptune.engine.averaging import Soup, WeightAverage
 from deeptune.engine.device import Compute
 from deeptune.engine.head_steps import HeadSteps
 from deeptune.engine.history import TrainingHistory
@@ -25,6 +25,7 @@ from deeptune.engine.train_state import TrainState
 from deeptune.errors import TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.model.head import ScaledLinear
+from deeptune.spec.defaults import soup_size
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import TrainSpec
 
@@ -94,7 +95,12 @@ class Stepper:
             if module.training and isinstance(getattr(module, "running_mean", None), Tensor)
             for name in ("running_mean", "running_var", "num_batches_tracked")
         ]
-        self.average = self._averaged() if train.average == "ema" else None
+        # All that changes in training: weights that learn, and the statistics beside them.
+        changing = [*self.learning, *(one for one in self.statistics if one.is_floating_point())]
+        self.average = WeightAverage(changing) if train.average == "ema" else None
+        self.soup = (
+            Soup(changing, history.best.better, soup_size(int(train.epochs))) if train.average == "soup" else None
+        )
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
         self.micro_batches = MicroBatcher(
             self._on_less_memory, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
@@ -105,10 +111,6 @@ class Stepper:
 
     def _zero(self) -> float | Tensor:
         return torch.zeros((), device=self.compute.device, dtype=torch.float64) if self.reads_late else 0.0
-
-    def _averaged(self) -> WeightAverage:
-        """Return the average of what changes in training: weights that learn, and the statistics beside them."""
-        return WeightAverage([*self.learning, *(one for one in self.statistics if one.is_floating_point())])
 
     def scored_weights(self) -> AbstractContextManager[None]:
         """Put the weights that are scored and stored into the model for a block: the average, if there is one."""
@@ -351,14 +353,17 @@ class Stepper:
             f"sum.{name}": torch.as_tensor(value, dtype=torch.float64)
             for name, value in (("loss", self.loss_sum), ("count", self.count_sum))
         }
-        average = TrainState({}, {}) if self.average is None else self.average.state_dict()
+        averages = [one.state_dict() for one in (self.average, self.soup) if one is not None]
         values = {
             "optimizer": optimizer.values,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            **average.values,
         }
-        return TrainState({**optimizer.tensors, **exact, **sums, **average.tensors}, values)
+        tensors = {**optimizer.tensors, **exact, **sums}
+        for average in averages:
+            tensors |= average.tensors
+            values |= average.values
+        return TrainState(tensors, values)
 
     def load_state_dict(self, state: TrainState) -> None:
         """Continue from a state; the history is loaded before."""
@@ -371,8 +376,9 @@ class Stepper:
             self.quick.forget()
         self.schedule.load_state_dict(values["schedule"])
         self.scaler.load_state_dict(values["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state)
+        for average in (self.average, self.soup):
+            if average is not None:
+                average.load_state_dict(state)
         # Not in place: the sums may be one zero.
         self.loss_sum = self._zero() + tensors["sum.loss"].item()
         self.count_sum = self._zero() + tensors["sum.count"].item()

@@ -42,7 +42,7 @@ from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.backbone_info import backbone_info, require_fitting
-from deeptune.spec.defaults import HeadSize, batch_norm, refits, resolve
+from deeptune.spec.defaults import HeadSize, average, batch_norm, refits, resolve
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import BackboneSpec
 
@@ -198,6 +198,7 @@ def _resolve(
                     "workers": workers,
                     "token_budget": budget,
                     "memory_format": layout,
+                    "average": average(resolved, val_rows=len(plan.splits["val"].rows)),
                     "refit": refits(spec, given=plan.split_column is not None),
                     "batch_norm": batch_norm(spec, len(plan.splits["train"].rows), statistics=statistics),
                 }

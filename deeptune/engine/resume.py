@@ -157,24 +157,24 @@ def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
     if not best.found:
         remove_checkpoints(run.best)
         return
-    found: dict[int, Any] = {}
+    found: dict[tuple[int, ...], Any] = {}
     problems = []
     for folder in (previous(run.best), run.best):
         if folder.exists():
             try:
-                found[load_checkpoint(folder).manifest["best"]["epoch"]] = folder
+                stored = best.as_stored(load_checkpoint(folder).manifest["best"])
+                found[stored.epochs] = folder
             except CheckpointError as error:
                 problems.append(error.message)
-    epoch = best.epoch if best.epoch in found else max(found, default=-1)
-    if epoch < best.epoch:
+    epochs = best.epochs if best.epochs in found else max(found, key=lambda one: one[-1], default=(-1,))
+    if epochs[-1] < best.epochs[-1]:
         raise CheckpointError("; ".join(problems) or f"{run.best} is missing")
-    if found[epoch] == run.best:
+    if found[epochs] == run.best:
         drop_previous(run.best)
     else:
         restore_previous(run.best)
-    if epoch != best.epoch:  # it stays until training is past that epoch again
-        later = read_manifest(run.best)["best"]
-        history["best"] = asdict(Best(best.metric, later["epoch"], later["value"]))
+    if epochs != best.epochs:  # it stays until training is past that epoch again
+        history["best"] = asdict(best.as_stored(read_manifest(run.best)["best"]))
 
 
 def earlier_seconds(events: Iterable[Event]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -183,7 +182,7 @@ class FineTuning:
         self.setup.use_model(stored)
         if unstable := changes_with_batch(self.setup.ready, self.probe, logits):
             self.logger.warn(unstable)
-        history.best = replace(history.best, **read_manifest(self.run.best)["best"])
+        history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
         if self.folds is not None:
             history.best.value = self.folds.value
 
@@ -212,7 +211,7 @@ class FineTuning:
             tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
         if choice.head and history.best.epoch:
             restore_head(self.setup, self.head, self.probe)
-            history.best = replace(history.best, **read_manifest(self.run.best)["best"])
+            history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
             if self.head.refitted is None:
                 passed = pass_splits(self.setup, self.loaders)
         scores = self.head.scores

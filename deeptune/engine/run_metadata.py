@@ -155,7 +155,7 @@ def run_result(
     }
     return {
         "state": "done",
-        "best": {"epoch": history.best.epoch, "metric": history.best.metric, "value": history.best.value},
+        "best": history.best.record(),
         "epochs": len(history.epochs),
         "stopped_early": history.stopped_early,
         **({"choice": {"model": "head" if choice.head else "fine-tuned", "said": choice.said}} if choice else {}),

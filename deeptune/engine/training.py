@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
@@ -86,12 +86,13 @@ class Fitting:
         if not self.verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
             verify(setup, self.probe)
             self.verified = True
-        setup.logger.events.write(CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value))
+        setup.logger.events.write(
+            CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value, mean=best.mean or None)
+        )
         self._show_best(best)
 
     def _show_best(self, best: Best) -> None:
-        shown = {name: value for name, value in asdict(best).items() if name in ("epoch", "metric", "value")}
-        self.setup.logger.status.update(best=shown)
+        self.setup.logger.status.update(best=best.record())
 
     def _store(self, train_state: TrainState, history: TrainingHistory) -> None:
         setup, run, logger = self.setup, self.setup.run, self.setup.logger

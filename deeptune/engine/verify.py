@@ -62,7 +62,7 @@ def manifest_of(ready: Prepared, best: Best) -> dict[str, Any]:
         "preprocessing": ready.preprocessing_record,
         "precision": ready.compute.precision,
         "versions": versions(),
-        "best": {"epoch": best.epoch, "metric": best.metric, "value": best.value},
+        "best": best.record(),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from deeptune import __version__
 from deeptune.catalog import CATALOG
-from deeptune.formatting import visible
+from deeptune.formatting import mean_text, visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
 from deeptune.report.finished_run import FinishedRun, read_if_there
@@ -223,6 +223,13 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield "The head before fine-tuning was kept, as fine-tuning was not better on the validation split."
         yield from _findings(run, spread, baseline)
         return
+    if mean := mean_text(run.result.get("best") or {}):
+        yield (
+            f"The weights are {mean} of {len(run.trained)}, those with the {extreme} {_metric_words(metric)} "
+            "(Wortsman et al. 2022)."
+        )
+        yield from _findings(run, spread, baseline)
+        return
     epoch = f", epoch {best_epoch(run)} of {len(run.trained)}," if best_epoch(run) and run.epochs else ""
     yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
     yield from _findings(run, spread, baseline)
@@ -378,6 +385,8 @@ def _epochs(run: FinishedRun) -> str:
     epochs = f"{len(run.trained)} of at most {run.spec.train.epochs}"
     if best == 0:
         return f"{epochs}; the head before the first was kept, by {stopping.metric}"
+    if mean := mean_text(run.result.get("best") or {}):
+        return f"{epochs}; {mean} was kept, by {stopping.metric}"
     return epochs + (f"; best was {best}, by {stopping.metric}" if best else "")
 
 

@@ -146,6 +146,7 @@ class CheckpointEvent(Event):
     step: int | None = None
     metric: str = ""
     value: Number = None
+    mean: list[int] | None = None  # the epochs whose mean weights the best one has
 
     def content(self) -> dict[str, Any]:
         """Return the event as JSON. The best checkpoint has a value also where there is no val split."""
@@ -314,11 +315,16 @@ def _counts(kind: type[Any]) -> _Reader:
     return lambda value: kind(**{name: value[name] for name in shape}) if fits(shape, value) else _WRONG
 
 
+def _whole_numbers(value: Any) -> Any:
+    return value if isinstance(value, list) and all(fits(int, one) for one in value) else _WRONG
+
+
 _BY_TYPE: dict[Any, _Reader] = {
     str: _fitting(str),
     str | None: _fitting(str),
     int: _fitting(int),
     int | None: _fitting(int),
+    list[int] | None: _whole_numbers,
     Number: _fitting(float),
     bool | None: lambda value: value if isinstance(value, bool) else _WRONG,
     Scores: _scores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from deeptune.formatting import duration, safe
+from deeptune.formatting import duration, mean_text, safe
 from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs.state import SYMBOLS
 from deeptune.show.chart import Look, draw, spark
@@ -174,6 +174,8 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
     best = view.best
     known = best is not None and best.value is not None
     place = f"in epoch {best.epoch}" if best and best.epoch else "of the head"
+    if best and best.mean:
+        place = f"of {mean_text(best.content())}"
     best_text = f"best {value_text(name, best.value)} {place}" if best and known else ""
     if losses := view.losses("train"):
         facts.append(("train loss", _losses(losses, room, look)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeptune.formatting import mean_text
 from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs import RunState
 from deeptune.runs.files import fits
@@ -32,7 +33,7 @@ def best_text(state: RunState, *, titled: bool = False) -> str:
     """Write the best value as `loss 0.331 (epoch 3)`, with the name that filters take, or titled: `R² 0.61`."""
     if (best := best_of(state)) is None:
         return ""
-    place = f"epoch {best['epoch']}" if best["epoch"] else "the head"
+    place = mean_text(best) or (f"epoch {best['epoch']}" if best["epoch"] else "the head")
     name = best["metric"].removeprefix("val/")
     words = best["metric"].removesuffix(name) + (sentence_title(name) if titled else name)
     return f"{words} {value_text(name, best['value'])} ({place})"

@@ -69,7 +69,7 @@ MAX_EXACT_SHAPE = 1e7  # rows × width, in float64 in memory
 # Keys of the steps: a run that sets one takes steps.
 _STEP_KEYS = (
     "epochs", "batch_size", "accumulation", "learning_rate", "head_learning_rate", "optimizer", "schedule", "warmup",
-    "weight_decay", "clip_norm", "augmentation", "views", "average", "early_stopping", "compile", "tune",
+    "weight_decay", "clip_norm", "augmentation", "views", "early_stopping", "compile", "tune",
 )  # fmt: skip
 
 
@@ -96,6 +96,7 @@ def solver(spec: RunSpec, size: HeadSize | None) -> str:
     plain = TrainSpec()  # type: ignore[call-arg]
     linear = spec.tuning.frozen and head.layers == 1 and not head.dropout and not TASKS[spec.task].ordered
     untouched = all(getattr(train, key) == getattr(plain, key) for key in _STEP_KEYS)
+    untouched = untouched and train.average in ("auto", "none")
     return "exact" if linear and untouched and size is not None and size.solvable else "steps"
 
 
@@ -145,6 +146,22 @@ def batch_norm(spec: RunSpec, rows: int, *, statistics: bool) -> str:
     if spec.train.batch_norm != "auto":
         return spec.train.batch_norm
     return "frozen" if rows < BATCH_NORM_ROWS and spec.backbone.weights != "random" else "train"
+
+
+MAX_SOUP = 3  # epochs in a mean of the best ones
+
+
+def soup_size(epochs: int) -> int:
+    """Choose how many of the best epochs are averaged: no more than half of them, as the first ones are of little use."""
+    return min(MAX_SOUP, (epochs + 1) // 2)
+
+
+def average(spec: RunSpec, *, val_rows: int) -> str:
+    """Choose which weights a run averages: those of the best epochs where the backbone learns and val ranks epochs."""
+    if spec.train.average not in ("auto", "soup"):
+        return spec.train.average
+    asked = spec.train.average == "soup" or not spec.tuning.frozen
+    return "soup" if asked and val_rows else "none"
 
 
 def default_metric(spec: RunSpec) -> str:

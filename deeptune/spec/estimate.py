@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deeptune.catalog import BackboneInfo
-from deeptune.spec.defaults import CPU_TOKENS, Recipe, recipe
+from deeptune.spec.defaults import CPU_TOKENS, MAX_SOUP, Recipe, average, recipe
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
@@ -119,7 +119,8 @@ class Memory:
 
     `exact` is weights, gradients and optimizer states in fp32. `activations` is an estimate. `copies` are the weights
     that autocast keeps in 16 bits until the backward pass. `verification` is what there is while the stored model is
-    compared with the trained one: two models and the optimizer. `context` is what CUDA itself takes.
+    compared with the trained one: two models and the optimizer. `context` is what CUDA itself takes, and `soup` the
+    weights of the best epochs.
     """
 
     exact: int
@@ -127,10 +128,11 @@ class Memory:
     copies: int = 0
     verification: int = 0
     context: int = 0
+    soup: int = 0
 
     @property
     def total(self) -> int:
-        return self.context + max(self.exact + self.copies + self.activations, self.verification)
+        return self.context + self.soup + max(self.exact + self.copies + self.activations, self.verification)
 
 
 def estimate_memory(
@@ -166,6 +168,8 @@ def estimate_memory(
         copies=2 * counts.total if half and not spec.tuning.frozen else 0,
         verification=2 * 4 * counts.total + states,
         context=_CUDA_CONTEXT if on_gpu else 0,
+        # Beside a GPU they are in the memory of the machine.
+        soup=0 if on_gpu or average(spec, val_rows=1) != "soup" else MAX_SOUP * 4 * counts.trainable,
     )
 
 

@@ -138,7 +138,7 @@ class RunSpec(Section):
         drops = "head.dropout is random" if self.head.dropout else None
         ordered = "the thresholds of ordered classes are no linear layer" if TASKS[self.task].ordered else None
         views = "train.augmentation is random" if self.train.augmentation != "none" else None
-        average = "train.average is one of steps" if self.train.average != "none" else None
+        average = "train.average is one of steps" if self.train.average in ("soup", "ema") else None
         reason = next((one for one in (learns, two, drops, ordered, views, average) if one), None)
         if reason is None:
             return []

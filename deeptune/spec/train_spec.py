@@ -120,9 +120,11 @@ class TrainSpec(Section):
         description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
         "the pretrained ones, `auto` keeps those of pretrained weights on fewer than 500 training rows.",
     )
-    average: Literal["none", "ema"] = Field(
-        "none",
-        description="`ema` scores and stores a moving average of the weights over the steps in place of the last ones.",
+    average: Literal["auto", "none", "soup", "ema"] = Field(
+        "auto",
+        description="`soup` stores the mean of the weights of the (at most three) epochs that are best on val, `ema` "
+        "scores and stores a moving average over the steps, `none` takes the best epoch; `auto` is `soup` where the backbone "
+        "learns.",
     )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,

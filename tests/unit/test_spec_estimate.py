@@ -115,7 +115,17 @@ def memory_of(method: str, precision: str, *, on_gpu: bool):
 
 def test_a_gpu_holds_the_context_of_cuda_as_well() -> None:
     gpu, cpu = (memory_of("full", "fp32", on_gpu=on_gpu) for on_gpu in (True, False))
-    assert gpu.total - cpu.total == gpu.context > 0
+    assert gpu.total - cpu.total == gpu.context - cpu.soup
+    assert gpu.context > 0
+
+
+def test_a_cpu_holds_the_weights_of_three_epochs_beside_a_gpu_that_does_not() -> None:
+    gpu, cpu, head = (
+        memory_of(method, "fp32", on_gpu=on_gpu)
+        for method, on_gpu in (("full", True), ("full", False), ("partial", False))
+    )
+    assert cpu.soup == pytest.approx(3 * 4 * find("vit_b_16").parameters, rel=0.03)
+    assert gpu.soup == head.soup == 0
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
