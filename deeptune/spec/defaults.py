@@ -152,7 +152,7 @@ MAX_SOUP = 3  # epochs in a mean of the best ones
 
 
 def soup_size(epochs: int) -> int:
-    """Choose how many of the best epochs are averaged: no more than half of them, as the first ones are of little use."""
+    """Choose how many of the best epochs are averaged: no more than half, as the first are of little use."""
     return min(MAX_SOUP, (epochs + 1) // 2)
 
 

@@ -123,8 +123,8 @@ class TrainSpec(Section):
     average: Literal["auto", "none", "soup", "ema"] = Field(
         "auto",
         description="`soup` stores the mean of the weights of the (at most three) epochs that are best on val, `ema` "
-        "scores and stores a moving average over the steps, `none` takes the best epoch; `auto` is `soup` where the backbone "
-        "learns.",
+        "scores and stores a moving average over the steps, `none` takes the best epoch; `auto` is `soup` where the "
+        "backbone learns.",
     )
     views: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,
