@@ -25,20 +25,20 @@ from deeptune.engine.run_metadata import Attempt, Clock
 from deeptune.engine.scoring import pass_splits, split_truth
 from deeptune.runs import new_run_directory
 from deeptune.runs.events import EpochEvent, Event
+from deeptune.spec.defaults import soup_size
 from deeptune.spec.run_spec import Split
 from deeptune.spec.toml import validate
 
 Arrays = dict[str, np.ndarray]
 State = Mapping[str, Tensor]
-SOUPS = (2, 3)  # epochs in a mean
 
 
 def record(cell: Cell, data: DataSet, files: Files, settings: tuple[str, ...], runs: Path) -> Arrays:
     """Train a cell, and return `logits.NAME.SPLIT`, `truth.NAME.SPLIT` and `target.NAME.SPLIT` of its models.
 
     A head is `head`: its `val`, its `folds` (training rows by heads of other folds) and its `test`, by the head fitted
-    to val too. The best epoch of fine-tuning is `tuned`, and the mean of the two or three best `best2` and `best3`.
-    `val.losses` are those of the start and of each epoch.
+    to val too. The best epoch of fine-tuning is `tuned`, and the mean of the best ones `mean`. `val.losses` are those
+    of the start and of each epoch.
     """
     run = new_run_directory(runs, cell.recipe)
     logger = RunLogger(run)
@@ -92,8 +92,8 @@ class _Recorded(FineTuning):
         self.found["val.losses"] = np.array(losses)
         order = np.argsort(losses[1:], kind="stable")
         self._place(epochs[order[0]], "tuned")
-        for count in SOUPS:
-            self._place(_mean([epochs[at] for at in sorted(order[:count])]), f"best{count}")
+        size = soup_size(int(self.setup.ready.spec.train.epochs))
+        self._place(_mean([epochs[at] for at in sorted(order[:size])]), "mean")
 
     def _place(self, state: State, name: str) -> None:
         self.setup.model.load_state_dict(dict(state))

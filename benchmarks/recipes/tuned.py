@@ -45,7 +45,7 @@ class Scores:
     ece: float
 
 
-def _row_losses(scores: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
+def row_losses(scores: np.ndarray, truth: np.ndarray, temperature: float) -> np.ndarray:
     logs = log_softmax(scores.astype(np.float64) / temperature, axis=1)
     return np.asarray(-logs[np.arange(len(truth)), truth])
 
@@ -76,7 +76,7 @@ class Pair:
         losses = []
         for arrays, name in sides:
             scores, truth = arrays[f"logits.{name}.val"], arrays[f"truth.{name}.val"]
-            losses.append(ValLosses(_row_losses(scores, truth, fit_temperature(scores, truth)), np.ones(len(truth))))
+            losses.append(ValLosses(row_losses(scores, truth, fit_temperature(scores, truth)), np.ones(len(truth))))
         return compare(*losses).p < MAX_P
 
     def of_head(self) -> Scores:
@@ -140,13 +140,13 @@ def compared(pairs: Sequence[Pair]) -> list[dict[str, Scores]]:
             "temperature, the prior of a run": pair.of_temperature(FINE_TUNED),
         }
         if others.any():
-            best = min(TO_CHOOSE, key=lambda prior: _mean(losses[prior][others], sets[others])[0])
+            best = min(TO_CHOOSE, key=lambda prior: mean_over_sets(losses[prior][others], sets[others])[0])
             ways[OTHERS] = pair.of_temperature(best)
         found.append({**ways, "temperature fitted to test": pair.at_best()})
     return found
 
 
-def _mean(values: np.ndarray, sets: np.ndarray) -> tuple[float, float]:
+def mean_over_sets(values: np.ndarray, sets: np.ndarray) -> tuple[float, float]:
     """Return the mean over sets of their means, and its standard error: cells of a set depend on one another."""
     means = [float(values[sets == name].mean()) for name in np.unique(sets)]
     return float(np.mean(means)), float(stats.sem(means)) if len(means) > 1 else np.nan
@@ -177,7 +177,6 @@ def report(pairs: Sequence[Pair]) -> str:
         [
             *drawn,
             _by_set(learnt, scores),
-            _runs(pairs, {id(pair): ways for pair, ways in zip(learnt, scores, strict=True)}),
         ]
     )
 
@@ -192,11 +191,11 @@ def _table(name: str, pairs: Sequence[Pair], scores: Sequence[dict[str, Scores]]
     metrics: tuple[Callable[[Scores], float], ...] = (lambda one: one.log_loss, lambda one: one.ece)
     for way in scores[0]:
         gaps = [
-            _mean(np.array([metric(ways[way]) - metric(ways[against]) for ways in scores]), sets)
+            mean_over_sets(np.array([metric(ways[way]) - metric(ways[against]) for ways in scores]), sets)
             for against in (HEAD, BEFORE)
             for metric in metrics
         ]
-        rows.append(f"| {way} | " + " | ".join(_shown(*gap) for gap in gaps) + " |")
+        rows.append(f"| {way} | " + " | ".join(shown(*gap) for gap in gaps) + " |")
     return "\n".join(rows)
 
 
@@ -211,38 +210,12 @@ def _by_set(pairs: Sequence[Pair], scores: Sequence[dict[str, Scores]]) -> str:
             np.array([metric(scores[at][NOW]) - metric(scores[at][BEFORE]) for at in inside])
             for metric in (lambda one: one.log_loss, lambda one: one.ece)
         ]
-        shown = [_shown(float(gap.mean()), float(stats.sem(gap)) if len(gap) > 1 else np.nan) for gap in gaps]
-        rows.append(f"| {name} | {len(inside)} | {best.mean():.2f} | {' | '.join(shown)} |")
+        columns = [shown(float(gap.mean()), float(stats.sem(gap)) if len(gap) > 1 else np.nan) for gap in gaps]
+        rows.append(f"| {name} | {len(inside)} | {best.mean():.2f} | {' | '.join(columns)} |")
     return "\n".join(rows)
 
 
-def _runs(pairs: Sequence[Pair], scores: Mapping[int, dict[str, Scores]]) -> str:
-    """Draw what a run's model is less its head, where the head is the model unless val keeps fine-tuning."""
-    rows = ["the run's model less its head", ""]
-    rows.append("| cells | kept | accuracy | worst | log loss, no prior | ECE, no prior | log loss | ECE |")
-    rows.append("|---|---:|---:|---:|---:|---:|---:|---:|")
-    groups: dict[str, list[Pair]] = {}
-    for pair in sorted(pairs, key=lambda one: (one.method, one.text, int(one.size))):
-        modality = "texts" if pair.text else "images"
-        groups.setdefault(f"{pair.method}, {modality}, {pair.size} rows", []).append(pair)
-    for name, inside in groups.items():
-        sets = np.array([pair.data for pair in inside])
-        kept = [scores[id(pair)] if pair.kept else None for pair in inside]
-
-        def gaps(metric: str, way: str, kept: Sequence[dict[str, Scores] | None] = kept) -> np.ndarray:
-            found = [0.0 if one is None else getattr(one[way], metric) - getattr(one[HEAD], metric) for one in kept]
-            return np.array(found)
-
-        accuracy = gaps("accuracy", NOW)
-        columns = [f"{name} ({len(inside)})", f"{sum(one is not None for one in kept)}"]
-        columns += [_shown(*_mean(accuracy, sets)), f"{accuracy.min():+.3f}"]
-        for way in (BEFORE, NOW):
-            columns += [_shown(*_mean(gaps(metric, way), sets)) for metric in ("log_loss", "ece")]
-        rows.append(f"| {' | '.join(columns)} |")
-    return "\n".join(rows)
-
-
-def _shown(mean: float, error: float) -> str:
+def shown(mean: float, error: float) -> str:
     return f"{mean:+.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}")
 
 

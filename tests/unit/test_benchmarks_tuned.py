@@ -50,7 +50,7 @@ def test_the_prior_of_the_other_sets_knows_how_sure_models_are():
     assert OTHERS not in compared(pairs[:2])[0]
 
 
-def test_the_report_has_models_that_val_turned_down_as_their_head(tmp_path, capsys):
+def test_the_report_has_the_models_that_a_run_keeps_apart(tmp_path, capsys):
     folder = tmp_path / "outputs"
     folder.mkdir()
     for name, found in (("a", pair("a", 0)), ("b", pair("b", 1, signal=0.1))):
@@ -61,4 +61,3 @@ def test_the_report_has_models_that_val_turned_down_as_their_head(tmp_path, caps
     told = capsys.readouterr().out
     assert "all fine-tuned models: 2 cells of 2 sets; log T fitted to test" in told
     assert "those that a run keeps: 1 cells of 1 sets" in told
-    assert "| full, images, 150 rows (2) | 1 | " in told
