@@ -21,6 +21,8 @@ from deeptune.errors import DataError
 from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 # --- runs on tiny data -----------------------------------------------------------------------------
 
 COLOURS = [(200, 30, 30), (30, 30, 200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from devices import ON_DEVICE
 
 from deeptune.engine.run import execute
@@ -20,7 +21,11 @@ def image_spec(method: str = "partial", task: str = "classification", **train) -
     }
 
 
-def run(spec: dict, root) -> RunDirectory:
+def run(spec: dict, root, *, report: bool = True) -> RunDirectory:
+    """Do a run from start to end; without `report.html`, in half the time."""
     directory = new_run_directory(root, "test")
-    execute(validate(spec), directory)
+    with pytest.MonkeyPatch.context() as patch:
+        if not report:
+            patch.setattr("deeptune.engine.run.write_report", lambda path: None)
+        execute(validate(spec), directory)
     return directory

@@ -28,10 +28,10 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     ]
 
 
-def test_compare_from_python_is_that_of_the_command(two_runs, cli):
+def test_compare_from_python_is_that_of_the_command(two_runs, command):
     first, second = two_runs
     found = deeptune.compare([first, second.id], root=first.path.parent)
-    said = cli("compare", str(first.path), str(second.path), "--json")
+    said = command("compare", str(first.path), str(second.path), "--json")
     assert found.to_json() == json.loads(said.stdout)
     shown = repr(found)
     assert shown.startswith(f"| Metric | {first.id} | {second.id} | Difference |")

@@ -17,6 +17,8 @@ from PIL import Image
 import deeptune
 from deeptune.errors import DataError, SpecError
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 24
 
 

@@ -11,6 +11,8 @@ import pytest
 from pictures import png
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 80
 SMALL = (
     "--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32",

@@ -33,6 +33,8 @@ from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec.toml import validate
 from deeptune.tasks.confidence.calibrators import Method, fit_classes
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 PAGE = Path(__file__).parents[2] / "docs" / "checkpoints.md"
 ROWS = 24  # of the test split
 METHODS: dict[str, dict[str, Any]] = {

@@ -17,6 +17,8 @@ from sklearn.metrics import accuracy_score
 from deeptune.backbones import load_backbone
 from deeptune.spec.run_spec import BackboneSpec
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 RED, BLUE = png(colour=(200, 30, 30)), png(colour=(30, 30, 200))
 SMALL = ("--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32")
 

@@ -17,6 +17,8 @@ from deeptune.engine.runner import do_run
 from deeptune.errors import CheckpointError, SpecError
 from deeptune.runs import RunDirectory, new_run_directory, write_text
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 EARLIER = Path(__file__).parent.parent / "data" / "version_0_1"
 
 

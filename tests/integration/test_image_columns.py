@@ -16,6 +16,8 @@ from PIL import Image
 
 from deeptune.spec import load_spec
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 40
 SMALL = [
     "--set", "backbone.name=resnet18", "--set", "backbone.weights=random", "--set", "backbone.image_size=32",

@@ -20,6 +20,8 @@ from deeptune.engine import probe as engine
 from deeptune.errors import SpecError
 from deeptune.probing.ranking import kept
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 ROWS = 160
 SMALL = ("--set", "backbone.image_size=32", "--device", "cpu")
 RANDOM = ("-b", "resnet18=random", *SMALL)

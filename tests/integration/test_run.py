@@ -190,7 +190,7 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
 def test_two_runs_of_a_spec_give_the_same_bits(tmp_path, finished, review_bert, modality, method):
     first = finished(modality, method, "classification")
     spec = image_spec(method) if modality == "image" else text_spec(review_bert, method)
-    second = run(spec, tmp_path)
+    second = run(spec, tmp_path, report=False)
     for which in ("best", "last"):
         for file in sorted((first.path / "checkpoints" / which).glob("*.safetensors")):
             one, two = load_file(file), load_file(second.path / "checkpoints" / which / file.name)
@@ -202,18 +202,18 @@ def test_two_runs_of_a_spec_give_the_same_bits(tmp_path, finished, review_bert, 
 
 
 def test_another_seed_gives_another_run(tmp_path, finished):
-    other = run(image_spec(seed=7), tmp_path)
+    other = run(image_spec(seed=7), tmp_path, report=False)
     assert not pq.read_table(finished("image", "partial", "classification").splits).equals(pq.read_table(other.splits))
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_stored_features_train_the_head_that_recomputed_features_train(tmp_path, task, monkeypatch):
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "cache"))
-    stored = run(image_spec(task=task, epochs=4), tmp_path)
+    stored = run(image_spec(task=task, epochs=4), tmp_path, report=False)
     monkeypatch.setenv("DEEPTUNE_CACHE", str(tmp_path / "none"))
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")
     monkeypatch.setattr("deeptune.engine.feature_extraction.MEMORY_SHARE", 0.0)
-    recomputed = run(image_spec(task=task, epochs=4), tmp_path)
+    recomputed = run(image_spec(task=task, epochs=4), tmp_path, report=False)
     losses = [
         [event[split]["loss"] for event in read_records(r.events) if event["kind"] == "epoch" for split in SPLITS[:2]]
         for r in (stored, recomputed)
@@ -252,7 +252,7 @@ def test_a_run_is_refused_when_its_backbone_is_not_the_one_it_was_trained_on(fin
 
     moved = tmp_path / "bert"
     shutil.copytree(review_bert, moved)
-    directory = run(text_spec(moved, epochs=1), tmp_path)
+    directory = run(text_spec(moved, epochs=1), tmp_path, report=False)
     weights = load_file(moved / "model.safetensors")
     first = next(name for name in sorted(weights) if name.endswith("query.weight"))
     weights[first][0, 0] += 1
@@ -307,7 +307,7 @@ def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path)
         "test": str(tmp_path / "test.parquet"),
         "group": "patient",
     }
-    directory = run(spec, tmp_path)
+    directory = run(spec, tmp_path, report=False)
     assert pq.read_table(directory.predictions)["row"].to_pylist() == list(range(100))
     splits = pq.read_table(directory.splits).to_pylist()
     by_split = {split: {row["group"] for row in splits if row["split"] == split} for split in ("train", "val", "test")}

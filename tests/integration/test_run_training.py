@@ -16,6 +16,8 @@ from deeptune.runs import new_run_directory, read_records
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(tmp_path):
     directory = new_run_directory(tmp_path, "test")

@@ -20,6 +20,8 @@ import deeptune
 from deeptune.errors import DataError, SpecError
 from deeptune.sklearn import DeepTuneClassifier, DeepTuneEmbedder, DeepTuneRegressor, SampleError
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 TINY = {"weights": "random", "device": "cpu"}
 FAST = {"backbone.image_size": 32}
 

@@ -17,6 +17,8 @@ from deeptune.runs import read_records
 from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 def damage(file: Path, how: str) -> None:
     content = bytearray(file.read_bytes())

@@ -26,6 +26,8 @@ from deeptune.runs import read_records
 from deeptune.spec import load_spec
 from deeptune.spec.toml import validate
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 def images_with_targets(path, targets):
     table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, len(targets))
