@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 
 from deeptune.backbones.base import CannotCut
 from deeptune.data.cache.disk_records import DiskRecords, EntryRequest, open_records
@@ -24,6 +23,7 @@ from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_logger import Log
 from deeptune.formatting import size_text
+from deeptune.memory import memory
 from deeptune.spec.run_spec import SPLITS, Split
 
 MEMORY_SHARE = 0.25  # of the free memory, that features may take if the disk does not take them
@@ -213,7 +213,7 @@ class FeatureExtraction:
             job.frozen.admit(job.operations(missing))
 
     def _in_memory(self, job: ExtractionJob, begun: Records | None) -> Features | None:
-        if job.bytes > MEMORY_SHARE * psutil.virtual_memory().available:
+        if job.bytes > MEMORY_SHARE * memory().free:
             self.reasons.append(f"{size_text(job.bytes)} of features do not fit in the free memory")
             self.places.add("online")
             return None

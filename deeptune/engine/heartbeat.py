@@ -10,6 +10,7 @@ import psutil
 
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DeepTuneError
+from deeptune.memory import memory
 from deeptune.runs import RunDirectory
 from deeptune.runs.control import take_stop_request
 from deeptune.runs.events import Gpu, SampleEvent, StoppingEvent
@@ -63,7 +64,7 @@ class Sampler:
         gpu = self._logger.gpu
         return SampleEvent(
             process_gib=round(used / 2**30, 3),
-            free_gib=round(psutil.virtual_memory().available / 2**30, 3),
+            free_gib=round(memory().free / 2**30, 3),
             cpu_percent=self._process.cpu_percent(),
             gpus=() if gpu is None else (Gpu(number=gpu.number, **gpu.reading()),),
         )

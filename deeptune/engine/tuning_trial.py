@@ -19,6 +19,7 @@ from deeptune.backbones.base import Backbone
 from deeptune.data.loading.loader import Batch
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.formatting import counted
+from deeptune.memory import memory
 
 HEADROOM = 0.1  # share of the free memory that is left alone
 
@@ -119,7 +120,7 @@ class PeakMemory:
             self.room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
             return self
         self._process = psutil.Process()
-        self.room = psutil.virtual_memory().available + self._process.memory_info().rss
+        self.room = memory().free + self._process.memory_info().rss
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         return self

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
-
 from deeptune.environment import cores
+from deeptune.memory import memory
 from deeptune.nvml import freest, visible_gpus
 
 
@@ -22,9 +21,9 @@ class Device:
 
 def devices() -> list[Device]:
     """Return the GPUs that a run would see, in CUDA's numbers, then the CPU."""
-    memory = psutil.virtual_memory()
+    here = memory()
     count = cores()
-    cpu = Device("cpu", f"{count} core{'s' if count != 1 else ''}", memory.available, memory.total)
+    cpu = Device("cpu", f"{count} core{'s' if count != 1 else ''}", here.free, here.total)
     return [*_gpus(), cpu]
 
 

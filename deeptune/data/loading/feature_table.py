@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psutil
 import torch
 from torch import Tensor
 
 from deeptune.data.loading.dataset import Batch, Dataset, FeatureInputs
+from deeptune.memory import memory
 
 MEMORY_SHARE = 0.25  # of the device's free memory, that a table may take
 
@@ -51,4 +51,4 @@ def free_memory(device: torch.device) -> int:
     """Return the free bytes of a device's memory, from which the table of a split is kept."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)  # an Apple GPU has the memory of the CPU
+    return memory().free  # an Apple GPU has the memory of the CPU

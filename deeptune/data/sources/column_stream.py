@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import is_bytes, is_text
 from deeptune.data.cache.records import TooLarge
+from deeptune.memory import memory
 
 PIECE = 2**28  # bytes that values of a dictionary may take at once
 _ROWS = 65_536
@@ -27,7 +27,7 @@ _BUFFER, _SMALLEST_BUFFER, _BUFFERS = 2**20, 2**14, 2**25
 
 def room() -> int:
     """Bytes of memory that are free. What does not fit in them the system would end this process for."""
-    return psutil.virtual_memory().available
+    return memory().free
 
 
 def read_columns(file: Path, names: Sequence[str], *, timestamps: str = "ns") -> list[pa.RecordBatch]:
