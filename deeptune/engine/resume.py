@@ -56,13 +56,14 @@ class Earlier:
         """Return the spec with what keys that came later had meant when the run started.
 
         A run of a version without them had images of 8 bits alone, a new head to start from, and statistics of batch
-        normalisation that were updated. Every head learned by steps.
+        normalisation that were updated. Every head learned by steps, and no weights were averaged.
         """
         for section, key, value in (
             ("data", "value_range", list(FULL)),
             ("train", "start", "random"),
             ("train", "batch_norm", "train"),
             ("train", "solver", "steps"),
+            ("train", "average", "none"),
         ):
             if key not in self.record["spec"][section]:
                 changed = getattr(spec, section).model_copy(update={key: value})

@@ -30,10 +30,13 @@ def best_of(state: RunState) -> dict[str, Any] | None:
 
 
 def best_text(state: RunState, *, titled: bool = False) -> str:
-    """Write the best value as `loss 0.331 (epoch 3)`, with the name that filters take, or titled: `R² 0.61`."""
+    """Write the best value as `loss 0.331 (epoch 3)`, with the name that filters take, or titled: `R² 0.61`.
+
+    That of a mean is `loss 0.331 (epochs 3, 4 and 6)`.
+    """
     if (best := best_of(state)) is None:
         return ""
-    place = mean_text(best) or (f"epoch {best['epoch']}" if best["epoch"] else "the head")
+    place = mean_text(best).removeprefix("the mean of ") or (f"epoch {best['epoch']}" if best["epoch"] else "the head")
     name = best["metric"].removeprefix("val/")
     words = best["metric"].removesuffix(name) + (sentence_title(name) if titled else name)
     return f"{words} {value_text(name, best['value'])} ({place})"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from deeptune.formatting import cut_apart
+from deeptune.formatting import cut_apart, mean_text
 from deeptune.report import tables
 
 CELL = "adenocarcinoma of the left upper lobe, grade {}, with invasion of the pleura"
@@ -45,3 +46,15 @@ def test_classes_with_long_names_stay_different_in_tables() -> None:
 
 def test_no_zero_has_a_sign() -> None:
     assert tables.value_text("r2", -1e-9) == tables.value_text("mcc", -0.0) == "0.000"
+
+
+@pytest.mark.parametrize(
+    ("best", "text"),
+    [
+        ({"epoch": 3, "mean": [3, 4, 6]}, "the mean of epochs 3, 4 and 6"),
+        ({"epoch": 3}, ""),
+        *(({"epoch": 3, "mean": damaged}, "") for damaged in (None, [], "3, 4", 7, [3, "4"], [3, None], {"3": 4})),
+    ],
+)
+def test_a_mean_is_named_by_its_epochs_and_anything_else_is_none(best, text):
+    assert mean_text(best) == text

@@ -157,9 +157,10 @@ def _ending(view: View, width: int, resumable: bool) -> list[Row]:
     def beginning(best: str) -> Row:
         return [(took, "value"), *([("  best ", "label"), (safe(best), "value")] if best else [])]
 
-    first = beginning(best_text(view.state, titled=True))
-    if _length(first) + _length(resume) + 2 > width:  # the title of a metric may be long, its name is short
-        first = beginning(best_text(view.state))
+    # The title of a metric may be long, its name is short; the epochs of a mean are many.
+    short = best_text(view.state)
+    ways = [beginning(best) for best in (best_text(view.state, titled=True), short, short.partition(" (")[0])]
+    first = next((way for way in ways if _length(way) + _length(resume) + 2 <= width), ways[-1])
     if view.state.word == "done":
         return [first, test_row(view)]
     why = safe(view.state.detail.split("\n")[0]) or view.state.word
