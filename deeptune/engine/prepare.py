@@ -200,7 +200,7 @@ def _resolve(
                     "memory_format": layout,
                     "average": average(resolved, val_rows=len(plan.splits["val"].rows)),
                     "refit": refits(spec, given=plan.split_column is not None),
-                    "batch_norm": batch_norm(spec, len(plan.splits["train"].rows), statistics=statistics),
+                    "batch_norm": batch_norm(spec, statistics=statistics),
                 }
             ),
         }

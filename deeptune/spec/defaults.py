@@ -29,7 +29,6 @@ class Recipe:
 
 
 DECAY_ROWS = 750
-BATCH_NORM_ROWS = 500  # from which the batches of a training tell more of its images than the pretrained statistics
 CPU_TOKENS = 2048  # of texts that pass at once: see `deeptune.engine.device.tokens_at_once`
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
@@ -135,17 +134,17 @@ def weight_decays(spec: RunSpec, rows: int) -> list[float]:
     return [round(share * middle, 6) for share in DECAY_SHARES]
 
 
-def batch_norm(spec: RunSpec, rows: int, *, statistics: bool) -> str:
+def batch_norm(spec: RunSpec, *, statistics: bool) -> str:
     """Choose whether the statistics of batch normalisation stay what they were; `statistics`: whether there are any.
 
-    A few batches of a small training split make them noisier than the pretrained ones, and these are what the head was
-    fitted on. Random weights have none to keep.
+    The head was fitted on the pretrained ones, and those of a training lag behind its weights, at 150 images and at
+    3,000 (docs/results.md). Random weights have none to keep.
     """
     if not statistics:
         return "train"
     if spec.train.batch_norm != "auto":
         return spec.train.batch_norm
-    return "frozen" if rows < BATCH_NORM_ROWS and spec.backbone.weights != "random" else "train"
+    return "train" if spec.backbone.weights == "random" else "frozen"
 
 
 MAX_SOUP = 3  # epochs in a mean of the best ones

@@ -118,7 +118,7 @@ class TrainSpec(Section):
     batch_norm: Literal["auto", "train", "frozen"] = Field(
         "auto",
         description="Statistics of batch normalisation where the backbone learns: `train` updates them, `frozen` keeps "
-        "the pretrained ones, `auto` keeps those of pretrained weights on fewer than 500 training rows.",
+        "the pretrained ones, `auto` keeps those of pretrained weights.",
     )
     average: Literal["auto", "none", "soup", "ema"] = Field(
         "auto",
