@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from deeptune.engine.train_state import TrainState
+from deeptune.spec.defaults import soup_size
+from deeptune.spec.run_spec import TrainSpec
 
 DECAY = 0.98  # at most: the average is over about the last 50 steps
 
@@ -77,6 +79,11 @@ class Soup:
         self.tensors, self.better, self.size = tensors, better, size
         self.best: list[Ingredient] = []  # the best one first
 
+    @classmethod
+    def of(cls, train: TrainSpec, tensors: list[Tensor], better: Callable[[float, float], bool]) -> Soup:
+        """Return the soup of a training that is resolved."""
+        return cls(tensors, better, soup_size(int(train.epochs)))
+
     @property
     def epochs(self) -> list[int]:
         """The epochs in the mean, in the order in which they were trained."""
@@ -130,6 +137,13 @@ class Soup:
             Ingredient(epoch, value, [state.tensors[f"soup.{epoch}.{index}"] for index in range(len(self.tensors))])
             for epoch, value in state.values["soup"]
         ]
+
+
+def state_of(*averages: WeightAverage | Soup | None) -> TrainState:
+    """Return the state of the averages that a training has, together."""
+    states = [one.state_dict() for one in averages if one is not None]
+    tensors = {name: tensor for state in states for name, tensor in state.tensors.items()}
+    return TrainState(tensors, {name: value for state in states for name, value in state.values.items()})
 
 
 def _on_cpu(tensors: list[Tensor]) -> list[Tensor]:

@@ -174,29 +174,28 @@ class Trainer:
         """Store the model if it is the best so far, or the mean of the best epochs, and report what was found."""
         best = replace(self.history.best)
         if event.val is None:
-            best.epoch, improved = event.epoch, True
-            changed = True
+            best.epoch, improved, mixed = event.epoch, True, False
         else:
             value = _value(event.val, best.metric)
             improved = best.offer(event.epoch, value)
-            changed = improved
-            if event.epoch and value is not None:
-                changed = self._mixed(best, event.epoch, value) or improved
-        if changed:
-            with self.stepper.soup.in_place() if self.stepper.soup is not None and best.mean else nullcontext():
+            mixed = self._mixed(best, event.epoch, value)
+        if improved or mixed:
+            with self.stepper.soup.in_place() if self.stepper.soup is not None and mixed else nullcontext():
                 self.hooks.best(best)
         self.history.best = best  # only now, as it is on the disk
         event = replace(event, best=improved)
         self.hooks.epoch(event)
         return event
 
-    def _mixed(self, best: Best, epoch: int, value: float) -> bool:
+    def _mixed(self, best: Best, epoch: int, value: float | None) -> bool:
         """Offer an epoch to the soup, and say whether the mean is what is the best from now on.
 
         A mean that is worse than each of its epochs lies behind a barrier of the loss, and is passed over.
         """
         soup, validate = self.stepper.soup, self.hooks.validate
-        if soup is None or validate is None or not soup.offer(epoch, value) or not best.epoch:
+        if soup is None or validate is None or not epoch or value is None:
+            return False
+        if not soup.offer(epoch, value) or not best.epoch:
             return False
         with soup.in_place():
             together = _value(validate(), best.metric)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine import train_state
-from deeptune.engine.averaging import Soup, WeightAverage
+from deeptune.engine.averaging import Soup, WeightAverage, state_of
 from deeptune.engine.device import Compute
 from deeptune.engine.head_steps import HeadSteps
 from deeptune.engine.history import TrainingHistory
@@ -25,7 +25,6 @@ from deeptune.engine.train_state import TrainState
 from deeptune.errors import TrainingError
 from deeptune.model.build import TunedModel
 from deeptune.model.head import ScaledLinear
-from deeptune.spec.defaults import soup_size
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import TrainSpec
 
@@ -98,9 +97,7 @@ class Stepper:
         # All that changes in training: weights that learn, and the statistics beside them.
         changing = [*self.learning, *(one for one in self.statistics if one.is_floating_point())]
         self.average = WeightAverage(changing) if train.average == "ema" else None
-        self.soup = (
-            Soup(changing, history.best.better, soup_size(int(train.epochs))) if train.average == "soup" else None
-        )
+        self.soup = Soup.of(train, changing, history.best.better) if train.average == "soup" else None
         self.statistics_before = [statistic.clone() for statistic in self.statistics]
         self.micro_batches = MicroBatcher(
             self._on_less_memory, tokens=int(train.token_budget) or None, min_rows=2 if self.statistics else 1
@@ -353,17 +350,14 @@ class Stepper:
             f"sum.{name}": torch.as_tensor(value, dtype=torch.float64)
             for name, value in (("loss", self.loss_sum), ("count", self.count_sum))
         }
-        averages = [one.state_dict() for one in (self.average, self.soup) if one is not None]
+        average = state_of(self.average, self.soup)
         values = {
             "optimizer": optimizer.values,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
+            **average.values,
         }
-        tensors = {**optimizer.tensors, **exact, **sums}
-        for average in averages:
-            tensors |= average.tensors
-            values |= average.values
-        return TrainState(tensors, values)
+        return TrainState({**optimizer.tensors, **exact, **sums, **average.tensors}, values)
 
     def load_state_dict(self, state: TrainState) -> None:
         """Continue from a state; the history is loaded before."""

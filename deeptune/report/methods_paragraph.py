@@ -217,22 +217,20 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield f"There was no validation split; the weights after epoch {len(run.trained)} were kept."
         yield from _findings(run, spread, baseline)
         return
-    metric = train.early_stopping.metric
-    extreme = "lowest" if lower_is_better(metric) else "highest"
-    if best_epoch(run) == 0:
-        yield "The head before fine-tuning was kept, as fine-tuning was not better on the validation split."
-        yield from _findings(run, spread, baseline)
-        return
-    if mean := mean_text(run.result.get("best") or {}):
-        yield (
-            f"The weights are {mean} of {len(run.trained)}, those with the {extreme} {_metric_words(metric)} "
-            "(Wortsman et al. 2022)."
-        )
-        yield from _findings(run, spread, baseline)
-        return
-    epoch = f", epoch {best_epoch(run)} of {len(run.trained)}," if best_epoch(run) and run.epochs else ""
-    yield f"The weights of the epoch with the {extreme} {_metric_words(metric)}{epoch} were kept."
+    yield _kept_weights(run)
     yield from _findings(run, spread, baseline)
+
+
+def _kept_weights(run: FinishedRun) -> str:
+    """Say which weights were kept, where val chose them."""
+    metric, best, trained = run.spec.train.early_stopping.metric, best_epoch(run), len(run.trained)
+    if best == 0:
+        return "The head before fine-tuning was kept, as fine-tuning was not better on the validation split."
+    lowest = f"{'lowest' if lower_is_better(metric) else 'highest'} {_metric_words(metric)}"
+    if mean := mean_text(run.result.get("best") or {}):
+        return f"The weights are {mean} of {trained}, those with the {lowest} (Wortsman et al. 2022)."
+    epoch = f", epoch {best} of {trained}," if best and run.epochs else ""
+    return f"The weights of the epoch with the {lowest}{epoch} were kept."
 
 
 def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
@@ -385,9 +383,8 @@ def _epochs(run: FinishedRun) -> str:
     epochs = f"{len(run.trained)} of at most {run.spec.train.epochs}"
     if best == 0:
         return f"{epochs}; the head before the first was kept, by {stopping.metric}"
-    if mean := mean_text(run.result.get("best") or {}):
-        return f"{epochs}; {mean} was kept, by {stopping.metric}"
-    return epochs + (f"; best was {best}, by {stopping.metric}" if best else "")
+    mean = mean_text(run.result.get("best") or {})
+    return epochs + (f"; {f'{mean} was kept' if mean else f'best was {best}'}, by {stopping.metric}" if best else "")
 
 
 def _device(run: FinishedRun) -> str:

@@ -137,8 +137,8 @@ def weight_decays(spec: RunSpec, rows: int) -> list[float]:
 def batch_norm(spec: RunSpec, *, statistics: bool) -> str:
     """Choose whether the statistics of batch normalisation stay what they were; `statistics`: whether there are any.
 
-    The head was fitted on the pretrained ones, and those of a training lag behind its weights, at 150 images and at
-    3,000 (docs/results.md). Random weights have none to keep.
+    The head was fitted on the pretrained ones, and a training does better with them, on 150 images and on 3,000
+    (docs/results.md). Random weights have none to keep.
     """
     if not statistics:
         return "train"

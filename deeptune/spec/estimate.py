@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deeptune.catalog import BackboneInfo
-from deeptune.spec.defaults import CPU_TOKENS, MAX_SOUP, Recipe, average, recipe
+from deeptune.spec.defaults import CPU_TOKENS, Recipe, average, recipe, soup_size
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
@@ -150,6 +150,7 @@ def estimate_memory(
     states = OPTIMIZERS[spec.train.optimizer].state_bytes * counts.trainable
     exact = 4 * counts.total + 4 * counts.trainable + states
     batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
+    epochs = auto.epochs if spec.train.epochs == "auto" else spec.train.epochs
     share = 1.0
     if spec.tuning.frozen and spec.train.augmentation == "none":
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
@@ -169,7 +170,7 @@ def estimate_memory(
         verification=2 * 4 * counts.total + states,
         context=_CUDA_CONTEXT if on_gpu else 0,
         # Beside a GPU they are in the memory of the machine.
-        soup=0 if on_gpu or average(spec, val_rows=1) != "soup" else MAX_SOUP * 4 * counts.trainable,
+        soup=0 if on_gpu or average(spec, val_rows=1) != "soup" else soup_size(epochs) * 4 * counts.trainable,
     )
 
 
