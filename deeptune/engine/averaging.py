@@ -125,7 +125,7 @@ class Soup:
     def state_dict(self) -> TrainState:
         """Return the weights of the epochs, as tensors `soup.EPOCH.INDEX`, and the value of each."""
         tensors = {
-            f"soup.{one.epoch}.{index}": tensor.contiguous().clone()
+            f"soup.{one.epoch}.{index}": tensor.contiguous()  # nothing changes an ingredient: no copy
             for one in self.best
             for index, tensor in enumerate(one.weights)
         }
@@ -152,4 +152,7 @@ def _on_cpu(tensors: list[Tensor]) -> list[Tensor]:
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
     """Return the mean, added in float64, so that it does not depend on the order of many."""
-    return torch.stack([tensor.double() for tensor in tensors]).mean(0).to(tensors[0].dtype)
+    total = tensors[0].to(torch.float64, copy=True)
+    for tensor in tensors[1:]:
+        total += tensor
+    return total.div_(len(tensors)).to(tensors[0].dtype)
