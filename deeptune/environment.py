@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import getpass
+import math
 import os
 import stat
 import sys
@@ -14,6 +15,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from deeptune.control_groups import cpu_quota
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.nvml import use_one_numbering
 
@@ -138,5 +140,7 @@ def _temporary_home() -> str:
 
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use: those that it may run on, or fewer by a quota."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return found if quota is None else max(1, min(found, math.ceil(quota)))

@@ -6,11 +6,12 @@ The kernel ends a process that takes more than its control group may have, howev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
+
+from deeptune.control_groups import groups
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,13 @@ def memory(root: Path = Path("/")) -> Memory:
 
 
 def _groups(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield the limit, and what is free of it, of each control group of this process that has one (Linux)."""
-    with suppress(OSError, UnicodeDecodeError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, _, rest = line.partition(":")
-            controllers, _, path = rest.partition(":")
-            if not controllers:
-                mounts, files = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"], _V2
-            elif "memory" in controllers.split(","):
-                mounts, files = [root / "sys/fs/cgroup/memory"], _V1
-            else:
-                continue
-            # The limit of a parent counts too. In a container the path may be the host's: then the mount is the group.
-            place = PurePosixPath(path.lstrip("/"))
-            for mount in mounts:
-                for folder in (mount / place, *(mount / parent for parent in place.parents if parent != place)):
-                    if (found := _group(folder, files)) is not None:
-                        yield found
+    """Yield the limit, and what is free of it, of each control group of this process that has one."""
+    for group in groups("memory", root):
+        if (found := _limit(group.folder, _V2 if group.version == 2 else _V1)) is not None:
+            yield found
 
 
-def _group(folder: Path, files: _Files) -> tuple[int, int] | None:
+def _limit(folder: Path, files: _Files) -> tuple[int, int] | None:
     """Return the limit of a group and what is free of it; None where it has none. Copies of files make room."""
     try:
         limit, used = (int((folder / name).read_text()) for name in (files.limit, files.used))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deeptune.doctor.finding import Finding, ok, warn
 from deeptune.environment import cores
-from deeptune.formatting import size_text
+from deeptune.formatting import counted, size_text
 from deeptune.memory import memory
 from deeptune.runs.logout_check import logout_warning
 
@@ -22,7 +22,7 @@ MIN_OPEN_FILES = 1024
 def processor_and_memory() -> Iterator[Finding]:
     """Check cores and free memory."""
     here = memory()
-    found = f"{cores()} cores, {size_text(here.free)} of {size_text(here.total)} memory free"
+    found = f"{counted(cores(), 'core')}, {size_text(here.free)} of {size_text(here.total)} memory free"
     if here.free < MIN_FREE_MEMORY:
         yield warn("memory", found, "Choose a small backbone, or end what takes the memory (`top`).")
     else:

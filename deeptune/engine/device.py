@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from deeptune.engine.out_of_memory import keep_freed_memory
+from deeptune.environment import cores
 from deeptune.errors import SpecError
 from deeptune.nvml import NvidiaGpu, freest, gpu_of, use_one_numbering
 from deeptune.spec.defaults import CPU_TOKENS
@@ -75,6 +76,7 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     A CUDA GPU is from then on the current one of this thread, which kernels and questions without a device are for.
     """
     use_one_numbering()
+    _use_allowed_cores()
     chosen, reason = _device(device)
     if chosen.type == "cpu":
         keep_freed_memory()
@@ -88,6 +90,15 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     if asked is torch.float16 and chosen.type == "cpu":
         raise SpecError("train.precision: 'fp16' needs a GPU; on the CPU use 'fp32' (or 'bf16' on CPUs that have it)")
     return Compute(chosen, asked, f"{reason}; {precision} as asked")
+
+
+def _use_allowed_cores() -> None:
+    """Start no more threads than a container may use cores: PyTorch sees those of its machine.
+
+    Threads beyond a quota wait for each other while the kernel holds some of them back.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and cores() < torch.get_num_threads():
+        torch.set_num_threads(cores())
 
 
 def _multiply_in_full_fp32() -> None:
