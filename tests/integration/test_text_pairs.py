@@ -9,10 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from faults.killing import finish, killed_after, log_lines, same_outcome
-from tokenizers import BertWordPieceTokenizer
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from small_bert import NO_DROPOUT, save_small_bert
 
 from deeptune.engine.prepare import prepare
 from deeptune.engine.run import execute
@@ -46,20 +44,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers of BERT with random weights, and a tokenizer that knows the words."""
+    texts = pairs(400, seed=0)["first"].to_pylist()
     folder = tmp_path_factory.mktemp("models") / "bert"
-    learned = BertWordPieceTokenizer(lowercase=True)
-    learned.train_from_iterator(pairs(400, seed=0)["first"].to_pylist(), vocab_size=200, show_progress=False)
-    tokenizer = BertTokenizerFast(tokenizer_object=learned._tokenizer, model_max_length=32)
-    tokenizer.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = BertConfig(
-            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=48, max_position_embeddings=32, hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )  # fmt: skip
-        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    return save_small_bert(folder, texts, vocabulary=200, limit=32, **NO_DROPOUT)
 
 
 def spec_of(
