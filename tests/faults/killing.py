@@ -132,7 +132,7 @@ def _go_and_die(run: RunDirectory, number: int) -> None:
 
     for module, name in ((os, "rename"), (os, "replace"), (shutil, "rmtree")):
         setattr(module, name, dying(getattr(module, name)))
-    _go(run)
+    _go(run, report=False)
 
 
 def _go_and_die_at_block(run: RunDirectory, cache: Path, number: int) -> None:
@@ -156,7 +156,7 @@ def _go_and_die_at_block(run: RunDirectory, cache: Path, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.pwrite, os.fsync = dying_write, dying_sync
-    _go(run)
+    _go(run, report=False)
 
 
 def same_outcome(one: RunDirectory, other: RunDirectory) -> None:
