@@ -92,12 +92,15 @@ def runner(run: RunDirectory) -> Iterator[int]:
         yield pid
 
 
-def new_run(root: Path, data: Path, **train: Any) -> RunDirectory:
-    """The directory of a run on tiny images that would go on for days."""
+def new_run(root: Path, data: Path, *, network: str = "mobilenet_v3_small", **train: Any) -> RunDirectory:
+    """The directory of a run on tiny images that would go on for days.
+
+    By default the network is small, as each epoch writes it several times and with its optimizer.
+    """
     settings = {"epochs": 100_000, "batch_size": 8, "device": "cpu", "workers": 0, **train}
     spec = {
         "data": {"path": str(data)},
-        "backbone": {"name": "resnet18", "weights": "random", "image_size": 32},
+        "backbone": {"name": network, "weights": "random", "image_size": 32},
         "tuning": {"method": "full"},
         "train": {"early_stopping": {"patience": 0}, **settings},
     }

@@ -46,7 +46,8 @@ def stopped(run) -> bool:
 
 def test_a_run_outlives_the_terminal_it_was_started_on(tmp_path, environment, image_file):
     settings = {"tuning.method": "full", "train.epochs": 100_000, "train.early_stopping.patience": 0}
-    tiny = {"backbone.name": "resnet18", "backbone.weights": "random", "backbone.image_size": 32, "train.device": "cpu"}
+    tiny = {"backbone.name": "mobilenet_v3_small", "backbone.weights": "random", "backbone.image_size": 32}
+    tiny["train.device"] = "cpu"
     words = [word for key, value in {**tiny, **settings}.items() for word in ("--set", f"{key}={value}")]
     with Terminal(["run", "--data", str(image_file()), *words], tmp_path, environment) as terminal:
         terminal.shows("● train", seconds=120)
@@ -57,7 +58,7 @@ def test_a_run_outlives_the_terminal_it_was_started_on(tmp_path, environment, im
         assert goes_on(run)
         with Terminal(["attach", "latest"], tmp_path, environment) as again:
             shown = again.shows("● running")
-            for part in ("● train", "resnet18 (random weights)", "train loss", "best", "checkpoint"):
+            for part in ("● train", "mobilenet_v3_small (random weights)", "train loss", "best", "checkpoint"):
                 assert part in shown, part
         os.kill(lock_owner(run).pid, signal.SIGHUP)
         assert goes_on(run)
@@ -99,7 +100,7 @@ def test_a_terminal_that_nobody_reads_holds_up_its_viewer_alone(at_work, attache
 
 
 def test_a_run_in_the_foreground_goes_on_to_its_end_on_a_terminal_that_nobody_reads(tmp_path, environment, image_file):
-    run = new_run(tmp_path / "runs", image_file(), epochs=30)
+    run = new_run(tmp_path / "runs", image_file(), network="resnet18", epochs=30)
     os.utime(run.spec, (1, 1))  # as one that never got to work: there is nobody to wait for
     with Terminal(["resume", "latest", "--foreground"], tmp_path, environment) as terminal:
         until(lambda: run_state(run).word == "done", seconds=240)

@@ -96,6 +96,7 @@ def test_a_run_in_a_process_of_its_own_is_watched_and_read(image_file, tmp_path,
 def test_a_detached_run_is_stopped_and_resumed(image_file, tmp_path):
     spec = {
         **SMALL,
+        "backbone": {**SMALL["backbone"], "name": "mobilenet_v3_small"},
         "data.path": image_file(),
         "train.epochs": 2000,
         "train.early_stopping.patience": 0,

@@ -200,7 +200,7 @@ def test_a_run_that_the_interface_launched_goes_on_after_a_hang_up(pictures_parq
 
 
 def test_a_run_that_the_interface_resumed_goes_on_after_a_hang_up(pictures_parquet, variables, tmp_path):
-    run = new_run(tmp_path / "runs", pictures_parquet, epochs=5)
+    run = new_run(tmp_path / "runs", pictures_parquet, network="resnet18", epochs=5)
     with runner(run) as pid:
         until(lambda: step(run) > 1)
         os.killpg(pid, signal.SIGKILL)

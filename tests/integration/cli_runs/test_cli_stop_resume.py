@@ -30,8 +30,9 @@ def at_work(tmp_path, image_file, monkeypatch):
 def test_a_run_from_its_start_by_one_command_to_its_end_by_another(cli, tmp_path, environment, image_file, monkeypatch):
     """`run --detach`, the other viewers, `stop`, `resume`: each command in a process of its own, as people use them."""
     words = {
-        "backbone.name": "resnet18", "backbone.weights": "random", "backbone.image_size": 32, "train.device": "cpu",
-        "tuning.method": "full", "train.epochs": 40, "train.batch_size": 4, "train.early_stopping.patience": 0,
+        "backbone.name": "mobilenet_v3_small", "backbone.weights": "random", "backbone.image_size": 32,
+        "train.device": "cpu", "tuning.method": "full", "train.epochs": 80, "train.batch_size": 4,
+        "train.early_stopping.patience": 0,
     }  # fmt: skip
     arguments = [word for key, value in words.items() for word in ("--set", f"{key}={value}")]
     monkeypatch.chdir(tmp_path)
@@ -53,11 +54,11 @@ def test_a_run_from_its_start_by_one_command_to_its_end_by_another(cli, tmp_path
 
     answer = cli("stop", run.id[:-2])
     assert answer.code == 0, answer.stderr
-    kept = re.fullmatch(rf"stopped at step (\d+) of 160; resume with: deeptune resume {run.id}\n", answer.stdout)
+    kept = re.fullmatch(rf"stopped at step (\d+) of 320; resume with: deeptune resume {run.id}\n", answer.stdout)
     assert kept, answer
     again = cli("stop", run.id)
     assert again.code == 0
-    assert f"at step {kept[1]} of 160" in again.stdout
+    assert f"at step {kept[1]} of 320" in again.stdout
     assert cli("attach", run.id).code == 130
 
     answer = cli("resume", "latest", "--json")
