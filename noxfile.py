@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -45,7 +47,10 @@ def build_docs(session: nox.Session) -> None:
 
 
 def tests(session: nox.Session) -> None:
-    """Run the tests."""
+    """Run the tests, and whole runs on a simulated GPU, which patches PyTorch and so has processes of its own."""
     # Two processes on two cores, one compute thread in each: the fastest that does not thrash.
     session.env["OMP_NUM_THREADS"] = "1"
     session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    if not session.posargs and "DEEPTUNE_TEST_DEVICE" not in os.environ:
+        session.env["DEEPTUNE_TEST_DEVICE"] = "simulated"
+        session.run("pytest", "-n", "2", "tests/integration/test_gpu_runs.py")

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from answers import Answer
+from devices import SIMULATED, simulate_gpu
 from pictures import png
 from small_bert import save_small_bert
 
@@ -45,6 +46,8 @@ def no_reports() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
+    if SIMULATED:
+        simulate_gpu()
     # Ignored signals are inherited: under nohup, or in a shell's background, no test could send these.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

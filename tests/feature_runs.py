@@ -6,18 +6,17 @@ import json
 
 import pyarrow.parquet as pq
 import torch
-from devices import DEVICE
 from safetensors.torch import load_file
 
 from deeptune.data.cache import entry as entry_module
 from deeptune.data.cache.entry import EntryInfo
-from deeptune.engine import extraction_job, feature_extraction
+from deeptune.engine import feature_extraction
 from deeptune.runs import RunDirectory, read_records
 from deeptune.spec.run_spec import SPLITS
 from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
-BLOCK = extraction_job.rows_at_once(torch.device(DEVICE))
+BLOCK = 32  # rows that pass together, on any device
 
 
 def entries() -> list[EntryInfo]:

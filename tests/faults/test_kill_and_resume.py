@@ -142,7 +142,7 @@ def test_killed_while_the_frozen_backbone_passes(tmp_path, spec_of, modality, me
         "unfreeze": ("blocks", "the others train on what these gave"),
     }[method]
     assert told == [  # lives gained one block or two in turn
-        f"{block} rows passed the frozen {frozen} once ({rows - block} more were in the cache); {trains}"
+        f"{block} rows passed the frozen {frozen} once ({rows - block:,} more were in the cache); {trains}"
     ]
     same_outcome(alone, run)
 

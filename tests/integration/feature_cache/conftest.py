@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from devices import ON_DEVICE
-from feature_runs import ROWS, merged
+from feature_runs import BLOCK, ROWS, merged
 from safetensors.torch import save_file
 
 from deeptune.backbones.base import Backbone
 from deeptune.data.sources.source import Source
+from deeptune.engine import extraction_job, predict
 from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
 from deeptune.runs import RunDirectory, new_run_directory
@@ -28,6 +29,12 @@ def cache_folder(tmp_path, monkeypatch):
 
     use("cache")
     return use
+
+
+@pytest.fixture(autouse=True)
+def _blocks_as_on_the_cpu(monkeypatch):
+    for module in (extraction_job, predict):
+        monkeypatch.setattr(module, "rows_at_once", lambda device: BLOCK)
 
 
 @pytest.fixture(scope="module")
