@@ -18,7 +18,7 @@ IMAGE = ("backbone.name=timm:test_resnet", "backbone.weights=random", "backbone.
 RUNS = {
     "image-full": (*IMAGE, "tuning.method=full", "train.precision=fp32"),
     "image-full-fp16": (*IMAGE, "tuning.method=full", "train.precision=fp16", "train.optimizer=sgd"),
-    "image-lora": (*IMAGE, "tuning.method=lora", "train.precision=fp32"),
+    "image-lora": (*IMAGE, "tuning.method=lora", "train.precision=fp32", "train.workers=1"),
     "image-two-layers": (*IMAGE, "tuning.method=partial", "head.layers=2", "train.precision=fp32"),
     "image-exact": (*IMAGE, "tuning.method=partial", "train.precision=fp32"),
     "text-full": ("tuning.method=full", "train.precision=fp32"),

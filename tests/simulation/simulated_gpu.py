@@ -288,4 +288,5 @@ def install_cuda() -> None:
     torch.cuda.Event = Event
     torch.accelerator.current_stream = answer(SimpleNamespace(is_capturing=answer(False)))
     torch.accelerator.current_device_index = answer(0)
+    torch.accelerator.set_device_index = answer(None)
     torch.accelerator.is_available = answer(True)
