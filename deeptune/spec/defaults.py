@@ -49,6 +49,16 @@ def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
     return _RECIPES[method, "cnn" if cnn else "transformer"]
 
 
+MAX_FEW_TEXTS = 1000  # training rows
+FEW_TEXTS_BATCH = 16  # more and noisier steps
+
+
+def batch_size(spec: RunSpec, info: BackboneInfo, chosen: Recipe, rows: int) -> int:
+    """Choose the rows of a step: half the recipe's where few texts fine-tune a backbone (docs/results.md)."""
+    few_texts = info.modality == "text" and not spec.tuning.frozen and rows <= MAX_FEW_TEXTS
+    return min(chosen.batch_size, FEW_TEXTS_BATCH) if few_texts else chosen.batch_size
+
+
 def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     """Choose the weight decay of a run.
 
@@ -236,7 +246,7 @@ def resolve(spec: RunSpec, info: BackboneInfo, *, cnn: bool, rows: int, size: He
             update={
                 "start": train_start(spec),
                 "epochs": epochs if exact or train.epochs == "auto" else train.epochs,
-                "batch_size": chosen.batch_size if train.batch_size == "auto" else train.batch_size,
+                "batch_size": batch_size(spec, info, chosen, rows) if train.batch_size == "auto" else train.batch_size,
                 "learning_rate": learning_rate,
                 "head_learning_rate": head_default if train.head_learning_rate == "auto" else train.head_learning_rate,
                 "weight_decay": weight_decay(spec, chosen, rows)

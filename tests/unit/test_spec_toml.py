@@ -296,6 +296,24 @@ def test_the_penalty_of_a_frozen_head_is_fixed_in_the_sum_of_the_losses(method: 
     assert resolve(given, find("resnet18"), cnn=True, rows=rows).train.weight_decay == 0.2
 
 
+@pytest.mark.parametrize(
+    ("backbone", "tuning", "rows", "size"),
+    [
+        ("bert-base-uncased", {"method": "full"}, 1000, 16),
+        ("bert-base-uncased", {"method": "full"}, 1001, 32),
+        ("gpt2", {"method": "lora"}, 300, 16),
+        ("gpt2", {"unfreeze": 1}, 300, 16),
+        ("gpt2", {"method": "partial"}, 300, 64),
+        ("vit_b_16", {"method": "full"}, 300, 32),
+    ],
+)
+def test_few_texts_fine_tune_in_smaller_batches(backbone: str, tuning: dict, rows: int, size: int) -> None:
+    values = {"data": {"path": "x"}, "backbone": {"name": backbone}, "tuning": tuning}
+    assert resolve(validate(values), find(backbone), cnn=False, rows=rows).train.batch_size == size
+    given = validate({**values, "train": {"batch_size": 8}})
+    assert resolve(given, find(backbone), cnn=False, rows=rows).train.batch_size == 8
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_blocks_learn_apart_only_in_a_frozen_backbone(method):
     with pytest.raises(SpecError, match=rf"unfreeze = 2 is for method = 'partial', and '{method}' trains"):
