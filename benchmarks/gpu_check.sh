@@ -42,7 +42,7 @@ export DEEPTUNE_TEST_DEVICE=cuda OMP_NUM_THREADS=2
 # Kill and resume, faults, caches, tuning, verification, precision: what a GPU could do otherwise.
 part tests 12 "$PYTHON" -m pytest -n 4 --dist loadfile -q \
     tests/faults/test_kill_and_resume.py tests/faults/training tests/integration/test_run.py \
-    tests/integration/test_run_training.py tests/integration/test_tuning.py \
+    tests/integration/test_run_training.py tests/integration/test_gpu_runs.py tests/integration/test_tuning.py \
     tests/integration/feature_cache tests/integration/test_precision.py \
     tests/unit/test_loss_scaling.py tests/unit/test_out_of_memory.py tests/unit/test_same_model.py
 unset OMP_NUM_THREADS
