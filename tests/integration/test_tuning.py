@@ -128,8 +128,8 @@ def test_texts_that_do_not_fit_pass_by_tokens_and_short_ones_whole(tmp_path, mon
     )
     execute(load_spec(run.spec), run)
     train = load_spec(run.spec).train
-    assert (train.batch_size, train.accumulation, train.token_budget) == (32, 1, 8 * 64)
-    said_so = "batch size 32 × 1 accumulated = 32 effective, of which at most 512 tokens pass at once"
+    assert (train.batch_size, train.accumulation, train.token_budget) == (16, 1, 8 * 64)
+    said_so = "batch size 16 × 1 accumulated = 16 effective, of which at most 512 tokens pass at once"
     assert any(text.startswith(said_so) for text in said(run))
     assert not any("continuing with" in text for text in said(run))
     assert max(rows for rows, width in seen if width < 32) > 8
