@@ -24,6 +24,9 @@ from devices import SIMULATED, simulate_gpu
 from pictures import png
 from small_bert import save_small_bert
 
+if SIMULATED:
+    simulate_gpu()
+
 # No command may reach a network.
 QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
@@ -46,8 +49,6 @@ def no_reports() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    if SIMULATED:
-        simulate_gpu()
     # Ignored signals are inherited: under nohup, or in a shell's background, no test could send these.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ import json
 
 import pyarrow.parquet as pq
 import torch
+from devices import DEVICE
 from safetensors.torch import load_file
 
 from deeptune.data.cache import entry as entry_module
@@ -17,6 +18,7 @@ from deeptune.spec.toml import validate
 
 ROWS = 150  # five blocks, the last one short
 BLOCK = 32  # rows that pass together, on any device
+LATE = 0 if DEVICE == "cpu" else BLOCK  # a GPU works on the next block while one is stored
 
 
 def entries() -> list[EntryInfo]:

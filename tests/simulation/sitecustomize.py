@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ class WithGpu(MetaPathFinder):
 
         def load_and_install(module: ModuleType) -> None:
             load(module)
+            sys.path.insert(0, str(Path(__file__).parent))  # workers of tests have another path by now
             import simulated_gpu
 
             simulated_gpu.install()

@@ -192,4 +192,4 @@ def test_what_is_stored_of_a_partly_frozen_backbone_is_what_learned_and_makes_th
     }
     frozen = prepare(spec).backbone.net.state_dict()
     for name, tensor in model.backbone.net.state_dict().items():
-        assert torch.equal(tensor, frozen[name]) == (f"backbone.net.{name}" not in stored), name
+        assert torch.equal(tensor.cpu(), frozen[name].cpu()) == (f"backbone.net.{name}" not in stored), name
