@@ -15,18 +15,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils._device import _device_constructors
 
 aten = torch.ops.aten
 ON_GPU, ON_CPU = torch.device("cuda", 0), torch.device("cpu")
 MEMORY = 16 << 30
 
-# Operators of tensors on both devices: copies, and places on the CPU that a tensor on the GPU is read or written at.
-CROSSING = {
-    aten.copy_.default, aten._to_copy.default, aten._foreach_copy_.default,
-    aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put_.default, aten.index_put.default,
-}  # fmt: skip
+COPYING = {aten.copy_.default, aten._to_copy.default, aten._foreach_copy_.default}  # from one device to the other
+# Their second argument, the places that are read or written, may be on the CPU.
+INDEXING = {aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put_.default, aten.index_put.default}
 # Operators that make a tensor on a device, and that others of them are made of.
 MAKING = (
     aten.empty.memory_format, aten.empty_strided.default, aten.arange.default, aten.arange.start,
@@ -163,10 +161,13 @@ def compute(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         mixed = mixed or bool(value.dim())  # a single number may come from the CPU
         return value
 
-    plain = [each_tensor(value, numbers) for value in args]
+    plain = [
+        each_tensor(value, numbers_of if place == 1 and operator in INDEXING else numbers)
+        for place, value in enumerate(args)
+    ]
     named = {name: each_tensor(value, numbers) for name, value in kwargs.items()}
     named |= {name: value for name, value in ELSEWHERE.items() if kwargs.get(name) is not None}
-    if mixed and operator not in CROSSING:
+    if mixed and operator not in COPYING:
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
             f"(argument of {operator})"
@@ -241,7 +242,7 @@ def groups(tensors: list[list[Any]], with_indices: bool = False) -> Any:
     return {(group[0][0][0].device, dtype): group for (_, dtype), group in found.items()}
 
 
-library = torch.library.Library("aten", "IMPL")  # its operators live as long as it does
+operators = library.Library("aten", "IMPL")  # they live as long as it does
 
 
 def install() -> None:
@@ -249,7 +250,7 @@ def install() -> None:
     if Tensor.to is move:
         return
     for operator in MAKING:
-        library.impl(operator, made_on_gpu(operator), "CUDA", allow_override=True)
+        operators.impl(operator, made_on_gpu(operator), "CUDA", allow_override=True)
     Tensor.to = move
     Tensor.cpu = lambda self, *_: move(self, ON_CPU)
     Tensor.cuda = lambda self, *_, **__: move(self, ON_GPU)
