@@ -49,6 +49,15 @@ def test_class_counts_agree_with_scikit_learn(seed):
     assert ours.sum() == theirs.sum()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_that_is_owed_most_of_a_row_is_in_val(seed):
+    sizes = [38, 33, 31, 28, 7, 7, 6]  # an eighth of the last three is 0.875, 0.875 and 0.75 of a row
+    targets = np.repeat(np.arange(7), sizes)
+    ours = np.bincount(targets[split(targets, 0.875, 0.125, 0.0, seed=seed) == 1], minlength=7)
+    _, val = next(StratifiedShuffleSplit(1, test_size=19, random_state=seed).split(targets, targets))
+    assert ours.tolist() == np.bincount(targets[val], minlength=7).tolist() == [5, 4, 4, 3, 1, 1, 1]
+
+
 def test_round_proportions_are_met_exactly():
     targets = np.repeat(np.arange(4), 100)
     codes = split(targets)

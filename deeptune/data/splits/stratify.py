@@ -53,7 +53,8 @@ def assign_splits(
 
     `targets` are class indices (int64) or numbers (float64); `groups` are group codes (int64) whose equal
     values stay together. Without groups each class is within one row of its exact share in every split, and
-    has at least one training row; numbers are dealt within runs of neighbouring quantiles in the same way.
+    has at least one training row. Rows that whole shares leave over go to the largest remainders, so a small class is
+    in val where it is owed most of a row. Numbers are dealt within runs of neighbouring quantiles in the same way.
     With groups the shares are as near as a greedy assignment gets (largest groups first). A split with
     proportion 0 is empty. Raises DataError where no assignment gives each wanted split a row, or group, and train
     one of each class, or numbers that vary.
@@ -113,15 +114,12 @@ def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> 
     # 1e-9: 0.7 × 10 is a hair below 7 in floating point
     counts = np.floor(exact + 1e-9).astype(np.int64)
     spare = exact - counts
+    _deal_largest(counts, spare, len(strata) * share, rng)
     total = counts.sum(axis=0).astype(np.float64)
     goal = len(strata) * share
-    # Every stratum hands its left-over rows to the splits that lack most, one each at the most.
+    # What is left goes to the splits that lack most, one row of a stratum each at the most.
     for stratum in rng.permutation(len(sizes)):
         left = int(sizes[stratum] - counts[stratum].sum())
-        if left and counts[stratum, TRAIN] == 0:
-            counts[stratum, TRAIN], spare[stratum, TRAIN] = 1, 0
-            total[TRAIN] += 1
-            left -= 1
         lack = np.where(spare[stratum] > 1e-9, goal - total + 1e-6 * spare[stratum], -np.inf)
         for split in np.argsort(-lack, kind="stable")[:left]:
             counts[stratum, split] += 1
@@ -133,6 +131,28 @@ def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> 
     shuffled = shuffled[np.argsort(strata[shuffled], kind="stable")]
     codes[shuffled] = np.repeat(np.tile(np.arange(3, dtype=np.int8), len(sizes)), counts.ravel())
     return codes
+
+
+def _deal_largest(counts: np.ndarray, spare: np.ndarray, goal: np.ndarray, rng: np.random.Generator) -> None:
+    """Deal the rows that whole shares leave over, by the largest remainder (the method of Hamilton).
+
+    `counts` (strata × splits) grows, and `spare`, the rest of each exact share, is 0 where it did. A stratum without a
+    training row is dealt one first. Ties are broken by chance.
+    """
+    left = np.rint(counts.sum(axis=1) + spare.sum(axis=1)).astype(np.int64) - counts.sum(axis=1)
+    unlearnt = (left > 0) & (counts[:, TRAIN] == 0)
+    counts[unlearnt, TRAIN], spare[unlearnt, TRAIN] = 1, 0
+    left -= unlearnt
+    room = goal - counts.sum(axis=0)
+    pairs = rng.permutation(spare.size)
+    for pair in pairs[np.argsort(-spare.ravel()[pairs].round(9), kind="stable")].tolist():
+        stratum, split = divmod(pair, spare.shape[1])
+        # a whole row has to fit, but for the rounding of the last one
+        if left[stratum] and spare[stratum, split] > 1e-9 and room[split] > 0.5:
+            counts[stratum, split] += 1
+            spare[stratum, split] = 0
+            left[stratum] -= 1
+            room[split] -= 1
 
 
 def _fill_empty(counts: np.ndarray, share: np.ndarray) -> None:
