@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from deeptune import __version__
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.small_pass import small_pass
+from deeptune.backbones.small_pass import leaves, small_pass
 from deeptune.backbones.text_backbone import TextBackbone, TextProbe
 from deeptune.data.cache.entry import cache_folder, key_of
 from deeptune.errors import CheckpointError, WeightsError
@@ -98,15 +98,18 @@ def _idle(backbone: Backbone, layers: Mapping[str, nn.Module]) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
-    acting = set()
-    if output.requires_grad:
+    acting: set[str] = set()
+    if output.is_meta:  # without values, what the output was computed from says all, in a third of the time
+        reached = {id(leaf) for leaf in leaves(output)}
+        acting = {name for name, zero in added if id(zero) in reached}
+    elif output.requires_grad:
         # Any direction but that of the plain sum, which is always the same behind a normalisation.
         direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output.device)
         gradients = torch.autograd.grad(output, [zero for _, zero in added], direction, allow_unused=True)
         acting = {
             name
             for (name, _), gradient in zip(added, gradients, strict=True)
-            if gradient is not None and (gradient.is_meta or bool(gradient.any()))
+            if gradient is not None and bool(gradient.any())
         }
     called = {name for name, _ in added}
     return [name for name in layers if name not in acting and (name in called or not _is_expert(name))]
