@@ -18,6 +18,7 @@ from deeptune.backbones import Backbone, ImagePreprocessing, load_backbone
 from deeptune.catalog import CATALOG, TORCHVISION_LOADER
 from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import is_adapter_key
+from deeptune.spec.estimate import Counts, count_parameters
 from deeptune.spec.run_spec import BackboneSpec, DataSpec, HeadSpec, RunSpec, TuningSpec
 
 WIDTHS = {"gpt2-medium": (1024, 16), "gpt2-large": (1280, 20)}
@@ -52,6 +53,7 @@ def test_the_catalog_says_what_the_library_builds(name: str) -> None:
 
     run = RunSpec(data=DataSpec(path="x"), backbone=spec, tuning=TuningSpec(method="lora"))
     trainable, total = build_model(run, backbone, 10).counts()
+    assert count_parameters(run, info, 10) == Counts(trainable, total)
     assert 0 < trainable < (0.10 if info.is_cnn else 0.05) * total
 
 
