@@ -61,7 +61,7 @@ LOSSES: dict[str, LossInfo] = {
     )
 }
 
-
+# A plan asks by name, as the loss of a spec may still be `auto` then, which is not in LOSSES.
 ROBUST = frozenset(name for name, loss in LOSSES.items() if loss.robust)
 
 LabelKind = Literal["classes", "numbers", "lists"]

@@ -11,8 +11,6 @@ from deeptune.spec.tasks import LOSSES
 from deeptune.tasks.row_losses import row_losses
 from deeptune.tasks.temperature_prior import Prior
 
-# Losses of probabilities: what is divided by a temperature keeps its order. Numbers have none.
-TEMPERED = frozenset(name for name, info in LOSSES.items() if info.tempered)
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0  # where every row is right, the optimum is at 0
 
 
@@ -27,12 +25,12 @@ def fit_temperature(
     """Fit the temperature T that minimises the mean loss of `logits / T` (Guo et al. 2017).
 
     See https://arxiv.org/abs/1706.04599. `logits` are float (N, outputs) and finite, `targets` those of the loss
-    (`row_losses`), and `weights` float (N,) weigh the rows. The loss is one of `TEMPERED`: cross entropy of classes,
-    binary cross entropy of labels, or the cumulative link of ranks. Each is convex in 1 / T, so there is one optimum.
-    It is looked for from MIN_TEMPERATURE to MAX_TEMPERATURE. With a `prior` T is the most probable one instead. Returns
-    1.0 where there are no rows.
+    (`row_losses`), and `weights` float (N,) weigh the rows. The loss is one that is `tempered`: cross entropy of
+    classes, binary cross entropy of labels, or the cumulative link of ranks. Each is convex in 1 / T, so there is one
+    optimum. It is looked for from MIN_TEMPERATURE to MAX_TEMPERATURE. With a `prior` T is the most probable one
+    instead. Returns 1.0 where there are no rows.
     """
-    if loss not in TEMPERED:
+    if not LOSSES[loss].tempered:
         raise ValueError(f"outputs of the loss {loss!r} have no temperature")
     if len(logits) == 0:
         return 1.0

@@ -47,7 +47,6 @@ class ParquetSource(Source):
     def __init__(self, files: tuple[Path, ...], *, key: str = "data.path", root: Path | None = None) -> None:
         self.files = files
         self.key = key
-        self.imported: dict[Path, Path] = {}
         self._footers = [read_footer(file, key) for file in files]
         self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
         self._digests: dict[Path, str] = {}
@@ -269,7 +268,6 @@ def find_data(
                     raise DataError(f"{key}: {file} is no Parquet file, and not imported yet", hint="Enter imports it.")
                 made = cached_import(file, key=key, root=root, progress=progress)
                 files.append(made.file)
-                imported[made.file] = file
                 imported[made.file] = file
                 notes.append(made.note)
                 continue
