@@ -47,9 +47,9 @@ class ImageFacts:
 class Measures:
     """The measures of the samples of all rows, in one order.
 
-    `reasons` say, by place, why a sample can't be used. `hashes` (uint64 (N,)) are `duplicates.sample_hashes`, `sizes`
-    (int64 (N,)) the bytes of each sample. `images` and `texts` have an entry for each row, None where there is none,
-    for the modality that the data is of; both are empty for others.
+    `reasons` say, by place, why a sample can't be used. `data/cache/sample_hashes.py` makes `hashes` (uint64 (N,)).
+    `sizes` (int64 (N,)) are the bytes of each sample. `images` and `texts` have an entry for each row, None where there
+    is none, for the modality that the data is of; both are empty for others.
     """
 
     reasons: dict[int, str] = field(default_factory=dict)

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from deeptune.catalog import Pooling
 from deeptune.cli import completion
 from deeptune.cli.run_argument import named_run
 from deeptune.errors import CheckpointError, DataError, SpecError
@@ -47,6 +48,7 @@ FilesOption = Annotated[
     typer.Option("--root", help="Folder at which the names of image files in the column start.", metavar="DIR"),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+POOLINGS = ", ".join(f"`{name}`" for name in get_args(Pooling)[:-1]) + f" or `{get_args(Pooling)[-1]}`"
 
 MIN_INTERVAL = 0.25  # seconds between lines of progress
 
@@ -171,9 +173,7 @@ def embed(
         typer.Option(shell_complete=completion.backbones, help="Embed with this plain backbone instead of a run."),
     ] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: `pretrained`, `random` or a path.")] = "pretrained",
-    pooling: Annotated[
-        str, typer.Option(help="With --backbone: `auto`, `mean`, `max`, `cls`, `pooler` or `last`.")
-    ] = "auto",
+    pooling: Annotated[str, typer.Option(help=f"With --backbone: {POOLINGS}.")] = "auto",
     image_size: Annotated[int | None, typer.Option(help="With --backbone: pixels on a side.")] = None,
     max_length: Annotated[int | None, typer.Option(help="With --backbone: tokens kept of a text.")] = None,
     input: Annotated[

@@ -121,7 +121,7 @@ class Inference:
 
 
 def joined(parts: Sequence[Outputs], model: Scorer) -> Outputs:
-    """Join them into one, in their order."""
+    """Concatenate outputs in their order; without parts, return outputs of no row."""
     if len(parts) == 1:
         return parts[0]
     if not parts:

@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from deeptune.catalog import Pooling
 from deeptune.spec.values import Auto, Dropout, PositiveFloat, PositiveInt, Section
 
 Method = Literal["partial", "full", "lora"]
-# `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
-Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
 
 
 class TextBackboneSpec(Section):

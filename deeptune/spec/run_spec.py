@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.spec.data_spec import BadSamplePolicy, DataSpec, SplitSpec
 from deeptune.spec.metrics import METRICS
-from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, Pooling, TextBackboneSpec, TuningSpec
+from deeptune.spec.model_spec import BackboneSpec, HeadSpec, LoraSpec, Method, TextBackboneSpec, TuningSpec
 from deeptune.spec.report_spec import ReportSpec
 from deeptune.spec.tasks import TASKS, USUAL_TASKS, TaskName
 from deeptune.spec.train_spec import EarlyStoppingSpec, TrainSpec
@@ -29,7 +29,6 @@ __all__ = [
     "LoraSpec",
     "Method",
     "Paths",
-    "Pooling",
     "ReportSpec",
     "RunSpec",
     "Split",

@@ -48,7 +48,7 @@ class Task(ABC):
 
     @property
     def view(self) -> str:
-        """Which pictures and sentences a report has (`report.views`)."""
+        """Which pictures and sentences a report has (`report/task_views.py`)."""
         return self.info.view
 
     # From labels to targets

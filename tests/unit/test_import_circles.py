@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ALLOWED = (
     # `Source.open` is the name under which a Parquet source is opened: a factory on the base class.
     {"deeptune.data.sources.parquet", "deeptune.data.sources.source"},
-    # `RegressionTask.fit` gives the task of several targets, which extends it, where labels have several.
+    # `RegressionTask.fit_labels` gives the task of several targets, which extends it, where labels have several.
     {"deeptune.tasks.multitarget", "deeptune.tasks.regression"},
 )
 

@@ -106,7 +106,7 @@ class Images(StoredSamples):
             raise self.unusable(row)
 
     def pixels(self, row: int, into: np.ndarray) -> None:
-        """Return the pixels that the backbone takes, uint8 (3, S, S). Raises as `picture` does."""
+        """Write the pixels that the backbone takes, uint8 (3, S, S), into `into`. Raises as `picture` does."""
         into[:] = _prepared(self.picture(row, self.least), self.preprocessing)
 
 

@@ -35,7 +35,7 @@ class ImagesWithTexts(Samples):
         return self._parts
 
     def blank_in(self, part: str, blank: frozenset[int]) -> frozenset[int]:
-        """Return a row that can't be used because of its other part alone is not blank in this one."""
+        """Return the blank rows of a part. A row that is bad only because of its other part is not blank here."""
         own, bad = self._parts[part], self.reasons.keys() | self.deep.keys()
         return frozenset(row for row in blank if row in own.reasons or row in own.deep or row not in bad)
 

@@ -1,8 +1,8 @@
 """Samples of a source as a backbone takes them: decoded or tokenised once, in one pass over the file, and stored.
 
-`data/modalities/` decides what a sample becomes. It is stored on disk, for later runs too (`data/cache/`), or in memory
-where the disk has no room. What was found when a row was checked is stored with it, so that what is on the disk needs
-no check.
+`data/modalities/` checks samples; `image_samples.py` and `text_samples.py` here make the stored form. It is stored on
+disk, for later runs too (`data/cache/`), or in memory where the disk has no room. The result of the check is stored
+with it, so that a stored sample needs no second check.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Each kind of samples as one object: its columns, its check, its stored form and what viewers show of it.
+"""Each kind of samples as one object: its columns, its check and what viewers show of it.
 
-No torch here: what makes stored samples is imported when samples are opened.
+No torch here: `data/loading/` makes the stored form.
 """
 
 from deeptune.data.modalities.base import ColumnModality, Finding, Modality, Piece

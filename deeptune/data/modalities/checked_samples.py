@@ -54,7 +54,7 @@ class Checked:
 
     By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than
     8 bits for which no range was known. `clipped` are rows with values outside of the range. `hashes` (uint64) are
-    those of all samples (`duplicates.sample_hashes`).
+    those of all samples (`data/cache/sample_hashes.py`).
     """
 
     reasons: dict[int, str] = field(default_factory=dict)

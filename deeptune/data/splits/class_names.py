@@ -19,7 +19,7 @@ from deeptune.tasks.label_columns import is_lists, list_parts, plain, whole_numb
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """The labels of all rows of a file, as `labels.plain` gives them, and null for the -1 of a `ClassLabel`.
+    """The labels of all rows of a file, as `tasks/label_columns.py` makes them plain; null for a `ClassLabel`'s -1.
 
     `names[v]` is the name of the class v, where the file names the classes of a column of integers. `unused` says why
     the names in a file's metadata are not those of this column, or is None. `missing` says which labels say nothing.
