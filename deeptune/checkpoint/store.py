@@ -8,7 +8,6 @@ step.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from deeptune.errors import CheckpointError
-from deeptune.runs.files import read_json, storage_errors, sync, write_json
+from deeptune.runs.files import file_sha256, read_json, storage_errors, sync, write_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -67,7 +66,7 @@ def save_checkpoint(
                 except SafetensorError as error:
                     raise _refusal(error, file) from error
                 sync(file)
-                files[file.name] = {"sha256": _sha256(file), "tensors": len(tensors)}
+                files[file.name] = {"sha256": file_sha256(file), "tensors": len(tensors)}
             write_json(fresh / MANIFEST, {"format": FORMAT, "method": method, **manifest, "files": files})
             sync(fresh)
             _take_place(fresh, folder, keep)
@@ -140,7 +139,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     for name, entry in manifest["files"].items():
         file = folder / Path(name).name
         try:
-            digest = _sha256(file)
+            digest = file_sha256(file)
             if digest != entry["sha256"]:
                 raise CheckpointError(
                     f"{file} is damaged: its SHA-256 is {digest[:12]}…, the manifest says {entry['sha256'][:12]}…"
@@ -180,8 +179,3 @@ def _remove(folder: Path) -> None:
 
 def _beside(folder: Path, suffix: str) -> Path:
     return folder.parent / f".{folder.name.removeprefix('.')}.{suffix}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from deeptune.errors import WeightsError
 from deeptune.formatting import size_text
+from deeptune.runs.files import file_sha256
 
 TIMEOUT = 10  # seconds without a byte: a machine without network must hear so soon
 MAX_CUTS = 5  # connections that end early and bring nothing new
@@ -166,19 +166,13 @@ def _require_room(part: Path, total: int | None, have: int) -> None:
 def _require_hash(url: str, part: Path, digest: str | None) -> None:
     if digest is None:
         return
-    found = file_hash(part)
+    found = file_sha256(part)
     if not found.startswith(digest):
         part.unlink()
         raise OSError(
             f"{url} sent another file: its SHA-256 begins with {found[: len(digest)]} instead of {digest}, and nothing "
             "of it was kept"
         )
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from deeptune.catalog import WEIGHT_FILES, index_shards, weight_file
 from deeptune.errors import WeightsError
-from deeptune.fetching.download import TIMEOUT, file_hash, reason
+from deeptune.fetching.download import TIMEOUT, reason
 from deeptune.fetching.hub_files import TOKENIZER_SETTINGS, VOCABULARIES
+from deeptune.runs.files import file_sha256
 
 
 def hub_folder(
@@ -134,7 +135,7 @@ def _fetch_one(repo: str, name: str) -> Path | None:
 def _require_hash(path: Path) -> None:
     """Compare a large file with its SHA-256, by which the cache names it: the library compares its size only."""
     blob = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_hash(blob) != blob.name:
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name) and file_sha256(blob) != blob.name:
         path.unlink()
         blob.unlink(missing_ok=True)
         raise OSError(

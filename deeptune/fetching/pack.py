@@ -16,10 +16,9 @@ from typing import IO, Any
 
 from deeptune.catalog import hf_hub_dir, torch_hub_dir
 from deeptune.errors import CheckpointError, WeightsError, listed
-from deeptune.fetching.download import file_hash
 from deeptune.fetching.local import LocalWeights
 from deeptune.formatting import size_text
-from deeptune.runs.files import replacing
+from deeptune.runs.files import file_sha256, replacing
 
 MANIFEST = "deeptune-weights.json"
 FORMAT = 1
@@ -185,7 +184,7 @@ def _require_inside(path: str, source: Path) -> None:
 
 def _is_there(file: PackedFile) -> bool:
     place = file.place
-    return place.is_file() and place.stat().st_size == file.size and file_hash(place) == file.sha256
+    return place.is_file() and place.stat().st_size == file.size and file_sha256(place) == file.sha256
 
 
 def _write(file: PackedFile, stream: IO[bytes], source: Path) -> None:
@@ -200,13 +199,13 @@ def _write(file: PackedFile, stream: IO[bytes], source: Path) -> None:
     with replacing(place) as part:
         with part.open("wb") as target:
             shutil.copyfileobj(stream, target, CHUNK)
-        if file_hash(part) != file.sha256:
+        if file_sha256(part) != file.sha256:
             raise _no_pack(source, f"{file.path} is damaged: its content has another SHA-256 than its list says")
 
 
 def _described(file: Path, root: Path) -> PackedFile:
     cache = "hf" if root == hf_hub_dir() else "torch"
-    return PackedFile(cache, file.relative_to(root).as_posix(), file.stat().st_size, file_hash(file))
+    return PackedFile(cache, file.relative_to(root).as_posix(), file.stat().st_size, file_sha256(file))
 
 
 def _ref(weights: LocalWeights) -> str:

@@ -18,6 +18,7 @@ from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged
 from deeptune.data.images.column_values import file_named
 from deeptune.errors import DataError
+from deeptune.runs.files import file_sha256
 
 if TYPE_CHECKING:
     from deeptune.data.sources.source import Source
@@ -112,9 +113,6 @@ def _state(path: Path) -> str:
 
 def _content(path: Path) -> str:
     try:
-        if not path.is_file():
-            return "missing"
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path) if path.is_file() else "missing"
     except OSError:
         return "missing"

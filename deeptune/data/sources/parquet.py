@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from deeptune.data.sources.shards import agree
 from deeptune.data.sources.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, first_line, listed
+from deeptune.runs.files import file_sha256
 
 SAMPLE_PREFIX = "sample:"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|file:/", re.IGNORECASE)
@@ -179,7 +179,7 @@ class ParquetSource(Source):
         """Return the SHA-256 of one of the files, in hexadecimal; read once. Raises DataError as `column` does."""
         if file not in self._digests:
             with self._reading(file, "the content"):
-                self._digests[file] = _digest(file)
+                self._digests[file] = file_sha256(file)
         return self._digests[file]
 
     @contextmanager
@@ -273,11 +273,6 @@ def find_data(
                 continue
         files.append(file)
     return Found(tuple(files), tuple(notes), imported)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_of_names(root: str | None) -> Path | None:
