@@ -118,7 +118,11 @@ def out_of_fold(
 
 
 def row_losses(task: Task, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the loss of each row (float64 (N,)) that the task is trained by: its log loss, or that of its numbers."""
+    """Return the loss of each row (float64 (N,)) that the task is trained by: its log loss, or that of its numbers.
+
+    A chance counts as MIN_CHANCE at least, as in the logits. Equal odds at two thresholds leave the class between
+    them none, and one such row must not choose the penalty.
+    """
     if task.info.view == "numbers":
         return losses_of_rows(task.info.default_loss, logits, task.model_targets(targets))
     if task.info.view == "labels":

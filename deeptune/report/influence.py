@@ -14,7 +14,7 @@ import numpy as np
 
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
-from deeptune.tasks.metric_functions import ECE_BINS, ranks
+from deeptune.tasks.metric_functions import ECE_BINS, class_log_losses, ranks
 from deeptune.tasks.number_metrics import NumberScores
 
 
@@ -52,7 +52,7 @@ def class_estimates(
     }
     if probabilities is not None:
         chance = np.asarray(probabilities, float)
-        found["log_loss"] = _mean(_surprise(probabilities, truth))
+        found["log_loss"] = _mean(class_log_losses(probabilities, truth))
         found["ece"] = calibration_estimate(chance.max(axis=1), truth == prediction)
         found["roc_auc"] = _area_of_classes(truth, chance)
     return {name: one for name, one in found.items() if one is not None}
@@ -126,12 +126,6 @@ class ClassCounts:
         if self.present[index]:
             found["f1"] = self.mean_f1(np.eye(self.classes)[index])
         return found
-
-
-def _surprise(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Minus the logarithm of the probability of the true class, clipped where scikit-learn clips."""
-    tiny = np.finfo(np.result_type(probabilities.dtype, np.float32)).eps
-    return -np.log(np.clip(probabilities[np.arange(len(truth)), truth].astype(float), tiny, 1 - tiny))
 
 
 def calibration_estimate(confidence: np.ndarray, correct: np.ndarray) -> Estimate:

@@ -139,9 +139,7 @@ def roc_auc(scored: ClassScores) -> float | None:
 
 def log_loss(scored: ClassScores) -> float:
     """Return the mean of -log(probability of the true class), clipped where scikit-learn clips."""
-    tiny = np.finfo(np.result_type(scored.probabilities.dtype, np.float32)).eps
-    true_probability = scored.probabilities[np.arange(len(scored)), scored.truth].astype(np.float64)
-    return float(-np.log(np.clip(true_probability, tiny, 1 - tiny)).mean())
+    return float(class_log_losses(scored.probabilities, scored.truth).mean())
 
 
 def ece(scored: ClassScores) -> float:
@@ -316,6 +314,20 @@ def require_finite(predictions: np.ndarray) -> None:
         f"the model predicts no finite number for {int((~rows).sum()):,} of {len(rows):,} rows: training has diverged",
         hint="Lower train.learning_rate, or set train.precision to 'fp32'.",
     )
+
+
+def class_log_losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the log loss of each row, float64 (N,), of probabilities (N, C) against class indices (N,)."""
+    return log_losses(probabilities[np.arange(len(truth)), truth])
+
+
+def log_losses(chance: np.ndarray) -> np.ndarray:
+    """Return -log(chance) in float64, of the probabilities of what is true.
+
+    They are clipped where scikit-learn clips: at the precision of their own type.
+    """
+    tiny = np.finfo(np.result_type(chance.dtype, np.float32)).eps
+    return np.asarray(-np.log(np.clip(chance.astype(np.float64), tiny, 1 - tiny)))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from deeptune.tasks.confidence.of_classes import (
 )
 from deeptune.tasks.iterative_split import iterative_split
 from deeptune.tasks.label_columns import LabelTypeError, is_lists, list_parts, plain, refuse_missing
-from deeptune.tasks.metric_functions import calibration_error, multilabel_metrics
+from deeptune.tasks.metric_functions import calibration_error, log_losses, multilabel_metrics
 
 DEFAULT_THRESHOLD = 0.5
 MIN_SHARE = 1e-3  # of a label in a constant prediction, so that its log odds are finite
@@ -358,8 +358,8 @@ class MultiLabelTask(Task):
 
 def _label_calibration(chances: np.ndarray, has: np.ndarray) -> dict[str, float]:
     """Log loss and calibration error of probabilities (N, L) over all labels together."""
-    surprise = -np.log(np.clip(np.where(has, chances, 1 - chances), np.finfo(np.float64).eps, 1))
-    return {"log_loss": float(surprise.mean()), "ece": calibration_error(chances.reshape(-1), has.reshape(-1))}
+    losses = log_losses(np.where(has, chances, 1 - chances))
+    return {"log_loss": float(losses.mean()), "ece": calibration_error(chances.reshape(-1), has.reshape(-1))}
 
 
 def best_threshold(positive: np.ndarray, chance: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from deeptune.tasks.confidence.calibrators import (
     fit_labels,
 )
 from deeptune.tasks.confidence.held_out import HeldOut, out_of_fold
+from deeptune.tasks.metric_functions import class_log_losses, log_losses
 from deeptune.tasks.temperature_prior import Prior
 
 MIN_ROWS = 10  # of val, or groups: with fewer nothing is fitted
@@ -69,7 +70,7 @@ class ClassLink(Link):
         return calibrator.of_classes(scores)
 
     def losses(self, probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        return _surprise(probabilities[np.arange(len(truth)), truth])
+        return class_log_losses(probabilities, truth)
 
     def changed(self, calibrator: Calibrator, scores: np.ndarray) -> float:
         before = scipy.special.softmax(scores, axis=1).argmax(axis=1)
@@ -100,7 +101,7 @@ class LabelLink(Link):
         return calibrator.of_labels(scores)
 
     def losses(self, probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        return np.asarray(_surprise(np.where(truth, probabilities, 1 - probabilities)).mean(axis=1))
+        return np.asarray(log_losses(np.where(truth, probabilities, 1 - probabilities)).mean(axis=1))
 
     def changed(self, calibrator: Calibrator, scores: np.ndarray) -> float:
         before = scipy.special.expit(scores.astype(np.float64)) >= self.thresholds
@@ -217,10 +218,6 @@ def _clearly_lower(differences: np.ndarray, held_out: HeldOut) -> bool:
     count = len(sums)
     error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / len(differences)
     return bool(mean < -error)
-
-
-def _surprise(chance: np.ndarray) -> np.ndarray:
-    return -np.log(np.clip(chance, np.finfo(np.float64).eps, 1))
 
 
 def _counted(units: int, held_out: HeldOut) -> str:

@@ -14,7 +14,7 @@ from deeptune.tasks.confidence.calibrators import Calibrator
 from deeptune.tasks.confidence.conformal import Quantiles, in_set, rows_needed
 from deeptune.tasks.confidence.expected_error import ExpectedError
 from deeptune.tasks.confidence.held_out import HeldOut
-from deeptune.tasks.metric_functions import calibration_bins, calibration_error
+from deeptune.tasks.metric_functions import calibration_bins, calibration_error, class_log_losses
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,9 @@ def class_metrics(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> d
     and the bins of a reliability diagram after and before.
     """
     sure, correct = _sure(after, truth)
-    own = before[np.arange(len(truth)), truth]
-    tiny = np.finfo(np.float64).eps
     return {
         "uncalibrated": {
-            "log_loss": float(-np.log(np.clip(own, tiny, 1 - tiny)).mean()),
+            "log_loss": float(class_log_losses(before, truth).mean()),
             "ece": calibration_error(*_sure(before, truth)),
         },
         "confidence": {
