@@ -32,7 +32,7 @@ from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.scoring import PassedSplit
-from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders
+from deeptune.engine.setup import Setup, SplitLoaders, scale_places
 from deeptune.engine.table_files import write_table
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.errors import RunStopped, TrainingError
@@ -284,8 +284,8 @@ class _FoldHead:
         # Features are stored, so nothing stands where the backbone is: to set its mode would take longer than a step.
         self.model = TunedModel(nn.Identity(), head, "partial").to(setup.compute.device)  # type: ignore[arg-type]
         if spec.head.standardise:
-            picked = np.unique(np.linspace(0, len(learnt) - 1, min(len(learnt), SCALE_ROWS)).round().astype(np.int64))
-            head.standardise(torch.from_numpy(stored.splits["train"].take(learnt.rows[picked])))
+            picked = learnt.rows[scale_places(len(learnt))]
+            head.standardise(torch.from_numpy(stored.splits["train"].take(picked)))
         self.batches = split_loader(ready, "train", shuffle=False, data=self.held_out, stored=stored)
         self.weight = self._counted()
         self.logits = np.zeros((0, ready.plan.outputs), np.float32)

@@ -20,7 +20,7 @@ from deeptune.engine.inference import Outputs
 from deeptune.engine.linear_minimum import NEAR, LinearLoss, Minimum, one_thread
 from deeptune.engine.loaders import split_targets
 from deeptune.engine.prepare import count_steps
-from deeptune.engine.setup import SCALE_ROWS, Setup, SplitLoaders
+from deeptune.engine.setup import Setup, SplitLoaders, scale_places
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.model.build import TunedModel
 from deeptune.model.head import ScaledLinear
@@ -208,8 +208,8 @@ class ExactHead:
         ready, rows = self.setup.ready, self.data.rows
         layer = ScaledLinear(ready.backbone.width, ready.plan.outputs)
         if ready.spec.head.standardise:
-            picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SCALE_ROWS)).round().astype(np.int64))
-            layer.set_scale(torch.from_numpy(self.features.take(rows[picked])), common=common)
+            picked = rows[scale_places(len(rows))]
+            layer.set_scale(torch.from_numpy(self.features.take(picked)), common=common)
         return layer
 
     def _scaled(self, features: np.ndarray | None = None) -> Tensor:

@@ -27,6 +27,11 @@ from deeptune.spec.run_spec import SPLITS, Split
 SCALE_ROWS = 2048  # rows from which the scale of the features is estimated
 
 
+def scale_places(count: int) -> np.ndarray:
+    """Return evenly spaced places (int64) of `count` training rows, at most SCALE_ROWS, to estimate a scale."""
+    return np.unique(np.linspace(0, count - 1, min(count, SCALE_ROWS)).round().astype(np.int64))
+
+
 @dataclass
 class Setup:
     """A run directory, its logger, and the resolved spec with its data, model and device.
@@ -95,8 +100,7 @@ class SplitLoaders:
         """Pooled features (n, width) of evenly spaced training rows, before training, on the device."""
         ready, stored = self.setup.ready, self.stored
         data = ready.plan.splits["train"]
-        count = min(len(data.rows), SCALE_ROWS)
-        picked = np.unique(np.linspace(0, len(data.rows) - 1, count).round().astype(np.int64))
+        picked = scale_places(len(data.rows))
         features = stored.splits.get("train")
         if features is not None and stored.activations is None:
             return torch.from_numpy(features.take(data.rows[picked])).to(ready.compute.device)
