@@ -16,7 +16,6 @@ from deeptune.backbones.weights import require_weights
 from deeptune.data.cache.entry import Cache
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.loading.image_samples import Images, decoding_workers
-from deeptune.data.loading.loader import batch_slices
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import Preprocessing
 from deeptune.data.loading.samples import Samples
@@ -43,6 +42,7 @@ from deeptune.model.lora import main_kind, resolve_rank
 from deeptune.spec import RunSpec
 from deeptune.spec.backbone_info import backbone_info, require_fitting
 from deeptune.spec.defaults import HeadSize, average, batch_norm, refits, resolve
+from deeptune.spec.estimate import batch_count
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import BackboneSpec
 
@@ -135,7 +135,7 @@ def prepare(
 
 def count_steps(spec: RunSpec, plan: DataPlan) -> int:
     """Optimizer steps of all epochs of a resolved spec."""
-    batches = len(batch_slices(len(plan.splits["train"].rows), int(spec.train.batch_size), training=True))
+    batches = batch_count(len(plan.splits["train"].rows), int(spec.train.batch_size))
     return steps_per_epoch(batches, spec.train.accumulation) * int(spec.train.epochs)
 
 

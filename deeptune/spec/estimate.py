@@ -108,9 +108,15 @@ def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
         epochs, size = auto.epochs if epochs == "auto" else epochs, auto.batch_size if size == "auto" else size
     if epochs == "auto" or size == "auto":
         return None
-    # A last batch of one row goes with the one before it.
-    batches = max(1, math.ceil(rows / size) - (rows > size and (rows - 1) % size == 0))
-    return math.ceil(batches / spec.train.accumulation) * epochs
+    return math.ceil(max(1, batch_count(rows, size)) / spec.train.accumulation) * epochs
+
+
+def batch_count(rows: int, size: int) -> int:
+    """Count the batches of a training epoch over `rows` rows.
+
+    A last batch of one row joins the batch before it: batch normalisation needs two rows for a variance.
+    """
+    return math.ceil(rows / size) - (rows > size and (rows - 1) % size == 0)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deeptune.data.loading.tokenise import padded_width
+from deeptune.spec.estimate import batch_count
 
 WINDOW = 4096  # rows sorted by length together, so that their order can be restored with little memory
 POOL = 100  # batches sorted by length together: about 2% of their tokens are padding, 4% with 50
@@ -23,11 +24,11 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 def batch_slices(n: int, batch_size: int, *, training: bool) -> list[slice]:
     """Cut n places into batches. The last, shorter batch is kept.
 
-    In training, a last batch of one row joins the batch before it: batch normalisation needs two rows for a variance.
+    In training there are as many as `batch_count` says.
     """
     starts = list(range(0, n, batch_size))
-    if training and len(starts) > 1 and n - starts[-1] == 1:
-        starts.pop()
+    if training:
+        starts = starts[: batch_count(n, batch_size)]
     return [slice(start, end) for start, end in itertools.pairwise([*starts, n])]
 
 
