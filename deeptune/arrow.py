@@ -137,7 +137,7 @@ def keeps_all(kind: pa.DataType, wider: pa.DataType) -> bool:
         return all(keeps_all(field.type, wider.field(field.name).type) for field in fields)
     if pt.is_map(kind) and pt.is_map(wider):
         return keeps_all(kind.key_type, wider.key_type) and keeps_all(kind.item_type, wider.item_type)
-    lists = _is_list(kind) and _is_list(wider)
+    lists = is_lists(kind) and is_lists(wider)
     return lists and keeps_all(kind.value_type, wider.value_type)
 
 
@@ -257,5 +257,6 @@ def _bare_leaf(kind: pa.DataType) -> pa.DataType:
     return bare(kind.value_type) if pt.is_dictionary(kind) else _carried_leaf(kind)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_lists(kind: pa.DataType) -> bool:
+    """Check whether values are lists."""
     return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from deeptune.arrow import shown
+from deeptune.arrow import is_lists, shown
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn
 from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks import task_class
-from deeptune.tasks.label_columns import is_lists, missing
+from deeptune.tasks.label_columns import missing
 
 MANY_CLASSES = 1_000  # beyond which labels are no classes that a check compares
 

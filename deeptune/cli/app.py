@@ -14,13 +14,12 @@ from deeptune.cli.command_table import LazyGroup
 from deeptune.cli.completion import join_words
 from deeptune.cli.usage_hints import extra_hint, option_hint
 from deeptune.environment import prepare_process, require_current_folder
-from deeptune.errors import CheckpointError, DeepTuneError, SpecError
+from deeptune.errors import CheckpointError, DeepTuneError, RunStopped, SpecError
 from deeptune.show.console import fail, forget, say
 
 # Typer brings its own copy of click or uses the installed one, by version: this is the class of either.
 _UsageError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-STOPPED = 130
 # What the system says when a disk, a quota or a file's limit is full, wherever it says so.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -67,7 +66,7 @@ def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(prog_name=name, standalone_mode=False)
-        if result == STOPPED:  # what Typer makes of Ctrl+C
+        if result == RunStopped.exit_code:  # what Typer makes of Ctrl+C
             say("stopped", stderr=True)
         return result if isinstance(result, int) else 0
     except DeepTuneError as error:
@@ -79,7 +78,7 @@ def run_command(app: typer.Typer = app, name: str = "deeptune") -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         say("stopped", stderr=True)
-        return STOPPED
+        return RunStopped.exit_code
     except (BrokenPipeError, SystemExit):
         if "_DEEPTUNE_COMPLETE" in os.environ:
             raise  # a shell asked for completions and has them

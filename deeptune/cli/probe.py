@@ -12,7 +12,7 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.cli.apply import MIN_INTERVAL, JsonProgressOption
-from deeptune.errors import SpecError
+from deeptune.errors import RunStopped, SpecError
 from deeptune.show.console import console, safe, say, say_json
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from deeptune.engine.probe_passes import ProbeLog
     from deeptune.probing.ranking import RankedBackbone, Ranking
-
-STOPPED = 130
 
 
 def probe(
@@ -83,7 +81,7 @@ def probe(
     if spec is None and data is None:
         raise SpecError("give --data FILE or a SPEC", hint="For example: deeptune probe --data scans.parquet")
     asked: dict[str, Any] = {
-        "task": task, "data.input": _one_or_several(input), "data.label": _one_or_several(label), "data.group": group,
+        "task": task, "data.input": input or None, "data.label": label or None, "data.group": group,
         "train.seed": seed, "train.device": device,
     }  # fmt: skip
     values = load_spec(
@@ -105,7 +103,7 @@ def probe(
     else:
         _print(ranking, output)
     if ranking.state == "stopped":
-        raise typer.Exit(STOPPED)
+        raise typer.Exit(RunStopped.exit_code)
 
 
 def _json_log() -> ProbeLog:
@@ -122,10 +120,6 @@ def _json_log() -> ProbeLog:
             say(json.dumps({"progress": {"what": what, "done": done, "total": total}}), stderr=True)
 
     return ProbeLog(lambda text: say(text, stderr=True), show)
-
-
-def _one_or_several(names: list[str] | None) -> str | list[str] | None:
-    return names[0] if names and len(names) == 1 else names or None
 
 
 def _commented(ranking: Ranking) -> str:

@@ -56,7 +56,7 @@ def split(
 
     way = Way(time, leave_out, folds)
     values: dict[str, Any] = {
-        "path": data, "label": label[0] if label and len(label) == 1 else label, "group": group, "input": input,
+        "path": data, "label": label or None, "group": group, "input": input,
         "duplicates": duplicates, "on_bad_sample": on_bad_sample,
         "split": {"train": 1 - val - test, "val": val, "test": test},
     }  # fmt: skip

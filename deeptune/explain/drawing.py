@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from PIL import Image
 
@@ -34,10 +32,3 @@ def beside(explanation: Explanation) -> Image.Image:
     both.paste(left, (0, 0))
     both.paste(right, (left.width + 4, 0))
     return both
-
-
-def png(image: Image.Image) -> bytes:
-    """Encode an image as PNG."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()

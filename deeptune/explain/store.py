@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from deeptune.explain.drawing import beside, png
+from deeptune.data.images.preview import png
+from deeptune.explain.drawing import beside
 from deeptune.explain.explanations import Explained, Explanation
 from deeptune.explain.faithfulness import SHARES, Curves
 from deeptune.runs.files import replacing, storage_errors, write_json

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.types as pt
 
+from deeptune.data.images.column_values import is_file
 from deeptune.errors import DataError, listed
 from deeptune.importing.file_names import readable
 from deeptune.importing.options import Options
@@ -42,7 +43,7 @@ class Names:
         name = value.strip().replace("\\", "/").removeprefix("./")
         if self._pictures is None:
             path = self.folder / name
-            return path if _is_file(path) else f"names the file {value}, which does not exist in {self.folder}"
+            return path if is_file(path) else f"names the file {value}, which does not exist in {self.folder}"
         last = PurePosixPath(name).name
         found = [self._by_path[name]] if name in self._by_path else self._by_name.get(last) or self._by_stem.get(last)
         if not found:
@@ -60,13 +61,6 @@ class Names:
     def unused(self) -> int:
         """How many pictures of the folder no row has named so far."""
         return len(set(self._pictures or ()) - self.used)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _stem(name: str) -> str:

@@ -10,12 +10,12 @@ import numpy as np
 
 from deeptune.formatting import visible
 from deeptune.report.finished_run import FinishedRun
-from deeptune.report.influence import units_of
 from deeptune.report.intervals import too_few
 from deeptune.report.plots import BLUE, MAX_POINTS, TEXT, VERMILION, axes_on, svg_of
 from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
 from deeptune.runs.files import finite
+from deeptune.tasks.confidence.held_out import units_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

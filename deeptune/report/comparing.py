@@ -14,13 +14,14 @@ from deeptune.errors import DataError, listed
 from deeptune.formatting import counted, visible
 from deeptune.report.examples import target_text
 from deeptune.report.finished_run import FinishedRun, Predictions, read_run
-from deeptune.report.influence import number_estimates, units_of
+from deeptune.report.influence import number_estimates
 from deeptune.report.intervals import too_few
 from deeptune.report.paired_tests import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.run_pair import Pair, alike
 from deeptune.report.tables import markdown_table, sentence_title, value_text
 from deeptune.report.task_views import view_of
 from deeptune.spec.metrics import METRICS, lower_is_better, shown_metrics
+from deeptune.tasks.confidence.held_out import units_of
 
 ALPHA = 0.05  # a p value below this decides
 

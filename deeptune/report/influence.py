@@ -14,7 +14,7 @@ import numpy as np
 
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
-from deeptune.tasks.metric_functions import ECE_BINS, class_log_losses, ranks
+from deeptune.tasks.metric_functions import ECE_BINS, class_log_losses, ranks, ratio
 from deeptune.tasks.number_metrics import NumberScores
 
 
@@ -275,11 +275,6 @@ def average(estimates: list[Estimate]) -> Estimate:
     return Estimate(value, np.mean([one.influence for one in estimates], axis=0))
 
 
-def units_of(groups: np.ndarray | None, n: int) -> np.ndarray:
-    """Number the independent units 0, 1, … of N rows: their groups of any type, or the rows themselves."""
-    return np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
-
-
 def effective_units(rows: np.ndarray) -> float:
     """Kish's number of units: as many of one size would vary as much as these of `rows` rows each."""
     return float(np.square(rows.sum()) / np.square(rows).sum())
@@ -291,8 +286,3 @@ def variance(influence: np.ndarray, unit: np.ndarray) -> tuple[float, float]:
     effective = effective_units(rows)
     sums = np.bincount(unit, weights=influence)
     return float(np.square(sums).sum() / len(unit) ** 2 * effective / max(effective - 1, 1e-9)), effective - 1
-
-
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide, with 0 where the whole is 0."""
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

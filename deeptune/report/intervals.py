@@ -25,9 +25,7 @@ from deeptune.report.influence import (
     label_estimates,
     label_estimates_of_one,
     number_estimates,
-    ratio,
     target_estimates,
-    units_of,
 )
 from deeptune.report.interval_methods import (
     LEVEL,
@@ -45,6 +43,8 @@ from deeptune.report.interval_methods import (
 )
 from deeptune.spec.metrics import METRICS
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
+from deeptune.tasks.confidence.held_out import units_of
+from deeptune.tasks.metric_functions import ratio
 
 __all__ = [
     "LEVEL",

@@ -11,12 +11,13 @@ from deeptune.formatting import visible
 from deeptune.report import plots
 from deeptune.report.cross_validation import out_of_fold
 from deeptune.report.finished_run import FinishedRun
-from deeptune.report.influence import Estimate, units_of, variance
+from deeptune.report.influence import Estimate, variance
 from deeptune.report.interval_methods import QUANTILE, Interval
 from deeptune.report.intervals import Bounded, too_few
 from deeptune.report.resampling import Curve, all_positive, decision_band, precision_recall_band, roc_band
 from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
+from deeptune.tasks.confidence.held_out import units_of
 
 SHARES = {
     "sensitivity": "Sensitivity",

@@ -9,11 +9,12 @@ from typing import Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 
+from deeptune.arrow import is_lists
 from deeptune.errors import listed
 from deeptune.spec.run_spec import DataSpec
 from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.tasks.base import TREES
-from deeptune.tasks.label_columns import LabelTypeError, is_lists, missing, numbers, plain
+from deeptune.tasks.label_columns import LabelTypeError, missing, numbers, plain
 from deeptune.tasks.number_metrics import NumberScores, centred
 from deeptune.tasks.regression import RegressionTask
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from deeptune.arrow import bare_values, in_words, is_bytes, is_uuid, text_of
+from deeptune.arrow import bare_values, in_words, is_bytes, is_lists, is_uuid, text_of
 from deeptune.errors import DataError, listed
 from deeptune.spec.tasks import USUAL_TASKS
 
@@ -57,11 +57,6 @@ def _integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:
         return column.cast(pa.float64(), safe=False)
-
-
-def is_lists(kind: pa.DataType) -> bool:
-    """Check whether values are lists."""
-    return pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
 
 
 def list_parts(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:

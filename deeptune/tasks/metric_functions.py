@@ -46,9 +46,9 @@ class ClassScores:
         self.confusion = np.bincount(truth * size + self.prediction, minlength=size * size).reshape(size, size)
         self.hits = self.confusion.diagonal()
         self.support, self.predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        self.precision = _ratio(self.hits, self.predicted)
-        self.recall = _ratio(self.hits, self.support)
-        self.f1 = _ratio(2 * self.hits, self.support + self.predicted)
+        self.precision = ratio(self.hits, self.predicted)
+        self.recall = ratio(self.hits, self.support)
+        self.f1 = ratio(2 * self.hits, self.support + self.predicted)
         self.areas = [area_under_roc(truth == index, probabilities[:, index]) for index in range(size)]
 
     def __len__(self) -> int:
@@ -286,8 +286,8 @@ def calibration_bins(
     count = np.bincount(index, minlength=bins)
     return (
         count,
-        _ratio(np.bincount(index, weights=confidence, minlength=bins), count),
-        _ratio(np.bincount(index, weights=np.asarray(correct, dtype=np.float64), minlength=bins), count),
+        ratio(np.bincount(index, weights=confidence, minlength=bins), count),
+        ratio(np.bincount(index, weights=np.asarray(correct, dtype=np.float64), minlength=bins), count),
     )
 
 
@@ -330,8 +330,8 @@ def log_losses(chance: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(np.clip(chance.astype(np.float64), tiny, 1 - tiny)))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where whole is 0: scikit-learn's zero_division=0."""
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole, and 0 where whole is 0: scikit-learn's zero_division=0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 

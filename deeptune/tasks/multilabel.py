@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 import scipy  # its parts are imported where they are first used
 
-from deeptune.arrow import in_words
+from deeptune.arrow import in_words, is_lists
 from deeptune.errors import DataError, listed
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import TASKS
@@ -31,7 +31,7 @@ from deeptune.tasks.confidence.of_classes import (
     size_metrics,
 )
 from deeptune.tasks.iterative_split import iterative_split
-from deeptune.tasks.label_columns import LabelTypeError, is_lists, list_parts, plain, refuse_missing
+from deeptune.tasks.label_columns import LabelTypeError, list_parts, plain, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, log_losses, multilabel_metrics
 
 DEFAULT_THRESHOLD = 0.5

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from deeptune.arrow import is_lists
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import CalibrationSpec, DataSpec, TrainSpec
 from deeptune.spec.tasks import ROBUST, TASKS
@@ -17,7 +18,7 @@ from deeptune.tasks.base import QUANTILE, Fitted, Task
 from deeptune.tasks.baselines import number_baseline
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.confidence.of_numbers import NumberConfidence
-from deeptune.tasks.label_columns import check_numbers, is_lists, missing, numbers
+from deeptune.tasks.label_columns import check_numbers, missing, numbers
 from deeptune.tasks.number_metrics import number_metrics
 from deeptune.tasks.outliers import outliers
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from control_group_files import belongs_to
 
 from deeptune import environment
 from deeptune.control_groups import cpu_quota
@@ -17,10 +18,6 @@ from deeptune.engine.device import choose_compute
 def root(tmp_path):
     (tmp_path / "proc/self").mkdir(parents=True)
     return tmp_path
-
-
-def belongs_to(root: Path, *lines: str) -> None:
-    (root / "proc/self/cgroup").write_text("".join(f"{line}\n" for line in lines))
 
 
 def quota(folder: Path, version: int, quota: int | str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from control_group_files import belongs_to
 
 from deeptune.memory import memory
 
@@ -30,10 +31,6 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Machine)
     (tmp_path / "proc/self").mkdir(parents=True)
     return tmp_path
-
-
-def belongs_to(root: Path, *lines: str) -> None:
-    (root / "proc/self/cgroup").write_text("".join(f"{line}\n" for line in lines))
 
 
 def test_without_a_group_it_is_that_of_the_machine(root):

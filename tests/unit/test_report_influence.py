@@ -13,10 +13,10 @@ from deeptune.report.influence import (
     label_estimates,
     number_estimates,
     target_estimates,
-    units_of,
     variance,
 )
 from deeptune.spec.tasks import TASKS
+from deeptune.tasks.confidence.held_out import units_of
 from deeptune.tasks.metric_functions import classification_metrics, multilabel_metrics
 from deeptune.tasks.number_metrics import number_metrics
 

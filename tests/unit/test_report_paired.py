@@ -8,8 +8,9 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from deeptune.report.influence import class_estimates, number_estimates, units_of
+from deeptune.report.influence import class_estimates, number_estimates
 from deeptune.report.paired_tests import delong, differences, holm, mcnemar
+from deeptune.tasks.confidence.held_out import units_of
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (7, 2), (12, 12), (20, 4), (10, 15), (40, 60), (3, 100)])

@@ -81,9 +81,9 @@ def file_named(value: Any, folder: Path) -> Path | None:
         return None
     path = folder / (unquote(name.removeprefix("file://")) if name.startswith("file://") else name)
     text = name.strip().encode()
-    if len(name) >= 64 and b"." not in text and (_HEX.match(text) or _BASE64.match(text)) and not _is_there(path):
+    if len(name) >= 64 and b"." not in text and (_HEX.match(text) or _BASE64.match(text)) and not is_file(path):
         return None
-    if "\\" in name and not _is_there(path) and _is_there(there := folder / name.replace("\\", "/")):
+    if "\\" in name and not is_file(path) and is_file(there := folder / name.replace("\\", "/")):
         return there
     return path
 
@@ -151,7 +151,8 @@ def _is_known(data: bytes) -> bool:
     return is_image(data) or (kind_of(data) or "").startswith("is a DICOM")
 
 
-def _is_there(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Check whether a path leads to a file; one that the system can't look up does not."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from deeptune.data.images.bit_depth import Range, range_of
 from deeptune.data.images.column_values import image_bytes
 from deeptune.data.images.decode import RangeUnknown, decode_image, is_deep
@@ -23,7 +25,7 @@ def shown_image(value: Any, folder: Path, value_range: Range | None) -> bytes | 
     data = image_bytes(value, folder)
     if data is None or not is_deep(data):
         return data
-    return _encoded(decode_image(data, value_range=value_range))
+    return png(decode_image(data, value_range=value_range))
 
 
 def small_image(value: Any, folder: Path, value_range: Range | None, most: int) -> bytes:
@@ -33,7 +35,7 @@ def small_image(value: Any, folder: Path, value_range: Range | None, most: int) 
     if data is not None and max(image.size) <= most and not is_deep(data):
         return data
     image.thumbnail((most, most))
-    return _encoded(image)
+    return png(image)
 
 
 def range_of_values(values: Iterable[Any], folder: Path) -> Range | None:
@@ -51,7 +53,8 @@ def range_of_values(values: Iterable[Any], folder: Path) -> Range | None:
     return range_of(found)
 
 
-def _encoded(image: Any) -> bytes:
+def png(image: Image.Image) -> bytes:
+    """Encode an image as PNG."""
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from deeptune.arrow import is_lists
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input
 from deeptune.spec.tasks import TASKS
 from deeptune.tasks import Relabel, Task, task_class
-from deeptune.tasks.label_columns import is_lists, list_parts, plain, whole_numbers, without_minus_one
+from deeptune.tasks.label_columns import list_parts, plain, whole_numbers, without_minus_one
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.tasks.confidence.held_out import units
+from deeptune.tasks.confidence.held_out import units_of
 
 GRID = (*(percent / 100 for percent in range(50, 100)), 0.995, 0.999)
 _SLACK = 1e-9  # of sums of weights
@@ -25,7 +25,7 @@ def conformal_quantile(scores: np.ndarray, coverage: float, groups: np.ndarray |
     It is the ⌈(n + 1) · coverage⌉-th smallest of n scores. With groups (codes (N,)) the new row is of a new group, and
     each group weighs the same, whatever its rows (Lee, Barber & Willett 2023, https://arxiv.org/abs/2306.06342).
     """
-    unit = units(groups, len(scores))
+    unit = units_of(groups, len(scores))
     sizes = np.bincount(unit)
     order = np.argsort(scores, kind="stable")
     reached = np.cumsum(1 / sizes[unit[order]]) >= coverage * (len(sizes) + 1) - _SLACK

@@ -34,7 +34,7 @@ class HeldOut:
     @property
     def unit(self) -> np.ndarray:
         """The code 0, 1, … (int64 (N,)) of the group of each row, or of the row itself."""
-        return units(self.groups, len(self))
+        return units_of(self.groups, len(self))
 
     def at(self, places: np.ndarray) -> HeldOut:
         """Select rows by position."""
@@ -53,8 +53,8 @@ class HeldOut:
         return codes
 
 
-def units(groups: np.ndarray | None, rows: int) -> np.ndarray:
-    """Return the code 0, 1, … (int64 (rows,)) of the group of each row; without groups each row is one."""
+def units_of(groups: np.ndarray | None, rows: int) -> np.ndarray:
+    """Number the independent units 0, 1, … of rows, int64 (rows,): their groups of any type, or the rows themselves."""
     return np.arange(rows) if groups is None else np.unique(groups, return_inverse=True)[1]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual import work
 from textual.message import Message
 
-from deeptune.errors import SpecError
+from deeptune.errors import RunStopped, SpecError
 from deeptune.formatting import safe
 from deeptune.probing.candidates import OPEN
 from deeptune.probing.ranking import ENDED
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tui.app import DeepTuneApp
 
 BUDGETS = {"1min": "1 minute", "5min": "5 minutes", "20min": "20 minutes"}
-STOPPED = 130  # exit code of a probe that was interrupted: what it found by then is kept
 MAX_OUTPUT_LINES = 12  # of a process that failed
 
 
@@ -90,8 +89,9 @@ class Probing(Line):
                 os.unlink(file)
         if not self.is_mounted:
             return
-        self._tell(advice_in(printed) if code in (0, STOPPED) else "")
-        if code in (0, STOPPED):
+        ended = code in (0, RunStopped.exit_code)  # interrupted, it keeps what it found by then
+        self._tell(advice_in(printed) if ended else "")
+        if ended:
             self.post_message(self.Ended())
         elif not application.cancelled:
             text = "\n".join(self._lines[-MAX_OUTPUT_LINES:])
