@@ -222,7 +222,7 @@ def shown(value: pa.Scalar, *, quoted: bool = False) -> str:
 
 
 def _rebuilt(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """`kind` with `leaf` of each type in it that is no list, struct or map."""
+    """`kind` with `leaf` of each type in it that is not a list, struct or map."""
 
     def inside(field: pa.Field) -> pa.Field:
         return field.with_type(_rebuilt(field.type, leaf))

@@ -176,7 +176,7 @@ def find(name: str, *, key: str = "backbone.name") -> BackboneInfo:
     prefix, _, rest = name.partition(":")
     if prefix == "timm" and _OWNER_AND_NAME.fullmatch(rest):
         raise WeightsError(
-            f"{key}: {asked!r} is no model of timm's own collection.",
+            f"{key}: {asked!r} is not a model of timm's own collection.",
             hint=f"A text model of the hub is `hf:{rest}`; for a timm model of other weights, name its architecture as "
             "`timm:NAME` and its file as backbone.weights.",
         )

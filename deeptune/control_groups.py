@@ -52,4 +52,4 @@ def _quota(group: Group) -> float | None:
         found = int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):  # no such group, or `max`
         return None
-    return found if found > 0 else None  # -1 is no limit
+    return found if found > 0 else None  # -1 means no limit

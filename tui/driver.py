@@ -46,7 +46,7 @@ class PatientDriver(LinuxDriver):
 
     def process_message(self, message: Message) -> None:
         if isinstance(message, Key) and message.key.startswith("alt+"):
-            message = Key(message.key, None)  # with Alt it is no text, though Textual says which it would be without
+            message = Key(message.key, None)  # with Alt it is not text, though Textual says which it would be without
         super().process_message(message)
 
     def write(self, data: str) -> None:

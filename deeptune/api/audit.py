@@ -86,7 +86,7 @@ def request_of(data: Any, columns: dict[str, Any]) -> tuple[AuditRequest, RunSpe
 
 
 def _spec_of(data: Any) -> RunSpec | None:
-    """Read a spec where `data` is one: a RunSpec, a TOML file, or the name of a preset that is no file."""
+    """Read a spec where `data` is one: a RunSpec, a TOML file, or the name of a preset that is not a file."""
     if isinstance(data, RunSpec):
         return data
     if not isinstance(data, (str, os.PathLike)):

@@ -80,7 +80,7 @@ def parse_rows(text: str, most: int) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if match is None:
-            raise SpecError(f"--rows: {part.strip()!r} is no row", hint="For example --rows 3,17,40-45")
+            raise SpecError(f"--rows: {part.strip()!r} is not a row number", hint="For example --rows 3,17,40-45")
         first, last = int(match[1]), int(match[2] or match[1])
         rows += range(first, min(last, first + most) + 1)
     rows = list(dict.fromkeys(rows))

@@ -121,7 +121,7 @@ def _modality_of(name: str, columns: Columns) -> ColumnModality:
 
 
 def _columns_of_table(x: Any) -> dict[str, Any] | None:
-    """Columns by name; None for what is no table."""
+    """Columns by name; None for what is not a table."""
     if isinstance(x, pa.RecordBatch):
         x = pa.Table.from_batches([x])
     if isinstance(x, pa.RecordBatchReader):
@@ -153,7 +153,7 @@ def _samples(x: Any, columns: int) -> Sequence[Any]:
     for row, sample in enumerate(samples if columns > 1 else ()):
         if not isinstance(sample, (tuple, list)) or len(sample) != columns:
             raise DataError(
-                f"x: row {row} is no tuple of {columns} samples", hint=f"The model reads {columns} columns."
+                f"x: row {row} is not a tuple of {columns} samples", hint=f"The model reads {columns} columns."
             )
     return samples
 

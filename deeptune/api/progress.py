@@ -41,7 +41,7 @@ def _viewer(run: RunDirectory, progress: bool) -> AbstractContextManager[Shows]:
         return nullcontext(Silent(run))
     if in_notebook():
         return nullcontext(NotebookViewer(run))
-    return Viewer(run, console(stderr=True), plain=False)  # plain lines where stderr is no terminal
+    return Viewer(run, console(stderr=True), plain=False)  # plain lines where stderr is not a terminal
 
 
 def in_notebook() -> bool:

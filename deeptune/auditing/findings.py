@@ -21,7 +21,7 @@ KINDS: Mapping[str, str] = {
     "exact_duplicate": "identical samples",
     "near_duplicate": "nearly identical samples",
     "id_like_column": "a column that looks like a unit whose rows belong together",
-    "label_variant": "labels that may be meant as one, or are no classes",
+    "label_variant": "labels that may be meant as one, or are not classes",
     "suspected_label_error": "labels that the sample contradicts",
     "shortcut": "properties of the files that predict the label",
     "drift": "splits that differ",

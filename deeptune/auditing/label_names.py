@@ -1,4 +1,4 @@
-"""Labels that may be meant as one class, and labels that are no classes."""
+"""Labels that may be meant as one class, and labels that are not classes."""
 
 from __future__ import annotations
 

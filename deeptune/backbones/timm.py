@@ -45,7 +45,7 @@ class TimmBackbone(ImageBackbone):
         if not isinstance(matcher, dict):
             return []
         groups = matcher["blocks"]
-        # Groups of a fixed number are no blocks: they go with the block before, or behind the last.
+        # Groups of a fixed number are not blocks: they go with the block before, or behind the last.
         patterns = [groups] if isinstance(groups, str) else [pattern for pattern, fixed in groups if fixed is None]
         names = [name for name, _ in self.net.named_modules() if any(re.fullmatch(p, name) for p in patterns)]
         return [name for name in names if not any(name.startswith(f"{outer}.") for outer in names)]
@@ -127,7 +127,7 @@ def _build(info: BackboneInfo, image_size: int | str) -> nn.Module:
         below, above = image_size // patch * patch, -(-image_size // patch) * patch
         raise SpecError(
             f"backbone.image_size: {info.name} cuts images into patches of {patch} pixels, "
-            f"and {image_size} is no multiple of that.",
+            f"and {image_size} is not a multiple of that.",
             hint="The nearest sizes are " + " or ".join(str(valid) for valid in (below, above) if valid) + ".",
         )
     return net

@@ -237,7 +237,7 @@ def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, option
     unexpected = [
         key
         for key in report["unexpected_keys"]
-        # Heads of pretraining are no part of the model; a layer too many is a sign of another model.
+        # Heads of pretraining are not part of the model; a layer too many is a sign of another model.
         if (own := key.removeprefix(prefix)).partition(".")[0] in parts and not own.endswith(_OLD_BUFFERS)
     ]
     # A pooler that nothing reads may be missing.

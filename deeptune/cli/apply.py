@@ -351,7 +351,7 @@ def _tell_written(output: Path, rows: int, errors: dict[int, str], what: str) ->
 
 @contextmanager
 def shown_progress(what: str, quiet: bool, as_json: bool = False) -> Iterator[Any]:
-    """Yield a bar on stderr while a file is worked on; nothing where stderr is no terminal.
+    """Yield a bar on stderr while a file is worked on; nothing where stderr is not a terminal.
 
     With `as_json` it is a line such as {"progress": {"what": "predicting", "done": 32, "total": 100}} now and then.
     """

@@ -128,7 +128,7 @@ def _one_or_several(names: list[str] | None) -> str | list[str] | None:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Progress | None]:
-    """Yield a bar on stderr with the name of the step; none where stderr is no terminal."""
+    """Yield a bar on stderr with the name of the step; none where stderr is not a terminal."""
     out = console(stderr=True)
     if quiet or not out.is_terminal:
         yield None

@@ -276,7 +276,7 @@ def _toml(value: str) -> str:
     if not value.startswith("["):
         with suppress(ValueError):
             if not isinstance(parse_toml(f"value = {value}").get("value"), str):
-                value = f'"{value}"'  # a word such as true or 3 is no string to TOML
+                value = f'"{value}"'  # a word such as true or 3 is not a string to TOML
     return shlex.quote(value)
 
 

@@ -80,7 +80,7 @@ def run(
 
 
 def _import_first(spec: RunSpec, *, quiet: bool) -> None:
-    """Import data that is no Parquet file, with a progress bar: the run then finds it in the cache.
+    """Import data that is not a Parquet file, with a progress bar: the run then finds it in the cache.
 
     Raises DataError before there is a run.
     """

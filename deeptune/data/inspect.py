@@ -114,7 +114,7 @@ def overview(
 ) -> Overview:
     """Open the files and guess what is what. Raises DataError as `Source.open` does.
 
-    Without `imports`, what is no Parquet file and was not imported before is an error. `progress` is that of an import.
+    Without `imports`, a file that is not Parquet and not imported yet is an error. `progress` is that of an import.
     """
     find_data(paths, key=key, imports=imports, progress=progress)
     return overview_of(Source.open(paths, key=key))
@@ -231,7 +231,7 @@ def _sample(
     label: str,
     value_range: Range | None,
 ) -> Sample:
-    """Return a row as a preview shows it; of columns that are no input the values in words."""
+    """Return a row as a preview shows it; of columns that are not input the values in words."""
     if modality is None:
         text = "\n".join(said for values in columns.values() if (said := _text(values[0])) is not None)
         return Sample(row, label, text=text) if text else Sample(row, label, reason="is null")

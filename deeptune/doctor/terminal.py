@@ -27,7 +27,7 @@ def language() -> Iterator[Finding]:
 def abilities() -> Iterator[Finding]:
     """Check kind, size and colours of the terminal."""
     if not sys.stdout.isatty():
-        yield ok("terminal", "the output is no terminal: plain text, no colours, no progress bars")
+        yield ok("terminal", "the output is not a terminal: plain text, no colours, no progress bars")
         return
     size, kind = shutil.get_terminal_size(), os.environ.get("TERM", "")
     found = f"{kind or 'no TERM'}, {size.columns}x{size.lines}, {_colours()}"

@@ -80,15 +80,15 @@ def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
     if ways:
         logger.message(f"train.tune: {chosen.name} is the fastest for {ready.steps:,} steps")
     if sizes:
-        logger.message(said_batch_size(spec, len(ready.plan.splits["train"].rows)))
+        logger.message(batch_size_text(spec, len(ready.plan.splits["train"].rows)))
         if bench.norms and chosen.rows < int(ready.spec.train.batch_size):
             logger.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
     found = {"chosen": chosen.record(), "trials": [trial.record() for trial in bench.trials]}
     return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), tuning=found)
 
 
-def said_batch_size(spec: RunSpec, rows: int) -> str:
-    """`rows` are those of the training split, which may be fewer than a step could have."""
+def batch_size_text(spec: RunSpec, rows: int) -> str:
+    """Describe the effective batch size and its learning rate; `rows` counts training rows."""
     train = spec.train
     effective = int(train.batch_size) * train.accumulation
     parts = f", of which at most {train.token_budget:,} tokens pass at once" if train.token_budget else ""
@@ -219,7 +219,7 @@ class _Bench:
             except Exception as error:
                 if is_out_of_memory(error):  # wherever it struck, this way does not fit
                     trial = replace(trial, problem=f"out of memory with {trial.at_once} at once")
-                elif not train.compile:  # whatever a compiler has against a model is no fault of the run
+                elif not train.compile:  # whatever a compiler has against a model is not a fault of the run
                     raise
                 else:
                     first = first_line(error)

@@ -61,7 +61,7 @@ class CrossValidation:
     """The result of cross-validation, and the outputs of each training row by a head that has not seen it.
 
     `value` is the mean over the folds of `metric`, which weighs a fold by its rows. The setting that predicts a fold
-    was chosen by the scores of the other folds. This is no nested cross-validation: the heads that gave those scores
+    was chosen by the scores of the other folds. This is not nested cross-validation: the heads that gave those scores
     had learnt from the fold.
     """
 
@@ -163,7 +163,8 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
             found = _exactly(setup, loaders) if exact else _Folds(setup, loaders).cross_validate()
     except RunStopped:
         raise RunStopped(
-            f"the run was stopped ({setup.logger.stop.reason}) in cross-validation: resumed, it begins that again"
+            f"the run was stopped ({setup.logger.stop.reason}) during cross-validation; `deeptune resume` starts it "
+            "again"
         ) from None
     setup.logger.keep(lambda: found.save(setup.run))
     compared = ", ".join(f"{one.weight_decay:g}" for one in found.compared)

@@ -28,7 +28,7 @@ class NoOutputs(nn.Module):
 class LayerEmbedder(nn.Module):
     """A model whose embedding is what the layer `name` gives: (B, width).
 
-    A map is averaged over its places, tokens over those that are no padding. `name` is that of a module of `model`, as
+    A map is averaged over its places, tokens over those that are not padding. `name` is that of a module of `model`, as
     `named_modules` spells it. Raises SpecError for another name, and for a layer without a vector for each sample.
     """
 

@@ -37,10 +37,10 @@ class Hooks:
 
     `check` may raise RunStopped, and is called at every step boundary. `store` must put the state on the disk.
     `validate` scores the model on val and returns its metrics, `loss` among them. It is None where there is no val
-    split: then every epoch is the best so far. `start` tells of the model before the first step, as of an epoch 0 that
-    the others must be better than; None where it does not compete. Training ends after `last_epoch`, with the learning
-    rates of a training of all epochs. `solve`, where it is there, sets the weights of an epoch (from 1) in place of its
-    steps, and returns the mean `loss` of `rows` and the `penalty` that it was found with.
+    split: then every epoch is the best so far. `start` is the event of epoch 0: the scores before the first step,
+    which later epochs must beat. It is None where they do not compete. Training ends after `last_epoch`, with the
+    learning rates of a training of all epochs. `solve`, where it is there, sets the weights of an epoch (from 1) in
+    place of its steps, and returns the mean `loss` of `rows` and the `penalty` that it was found with.
     """
 
     step: Callable[[StepEvent], None] = lambda _event: None

@@ -240,7 +240,7 @@ class Stepper:
             if self.reads_late:  # the schedule has counted the step
                 self.schedule.last_epoch -= 2
                 self.schedule.step()
-            # Loss scaling starts too high on purpose and comes down by overflows of its own: those are no fault.
+            # Loss scaling starts too high on purpose and comes down by overflows of its own: those are not faults.
             if not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() >= 1):
                 _copy(self.statistics_before, self.statistics)
                 self._count_skipped(step, loss, norm)

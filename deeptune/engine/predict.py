@@ -187,7 +187,7 @@ class Embedder:
         return found
 
     def write_embeddings(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
-        """Write an embedding for each row, beside the columns of the source that are no input.
+        """Write an embedding for each row, beside the columns of the source that are not input.
 
         Returns, by row, why a row has none. Raises as `embeddings` does, and CheckpointError where the file can't be
         written.

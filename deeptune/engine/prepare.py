@@ -98,7 +98,7 @@ def prepare(
         logger.phase("data")
     sources = open_sources(spec)
     if earlier:
-        spec = earlier.with_its_meaning(spec)
+        spec = earlier.with_earlier_defaults(spec)
         earlier.require_data(sources_fingerprint(sources))  # before every sample is checked
     draft = draft_plan(spec, sources=sources)
     require_fitting(spec.backbone, info, draft.modality, draft.input)

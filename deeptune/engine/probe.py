@@ -236,7 +236,7 @@ class Probe:
         if folds.max() == 0:
             raise DataError(
                 f"data.group: all rows of train and val are of one group in column {self.spec.data.group!r}",
-                hint="Cross-validation needs two groups at the least.",
+                hint="Cross-validation needs at least two groups.",
             )
         found = out_of_fold(kind, rows.features, rows.targets, task, folds, check)
         seconds = time.monotonic() - started

@@ -22,8 +22,8 @@ def require_same(
 ) -> tuple[Tensor, str | None]:
     """Compare the tensors that training changed, then what both models make of a few rows, bit by bit.
 
-    Only where a model disagrees with itself in two passes, as some kernels of GPUs make it do, a tolerance decides; a
-    sentence then says so. Returns the logits (rows, outputs) of the stored model and that sentence. Raises
+    If the model's own logits differ between two passes, as on some GPUs, compare within a tolerance; a sentence then
+    says so. Returns the logits (rows, outputs) of the stored model and that sentence. Raises
     CheckpointError when the models differ.
     """
     expected_state, found_state = trained.tuned_state(), stored.tuned_state()

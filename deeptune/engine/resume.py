@@ -52,8 +52,8 @@ class Earlier:
         """How samples were prepared when the run started, whatever the installed libraries say now."""
         return stored_preprocessing(self.record)
 
-    def with_its_meaning(self, spec: RunSpec) -> RunSpec:
-        """Return the spec with what keys that came later had meant when the run started.
+    def with_earlier_defaults(self, spec: RunSpec) -> RunSpec:
+        """Fill in the values that keys added later had when the run started.
 
         A run of a version without them had images of 8 bits alone, a new head to start from, and statistics of batch
         normalisation that were updated. Every head learned by steps, and no weights were averaged.

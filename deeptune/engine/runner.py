@@ -1,7 +1,7 @@
 """The process that does a run: `python -m deeptune.engine.runner DIRECTORY [--force] [-- WHAT THE PERSON TYPED]`.
 
-It holds the run's lock for life, lets hang-ups pass, and makes of every other signal a stop at the next step. It
-answers to nobody: what happens is in the run directory.
+It holds the run's lock, ignores SIGHUP, and turns SIGTERM and SIGINT into a stop at the next step. It reports only
+through files in the run directory.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
 
 @contextmanager
 def _signals(stop: StopFlag) -> Iterator[None]:
-    """SIGTERM and SIGINT ask for a stop, a second SIGINT ends at once; SIGHUP is nobody's business.
+    """Turn SIGTERM and the first SIGINT into a stop request, let a second SIGINT end the process, and ignore SIGHUP.
 
     Python handles signals in the main thread alone: a run in another thread leaves them as they are.
     """

@@ -59,7 +59,7 @@ class Constant:
     def not_beaten(self, split: Split, metrics: dict[str, Any]) -> str | None:
         """Return a sentence when the metrics of a model on a split are worse than those of the constant.
 
-        A loss that is a little higher is no sign where the metric that chose the epoch is better: a model that is
+        A loss that is a little higher is not a sign where the metric that chose the epoch is better: a model that is
         often right may be too sure of itself.
         """
         loss, own = metrics.get("loss"), self.loss(split)

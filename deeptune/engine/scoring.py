@@ -70,7 +70,7 @@ def of_fine_tuning(passed: Mapping[Split, PassedSplit]) -> dict[Split, PassedSpl
 
 
 def _confident_plan(setup: Setup, val: PassedSplit, held_out: HeldOut | None) -> DataPlan:
-    """Return the plan, whose task has what the outputs of val choose and show."""
+    """Return the plan with thresholds and confidence fitted to the held-out rows."""
     plan = setup.ready.plan
     return plan if held_out is None else replace(plan, task=_with_confidence(setup, val, held_out))
 
@@ -200,7 +200,7 @@ def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, An
 
 
 def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
-    """Return the same in sentences."""
+    """Describe the scores without doubtful rows, one sentence for each reason."""
     texts = []
     for reason, (of_one, of_several) in DOUBTS.items():
         scores = metrics.get(f"without_{reason}")

@@ -25,7 +25,7 @@ class Fitting:
     """Trains the model of a run in place.
 
     `probe` holds the inputs of a few training rows. Training continues from `train_state`, or starts where it is None.
-    `start` tells of the model before the first step, where that competes with the epochs. Training ends after
+    `start` is the event of epoch 0: the scores before the first step, which later epochs must beat. Training ends after
     `last_epoch`, where that is known before.
     """
 

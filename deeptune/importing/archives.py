@@ -225,7 +225,7 @@ def open_tar(path: Path) -> Any:
 
 
 def _mark(folder: Path) -> Path:
-    """Return the file that says that a folder is unpacked as a whole; it lies beside the folder, as it is no data."""
+    """Return the file that says that a folder is unpacked as a whole; it lies beside the folder, as it is not data."""
     return folder.with_name(f"{folder.name}.whole")
 
 

@@ -38,7 +38,7 @@ class CachedImport:
 
 
 def is_source(path: Path) -> bool:
-    """Check whether a path that is there can be imported, and is no Parquet file of another name."""
+    """Check whether a path that is there can be imported, and is not a Parquet file of another name."""
     with suppress(OSError):
         if path.is_file():
             with path.open("rb") as stream:

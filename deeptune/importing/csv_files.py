@@ -158,7 +158,7 @@ def _errors(encoding: str) -> str:
 def detect_encoding(path: Path) -> str:
     """Return the encoding of a text file: by its mark, else UTF-8 if all of it is that, else the likeliest of others.
 
-    Raises DataError for what is no text.
+    Raises DataError for what is not text.
     """
     try:
         with path.open("rb") as stream:

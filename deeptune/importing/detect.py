@@ -166,12 +166,12 @@ def _reader_of(folder: Path, pictures: dict[Path, str], others: list[Path], opti
     require_pictures(folder, pictures)
     reader = PictureFolder(folder, pictures, options)
     if options.classes and "label" in reader.roles and (empty := empty_classes(folder, pictures)):
-        reader.notes.append(f"folders without a picture, which are no classes: {listed(empty)}")
+        reader.notes.append(f"folders without a picture, which are not classes: {listed(empty)}")
     if others:
         reader.ignored[OTHERS] += len(others)
         kinds = Counter(readable(file.suffix.lower()) or "no suffix" for file in others)
         reader.notes.append(
-            "files that are no pictures: " + listed(f"{count:,} {kind}" for kind, count in kinds.items())
+            "files that are not pictures: " + listed(f"{count:,} {kind}" for kind, count in kinds.items())
         )
     return reader
 

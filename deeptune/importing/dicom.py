@@ -53,7 +53,7 @@ class DicomFiles:
         for name in options.tags:
             if pydicom.datadict.tag_for_keyword(name) is None:
                 raise SpecError(
-                    f"--tag: {name!r} is no DICOM attribute", hint="Write its keyword, such as InstitutionName."
+                    f"--tag: {name!r} is not a DICOM attribute", hint="Write its keyword, such as InstitutionName."
                 )
         self._tags = tuple(dict.fromkeys((*KEPT, *options.tags)))
         self._asked = frozenset(options.tags)

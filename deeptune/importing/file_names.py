@@ -21,7 +21,7 @@ _ONE = {BY_PRODUCTS: "by-product of a system, such as Thumbs.db", OTHERS: "file 
 
 
 def is_by_product(name: str) -> bool:
-    """Check whether a file or folder is no data by its name: hidden, or written by a system for itself."""
+    """Check whether a file or folder is not data by its name: hidden, or written by a system for itself."""
     return name.startswith(".") or name.lower() in _BY_PRODUCTS
 
 

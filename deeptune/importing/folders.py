@@ -63,7 +63,7 @@ class PictureFolder(Reader):
         splits = _have_splits(parts)
         named = {found[splits] for found in parts.values() if len(found) > 1 + splits}
         beside = any(len(found) == 1 + splits for found in parts.values())
-        # One folder with files beside it, such as the first series of a scanner, is no class.
+        # One folder with files beside it, such as the first series of a scanner, is not a class.
         classes = options.classes and len(named) > beside
         places = []
         for path, kind in pictures.items():
@@ -125,7 +125,7 @@ class OnePicture(PictureFolder):
         self.path, self.kind = path, ONE[kind]
 
     def _describe(self, places: Sequence[Place], classes: bool, *, labelled: bool) -> None:
-        """Has nothing to say: nobody expects classes of one file."""
+        """Add no notes: one file has no classes."""
 
 
 def _without_wrappers(parts: dict[Path, tuple[str, ...]]) -> dict[Path, tuple[str, ...]]:
@@ -139,7 +139,7 @@ def _without_wrappers(parts: dict[Path, tuple[str, ...]]) -> dict[Path, tuple[st
 
 
 def _have_splits(parts: Mapping[Path, tuple[str, ...]]) -> bool:
-    """Check whether the first folders are splits: all of them have such a name, and there are two at the least."""
+    """Check whether the first folders are splits: all of them have such a name, and there are at least two."""
     first = {found[0] if len(found) > 1 else "" for found in parts.values()}
     return len(first) > 1 and all(split_named(name) is not None for name in first)
 

@@ -11,7 +11,7 @@ from deeptune.formatting import counted
 
 FIRST_ROWS = 500  # that tell where a table begins
 MAX_ABOVE = 30  # lines above the names of the columns
-LONG = 60  # characters from which on a cell is no name but a text
+LONG = 60  # characters from which on a cell is not a name but a text
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?")
 

@@ -121,7 +121,7 @@ def _read_mapping(file: Path) -> list[str] | None:
     indices = list(found.values()) if isinstance(found, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != [*range(len(indices))]:
         raise DataError(
-            f"{file} is no mapping of labels to the integers 0, 1, 2 and so on, each once",
+            f"{file} is not a mapping of labels to the integers 0, 1, 2 and so on, each once",
             hint='It should look like {"cat": 0, "dog": 1}.',
         )
     return sorted(found, key=found.__getitem__)

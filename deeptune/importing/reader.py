@@ -47,8 +47,8 @@ class Reader(ABC):
     """Reads one source as rows.
 
     `kind` names the kind of source in messages. `units` is how much there is to read, None where only reading tells.
-    `schema` is that of all pieces. `notes` say what was detected. `ignored` counts files that are no data, by what they
-    are. `roles` are the columns of the schema with a known role: input, label, group or split.
+    `schema` is that of all pieces. `notes` say what was detected. `ignored` counts files that are not data, by their
+    kind. `roles` are the columns of the schema with a known role: input, label, group or split.
     """
 
     kind: str

@@ -75,7 +75,7 @@ class Sheet(TextTable):
 
 
 def _hint_of(path: Path) -> str:
-    """Say what a file that is no spreadsheet seems to be: exports of web pages are often tables under its name."""
+    """Say what a file that is not a spreadsheet seems to be: exports of web pages are often tables under its name."""
     with suppress(OSError):
         with path.open("rb") as file:
             head = file.read(4096)

@@ -76,7 +76,7 @@ class TextKind:
         return pa.bool_() if self.boolean and not self.missing else pa.string()
 
     def marks(self, *, comma: bool) -> tuple[str, str]:
-        """Return the marks of thousands and of decimals where these are no plain numbers, else NO_MARKS."""
+        """Return the marks of thousands and of decimals where these are not plain numbers, else NO_MARKS."""
         if self.number or not self.commas:
             return NO_MARKS
         if comma and self.comma:

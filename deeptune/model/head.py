@@ -26,8 +26,8 @@ def collapsed(features: Tensor) -> str | None:
         return None
     found = "features near zero" if size < MIN_SIZE else "nearly the same features"
     return (
-        f"the backbone gives {found} for every training row ({size:.2g} ± {spread:.1g}): a head learns nothing from "
-        "them but rounding. Either the backbone has not its pretrained weights, or it was not made for such samples"
+        f"the backbone gives {found} for every training row ({size:.2g} ± {spread:.1g}): a head can't learn from "
+        "them. Check that the backbone has its pretrained weights and suits these samples"
     )
 
 

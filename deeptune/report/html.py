@@ -25,7 +25,7 @@ from deeptune.runs.files import write_json, write_text
 from deeptune.spec.metrics import shown_metrics
 from deeptune.templates import render_template
 
-# Beyond this many classes a confusion matrix is no picture any more; the most frequent confusions still are a table.
+# With more classes the picture of a confusion matrix can't be read; the table of the most frequent confusions can.
 MAX_CLASSES_SHOWN = 40
 MAX_LINES = 50
 METRIC_HEADER = ("Metric", "Value", "95% interval", "Baseline")

@@ -225,7 +225,7 @@ def find_run(reference: str, root: Path = DEFAULT_ROOT) -> RunDirectory:
     Raises SpecError when there is none or more than one.
     """
     path, within = Path(reference), list[RunDirectory]()
-    with suppress(OSError):  # a name that is too long is no path
+    with suppress(OSError):  # a name that is too long is not a path
         if reference and path != root and path.is_dir():
             within = runs_in(path)
         if reference and is_run(path):

@@ -192,7 +192,7 @@ _HEAD_KEYS = (
 
 
 def train_start(spec: RunSpec) -> str:
-    """Choose what fine-tuning starts from. The features of random weights are no place worth staying near."""
+    """Choose what fine-tuning starts from. The features of random weights are not a place worth staying near."""
     if spec.train.start != "auto":
         return spec.train.start
     return "random" if all(part.weights == "random" for part in spec.backbone.members.values()) else "head"

@@ -32,7 +32,7 @@ def preset_files() -> dict[str, Path]:
 def find_spec_file(reference: str) -> Path:
     """Find the file that a path or a preset's name stands for. Raises SpecError if there is neither."""
     there = False
-    with suppress(OSError):  # a name that is too long is no path
+    with suppress(OSError):  # a name that is too long is not a path
         path = Path(reference)
         there = bool(reference) and path.exists()
         if (path / "spec.toml").is_file():
@@ -53,7 +53,7 @@ def find_spec_file(reference: str) -> Path:
     if reference in presets:
         return presets[reference]
     near = did_you_mean(reference.removesuffix(SUFFIX), presets)
-    file = "that is no regular file" if there else "no such file"
+    file = "that is not a regular file" if there else "no such file"
     raise SpecError(
         f"there is no run spec {reference!r}: {file}, and no preset of that name. {near}".rstrip(),
         hint="`deeptune presets` lists the presets.",

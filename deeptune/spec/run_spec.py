@@ -94,8 +94,8 @@ class RunSpec(Section):
         if train.label_smoothing and not info.label_smoothing:
             problems.append(f"train.label_smoothing: {self.task} has no classes; leave it out")
         problems += self._mixes_without_pairs()
-        problems += self._cross_validated_in_vain()
-        problems += self._solved_in_vain()
+        problems += self._why_no_cross_validation()
+        problems += self._why_no_exact_minimum()
         if self.data.label_order is not None and not info.ordered:
             problems.append(f"data.label_order: the classes of {self.task} have no order; leave it out")
         if info.view == "numbers":
@@ -110,7 +110,7 @@ class RunSpec(Section):
             raise ValueError("\n".join(problems))
         return self
 
-    def _cross_validated_in_vain(self) -> list[str]:
+    def _why_no_cross_validation(self) -> list[str]:
         """Say why heads can't be cross-validated, where that is asked for."""
         if self.train.val != "cv":
             return []
@@ -127,7 +127,7 @@ class RunSpec(Section):
             return [f"train.tune: train.val = 'cv' trains heads on stored features, where nothing is tuned; {instead}"]
         return []
 
-    def _solved_in_vain(self) -> list[str]:
+    def _why_no_exact_minimum(self) -> list[str]:
         """Say why a head has no exact minimum, where that is asked for."""
         if self.train.solver != "exact":
             return []
@@ -135,7 +135,7 @@ class RunSpec(Section):
         learns = "the backbone learns" if not self.tuning.frozen else None
         two = "it has two layers" if self.head.layers != 1 else None
         drops = "head.dropout is random" if self.head.dropout else None
-        ordered = "the thresholds of ordered classes are no linear layer" if TASKS[self.task].ordered else None
+        ordered = "the thresholds of ordered classes are not a linear layer" if TASKS[self.task].ordered else None
         views = "train.augmentation is random" if self.train.augmentation != "none" else None
         average = "train.average is one of steps" if self.train.average in ("soup", "ema") else None
         reason = next((one for one in (learns, two, drops, ordered, views, average) if one), None)

@@ -53,7 +53,7 @@ def load_spec(
             raise SpecError(f"{path} is not valid TOML: {error}") from error
     overrides = list(overrides)
     for given in (*overrides, data or ""):
-        if any("\ud800" <= character <= "\udfff" for character in given):  # how Python holds bytes that are no text
+        if any("\ud800" <= character <= "\udfff" for character in given):  # how Python holds bytes that are not text
             raise SpecError(
                 f"{shown(given)} is not valid UTF-8", hint="Rename the file: a spec is stored as UTF-8 text."
             )
@@ -251,7 +251,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
     for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         path, model, field = _resolve(item["loc"])
         path, kind = _cut(path) or ('""' if item["loc"] else ""), item["type"]
-        section = RunSpec.model_fields.get(path)  # a section is no field, but has a help
+        section = RunSpec.model_fields.get(path)  # a section is not a field, but has a help
         if kind == "extra_forbidden":
             near = nearest_keys(path, model.model_fields, spec_keys())
             hint = near or "Known keys: " + ", ".join(model.model_fields) + "."

@@ -70,7 +70,7 @@ class TrainSpec(Section):
     token_budget: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto",
         description="Maximum tokens of texts in one forward pass, padding included; a larger batch passes in parts, "
-        "with the same gradient. 0 is no limit.",
+        "with the same gradient. 0 means no limit.",
     )
     learning_rate: PositiveFloat | Auto = Field(
         "auto", description="Peak learning rate of what is fine-tuned; `auto` is chosen per method and family."

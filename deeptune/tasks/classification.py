@@ -78,8 +78,8 @@ class ClassificationTask(Task):
     ) -> Self:
         """Fit the classes of a column without missing labels; `label_names[v]` names the integer class v.
 
-        Raises DataError for a type that is no class, for one class, for two classes of one name, and for almost as many
-        classes as rows, unless they have names or `many` allows it.
+        Raises DataError for a type that is not a class, for one class, for two classes of one name, and for almost as
+        many classes as rows, unless they have names or `many` allows it.
         """
         cls.check_type(column, name=name)
         column = plain(column)

@@ -46,7 +46,7 @@ class CountTask(RegressionTask):
         rows = np.flatnonzero(~missing(column) & ((values < 0) | (values != np.floor(values))))
         if len(rows):
             raise LabelTypeError(
-                f"{place}: {len(rows):,} of {len(column):,} labels in column {name!r} are no counts "
+                f"{place}: {len(rows):,} of {len(column):,} labels in column {name!r} are not counts "
                 f"({listed(f'{values[row]:g}' for row in rows)}): rows {listed(rows)}",
                 hint=f'Counts are 0, 1, 2 …: correct these rows, or set task = "{USUAL_TASKS["numbers"]}".',
             )
@@ -65,7 +65,7 @@ class CountTask(RegressionTask):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """Return the counts (float64). Raises DataError for a missing label or one that is no count."""
+        """Return the counts (float64). Raises DataError for a missing label or one that is not a count."""
         self.check_type(column, name=name, place=place)
         return super().encode(column, label_names=label_names, name=name, place=place)
 
@@ -91,7 +91,7 @@ class CountTask(RegressionTask):
         return {**bounds, "lower": np.maximum(bounds["lower"], 0.0)} if bounds else {}
 
     def read_predictions(self, column: pa.ChunkedArray, *, place: str) -> np.ndarray:
-        """Return the rates, which are no counts."""
+        """Return the rates, which are not counts."""
         return numbers(column, name="prediction", place=place)
 
 

@@ -119,7 +119,7 @@ def check_numbers(
 
 
 def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.label") -> None:
-    """Raise LabelTypeError when a column's type is no class."""
+    """Raise LabelTypeError when a column's type is not a class."""
     kind, said = _kind(column, name, place)
     said += ", and classes are integers, strings or booleans"
     if pt.is_floating(kind):

@@ -94,7 +94,7 @@ class RegressionTask(Task):
     ) -> np.ndarray:
         """Return the numbers (float64) in their own unit.
 
-        Raises DataError for a missing label or a type that is no number.
+        Raises DataError for a missing label or a type that is not a number.
         """
         return numbers(column, name=name, place=place)
 

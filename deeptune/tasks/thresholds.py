@@ -16,7 +16,7 @@ DEFAULT = 0.5  # where val has no rows of both kinds
 def positive_classes(task: Task, report: ReportSpec) -> list[int]:
     """List the classes that operating points are about: one of two, else each against the rest; none of numbers.
 
-    Raises SpecError where `report.positive` is no class.
+    Raises SpecError where `report.positive` is not a class.
     """
     names = {str(value): index for index, value in enumerate(getattr(task, "values", ()))}
     for index, name in enumerate(getattr(task, "names", None) or () if task.view == "classes" else ()):

@@ -204,7 +204,7 @@ REFUSED = {
         ["--set", "data.input=it"],
         "data.input: column 'it' of",
     ),
-    "bytes that are no text": (
+    "bytes that are not text": (
         pa.table({"text": [b"\xff\xfe"] * ROWS, "labels": LABELS}), [], "row 0 is not UTF-8 text",
     ),
 }  # fmt: skip

@@ -282,7 +282,7 @@ def test_what_is_known_of_a_column_goes_with_it(tmp_path):
     assert found.schema.field("it").metadata[b"unit"] == b"mm"
 
 
-# Files that are no Parquet.
+# Files that are not Parquet.
 
 
 @pytest.mark.parametrize(

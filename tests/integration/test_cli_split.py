@@ -109,7 +109,7 @@ def test_class_names_stay_with_the_files(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        (("-o", "out", "--time", "text"), 3, "no dates"),
+        (("-o", "out", "--time", "text"), 3, "not dates"),
         (("-o", "out", "--time", "dax"), 3, "Did you mean 'day'"),
         (("-o", "o.parquet", "--folds", "1"), 2, "expected 2 to 100"),
         (("-o", "o.parquet", "--folds", "3", "--leave-out", "site"), 2, "exclude each other"),

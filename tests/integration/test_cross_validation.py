@@ -267,10 +267,10 @@ def test_what_can_not_be_cross_validated_is_refused(folder: Path, settings: Any,
 def test_too_few_rows_or_groups_are_refused(folder: Path) -> None:
     table = pq.read_table(folder / "all.parquet")
     pq.write_table(table.slice(0, 10), folder / "few.parquet")
-    with pytest.raises(DataError, match="5 folds need 10 rows at the least, and train and val together have 8"):
+    with pytest.raises(DataError, match="5 folds need at least 10 rows, and train and val together have 8"):
         describe(make_spec({"path": str(folder / "few.parquet")}))
     pq.write_table(table.slice(0, 27), folder / "few_groups.parquet")
-    with pytest.raises(DataError, match=r"10 groups \(column 'who'\) at the least"):
+    with pytest.raises(DataError, match=r"at least 10 groups \(column 'who'\)"):
         describe(make_spec({"path": str(folder / "few_groups.parquet"), "group": "who"}))
 
 

@@ -267,7 +267,7 @@ def test_texts_of_a_regression_have_scores_for_each_token(of_texts):
     ("arguments", "code", "words"),
     [
         (["--rows", "9999"], 3, "there is no row 9,999"),
-        (["--rows", "x"], 2, "'x' is no row"),
+        (["--rows", "x"], 2, "'x' is not a row number"),
         (["--of", "blue"], 2, "there is no class 'blue'"),
         (["--data", "x.parquet"], 2, "--data needs --rows"),
     ],

@@ -99,7 +99,7 @@ def test_a_regressor_of_counts_predicts_rates():
     counts = np.where(y == "red", 1, 6)
     model = DeepTuneRegressor(**TINY, settings={**FAST, "task": "count"}).fit(X, counts)
     assert d2_tweedie_score(counts, model.predict(X), power=1) > 0.5
-    with pytest.raises(DataError, match="1 of 24 labels in column 'labels' are no counts"):
+    with pytest.raises(DataError, match="1 of 24 labels in column 'labels' are not counts"):
         DeepTuneRegressor(**TINY, settings={"task": "count"}).fit(X, np.where(np.arange(24) == 3, -1, counts))
 
 

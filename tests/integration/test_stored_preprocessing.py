@@ -79,7 +79,7 @@ def test_a_resumed_run_prepares_samples_as_it_did_before(image_run, another_libr
     earlier = Earlier.read(image_run, RunLogger(image_run), force=False)
     ready = prepare(load_spec(image_run.spec), earlier=earlier)
     stored = json.loads(image_run.run.read_text())["preprocessing"]
-    assert stored.pop("value_range") == "none"  # of images of more than 8 bits, which is no part of the backbone's
+    assert stored.pop("value_range") == "none"  # of images of more than 8 bits, which is not part of the backbone's
     assert (stored["resize"], stored["mean"]) == (37, [0.485, 0.456, 0.406])  # 32 × 256 / 224
     assert ready.preprocessing == ImagePreprocessing(
         32, 37, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "center"

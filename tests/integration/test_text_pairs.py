@@ -26,7 +26,7 @@ STARTS = ("the film is", "its plot is", "an hour that is", "acting so")
 
 
 def pairs(rows: int, seed: int) -> pa.Table:
-    """Opinions on two films: whether they agree can't be told from one of them. `noted` is no part of the input."""
+    """Opinions on two films: whether they agree can't be told from one of them. `noted` is not part of the input."""
     numbers = np.random.default_rng(seed)
     kinds = [numbers.choice(["good", "bad"], rows) for _ in range(2)]
     first, second = ([f"{numbers.choice(STARTS)} {numbers.choice(WORDS[kind])}" for kind in column] for column in kinds)

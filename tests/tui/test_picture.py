@@ -63,7 +63,7 @@ def test_without_colours_an_image_is_of_ascii(tmp_path, options):
     async def steps(pilot, fixed, auto):
         fixed.show(png(10, 8, (255, 255, 255)))
         await until(pilot, lambda: "@@@@@@@@" in picture(pilot.app))
-        pilot.app.theme = "deeptune-light"  # white is no ink on white paper
+        pilot.app.theme = "deeptune-light"  # white is not ink on white paper
         await until(pilot, lambda: "@" not in picture(pilot.app))
 
     shown(steps, tmp_path, **options)

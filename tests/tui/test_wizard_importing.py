@@ -24,7 +24,7 @@ def test_a_folder_of_pictures_becomes_a_data_set_on_enter_and_not_while_it_is_ty
         screen = await open_wizard(pilot)
         await paste(pilot, str(photos))
         await until(pilot, lambda: screen.reader.data.problem)
-        assert "not imported yet" in screen.reader.data.problem.message
+        assert "has not been imported yet" in screen.reader.data.problem.message
         assert not list((tmp_path / "cache").rglob("*.parquet"))
         await pilot.press("enter")
         await until(pilot, lambda: screen.reader.data.survey)

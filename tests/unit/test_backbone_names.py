@@ -54,7 +54,7 @@ def test_a_folder_comes_before_a_repository(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_another_owners_model_behind_timm_is_told_by_its_name() -> None:
-    with pytest.raises(WeightsError, match="no model of timm's own collection") as error:
+    with pytest.raises(WeightsError, match="not a model of timm's own collection") as error:
         find("timm:somebody/model")
     assert "hf:somebody/model" in str(error.value)
 

@@ -152,7 +152,7 @@ def test_unknown_names_are_answered_with_near_ones(name: str, message: str) -> N
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(SpecError, match="no multiple of that") as error:
+    with pytest.raises(SpecError, match="not a multiple of that") as error:
         load_backbone(random("timm:vit_tiny_patch16_224", image_size=40))
     assert "32 or 48" in str(error.value)
     with pytest.raises(SpecError, match="no pooling 'cls'"):

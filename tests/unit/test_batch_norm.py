@@ -57,4 +57,4 @@ def test_a_run_knows_whether_its_backbone_has_statistics(image_file, tmp_path, b
 @pytest.mark.parametrize(("then", "expected"), [({}, "train"), ({"batch_norm": "auto"}, "auto")])
 def test_a_run_of_a_version_without_the_key_still_updates_them(then, expected):
     earlier = SimpleNamespace(record={"spec": {"data": {"value_range": "none"}, "train": then}})
-    assert Earlier.with_its_meaning(earlier, spec()).train.batch_norm == expected
+    assert Earlier.with_earlier_defaults(earlier, spec()).train.batch_norm == expected

@@ -241,7 +241,7 @@ def test_an_import_tells_how_far_it_is_before_the_answer(tmp_path: Path, monkeyp
     answers = io.StringIO()
     serve(io.StringIO(json.dumps({**question, "imports": False}) + "\n" + json.dumps(question) + "\n"), answers)
     refused, progress, answer = map(json.loads, answers.getvalue().splitlines())
-    assert "not imported yet" in refused["error"]
+    assert "has not been imported yet" in refused["error"]
     assert progress == {"progress": [10, 10]}
     assert "d.csv (CSV file) was imported: 10 rows" in answer["answer"]["notes"][0]
 

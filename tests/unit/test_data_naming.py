@@ -176,7 +176,7 @@ def test_labels_get_the_values_of_the_run(tmp_path, run, names, labels, expected
 
 def test_labels_that_mean_the_same_stay_as_they_are(tmp_path):
     for column in (
-        read(tmp_path, class_label("cat", "dog", "eel"), [0, 1, 2]),  # 2 is no class of the run
+        read(tmp_path, class_label("cat", "dog", "eel"), [0, 1, 2]),  # 2 is not a class of the run
         read(tmp_path, None, [0, 1]),
         read(tmp_path, None, ["dog"]),
     ):

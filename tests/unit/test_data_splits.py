@@ -211,7 +211,7 @@ def test_why_few_groups_are_refused():
         split([0, 1, 2, 0], groups=np.arange(4))
     assert caught.value.message == (
         "data.split: 4 groups are too few for the splits asked for (train 0.7, val 0.1, test 0.2): "
-        "train holds a row of every class with 3 of them at the least, which leaves 1 for the other splits"
+        "train holds a row of every class with at least 3 of them, which leaves 1 for the other splits"
     )
 
 

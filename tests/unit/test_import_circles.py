@@ -30,7 +30,7 @@ ALLOWED_FOR_TYPES = (
 
 # Rooms that read one below them.
 ALLOWED_BELOW = {
-    # A path that is no Parquet file is imported where it is opened, in a function.
+    # A path that is not a Parquet file is imported where it is opened, in a function.
     ("data/sources/", "importing/"),
 }
 

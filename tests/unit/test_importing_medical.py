@@ -125,7 +125,7 @@ def test_an_attribute_is_kept_on_request(tmp_path):
     dicom(tmp_path / "d" / "1.dcm", GREY, InstitutionName="General Hospital")
     table, _ = imported(tmp_path / "d", tmp_path, tags=("InstitutionName",))
     assert table["institution_name"].to_pylist() == ["General Hospital"]
-    with pytest.raises(SpecError, match="'Institution' is no DICOM attribute"):
+    with pytest.raises(SpecError, match="'Institution' is not a DICOM attribute"):
         imported(tmp_path / "d", tmp_path, tags=("Institution",))
 
 

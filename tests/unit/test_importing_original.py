@@ -122,9 +122,9 @@ def test_several_experiments_are_named(tmp_path):
     ("mapping", "says"),
     [
         ('{"a": 0}', r"row 0: label 1 is not in label_mapping.json, which has the labels 0 to 0"),
-        ('{"a": 0, "b": 2}', "is no mapping of labels to the integers 0, 1, 2"),
-        ('{"a": "0"}', "is no mapping of labels"),
-        ("[]", "is no mapping of labels"),
+        ('{"a": 0, "b": 2}', "is not a mapping of labels to the integers 0, 1, 2"),
+        ('{"a": "0"}', "is not a mapping of labels"),
+        ("[]", "is not a mapping of labels"),
         ("{", "cannot be read"),
     ],
 )

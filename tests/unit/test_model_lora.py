@@ -86,7 +86,7 @@ def test_every_adapter_learns_the_backbone_does_not_and_merging_changes_nothing(
     backbone.fingerprint = None  # its weights are others now
     model = build_model(spec, backbone, 3).eval()
     with torch.no_grad():
-        # An adapter that starts at zero is no change. DoRA divides by a norm and multiplies it back.
+        # An adapter that starts at zero is not a change. DoRA divides by a norm and multiplies it back.
         assert relative(backbone(batch), plain) < 1e-4
     shake_adapters(model)
 

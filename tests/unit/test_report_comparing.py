@@ -319,7 +319,7 @@ def test_several_targets_are_compared_each_in_its_unit(tmp_path: Path) -> None:
     runs, scored = (list(each) for each in zip(*both, strict=True))
     found = compare_scored(runs, scored)
     pair = found.pairs[0]
-    assert list(pair.metrics) == ["r2", "spearman"]  # the mean of millimetres and kilograms is no number
+    assert list(pair.metrics) == ["r2", "spearman"]  # the mean of millimetres and kilograms is not a number
     errors = {}
     for at, name in enumerate(("mm", "kg")):
         known = np.isfinite(scored[0].truth[:, at])

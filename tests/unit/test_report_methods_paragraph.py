@@ -164,7 +164,7 @@ def test_the_methods_state_no_more_rows_in_a_step_than_there_are(digits: RunDire
 
 
 def test_the_log_of_a_measured_batch_size_says_that_there_are_fewer_rows() -> None:
-    from deeptune.engine.batch_tuning import said_batch_size
+    from deeptune.engine.batch_tuning import batch_size_text
 
     spec = validate(
         {
@@ -174,8 +174,8 @@ def test_the_log_of_a_measured_batch_size_says_that_there_are_fewer_rows() -> No
             "train": {"batch_size": 32, "accumulation": 2, "token_budget": 0, "learning_rate": 1e-3},
         }
     )
-    assert said_batch_size(spec, 7).endswith("; a step has all 7 training rows")
-    assert said_batch_size(spec, 64).endswith("learning rate 0.001 is for 64")
+    assert batch_size_text(spec, 7).endswith("; a step has all 7 training rows")
+    assert batch_size_text(spec, 64).endswith("learning rate 0.001 is for 64")
 
 
 def test_the_effective_batch_size_counts_accumulation(digits: RunDirectory) -> None:

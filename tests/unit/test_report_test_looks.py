@@ -93,7 +93,7 @@ def test_samples_are_recognised_by_their_hashes_alone(tmp_path):
     run = RunDirectory(tmp_path)
     test, train = np.array([7, 0, 5, 5, 9], np.uint64), np.array([9, 1], np.uint64)
     write_test_hashes(run, test, train)
-    # 0 is no sample, and 9 is in train as well: a file of training rows is no look at test.
+    # 0 is not a sample, and 9 is in train as well: a file of training rows is not a look at test.
     assert record_samples(run, "evaluate", np.array([1, 9, 0, 3], np.uint64)) == 0
     assert read_looks(run) == []
     assert record_samples(run, "evaluate", np.array([5, 8, 7, 5], np.uint64)) == 2

@@ -68,7 +68,7 @@ def test_a_runner_that_is_suspended(run):
 
 def test_a_run_that_starts_has_half_a_minute(run):
     assert run_state(run).word == "starting"
-    for moved in (-60, 60):  # a spec of the future is no reason to wait for ever
+    for moved in (-60, 60):  # a spec of the future is not a reason to wait for ever
         os.utime(run.spec, (time.time() + moved, time.time() + moved))
         state = run_state(run)
         assert (state.word, state.detail) == ("crashed", "the runner never started")

@@ -109,8 +109,8 @@ def test_a_head_of_folds_without_a_count_predicts_next_to_nothing():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([1, -1, None, 2], r"1 of 4 labels in column 'n' are no counts \(-1\): rows 1"),
-        ([1.0, 2.5, float("nan"), -3.0], r"2 of 4 labels in column 'n' are no counts \(2.5, -3\): rows 1, 3"),
+        ([1, -1, None, 2], r"1 of 4 labels in column 'n' are not counts \(-1\): rows 1"),
+        ([1.0, 2.5, float("nan"), -3.0], r"2 of 4 labels in column 'n' are not counts \(2.5, -3\): rows 1, 3"),
         (["one", "two"], "column 'n' holds text, and count needs numbers"),
         ([[1, 2], [3, 4]], "column 'n' holds lists, and a row has one count"),
     ],

@@ -1,4 +1,4 @@
-"""Label columns of every type, and the messages for those that are no labels."""
+"""Label columns of every type, and the messages for those that are not labels."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_one_class_and_too_many():
     error = refusal(ClassificationTask.fit, column([f"text {i}" for i in range(30)]))
     assert error.hint == "Set data.many_classes = true if they are classes; or name another label column."
     assert len(ClassificationTask.fit(column(list(range(30)) * 3))) == 30
-    assert len(ClassificationTask.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is no reason to refuse
+    assert len(ClassificationTask.fit(column([1, 2, 1, 2]))) == 2  # a tiny set is not a reason to refuse
 
 
 def test_types_that_are_no_labels():

@@ -69,7 +69,7 @@ class DraftScreen(DeepTuneScreen):
         """Save the draft if it is not empty. Also called when the terminal hangs up."""
         if self._launching:
             return
-        with suppress(DeepTuneError, OSError):  # a full disk is no reason to lose what is on the screen
+        with suppress(DeepTuneError, OSError):  # a full disk is not a reason to lose what is on the screen
             if self.draft.overrides() != self._begun:
                 self.draft.save(self._file)
                 self._kept = True

@@ -156,10 +156,10 @@ class MemoryRecords(Records):
         self._data = bytearray()  # grows in place: the system moves pages, not bytes
 
     def flush(self) -> None:
-        """Nothing survives a kill."""
+        """Do nothing: memory does not survive a kill."""
 
     def settle(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: there is no writer to end."""
 
     def _write(self, data: memoryview) -> None:
         if self.size + len(data) > self.max_bytes:

@@ -31,7 +31,7 @@ _MIN_INDICATORS = 2  # columns of 0 and 1 that are labels together
 
 
 def guess_label(source: Source, first: Mapping[str, pa.Array], inputs: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return the columns of the label, and the task where they are no classes; no column where nothing is likely.
+    """Return the columns of the label, and the task where they are not classes; no column where none is likely.
 
     A column that is named like a label comes first, then lists of names, columns of 0 and 1, the one with the fewest
     values of those that repeat, and the only one of numbers. `first` are first values by column.

@@ -41,7 +41,7 @@ class Deep:
 
     @functools.cached_property
     def extremes(self) -> Range:
-        """Return the least and the greatest value. Raises DataError where a value is no number."""
+        """Return the least and the greatest value. Raises DataError where a value is not a number."""
         low, high = float(self.values.min()), float(self.values.max())
         if not np.isfinite((low, high)).all():
             raise DataError("has values that are NaN or infinite")

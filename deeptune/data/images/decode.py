@@ -148,7 +148,7 @@ def unusable_reason(data: bytes) -> str | None:
 def read_header(data: bytes | None) -> Header:
     """Read the header of an encoded image, without its pixels. Raises DataError with a short reason.
 
-    For threads: the caller silences warnings. A second picture in a phone's JPEG (MPO) is no second frame.
+    For threads: the caller silences warnings. A second picture in a phone's JPEG (MPO) is not a second frame.
     """
     with _opened(data) as image:
         return Header(

@@ -66,7 +66,7 @@ def stream_columns(
                 start -= passed
                 if passed < len(batch):
                     batch = batch.select(list(names))
-                    # text that is no UTF-8, or an index out of its dictionary, would fail or crash later
+                    # text that is not UTF-8, or an index out of its dictionary, would fail or crash later
                     batch.validate(full=True)
                     yield batch.slice(passed)
 

@@ -58,7 +58,7 @@ class MemorySource(Source):
     def _contents(self) -> list[str]:
         digest = hashlib.sha256()
         with pa.ipc.new_stream(_Hashing(digest), self._table.schema) as stream:
-            stream.write_table(self._table.combine_chunks())  # chunks are no part of the content
+            stream.write_table(self._table.combine_chunks())  # chunks are not part of the content
         return [digest.hexdigest()]
 
     def _schemas(self) -> list[pa.Schema]:

@@ -191,7 +191,7 @@ class ParquetSource(Source):
         except (TooLarge, MemoryError) as error:
             raise DataError(
                 f"{self.key}: {what} of {file} does not fit in memory: {first_line(error)}",
-                hint="Shorten its values, or split the file; a small file that grows so much may be made to do harm.",
+                hint="Shorten its values, or split the file. A small file that grows this much may be malicious.",
             ) from error
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             self._require_unchanged(file)  # which explains it better
@@ -265,7 +265,10 @@ def find_data(
 
             if is_source(file):
                 if not imports and not is_imported(file, root):
-                    raise DataError(f"{key}: {file} is no Parquet file, and not imported yet", hint="Enter imports it.")
+                    raise DataError(
+                        f"{key}: {file} is not a Parquet file and has not been imported yet",
+                        hint="Press Enter to import it.",
+                    )
                 made = cached_import(file, key=key, root=root, progress=progress)
                 files.append(made.file)
                 imported[made.file] = file

@@ -1,4 +1,4 @@
-"""Reads the footer of a Parquet file, and recognises files that are no Parquet."""
+"""Reads the footer of a Parquet file, and recognises files that are not Parquet."""
 
 from __future__ import annotations
 

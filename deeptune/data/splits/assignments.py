@@ -178,7 +178,7 @@ def _ordered(source: Source, column: str, rows: np.ndarray) -> np.ndarray:
             values = pc.cast(values, pa.timestamp("us"))
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"--time: column {column!r} holds texts that are no dates: {first_line(error)}",
+                f"--time: column {column!r} holds texts that are not dates: {first_line(error)}",
                 hint="Write dates in ISO 8601, such as 2024-05-31 or 2024-05-31T10:00:00.",
             ) from error
     elif not (pt.is_temporal(kind) or pt.is_integer(kind) or pt.is_floating(kind)):

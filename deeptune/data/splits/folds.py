@@ -22,7 +22,7 @@ def require_folds(data: SplitData, group: str | None) -> None:
     if count < MIN_ROWS:
         what = "rows" if data.groups is None else f"groups (column {group!r})" if group else "different rows"
         raise DataError(
-            f"train.val: {FOLDS} folds need {MIN_ROWS} {what} at the least, and train and val together have {count}",
+            f"train.val: {FOLDS} folds need at least {MIN_ROWS} {what}, and train and val together have {count}",
             hint="Bring more, or set train.val = 'split'.",
         )
 

@@ -77,7 +77,7 @@ def assign_splits(
             if units - len(train) < len(wanted) - 1:
                 left = units - len(train)
                 why = (
-                    f"train {task.TRAIN_NEEDS} with {len(train)} of them at the least, which leaves {left or 'none'} "
+                    f"train {task.TRAIN_NEEDS} with at least {len(train)} of them, which leaves {left or 'none'} "
                     "for the other splits"
                 )
                 raise _too_few(units, unit, share, place, why)

@@ -62,7 +62,7 @@ def test_the_bits_do_not_depend_on_the_run_that_filled_the_cache(run, image_spec
 
 @pytest.fixture
 def spoiled(image_data, tmp_path):
-    """The clip arts, of which rows 3 and 70 are no images."""
+    """The clip arts, of which rows 3 and 70 are not images."""
     table = pq.read_table(image_data / "images.parquet")
     images = table["images"].to_pylist()
     for row in (3, 70):

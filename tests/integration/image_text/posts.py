@@ -11,7 +11,7 @@ WORDS = {"warm": ("sun", "fire", "summer"), "cold": ("snow", "ice", "winter")}
 
 
 def rows_of(rows: int, seed: int) -> pa.Table:
-    """Pictures with captions: whether they fit can't be told from one of them. `noted` is no part of the input."""
+    """Pictures with captions: whether they fit can't be told from one of them. `noted` is not part of the input."""
     numbers = np.random.default_rng(seed)
     seen, said = (numbers.choice(["warm", "cold"], rows) for _ in range(2))
     images = [
