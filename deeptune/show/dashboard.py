@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-PHASES_WIDTH = 73  # columns that all phases but `head` take in the panel
 WIDEST = 120  # columns of the panel
+PANEL_SIDES = 4  # columns of its border and padding
 MIN_CHART, MAX_CHART = 8, 16  # rows of the chart of losses
 OTHER_LINES = 24  # of the panel, at most, when there is a chart
 CHART_STYLES = {
@@ -49,7 +49,7 @@ def dashboard(view: View, width: int, height: int = 24, *, utf8: bool = True) ->
     lines: list[RenderableType] = [_phases(view, width)]
     start = start_facts(view.start) if view.start else []
     look = Look(ascii=not utf8)
-    curves = _curves(view, min(width, WIDEST) - 4, height - OTHER_LINES, look)
+    curves = _curves(view, min(width, WIDEST) - PANEL_SIDES, height - OTHER_LINES, look)
     facts = _facts(view, width, look, sparks=not curves)
     bars = _bars(view)
     names = max(10, *(len(name) for name, *_ in (*start, *facts)), *(len(name) for name, *_ in bars))
@@ -113,20 +113,18 @@ def _phases(view: View, width: int) -> Text:
     from rich.text import Text
 
     phases = view.phases()
-    if width < PHASES_WIDTH + 7 * ("head" in phases):
-        at = f" ({phases.index(view.phase) + 1} of {len(phases)})" if view.phase in phases else ""
-        return Text(f"● {safe(view.phase)}{at}", style="bold blue")
     text = Text()
     for phase in phases:
-        if phase == "features" and view.phase not in ("data", "backbone", "starting") and phase not in view.seen:
-            continue
         if phase == view.phase:
             text.append(f"● {phase} ", style="bold blue")
         elif phase in view.seen:
             text.append(f"✓ {phase} ", style="green")
         else:
             text.append(f"○ {phase} ", style="dim")
-    return text
+    if text.cell_len - 1 <= width - PANEL_SIDES:
+        return text
+    at = f" ({phases.index(view.phase) + 1} of {len(phases)})" if view.phase in phases else ""
+    return Text(f"● {safe(view.phase)}{at}", style="bold blue")
 
 
 def _bars(view: View) -> list[tuple[str, int, int]]:

@@ -32,13 +32,14 @@ from deeptune.show.run_text import is_number
 from deeptune.spec.tasks import TASKS
 
 SILENT = 15.0  # seconds without an event after which its age is shown: a run at work samples more often
-PHASES = ("data", "backbone", "features", "head", "train", "verify", "test", "embed", "report")
+PHASES = ("data", "backbone", "features", "head", "folds", "train", "verify", "test", "embed", "report")
 PHASE_WORDS = {
     "starting": "loading PyTorch",
     "data": "reading and checking the data",
     "backbone": "loading the backbone",
     "features": "computing features",
     "head": "fitting the head",
+    "folds": "cross-validating the head",
     "train": "training",
     "verify": "checking that the stored model is the trained one",
     "test": "scoring",
@@ -101,8 +102,15 @@ class View:
         self.last = event.t
 
     def phases(self) -> list[str]:
-        """Return the phases of the run. Not every run has `head`, so it is one once it is there."""
-        return [phase for phase in PHASES if phase != "head" or phase in self.seen]
+        """Return the phases of the run, without those that it does not have.
+
+        Few runs have `head` or `folds`: they are phases once they have begun. Most have `features`: it is one until the
+        run has passed it by.
+        """
+        unlikely = {"head", "folds"}
+        if self.phase not in ("starting", "data", "backbone"):
+            unlikely.add("features")
+        return [phase for phase in PHASES if phase in self.seen or phase not in unlikely]
 
     def look(self) -> None:
         self.see(run_state(self.directory))

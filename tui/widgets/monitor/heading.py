@@ -132,11 +132,8 @@ def _stored(view: View, now: float) -> Row:
 
 def _phases(view: View, width: int) -> Row:
     phases = view.phases()
-    known = [
-        phase for phase in phases if phase != "features" or phase in view.seen or view.phase in ("data", "backbone")
-    ]
     row: Row = []
-    for phase in known:
+    for phase in phases:
         if phase == view.phase:
             row.append((f"● {phase}  ", "busy"))
         elif phase in view.seen:
