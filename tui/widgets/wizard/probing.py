@@ -17,45 +17,34 @@ from deeptune.probing.candidates import OPEN
 from deeptune.probing.ranking import ENDED
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
-from tui.command_process import Application, Progress, deeptune_command
+from tui.command_process import Progress
 from tui.draft import Draft
-from tui.screens.ask import AskScreen, Choice
-from tui.widgets.changing_text import Line
+from tui.screens.ask import Choice
+from tui.widgets.process_line import ProcessLine
 
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp
 
 BUDGETS = {"1min": "1 minute", "5min": "5 minutes", "20min": "20 minutes"}
-MAX_OUTPUT_LINES = 12  # of a process that failed
 
 
-class Probing(Line):
+class Probing(ProcessLine):
     """Starts the probe, and says how far it is and what it advises. The table of backbones shows the scores."""
 
-    DEFAULT_CSS = "Probing { height: auto; display: none; padding: 0 1; color: $primary; }"
+    DEFAULT_CSS = "Probing { padding: 0 1; }"
 
     class Ended(Message):
         """Posted once the scores of a probe are stored."""
 
     def __init__(self) -> None:
         super().__init__(id="probing")
-        self._application: Application | None = None
-        self._lines: list[str] = []
-
-    def on_unmount(self) -> None:
-        if self._application is not None:
-            self._application.kill()
 
     @work(group="probe")
     async def start(self, draft: Draft) -> None:
         """Ask for the budget and probe; or ask whether to cancel the probe in progress."""
         app = cast("DeepTuneApp", self.app)
         if self._application is not None:
-            choices = [Choice("on", "Keep it going"), Choice("cancel", "Cancel it", dangerous=True)]
-            answer = await app.ask("Cancel the probe?", "What it has scored by then is kept.", choices)
-            if answer == "cancel" and self._application is not None:
-                self._tell("cancelling the probe …")
-                await self._application.cancel()
+            await self._ask_to_cancel("the probe", "What it has scored by then is kept.")
             return
         try:
             spec = dump_spec(validate({**draft.values(), "backbone": {"name": OPEN}}), only_set=True)
@@ -69,22 +58,19 @@ class Probing(Line):
         budgets = [Choice(budget, words) for budget, words in BUDGETS.items()]
         budget = await app.ask("Which backbone fits these rows?", text, budgets)
         if budget is not None and self._application is None:
-            await self._probe(app, spec, budget)
+            await self._probe(spec, budget)
 
-    async def _probe(self, app: DeepTuneApp, spec: str, budget: str) -> None:
-        application = self._application = Application(self._go_on, self._lines.append)
-        self._lines.clear()
+    async def _probe(self, spec: str, budget: str) -> None:
         self._tell("probe: loading PyTorch … (f5 cancels)")
         handle, file = tempfile.mkstemp(suffix=".toml")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(spec)
-            command = deeptune_command("probe", file, "--budget", budget, "--json", "--json-progress")
-            code, printed = await application.run(command)
-        except OSError as error:
-            code, printed, self._lines = 1, "", [f"it could not be started: {error}"]
+            words = ["probe", file, "--budget", budget, "--json", "--json-progress"]
+            code, printed, cancelled = await self._command(*words)
+        except OSError as error:  # the disk is full
+            code, printed, cancelled, self._lines = 1, "", False, [f"it could not be started: {error}"]
         finally:
-            self._application = None
             with suppress(OSError):
                 os.unlink(file)
         if not self.is_mounted:
@@ -93,17 +79,12 @@ class Probing(Line):
         self._tell(advice_in(printed) if ended else "")
         if ended:
             self.post_message(self.Ended())
-        elif not application.cancelled:
-            text = "\n".join(self._lines[-MAX_OUTPUT_LINES:])
-            app.push_screen(AskScreen("The probe failed", safe(text), [Choice("close", "Close")]))
+        elif not cancelled:
+            self._tell_failure("The probe failed")
 
     def _go_on(self, progress: Progress) -> None:
         count = f": {progress.done:,} of {progress.total:,}" if progress.total else ""
         self._tell(f"probe: {safe(progress.what)}{count} (f5 cancels)")
-
-    def _tell(self, text: str) -> None:
-        self.display = bool(text)
-        self.say(text)
 
 
 def advice_in(printed: str) -> str:
