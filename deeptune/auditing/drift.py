@@ -11,7 +11,8 @@ from deeptune.auditing.data import AuditData
 from deeptune.auditing.findings import Finding, Severity
 from deeptune.auditing.labels import Question
 from deeptune.auditing.properties import properties
-from deeptune.auditing.shortcuts import QUANTILE, folds
+from deeptune.auditing.shortcuts import folds
+from deeptune.tasks.base import QUANTILE
 
 MIN_ROWS = 40  # of each of two splits
 MAX_ROWS = 10_000

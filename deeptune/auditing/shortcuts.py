@@ -17,8 +17,9 @@ from deeptune.auditing.findings import Finding
 from deeptune.auditing.labels import Question
 from deeptune.auditing.properties import Property, properties
 from deeptune.spec.tasks import TASKS
+from deeptune.tasks.base import QUANTILE
 
-FOLDS = 5
+FOLDS = 5  # of the small models of the audit
 MIN_ROWS = 40
 MIN_CLASS_ROWS = 10
 MAX_ROWS = 20_000
@@ -29,7 +30,6 @@ MIN_CONTENT_OF_LABEL = 0.85  # the same for one label of several, as one class m
 MIN_ONE_CLASS = 0.6  # the same for one class against all others, by how a file was made
 LEAVES = 16
 RESAMPLES = 200
-QUANTILE = 1.96  # of a two-sided interval of 95%
 
 
 def shortcuts(data: AuditData) -> Iterator[Finding]:

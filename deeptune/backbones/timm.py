@@ -21,7 +21,7 @@ from deeptune.backbones.weights import State, check_fit, read_state, require_fin
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir, weight_file
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
-from deeptune.families.family import MAP_POOLING
+from deeptune.families.family import MAP_POOLING, require_multiple
 from deeptune.families.pooling import pool_map, pool_tokens
 from deeptune.fetching.download import download
 from deeptune.fetching.hub import hub_folder
@@ -123,13 +123,8 @@ def _build(info: BackboneInfo, image_size: int | str) -> nn.Module:
         ) from error
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple) else patch
-    if isinstance(image_size, int) and isinstance(patch, int) and image_size % patch:
-        below, above = image_size // patch * patch, -(-image_size // patch) * patch
-        raise SpecError(
-            f"backbone.image_size: {info.name} cuts images into patches of {patch} pixels, "
-            f"and {image_size} is not a multiple of that.",
-            hint="The nearest sizes are " + " or ".join(str(valid) for valid in (below, above) if valid) + ".",
-        )
+    if isinstance(image_size, int) and isinstance(patch, int):
+        require_multiple(info.name, image_size, patch, f"cuts images into patches of {patch} pixels")
     return net
 
 

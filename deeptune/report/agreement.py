@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_BINS = 5  # of the true values
 MIN_BIN_ROWS = 10
 MAX_TARGETS = 8  # that have a section of their own
-LIMIT = 1.96  # standard deviations, between which are 95% of a normal distribution
+LIMIT = 1.96  # standard deviations, as Bland and Altman have it: 95% of a normal distribution lies between
 
 Interval = tuple[float, float]
 
