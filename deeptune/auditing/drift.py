@@ -17,7 +17,7 @@ from deeptune.tasks.base import QUANTILE
 MIN_ROWS = 40  # of each of two splits
 MAX_ROWS = 10_000
 INFO_AREA, WARNING_AREA = 0.6, 0.7  # the lower end of the interval of the ROC area
-MAX_P = 1e-3
+MAX_P = 1e-3  # of a test: about 0.05 for one of 40, as up to 20 questions of two pairs of splits are tested
 MIN_SHIFT = 0.1  # total variation of class shares, or Kolmogorov and Smirnov's statistic of numbers
 
 

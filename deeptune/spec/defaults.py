@@ -28,6 +28,8 @@ class Recipe:
     weight_decay: float  # for `partial`, the most: see `weight_decay`
 
 
+# Training rows up to which a head has the recipe's weight decay. Beyond, it gets less in proportion, as with a fixed C
+# of logistic regression: docs/numerics.md, "The head learns in the scale of its features".
 DECAY_ROWS = 750
 CPU_TOKENS = 2048  # of texts that pass at once: see `deeptune.engine.device.tokens_at_once`
 
@@ -133,6 +135,8 @@ def penalties(spec: RunSpec) -> list[float]:
     return list(PENALTIES)
 
 
+# What cross-validation compares, as shares of the recipe's weight decay: docs/numerics.md, "Cross-validation in place
+# of val".
 DECAY_SHARES = (1 / 16, 1 / 4, 1.0, 4.0)
 
 
