@@ -79,13 +79,13 @@ def _raw(spec: Any, data: Path) -> float:
 
 def _embed(spec: Any, data: Path) -> float:
     """Seconds of the command after its imports: the backbone, samples, features and the written table."""
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
     from deeptune.engine.predict import ApplyOptions, Embedder
 
     started = time.perf_counter()
     embedder = Embedder(spec.backbone, device=spec.train.device)
     embedder.label = spec.data.label
-    embedder.write_embeddings(Source.open(data), data.with_name("out.parquet"), ApplyOptions())
+    embedder.write_embeddings(open_source(data), data.with_name("out.parquet"), ApplyOptions())
     return time.perf_counter() - started
 
 
@@ -96,9 +96,9 @@ def _store_samples(spec: Any, data: Path) -> float:
     from deeptune.data.cache.entry import Cache
     from deeptune.data.columns.input_columns import resolve_columns
     from deeptune.data.loading.open_samples import open_samples
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    source = Source.open(str(data))
+    source = open_source(str(data))
     _, column = resolve_columns(source, find(spec.backbone.name).modality, None)
     preprocessing = load_backbone(spec.backbone, seed=0).preprocessing
     assert preprocessing is not None

@@ -84,9 +84,9 @@ def write_sample(sample: str, path: Path, times: int, most: int | None = None) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    table = pq.read_table(Source.open(f"sample:{sample}").files[0])
+    table = pq.read_table(open_source(f"sample:{sample}").files[0])
     table = pa.concat_tables([table] * times).slice(0, most)
     pq.write_table(table, path)
     return table.num_rows

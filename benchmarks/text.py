@@ -285,9 +285,9 @@ def padding_of_snippets(settings: Settings) -> Measured:
     from transformers import AutoTokenizer
 
     from deeptune.data.loading.tokenise import tokenise
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    texts = Source.open(SNIPPETS).column("text").to_pylist()
+    texts = open_source(SNIPPETS).column("text").to_pylist()
     return _padding(tokenise([texts], AutoTokenizer.from_pretrained(minilm()), 512).lengths, settings)
 
 

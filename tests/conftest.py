@@ -171,7 +171,7 @@ def terminal(tmp_path: Path, environment: dict[str, str]) -> Callable[..., tuple
 @pytest.fixture(scope="session")
 def review_bert(tmp_path_factory):
     """Two layers of BERT, random weights, with a word-piece tokenizer trained on the sample's own texts."""
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    texts = Source.open("sample:movie_snippets").column("text").slice(0, 400).to_pylist()
+    texts = open_source("sample:movie_snippets").column("text").slice(0, 400).to_pylist()
     return save_small_bert(tmp_path_factory.mktemp("models") / "tiny-bert", texts, vocabulary=600, limit=64)

@@ -13,6 +13,7 @@ from deeptune.data.loading.dataset import Dataset, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.samples import Samples
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 
 
@@ -32,4 +33,4 @@ def loader_of(source: Source, input: str, rows: np.ndarray, preprocessing, **opt
 
 def source(tmp_path, name="a.parquet", **columns) -> Source:
     pq.write_table(pa.table(columns), tmp_path / name)
-    return Source.open(str(tmp_path / name))
+    return open_source(str(tmp_path / name))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 
 NAMES = ["zero", "one", "two", "three", "four", "five"]
 
@@ -34,7 +34,7 @@ def digits(rows: int = 300) -> tuple[list[bytes], list[str]]:
 
 def snippets(rows: int = 300) -> tuple[list[str], list[int]]:
     """Sentences of film reviews, as many of each class."""
-    table = Source.open("sample:movie_snippets").head(["text", "labels"], 2000).to_pydict()
+    table = open_source("sample:movie_snippets").head(["text", "labels"], 2000).to_pydict()
     found = [
         (text, label)
         for wanted in (0, 1)

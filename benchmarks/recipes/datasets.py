@@ -86,9 +86,9 @@ def digits() -> DataSet:
 
 
 def _openclipart7() -> DataSet:
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    return _split("openclipart7", pq.read_table(Source.open("sample:openclipart7").files[0]))
+    return _split("openclipart7", pq.read_table(open_source("sample:openclipart7").files[0]))
 
 
 def _split(name: str, table: pa.Table) -> DataSet:

@@ -50,12 +50,12 @@ def frozen(data: DataSet, name: str, backbone: str, folder: Path, rows: int, tes
 
 
 def _passed(table: pa.Table, data: DataSet, backbone: str, file: Path) -> np.ndarray:
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
     from deeptune.engine.predict import ApplyOptions, Embedder
     from deeptune.spec.model_spec import BackboneSpec
 
     pq.write_table(table.select([data.input, "labels"]), file)
     embedder = Embedder(BackboneSpec(**backbone_values(backbone)), device="cpu", seed=0)
-    found = embedder.embeddings(Source.open(str(file)), ApplyOptions(on_bad_sample="error"))
+    found = embedder.embeddings(open_source(str(file)), ApplyOptions(on_bad_sample="error"))
     file.unlink()
     return np.asarray(found, dtype=np.float32)

@@ -71,7 +71,7 @@ def compare_on(
     tasks, labels or classes. `notify` gets sentences, such as that rows are test or training
     rows of a run.
     """
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
     from deeptune.engine.predict import ApplyOptions, Predictor
     from deeptune.report.comparing import compare_scored
     from deeptune.report.finished_run import predictions_of, read_run
@@ -81,7 +81,7 @@ def compare_on(
     scored, learnt = [], {}
     for run, read in zip(runs, found, strict=True):
         predictor = Predictor(run, device=device)
-        source = Source.open(data, key="--data", root=predictor.spec.data.root)
+        source = open_source(data, key="--data", root=predictor.spec.data.root)
         table, hashes = predictor.scored(source, ApplyOptions(on_bad_sample="error", notify=notify))
         learnt[run.id] = count_learnt(run, hashes)
         if known := learnt[run.id]:

@@ -36,6 +36,7 @@ def explain_rows(
 
     Where that is the run's own folder of explanations, its report is made again. Raises what `explain` raises.
     """
+    from deeptune.data.sources.parquet import open_source
     from deeptune.data.sources.source import Source
     from deeptune.data.splits.split_files import open_sources
     from deeptune.engine.predict import Predictor
@@ -46,7 +47,7 @@ def explain_rows(
     options = options or ExplainOptions()
     predictor = Predictor(run, device=options.device)
     if data is not None:
-        source: Source = Source.open(data, key="--data", root=predictor.spec.data.root)
+        source: Source = open_source(data, key="--data", root=predictor.spec.data.root)
     else:
         sources = open_sources(predictor.spec)
         source = sources.get("test", sources["train"])

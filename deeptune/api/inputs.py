@@ -13,7 +13,7 @@ import pyarrow as pa
 from deeptune.data.images.column_values import IMAGE_SUFFIXES
 from deeptune.data.modalities import MODALITIES, ColumnModality
 from deeptune.data.sources.memory import MemorySource
-from deeptune.data.sources.parquet import folder_of_names
+from deeptune.data.sources.parquet import folder_of_names, open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError, did_you_mean, listed
 from deeptune.formatting import counted, kind_of
@@ -69,7 +69,7 @@ def _opened(path: str, columns: Columns, root: str | None) -> Source:
     if one and kinds == ["image"]:
         raise DataError(f"x: {path} is one image, and a path is that of a table or folder", hint=f"Give [{path!r}].")
     try:
-        return Source.open(path, key="x", root=root)
+        return open_source(path, key="x", root=root)
     except DataError as error:
         if kinds != ["text"] or os.path.exists(path):
             raise

@@ -13,6 +13,7 @@ from deeptune.arrow import shown
 from deeptune.data.columns.input_columns import attach_files, resolve_columns
 from deeptune.data.images.bit_depth import Range, stored_range
 from deeptune.data.inspect import overview
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.given_split import imported_split
 from deeptune.errors import DataError
@@ -81,7 +82,7 @@ def open_request(request: AuditRequest) -> Opened:
     """
     sources: dict[str, Source] = {}
     for split, paths in request.files.items():
-        opened = Source.open(paths, key=f"data.{split}", root=request.root)
+        opened = open_source(paths, key=f"data.{split}", root=request.root)
         if opened.num_rows == 0:
             raise DataError(f"{opened.key}: {opened.describe()} has no rows", hint="There is nothing to audit.")
         sources[split] = opened

@@ -247,9 +247,9 @@ def embed(
 
 
 def _source(data: str, root: str | None) -> Source:
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    source = Source.open(data, key="--data", root=root)
+    source = open_source(data, key="--data", root=root)
     for note in source.notes:
         _tell(note)
     return source

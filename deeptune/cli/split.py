@@ -83,9 +83,9 @@ def _input(data: str) -> str | list[str] | None:
     Splits depend on it only where duplicates stay together.
     """
     from deeptune.data.columns.input_columns import likely_input, resolve_columns
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
 
-    source = Source.open(data)
+    source = open_source(data)
     try:
         resolve_columns(source)
     except DataError:

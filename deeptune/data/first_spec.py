@@ -12,7 +12,7 @@ import tomli_w
 
 from deeptune.catalog import CATALOG, find, weights_on_this_machine
 from deeptune.data.inspect import Overview, overview
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.splits.class_names import LabelColumn
 from deeptune.errors import DataError, listed
 from deeptune.fetching import fetch_of
@@ -133,7 +133,7 @@ def rows_without_label(path: str, label: str, task: str) -> int:
     """Count the rows that have no label; 0 where none has one, which is an error of its own."""
     columns = _columns(label)
     with suppress(DataError):  # what is wrong with the column the survey says
-        source = Source.open(path)
+        source = open_source(path)
         found = LabelColumn.read(source, columns if len(columns) > 1 else columns[0], task=task)
         absent = int(missing(found.values).sum())
         return absent if absent < source.num_rows else 0

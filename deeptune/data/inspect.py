@@ -27,7 +27,7 @@ from deeptune.data.columns.input_columns import modality_of, modality_of_column,
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, Modality
 from deeptune.data.modalities.checked_samples import AT_ONCE
-from deeptune.data.sources.parquet import find_data
+from deeptune.data.sources.parquet import find_data, open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.planner import draft_plan
 from deeptune.errors import DataError, DeepTuneError
@@ -112,12 +112,12 @@ def overview(
     imports: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Overview:
-    """Open the files and guess what is what. Raises DataError as `Source.open` does.
+    """Open the files and guess what is what. Raises DataError as `open_source` does.
 
     Without `imports`, a file that is not Parquet and not imported yet is an error. `progress` is that of an import.
     """
     find_data(paths, key=key, imports=imports, progress=progress)
-    return overview_of(Source.open(paths, key=key))
+    return overview_of(open_source(paths, key=key))
 
 
 def overview_of(source: Source) -> Overview:
@@ -192,9 +192,9 @@ def preview(  # noqa: PLR0913 (the keys of the spec's data that the wizard's que
     """`count` rows from row `start` on, fewer at the end; the other arguments are those of the spec's `data`.
 
     Images of more than 8 bits are shown by `value_range`, or by the range of the first rows. Raises DataError as
-    `Source.open` does.
+    `open_source` does.
     """
-    source = Source.open(paths, root=root)
+    source = open_source(paths, root=root)
     there = set(source.column_names)
     kind, known = None, None
     with suppress(DataError):  # the survey tells what is wrong with the columns

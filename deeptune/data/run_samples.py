@@ -43,10 +43,10 @@ class Samples:
     @classmethod
     def of_file(cls, run: RunDirectory, data: str) -> Samples:
         """Read rows of another file as the run reads its own. Raises DataError where it can't be opened."""
-        from deeptune.data.sources.source import Source
+        from deeptune.data.sources.parquet import open_source
 
         samples = cls(run)
-        source = Source.open(data, key="--data", root=samples._spec.data.root)
+        source = open_source(data, key="--data", root=samples._spec.data.root)
         samples.__dict__["_sources"] = {"test": source, "train": source}
         return samples
 

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from deeptune.checkpoint import previous
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine import run as run_module
 from deeptune.engine.runner import do_run
 from deeptune.runs import RunDirectory, read_records
@@ -40,7 +40,7 @@ def small_sample(name: str, file: Path, rows: int = 160) -> Path:
 
     More rows than the sample has are its pictures again, with bytes after their end that make them others to the cache.
     """
-    table = pq.read_table(Source.open(f"sample:{name}").files[0])
+    table = pq.read_table(open_source(f"sample:{name}").files[0])
     if rows <= table.num_rows:
         table = table.take(list(range(0, table.num_rows, table.num_rows // rows))[:rows])
     else:

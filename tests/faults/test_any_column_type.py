@@ -16,6 +16,7 @@ from faults.columns_in_runs import LABELS, PATIENTS, ROWS, TEXTS, embeddings_of,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
@@ -77,7 +78,7 @@ def test_a_column_of_any_type_is_carried_row_by_row_or_refused_before_training(
 
 def opened(folder: Path) -> Source | DataError:
     try:
-        return Source.open(str(folder))
+        return open_source(str(folder))
     except DataError as error:
         return error
 

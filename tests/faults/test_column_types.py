@@ -16,6 +16,7 @@ from pictures import png
 
 from deeptune.data.inspect import overview, preview, survey
 from deeptune.data.sources import column_stream
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.planner import plan_data
@@ -149,7 +150,7 @@ def test_what_else_a_struct_holds_does_not_matter(tmp_path, named):
 def shards(folder: Path, *its: Any) -> Source:
     for at, it in enumerate(its):
         write(folder / f"{at}.parquet", {"it": it})
-    return Source.open(str(folder))
+    return open_source(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_dates_of_the_old_kind_are_read_in_a_unit_that_reaches_them(tmp_path):
     for name, dates in (("far", [far, None, near]), ("near", [near])):
         table = pa.table({"it": dates, "nested": [[date] for date in dates]})
         pq.write_table(table, tmp_path / f"{name}.parquet", use_deprecated_int96_timestamps=True)
-    one, both = Source.open(str(tmp_path / "near.parquet")), Source.open(str(tmp_path))
+    one, both = open_source(str(tmp_path / "near.parquet")), open_source(str(tmp_path))
     assert one.types["it"] == pa.timestamp("ns")
     assert both.column("it").to_pylist() == [far, None, near, near]
     assert both.column("nested").to_pylist() == [[far], [None], [near], [near]]
@@ -246,7 +247,7 @@ def test_a_file_with_many_columns_is_opened_once_for_all_of_them(tmp_path, monke
     file = write(
         tmp_path / "a.parquet", {"text": TEXTS, "labels": LABELS, **{f"c{at}": range(ROWS) for at in range(300)}}
     )
-    source, opened = Source.open(str(file)), []
+    source, opened = open_source(str(file)), []
 
     class Counted(pq.ParquetFile):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -265,7 +266,7 @@ def test_a_file_with_many_columns_is_opened_once_for_all_of_them(tmp_path, monke
 
 def test_names_that_the_table_of_embeddings_has_itself_are_told_apart(tmp_path):
     table = {"text": TEXTS, "labels": LABELS, "row": range(ROWS), "row_in_source": ["mine"] * ROWS, "label": [7] * ROWS}
-    source = Source.open(str(write(tmp_path / "a.parquet", table)))
+    source = open_source(str(write(tmp_path / "a.parquet", table)))
     found = embeddings_of(source, tmp_path / "e.parquet", np.arange(3), label="labels", input="text")
     assert found.column_names == [
         "row", "label", "embedding", "row_in_source_in_source", "row_in_source", "label_in_source",
@@ -277,7 +278,7 @@ def test_names_that_the_table_of_embeddings_has_itself_are_told_apart(tmp_path):
 def test_what_is_known_of_a_column_goes_with_it(tmp_path):
     schema = pa.schema([("text", pa.string()), pa.field("it", pa.int8(), metadata={"unit": "mm"})])
     pq.write_table(pa.table({"text": TEXTS, "it": range(ROWS)}, schema=schema), tmp_path / "a.parquet")
-    source = Source.open(str(tmp_path / "a.parquet"))
+    source = open_source(str(tmp_path / "a.parquet"))
     found = embeddings_of(source, tmp_path / "e.parquet", np.arange(3), label=None, input="text")
     assert found.schema.field("it").metadata[b"unit"] == b"mm"
 
@@ -297,7 +298,7 @@ def test_what_is_known_of_a_column_goes_with_it(tmp_path):
 def test_a_file_that_is_no_parquet_is_called_what_it_is(tmp_path, content, said):
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(DataError) as caught:
-        Source.open(str(tmp_path / "a.parquet"))
+        open_source(str(tmp_path / "a.parquet"))
     assert f"{tmp_path / 'a.parquet'} is not a Parquet file but {said}" in caught.value.message
 
 

@@ -19,7 +19,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.loading.worker_pool import MAX_RESTARTS
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import TrainingError
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -27,7 +27,7 @@ ROWS = np.arange(200)
 
 
 def augmented(workers: int):
-    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    samples = open_samples(open_source("sample:digits_rotation"), "images", PIXELS)
     return make_loader(
         samples, ROWS, targets=ROWS * 1.0, batch_size=5, shuffle=True, seed=3,
         augmentation="light", workers=workers,
@@ -196,7 +196,7 @@ def test_workers_that_a_sample_kills_end_with_advice(undisturbed, monkeypatch, s
     monkeypatch.setattr(module, "decode_quietly", deadly)
     with disturbed() as (loader, told, _):
         row = loader.order(0)[100]
-        crashing = Source.open("sample:digits_rotation").column("images")[int(row)].as_py()
+        crashing = open_source("sample:digits_rotation").column("images")[int(row)].as_py()
         found = []
         with pytest.raises(TrainingError, match="4 times"):
             consume(loader, found)

@@ -25,7 +25,7 @@ from deeptune.backbones.torchvision.backbone import TorchvisionBackbone
 from deeptune.catalog import find
 from deeptune.checkpoint import load_checkpoint, save_checkpoint
 from deeptune.data.loading.preprocessing import ImagePreprocessing
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.run import execute
 from deeptune.engine.verify import _lora
 from deeptune.model.build import build_model
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder = tmp_path_factory.mktemp("data")
 
     def some(sample: str) -> str:
-        source = Source.open(f"sample:{sample}")
+        source = open_source(f"sample:{sample}")
         if not (file := folder / f"{sample}.parquet").exists():
             pq.write_table(pq.read_table(source.files[0]).slice(0, 120), file)
         return str(file)
@@ -100,7 +100,7 @@ def compare(page: SimpleNamespace, run: RunDirectory, logits: torch.Tensor) -> N
 def image_logits(page: SimpleNamespace, run: RunDirectory, net: nn.Module, data: str) -> torch.Tensor:
     net, head, manifest = page.rebuild(run.best, net)
     rows = pq.read_table(run.predictions)["row"].to_numpy()[:ROWS]
-    images = [Image.open(io.BytesIO(value.as_py())) for value in Source.open(data).take("images", rows)]
+    images = [Image.open(io.BytesIO(value.as_py())) for value in open_source(data).take("images", rows)]
     return head(net(torch.cat([page.image_input(image, manifest["preprocessing"]) for image in images])))
 
 
@@ -155,7 +155,7 @@ def test_transformers(
     backbone = {"name": f"hf:{review_bert}", "max_length": 24}
     run = trained(tmp_path, file, backbone, how, head={"layers": 2, "embedding_size": 12})
     rows = pq.read_table(run.predictions)["row"].to_numpy()[:ROWS]
-    texts = [value.as_py() for value in Source.open(file).take("text", rows)]
+    texts = [value.as_py() for value in open_source(file).take("text", rows)]
     net, head, manifest = page.rebuild(run.best, AutoModel.from_pretrained(review_bert, add_pooling_layer=False))
     with torch.inference_mode():
         compare(page, run, head(page.text_features(net, run.path, texts, manifest)))

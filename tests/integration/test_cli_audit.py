@@ -13,7 +13,7 @@ import pytest
 from planting import NAMES, digits, png, write
 
 import deeptune
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_the_row_of_test_stays_in_the_cleaned_file(command, tmp_path):
 def test_metadata_of_the_file_stay_in_the_cleaned_one(command, tmp_path):
     clean = tmp_path / "clean.parquet"
     command("audit", "sample:openclipart7", "--no-features", "--fix", str(clean))
-    assert Source.open(str(clean)).label_names() == Source.open("sample:openclipart7").label_names()
+    assert open_source(str(clean)).label_names() == open_source("sample:openclipart7").label_names()
 
 
 def test_the_audited_file_is_not_replaced(command, planted):

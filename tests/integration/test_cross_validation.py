@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from scipy.special import softmax
 from sklearn import metrics as sk
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.dry_run import describe
 from deeptune.engine.run import execute
 from deeptune.errors import DataError, SpecError
@@ -35,7 +35,7 @@ ROWS = 150
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of a sample with labels for each task, in one file and in files of their own."""
     root = tmp_path_factory.mktemp("cv")
-    table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, ROWS)
+    table = pq.read_table(open_source("sample:openclipart7").files[0]).slice(0, ROWS)
     labels, rng = table["labels"].to_numpy(), np.random.default_rng(0)
     names = np.array(["a", "b", "c"])
     numbers = labels + rng.normal(size=ROWS)

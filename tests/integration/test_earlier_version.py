@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeptune.checkpoint import load_checkpoint
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.runner import do_run
 from deeptune.errors import CheckpointError, SpecError
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_finished_run_predicts_what_it_predicted(folder: Path) -> None:
     run = RunDirectory(folder / "finished")
-    source = Source.open(folder / "texts.parquet")
+    source = open_source(folder / "texts.parquet")
     Predictor(run, device="cpu").write_predictions(source, folder / "again.parquet", ApplyOptions())
     then, now = pq.read_table(run.predictions), pq.read_table(folder / "again.parquet")
     now = now.take(then["row"])
@@ -49,7 +49,7 @@ def test_a_finished_run_scores_what_it_scored(folder: Path) -> None:
     run = RunDirectory(folder / "finished")
     table = pq.read_table(folder / "texts.parquet")
     pq.write_table(table.take(pq.read_table(run.predictions)["row"]), folder / "test.parquet")
-    metrics, _ = Predictor(run, device="cpu").evaluate(Source.open(folder / "test.parquet"), ApplyOptions())
+    metrics, _ = Predictor(run, device="cpu").evaluate(open_source(folder / "test.parquet"), ApplyOptions())
     then = json.loads(run.metrics.read_text())["test"]
     for name in ("n", "accuracy", "macro_f1", "log_loss", "loss", "confusion_matrix"):
         assert np.asarray(metrics[name]) == pytest.approx(np.asarray(then[name]), abs=1e-5), name
@@ -57,7 +57,7 @@ def test_a_finished_run_scores_what_it_scored(folder: Path) -> None:
 
 def test_a_finished_run_says_nothing_that_val_has_not_shown(folder: Path) -> None:
     predictor = Predictor(RunDirectory(folder / "finished"), device="cpu")
-    source = Source.open(folder / "texts.parquet")
+    source = open_source(folder / "texts.parquet")
     found = predictor.predictions(source, ApplyOptions(abstain_below=0.99))
     assert found.column_names == ["row", "prediction", "probabilities", "confidence", "abstained"]
     with pytest.raises(SpecError, match="no sets or intervals"):
@@ -72,7 +72,7 @@ def test_damaged_labels_are_named(folder: Path) -> None:
 
 
 def test_a_finished_run_embeds(folder: Path) -> None:
-    source = Source.open(folder / "texts.parquet")
+    source = open_source(folder / "texts.parquet")
     predictor = Predictor(RunDirectory(folder / "finished"), device="cpu")
     predictor.write_embeddings(source, folder / "embeddings.parquet", ApplyOptions())
     assert pq.read_table(folder / "embeddings.parquet").num_rows == 60

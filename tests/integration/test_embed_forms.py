@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from hub import TEXTS, save_tiny_bert
 
 from deeptune.backbones import load_backbone
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.embedding_form import EmbeddingForm
 from deeptune.engine.predict import ApplyOptions, Embedder
 from deeptune.errors import SpecError
@@ -60,11 +60,11 @@ def embedder() -> Embedder:
 
 @pytest.fixture(scope="module")
 def expected(embedder: Embedder, images: Path) -> np.ndarray:
-    return embedder.embeddings(Source.open(str(images)), ApplyOptions())
+    return embedder.embeddings(open_source(str(images)), ApplyOptions())
 
 
 def write(embedder: Embedder, images: Path, output: Path, **form: str) -> Path:
-    embedder.write_embeddings(Source.open(str(images)), output, ApplyOptions(form=EmbeddingForm(**form)))
+    embedder.write_embeddings(open_source(str(images)), output, ApplyOptions(form=EmbeddingForm(**form)))
     return output
 
 
@@ -83,7 +83,7 @@ def test_wide_columns_hold_the_numbers_of_the_lists(embedder, images, expected, 
 def test_a_csv_is_read_by_pandas_with_the_same_numbers(embedder, images, expected, tmp_path):
     said: list[str] = []
     options = ApplyOptions(form=EmbeddingForm("wide"), notify=said.append)
-    embedder.write_embeddings(Source.open(str(images)), tmp_path / "wide.csv", options)
+    embedder.write_embeddings(open_source(str(images)), tmp_path / "wide.csv", options)
     frame = pd.read_csv(tmp_path / "wide.csv")
     np.testing.assert_array_equal(numbers(frame), expected)
     assert frame["site"].tolist() == [f"ward {row % 3}" for row in range(ROWS)]
@@ -105,7 +105,7 @@ def test_float16_is_the_nearest_half(embedder, images, expected, tmp_path, form)
 
 
 def test_a_layer_gives_what_the_network_computes_there(embedder, images):
-    found = embedder.at_layer("backbone.net.layer3").embeddings(Source.open(str(images)), ApplyOptions())
+    found = embedder.at_layer("backbone.net.layer3").embeddings(open_source(str(images)), ApplyOptions())
     assert found.shape == (ROWS, 256)
     backbone = load_backbone(RESNET, seed=42)
     net, kept = backbone.net.eval(), {}
@@ -119,7 +119,7 @@ def test_a_layer_gives_what_the_network_computes_there(embedder, images):
 
 
 def test_the_last_layer_before_pooling_is_the_embedding(embedder, images, expected):
-    found = embedder.at_layer("backbone.net.layer4").embeddings(Source.open(str(images)), ApplyOptions())
+    found = embedder.at_layer("backbone.net.layer4").embeddings(open_source(str(images)), ApplyOptions())
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_padding_does_not_reach_the_layer_of_a_text_model(tmp_path):
     found = {}
     for name, texts in {"alone": TEXTS[:1], "beside": TEXTS}.items():
         pq.write_table(pa.table({"text": texts}), tmp_path / f"{name}.parquet")
-        found[name] = embedder.embeddings(Source.open(str(tmp_path / f"{name}.parquet")), ApplyOptions())
+        found[name] = embedder.embeddings(open_source(str(tmp_path / f"{name}.parquet")), ApplyOptions())
     np.testing.assert_allclose(found["alone"][0], found["beside"][0], rtol=1e-4, atol=1e-6)
 
 

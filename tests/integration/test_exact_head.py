@@ -20,7 +20,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.metrics import mean_poisson_deviance, roc_curve
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.splits.folds import draw_folds
 from deeptune.engine.run import execute
 from deeptune.errors import SpecError
@@ -41,7 +41,7 @@ ROWS = 150
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exact")
-    table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, ROWS)
+    table = pq.read_table(open_source("sample:openclipart7").files[0]).slice(0, ROWS)
     bright = [np.asarray(Image.open(io.BytesIO(one)).convert("L")).mean() for one in table["images"].to_pylist()]
     labels, rng = table["labels"].to_numpy(), np.random.default_rng(0)
     names = np.array(["a", "b", "c"])

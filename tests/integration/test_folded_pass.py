@@ -9,7 +9,7 @@ import torch
 from deeptune.backbones import load_backbone
 from deeptune.data.cache.entry import Cache, entries
 from deeptune.data.loading.open_samples import open_samples
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine import folded_pass
 from deeptune.engine.device import Compute
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
@@ -39,7 +39,7 @@ def backbone():
 
 
 def extract(backbone, told: list[str] | None = None):
-    source = Source.open("sample:digits_rotation")
+    source = open_source("sample:digits_rotation")
     with Cache((told if told is not None else []).append) as cache:
         samples = open_samples(source, "images", backbone.preprocessing, cache=cache)
         rows = np.arange(100)

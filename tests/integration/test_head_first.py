@@ -14,7 +14,7 @@ from devices import ON_DEVICE
 from safetensors.torch import load_file
 
 from deeptune.checkpoint import load_checkpoint, read_manifest
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.dry_run import describe
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
@@ -39,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
     """Some rows of the samples, in files of their own."""
     root = tmp_path_factory.mktemp("head")
     for name, count in (("openclipart7", 200), ("digits_rotation", 500)):
-        table = pq.read_table(Source.open(f"sample:{name}").files[0])
+        table = pq.read_table(open_source(f"sample:{name}").files[0])
         rows = list(range(0, table.num_rows, table.num_rows // count))[:count]
         pq.write_table(table.take(rows), root / f"{name}.parquet")
     return root
@@ -136,7 +136,7 @@ def test_the_checkpoint_of_the_head_is_one_like_any_other(done, folder):
     assert read_manifest(run.best)["best"]["epoch"] == 0
     output = folder / "again.parquet"
     Predictor(run, device=ON_DEVICE["device"]).write_predictions(
-        Source.open(str(folder / "openclipart7.parquet")), output, ApplyOptions()
+        open_source(str(folder / "openclipart7.parquet")), output, ApplyOptions()
     )
     then = pq.read_table(run.predictions)
     now = pq.read_table(output).take(then["row"])
@@ -177,7 +177,7 @@ def test_the_temperature_of_a_tuned_backbone_has_a_prior(done, folder):
     calibrator = json.loads(run.labels.read_text())["confidence"]["calibrator"]
     temperature = calibrator["parameters"][0][0]
     output = folder / "all.parquet"
-    Predictor(run, device=ON_DEVICE["device"]).write_predictions(Source.open(file), output, ApplyOptions())
+    Predictor(run, device=ON_DEVICE["device"]).write_predictions(open_source(file), output, ApplyOptions())
     splits = pq.read_table(run.splits)
     val = splits.filter(np.array(splits["split"].to_pylist()) == "val")["row"]
     chances = np.stack(pq.read_table(output).take(val)["probabilities"].to_pylist())

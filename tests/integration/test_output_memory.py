@@ -17,12 +17,12 @@ WIDTH = 3000
 EMBED = """
 import resource, sys
 from pathlib import Path
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.runs import RunDirectory
 
 predictor = Predictor(RunDirectory(Path(sys.argv[1])), device="cpu")
-predictor.write_embeddings(Source.open(sys.argv[2]), Path(sys.argv[3]), ApplyOptions())
+predictor.write_embeddings(open_source(sys.argv[2]), Path(sys.argv[3]), ApplyOptions())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.runs import new_run_directory, read_records
@@ -64,7 +64,7 @@ def test_a_text_alone_and_beside_a_longer_one_gets_the_same_result(tuning: str, 
     for name, column in {"alone": ["a good film"], "beside": [LONG, "a good film"]}.items():
         pq.write_table(pa.table({"text": column}), tmp_path / f"{name}.parquet")
         output = tmp_path / f"{name}-embedded.parquet"
-        predictor.write_embeddings(Source.open(tmp_path / f"{name}.parquet"), output, options)
+        predictor.write_embeddings(open_source(tmp_path / f"{name}.parquet"), output, options)
         found.append(np.array(pq.read_table(output)["embedding"].to_pylist()[-1]))
     assert np.abs(found[0] - found[1]).max() < 1e-5 * np.abs(found[0]).max()
 
@@ -72,6 +72,6 @@ def test_a_text_alone_and_beside_a_longer_one_gets_the_same_result(tuning: str, 
     stored = pa.concat_tables([pq.read_table(file) for file in sorted(run.embeddings("test").parent.glob("*.parquet"))])
     own = next(one["embedding"] for one in stored.to_pylist() if one["row"] == row)
     pq.write_table(pa.table({"text": [texts[row]]}), tmp_path / "one.parquet")
-    predictor.write_embeddings(Source.open(tmp_path / "one.parquet"), tmp_path / "one-embedded.parquet", options)
+    predictor.write_embeddings(open_source(tmp_path / "one.parquet"), tmp_path / "one-embedded.parquet", options)
     alone = np.array(pq.read_table(tmp_path / "one-embedded.parquet")["embedding"].to_pylist()[0])
     assert np.abs(np.array(own) - alone).max() < 1e-5 * np.abs(alone).max()

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from faults.killing import small_sample
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import compute_of_run
@@ -43,7 +43,7 @@ def test_a_run_is_scored_in_its_own_precision_on_such_a_device(bf16_run, tmp_pat
     pq.write_table(pq.read_table(data).take(rows), tmp_path / "test.parquet")
     predictor = Predictor(run, device="cpu")
     assert predictor.compute.precision == "bf16"
-    found, _ = predictor.evaluate(Source.open(tmp_path / "test.parquet"), ApplyOptions())
+    found, _ = predictor.evaluate(open_source(tmp_path / "test.parquet"), ApplyOptions())
     expected = json.loads(run.metrics.read_text())["test"]
     assert found["log_loss"] == pytest.approx(expected["log_loss"], abs=1e-6)  # fp32 would differ from the third digit
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Predictor
 from deeptune.engine.run import execute
 from deeptune.engine.trained_model import load_run
@@ -139,7 +139,7 @@ def test_metrics_of_numbers_are_scikit_learns_in_the_original_unit(finished, mod
     directory = finished(modality, method, "regression")
     table = pq.read_table(directory.predictions)
     truth, prediction = table["truth"].to_numpy(), table["prediction"].to_numpy()
-    source = Source.open("sample:digits_rotation" if modality == "image" else "sample:movie_snippets")
+    source = open_source("sample:digits_rotation" if modality == "image" else "sample:movie_snippets")
     column = source.column("labels" if modality == "image" else "score").to_numpy()
     assert np.array_equal(truth, column[table["row"].to_numpy()])  # as in the file, not rounded, not standardised
     found = json.loads(directory.metrics.read_text())["test"]
@@ -157,7 +157,7 @@ def test_the_stored_model_gives_the_predictions_and_embeddings_of_the_run(
     directory = finished(modality, method, task)
     monkeypatch.setenv("DEEPTUNE_CACHE_LIMIT", "0")  # with no help from what the run stored
     predictor, options = Predictor(directory, device=DEVICE), ApplyOptions()
-    source = Source.open(predictor.spec.data.path)
+    source = open_source(predictor.spec.data.path)
     predictor.write_predictions(source, tmp_path / "predictions.parquet", options)
     again = pq.read_table(tmp_path / "predictions.parquet")
     written = pq.read_table(directory.predictions)
@@ -231,9 +231,9 @@ def test_evaluate_gives_the_metrics_of_the_run_on_its_own_test_rows(finished, tm
     directory = finished("text", "lora", "classification")
     rows = pq.read_table(directory.predictions)["row"]
     file = tmp_path / "test.parquet"
-    pq.write_table(pq.read_table(Source.open("sample:movie_snippets").files[0]).take(rows), file)
+    pq.write_table(pq.read_table(open_source("sample:movie_snippets").files[0]).take(rows), file)
     before = read_looks(directory)
-    found, _ = Predictor(directory, device=DEVICE).evaluate(Source.open(file), ApplyOptions())
+    found, _ = Predictor(directory, device=DEVICE).evaluate(open_source(file), ApplyOptions())
     expected = json.loads(directory.metrics.read_text())["test"]
     # The rows are recognised in another file, and the run has looked at them once itself.
     assert [(look.by, look.rows) for look in before[:1]] == [("run", len(rows))]
@@ -297,7 +297,7 @@ def test_a_checkpoint_that_does_not_read_back_as_it_was_fails_the_run(tmp_path, 
 
 
 def test_files_apart_keep_their_own_row_numbers_and_groups_never_cross(tmp_path):
-    table = pq.read_table(Source.open("sample:openclipart7").files[0])
+    table = pq.read_table(open_source("sample:openclipart7").files[0])
     table = table.append_column("patient", pa.array([row // 3 for row in range(table.num_rows)]))
     pq.write_table(table.slice(0, 300), tmp_path / "train.parquet")
     pq.write_table(table.slice(300, 100), tmp_path / "test.parquet")

@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 from sklearn.datasets import load_digits
 
 from deeptune.cli.summary import print_plan
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine import inference
 from deeptune.engine.dry_run import describe
 from deeptune.engine.predict import ApplyOptions, Predictor
@@ -115,7 +115,7 @@ def metrics_of(run: RunDirectory) -> dict[str, Any]:
 
 
 def evaluated(run: RunDirectory, data: Path) -> dict[str, Any]:
-    return Predictor(run, device="cpu").evaluate(Source.open(str(data), key="--data"), ApplyOptions())[0]
+    return Predictor(run, device="cpu").evaluate(open_source(str(data), key="--data"), ApplyOptions())[0]
 
 
 @pytest.mark.parametrize("label", ["labels", ["even", "large", "round"]], ids=["lists", "columns"])

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
 from deeptune.engine.optimizer_step import Learner
@@ -102,7 +102,7 @@ def test_images_end_with_the_loss_of_a_plain_loop(tuning):
                   "device": "cpu", "workers": 0},
     }  # fmt: skip
     ready, losses, order, before = deeptune_losses(spec)
-    source = Source.open("sample:openclipart7")
+    source = open_source("sample:openclipart7")
     images, labels = source.column("images"), source.column("labels")
     head_state, body_state = head_and_body(before, "backbone.net.")
 
@@ -147,7 +147,7 @@ def test_text_ends_with_the_loss_of_a_plain_loop(review_bert):
                   "device": "cpu"},
     }  # fmt: skip
     ready, losses, order, before = deeptune_losses(spec)
-    source = Source.open("sample:movie_snippets")
+    source = open_source("sample:movie_snippets")
     texts, labels = source.column("text"), source.column("labels")
     tokenizer = AutoTokenizer.from_pretrained(review_bert)
     head_state, _ = head_and_body(before, "backbone.net.")

@@ -12,7 +12,7 @@ from driving import drive, picture, shows, until
 from pictures import png
 
 from deeptune.data.run_samples import Samples
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError
 from deeptune.report import embedding_points as embeddings
 from deeptune.report.embedding_points import principal_axes, read_points
@@ -43,7 +43,7 @@ def write_run(path, rows: int = 60, size: int = 8, *, task: str = "classificatio
     write_text(
         run.spec, f'task = "{task}"\n[data]\npath = "{source}"\n[backbone]\nname = "resnet18"\nweights = "random"\n'
     )  # fmt: skip
-    write_json(run.run, {"fingerprints": {"data": Source.open(str(source)).fingerprint()}})
+    write_json(run.run, {"fingerprints": {"data": open_source(str(source)).fingerprint()}})
     classes = {"task": "classification", "values": [0, 1, 2], "names": NAMES}
     write_json(run.labels, {"task": "regression", "mean": 0.0, "std": 1.0} if number else classes)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32).reshape(-1)), size)

@@ -11,7 +11,7 @@ from PIL import Image
 from planting import NAMES, digits, png, snippets, write
 
 from deeptune.data.images.decode import decode_image
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 
 
 def test_an_image_that_is_cut_off_is_undecodable(tmp_path):
@@ -68,7 +68,7 @@ def test_a_copy_of_an_image_is_a_near_duplicate(tmp_path, change):
 
 def test_cropped_and_brightened_drawings_are_near_duplicates(tmp_path):
     """Copies that differ more than a file that was saved again: a hundredth cut off each side, or white that clips."""
-    table = Source.open("sample:openclipart7").head(["images", "labels"], 60).to_pydict()
+    table = open_source("sample:openclipart7").head(["images", "labels"], 60).to_pydict()
     originals = [decode_image(data) for data in table["images"]]
     for at in range(0, 20, 2):
         picture = originals[at]

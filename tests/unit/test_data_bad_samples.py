@@ -10,7 +10,7 @@ from plans import plan, png, refusal, write
 
 from deeptune.data.columns.input_columns import check_samples
 from deeptune.data.modalities.checked_samples import BadSample
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 
 
 def jpeg() -> bytes:
@@ -111,7 +111,7 @@ def test_nothing_usable(tmp_path):
 
 
 def test_samples_of_another_file_are_checked_by_row(tmp_path):
-    source = Source.open(with_bad_images(tmp_path))
+    source = open_source(with_bad_images(tmp_path))
     calls = []
     rows = np.array([31, 5, 4])
     checked = check_samples(source, "images", "image", rows, lambda *done: calls.append(done))
@@ -119,5 +119,5 @@ def test_samples_of_another_file_are_checked_by_row(tmp_path):
     assert calls == [(60, 60)]
     assert list(check_samples(source, "images", "image").reasons) == [4, 31, 50]
     struct = [{"bytes": None, "path": None}, None, {"bytes": png(), "path": None}]
-    source = Source.open(write(tmp_path / "b.parquet", images=struct))
+    source = open_source(write(tmp_path / "b.parquet", images=struct))
     assert check_samples(source, "images", "image").reasons == {0: "is null", 1: "is null"}

@@ -19,7 +19,7 @@ from deeptune.data.loading.batch_order import (
 )
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import TextPreprocessing
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.loop import groups_of
 
 BATCH = 16
@@ -76,7 +76,7 @@ def test_less_than_a_twentieth_of_the_movie_snippets_is_padding(review_bert, bat
     from transformers import AutoTokenizer
 
     tokens = TextPreprocessing(AutoTokenizer.from_pretrained(review_bert), max_length=512, pad_id=0)
-    source = Source.open("sample:movie_snippets")
+    source = open_source("sample:movie_snippets")
     rows = np.arange(source.num_rows)
     samples = open_samples(source, "text", tokens)
     bucketed, plain = (
@@ -97,7 +97,7 @@ def test_accumulation_does_not_change_which_rows_make_an_optimizer_step(review_b
     from transformers import AutoTokenizer
 
     tokens = TextPreprocessing(AutoTokenizer.from_pretrained(review_bert), max_length=512, pad_id=0)
-    samples = open_samples(Source.open("sample:movie_snippets"), "text", tokens)
+    samples = open_samples(open_source("sample:movie_snippets"), "text", tokens)
 
     def steps(batch_size: int, accumulation: int) -> list[list[set[int]]]:
         loader = make_loader(

@@ -20,6 +20,7 @@ from deeptune.data.images.column_values import image_bytes, look_like_images
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.sources import named_files as files
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
@@ -115,7 +116,7 @@ def test_strings_that_look_like_images(values, expected):
 
 def named(tmp_path: Path, column: Any, **options: Any) -> Source:
     pq.write_table(pa.table({"images": column, "n": range(len(column))}), tmp_path / "d.parquet")
-    source = Source.open(str(tmp_path / "d.parquet"), **options)
+    source = open_source(str(tmp_path / "d.parquet"), **options)
     attach_files(source, *resolve_columns(source))
     return source
 
@@ -150,11 +151,11 @@ def test_names_start_at_the_folder_of_their_own_parquet_file_or_at_the_root(tmp_
     for folder in ("a", "b"):
         pq.write_table(pa.table({"images": ["x.png"] * 3}), tmp_path / folder / "d.parquet")
     for root, expected in ((None, [10] * 3 + [20] * 3), (str(tmp_path / "root"), [30] * 6)):
-        source = Source.open([str(tmp_path / "a/d.parquet"), str(tmp_path / "b/d.parquet")], root=root)
+        source = open_source([str(tmp_path / "a/d.parquet"), str(tmp_path / "b/d.parquet")], root=root)
         attach_files(source, "image", "images")
         assert pixels(source).tolist() == expected
     with pytest.raises(DataError, match=r"data\.root: there is no folder"):
-        Source.open(str(tmp_path / "a"), root=str(tmp_path / "none"))
+        open_source(str(tmp_path / "a"), root=str(tmp_path / "none"))
 
 
 def test_a_struct_with_bytes_in_its_first_rows_reads_no_files(tmp_path):
@@ -233,4 +234,4 @@ def test_samples_of_changed_files_are_made_again(tmp_path):
 )
 def test_the_modality_of_a_column_goes_by_its_values(tmp_path, column, modality, expected):
     pq.write_table(pa.table({"it": column}), tmp_path / "d.parquet")
-    assert resolve_columns(Source.open(str(tmp_path / "d.parquet")), modality, "it") == (expected, "it")
+    assert resolve_columns(open_source(str(tmp_path / "d.parquet")), modality, "it") == (expected, "it")

@@ -25,11 +25,11 @@ from deeptune.data.loading.loader import Loader, LoaderOptions
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.modalities.base import Need
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError
 
 PIXELS = ImagePreprocessing(image_size=24, resize=28, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-DIGITS = Source.open("sample:digits_rotation")
+DIGITS = open_source("sample:digits_rotation")
 
 
 def png(value: int) -> bytes:
@@ -189,7 +189,7 @@ def test_the_file_is_named_when_there_are_several(tmp_path):
     source(tmp_path, "a.parquet", images=[png(1)])
     source(tmp_path, "b.parquet", images=[png(2), None])
     with pytest.raises(DataError, match=r"row 2 \(file b\.parquet, row 1\) is null"):
-        list(loader_of(Source.open(str(tmp_path)), "images", np.arange(3), PIXELS, batch_size=3))
+        list(loader_of(open_source(str(tmp_path)), "images", np.arange(3), PIXELS, batch_size=3))
 
 
 def test_blank_rows_are_white_images_and_empty_texts(tmp_path, tokens):
@@ -221,7 +221,7 @@ def test_every_image_column_type(tmp_path, kind):
 
 def test_images_and_texts_by_choice_keep_the_plain_order(tokenizer):
     """The order of stored features, which have no lengths."""
-    snippets = Source.open("sample:movie_snippets")
+    snippets = open_source("sample:movie_snippets")
     preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
     options = {"batch_size": 8, "shuffle": True, "seed": 1}
     images = loader_of(DIGITS, "images", np.arange(30), PIXELS, by_length=True, **options)

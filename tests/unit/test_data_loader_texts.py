@@ -12,7 +12,7 @@ from loading import loader_of, make_loader, source
 from deeptune.data.loading.loader import Loader
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import TextPreprocessing
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_every_text_column_type(tmp_path, tokens, kind):
 
 
 def test_texts_of_some_rows_in_more_than_one_bulk(tokenizer):
-    snippets = Source.open("sample:movie_snippets")
+    snippets = open_source("sample:movie_snippets")
     rows = np.random.default_rng(0).choice(2000, 1500, replace=False)
     rows = np.sort(np.concatenate([rows, rows]))  # 3,000: more than are tokenised at once
     preprocessing = TextPreprocessing(tokenizer, max_length=512, pad_id=0)
@@ -75,7 +75,7 @@ def test_loaders_share_what_was_tokenised_once(tmp_path, tokens, monkeypatch):
 
 @pytest.mark.parametrize("n", [40, 41, 46])
 def test_a_resumed_epoch_of_like_lengths_skips_what_it_has_seen(tokenizer, n):
-    snippets = Source.open("sample:movie_snippets")
+    snippets = open_source("sample:movie_snippets")
     preprocessing = TextPreprocessing(tokenizer, max_length=64, pad_id=0)
 
     def loader() -> Loader:

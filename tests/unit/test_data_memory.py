@@ -9,7 +9,7 @@ import pytest
 
 from deeptune.data.columns.input_columns import check_samples, resolve_columns
 from deeptune.data.sources.memory import MemorySource
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError
 
 TABLE = pa.table({"text": ["a", "b", None, "d", "e"], "labels": [0, 1, 0, 1, 0]})
@@ -23,7 +23,7 @@ def test_rows_stream_in_pieces_from_any_row():
 
 def test_columns_are_those_that_a_file_of_the_table_has(tmp_path):
     pq.write_table(TABLE, tmp_path / "data.parquet")
-    file, memory = Source.open(str(tmp_path / "data.parquet")), MemorySource(TABLE)
+    file, memory = open_source(str(tmp_path / "data.parquet")), MemorySource(TABLE)
     assert memory.column_names == file.column_names
     assert memory.types == file.types
     for name in TABLE.column_names:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, known_relabelling, relabelling
 from deeptune.data.splits.plan import read_targets
@@ -37,7 +38,7 @@ def write(path, metadata, labels) -> str:
 
 
 def source(tmp_path, metadata, labels) -> Source:
-    return Source.open(write(tmp_path / "later.parquet", metadata, labels), key="--data")
+    return open_source(write(tmp_path / "later.parquet", metadata, labels), key="--data")
 
 
 def plan(**data):

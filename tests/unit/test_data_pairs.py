@@ -16,7 +16,7 @@ from deeptune.data.columns.input_columns import check_samples, resolve_columns
 from deeptune.data.loading import text_samples
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import TextPreprocessing
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError, SpecError
 from deeptune.spec.toml import validate
 
@@ -42,7 +42,7 @@ def pairs(tmp_path) -> SimpleNamespace:
     first, second = ([" ".join(numbers.choice(words, numbers.integers(1, 30))) for _ in range(ROWS)] for _ in PAIR)
     first[4], second[5], second[6] = None, None, " "
     pq.write_table(pa.table(dict(zip(PAIR, (first, second), strict=True))), tmp_path / "pairs.parquet")
-    return SimpleNamespace(source=Source.open(str(tmp_path / "pairs.parquet")), first=first, second=second)
+    return SimpleNamespace(source=open_source(str(tmp_path / "pairs.parquet")), first=first, second=second)
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -103,7 +103,7 @@ def test_a_blank_pair_is_two_empty_texts(pairs, bert):
 def test_only_pairs_of_the_same_two_texts_have_the_same_hash(tmp_path):
     table = {"a": ["x", "x", "y", "x", None], "b": ["y", "z", "x", "y", "y"]}
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
-    hashes = check_samples(Source.open(str(tmp_path / "t.parquet")), ["a", "b"], "text").hashes.tolist()
+    hashes = check_samples(open_source(str(tmp_path / "t.parquet")), ["a", "b"], "text").hashes.tolist()
     assert hashes[0] == hashes[3]
     assert len(set(hashes[:3])) == 3
     assert hashes[4] == 0
@@ -133,7 +133,7 @@ def test_columns_that_make_no_pair_get_one_clear_message(tmp_path, columns, said
     table = {"text": names, "other": names, "third": names, "number": [1, 2], "picture": png, "picture_too": png}
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
     with pytest.raises(DataError, match=said):
-        resolve_columns(Source.open(str(tmp_path / "t.parquet")), None, columns)
+        resolve_columns(open_source(str(tmp_path / "t.parquet")), None, columns)
 
 
 def test_too_few_tokens_for_a_pair_are_refused(pairs, bert):

@@ -10,6 +10,7 @@ from plans import plan, png, refusal, texts, write
 
 from deeptune.data.columns.input_columns import resolve_columns
 from deeptune.data.modalities.checked_samples import BadSample
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.plan import read_targets
 from deeptune.data.splits.planner import plan_data
@@ -39,7 +40,7 @@ def test_a_sample_from_end_to_end():
         assert (np.diff(s.rows) > 0).all()
         assert s.rows.dtype == s.targets.dtype == np.int64
         assert np.array_equal(s.targets, labels[s.rows])
-    assert p.fingerprint == Source.open("sample:openclipart7").fingerprint()
+    assert p.fingerprint == open_source("sample:openclipart7").fingerprint()
     table = p.splits_table()
     assert table.column_names == ["row", "split", "label"]
     assert table.num_rows == 560
@@ -71,7 +72,7 @@ def test_rows_and_seed_decide_the_splits_and_not_the_order_of_the_files(tmp_path
 
 
 def opened(tmp_path, **columns) -> Source:
-    return Source.open(write(tmp_path / "a.parquet", **columns))
+    return open_source(write(tmp_path / "a.parquet", **columns))
 
 
 def test_the_modality_is_inferred(tmp_path):
@@ -177,9 +178,9 @@ def test_a_rare_class_is_named_and_trained_on(tmp_path):
 
 def test_targets_of_another_file(tmp_path):
     labels = ClassificationTask(("a", "b"))
-    source = Source.open(write(tmp_path / "a.parquet", text=["x", "y"], labels=["b", "a"]), key="--data")
+    source = open_source(write(tmp_path / "a.parquet", text=["x", "y"], labels=["b", "a"]), key="--data")
     assert read_targets(source, "labels", labels).tolist() == [1, 0]
-    other = Source.open(write(tmp_path / "b.parquet", text=["x", "y"], labels=["b", "c"]), key="--data")
+    other = open_source(write(tmp_path / "b.parquet", text=["x", "y"], labels=["b", "c"]), key="--data")
     with pytest.raises(
         DataError, match="--data: column 'labels' has a class that does not occur in the training data: 'c'"
     ):

@@ -26,7 +26,7 @@ from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing, TextPreprocessing
 from deeptune.data.loading.text_samples import Texts
 from deeptune.data.modalities.base import Need
-from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.parquet import ParquetSource, open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
@@ -56,7 +56,7 @@ def images(tmp_path) -> Source:
     made[3], made[101] = None, made[100][:-300]
     pq.write_table(pa.table({"images": pa.array(made[:90], pa.binary())}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"images": pa.array(made[90:], pa.binary())}), tmp_path / "b.parquet")
-    return Source.open([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")])
+    return open_source([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")])
 
 
 def decoded_each_time(source: Source, row: int) -> torch.Tensor:
@@ -97,7 +97,7 @@ def test_a_later_run_decodes_nothing_and_does_not_read_the_samples(images, monke
     assert f"{ROWS} samples were decoded once and are kept: decoded images, 24 px" in told[0]
     monkeypatch.setattr(image_samples, "decode_quietly", None)
     monkeypatch.setattr("deeptune.data.sources.parquet.stream_columns", None)
-    again = Source.open([str(file) for file in images.files])
+    again = open_source([str(file) for file in images.files])
     with Cache(told.append) as cache:
         samples = open_samples(again, "images", PIXELS, cache=cache)
         assert samples.reasons == first.reasons
@@ -113,7 +113,7 @@ def test_samples_of_the_same_bytes_have_the_same_hash(tmp_path, kept):
     for _ in range(2):  # made, then found
         with Cache() as cache:
             samples = open_samples(
-                Source.open(str(tmp_path / "a.parquet")), "images", PIXELS,
+                open_source(str(tmp_path / "a.parquet")), "images", PIXELS,
                 cache=None if kept == "memory" else cache, need=Need(augmented=kept == "encoded"),
             )  # fmt: skip
             hashes = samples.records.hashes.tolist()
@@ -126,7 +126,7 @@ def test_texts_of_the_same_letters_have_the_same_hash(tmp_path, tokenizer):
     pq.write_table(
         pa.table({"text": pa.array(["bad", "Bad", "bad", None]).dictionary_encode()}), tmp_path / "a.parquet"
     )
-    source, preprocessing = Source.open(str(tmp_path / "a.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
+    source, preprocessing = open_source(str(tmp_path / "a.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
     with Cache() as cache:
         hashes = open_samples(source, "text", preprocessing, cache=cache).records.hashes.tolist()
     assert hashes[0] == hashes[2] != hashes[1]
@@ -156,7 +156,7 @@ def test_another_rule_of_decoding_is_another_entry(images, monkeypatch):
 def test_other_data_are_another_entry(images, tmp_path):
     with Cache() as cache:
         open_samples(images, "images", PIXELS, cache=cache)
-        open_samples(Source.open(str(tmp_path / "a.parquet")), "images", PIXELS, cache=cache)
+        open_samples(open_source(str(tmp_path / "a.parquet")), "images", PIXELS, cache=cache)
         assert len(entries()) == 2
 
 
@@ -275,7 +275,7 @@ def test_token_ids_are_those_of_the_tokenizer(tmp_path, tokenizer, kept, monkeyp
     texts = [" ".join(words[np.random.default_rng(row).integers(0, 7, row % 11)]) for row in range(60)]
     texts[5] = None
     pq.write_table(pa.table({"text": texts}), tmp_path / "t.parquet")
-    source, preprocessing = Source.open(str(tmp_path / "t.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
+    source, preprocessing = open_source(str(tmp_path / "t.parquet")), TextPreprocessing(tokenizer, 8, pad_id=0)
     expected = tokenizer([text or "" for text in texts], truncation=True, max_length=8)["input_ids"]
     for _ in range(2):
         with Cache() as cache:
@@ -292,7 +292,7 @@ def test_token_ids_are_those_of_the_tokenizer(tmp_path, tokenizer, kept, monkeyp
 
 def test_another_tokenizer_or_length_is_another_entry(tmp_path, tokenizer, bare_tokenizer):
     pq.write_table(pa.table({"text": ["a film"] * 3}), tmp_path / "t.parquet")
-    source = Source.open(str(tmp_path / "t.parquet"))
+    source = open_source(str(tmp_path / "t.parquet"))
     with Cache() as cache:
         for one, length in ((tokenizer, 8), (tokenizer, 9), (bare_tokenizer, 8), (tokenizer, 8)):
             open_samples(source, "text", TextPreprocessing(one, length, pad_id=0), cache=cache)

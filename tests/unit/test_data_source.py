@@ -15,20 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 from parquet_files import write
 
-from deeptune.data.sources.parquet import sample_names
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source, sample_names
 from deeptune.errors import DataError
 
 
 def refusal(paths, **kwargs) -> DataError:
     with pytest.raises(DataError) as caught:
-        Source.open(paths, **kwargs)
+        open_source(paths, **kwargs)
     return caught.value
 
 
 def test_a_file_is_a_table_of_numbered_rows(tmp_path):
     file = write(tmp_path / "a.parquet", text=["x", "y"], labels=[1, 2])
-    source = Source.open(str(file))
+    source = open_source(str(file))
     assert (source.files, source.num_rows, source.column_names) == ((file,), 2, ["text", "labels"])
     assert source.column("text").to_pylist() == ["x", "y"]
     assert source.where(1) == "row 1"
@@ -50,7 +49,7 @@ def test_several_files_have_one_order_however_they_are_named(tmp_path, how):
         "folder": str(tmp_path),
         "twice": [str(tmp_path), str(a)],
     }
-    source = Source.open(named[how])
+    source = open_source(named[how])
     assert source.files == (c, a, b)
     assert source.column("n").to_pylist() == [6, 0, 1, 2, 3, 4, 5]
     assert [source.locate(row) for row in (0, 1, 3, 4, 6)] == [(c, 0), (a, 0), (a, 2), (b, 0), (b, 2)]
@@ -64,26 +63,26 @@ def test_several_files_have_one_order_however_they_are_named(tmp_path, how):
 def test_column_order_may_differ_between_files(tmp_path):
     write(tmp_path / "a.parquet", x=[1], y=["a"])
     write(tmp_path / "b.parquet", y=["b"], x=[2])
-    source = Source.open(str(tmp_path))
+    source = open_source(str(tmp_path))
     assert (source.column("x").to_pylist(), source.column("y").to_pylist()) == ([1, 2], ["a", "b"])
 
 
 def test_the_fingerprint_is_of_the_contents_in_order(tmp_path):
     write(tmp_path / "a.parquet", n=[1])
     write(tmp_path / "b.parquet", n=[2])
-    two = Source.open(str(tmp_path)).fingerprint()
+    two = open_source(str(tmp_path)).fingerprint()
     write(tmp_path / "b.parquet", n=[3])
-    assert Source.open(str(tmp_path)).fingerprint() != two
+    assert open_source(str(tmp_path)).fingerprint() != two
     write(tmp_path / "b.parquet", n=[2])
-    assert Source.open(str(tmp_path)).fingerprint() == two
+    assert open_source(str(tmp_path)).fingerprint() == two
 
 
 def test_samples_open_by_name():
     assert sample_names() == ["digits_rotation", "movie_snippets", "openclipart7"]
-    clipart = Source.open("sample:openclipart7")
+    clipart = open_source("sample:openclipart7")
     assert clipart.num_rows == 560
     assert clipart.label_names() == ["animal", "food", "people", "tool", "plant", "hardware", "music"]
-    assert Source.open("sample:movie_snippets").label_names("labels") == ["negative", "positive"]
+    assert open_source("sample:movie_snippets").label_names("labels") == ["negative", "positive"]
     error = refusal("sample:openclipart")
     assert error.message == "data.path: there is no sample 'openclipart'. Did you mean 'openclipart7'?"
     assert error.hint == "Samples: digits_rotation, movie_snippets, openclipart7."
@@ -113,7 +112,7 @@ def test_a_glob_or_folder_without_parquet(tmp_path):
 
 def test_brackets_in_a_file_name_are_no_glob(tmp_path):
     file = write(tmp_path / "part[1].parquet", n=[1])
-    assert Source.open(str(file)).files == (file,)
+    assert open_source(str(file)).files == (file,)
 
 
 def test_what_is_not_parquet(tmp_path):
@@ -141,7 +140,7 @@ def test_damage_inside_the_footer_or_a_column(tmp_path):
     file.write_bytes(good[:-8] + b"\xff\xff\xff\x00" + b"PAR1")
     assert f"data.path: {file} cannot be read" in refusal(str(file)).message
     file.write_bytes(good[:4] + b"\xff" * (len(good) // 2) + good[4 + len(good) // 2 :])
-    source = Source.open(str(file))
+    source = open_source(str(file))
     with pytest.raises(DataError, match=r"data\.path: column 'text' of .*a\.parquet cannot be read") as caught:
         source.column("text")
     assert "\n" not in caught.value.message
@@ -159,7 +158,7 @@ def test_files_whose_columns_differ(tmp_path):
 
 def test_a_missing_column_is_named_with_the_nearest(tmp_path):
     file = write(tmp_path / "a.parquet", texts=["x"], label=[1])
-    source = Source.open(str(file))
+    source = open_source(str(file))
     with pytest.raises(DataError) as caught:
         source.column("labels")
     assert caught.value.message == f"there is no column 'labels' in {file}. Did you mean 'label'?"
@@ -170,14 +169,14 @@ def test_a_column_name_that_is_there_twice(tmp_path):
     file = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"]), file)
     with pytest.raises(DataError, match="has 2 columns named 'n'"):
-        Source.open(str(file)).column("n")
+        open_source(str(file)).column("n")
 
 
 def test_a_column_comes_in_pieces_that_are_not_kept(tmp_path, monkeypatch):
     words = [None if n % 7 == 0 else f"word {n % 3}" for n in range(10_000)]
     write(tmp_path / "a.parquet", n=range(10_000), word=pa.array(words).dictionary_encode())
     write(tmp_path / "b.parquet", n=range(10_000, 10_005), word=pa.array(["x"] * 5).dictionary_encode())
-    source = Source.open(str(tmp_path))
+    source = open_source(str(tmp_path))
     for name in ("n", "word"):
         pieces = [values for _, values in source.stream(name)]
         assert max(map(len, pieces)) <= 4096
@@ -206,20 +205,20 @@ def test_a_file_that_fails_when_read():
 def test_class_names_from_hugging_face_metadata_and_from_the_plain_key(tmp_path):
     features = {"kind": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "n": {"dtype": "int64", "_type": "Value"}}
     hugging = {"huggingface": json.dumps({"info": {"features": features}})}
-    source = Source.open(str(write(tmp_path / "a.parquet", hugging, kind=[0, 1], n=[1, 2])))
+    source = open_source(str(write(tmp_path / "a.parquet", hugging, kind=[0, 1], n=[1, 2])))
     assert source.label_names("kind") == ["cat", "dog"]
     assert source.label_names("n") is None
     plain = {"label_names": '["no", "yes"]', "huggingface": "not JSON"}
-    assert Source.open(str(write(tmp_path / "b.parquet", plain, labels=[0]))).label_names() == ["no", "yes"]
+    assert open_source(str(write(tmp_path / "b.parquet", plain, labels=[0]))).label_names() == ["no", "yes"]
     for damaged in ({"label_names": "[1, 2]"}, {"label_names": "{"}, {"huggingface": "[]"}):
-        assert Source.open(str(write(tmp_path / "c.parquet", damaged, labels=[0]))).label_names() is None
+        assert open_source(str(write(tmp_path / "c.parquet", damaged, labels=[0]))).label_names() is None
 
 
 def test_files_that_disagree_on_class_names(tmp_path):
     write(tmp_path / "a.parquet", {"label_names": '["no", "yes"]'}, labels=[0])
     write(tmp_path / "b.parquet", {"label_names": '["yes", "no"]'}, labels=[0])
     with pytest.raises(DataError, match="the files disagree on the class names of column 'labels'"):
-        Source.open(str(tmp_path)).label_names()
+        open_source(str(tmp_path)).label_names()
 
 
 def test_the_torch_free_part_imports_no_torch():
@@ -254,7 +253,7 @@ def test_a_linked_folder_is_read_and_a_loop_ends(tmp_path):
     pq.write_table(table, tmp_path / "disk" / "b.parquet")
     (tmp_path / "data" / "more").symlink_to("../disk")
     (tmp_path / "disk" / "back").symlink_to("../data")
-    assert Source.open(str(tmp_path / "data")).num_rows == 6
+    assert open_source(str(tmp_path / "data")).num_rows == 6
 
 
 def test_a_column_in_the_names_of_folders_is_named(tmp_path):
@@ -262,7 +261,7 @@ def test_a_column_in_the_names_of_folders_is_named(tmp_path):
         folder = tmp_path / "data" / f"labels={value}"
         folder.mkdir(parents=True)
         pq.write_table(pa.table({"text": ["a"] * 3}), folder / "part.parquet")
-    source = Source.open(str(tmp_path / "data"))
+    source = open_source(str(tmp_path / "data"))
     with pytest.raises(DataError, match=r"in the names of folders \(labels=blue\)"):
         source.require("labels", key="data.label")
     with pytest.raises(DataError, match="there is no column 'label' in"):
@@ -273,13 +272,13 @@ def test_data_of_a_folder_that_is_not_read_is_told(tmp_path):
     write(tmp_path / "a.parquet", n=[1])
     write(tmp_path / "B.PARQUET", n=[2])
     write(tmp_path / "c.pq", n=[3])
-    assert Source.open(str(tmp_path)).notes == ()
-    assert Source.open(str(tmp_path)).num_rows == 3
+    assert open_source(str(tmp_path)).notes == ()
+    assert open_source(str(tmp_path)).num_rows == 3
     for name in ("more.csv", "deep.jsonl", "state.json", "README.md", "_SUCCESS", ".a.parquet.crc"):
         (tmp_path / name).write_text("a,b")
-    (note,) = Source.open(str(tmp_path)).notes
+    (note,) = open_source(str(tmp_path)).notes
     assert note.endswith("holds Parquet files, and only these are read: deep.jsonl, more.csv are left out")
-    assert Source.open(str(tmp_path / "a.parquet")).notes == ()
+    assert open_source(str(tmp_path / "a.parquet")).notes == ()
 
 
 @pytest.mark.parametrize("named", [".", "*.parquet"])
@@ -294,7 +293,7 @@ def test_a_pattern_takes_folders_of_parts_as_tables(tmp_path):
     write(tmp_path / "day1.parquet" / "part-0.parquet", n=[1])
     write(tmp_path / "day2.parquet" / "part-0.parquet", n=[2])
     write(tmp_path / "day3.parquet", n=[3])
-    assert Source.open(str(tmp_path / "day*.parquet")).column("n").to_pylist() == [1, 2, 3]
+    assert open_source(str(tmp_path / "day*.parquet")).column("n").to_pylist() == [1, 2, 3]
     (tmp_path / "other").mkdir()
     assert "matches folders alone, such as" in refusal(str(tmp_path / "o*")).message
 
@@ -328,6 +327,6 @@ def test_a_column_that_is_encrypted_is_not_called_damaged(tmp_path):
     plan = keys.EncryptionConfiguration("key", column_keys={"key": ["labels"]}, plaintext_footer=True)
     properties = keys.CryptoFactory(lambda _: Keys()).file_encryption_properties(keys.KmsConnectionConfig(), plan)
     pq.write_table(pa.table({"labels": ["a"], "n": [1]}), tmp_path / "a.parquet", encryption_properties=properties)
-    source = Source.open(str(tmp_path / "a.parquet"))
+    source = open_source(str(tmp_path / "a.parquet"))
     with pytest.raises(DataError, match=r"column 'labels' of .*a.parquet is encrypted"):
         source.column("labels")

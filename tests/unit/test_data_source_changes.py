@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from parquet_files import write
 
-from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.parquet import ParquetSource, open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 
@@ -18,7 +18,7 @@ def after_opening(tmp_path, change, key="data.path") -> tuple[Source, Path]:
     """A source of two files with one column read, after `change(file)` of the second."""
     write(tmp_path / "a.parquet", n=[1], text=["x"])
     file = write(tmp_path / "b.parquet", n=[2], text=["y"])
-    source = Source.open(str(tmp_path), key=key)
+    source = open_source(str(tmp_path), key=key)
     assert source.column("n").to_pylist() == [1, 2]
     change(file)
     return source, file

@@ -21,7 +21,7 @@ from deeptune.data.loading.dataset import SampleOptions
 from deeptune.data.loading.open_samples import open_samples
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.data.loading.worker_memory import NoRoom, cannot_pass, workers_that_fit
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.device import Compute
 from deeptune.engine.prepare import decoding_workers_beside
 
@@ -31,7 +31,7 @@ Room = namedtuple("Room", "f_bavail f_frsize")
 
 
 def augmented(workers: int):
-    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    samples = open_samples(open_source("sample:digits_rotation"), "images", PIXELS)
     return make_loader(
         samples, ROWS, targets=ROWS * 1.0, batch_size=5, shuffle=True, seed=3, augmentation="light", workers=workers
     )
@@ -128,7 +128,7 @@ def test_a_loader_that_has_no_room_from_the_start_says_so(monkeypatch):
 
 
 def test_a_batch_is_decoded_by_all_cores_to_the_pixels_of_one(monkeypatch):
-    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    samples = open_samples(open_source("sample:digits_rotation"), "images", PIXELS)
     inputs = samples.inputs(SampleOptions(blank=frozenset({7})))
     seen: set[str] = set()
     pixels = samples.pixels
@@ -150,7 +150,7 @@ def test_a_batch_is_decoded_by_all_cores_to_the_pixels_of_one(monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "workers"), [(0.01, 11), (0.0001, 0)])
 def test_all_cores_but_one_decode_beside_a_gpu_where_one_is_not_enough(monkeypatch, seconds, workers):
-    samples = open_samples(Source.open("sample:digits_rotation"), "images", PIXELS)
+    samples = open_samples(open_source("sample:digits_rotation"), "images", PIXELS)
     clock = iter([0.0, 32 * seconds])
     monkeypatch.setattr(image_samples, "cores", lambda: 12)
     monkeypatch.setattr(image_samples.time, "perf_counter", lambda: next(clock))

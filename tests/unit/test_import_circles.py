@@ -13,8 +13,6 @@ ROOT = Path(__file__).parents[2]
 
 # Circles that a function's import closes, each with the reason why it stays.
 ALLOWED = (
-    # `Source.open` is the name under which a Parquet source is opened: a factory on the base class.
-    {"deeptune.data.sources.parquet", "deeptune.data.sources.source"},
     # `RegressionTask.fit_labels` gives the task of several targets, which extends it, where labels have several.
     {"deeptune.tasks.multitarget", "deeptune.tasks.regression"},
 )
@@ -24,7 +22,7 @@ ALLOWED_FOR_TYPES = (
     # A run gives its model, which knows its run.
     {"deeptune.api.model", "deeptune.api.run"},
     # A source has the files that its column names, which read their names from it.
-    {"deeptune.data.sources.named_files", "deeptune.data.sources.parquet", "deeptune.data.sources.source"},
+    {"deeptune.data.sources.named_files", "deeptune.data.sources.source"},
     {"deeptune.tasks.multitarget", "deeptune.tasks.regression"},
 )
 

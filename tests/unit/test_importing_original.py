@@ -15,7 +15,7 @@ from pictures import png
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import LabelEncoder
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError
 from deeptune.importing import import_data
 
@@ -88,7 +88,7 @@ def test_a_run_takes_the_folder_itself(tmp_path):
     write_splits(folder / "data_splits_20251128_1530", frame)
     embeddings = pd.DataFrame({"0": [0.5], "labels": [1]})
     embeddings.to_parquet(folder / "resnet18_cls_embeddings.parquet", index=False)
-    source = Source.open(str(folder))
+    source = open_source(str(folder))
     assert source.num_rows == 60
     assert set(source.column("labels").to_pylist()) == {"a", "b"}
     assert "splits of the original DeepTune" in source.notes[0]
@@ -97,7 +97,7 @@ def test_a_run_takes_the_folder_itself(tmp_path):
 def test_other_folders_of_parquet_files_are_read_as_before(tmp_path):
     for name in ("train_split", "val_split", "test_split"):
         texts(["a", "b"]).to_parquet(tmp_path / f"{name}.parquet")
-    assert Source.open(str(tmp_path)).num_rows == 6
+    assert open_source(str(tmp_path)).num_rows == 6
 
 
 def test_a_column_of_the_name_split_is_kept_beside(tmp_path):
@@ -115,7 +115,7 @@ def test_several_experiments_are_named(tmp_path):
     with pytest.raises(DataError, match=r"2 folders of splits: deeptune-20251128-exp1/data_splits_20251128_1530"):
         import_data(tmp_path, tmp_path.parent / "t.parquet")
     with pytest.raises(DataError, match=r"^data.path: .* 2 folders of splits"):
-        Source.open(str(tmp_path))
+        open_source(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from pictures import png
 from pyarrow import ipc
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError, SpecError
 from deeptune.importing import Options, import_data
 from deeptune.importing.csv_files import detect_delimiter, detect_encoding
@@ -253,7 +253,7 @@ def test_a_hugging_face_data_set_keeps_splits_and_class_names(tmp_path):
         _data_set(tmp_path / "set" / split, rows)
     (tmp_path / "set" / "dataset_dict.json").write_text('{"splits": ["train", "validation", "test"]}')
     import_data(tmp_path / "set", tmp_path / "out.parquet", Options(input="image", label="label"))
-    source = Source.open(str(tmp_path / "out.parquet"))
+    source = open_source(str(tmp_path / "out.parquet"))
     assert source.column_names == ["images", "labels", "split"]
     assert source.label_names("labels") == ["cat", "dog"]
     assert source.column("split").to_pylist() == ["train"] * 4 + ["val"] * 2 + ["test"] * 2

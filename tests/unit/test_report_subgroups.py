@@ -17,6 +17,7 @@ from reports import classification_run, regression_run
 from sklearn import metrics as sk
 
 from deeptune.data.columns.report_columns import check_report_columns
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.report import write_report
@@ -207,7 +208,7 @@ def test_the_rows_that_thresholds_were_chosen_on_are_named(
 
 def source(path: Path, **columns: Any) -> dict[str, Source]:
     pq.write_table(pa.table(columns), path / "data.parquet")
-    return {"train": Source.open(str(path / "data.parquet"), key="data.path")}
+    return {"train": open_source(str(path / "data.parquet"), key="data.path")}
 
 
 def test_a_column_that_is_missing_is_named_before_training(tmp_path: Path) -> None:

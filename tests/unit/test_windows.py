@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.parquet import ParquetSource, open_source
 from deeptune.data.sources.source import Source
 from deeptune.engine import table_files, writers
 from deeptune.engine.inference import Outputs
@@ -46,7 +46,7 @@ def source(tmp_path_factory):
     )
     pq.write_table(table.slice(0, 37), folder / "a.parquet", row_group_size=11)
     pq.write_table(table.slice(37), folder / "b.parquet")
-    return Source.open(str(folder))
+    return open_source(str(folder))
 
 
 def model(outputs=2):
@@ -162,7 +162,7 @@ def test_large_values_are_in_memory_a_few_rows_at_a_time(tmp_path, monkeypatch):
     pq.write_table(pa.table({"it": ["x" * 1000] * 50}), tmp_path / "a.parquet", use_dictionary=False)
     monkeypatch.setattr("deeptune.data.sources.source.SMALL", 5000)
     monkeypatch.setattr(writers, "SMALL", 5000)
-    source, rows = Source.open(str(tmp_path / "a.parquet")), np.arange(1, 50)
+    source, rows = open_source(str(tmp_path / "a.parquet")), np.arange(1, 50)
     pieces = list(writers.InStep(source, ["it"]).pieces(rows))
     assert np.concatenate([some for some, _ in pieces]).tolist() == rows.tolist()
     assert all(len(some) == len(found) for some, found in pieces)
@@ -197,8 +197,7 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from types import SimpleNamespace
-from deeptune.data.sources.parquet import ParquetSource
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import ParquetSource, open_source
 from deeptune.engine import table_files, writers
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import windows
@@ -206,7 +205,7 @@ from deeptune.engine.row_order import windows
 rows = np.arange(60)
 model = SimpleNamespace(last_layer=SimpleNamespace(in_features=3, out_features=1))
 found = [Outputs(rows, np.zeros((60, 1), np.float32), np.zeros((60, 3), np.float32))]
-source = Source.open(sys.argv[1])
+source = open_source(sys.argv[1])
 with writers.embedding_file(Path(sys.argv[2]), source, writers.Roles("")) as write:
     for window in windows(found, rows, model, embed=True, size=9):
         write(window)
@@ -274,7 +273,7 @@ def test_a_source_that_changes_while_its_columns_are_read_gives_no_file(tmp_path
     file = tmp_path / "source" / "a.parquet"
     file.parent.mkdir()
     pq.write_table(pa.table({"n": range(9)}), file)
-    source = Source.open(str(file), key="--data")
+    source = open_source(str(file), key="--data")
 
     def change(window):
         pq.write_table(pa.table({"n": range(1, 10)}), file)

@@ -16,14 +16,14 @@ from benchmarks.recipes.training import backbone_values
 
 def predict(cell: Cell, data: DataSet, files: Files) -> Predicted:
     """Fit on all rows of `train`; features come from DeepTune's cache where it has them."""
-    from deeptune.data.sources.source import Source
+    from deeptune.data.sources.parquet import open_source
     from deeptune.engine.predict import ApplyOptions, Embedder
     from deeptune.spec.model_spec import BackboneSpec
 
     embedder = Embedder(BackboneSpec(**backbone_values(cell.backbone)), device="cpu", seed=cell.seed)
 
     def features(path: Path) -> np.ndarray:
-        return embedder.embeddings(Source.open(str(path)), ApplyOptions(on_bad_sample="error"))
+        return embedder.embeddings(open_source(str(path)), ApplyOptions(on_bad_sample="error"))
 
     model = cross_validated(data.task).fit(features(files.train), pq.read_table(files.train)["labels"].to_numpy())
     test = features(files.test)

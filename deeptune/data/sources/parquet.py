@@ -50,30 +50,13 @@ class ParquetSource(Source):
         self._footers = [read_footer(file, key) for file in files]
         self._identities = {file: footer.identity for file, footer in zip(files, self._footers, strict=True)}
         self._digests: dict[Path, str] = {}
-        self._imported: Mapping[Path, Path] = {}
+        self.imported: Mapping[Path, Path] = {}  # what each file was imported from
         self._ends = np.cumsum([footer.rows for footer in self._footers])
         self.claimed_bytes = sum(footer.claimed_bytes for footer in self._footers)
         self.row_groups = sum(footer.row_groups for footer in self._footers)
         agreed = agree(files, self._footers, key=key, reading=self._reading)
         self._timestamps = agreed.timestamps
         super().__init__(agreed.schema, agreed.types, int(self._ends[-1]), key=key, root=root)
-
-    @classmethod
-    def find(
-        cls, paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
-    ) -> ParquetSource:
-        """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
-
-        A folder without Parquet files, and a file of another kind that can be imported, is imported into the cache.
-
-        `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
-        that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
-        other columns than the first file.
-        """
-        found = find_data(paths, key=key, root=root)
-        source = cls(found.files, key=key, root=folder_of_names(root))
-        source.notes, source._imported = found.notes, found.imported
-        return source
 
     def partition_of(self, name: str) -> str | None:
         parts = (part for file in self.files for part in file.parts[:-1])
@@ -85,7 +68,7 @@ class ParquetSource(Source):
 
     def describe(self) -> str:
         """Return the path of the file, or of what was imported; or how many files there are and where."""
-        first = self._imported.get(self.files[0], self.files[0])
+        first = self.imported.get(self.files[0], self.files[0])
         if len(self.files) == 1:
             return str(first)
         return f"{first} and {len(self.files) - 1:,} more"
@@ -218,6 +201,23 @@ class ParquetSource(Source):
         )
 
 
+def open_source(
+    paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
+) -> ParquetSource:
+    """Open a file, a glob, a folder (its `*.parquet`, at any depth), `sample:NAME`, or a list of these.
+
+    A folder without Parquet files, and a file of another kind that can be imported, is imported into the cache.
+
+    `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
+    that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
+    other columns than the first file.
+    """
+    found = find_data(paths, key=key, root=root)
+    source = ParquetSource(found.files, key=key, root=folder_of_names(root))
+    source.notes, source.imported = found.notes, found.imported
+    return source
+
+
 @dataclass(frozen=True)
 class Found:
     """The Parquet files of a data key, a sentence for each that was imported, and what it was imported from."""
@@ -228,7 +228,7 @@ class Found:
 
 
 def find_files(paths: str | os.PathLike[str] | list[str], *, key: str = "data.path") -> list[Path]:
-    """Return the files and folders that a person names, in the order of `Source.open`; nothing is imported.
+    """Return the files and folders that a person names, in the order of `open_source`; nothing is imported.
 
     Raises DataError for what is missing or not named in UTF-8.
     """
@@ -250,7 +250,7 @@ def find_data(
     progress: Callable[[int, int], None] | None = None,
     imports: bool = True,
 ) -> Found:
-    """Return the Parquet files that `Source.open` reads: those that are named, and the imports of others.
+    """Return the Parquet files that `open_source` reads: those that are named, and the imports of others.
 
     `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
     DataError as `find_files` and an import do.

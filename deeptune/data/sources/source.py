@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from deeptune.data.sources.named_files import NamedFiles
 from deeptune.errors import DataError, did_you_mean, listed
-
-if TYPE_CHECKING:
-    from deeptune.data.sources.parquet import ParquetSource
 
 SMALL = 64 * 2**20  # bytes of a source, by its own account, that may simply be held in memory
 
@@ -54,15 +50,6 @@ class Source(ABC):
         self._single = {name for name, count in Counter(self.column_names).items() if count == 1}
         self._columns: dict[str, pa.ChunkedArray] = {}
         self._fingerprint: str | None = None
-
-    @staticmethod
-    def open(
-        paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
-    ) -> ParquetSource:
-        """Open Parquet files, or import what is none, as `ParquetSource.find` does."""
-        from deeptune.data.sources.parquet import ParquetSource
-
-        return ParquetSource.find(paths, key=key, root=root)
 
     @property
     @abstractmethod

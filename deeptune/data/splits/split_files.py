@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deeptune.data.columns.input_columns import attach_files, resolve_columns
-from deeptune.data.sources.parquet import ParquetSource
+from deeptune.data.sources.parquet import ParquetSource, open_source
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SPLITS, DataSpec, RunSpec
@@ -31,7 +31,7 @@ def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
     owner: dict[str, str] = {}
     sources = {}
     for key, path in named.items():
-        source = Source.open(path, key=f"data.{key}", root=data.root)
+        source = open_source(path, key=f"data.{key}", root=data.root)
         if source.num_rows == 0:
             raise DataError(f"{source.key}: {source.describe()} has no rows", hint="There is nothing to learn from.")
         for file in source.files:
@@ -52,7 +52,7 @@ def open_sources(spec: RunSpec) -> dict[str, ParquetSource]:
 def _with_val_in_train(data: DataSpec, sources: Mapping[str, ParquetSource]) -> dict[str, ParquetSource]:
     """Return the files of train, then those of val, as one source."""
     files = [str(file) for split in ("train", "val") for file in sources[split].files]
-    return {"train": Source.open(files, key="data.train", root=data.root)}
+    return {"train": open_source(files, key="data.train", root=data.root)}
 
 
 def _refuse_copies(sources: Mapping[str, ParquetSource]) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from deeptune.data.images.decode import decode_image
 from deeptune.data.sources import column_stream
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.data.splits.stratify import assign_splits
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SplitSpec
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(60)
 def test_data_that_is_no_file(path):
     os.mkfifo("pipe")
     with pytest.raises(DataError):
-        Source.open(path)
+        open_source(path)
 
 
 def in_bounds(program: str, *arguments: str) -> str:
@@ -102,7 +102,7 @@ def test_a_column_is_read_for_as_long_as_there_is_memory(monkeypatch):
         long_values("bomb.parquet", stored=stored)
         monkeypatch.setattr("deeptune.data.sources.parquet_footer.room", lambda: 10**9)
         monkeypatch.setattr(column_stream, "room", lambda: 500_000_000)
-        source = Source.open("bomb.parquet")
+        source = open_source("bomb.parquet")
         with pytest.raises(DataError, match=r"column 'text' of .* does not fit in memory: .* the 0\.5 GB"):
             source.column("text")
         assert len(source.column("labels")) == 4000
@@ -158,7 +158,7 @@ def test_a_schema_that_is_nested_deep():
 def test_metadata_that_is_nested_deep_names_no_class(key):
     table = pa.table({"text": ["a"], "labels": [1]}).replace_schema_metadata({key: "[" * 100_000})
     pq.write_table(table, "m.parquet")
-    assert Source.open("m.parquet").label_names() is None
+    assert open_source("m.parquet").label_names() is None
 
 
 def test_text_that_is_no_text_is_a_damaged_column():
@@ -167,7 +167,7 @@ def test_text_that_is_no_text_is_a_damaged_column():
     )
     pq.write_table(pa.table({"text": broken, "labels": ["a", "b"]}), "t.parquet")
     with pytest.raises(DataError, match=r"column 'text' of .* cannot be read: .*UTF8"):
-        Source.open("t.parquet").column("text")
+        open_source("t.parquet").column("text")
 
 
 def test_fewer_rows_than_bins_of_a_number_in_groups():

@@ -12,7 +12,7 @@ import torch
 from faults.small_runs import new_run, on_device, warnings_of
 
 from deeptune.checkpoint import load_checkpoint, previous
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine import loop, optimizer_step
 from deeptune.engine.device import Compute
 from deeptune.engine.loaders import split_loader
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 def images_with_targets(path, targets):
-    table = pq.read_table(Source.open("sample:openclipart7").files[0]).slice(0, len(targets))
+    table = pq.read_table(open_source("sample:openclipart7").files[0]).slice(0, len(targets))
     pq.write_table(pa.table({"images": table["images"], "labels": targets}), path)
     return str(path)
 

@@ -11,7 +11,7 @@ from feature_runs import BLOCK, ROWS, merged
 from safetensors.torch import save_file
 
 from deeptune.backbones.base import Backbone
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine import extraction_job, predict
 from deeptune.engine.run import execute
 from deeptune.engine.verify import PROBE_ROWS
@@ -41,7 +41,7 @@ def _blocks_as_on_the_cpu(monkeypatch):
 def image_data(tmp_path_factory):
     """150 clip arts, and weights of a small backbone for them."""
     folder = tmp_path_factory.mktemp("images")
-    table = pq.read_table(Source.open("sample:openclipart7").files[0])
+    table = pq.read_table(open_source("sample:openclipart7").files[0])
     pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // ROWS))[:ROWS]), folder / "images.parquet")
     for name, seed in (("weights", 1), ("other", 2)):
         spec = validate({"data": {"path": "x"}, "backbone": {"name": "timm:test_resnet", "weights": "random"}})
@@ -55,7 +55,7 @@ def image_data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text_data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
-    table = pq.read_table(Source.open("sample:movie_snippets").files[0])
+    table = pq.read_table(open_source("sample:movie_snippets").files[0])
     pq.write_table(table.take(list(range(0, table.num_rows, table.num_rows // ROWS))[:ROWS]), folder / "texts.parquet")
     return folder
 

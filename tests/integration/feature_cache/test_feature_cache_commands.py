@@ -14,13 +14,13 @@ import pytest
 from devices import DEVICE
 from feature_runs import BLOCK, ROWS, entries, online
 
-from deeptune.data.sources.source import Source
+from deeptune.data.sources.parquet import open_source
 from deeptune.engine.predict import ApplyOptions, Embedder, Predictor
 
 
 def applied(folder, directory, data, **options) -> tuple[pa.Table, pa.Table, dict]:
     """What predict, embed and evaluate give."""
-    predictor, source, how = Predictor(directory, device=DEVICE), Source.open(data), ApplyOptions(**options)
+    predictor, source, how = Predictor(directory, device=DEVICE), open_source(data), ApplyOptions(**options)
     predictor.write_predictions(source, folder / "predictions.parquet", how)
     predictor.write_embeddings(source, folder / "embeddings.parquet", how)
     metrics, _ = predictor.evaluate(source, how)
@@ -55,7 +55,7 @@ def test_commands_on_the_data_of_a_run_pass_no_row_and_give_its_numbers(
 
     if DEVICE == "cpu":  # a GPU embeds in a precision of its own, and this run has fp32
         plain = Embedder(spec.backbone, device=DEVICE)
-        plain.write_embeddings(Source.open(spec.data.path), tmp_path / "plain.parquet", ApplyOptions())
+        plain.write_embeddings(open_source(spec.data.path), tmp_path / "plain.parquet", ApplyOptions())
         assert passed() == 0
     online(monkeypatch, cache_folder)
     recomputed = applied(tmp_path, directory, spec.data.path, notify=told.append, batch_size=BLOCK)
