@@ -33,7 +33,7 @@ class Compared:
     """Runs compared on the same n rows: their pairs, and the first rows of each pair that flipped.
 
     `decisions` has two sentences on each pair: one on the second run less the first, one the other way round. `source`
-    is the file of the rows where they are not the runs' own test rows; then `learnt` counts by run those that are in
+    is the file of the rows where they are not the runs' own test rows; then `learned` counts by run those that are in
     its train or val.
     """
 
@@ -44,7 +44,7 @@ class Compared:
     flipped: list[list[Flipped]]
     notes: list[str] = field(default_factory=list)
     source: str = ""
-    learnt: dict[str, int | None] = field(default_factory=dict)
+    learned: dict[str, int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, found: Comparison) -> Compared:
@@ -59,7 +59,7 @@ class Compared:
             [_flipped(found, pair) for pair in found.pairs],
             found.notes,
             found.source,
-            found.learnt,
+            found.learned,
         )
 
     def to_json(self) -> str:

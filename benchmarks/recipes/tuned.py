@@ -63,14 +63,14 @@ class Pair:
     tuned: Arrays
 
     @property
-    def learnt(self) -> bool:
+    def learned(self) -> bool:
         """Whether an epoch of fine-tuning beat the head on val."""
         return "logits.tuned.val" in self.tuned
 
     @property
     def kept(self) -> bool:
         """Whether a run keeps fine-tuning: val says that it is better by more than chance."""
-        if not self.learnt:
+        if not self.learned:
             return False
         sides = [(self.head, "head"), (self.tuned, "tuned")]
         losses = []
@@ -154,20 +154,20 @@ def mean_over_sets(values: np.ndarray, sets: np.ndarray) -> tuple[float, float]:
 
 def report(pairs: Sequence[Pair]) -> str:
     """Draw what temperatures give, for all fine-tuned models and for those of each method and modality."""
-    learnt = [pair for pair in pairs if pair.learnt]
-    if not learnt:
+    learned = [pair for pair in pairs if pair.learned]
+    if not learned:
         return "no fine-tuned model beat its head on val"
-    scores = compared(learnt)
-    parts = [("all fine-tuned models", [True] * len(learnt))]
+    scores = compared(learned)
+    parts = [("all fine-tuned models", [True] * len(learned))]
     for method in ("full", "lora"):
         for text in (False, True):
-            chosen = [pair.method == method and pair.text == text for pair in learnt]
+            chosen = [pair.method == method and pair.text == text for pair in learned]
             parts.append((f"{method}, {'texts' if text else 'images'}", chosen))
-    parts.append(("those that a run keeps", [pair.kept for pair in learnt]))
+    parts.append(("those that a run keeps", [pair.kept for pair in learned]))
     drawn = [
         _table(
             name,
-            [pair for pair, one in zip(learnt, chosen, strict=True) if one],
+            [pair for pair, one in zip(learned, chosen, strict=True) if one],
             [ways for ways, one in zip(scores, chosen, strict=True) if one],
         )
         for name, chosen in parts
@@ -176,7 +176,7 @@ def report(pairs: Sequence[Pair]) -> str:
     return "\n\n".join(
         [
             *drawn,
-            _by_set(learnt, scores),
+            _by_set(learned, scores),
         ]
     )
 

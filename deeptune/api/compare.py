@@ -75,22 +75,22 @@ def compare_on(
     from deeptune.engine.predict import ApplyOptions, Predictor
     from deeptune.report.comparing import compare_scored
     from deeptune.report.finished_run import predictions_of, read_run
-    from deeptune.runs.looks import count_learnt
+    from deeptune.runs.looks import count_learned
 
     found = [read_run(run.path) for run in runs]
-    scored, learnt = [], {}
+    scored, learned = [], {}
     for run, read in zip(runs, found, strict=True):
         predictor = Predictor(run, device=device)
         source = open_source(data, key="--data", root=predictor.spec.data.root)
         table, hashes = predictor.scored(source, ApplyOptions(on_bad_sample="error", notify=notify))
-        learnt[run.id] = count_learnt(run, hashes)
-        if known := learnt[run.id]:
+        learned[run.id] = count_learned(run, hashes)
+        if known := learned[run.id]:
             notify(
                 f"warning: {known:,} of {len(hashes):,} rows are in train or val of {run.id}, so its scores here are "
                 "too good, and the comparison may be unfair"
             )
         scored.append(_grouped(predictions_of(table, read.task, Path(data)), read, source))
-    return replace(compare_scored(found, scored, source=source.describe()), learnt=learnt)
+    return replace(compare_scored(found, scored, source=source.describe()), learned=learned)
 
 
 def _grouped(scored: Predictions, run: FinishedRun, source: Source) -> Predictions:

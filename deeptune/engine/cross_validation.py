@@ -62,7 +62,7 @@ class CrossValidation:
 
     `value` is the mean over the folds of `metric`, which weighs a fold by its rows. The setting that predicts a fold
     was chosen by the scores of the other folds. This is not nested cross-validation: the heads that gave those scores
-    had learnt from the fold.
+    had learned from the fold.
     """
 
     weight_decay: float
@@ -279,13 +279,13 @@ class _FoldHead:
         ready, stored = setup.ready, folds.loaders.stored
         spec, self.metric = ready.spec, folds.metric.removeprefix("val/")
         data, inside = ready.plan.splits["train"], folds.codes == fold
-        learnt, self.held_out = _rows(data, ~inside), _rows(data, inside)
+        learned, self.held_out = _rows(data, ~inside), _rows(data, inside)
         seed_everything(spec.train.seed + fold)
         head = Head(spec.head, ready.backbone.width, ready.plan.outputs, ordered=TASKS[spec.task].ordered)
         # Features are stored, so nothing stands where the backbone is: to set its mode would take longer than a step.
         self.model = TunedModel(nn.Identity(), head, "partial").to(setup.compute.device)  # type: ignore[arg-type]
         if spec.head.standardise:
-            picked = learnt.rows[scale_places(len(learnt))]
+            picked = learned.rows[scale_places(len(learned))]
             head.standardise(torch.from_numpy(stored.splits["train"].take(picked)))
         self.batches = split_loader(ready, "train", shuffle=False, data=self.held_out, stored=stored)
         self.weight = self._counted()
@@ -294,7 +294,7 @@ class _FoldHead:
         self.trainer = Trainer(
             Learner(self.model, setup.criterion, setup.compute),
             spec.train.model_copy(update={"weight_decay": decay, "layer_decay": 1.0}),
-            split_loader(ready, "train", shuffle=True, data=learnt, stored=stored),
+            split_loader(ready, "train", shuffle=True, data=learned, stored=stored),
             Hooks(check=setup.logger.stop.check, warn=setup.logger.warn, validate=self._validate),
         )
 

@@ -52,7 +52,7 @@ class FittedHead:
     `tensors` are those of the head in a model's state, and `exact` what it learns with (`TunedModel.exact_state`).
     `scores` holds the headline metrics by split, as metrics.json has them of a model. `val` are those of epoch 0, None
     without val. `losses` are those of the val rows, where the metric that chooses the epoch is their mean. `train_loss`
-    is the mean of the head's best epoch. `refitted` is what the head is once it has learnt from val too, as `exact`.
+    is the mean of the head's best epoch. `refitted` is what the head is once it has learned from val too, as `exact`.
     `out_of_fold` are the outputs of training rows by heads of the other folds, where folds chose its penalty.
     """
 
@@ -72,7 +72,7 @@ class FittedHead:
         model.load_exact_state(dict(self.exact))
 
     def place_refitted(self, model: TunedModel) -> None:
-        """Give a model the head that has learnt from the rows of val too."""
+        """Give a model the head that has learned from the rows of val too."""
         assert self.refitted is not None
         model.load_exact_state(dict(self.refitted))
 

@@ -200,8 +200,8 @@ class FineTuning:
             passed["val"] = self.folds.passed(self.setup)
             return write_scores(self.folds.scored(self.setup), passed, {})
         if self.head is None or self.head.val is None:
-            learnt = not self.setup.ready.spec.tuning.frozen
-            return write_scores(self.setup, of_fine_tuning(passed) if learnt else passed, {})
+            learned = not self.setup.ready.spec.tuning.frozen
+            return write_scores(self.setup, of_fine_tuning(passed) if learned else passed, {})
         self.choice = choice = self._choose(history, passed)
         self.logger.message(choice.said)
         tuned = None

@@ -28,8 +28,8 @@ from deeptune.tasks.thresholds import operating_points
 
 DOUBTS = {  # of one row, and of several
     "duplicates": (
-        "is identical to a row that the model learnt from",
-        "are identical to a row that the model learnt from",
+        "is identical to a row that the model learned from",
+        "are identical to a row that the model learned from",
     ),
     "outliers": ("has a label far outside the others", "have a label far outside the others"),
 }
@@ -44,7 +44,7 @@ class PassedSplit:
 
     `out_of_fold` says how the models of cross-validation came about, where they said it. `beside` are out-of-fold
     outputs of training rows, which confidence is fitted to beside those of val. `fine_tuned` says that the backbone
-    learnt, too.
+    learned, too.
     """
 
     outputs: Outputs
@@ -65,7 +65,7 @@ def pass_splits(setup: Setup, loaders: SplitLoaders, splits: tuple[Split, ...] =
 
 
 def of_fine_tuning(passed: Mapping[Split, PassedSplit]) -> dict[Split, PassedSplit]:
-    """Return splits as passed through a model whose backbone learnt, too."""
+    """Return splits as passed through a model whose backbone learned, too."""
     return {split: replace(one, fine_tuned=True) for split, one in passed.items()}
 
 

@@ -24,7 +24,7 @@ class Candidate:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the weights are said to be learnt."""
+        """Whether the weights are said to be learned."""
         return self.weights != "random"
 
     @property

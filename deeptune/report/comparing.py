@@ -32,7 +32,7 @@ class Comparison:
 
     `groups` is the number of groups of rows that depend on one another, None where rows are independent. `scored` are
     the predictions of each run, in the order of the rows. `notes` say why there is no interval. `source` is the file of
-    the rows where they are not the runs' own test rows. Then `learnt` counts by run those that are in its train or val.
+    the rows where they are not the runs' own test rows. Then `learned` counts by run those in its train or val.
     """
 
     runs: list[FinishedRun]
@@ -42,7 +42,7 @@ class Comparison:
     scored: list[Predictions]
     notes: list[str] = field(default_factory=list)
     source: str = ""
-    learnt: dict[str, int | None] = field(default_factory=dict)
+    learned: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def rows(self) -> str:
@@ -71,8 +71,8 @@ class Comparison:
         found: dict[str, Any] = {
             name: first[name] for name in ("metrics", "per_target", "n", "flipped") if name in first
         }
-        if self.learnt:
-            found["rows_learnt"] = self.learnt
+        if self.learned:
+            found["rows_learnt"] = self.learned
         if len(self.runs) == 2:
             return found
         pairs = [

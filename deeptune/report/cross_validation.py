@@ -79,7 +79,7 @@ def cross_validation_section(run: FinishedRun) -> ReportSection | None:
     )
     flattering = (
         "What is called val in this report are these out-of-fold predictions. The setting that predicts a fold was "
-        "chosen by the scores of the other folds, whose heads had learnt from it: its score may be slightly "
+        "chosen by the scores of the other folds, whose heads had learned from it: its score may be slightly "
         "optimistic. They also calibrate the probabilities of the run's model, which has seen more rows."
     )
     table = Table(

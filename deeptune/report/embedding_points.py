@@ -50,7 +50,7 @@ class Points:
 
 
 def splits_of(run: RunDirectory) -> list[str]:
-    """Return the splits that there are embeddings of; test first, as nothing was learnt from it."""
+    """Return the splits that there are embeddings of; test first, as nothing was learned from it."""
     return [split for split in ("test", "val", "train") if run.embeddings(split).is_file()]
 
 

@@ -60,14 +60,14 @@ def looks_said(run: FinishedRun, found: Mapping[str, Any]) -> list[str]:
 
 
 def twins_said(run: FinishedRun, metrics: Mapping[str, Any]) -> list[str]:
-    """Say how many scored rows are identical to one that the model learnt from. `metrics` are those of their split."""
+    """Say how many scored rows are identical to one that the model learned from. `metrics` are those of their split."""
     alone = (metrics.get("without_duplicates") or {}).get("n")
     if isinstance(alone, int) and alone < metrics.get("n", 0):
         twins = metrics["n"] - alone
         has = "has" if twins == 1 else "have"
-        return [f"{twins:,} of these rows {has} an identical twin among the rows that the model learnt from."]
+        return [f"{twins:,} of these rows {has} an identical twin among the rows that the model learned from."]
     if alone is None and run.split == "test" and run.files.learnt_hashes.is_file():
-        return ["None of these rows has an identical twin among the rows that the model learnt from."]
+        return ["None of these rows has an identical twin among the rows that the model learned from."]
     return []
 
 

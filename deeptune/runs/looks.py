@@ -46,17 +46,17 @@ def write_test_hashes(run: RunDirectory, test: np.ndarray, others: np.ndarray) -
         pq.write_table(pa.table({"hash": np.unique(others[others != 0])}), path)
 
 
-def count_learnt(run: RunDirectory, hashes: np.ndarray) -> int | None:
+def count_learned(run: RunDirectory, hashes: np.ndarray) -> int | None:
     """Count the samples of these hashes that are in train or val of the run; None of a run that does not say."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        learnt = pq.read_table(run.learnt_hashes)["hash"].to_numpy()
+        learned = pq.read_table(run.learnt_hashes)["hash"].to_numpy()
     except (OSError, KeyError, pa.ArrowException):  # a run of an earlier version, or one without test rows
         return None
-    return int(np.isin(hashes, learnt).sum())
+    return int(np.isin(hashes, learned).sum())
 
 
 def record_look(run: RunDirectory, by: By, rows: int) -> None:

@@ -65,7 +65,7 @@ class Task(ABC):
     ) -> Task:
         """Fit the task to the labels of the training file, none of which is missing.
 
-        `label_names[v]` names the integer class v. Raises DataError for labels from which nothing can be learnt.
+        `label_names[v]` names the integer class v. Raises DataError for labels from which nothing can be learned.
         """
 
     @abstractmethod

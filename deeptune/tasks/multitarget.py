@@ -188,8 +188,8 @@ class MultiTargetTask(RegressionTask):
         """Return the means over the targets of the metrics of constant predictions, and the constants as lists."""
         found = []
         for at in range(len(self.names)):
-            known, learnt = np.isfinite(truth[:, at]), np.isfinite(train[:, at])
-            found.append(self.targets[at].baseline(truth[known, at], train[learnt, at]))
+            known, learned = np.isfinite(truth[:, at]), np.isfinite(train[:, at])
+            found.append(self.targets[at].baseline(truth[known, at], train[learned, at]))
         constants = {name: [one[name] for one in found] for name in ("median", "mean")}
         return {**_means(self.info.metrics, found), **constants}
 

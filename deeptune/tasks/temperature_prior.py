@@ -17,5 +17,5 @@ class Prior:
         return ((log - self.mean) / self.spread) ** 2 / 2
 
 
-# Of models whose backbone learnt: what is right on test, on sets of images and texts (docs/results.md).
+# Of models whose backbone learned: what is right on test, on sets of images and texts (docs/results.md).
 FINE_TUNED = Prior(0.9, 0.6)

@@ -56,8 +56,8 @@ def test_a_head_that_learns_from_val_in_the_end_is_scored_without_twins_of_val(c
         if row["split"] != "test" and row["duplicate_set"] is not None:
             sets[row["split"]].add(row["duplicate_set"])
     metrics = json.loads((run / "metrics.json").read_text())
-    for split, learnt in (("val", sets["train"]), ("test", sets["train"] | sets["val"])):
-        twins = sum(row["split"] == split and row["duplicate_set"] in learnt for row in splits)
+    for split, learned in (("val", sets["train"]), ("test", sets["train"] | sets["val"])):
+        twins = sum(row["split"] == split and row["duplicate_set"] in learned for row in splits)
         assert twins
         assert metrics[split]["without_duplicates"]["left_out"] == twins
     assert any(row["split"] == "test" and row["duplicate_set"] in sets["val"] - sets["train"] for row in splits)

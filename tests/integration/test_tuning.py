@@ -1,4 +1,4 @@
-"""What is measured before a run: it leaves no trace in what is learnt, and what it picks is recorded and kept."""
+"""What is measured before a run: it leaves no trace in what is learned, and what it picks is recorded and kept."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def full_memory(monkeypatch, most):
 
 
 @pytest.mark.parametrize("way", ["tuned", "tuned to contiguous", "rows"])
-def test_what_was_measured_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch, way):
+def test_what_was_measured_leaves_no_trace_in_what_is_learned(tmp_path, monkeypatch, way):
     settings = {} if way == "rows" else {"tune": True}
     if way == "tuned to contiguous":
         monkeypatch.setattr(batch_tuning, "_memory_formats", lambda train, ready: ["contiguous"])

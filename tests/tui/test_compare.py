@@ -299,9 +299,9 @@ def test_runs_are_compared_on_a_file_that_is_picked(finished_run, pictures_parqu
         splits = pq.read_table(finished_run.splits, columns=["row", "split"]).to_pylist()
         images = pq.read_table(pictures_parquet)["images"].to_pylist()
         seen = {images[one["row"]] for one in splits if one["split"] != "test"}
-        learnt = sum(image in seen for image in images)
+        learned = sum(image in seen for image in images)
         for letter in "AB":
-            assert f"! {learnt} of them are in train or val of {letter}: its scores here are too good" in shown
+            assert f"! {learned} of them are in train or val of {letter}: its scores here are too good" in shown
         assert shown.count("B − A") == 2  # on the file, and on their own test rows
         assert "on 10 test rows" in shown
         assert "A and B predict the same for each of these rows" in shown

@@ -170,8 +170,8 @@ def test_too_few_rows_or_groups():
 
 def allowed(codes, targets, task) -> bool:
     """Whether each split has a row, and train every class or numbers that vary."""
-    learnt = targets[codes == 0]
-    fits = len(set(learnt)) == len(set(targets)) if task == "classification" else len(set(learnt)) > 1
+    learned = targets[codes == 0]
+    fits = len(set(learned)) == len(set(targets)) if task == "classification" else len(set(learned)) > 1
     return fits and len(set(codes.tolist())) == 3
 
 

@@ -203,7 +203,7 @@ def test_the_score_without_duplicates_stands_beside_the_score(digits: RunDirecto
 
 
 def test_a_run_that_looked_for_twins_says_that_it_found_none(digits: RunDirectory) -> None:
-    none = "None of these rows has an identical twin among the rows that the model learnt from."
+    none = "None of these rows has an identical twin among the rows that the model learned from."
     assert none not in text_of(digits)  # nobody looked
     digits.learnt_hashes.touch()
     assert none in text_of(digits)

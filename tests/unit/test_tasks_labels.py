@@ -176,7 +176,7 @@ def test_standardised_inside_and_restored():
     assert task_from_json(json.loads(json.dumps(labels.to_json()))) == labels
 
 
-def test_numbers_that_cannot_be_learnt():
+def test_numbers_that_cannot_be_learned():
     error = refusal(RegressionTask.fit, np.full(5, 3.5), name="dose")
     assert error.message == "data.label: every training value of column 'dose' is 3.5"
     assert "too large" in refusal(RegressionTask.fit, np.array([1e308, -1e308, 1e308])).message

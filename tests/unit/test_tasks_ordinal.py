@@ -67,7 +67,7 @@ def test_the_loss_is_finite_far_from_the_thresholds():
     assert logits.grad.isfinite().all()
 
 
-def test_thresholds_rise_whatever_is_learnt():
+def test_thresholds_rise_whatever_is_learned():
     layer = OrderedLinear(4, 3)
     torch.nn.init.normal_(layer.bias, std=10)
     logits = layer(torch.randn(5, 4))

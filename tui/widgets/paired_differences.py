@@ -44,7 +44,7 @@ class Differences:
         rows: list[Row] = [[], *([(line, "title")] for line in wrapped(f"on {where}", width))]
         if found.source:
             for place, id in enumerate(found.ids):
-                if known := found.learnt.get(id):
+                if known := found.learned.get(id):
                     warned = f"! {known:,} of them are in train or val of {NAMES[place]}: its scores here are too good"
                     rows += [[(line, "warn")] for line in wrapped(warned, width, 2)]
         for pair, decision, flipped in found.against(reference):

@@ -47,12 +47,12 @@ def sets_of(splits: Mapping[str, SplitData]) -> dict[str, np.ndarray]:
 
 
 def twin_rows(
-    splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str, learnt: Sequence[str] = ("train",)
+    splits: Mapping[str, SplitData], sets: Mapping[str, np.ndarray], split: str, learned: Sequence[str] = ("train",)
 ) -> np.ndarray:
-    """Return the rows (int64) of val or test whose sample is identical to one that a model learnt from."""
+    """Return the rows (int64) of val or test whose sample is identical to one that a model learned from."""
     if split == "train" or not sets:
         return np.zeros(0, np.int64)
-    others = np.concatenate([sets[other] for other in learnt if other != split])
+    others = np.concatenate([sets[other] for other in learned if other != split])
     return splits[split].rows[(sets[split] > 0) & np.isin(sets[split], others)]
 
 

@@ -29,8 +29,8 @@ class DataPlan:
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
     `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,
     what val and test are too small to decide. `outside` are the rows, by split, whose number is far from the others.
-    `sets` are the `duplicate_sets` of the rows of all splits, or empty where no sample is there twice. `learnt` are the
-    splits that the scored model learnt from; val is scored by one that did not learn from it.
+    `sets` are the `duplicate_sets` of the rows of all splits, or empty where no sample is there twice. `learned` are
+    the splits that the scored model learned from; val is scored by one that did not learn from it.
     """
 
     task: Task
@@ -47,7 +47,7 @@ class DataPlan:
     limits: dict[str, list[str]] = field(default_factory=dict)
     outside: dict[str, np.ndarray] = field(default_factory=dict)
     sets: dict[str, np.ndarray] = field(default_factory=dict)
-    learnt: tuple[str, ...] = ("train",)
+    learned: tuple[str, ...] = ("train",)
     split_column: str | None = None  # the column that the splits come from, where the data brings them
 
     @property
@@ -97,7 +97,7 @@ class DataPlan:
         A reason without rows is not there.
         """
         found = {
-            "duplicates": twin_rows(self.splits, self.sets, split, self.learnt),
+            "duplicates": twin_rows(self.splits, self.sets, split, self.learned),
             "outliers": self.outside.get(split, np.zeros(0, np.int64)),
         }
         return {reason: rows for reason, rows in found.items() if len(rows)}

@@ -140,9 +140,9 @@ def _deal_largest(counts: np.ndarray, spare: np.ndarray, goal: np.ndarray, rng: 
     training row is dealt one first. Ties are broken by chance.
     """
     left = np.rint(counts.sum(axis=1) + spare.sum(axis=1)).astype(np.int64) - counts.sum(axis=1)
-    unlearnt = (left > 0) & (counts[:, TRAIN] == 0)
-    counts[unlearnt, TRAIN], spare[unlearnt, TRAIN] = 1, 0
-    left -= unlearnt
+    unlearned = (left > 0) & (counts[:, TRAIN] == 0)
+    counts[unlearned, TRAIN], spare[unlearned, TRAIN] = 1, 0
+    left -= unlearned
     room = goal - counts.sum(axis=0)
     pairs = rng.permutation(spare.size)
     for pair in pairs[np.argsort(-spare.ravel()[pairs].round(9), kind="stable")].tolist():
@@ -207,8 +207,8 @@ def _by_group(
         choices[g] = choice
     of_group = wanted[choices].astype(np.int8)
 
-    # A class without a training row cannot be learnt: its smallest group moves over.
-    for unlearnt in np.flatnonzero(have[0] == 0):
-        holders = pair_group[pair_stratum == unlearnt]
+    # A class without a training row cannot be learned: its smallest group moves over.
+    for unlearned in np.flatnonzero(have[0] == 0):
+        holders = pair_group[pair_stratum == unlearned]
         of_group[holders[np.argmin(sizes[holders])]] = TRAIN
     return of_group[group]
