@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from deeptune.data.loading.loader import Batch, batch_slices
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit

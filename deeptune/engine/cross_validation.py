@@ -19,7 +19,7 @@ from torch import nn
 
 from deeptune.data.splits.folds import draw_folds
 from deeptune.data.splits.plan import DataPlan
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.engine import inference
 from deeptune.engine.device import seed_everything
 from deeptune.engine.exact_head import ExactHead

@@ -6,7 +6,7 @@ import numpy as np
 
 from deeptune.data.loading.dataset import Dataset, FeatureInputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.engine.device import HEAD_ROWS, rows_scored_at_once
 from deeptune.engine.feature_extraction import StoredFeatures
 from deeptune.engine.prepare import Prepared

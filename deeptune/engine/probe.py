@@ -22,8 +22,8 @@ from deeptune.catalog import find
 from deeptune.data.cache.entry import Cache
 from deeptune.data.splits.folds import FOLDS, draw_folds
 from deeptune.data.splits.planner import draft_plan
+from deeptune.data.splits.split_data import SplitData
 from deeptune.data.splits.split_files import open_sources
-from deeptune.data.splits.stratify import SplitData
 from deeptune.engine.out_of_memory import release_memory
 from deeptune.engine.prepare import prepare
 from deeptune.engine.probe_passes import PILOT_ROWS, SCORED, Pace, Passed, ProbeLog, pass_rows

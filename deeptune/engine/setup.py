@@ -9,7 +9,7 @@ import torch
 
 from deeptune.data.cache.entry import Cache
 from deeptune.data.loading.loader import Loader
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.engine.device import Compute, tokens_at_once
 from deeptune.engine.extraction_job import forward_batches
 from deeptune.engine.feature_extraction import StoredFeatures, store_features

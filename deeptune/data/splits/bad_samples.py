@@ -8,8 +8,8 @@ import numpy as np
 
 from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
+from deeptune.data.splits.split_data import SplitData
 from deeptune.data.splits.split_part import Part
-from deeptune.data.splits.stratify import SplitData
 from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, input_words
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from deeptune.data.splits.duplicates import conflicting, duplicate_sets
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.errors import listed
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.tasks import ROBUST, TASKS

@@ -8,8 +8,9 @@ import numpy as np
 
 from deeptune.data.splits.duplicates import kept_together, twins
 from deeptune.data.splits.folds import require_folds
+from deeptune.data.splits.split_data import SplitData
 from deeptune.data.splits.split_part import Part
-from deeptune.data.splits.stratify import TRAIN, VAL, SplitData, assign_splits
+from deeptune.data.splits.stratify import TRAIN, VAL, assign_splits
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SPLITS, RunSpec, SplitSpec
 from deeptune.tasks import Task

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from deeptune.data.splits.duplicates import kept_together
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.errors import DataError
 from deeptune.tasks import Task
 

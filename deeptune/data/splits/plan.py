@@ -13,8 +13,8 @@ from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn, column_text, relabelling
 from deeptune.data.splits.data_warnings import twin_rows
+from deeptune.data.splits.split_data import SplitData
 from deeptune.data.splits.split_files import sources_fingerprint
-from deeptune.data.splits.stratify import SplitData
 from deeptune.errors import DataError, listed
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import SPLITS

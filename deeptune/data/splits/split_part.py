@@ -9,7 +9,7 @@ import numpy as np
 from deeptune.data.modalities.checked_samples import BadSample
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.class_names import LabelColumn
-from deeptune.data.splits.stratify import SplitData
+from deeptune.data.splits.split_data import SplitData
 from deeptune.errors import listed
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from deeptune.data.sources.source import Source
 from deeptune.data.splits.few_groups import smallest_cover
 from deeptune.errors import DataError
 from deeptune.spec.run_spec import SPLITS, SplitSpec
@@ -14,30 +11,6 @@ from deeptune.tasks import Task
 
 TRAIN, VAL, TEST = 0, 1, 2
 _GROUP_BINS = 10  # quantile bins that group splits of a number are balanced by
-
-
-@dataclass(frozen=True)
-class SplitData:
-    """The rows of one split.
-
-    `rows` (int64, ascending) are indices in `source`. `targets` are int64 class indices or float64 numbers in their own
-    unit, one per row.
-
-    `hashes` (uint64) are those of the samples, 0 for none, and `groups` (int64) codes of what stays in one split.
-    """
-
-    source: Source
-    rows: np.ndarray
-    targets: np.ndarray
-    hashes: np.ndarray | None = None
-    groups: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def target_of(self, row: int) -> float:
-        """Return the target of one of the rows."""
-        return float(self.targets[np.searchsorted(self.rows, row)])
 
 
 def assign_splits(
