@@ -45,7 +45,7 @@ class BackboneInfo:
     input_size: int | None = None
     weights_file: str | None = None
     kind: Kind | None = None
-    pooling: str = "mean"
+    pooling: str | None = None  # what "auto" means; None for `hf:` names until the model is built
     lora_targets: tuple[str, ...] | None = None  # module name endings; None: chosen from the built model
     lora_per_rank: int | None = None  # parameters that each rank of the default adapters has
     lora_outputs: int | None = None  # outputs of the adapted layers: DoRA learns a magnitude for each
@@ -143,7 +143,7 @@ def _rows() -> dict[str, BackboneInfo]:
         BackboneInfo(
             "efficientnet_lite0", "efficientnet", "image", TIMM_LOADER, "tf_efficientnet_lite0", 3_371_008, 1280, 224,
             "efficientnet-lite0-57934424.pth", "cnn", lora_per_rank=22_843, lora_outputs=12_048,
-            activation_mb=79,
+            activation_mb=79, pooling="head",
         )
     )  # fmt: skip
     rows += [
@@ -181,7 +181,7 @@ def find(name: str, *, key: str = "backbone.name") -> BackboneInfo:
             "`timm:NAME` and its file as backbone.weights.",
         )
     if prefix == "timm" and rest:
-        return BackboneInfo(name, "timm", "image", TIMM_LOADER, rest)
+        return BackboneInfo(name, "timm", "image", TIMM_LOADER, rest, pooling="head")
     if prefix == "hf" and rest:
         return BackboneInfo(name, "hf", "text", TRANSFORMERS_LOADER, rest)
     near = did_you_mean(name, [*CATALOG, *ALIASES])
@@ -199,6 +199,8 @@ def joint(image: BackboneInfo, text: BackboneInfo) -> BackboneInfo:
     """
     parts = (image, text)
 
+    poolings = [part.pooling for part in parts if part.pooling is not None]
+
     def total(name: str) -> int | None:
         numbers = [getattr(part, name) for part in parts]
         return None if None in numbers else sum(numbers)
@@ -212,7 +214,7 @@ def joint(image: BackboneInfo, text: BackboneInfo) -> BackboneInfo:
         parameters=total("parameters"),
         width=total("width"),
         kind="transformer",
-        pooling=" + ".join(part.pooling for part in parts),
+        pooling=" + ".join(poolings) if len(poolings) == len(parts) else None,
         lora_per_rank=total("lora_per_rank"),
         lora_outputs=total("lora_outputs"),
         parts=parts,

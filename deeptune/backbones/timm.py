@@ -21,10 +21,10 @@ from deeptune.backbones.weights import State, check_fit, read_state, require_fin
 from deeptune.catalog import LITE0_PACKAGE, WEIGHT_FILES, BackboneInfo, lite0_weights, torch_hub_dir, weight_file
 from deeptune.data.loading.preprocessing import ImagePreprocessing
 from deeptune.errors import SpecError, WeightsError, did_you_mean, first_line, listed
-from deeptune.families.family import MAP_POOLING, require_multiple
-from deeptune.families.pooling import pool_map, pool_tokens
+from deeptune.families.family import require_multiple
 from deeptune.fetching.download import download
 from deeptune.fetching.hub import hub_folder
+from deeptune.pooling import MAP_POOLING, pool_map, pool_tokens
 from deeptune.spec.run_spec import BackboneSpec
 
 _DEFAULT = "head"  # whatever the model itself has between features and classifier
@@ -146,7 +146,7 @@ def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int
         if not isinstance(features, Tensor):
             raise TypeError(f"its features are a {type(features).__name__}, not one tensor")
         tokens = getattr(probe, "num_prefix_tokens", 0)
-        allowed = {4: MAP_POOLING, 3: ("mean", "max", "cls") if tokens else MAP_POOLING}.get(features.ndim, ())
+        allowed = {4: MAP_POOLING, 3: (*MAP_POOLING, "cls") if tokens else MAP_POOLING}.get(features.ndim, ())
         pooling = resolve_pooling(info, asked, _DEFAULT, allowed)
         return pooling, _pool(probe, features, pooling).shape[-1]
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:

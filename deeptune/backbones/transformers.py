@@ -24,7 +24,7 @@ from deeptune.backbones.weights import State, check_fit, read_state, renamed, re
 from deeptune.catalog import BackboneInfo
 from deeptune.data.loading.preprocessing import TextPreprocessing
 from deeptune.errors import CheckpointError, DeepTuneError, SpecError, WeightsError, first_line
-from deeptune.families.pooling import TOKEN_POOLING, pool_tokens
+from deeptune.pooling import TOKEN_POOLING, pool_tokens
 from deeptune.runs.files import read_json, write_json
 from deeptune.spec.run_spec import BackboneSpec
 
@@ -156,7 +156,7 @@ def load(
 
     has_pooler = isinstance(getattr(net, "pooler", None), nn.Module)
     allowed = (*TOKEN_POOLING, "pooler") if has_pooler else TOKEN_POOLING
-    pooling = resolve_pooling(info, spec.pooling, "last" if decoder else "mean", allowed)
+    pooling = resolve_pooling(info, spec.pooling, info.pooling or ("last" if decoder else "mean"), allowed)
 
     preprocessing = None if tokenizer is None else _preprocessing(info, spec, config, net, tokenizer, files.longest)
     backbone = TransformersBackbone(info, net, width=_width(config, net), pooling=pooling, preprocessing=preprocessing)

@@ -317,7 +317,7 @@ class _FoldHead:
     def _scores(self, outputs: Outputs) -> dict[str, Any]:
         task = self.setup.ready.plan.task
         truth = self.held_out.targets
-        return headline(inference.score(outputs, truth, task.calibrated(outputs.logits, truth)))
+        return headline(inference.score(outputs, truth, task.with_thresholds(outputs.logits, truth)))
 
     def _counted(self) -> float:
         """Return what the fold counts in the mean over all: as much as in the loss."""

@@ -133,7 +133,7 @@ def _record_look(setup: Setup, rows: int) -> None:
 def _with_confidence(setup: Setup, val: PassedSplit, held_out: HeldOut) -> Task:
     """Return the task with what the outputs of val choose and show: thresholds, calibration, expected errors, sets."""
     plan, spec, logits = setup.ready.plan, setup.ready.spec, val.outputs.logits
-    task = plan.task.calibrated(logits, split_truth(plan, "val", val.outputs.rows))
+    task = plan.task.with_thresholds(logits, split_truth(plan, "val", val.outputs.rows))
     if not np.isfinite(logits).all():  # which scoring reports
         return task
     return task.with_confidence(held_out, spec.calibration)

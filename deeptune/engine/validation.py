@@ -56,7 +56,7 @@ def val_scores(setup: Setup, outputs: Outputs, loss: float | None, metric: str) 
     """Return the headline metrics of val, the undefined ones, and the metric that chooses the epoch."""
     plan = setup.ready.plan
     truth = split_truth(plan, "val", outputs.rows)
-    scores = inference.score(outputs, truth, plan.task.calibrated(outputs.logits, truth), loss)
+    scores = inference.score(outputs, truth, plan.task.with_thresholds(outputs.logits, truth), loss)
     undefined = {name: value for name, value in scores.items() if value is None}
     chosen = {"tempered_loss": val_losses(setup, outputs, metric).mean} if metric == "val/tempered_loss" else {}
     return {**headline(scores), **undefined, **chosen}

@@ -11,8 +11,7 @@ from deeptune.backbones.base import Backbone, CannotCut, Cut
 from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
 from deeptune.explain.parts import Explainable
-
-_READS_ALL_PLACES = ("mean", "max")
+from deeptune.pooling import MAP_POOLING
 
 
 def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -> Tensor:
@@ -68,7 +67,7 @@ def _cut(model: Explainable, inputs: dict[str, Tensor]) -> Cut | None:
 
 
 def _pools_all_places(backbone: Backbone, inputs: dict[str, Tensor]) -> bool:
-    if backbone.pooling in _READS_ALL_PLACES or backbone.info.is_cnn:
+    if backbone.pooling in MAP_POOLING or backbone.info.is_cnn:
         return True
     with torch.no_grad():
         return backbone.features(inputs).ndim == 4  # what timm's own pooling does with a map

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deeptune.errors import SpecError
+from deeptune.pooling import MAP_POOLING, pool_map
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MAP_POOLING = ("mean", "max")
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,6 @@ class Family(ABC):
 
     def pool(self, net: Any, features: Tensor, pooling: str) -> Tensor:
         """Reduce what `features` returns to (B, width)."""
-        from deeptune.families.pooling import pool_map
-
         return pool_map(features, pooling)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deeptune.families.family import MAP_POOLING, Family, table
+from deeptune.families.family import Family, table
+from deeptune.pooling import MAP_POOLING
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from deeptune.families.family import MAP_POOLING, Family, require_multiple, table
+from deeptune.families.family import Family, require_multiple, table
+from deeptune.pooling import MAP_POOLING, pool_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,6 @@ class ViT(Family):
         return features
 
     def pool(self, net: Any, features: Tensor, pooling: str) -> Tensor:
-        from deeptune.families.pooling import pool_tokens
-
         if pooling == "cls":
             return features[:, 0]
         patches = features[:, 1:]

@@ -31,7 +31,7 @@ def ranking_metric(task: Task) -> str:
 
 def score_rows(task: Task, logits: np.ndarray, truth: np.ndarray, groups: np.ndarray | None) -> Score:
     """Score the outputs (N, outputs) of rows. `groups` are codes of rows that depend on one another."""
-    task = task.calibrated(logits, truth)
+    task = task.with_thresholds(logits, truth)
     found = task.score(logits, truth)
     name = ranking_metric(task)
     interval = view_of(task).spread(task, _scored(task, logits, truth, groups)).intervals.get(name)

@@ -12,7 +12,7 @@ from deeptune.report.cross_validation import MEANT, calibration_rows, out_of_fol
 from deeptune.report.finished_run import FinishedRun
 from deeptune.report.sections import Figure, ReportSection, Table
 from deeptune.report.tables import UNDEFINED, share_text, significant, value_text
-from deeptune.tasks.confidence.calibrators import METHODS
+from deeptune.tasks.confidence.calibrators import calibrated_by
 from deeptune.tasks.confidence.expected_error import MIN_BIN_ROWS, ExpectedError
 from deeptune.tasks.confidence.of_classes import ClassConfidence, risk_curve
 
@@ -134,7 +134,7 @@ def _calibrated(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
     if found["calibrator"] == "none":
         return "The probabilities are the model's own: no calibrator was fitted, or none was better on held-out rows."
     return (
-        f"The probabilities were calibrated on {calibration_rows(run)} by {METHODS[found['calibrator']]}. On these "
+        f"The probabilities were calibrated on {calibration_rows(run)} by {calibrated_by(found)}. On these "
         f"rows log loss was "
         f"{value_text('log_loss', before['log_loss'])} before and {value_text('log_loss', metrics[loss])} after; "
         f"expected calibration error was {value_text('ece', before['ece'])} and {value_text('ece', metrics[error])}."

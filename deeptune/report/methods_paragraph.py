@@ -30,7 +30,7 @@ from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, DataSpec, TextBackboneSpec
 from deeptune.spec.tasks import LOSSES, TASKS
-from deeptune.tasks.confidence.calibrators import METHODS
+from deeptune.tasks.confidence.calibrators import calibrated_by
 
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
 
@@ -247,9 +247,9 @@ def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
 
 def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
     metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
-    method = (metrics.get("confidence") or {}).get("calibrator", "none")
-    if method != "none":
-        yield f"Probabilities were calibrated on {calibration_rows(run)} by {METHODS[method]}."
+    confidence = metrics.get("confidence") or {}
+    if confidence.get("calibrator", "none") != "none":
+        yield f"Probabilities were calibrated on {calibration_rows(run)} by {calibrated_by(confidence)}."
     found = []
     for name in run.task.info.headline:
         if metrics.get(name) is None:

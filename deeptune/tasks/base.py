@@ -220,8 +220,8 @@ class Task(ABC):
             raise SpecError(f"there is no class {name!r}. {what}".rstrip(), hint=f"Classes: {listed(names)}.")
         return names.index(name)
 
-    def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
-        """Return the task with choices made on val after training, such as thresholds."""
+    def with_thresholds(self, logits: np.ndarray, truth: np.ndarray) -> Self:
+        """Return the task with the decision thresholds that suit these rows best; itself where it has none."""
         return self
 
     def estimator(self, kind: Literal["linear", "trees"], penalty: float | None) -> Any:

@@ -246,7 +246,7 @@ class MultiLabelTask(Task):
     def comparable(self, logits: np.ndarray) -> np.ndarray:
         return self.probabilities(logits)
 
-    def calibrated(self, logits: np.ndarray, truth: np.ndarray) -> Self:
+    def with_thresholds(self, logits: np.ndarray, truth: np.ndarray) -> Self:
         """Choose the threshold of each label that has the highest F1 on these rows."""
         chances, positive = self.probabilities(logits), truth > 0
         found = [best_threshold(positive[:, label], chances[:, label]) for label in range(len(self))]

@@ -284,7 +284,7 @@ def labels(rows: int = 400) -> tuple[Task, HeldOut]:
     rng = np.random.default_rng(0)
     log_odds = rng.normal(size=(rows, 3)) * 2 - 0.5
     has = (rng.random((rows, 3)) < expit(log_odds)).astype(np.int8)
-    task = MultiLabelTask(("x", "y", "z"), (0.5, 0.5, 0.5)).calibrated(log_odds * 2, has)
+    task = MultiLabelTask(("x", "y", "z"), (0.5, 0.5, 0.5)).with_thresholds(log_odds * 2, has)
     return task, HeldOut((log_odds * 2).astype(np.float32), has)
 
 

@@ -31,7 +31,7 @@ def test_the_catalog_says_what_the_library_builds(name: str) -> None:
     spec = BackboneSpec(name=name, weights="random")
     backbone = load_backbone(spec, device="meta")
     assert sum(p.numel() for p in backbone.net.parameters()) == info.parameters
-    assert backbone.width == info.width
+    assert (backbone.width, backbone.pooling) == (info.width, info.pooling)
     if info.modality == "text":
         assert backbone.net.config.max_position_embeddings == info.input_size
     else:

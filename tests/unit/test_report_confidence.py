@@ -43,7 +43,7 @@ def scored(folder: Path, task: Task, draw: Any, spec: dict[str, Any] | None = No
         text = text.replace('task = "classification"', 'task = "multilabel"').replace('"cross_entropy"', '"bce"')
     files.spec.write_text(text.replace('group = "author"', ""), encoding="utf-8")
     val, test = draw(300, 0), draw(200, 1)
-    fitted = task.calibrated(val.logits, val.truth).with_confidence(val, CalibrationSpec(**(spec or {})))
+    fitted = task.with_thresholds(val.logits, val.truth).with_confidence(val, CalibrationSpec(**(spec or {})))
     metrics = {
         split: {**fitted.score(part.logits, part.truth), **fitted.confidence_metrics(part.logits, part.truth)}
         for split, part in (("val", val), ("test", test))
@@ -174,7 +174,10 @@ def test_intervals_are_counted_in_test(tmp_path):
 
 
 def test_the_paragraph_for_a_paper_names_the_calibrator(run):
-    assert "Probabilities were calibrated on the validation split by temperature scaling." in read(run.path)[1].text
+    (temperature,) = json.loads(run.labels.read_text())["confidence"]["calibrator"]["parameters"][0]
+    assert json.loads(run.metrics.read_text())["test"]["confidence"]["temperatures"] == [temperature]
+    expected = f"calibrated on the validation split by temperature scaling (T = {temperature:.2f})."
+    assert expected in read(run.path)[1].text
 
 
 def test_metrics_as_text_tell_both(run):

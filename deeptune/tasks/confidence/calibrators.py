@@ -74,6 +74,11 @@ class Calibrator:
             return np.interp(log_odds, places, values)
         return np.asarray(scipy.special.expit(_features(self.method, log_odds) @ numbers))
 
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Return the temperature of all classes, or that of each label; empty for other methods."""
+        return tuple(numbers[0] for numbers in self.parameters) if self.method == "temperature" else ()
+
     def to_json(self) -> dict[str, Any]:
         return {"method": self.method, "parameters": [list(numbers) for numbers in self.parameters]}
 
@@ -82,6 +87,13 @@ class Calibrator:
         if data["method"] not in METHODS:
             raise ValueError(f"unknown calibrator {data['method']!r}")
         return cls(data["method"], tuple(tuple(map(float, numbers)) for numbers in data["parameters"]))
+
+
+def calibrated_by(facts: Mapping[str, Any]) -> str:
+    """Name a calibrator by its facts in metrics.json, with the temperature where all classes share one."""
+    temperatures = facts.get("temperatures") or []
+    method = METHODS[facts["calibrator"]]
+    return f"{method} (T = {temperatures[0]:.2f})" if len(temperatures) == 1 else method
 
 
 def against_rest(scores: np.ndarray) -> np.ndarray:

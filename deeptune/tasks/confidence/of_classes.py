@@ -49,8 +49,12 @@ class ClassConfidence:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Facts for metrics.json."""
-        return {"calibrator": self.calibrator.method, "notes": list(self.notes)}
+        """Return facts for metrics.json."""
+        return {
+            "calibrator": self.calibrator.method,
+            "temperatures": list(self.calibrator.temperatures),
+            "notes": list(self.notes),
+        }
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -151,7 +151,7 @@ def _resolved(spec: RunSpec, info: BackboneInfo, rows: int | None, outputs: int 
 
 def _known(part: BackboneSpec | TextBackboneSpec, info: BackboneInfo) -> dict[str, Any]:
     """Return what the catalog knows of a backbone's `"auto"`s."""
-    found: dict[str, Any] = {"pooling": info.pooling} if part.pooling == "auto" else {}
+    found: dict[str, Any] = {"pooling": info.pooling} if part.pooling == "auto" and info.pooling is not None else {}
     if isinstance(part, BackboneSpec) and part.image_size == "auto" and MODALITIES[info.modality].size == "image_size":
         found["image_size"] = info.input_size
     return found

@@ -1,17 +1,22 @@
-"""Pools features to one vector per sample. Padding never takes part."""
+"""Pools features to one vector per sample. Padding never takes part. Importing this imports no torch."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, arange, finfo
+from typing import TYPE_CHECKING
 
-TOKEN_POOLING = ("mean", "max", "cls", "last")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAP_POOLING = ("mean", "max")
+TOKEN_POOLING = (*MAP_POOLING, "cls", "last")
 
 
 def pool_map(features: Tensor, how: str) -> Tensor:
     """Reduce a feature map (B, C, H, W) to (B, C) by global average (`mean`) or maximum (`max`)."""
     if how == "mean":
-        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+        from torch.nn.functional import adaptive_avg_pool2d
+
+        return adaptive_avg_pool2d(features, 1).flatten(1)
     if how == "max":
         return features.amax((2, 3))
     raise ValueError(f"a feature map has no {how!r} pooling")
@@ -22,6 +27,8 @@ def pool_tokens(features: Tensor, how: str, mask: Tensor) -> Tensor:
 
     `mean` and `max` run over the counted tokens, `cls` is the first token, `last` the last counted one.
     """
+    from torch import arange, finfo
+
     if how == "mean":
         weight = mask.unsqueeze(-1).to(features.dtype)
         return (features * weight).sum(1) / weight.sum(1)
