@@ -202,25 +202,36 @@ class FineTuning:
         if self.head is None or self.head.val is None:
             learned = not self.setup.ready.spec.tuning.frozen
             return write_scores(self.setup, of_fine_tuning(passed) if learned else passed, {})
+        return self._score_beside_head(history, passed)
+
+    def _score_beside_head(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> dict[str, Any]:
+        """Keep fine-tuning, whose outputs were `passed`, or its head, and write the scores of both."""
+        assert self.head is not None
         self.choice = choice = self._choose(history, passed)
         self.logger.message(choice.said)
-        tuned = None
         if not choice.head:
-            passed = of_fine_tuning(passed)
-        else:
-            tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
-        if choice.head and history.best.epoch:
-            restore_head(self.setup, self.head, self.probe)
+            return write_scores(self.setup, of_fine_tuning(passed), {"head": {**choice.record(), **self.head.scores}})
+        tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
+        passed, scores = self._passed_by_head(self.head, history, passed)
+        return write_scores(self.setup, passed, {"head": {**choice.record(), **scores}, "fine_tuned": tuned})
+
+    def _passed_by_head(
+        self, head: FittedHead, history: TrainingHistory, passed: dict[Split, PassedSplit]
+    ) -> tuple[dict[Split, PassedSplit], dict[str, Any]]:
+        """Make the head the run's model; return the splits as passed through it, and their headline metrics.
+
+        `passed` are the outputs of the best epoch, which may be the head's own.
+        """
+        if history.best.epoch:
+            restore_head(self.setup, head, self.probe)
             history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
-            if self.head.refitted is None:
+            if head.refitted is None:
                 passed = pass_splits(self.setup, self.loaders)
-        scores = self.head.scores
-        if choice.head and self.head.refitted is not None:
-            refit = Refit(self.head.place, self.head.place_refitted, self.head.out_of_fold)
-            passed = passed_apart(self.setup, self.loaders, refit, history.best, self.probe)
-            scores = headlines(self.setup, passed)
-        record = {"head": {**choice.record(), **scores}, **({"fine_tuned": tuned} if tuned else {})}
-        return write_scores(self.setup, passed, record)
+        if head.refitted is None:
+            return passed, head.scores
+        refit = Refit(head.place, head.place_refitted, head.out_of_fold)
+        passed = passed_apart(self.setup, self.loaders, refit, history.best, self.probe)
+        return passed, headlines(self.setup, passed)
 
     def _choose(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> Choice:
         """Choose between the head and the best epoch of fine-tuning, whose outputs were `passed`."""
