@@ -118,21 +118,21 @@ def _draw_rows(found: Comparison, pair: Pair, rows: int, data: str | None) -> No
     from rich.table import Table
     from rich.text import Text
 
-    from deeptune.data.run_samples import Samples
+    from deeptune.data.run_samples import RunSamples
     from deeptune.report.comparing import row_text
     from deeptune.show.flips import WIDTH, sample
-    from deeptune.show.picture import Look
+    from deeptune.show.picture import PictureGlyphs
 
     out = console()
-    look = Look(ascii=out.color_system is None)
+    glyphs = PictureGlyphs(ascii=out.color_system is None)
     run = found.runs[0].files
-    samples = Samples(run) if data is None else Samples.of_file(run, data)
+    samples = RunSamples(run) if data is None else RunSamples.of_file(run, data)
     a, b = _letters(pair)
     cells: list[Any] = []
     widest = WIDTH
     for row in pair.flipped[:rows]:
         truth, (one, other) = row_text(found, pair, row)
-        lines = sample(samples, row, look)
+        lines = sample(samples, row, glyphs)
         widest = max(widest, *(line.cell_len for line in lines))
         said = [Text(f"row {row:,}, truth {truth}", style="bold"), Text(f"{a} {one}   {b} {other}")]
         cells.append(Text("\n").join([*said, *lines]))

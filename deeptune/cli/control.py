@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeptune.cli.apply import RootOption, RunArgument
-from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_ways, do
+from deeptune.cli.run import DetachOption, ForegroundOption, JsonOption, PlainOption, check_exclusive, run_and_report
 from deeptune.cli.run_argument import named_run
 from deeptune.environment import short_path
 from deeptune.errors import CheckpointError
@@ -164,7 +164,7 @@ def resume(
     from deeptune.runs.lock import in_progress
     from deeptune.spec import load_spec
 
-    check_ways(detach, foreground)
+    check_exclusive(detach, foreground)
     directory = named_run(run, root)
     state = run_state(directory)
     if state.word == "done":
@@ -180,7 +180,7 @@ def resume(
             hint="Check it there. If it is certainly dead, resume it here with --force.",
         )
     load_spec(directory.spec)  # one that was edited wrongly is known before a process is started
-    do(directory, force=force, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
+    run_and_report(directory, force=force, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
 
 
 def _complete(run: RunDirectory) -> None:

@@ -73,10 +73,10 @@ def _draw(each: Explanation) -> None:
     out.print(f"\n{said}; gain over random orders {each.test.gain:.2f}")
     if each.map is not None:
         from deeptune.explain.drawing import beside
-        from deeptune.show.picture import Look, drawn
+        from deeptune.show.picture import PictureGlyphs, drawn
 
-        look = Look(ascii=out.color_system is None)
-        for line in drawn(beside(each), PICTURE_WIDTH, PICTURE_HEIGHT, look):
+        glyphs = PictureGlyphs(ascii=out.color_system is None)
+        for line in drawn(beside(each), PICTURE_WIDTH, PICTURE_HEIGHT, glyphs):
             text = Text()
             for piece, ink, ground in line:
                 text.append(piece, style=_style(ink, ground))

@@ -63,7 +63,7 @@ def run(
     from deeptune.spec import load_spec
     from deeptune.spec.presets import find_spec_file
 
-    check_ways(detach, foreground)
+    check_exclusive(detach, foreground)
     settings = list(overrides or [])
     values = load_spec(find_spec_file(spec) if spec is not None else None, settings, data=data)
     _import_first(values, quiet=as_json or plain)
@@ -76,7 +76,7 @@ def run(
 
     draft_plan(values)  # files, columns and labels that can't be used are known at once, and leave no run behind
     directory = make_run(values, output)  # a mistyped backbone is known at once, and leaves no run behind
-    do(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
+    run_and_report(directory, detach=detach, foreground=foreground, plain=plain, as_json=as_json)
 
 
 def _import_first(spec: RunSpec, *, quiet: bool) -> None:
@@ -102,13 +102,13 @@ def _is_parquet(paths: str | list[str]) -> bool:
     return all(path.endswith(".parquet") or path.startswith("sample:") for path in items)
 
 
-def check_ways(detach: bool, foreground: bool) -> None:
+def check_exclusive(detach: bool, foreground: bool) -> None:
     """Raise SpecError for `--detach` with `--foreground`."""
     if detach and foreground:
         raise SpecError("--detach and --foreground exclude each other")
 
 
-def do(
+def run_and_report(
     directory: RunDirectory, *, force: bool = False, detach: bool, foreground: bool, plain: bool, as_json: bool
 ) -> None:
     """Do or resume the run in `directory`, and print how it ended. Raises the error that ended it."""

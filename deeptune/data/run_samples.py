@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Sample = Shown | DeepTuneError
 
 
-class Samples:
+class RunSamples:
     """Reads the inputs of a run's rows; with `pixels` an image has at most as many on a side.
 
     It opens the files at the first row, and again after an error. That takes long, so threads use it.
@@ -41,7 +41,7 @@ class Samples:
         return open_sources(self._spec)
 
     @classmethod
-    def of_file(cls, run: RunDirectory, data: str) -> Samples:
+    def of_file(cls, run: RunDirectory, data: str) -> RunSamples:
         """Read rows of another file as the run reads its own. Raises DataError where it can't be opened."""
         from deeptune.data.sources.parquet import open_source
 

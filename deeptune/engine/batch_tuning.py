@@ -84,7 +84,7 @@ def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
         if bench.norms and chosen.rows < int(ready.spec.train.batch_size):
             logger.warn(f"batch normalisation sees {chosen.rows} rows at a time, as more did not fit into memory")
     found = {"chosen": chosen.record(), "trials": [trial.record() for trial in bench.trials]}
-    return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), tuning=found)
+    return replace(ready, spec=spec, compute=compute, steps=count_steps(spec, ready.plan), batch_tuning=found)
 
 
 def batch_size_text(spec: RunSpec, rows: int) -> str:

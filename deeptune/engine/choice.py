@@ -57,7 +57,7 @@ def val_losses(setup: Setup, outputs: Outputs, metric: str) -> ValLosses:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeadComparison:
     """The difference between the val losses of a fine-tuned model and its head, with its standard error.
 
     `difference` is the mean over the rows, or over the groups, and `error` its standard error, both in nats or squared
@@ -74,7 +74,7 @@ class Comparison:
         return self.p < MAX_P
 
 
-def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None) -> Comparison:
+def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None) -> HeadComparison:
     """Compare two models on the same val rows; `groups` are codes (N,) of rows that depend on one another."""
     gains = (head.losses - tuned.losses) * head.weights / head.weights.mean()
     if groups is not None:
@@ -82,13 +82,13 @@ def compare(head: ValLosses, tuned: ValLosses, groups: np.ndarray | None = None)
         gains = np.bincount(code, weights=gains) / np.bincount(code)
     difference = float(gains.mean())
     if len(gains) < 2:
-        return Comparison(difference, math.nan, math.nan)
+        return HeadComparison(difference, math.nan, math.nan)
     from scipy.stats import sem, ttest_1samp
 
     error = float(sem(gains))
     if error == 0:  # all rows differ by as much: the test has no value
-        return Comparison(difference, error, 0.0 if difference > 0 else 1.0)
-    return Comparison(difference, error, float(ttest_1samp(gains, 0, alternative="greater").pvalue))
+        return HeadComparison(difference, error, 0.0 if difference > 0 else 1.0)
+    return HeadComparison(difference, error, float(ttest_1samp(gains, 0, alternative="greater").pvalue))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Choice:
     head: bool
     said: str
     epoch: int | None
-    comparison: Comparison | None = None
+    comparison: HeadComparison | None = None
 
     def record(self) -> dict[str, Any]:
         """Describe the choice for metrics.json."""
@@ -110,7 +110,7 @@ class Choice:
         return {"is_model": self.head, "said": self.said, **finite(numbers)}
 
 
-def choose(best: Best, start: float | None, comparison: Comparison | None) -> Choice:
+def choose(best: Best, start: float | None, comparison: HeadComparison | None) -> Choice:
     """Choose between the head, whose value on val is `start`, and the best epoch, which has a better one.
 
     With a `comparison`, fine-tuning must be better by half a standard error; without one its value alone decides.

@@ -44,8 +44,8 @@ from deeptune.engine.prepare import decoding_workers_beside
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.trained_model import TrainedModel, compute_of_run, load_run
 from deeptune.engine.writers import (
+    PredictionColumns,
     Roles,
-    Said,
     embedding_file,
     left_out_notes,
     prediction_file,
@@ -329,7 +329,7 @@ class Predictor(Embedder):
                 write(window)
         return data.errors
 
-    def _said(self, options: ApplyOptions) -> Said:
+    def _said(self, options: ApplyOptions) -> PredictionColumns:
         """Apply the options of predictions to the task. Raises SpecError for an option that the task does not have."""
         task = self.task if options.coverage is None else self.task.at_coverage(options.coverage)
         if options.abstain_below is not None and task.info.view == "numbers":
@@ -337,7 +337,7 @@ class Predictor(Embedder):
                 "abstain_below: predicted numbers have no confidence between 0 and 1",
                 hint="Leave out rows by the width of their interval: the columns `lower` and `upper`.",
             )
-        return Said(task, options.abstain_below)
+        return PredictionColumns(task, options.abstain_below)
 
     def evaluate(self, source: Source, options: ApplyOptions) -> tuple[dict[str, Any], dict[int, str]]:
         """Return the metrics on the rows of a labelled source that can be scored, and why others can't be, by row."""
@@ -363,7 +363,7 @@ class Predictor(Embedder):
         """Return predictions and truths of a labelled source as in predictions.parquet, and the hashes of its rows."""
         resolve_columns(source, self.modality, self.input)  # before the labels are read
         truth = read_targets(source, self.label, self.task)
-        said = Said(self.task)
+        said = PredictionColumns(self.task)
         with self._checked(source, options) as data:
             found = list(self._passed(data, options))
             tables = [prediction_table(one, said, truth=truth[one.rows], errors=data.errors) for one in found]

@@ -58,7 +58,7 @@ class Prepared:
     compute: Compute
     steps: int
     samples: Mapping[Source, Samples]  # none where only sizes are asked for
-    tuning: dict[str, Any] | None = None  # what was measured (`engine/batch_tuning.py`)
+    batch_tuning: dict[str, Any] | None = None  # what was measured (`engine/batch_tuning.py`)
 
     @property
     def preprocessing(self) -> Preprocessing:

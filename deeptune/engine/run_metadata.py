@@ -95,7 +95,7 @@ def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoin
         "backbone": ready.backbone.fingerprint,
     }
     made["preprocessing"] = ready.preprocessing_record
-    tuning = ready.tuning or (earlier.record.get("tuning") if earlier else None)
+    tuning = ready.batch_tuning or (earlier.record.get("tuning") if earlier else None)
     if tuning is not None:
         made["tuning"] = tuning
     made["spec"] = spec.model_dump(mode="json")  # to say later which key was changed

@@ -15,7 +15,7 @@ from deeptune.engine.inference import MeanLoss, Outputs
 from deeptune.engine.row_order import Window, windows
 from deeptune.engine.run_metadata import headline
 from deeptune.engine.setup import Setup, SplitLoaders
-from deeptune.engine.writers import Roles, Said, embedding_file, prediction_file
+from deeptune.engine.writers import PredictionColumns, Roles, embedding_file, prediction_file
 from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs import write_json
 from deeptune.runs.events import MetricsEvent
@@ -112,7 +112,11 @@ def write_scores(setup: Setup, passed: Mapping[Split, PassedSplit], more: Mappin
     logger.keep(lambda: write_json(run.labels, plan.task.to_json()))  # with what was chosen on val
     logger.keep(lambda: write_json(run.metrics, metrics))
     with prediction_file(
-        run.predictions, Said(plan.task), truth=plan.truth("test"), errors=plan.errors("test"), keep=logger.keep
+        run.predictions,
+        PredictionColumns(plan.task),
+        truth=plan.truth("test"),
+        errors=plan.errors("test"),
+        keep=logger.keep,
     ) as write:
         for window in windows([passed["test"].outputs], plan.all_rows("test"), setup.model):
             write(window)

@@ -26,7 +26,7 @@ WriteWindow = Callable[[Window], None]
 
 
 @dataclass(frozen=True)
-class Said:
+class PredictionColumns:
     """The columns written for predictions: those of the task, null where the confidence is below a limit."""
 
     task: Task
@@ -51,7 +51,7 @@ class Said:
 @contextmanager
 def prediction_file(
     path: Path,
-    said: Said,
+    said: PredictionColumns,
     *,
     truth: np.ndarray | None = None,
     errors: Mapping[int, str] | None = None,
@@ -194,7 +194,7 @@ def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Tabl
 
 
 def prediction_table(
-    window: Window, said: Said, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
+    window: Window, said: PredictionColumns, *, truth: np.ndarray | None = None, errors: Mapping[int, str] | None = None
 ) -> pa.Table:
     """Return a row for each row of a window, in the columns of `prediction_file`; `truth` is a target for each."""
     columns: dict[str, pa.Array] = {"row": pa.array(window.rows, pa.int64())}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deeptune.data.run_samples import Samples
+from deeptune.data.run_samples import RunSamples
 from deeptune.data.shown import Shown
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
@@ -123,7 +123,7 @@ def _section(
         table = Table(("Row", "True", "Predicted", "How"), lines, kind="words")
         hint = f"Samples are not drawn, so that the report can be passed on. To draw them: {draw_command(run)}"
         return ReportSection(name, title, [said, hint], [table], data={"rows": data})
-    samples = Samples(run.files, pixels=PIXELS)
+    samples = RunSamples(run.files, pixels=PIXELS)
     seconds = run.result.get("seconds")
     gone = samples.changed_since(run.files.made + (seconds if isinstance(seconds, (int, float)) else 0))
     figures = []

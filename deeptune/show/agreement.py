@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deeptune.runs import RunDirectory
-from deeptune.show.chart import BRAILLE, PLAIN, Look, Row, blank, fitted, joined
+from deeptune.show.chart import BRAILLE, PLAIN, ChartGlyphs, Row, blank, fitted, joined
 from deeptune.show.scale import nice_ticks, tick_labels
 from deeptune.show.scatter import Window, dots, in_cells, whole
 
@@ -48,7 +48,7 @@ def read_agreement(run: RunDirectory) -> Agreement | None:
     return Agreement(truth, prediction, len(table)) if truth else None
 
 
-def draw(agreement: Agreement, width: int, height: int, look: Look = PLAIN) -> list[Row]:
+def draw(agreement: Agreement, width: int, height: int, glyphs: ChartGlyphs = PLAIN) -> list[Row]:
     """`height` rows of `width` cells: a title, the points, and the axes, which have one range."""
     import numpy as np
 
@@ -65,12 +65,12 @@ def draw(agreement: Agreement, width: int, height: int, look: Look = PLAIN) -> l
     left = max(map(len, labels), default=0) + 1
     room = width - left
     beside = {_row_of(tick, window, plot): label for tick, label in zip(ticks, labels, strict=True)}
-    edge, notch = ("|", "+") if look.ascii else ("│", "┤")
+    edge, notch = ("|", "+") if glyphs.ascii else ("│", "┤")
     rows = [fitted(title, width)]
-    for number, row in enumerate(_plot(xy, window, room, plot, look)):
+    for number, row in enumerate(_plot(xy, window, room, plot, glyphs)):
         mark = notch if number in beside else edge
         rows.append(joined([(f"{beside.get(number, ''):>{left - 1}}", "label"), (mark, "axis"), *row]))
-    return [*rows, *_below(window, left, room, look)]
+    return [*rows, *_below(window, left, room, glyphs)]
 
 
 def _square(window: Window) -> Window:
@@ -84,7 +84,7 @@ def _row_of(value: float, window: Window, height: int) -> int:
     return min(max(int(share * height), 0), height - 1)
 
 
-def _plot(xy: np.ndarray, window: Window, width: int, height: int, look: Look) -> list[Row]:
+def _plot(xy: np.ndarray, window: Window, width: int, height: int, glyphs: ChartGlyphs) -> list[Row]:
     import numpy as np
 
     places = dots(xy, window, width, height)
@@ -95,18 +95,18 @@ def _plot(xy: np.ndarray, window: Window, width: int, height: int, look: Look) -
         row: Row = []
         for x, count in enumerate(bits[y * width : (y + 1) * width].tolist()):
             if count:
-                row.append((".o#"[min(count.bit_count() // 3, 2)] if look.ascii else chr(BRAILLE | count), "train"))
+                row.append((".o#"[min(count.bit_count() // 3, 2)] if glyphs.ascii else chr(BRAILLE | count), "train"))
             else:
                 equal = _row_of(window.left + (x + 0.5) / width * (window.right - window.left), window, height) == y
-                row.append((("/" if look.ascii else "·") if equal else " ", "axis"))
+                row.append((("/" if glyphs.ascii else "·") if equal else " ", "axis"))
         drawn.append(row)
     return drawn
 
 
-def _below(window: Window, left: int, width: int, look: Look) -> list[Row]:
+def _below(window: Window, left: int, width: int, glyphs: ChartGlyphs) -> list[Row]:
     """Return the axis of the true numbers, with its labels."""
     ticks = nice_ticks(window.left, window.right, max(3, width // 7))
-    corner, dash, notch = ("+", "-", "+") if look.ascii else ("└", "─", "┴")
+    corner, dash, notch = ("+", "-", "+") if glyphs.ascii else ("└", "─", "┴")
     axis, text = [dash] * width, [" "] * (left + width)
     text[-4:] = "true"
     end = 0

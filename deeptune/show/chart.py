@@ -69,14 +69,14 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The look of charts: with characters of ASCII only; `mono` where colours do not tell series apart."""
+class ChartGlyphs:
+    """The characters that charts are drawn with: ASCII only, or not; `mono` where colours do not tell series apart."""
 
     ascii: bool = False
     mono: bool = False
 
 
-PLAIN = Look()
+PLAIN = ChartGlyphs()
 
 
 class _Canvas:
@@ -128,10 +128,10 @@ class _Scale:
         return (self._high - value / 2) / self._half * self._rows
 
 
-def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: float | None = None) -> Drawing:
+def draw(chart: Chart, width: int, height: int, glyphs: ChartGlyphs = PLAIN, *, cursor: float | None = None) -> Drawing:
     """Draw a chart in `height` rows of `width` cells. Its legend shows the values at `cursor`, if there is one."""
     lines = [series for series in chart.series if len(series.x)]
-    legend = fitted(_legend(chart, lines, look, cursor), width)
+    legend = fitted(_legend(chart, lines, glyphs, cursor), width)
     plot_height = height - (3 if height > 5 else 2)
     x_range = chart.window or chart.x_range
     y_range = _y_range([_within(line, chart.window) for line in lines] if chart.window else lines, chart.log)
@@ -152,19 +152,19 @@ def draw(chart: Chart, width: int, height: int, look: Look = PLAIN, *, cursor: f
     canvas = _Canvas(drawing.cells, plot_height)
     for number, line in enumerate(lines):
         canvas.line(number, line.y, decimate(line, x_range, 2 * drawing.cells, log=chart.log), scale)
-    cells = _cells(canvas, lines, look)
+    cells = _cells(canvas, lines, glyphs)
     for line in lines:
-        _mark(cells, line, drawing, scale, look, log=chart.log)
+        _mark(cells, line, drawing, scale, glyphs, log=chart.log)
     if cursor is not None and x_range[0] <= cursor <= x_range[1]:
-        at, bar = drawing.cell_at(cursor), "|" if look.ascii else "│"
+        at, bar = drawing.cell_at(cursor), "|" if glyphs.ascii else "│"
         for row in cells:
             row[at] = (bar if row[at][0] == " " else row[at][0], "cursor")
     beside = {round(scale(tick)) // 4: label for tick, label in zip(ticks, labels, strict=True)}
-    edge, notch = ("|", "+") if look.ascii else ("│", "┤")
+    edge, notch = ("|", "+") if glyphs.ascii else ("│", "┤")
     for number, row in enumerate(cells):
         label = (f"{beside.get(number, ''):>{left - 1}}", "label")
         drawing.rows.append(joined([label, (notch if number in beside else edge, "axis"), *row]))
-    below = _x_axis(chart.unit, drawing, width, look)
+    below = _x_axis(chart.unit, drawing, width, glyphs)
     drawing.rows = [legend, *drawing.rows, *(below if height > 5 else below[1:])]
     return drawing
 
@@ -203,18 +203,18 @@ def _y_range(lines: Sequence[Series], log: bool) -> tuple[float, float] | None:
     return axis_range(low, high, log=log) if low <= high else None
 
 
-def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | None) -> Row:
+def _legend(chart: Chart, lines: Sequence[Series], glyphs: ChartGlyphs, cursor: float | None) -> Row:
     """Return the title, then each series with its last value, or with the one nearest to the cursor."""
     row: Row = [(chart.title, "title")] if chart.title else []
     if cursor is not None:
         row.append((f" at {x_text(cursor, chart.unit)}", "cursor"))
-    loud = [(line, sign) for line, sign in zip(lines, _signs(lines, look), strict=True) if not line.quiet]
+    loud = [(line, sign) for line, sign in zip(lines, _signs(lines, glyphs), strict=True) if not line.quiet]
     for line, sign in loud:
         at = len(line.x) - 1 if cursor is None else nearest(line.x, cursor)
         text = value_text("loss", line.y[at])
         row += [
             ("  " if row else "", ""),
-            (sign or ("-" if look.ascii else "━"), line.style),
+            (sign or ("-" if glyphs.ascii else "━"), line.style),
             (f" {line.name} " if line.name else " ", "label"),
             (text, "value"),
         ]
@@ -223,7 +223,7 @@ def _legend(chart: Chart, lines: Sequence[Series], look: Look, cursor: float | N
         where = x_text(marked.x[marked.mark], chart.unit)
         row += [
             ("  ", ""),
-            (_star(look), "mark"),
+            (_star(glyphs), "mark"),
             (" best ", "label"),
             (value_text("loss", marked.y[marked.mark]), "value"),
         ]
@@ -244,54 +244,54 @@ def x_text(x: float, unit: str) -> str:
     return f"{unit} {x:,.0f}" if unit == "step" else f"{unit} {x:.1f}".removesuffix(".0")
 
 
-def _star(look: Look) -> str:
-    return "*" if look.ascii else "★"
+def _star(glyphs: ChartGlyphs) -> str:
+    return "*" if glyphs.ascii else "★"
 
 
-def _signs(lines: Sequence[Series], look: Look) -> list[str]:
+def _signs(lines: Sequence[Series], glyphs: ChartGlyphs) -> list[str]:
     """Return the sign of each series, where colours do not tell them apart; in ASCII the first keeps its finer dots."""
     loud = [number for number, line in enumerate(lines) if not line.quiet]
-    signed = loud[1:] if look.ascii else loud if look.mono and len(loud) > 1 else []
+    signed = loud[1:] if glyphs.ascii else loud if glyphs.mono and len(loud) > 1 else []
     return [line.sign if number in signed else "" for number, line in enumerate(lines)]
 
 
-def _cells(canvas: _Canvas, lines: Sequence[Series], look: Look) -> list[Row]:
+def _cells(canvas: _Canvas, lines: Sequence[Series], glyphs: ChartGlyphs) -> list[Row]:
     """Choose each cell's character and style. Series in the same cells take turns, so that none hides another."""
-    pens = [(line.style, sign) for line, sign in zip(lines, _signs(lines, look), strict=True)]
+    pens = [(line.style, sign) for line, sign in zip(lines, _signs(lines, glyphs), strict=True)]
     loud = sum(1 << number for number, line in enumerate(lines) if not line.quiet)
     kinds = {kind for through in canvas.through for kind in through}
     seen = {kind: [pen for number, pen in enumerate(pens) if (kind & loud or kind) >> number & 1] for kind in kinds}
     return [
-        [_cell(bits, seen[kind], cell, look) for cell, (bits, kind) in enumerate(zip(dots, through, strict=True))]
+        [_cell(bits, seen[kind], cell, glyphs) for cell, (bits, kind) in enumerate(zip(dots, through, strict=True))]
         for dots, through in zip(canvas.dots, canvas.through, strict=True)
     ]
 
 
-def _cell(bits: int, pens: list[tuple[str, str]], cell: int, look: Look) -> tuple[str, str]:
+def _cell(bits: int, pens: list[tuple[str, str]], cell: int, glyphs: ChartGlyphs) -> tuple[str, str]:
     if not pens:
         return " ", ""
     style, sign = pens[cell // DASH % len(pens)]
-    if look.ascii:
+    if glyphs.ascii:
         return sign or _ASCII[bool(bits & 0x1B), bool(bits & 0xE4)], style
     return sign if sign and cell % DASH == 0 else chr(BRAILLE | bits), style
 
 
-def _mark(cells: list[Row], line: Series, drawing: Drawing, scale: _Scale, look: Look, *, log: bool) -> None:
+def _mark(cells: list[Row], line: Series, drawing: Drawing, scale: _Scale, glyphs: ChartGlyphs, *, log: bool) -> None:
     if line.mark is None:
         return
     value = line.y[line.mark]
     if math.isfinite(value) and not (log and value <= 0):
         row = min(max(round(scale(value)) // 4, 0), len(cells) - 1)
-        cells[row][drawing.cell_at(line.x[line.mark])] = (_star(look), "mark")
+        cells[row][drawing.cell_at(line.x[line.mark])] = (_star(glyphs), "mark")
 
 
-def _x_axis(unit: str, drawing: Drawing, width: int, look: Look) -> list[Row]:
+def _x_axis(unit: str, drawing: Drawing, width: int, glyphs: ChartGlyphs) -> list[Row]:
     """Return the line with its notches, and the labels below it, with the unit at the right end."""
     low, high = drawing.x_range
     most = max(2, drawing.cells // 10)
     ticks = time_ticks(low, high, most) if unit == "time" else nice_ticks(low, high, most, whole=True)
     labels = time_labels(ticks) if unit == "time" else tick_labels(ticks)
-    corner, dash, notch = ("+", "-", "+") if look.ascii else ("└", "─", "┴")
+    corner, dash, notch = ("+", "-", "+") if glyphs.ascii else ("└", "─", "┴")
     axis, text = [dash] * drawing.cells, [" "] * width
     text[width - len(unit) :] = unit
     end = 0  # of the label before
@@ -340,9 +340,9 @@ def blank(text: str, width: int, height: int) -> list[Row]:
 SPARKS, ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 
 
-def spark(values: Sequence[float], width: int, low: float, high: float, look: Look = PLAIN) -> str:
+def spark(values: Sequence[float], width: int, low: float, high: float, glyphs: ChartGlyphs = PLAIN) -> str:
     """Draw the last `width` values, a cell each, by their heights between `low` and `high`; a gap is blank."""
-    levels = ASCII_SPARKS if look.ascii else SPARKS
+    levels = ASCII_SPARKS if glyphs.ascii else SPARKS
     span = (high - low) or 1.0
     shown = values[-width:] if width > 0 else []
     return "".join(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deeptune.formatting import duration, mean_text, safe
 from deeptune.report.tables import sentence_title, value_text
 from deeptune.runs.state import SYMBOLS
-from deeptune.show.chart import Look, draw, spark
+from deeptune.show.chart import ChartGlyphs, draw, spark
 from deeptune.show.curves import Setting, loss_chart
 from deeptune.show.view import (
     PHASE_WORDS,
@@ -48,9 +48,9 @@ def dashboard(view: View, width: int, height: int = 24, *, utf8: bool = True) ->
 
     lines: list[RenderableType] = [_phases(view, width)]
     start = start_facts(view.start) if view.start else []
-    look = Look(ascii=not utf8)
-    curves = _curves(view, min(width, WIDEST) - PANEL_SIDES, height - OTHER_LINES, look)
-    facts = _facts(view, width, look, sparks=not curves)
+    glyphs = ChartGlyphs(ascii=not utf8)
+    curves = _curves(view, min(width, WIDEST) - PANEL_SIDES, height - OTHER_LINES, glyphs)
+    facts = _facts(view, width, glyphs, sparks=not curves)
     bars = _bars(view)
     names = max(10, *(len(name) for name, *_ in (*start, *facts)), *(len(name) for name, *_ in bars))
     if start:
@@ -144,19 +144,19 @@ def _bar(done: int, total: int) -> Any:
     return ProgressBar(total=max(total, 1), completed=min(done, max(total, 1)))
 
 
-def _curves(view: View, width: int, height: int, look: Look) -> list[RenderableType]:
+def _curves(view: View, width: int, height: int, glyphs: ChartGlyphs) -> list[RenderableType]:
     """Return the rows of the chart of losses, where there is room and something to draw."""
     from rich.text import Text
 
     if height < MIN_CHART or len(view.history.steps) < 2:
         return []
-    drawing = draw(loss_chart(view, Setting()), width, min(height, MAX_CHART), look)
+    drawing = draw(loss_chart(view, Setting()), width, min(height, MAX_CHART), glyphs)
     return [Text.assemble(*((text, CHART_STYLES.get(style, "")) for text, style in row)) for row in drawing.rows]
 
 
-def _losses(losses: list[float], room: int, look: Look) -> str:
+def _losses(losses: list[float], room: int, glyphs: ChartGlyphs) -> str:
     """Return the last loss, and a sparkline of all where there is no chart (room is 0 where there is)."""
-    return f"{value_text('loss', losses[-1])}  {spark(losses, room, min(losses), max(losses), look)}".rstrip()
+    return f"{value_text('loss', losses[-1])}  {spark(losses, room, min(losses), max(losses), glyphs)}".rstrip()
 
 
 def _to_go(view: View) -> str:
@@ -165,7 +165,7 @@ def _to_go(view: View) -> str:
     return "" if left is None else f"{'at most' if view.phase == 'train' else 'about'} {duration(left)} to go"
 
 
-def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[str, str]]:
+def _facts(view: View, width: int, glyphs: ChartGlyphs, *, sparks: bool) -> list[tuple[str, str]]:
     facts = []
     room = max(10, min(60, width - 50)) if sparks else 0
     name = chosen_metric(view)
@@ -176,12 +176,12 @@ def _facts(view: View, width: int, look: Look, *, sparks: bool) -> list[tuple[st
         place = f"of {mean_text(best.content())}"
     best_text = f"best {value_text(name, best.value)} {place}" if best and known else ""
     if losses := view.losses("train"):
-        facts.append(("train loss", _losses(losses, room, look)))
+        facts.append(("train loss", _losses(losses, room, glyphs)))
     elif view.step:
         facts.append(("train loss", value_text("loss", view.step.loss)))
     if losses := view.losses("val"):
         shown = f"  {best_text}" if name == "loss" and best_text else ""
-        facts.append(("val loss", f"{_losses(losses, room, look)}{shown}"))
+        facts.append(("val loss", f"{_losses(losses, room, glyphs)}{shown}"))
     if val := view.val:
         if name != "loss":
             facts.append((sentence_title(name), f"{value_text(name, val.get(name))}  {best_text}".rstrip()))

@@ -8,7 +8,7 @@ from deeptune.auditing.examples import Example, Examples
 from deeptune.auditing.findings import KINDS, AuditReport, Finding
 from deeptune.errors import DataError, listed
 from deeptune.formatting import safe, size_text, visible
-from deeptune.show.picture import Look, Piece, draw
+from deeptune.show.picture import PictureGlyphs, Piece, draw
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,7 @@ def print_report(out: Console, report: AuditReport, examples: Examples | None, *
         out.print(Text(safe(finding.message)), soft_wrap=not out.is_terminal)
         out.print(Text.assemble(("fix: ", "dim"), safe(finding.fix)), soft_wrap=not out.is_terminal)
         if examples is not None and finding.rows:
-            _print_examples(out, finding, examples, Look(ascii=ascii_only))
+            _print_examples(out, finding, examples, PictureGlyphs(ascii=ascii_only))
     out.print()
     for note in report.notes:
         out.print(Text(f"note: {safe(note)}", style="dim"))
@@ -88,12 +88,12 @@ def _samples(overview: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _print_examples(out: Console, finding: Finding, examples: Examples, look: Look) -> None:
+def _print_examples(out: Console, finding: Finding, examples: Examples, glyphs: PictureGlyphs) -> None:
     from rich.columns import Columns
 
     found = examples.of(finding, EXAMPLES, pixels=PIXELS)
     if any(one.image is not None for one in found):
-        out.print(Columns([_picture(one, look) for one in found], padding=(0, 2)))
+        out.print(Columns([_picture(one, glyphs) for one in found], padding=(0, 2)))
     else:
         for one in found:
             out.print(_text(one))
@@ -111,14 +111,14 @@ def _text(example: Example) -> Text:
     return Text.assemble((f"  {_caption(example)}  ", "bold"), cut)
 
 
-def _picture(example: Example, look: Look) -> Text:
+def _picture(example: Example, glyphs: PictureGlyphs) -> Text:
     from rich.text import Text
 
     text = Text()
     try:
         if example.image is None:
             raise DataError(example.reason or "")
-        for row in draw(example.image, PICTURE_WIDTH, PICTURE_ROWS, look):
+        for row in draw(example.image, PICTURE_WIDTH, PICTURE_ROWS, glyphs):
             text.append_text(_line(row))
             text.append("\n")
     except DataError as error:

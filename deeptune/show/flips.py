@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deeptune.data.run_samples import Samples
+from deeptune.data.run_samples import RunSamples
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
-from deeptune.show.picture import Look, Piece, draw
+from deeptune.show.picture import PictureGlyphs, Piece, draw
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 24, 12  # cells of a picture
 MAX_TEXT = 160  # characters
 
 
-def sample(samples: Samples, row: int, look: Look) -> list[Text]:
+def sample(samples: RunSamples, row: int, glyphs: PictureGlyphs) -> list[Text]:
     """Draw the input of a test row: an image in half blocks or characters, a text cut to a line, or both."""
     from rich.text import Text
 
@@ -26,7 +26,7 @@ def sample(samples: Samples, row: int, look: Look) -> list[Text]:
         if isinstance(found, DeepTuneError):
             raise found
         if found.image is not None:
-            lines += [_line(pieces) for pieces in draw(found.image, WIDTH, HEIGHT, look)]
+            lines += [_line(pieces) for pieces in draw(found.image, WIDTH, HEIGHT, glyphs)]
         if found.text is not None:
             text = visible(" ".join(found.text.split()))
             lines.append(Text(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"))

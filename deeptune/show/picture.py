@@ -21,14 +21,14 @@ RAMP = " .:-=+*#%@"  # from the least ink to the most
 
 
 @dataclass(frozen=True)
-class Look:
-    """The look of pictures: by the ink of ASCII characters where there are no colours, on a `dark` ground or not."""
+class PictureGlyphs:
+    """The characters of pictures: the ink of ASCII where there are no colours; `dark` is the ground they are on."""
 
     ascii: bool = False
     dark: bool = True
 
 
-def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[Piece]]:
+def draw(data: bytes | None, width: int, height: int, glyphs: PictureGlyphs) -> list[list[Piece]]:
     """Return an encoded image in at most `height` rows of `width` cells, each as wide as the image then is.
 
     It is upright and decoded by the rules of training. Raises DataError with a short reason, such as `is empty (0
@@ -36,14 +36,14 @@ def draw(data: bytes | None, width: int, height: int, look: Look) -> list[list[P
     """
     from deeptune.data.images.decode import decode_quietly
 
-    return drawn(decode_quietly(data).image, width, height, look)
+    return drawn(decode_quietly(data).image, width, height, glyphs)
 
 
-def drawn(image: Image, width: int, height: int, look: Look) -> list[list[Piece]]:
+def drawn(image: Image, width: int, height: int, glyphs: PictureGlyphs) -> list[list[Piece]]:
     """Return a decoded image (mode RGB) in the same way."""
     columns, lines = pixels(image.size, width, height)
-    if look.ascii:
-        return _ramp(resized(image.convert("L"), columns, (lines + 1) // 2), look)
+    if glyphs.ascii:
+        return _ramp(resized(image.convert("L"), columns, (lines + 1) // 2), glyphs)
     return _half_blocks(resized(image, columns, lines))
 
 
@@ -76,9 +76,9 @@ def _colours(line: bytes) -> list[Colour | None]:
     return list(zip(line[::3], line[1::3], line[2::3], strict=True))
 
 
-def _ramp(image: Image, look: Look) -> list[list[Piece]]:
+def _ramp(image: Image, glyphs: PictureGlyphs) -> list[list[Piece]]:
     """Ink is light on a dark ground, and dark on a light one."""
-    ramp = RAMP if look.dark else RAMP[::-1]
+    ramp = RAMP if glyphs.dark else RAMP[::-1]
     text = "".join(ramp[value * len(ramp) // 256] for value in image.tobytes())
     return [[(text[start : start + image.width], None, None)] for start in range(0, len(text), image.width)]
 

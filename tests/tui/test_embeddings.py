@@ -11,7 +11,7 @@ import pytest
 from driving import drive, picture, shows, until
 from pictures import png
 
-from deeptune.data.run_samples import Samples
+from deeptune.data.run_samples import RunSamples
 from deeptune.data.sources.parquet import open_source
 from deeptune.errors import DataError
 from deeptune.report import embedding_points as embeddings
@@ -197,8 +197,8 @@ def test_reading_and_projecting_are_done_in_threads(tmp_path, monkeypatch):
         return noted
 
     monkeypatch.setattr(screens, "read_points", noting(read_points))
-    monkeypatch.setattr(Samples, "read", noting(Samples.read))
-    monkeypatch.setattr(Samples, "changed", noting(Samples.changed))
+    monkeypatch.setattr(RunSamples, "read", noting(RunSamples.read))
+    monkeypatch.setattr(RunSamples, "changed", noting(RunSamples.changed))
 
     async def steps(pilot, screen, scatter):
         await pilot.press("n")

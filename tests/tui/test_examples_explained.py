@@ -12,7 +12,7 @@ import pytest
 from driving import drive, monitor, picture, shows, until
 from pictures import png
 
-from deeptune.data.run_samples import Samples
+from deeptune.data.run_samples import RunSamples
 from deeptune.runs import write_json
 from deeptune.runs.files import read_json
 from deeptune.show.explanations import StoredExplanation, read_explanations
@@ -110,12 +110,12 @@ def test_an_image_with_a_text_has_its_map_and_its_tokens(wrong, monkeypatch):
             ],
         },
     )
-    read = Samples.read
+    read = RunSamples.read
 
     def with_text(self, split, at):
         return replace(read(self, split, at), text="ash tree")
 
-    monkeypatch.setattr(Samples, "read", with_text)
+    monkeypatch.setattr(RunSamples, "read", with_text)
     app = monitor(wrong)
 
     async def steps(pilot):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from deeptune.engine.choice import Comparison, ValLosses, choose, compare, never_better
+from deeptune.engine.choice import HeadComparison, ValLosses, choose, compare, never_better
 from deeptune.engine.history import Best, TrainingHistory
 
 RNG = np.random.default_rng(5)
@@ -63,8 +63,8 @@ def test_the_same_gain_of_every_row_is_better():
 
 def test_fine_tuning_that_is_no_better_by_more_than_chance_leaves_the_head():
     best = Best("val/tempered_loss", 3, 0.5)
-    assert choose(best, 0.51, Comparison(0.01, 0.02, 0.3)).head
-    assert not choose(best, 0.6, Comparison(0.1, 0.02, 0.001)).head
+    assert choose(best, 0.51, HeadComparison(0.01, 0.02, 0.3)).head
+    assert not choose(best, 0.6, HeadComparison(0.1, 0.02, 0.001)).head
 
 
 def test_a_metric_that_is_no_mean_over_rows_decides_by_its_value():

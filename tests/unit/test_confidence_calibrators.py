@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.tasks import Task, task_from_json
 from deeptune.tasks.classification import ClassificationTask
-from deeptune.tasks.confidence.calibrator_choice import MAX_CHANGED, Choice, ClassLink, LabelLink, choose
+from deeptune.tasks.confidence.calibrator_choice import MAX_CHANGED, CalibratorChoice, ClassLink, LabelLink, choose
 from deeptune.tasks.confidence.calibrators import Calibrator, Method, against_rest, fit_classes, fit_labels
 from deeptune.tasks.confidence.held_out import HeldOut
 from deeptune.tasks.multilabel import MultiLabelTask
@@ -149,7 +149,7 @@ def test_a_prior_counts_as_much_as_its_spread_says():
 # The choice
 
 
-def chosen(some: HeldOut, classes: int, method: str = "auto") -> Choice:
+def chosen(some: HeldOut, classes: int, method: str = "auto") -> CalibratorChoice:
     return choose(ClassLink(classes), some, method)
 
 

@@ -12,7 +12,7 @@ from simulated import CLASSES, LABELS, NUMBER, classes, labels, numbers
 
 from deeptune.engine.inference import Outputs
 from deeptune.engine.row_order import Window
-from deeptune.engine.writers import Said, prediction_table
+from deeptune.engine.writers import PredictionColumns, prediction_table
 from deeptune.errors import SpecError
 from deeptune.spec.calibration_spec import CalibrationSpec
 from deeptune.tasks import Task
@@ -231,7 +231,7 @@ def test_rows_of_equal_confidence_are_kept_together():
 
 def table_of(task: Task, logits: np.ndarray, below: float | None):
     rows = np.arange(len(logits))
-    return prediction_table(Window(0, rows, Outputs(rows, logits)), Said(task, below))
+    return prediction_table(Window(0, rows, Outputs(rows, logits)), PredictionColumns(task, below))
 
 
 def test_rows_below_a_confidence_have_no_prediction():

@@ -9,7 +9,7 @@ import pytest
 from pictures import png, sixteen_bit_png
 
 from deeptune.data.images.decode import decode_image
-from deeptune.data.run_samples import Samples
+from deeptune.data.run_samples import RunSamples
 from deeptune.data.shown import Shown
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
@@ -31,11 +31,11 @@ def run(tmp_path) -> RunDirectory:
 
 @pytest.mark.parametrize("row", [0, 2, 3, 9, 10, 19])
 def test_a_text_is_read_from_its_file_and_row_group(run, row):
-    assert Samples(run).read("test", row) == Shown(text=f"text {row}")
+    assert RunSamples(run).read("test", row) == Shown(text=f"text {row}")
 
 
 def test_why_a_row_can_not_be_read_is_what_is_found(run):
-    samples, second = Samples(run), run.path.parent / "b.parquet"
+    samples, second = RunSamples(run), run.path.parent / "b.parquet"
     kept = second.read_bytes()
     assert "has no row 20" in str(samples.read("test", 20))
     pq.write_table(pa.table({"text": ["one", None], "labels": [0, 0]}), second)
@@ -55,7 +55,7 @@ def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_pa
     run.path.mkdir()
     data = f'[data]\npath = "{tmp_path}/d.parquet"\nmodality = "image"\nvalue_range = [0, 1000]\n'
     write_text(run.spec, data + '[backbone]\nname = "resnet18"\n')
-    samples = Samples(run)
+    samples = RunSamples(run)
     assert np.asarray(decode_image(samples.read("test", 0).image))[0, :, 0].tolist() == [0, 128, 255]
     assert samples.read("test", 1) == Shown(image=png())
 
@@ -99,6 +99,6 @@ def test_an_image_with_a_text_is_shown_with_both(tmp_path):
     run.path.mkdir()
     data = f'[data]\npath = "{tmp_path}/d.parquet"\ninput = ["images", "caption"]\n'
     write_text(run.spec, data + '[backbone]\nname = "resnet18"\n[backbone.text]\nname = "bert"\n')
-    samples = Samples(run)
+    samples = RunSamples(run)
     assert samples.read("test", 0) == Shown(image=png(), text="a square")
     assert "row 1 is null (column 'caption')" in str(samples.read("test", 1))

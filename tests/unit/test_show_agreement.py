@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from deeptune.runs import RunDirectory
 from deeptune.show import agreement
 from deeptune.show.agreement import Agreement, draw, read_agreement
-from deeptune.show.chart import BRAILLE, Look
+from deeptune.show.chart import BRAILLE, ChartGlyphs
 
 
-def lines(found: Agreement, width: int = 60, height: int = 20, look: Look | None = None) -> list[str]:
-    return ["".join(text for text, _ in row) for row in draw(found, width, height, look or Look())]
+def lines(found: Agreement, width: int = 60, height: int = 20, glyphs: ChartGlyphs | None = None) -> list[str]:
+    return ["".join(text for text, _ in row) for row in draw(found, width, height, glyphs or ChartGlyphs())]
 
 
 def along(*values: float, off: float = 0.0) -> Agreement:
@@ -49,7 +49,7 @@ def test_both_axes_have_the_same_range_and_are_named() -> None:
 
 
 def test_ascii_is_drawn_with_ascii() -> None:
-    assert "".join(lines(along(1.0, 2.0, 3.0), look=Look(ascii=True))).isascii()
+    assert "".join(lines(along(1.0, 2.0, 3.0), glyphs=ChartGlyphs(ascii=True))).isascii()
 
 
 def test_one_number_and_numbers_of_any_size_are_drawn() -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deeptune.show.chart import BRAILLE, Chart, Drawing, Look, draw, nearest, spark
+from deeptune.show.chart import BRAILLE, Chart, ChartGlyphs, Drawing, draw, nearest, spark
 from deeptune.show.scale import axis_range, log_ticks, nice_ticks, tick_labels, time_labels, time_ticks
 from deeptune.show.series import Series, column, decimate, smooth
 
-ASCII = Look(ascii=True)
+ASCII = ChartGlyphs(ascii=True)
 values = st.one_of(st.none(), st.just(math.nan), st.floats(-1e6, 1e6), st.sampled_from([1e300, -1e300, math.inf, 0.0]))
 
 
@@ -97,13 +97,13 @@ def test_a_gap_is_left_open_and_the_points_beside_it_are_not_joined() -> None:
     st.integers(1, 30),
     st.booleans(),
     st.booleans(),
-    st.sampled_from([Look(), Look(ascii=True), Look(mono=True)]),
+    st.sampled_from([ChartGlyphs(), ChartGlyphs(ascii=True), ChartGlyphs(mono=True)]),
     st.sampled_from(["step", "epoch", "time"]),
     st.one_of(st.none(), st.floats(-10, 50)),
 )
-@example([1.7e308, -1.7e308], [], 80, 20, False, True, Look(), "step", None)
-@example([5e-324, 0.0], [], 80, 20, True, True, Look(), "step", 0.0)
-@example([1e300], [None], 80, 20, True, True, Look(), "time", 0.0)
+@example([1.7e308, -1.7e308], [], 80, 20, False, True, ChartGlyphs(), "step", None)
+@example([5e-324, 0.0], [], 80, 20, True, True, ChartGlyphs(), "step", 0.0)
+@example([1e300], [None], 80, 20, True, True, ChartGlyphs(), "time", 0.0)
 def test_any_values_give_rows_of_the_size_that_was_asked_for(
     first: list[float | None],
     second: list[float | None],
@@ -111,18 +111,18 @@ def test_any_values_give_rows_of_the_size_that_was_asked_for(
     height: int,
     log: bool,
     growing: bool,
-    look: Look,
+    glyphs: ChartGlyphs,
     unit: str,
     cursor: float | None,
 ) -> None:
     both = [series(first), series(second, sign="o", mark=len(second) - 1 if second else None)]
-    drawing = draw(Chart(both, unit=unit, log=log, title="loss", growing=growing), width, height, look, cursor=cursor)
+    drawing = draw(Chart(both, unit=unit, log=log, title="loss", growing=growing), width, height, glyphs, cursor=cursor)
     assert len(drawing.rows) == height
     for row in drawing.rows:
         text = "".join(text for text, _ in row)
         assert len(text) == width
         assert text.isprintable()
-        assert text.isascii() or not look.ascii
+        assert text.isascii() or not glyphs.ascii
 
 
 @given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12), st.integers(1, 12), st.booleans())
@@ -227,30 +227,30 @@ def test_the_cursor_and_the_best_epoch_are_where_they_belong() -> None:
 
 def test_without_colours_series_are_told_by_their_signs() -> None:
     both = [series([3.0, 2.0, 1.0]), series([1.0, 2.0, 3.0], sign="o")]
-    assert "o" in "".join(plot(draw(Chart(both), 60, 12, Look(mono=True))))
+    assert "o" in "".join(plot(draw(Chart(both), 60, 12, ChartGlyphs(mono=True))))
     assert "o" not in "".join(plot(draw(Chart(both), 60, 12)))
     drawn = "".join(plot(draw(Chart(both), 60, 12, ASCII)))
     assert set(drawn) <= set(" .':o")
     assert {"o", ":"} < set(drawn)
 
 
-@pytest.mark.parametrize("look", [Look(), Look(mono=True), ASCII])
+@pytest.mark.parametrize("glyphs", [ChartGlyphs(), ChartGlyphs(mono=True), ASCII])
 @pytest.mark.parametrize("width", [40, 80, 160])
-def test_no_curve_hides_another_that_is_the_same(look: Look, width: int) -> None:
+def test_no_curve_hides_another_that_is_the_same(glyphs: ChartGlyphs, width: int) -> None:
     x, y = column([0, 1, 2]), column([3.0, 2.0, 1.5])
     series = [
         Series(name, x, y, style, sign)
         for name, style, sign in [("A", "1st", "o"), ("B", "2nd", "x"), ("C", "3rd", "v")]
     ]
     beneath = Series("raw", x, y, "raw", quiet=True)
-    rows = draw(Chart([*series, beneath]), width, 20, look).rows[1:-2]
+    rows = draw(Chart([*series, beneath]), width, 20, glyphs).rows[1:-2]
     lengths = {
         each.style: sum(len(text) for row in rows for text, style in row if style == each.style) for each in series
     }
     assert min(lengths.values()) > max(lengths.values()) / 2  # they take turns
     assert "raw" not in {style for row in rows for _, style in row}
     drawn = {sign for row in rows for text, _ in row for sign in text} & set("oxv")
-    assert drawn == {Look(): set(), Look(mono=True): set("oxv"), ASCII: set("xv")}[look]
+    assert drawn == {ChartGlyphs(): set(), ChartGlyphs(mono=True): set("oxv"), ASCII: set("xv")}[glyphs]
 
 
 def test_nearest_and_spark() -> None:

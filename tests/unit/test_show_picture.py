@@ -12,9 +12,9 @@ from pictures import png, png_that_claims
 from PIL import Image
 
 from deeptune.errors import DataError
-from deeptune.show.picture import RAMP, Look, draw, pixels
+from deeptune.show.picture import RAMP, PictureGlyphs, draw, pixels
 
-PLAIN = Look()
+PLAIN = PictureGlyphs()
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -70,8 +70,8 @@ def test_a_picture_fits_its_room_and_keeps_its_shape(width, height, columns, row
 
 def test_ascii_has_ink_for_light_on_a_dark_ground_and_for_dark_on_a_light_one():
     step = Image.fromarray(np.repeat(np.linspace(0, 255, 10).astype(np.uint8)[None], 10, axis=0))
-    (dark,) = {row[0] for row in draw(encoded(step), 10, 5, Look(ascii=True))}
-    (light,) = {row[0] for row in draw(encoded(step), 10, 5, Look(ascii=True, dark=False))}
+    (dark,) = {row[0] for row in draw(encoded(step), 10, 5, PictureGlyphs(ascii=True))}
+    (light,) = {row[0] for row in draw(encoded(step), 10, 5, PictureGlyphs(ascii=True, dark=False))}
     assert dark == (RAMP, None, None)
     assert light == (RAMP[::-1], None, None)
 

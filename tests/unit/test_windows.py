@@ -126,7 +126,7 @@ def test_a_file_written_in_windows_is_the_one_written_at_once(
         assert pq.ParquetFile(path).metadata.num_row_groups >= -(-len(good) // size)
 
     truth = np.where(rows % 7 == 0, -1, rows % 2)
-    with writers.prediction_file(path, writers.Said(labels), truth=truth, errors=errors) as write:
+    with writers.prediction_file(path, writers.PredictionColumns(labels), truth=truth, errors=errors) as write:
         for window in windows(batches_of(good, size, cuts, seed), rows, model(), size=size):
             write(window)
     chances = np.exp(outputs_of(rows).logits.astype(np.float64))
@@ -148,7 +148,7 @@ def test_numbers_are_restored_and_absent_ones_are_null(tmp_path):
     rows, good = np.arange(10), np.array([1, 2, 5, 8])
     truth = np.where(rows == 5, np.nan, rows / 2)
     with writers.prediction_file(
-        tmp_path / "out.parquet", writers.Said(RegressionTask(10.0, 2.0)), truth=truth
+        tmp_path / "out.parquet", writers.PredictionColumns(RegressionTask(10.0, 2.0)), truth=truth
     ) as write:
         for window in windows(batches_of(good, 3, 2, 0, outputs=1), rows, model(1), size=3):
             write(window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deeptune.show.picture import Look
+from deeptune.show.picture import PictureGlyphs
 from tui.widgets.wizard.data import balance_content
 
 
@@ -22,4 +22,4 @@ def test_unequal_classes_are_told_where_it_shows(counts, said):
         "rows": {"train": sum(counts)},
         "task": "classification",
     }
-    assert balance_content(survey, 80, Look()).plain.splitlines()[-1] == said
+    assert balance_content(survey, 80, PictureGlyphs()).plain.splitlines()[-1] == said

@@ -101,7 +101,7 @@ class CompareScreen(DeepTuneScreen):
         super().on_mount()
         options = self.deeptune.options
         for widget in self.query(Chart):
-            widget.glyphs = chart.Look(ascii=not options.dots, mono=not options.color)
+            widget.glyphs = chart.ChartGlyphs(ascii=not options.dots, mono=not options.color)
         self.query_one("#first").focus()
         self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
 

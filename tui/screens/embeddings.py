@@ -15,7 +15,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 import deeptune.spec  # noqa: F401  # here: two threads that import it at once would find half of it
-from deeptune.data.run_samples import Sample, Samples
+from deeptune.data.run_samples import RunSamples, Sample
 from deeptune.errors import DataError, DeepTuneError
 from deeptune.formatting import visible
 from deeptune.report.embedding_points import Points, read_points, splits_of
@@ -67,7 +67,7 @@ class EmbeddingsScreen(DeepTuneScreen):
         self.where = f"{run.id} · embeddings"
         self.split = ""
         self.points: Points | None = None
-        self._samples = Samples(run)
+        self._samples = RunSamples(run)
         self._changed = ""
         self._seen: tuple[Points, int] | None = None  # whose input is shown, or being read
 

@@ -21,7 +21,7 @@ from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.notes import read_notes
 from deeptune.show.announce import end_text
-from deeptune.show.chart import Look
+from deeptune.show.chart import ChartGlyphs
 from deeptune.show.view import View
 from tui.compositor import FrugalCompositor
 from tui.screens.ask import Choice
@@ -32,7 +32,7 @@ from tui.widgets.monitor.examples import Example, Examples
 from tui.widgets.monitor.failure import Failure
 from tui.widgets.monitor.follow import Follower, News
 from tui.widgets.monitor.heading import Heading
-from tui.widgets.monitor.log import LogView, RunLogger, crash_lines
+from tui.widgets.monitor.log import LogView, RunLines, crash_lines
 from tui.widgets.monitor.logpage import LogPage
 from tui.widgets.monitor.machine import Machine
 from tui.widgets.monitor.printed import Printed
@@ -97,10 +97,10 @@ class MonitorScreen(ChartingScreen):
         self.page = "curves"
         self._follower = Follower(run)
         self._pinned: tuple[View, Follower] | None = None
-        self._said = RunLogger()
+        self._said = RunLines()
         self._reading = self._caught_up = False
         self._problem = ""
-        self._glyphs = Look()
+        self._glyphs = ChartGlyphs()
         self._printed: Printed | None = None  # console.log, while that is shown
         self._failure: DeepTuneError | None = None
         self._warnings_only = False
@@ -140,19 +140,19 @@ class MonitorScreen(ChartingScreen):
         options, pinned = self.deeptune.options, self.deeptune.pinned
         if pinned is not None and pinned != self.run:
             self._pinned = View(pinned), Follower(pinned)
-        self._glyphs = Look(ascii=not options.dots, mono=not options.color)
+        self._glyphs = ChartGlyphs(ascii=not options.dots, mono=not options.color)
         for widget in self.query(Chart):
             widget.glyphs = self._glyphs
         self.query_one("#first").focus()
         gc.disable()  # until the log is read: it becomes many objects, and looking for garbage among them costs as much
-        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
+        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.glyphs)
 
     def on_unmount(self) -> None:
         gc.enable()
 
     # Reading.
 
-    def look(self) -> None:
+    def glyphs(self) -> None:
         """Start reading what is new, unless a read is in progress, and update the ages."""
         if self.is_mounted:
             if self._caught_up:
@@ -310,7 +310,7 @@ class MonitorScreen(ChartingScreen):
         self.set_focus(first)
         self.refresh_bindings()
         self.call_after_refresh(self._draw)
-        self.look()
+        self.glyphs()
 
     def _want(self) -> None:
         wanted = {WANTS.get(self.page, ""), "console" if self._printed is not None else ""}
@@ -327,7 +327,7 @@ class MonitorScreen(ChartingScreen):
     def _read_earlier(self) -> None:
         if self._printed is not None and self._printed.partial:
             self._follower.read_earlier()
-            self.look()
+            self.glyphs()
 
     def action_warnings(self) -> None:
         self._warnings_only = not self._warnings_only
@@ -338,7 +338,7 @@ class MonitorScreen(ChartingScreen):
         self._follower.forget_console()
         self._want()
         self._draw()
-        self.look()
+        self.glyphs()
 
     # Acting.
 

@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 
 from deeptune.formatting import duration, safe
 from deeptune.runs import RunDirectory
-from deeptune.show.chart import Look
+from deeptune.show.chart import ChartGlyphs
 from deeptune.show.pace import Pace
 from tui.command_process import Application, Progress, command_of
 from tui.screens.ask import Choice
@@ -217,8 +217,8 @@ class UseScreen(DeepTuneScreen):
         now = self.deeptune.clock()
         self._pace.see(progress.what, now, progress.done, progress.total)
         left = self._pace.to_go(now)
-        look = Look(ascii=not self.deeptune.options.dots)
-        row = bar(f"{progress.what} ", progress.done, progress.total, self.size.width - 50, look)
+        glyphs = ChartGlyphs(ascii=not self.deeptune.options.dots)
+        row = bar(f"{progress.what} ", progress.done, progress.total, self.size.width - 50, glyphs)
         self.query_one("#progress", Lines).show(
             [[*row, (f"  about {duration(left)} to go" if left is not None else "", "label")]]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deeptune.show import agreement
 from deeptune.show.agreement import Agreement
-from deeptune.show.chart import Look
+from deeptune.show.chart import ChartGlyphs
 from tui.widgets.styled_lines import Lines
 
 
@@ -26,5 +26,5 @@ class AgreementPlot(Lines):
     def _draw(self) -> None:
         if self._points is not None and self.size.area:
             options = getattr(self.app, "options", None)
-            look = Look(ascii=bool(options and not options.dots))
-            self.show(agreement.draw(self._points, *self.size, look))
+            glyphs = ChartGlyphs(ascii=bool(options and not options.dots))
+            self.show(agreement.draw(self._points, *self.size, glyphs))

@@ -17,12 +17,12 @@ from textual.widget import Widget
 from deeptune.errors import DataError
 from deeptune.formatting import visible
 from deeptune.show import picture
-from deeptune.show.picture import Look
+from deeptune.show.picture import PictureGlyphs
 
 KEPT = 32  # pictures that were drawn
 ROWS = 20  # at most, where the height is that of the image
 
-Wish = tuple[bytes | None, int, int, Look]  # encoded image, cells of width and of height
+Wish = tuple[bytes | None, int, int, PictureGlyphs]  # encoded image, cells of width and of height
 
 
 class Picture(Widget):
@@ -46,7 +46,7 @@ class Picture(Widget):
         self._data: bytes | None = None
         self._wish: Wish | None = None
         self._rows: list[Strip] = []
-        self._kept: OrderedDict[tuple[bytes, int, int, Look], list[Strip]] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, int, int, PictureGlyphs], list[Strip]] = OrderedDict()
 
     def show(self, data: bytes | None) -> None:
         """Show another image; None clears the widget."""
@@ -72,15 +72,15 @@ class Picture(Widget):
             self._draw(wish)
 
     @property
-    def _look(self) -> Look:
+    def _look(self) -> PictureGlyphs:
         options = getattr(self.app, "options", None)
         plain = options is not None and (options.ascii or not options.color or options.graphics == "ascii")
-        return Look(plain, self.app.current_theme.dark)
+        return PictureGlyphs(plain, self.app.current_theme.dark)
 
     @work(thread=True, exclusive=True, group="picture")
     def _draw(self, wish: Wish) -> None:
-        data, width, height, look = wish
-        key = hashlib.sha256(data or b"").digest(), width, height, look
+        data, width, height, glyphs = wish
+        key = hashlib.sha256(data or b"").digest(), width, height, glyphs
         rows = self._kept.get(key)
         if rows is None:
             try:

@@ -43,7 +43,7 @@ def load(
     preprocessing = _preprocessing(weights)
     if spec.image_size != "auto":
         preprocessing = preprocessing.at(spec.image_size)
-    pooling = resolve_pooling(info, spec.pooling, info.pooling, family.poolings)
+    pooling = resolve_pooling(info, spec.pooling, family.pooling, family.poolings)
     family.check_size(info.name, preprocessing.image_size)
 
     random = spec.weights == "random"

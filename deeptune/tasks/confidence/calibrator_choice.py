@@ -125,7 +125,7 @@ def moved_thresholds(calibrator: Calibrator, thresholds: np.ndarray) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Choice:
+class CalibratorChoice:
     """A calibrator, with probabilities of the rows that it was fitted to from fits to the other rows.
 
     `losses` is the cross-validated log loss of each method that was compared. `notes` are sentences.
@@ -137,7 +137,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
+def choose(link: Link, held_out: HeldOut, method: str) -> CalibratorChoice:
     """Fit the calibrator `method`, or for "auto" the one that fits best; `held_out.logits` are the link's scores.
 
     Temperature is taken where its log loss in cross-validation is not higher than that of no calibration, and always
@@ -150,7 +150,7 @@ def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
     if units < MIN_ROWS:
         none = Calibrator("none")
         few = f"{held_out.name} has {_counted(units, held_out)}, too few to calibrate the probabilities"
-        return Choice(none, link.apply(none, scores), {}, () if method == "none" else (few,))
+        return CalibratorChoice(none, link.apply(none, scores), {}, () if method == "none" else (few,))
     losses: dict[Method, float] = {}
     notes: list[str] = []
     if method == "auto":
@@ -167,7 +167,7 @@ def choose(link: Link, held_out: HeldOut, method: str) -> Choice:
             calibrator = link.fit(chosen, scores, truth)
         else:
             notes.append(said)
-    return Choice(calibrator, _cross_fitted(link, held_out, chosen), losses, tuple(notes))
+    return CalibratorChoice(calibrator, _cross_fitted(link, held_out, chosen), losses, tuple(notes))
 
 
 def _compared(link: Link, held_out: HeldOut, units: int) -> tuple[Method, dict[Method, float], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeptune.tasks.confidence.calibrator_choice import Choice
+from deeptune.tasks.confidence.calibrator_choice import CalibratorChoice
 from deeptune.tasks.confidence.calibrators import Calibrator
 from deeptune.tasks.confidence.conformal import Quantiles, in_set, rows_needed
 from deeptune.tasks.confidence.expected_error import ExpectedError
@@ -34,7 +34,12 @@ class ClassConfidence:
 
     @classmethod
     def of(
-        cls, choice: Choice, errors: ExpectedError, coverage: float, quantiles: Quantiles, every: str = "every class"
+        cls,
+        choice: CalibratorChoice,
+        errors: ExpectedError,
+        coverage: float,
+        quantiles: Quantiles,
+        every: str = "every class",
     ) -> ClassConfidence:
         """Build from the choice of a calibrator, with a note where the coverage needs more rows."""
         notes = choice.notes

@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from deeptune.data.run_samples import Sample, Samples
+from deeptune.data.run_samples import RunSamples, Sample
 from deeptune.data.shown import Shown
 from deeptune.errors import CheckpointError
 from deeptune.formatting import safe
@@ -127,7 +127,7 @@ class Examples(Horizontal):
 
     def __init__(self, run: RunDirectory, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._samples = Samples(run)
+        self._samples = RunSamples(run)
         self._explainer = Explainer(run)
         self._examples: list[Example] = []
         self._looked: Example | None = None

@@ -7,7 +7,7 @@ import time
 from deeptune.formatting import ago, duration, safe
 from deeptune.report.tables import TITLES, sentence_title, value_text
 from deeptune.runs.state import SYMBOLS
-from deeptune.show.chart import Look, Row, fitted
+from deeptune.show.chart import ChartGlyphs, Row, fitted
 from deeptune.show.run_text import best_text, is_number
 from deeptune.show.view import PHASE_WORDS, View, chosen_metric, curve_metric, start_facts
 from deeptune.spec.tasks import TASKS
@@ -23,13 +23,13 @@ BAR = (10, 60)  # cells, least and most
 class Heading(Lines):
     """Shows three to five lines, depending on the room."""
 
-    _shown: tuple[View, float, Look, str, bool] | None = None
+    _shown: tuple[View, float, ChartGlyphs, str, bool] | None = None
 
-    def tell(self, view: View, now: float, look: Look, problem: str = "", resumable: bool = False) -> None:
+    def tell(self, view: View, now: float, glyphs: ChartGlyphs, problem: str = "", resumable: bool = False) -> None:
         """Show the view at a time. For a `resumable` run the heading offers to resume it."""
-        self._shown = view, now, look, problem, resumable
+        self._shown = view, now, glyphs, problem, resumable
         width, lines = self.size
-        middle = _ending(view, width, resumable) if view.state.over else _progress(view, now, width, look)
+        middle = _ending(view, width, resumable) if view.state.over else _progress(view, now, width, glyphs)
         rows = [_state(view, now, width, problem), *middle]
         warning = _warning(view)
         if lines >= 4 or warning is not None:
@@ -75,20 +75,20 @@ def _state(view: View, now: float, width: int, problem: str) -> Row:
     return beside(left, width, [(f"last event {coarse(now - view.last)}", "label")] if view.last else [])
 
 
-def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
+def _progress(view: View, now: float, width: int, glyphs: ChartGlyphs) -> list[Row]:
     elapsed = [(f"{duration(view.elapsed(now))} so far", "label")]
     if view.phase == "train" and view.step:
         step, total = view.step.step, view.start.steps if view.start else 0
         room = width - 55 if width >= 70 else width - 26
-        run = bar("run", step, total, room, look)
-        epoch = bar("epoch", view.step.epoch_step, view.step.epoch_steps, room, look)
+        run = bar("run", step, total, room, glyphs)
+        epoch = bar("epoch", view.step.epoch_step, view.step.epoch_steps, room, glyphs)
         stored = _stored(view, now)
         return [beside(run, width, *_to_go(view)), beside(epoch, width, stored + elapsed, elapsed)]
     progress = view.status.get("progress")
     phases = _phases(view, width)
     if progress and progress["total"] > 0:
         left = view.to_go(now)
-        count = bar(safe(view.phase), progress["done"], progress["total"], width - (44 if left is None else 66), look)
+        count = bar(safe(view.phase), progress["done"], progress["total"], width - (44 if left is None else 66), glyphs)
         if left is None:
             return [phases, beside(count, width, elapsed)]
         to_go: Row = [(f"about {duration(left)} to go", "value")]
@@ -96,11 +96,11 @@ def _progress(view: View, now: float, width: int, look: Look) -> list[Row]:
     return [phases, elapsed]
 
 
-def bar(name: str, done: int, total: int, room: int, look: Look) -> Row:
+def bar(name: str, done: int, total: int, room: int, glyphs: ChartGlyphs) -> Row:
     """Draw a name, a bar of about `room` cells, the share that is done and the count."""
     width = min(max(room, BAR[0]), BAR[1])
     share = min(max(done / total, 0), 1) if total > 0 else 0
-    full, empty = ("#", "-") if look.ascii else ("━", "─")
+    full, empty = ("#", "-") if glyphs.ascii else ("━", "─")
     count = f"{done:,}/{total:,}" if total > 0 else f"{done:,}"
     return [
         (f"{name:<5} ", "label"),

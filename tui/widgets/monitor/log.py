@@ -42,7 +42,7 @@ class Line:
         return self.kind in ("warning", "alert")
 
 
-class RunLogger:
+class RunLines:
     """Makes the lines of a run from its events as they arrive."""
 
     def __init__(self) -> None:

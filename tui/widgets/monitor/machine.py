@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deeptune.show.chart import Look, Row, spark
+from deeptune.show.chart import ChartGlyphs, Row, spark
 from deeptune.show.history import GPU_VALUES
 from deeptune.show.view import View, gpu_values
 from tui.widgets.styled_lines import Lines
@@ -15,11 +15,11 @@ from tui.widgets.styled_lines import Lines
 class Machine(Lines):
     """Shows a line for each measured value: the current one, and a sparkline of the recent ones."""
 
-    _shown: tuple[View, Look] | None = None
+    _shown: tuple[View, ChartGlyphs] | None = None
 
-    def tell(self, view: View, look: Look) -> None:
-        self._shown = view, look
-        self.show(machine_rows(view, self.size.width or 80, look))
+    def tell(self, view: View, glyphs: ChartGlyphs) -> None:
+        self._shown = view, glyphs
+        self.show(machine_rows(view, self.size.width or 80, glyphs))
 
     def on_resize(self) -> None:
         if self._shown is not None:
@@ -43,9 +43,9 @@ class Measured:
     style: str
 
 
-def machine_rows(view: View, width: int, look: Look) -> list[Row]:
+def machine_rows(view: View, width: int, glyphs: ChartGlyphs) -> list[Row]:
     """Draw a line for each measured value of the machine: name, newest value, recent values."""
-    rows = [_row(measured, width, look) for measured in _measured(view)]
+    rows = [_row(measured, width, glyphs) for measured in _measured(view)]
     return rows or [[("the machine has not been measured yet", "label")]]
 
 
@@ -69,7 +69,7 @@ def _measured(view: View) -> Iterator[Measured]:
             title = ""
 
 
-def _row(measured: Measured, width: int, look: Look) -> Row:
+def _row(measured: Measured, width: int, glyphs: ChartGlyphs) -> Row:
     row: Row = [(f"{measured.name:<8}", "label"), (f"{measured.text:<22}", "value")]
     room = min(width - 31, 60)
     if room < 5:
@@ -77,7 +77,7 @@ def _row(measured: Measured, width: int, look: Look) -> Row:
     shown = measured.past[-room:]
     finite = (value for value in shown if math.isfinite(value))
     high = measured.high if measured.high is not None else max(finite, default=1.0)
-    return [*row, (" ", ""), (spark(shown, room, 0.0, high, look), measured.style)]
+    return [*row, (" ", ""), (spark(shown, room, 0.0, high, glyphs), measured.style)]
 
 
 def _last(values: Sequence[float] | None) -> float | None:

@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from deeptune.formatting import safe, size_text
-from deeptune.show.chart import Look, spark
+from deeptune.show.chart import ChartGlyphs, spark
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.tasks import TASKS
 from tui.widgets.changing_text import Line
@@ -40,11 +40,11 @@ class DataView(Vertical):
         yield Line(id="data-audit")
 
     def show(self, data: Data, label: Input) -> None:
-        look = Look(ascii=not self.app.options.dots)  # type: ignore[attr-defined]
+        glyphs = ChartGlyphs(ascii=not self.app.options.dots)  # type: ignore[attr-defined]
         width = max(30, self.size.width or self.app.size.width - 4)
         self._say("#data-files", files_content(data))
         self._say("#data-columns", columns_content(data, label))
-        self._say("#data-balance", balance_content(data.survey, width, look) if data.survey else Content())
+        self._say("#data-balance", balance_content(data.survey, width, glyphs) if data.survey else Content())
         self._say("#data-warnings", warnings_content(data.survey) if data.survey else Content())
         self._say("#data-audit", audit_content(data))
 
@@ -101,10 +101,10 @@ def columns_content(data: Data, label: Input) -> Content:
     return Content.assemble(*parts[:-1], parts[-1] if parts and parts[-1][0] != "\n" else ("", ""))
 
 
-def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
+def balance_content(survey: dict[str, Any], width: int, glyphs: ChartGlyphs) -> Content:
     """Draw a bar for each class; of numbers their histogram."""
     if not survey["classes"]:
-        return histograms_content(survey["histograms"], look)
+        return histograms_content(survey["histograms"], glyphs)
     counts = [(name, sum(rows)) for name, *rows in survey["classes"]]
     total, largest = sum(survey["rows"].values()), max(count for _, count in counts)
     kinds = TASKS[survey["task"]].view
@@ -127,13 +127,13 @@ def balance_content(survey: dict[str, Any], width: int, look: Look) -> Content:
     return Content.assemble(*parts)
 
 
-def histograms_content(histograms: dict[str, list[Any]], look: Look) -> Content:
+def histograms_content(histograms: dict[str, list[Any]], glyphs: ChartGlyphs) -> Content:
     """Draw how the numbers of each target are spread, between the smallest and the largest."""
     shown = list(histograms.items())[:MAX_CLASSES]
     parts: list[tuple[str, str]] = []
     for name, (_, histogram) in zip(in_column([name for name, _ in shown], LONGEST_NAME), shown, strict=True):
         heights = [rows for _, _, rows in histogram]
-        shape = spark(heights, len(heights), min(heights), max(heights), look)
+        shape = spark(heights, len(heights), min(heights), max(heights), glyphs)
         parts += [
             (f"{name} " if name else "", ""),
             (f"{histogram[0][0]:g} ", "dim"), (shape, "$primary"), (f" {histogram[-1][1]:g}\n", "dim"),
