@@ -128,10 +128,10 @@ def check_classes(column: pa.ChunkedArray, *, name: str, place: str = "data.labe
                 f"{place}: column {name!r} holds integers above {np.iinfo(np.int64).max:,}, more than a class can be",
                 hint="Cast the column to strings to keep each number as the name of a class.",
             )
-        values = plain(column).drop_null()
-        whole = len(values) > 0 and bool(pc.all(pc.equal(values, pc.floor(values))).as_py())
-        if whole:
-            hint = "; if these whole numbers are classes, cast the column to integers."
+        values = whole_numbers(plain(column))
+        if pt.is_integer(values.type) and values.null_count < len(values):
+            kind = " (`Int64` in pandas, as some are missing)" if values.null_count else ""
+            hint = f"; if these whole numbers are classes, cast the column to integers{kind}."
         else:
             hint = ", or name another label column."
         raise LabelTypeError(said, hint=f'Set task = "{USUAL_TASKS["numbers"]}" to predict numbers{hint}')
@@ -173,3 +173,20 @@ def refuse_missing(column: pa.ChunkedArray, name: str, place: str) -> None:
             f"(null, NaN, infinite, empty, or -1 in a ClassLabel column): rows {listed(rows)}",
             hint="Fill them in or leave these rows out.",
         )
+
+
+def refuse_flags(column: pa.ChunkedArray, name: str) -> None:
+    """Raise DataError where each list says of every label whether a row has it.
+
+    As labels, such lists would be the same two in every row: 0 and 1.
+    """
+    lists = plain(column)
+    lengths = pc.unique(pc.list_value_length(lists)).drop_null().to_pylist()
+    if len(lengths) != 1 or lengths[0] < 2 or not set(list_parts(lists)[1].unique().to_pylist()) <= {0, 1}:
+        return
+    raise DataError(
+        f"data.label: every list of column {name!r} holds {lengths[0]:,} zeros and ones, and multilabel needs lists of "
+        "the labels that a row has",
+        hint="Write the positions of the ones, as [1, 2] for [0, 1, 1]. Where each list has a single one, write its "
+        f'position as a number, and set task = "{USUAL_TASKS["classes"]}".',
+    )

@@ -31,7 +31,7 @@ from deeptune.tasks.confidence.of_classes import (
     size_metrics,
 )
 from deeptune.tasks.iterative_split import iterative_split
-from deeptune.tasks.label_columns import LabelTypeError, list_parts, plain, refuse_missing
+from deeptune.tasks.label_columns import LabelTypeError, list_parts, plain, refuse_flags, refuse_missing
 from deeptune.tasks.metric_functions import calibration_error, log_losses, multilabel_metrics
 
 DEFAULT_THRESHOLD = 0.5
@@ -103,6 +103,7 @@ class MultiLabelTask(Task):
         Raises DataError where there are none.
         """
         cls.check_type(column, name=name)
+        refuse_flags(column, name)
         _, found = list_parts(plain(column))
         values = sorted(found.unique().drop_null().to_pylist())
         if not values:

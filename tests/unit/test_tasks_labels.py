@@ -76,8 +76,11 @@ def test_float_classes():
         == "data.label: column 'score' holds decimal numbers, and classes are integers, strings or booleans"
     )
     assert error.hint == 'Set task = "regression" to predict numbers, or name another label column.'
-    error = refusal(ClassificationTask.fit, column([0.0, 1.0, None]))
+    error = refusal(ClassificationTask.fit, column([0.0, 1.0]))
     assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
+    for none in (None, float("nan")):
+        error = refusal(ClassificationTask.fit, column([0.0, 1.0, none]))
+        assert error.hint.endswith("cast the column to integers (`Int64` in pandas, as some are missing).")
 
 
 @pytest.mark.parametrize("deep", [False, True])

@@ -76,6 +76,15 @@ def test_plain_strings_are_no_lists():
         MultiLabelTask.check_type(column(["a", "b"]), name="labels")
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.list_(pa.bool_()), pa.list_(pa.int64(), 3)])
+def test_lists_of_zeros_and_ones_for_every_label_are_not_taken_for_the_labels_0_and_1(kind):
+    with pytest.raises(DataError, match="every list of column 'tags' holds 3 zeros and ones") as refused:
+        MultiLabelTask.fit(column([[True, False, False], [False, True, True], None]).cast(kind), name="tags")
+    assert "[1, 2] for [0, 1, 1]" in str(refused.value.hint)
+    assert MultiLabelTask.fit(column([[0], [0, 1], [1]])).values == (0, 1)
+    assert MultiLabelTask.fit(column([[0], [1]])).values == (0, 1)
+
+
 def test_a_task_survives_json():
     assert task_from_json(json.loads(json.dumps(TASK.to_json()))) == TASK
 

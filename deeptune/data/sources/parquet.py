@@ -180,10 +180,10 @@ class ParquetSource(Source):
             self._require_unchanged(file)  # which explains it better
             if "decrypt" in str(error).lower():
                 raise DataError(f"{self.key}: {what} of {file} is encrypted", hint=NO_ENCRYPTION) from error
-            raise DataError(
-                f"{self.key}: {what} of {file} cannot be read: {first_line(error)}",
-                hint="The file is damaged or was cut off: write it again.",
-            ) from error
+            hint = "The file is damaged or was cut off: write it again."
+            if "invalid utf8" in str(error).lower():
+                hint = "It is declared as text and holds other bytes, such as Latin-1: write it again as UTF-8."
+            raise DataError(f"{self.key}: {what} of {file} cannot be read: {first_line(error)}", hint=hint) from error
         self._require_unchanged(file)
 
     def _require_unchanged(self, file: Path) -> None:

@@ -166,8 +166,9 @@ def test_text_that_is_no_text_is_a_damaged_column():
         pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
     )
     pq.write_table(pa.table({"text": broken, "labels": ["a", "b"]}), "t.parquet")
-    with pytest.raises(DataError, match=r"column 'text' of .* cannot be read: .*UTF8"):
+    with pytest.raises(DataError, match=r"column 'text' of .* cannot be read: .*UTF8") as refused:
         open_source("t.parquet").column("text")
+    assert "write it again as UTF-8" in str(refused.value.hint)
 
 
 def test_fewer_rows_than_bins_of_a_number_in_groups():
