@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeptune.engine.loss import Criterion
+from deeptune.engine.loss import BATCH_SUMS, Criterion
 from deeptune.spec.tasks import LOSSES
 
 MIN_SPREAD = 1e-12  # share of the largest eigenvalue: a smaller one is rounding
@@ -49,8 +49,7 @@ class LinearLoss:
         return torch.addmm(bias, self.rows, weight.t())
 
     def sum(self, outputs: Tensor) -> Tensor:
-        found: Tensor = LOSSES[self.criterion.loss].batch_sum(self.criterion, outputs, self.targets)  # in float64
-        return found
+        return BATCH_SUMS[self.criterion.loss](self.criterion, outputs, self.targets)  # in float64
 
     @property
     def count(self) -> float:

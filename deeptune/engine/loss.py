@@ -1,10 +1,11 @@
 """Losses by name: the sum and its denominator apart, so that accumulated batches add up to the exact mean.
 
-A new loss is a row of `LOSSES` (`spec.tasks`), a function of its name here, and one in `tasks.row_losses`.
+A new loss is a row of `LOSSES` (`spec.tasks`), and a function here (`BATCH_SUMS`) and in `tasks.row_losses`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,7 @@ class Criterion:
 
     def sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the sum over the rows of a batch, in float32. Shapes and dtypes are those of the loss's function."""
-        found: Tensor = LOSSES[self.loss].batch_sum(self, outputs.float(), targets)
-        return found
+        return BATCH_SUMS[self.loss](self, outputs.float(), targets)
 
     def count(self, targets: Tensor) -> Tensor:
         """Return the denominator of the mean: the number of rows, or the sum of their class weights."""
@@ -99,3 +99,14 @@ def cumulative_link(criterion: Criterion, outputs: Tensor, targets: Tensor) -> T
     # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − exp(l − u)), without loss of digits
     apart = (lower - upper).clamp(max=-1e-6)
     return -(F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(apart))).sum()
+
+
+# The sum over a batch, of outputs and targets.
+BATCH_SUMS: dict[str, Callable[[Criterion, Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+    "huber": huber,
+    "poisson": poisson,
+    "bce": bce,
+    "cumulative_link": cumulative_link,
+}

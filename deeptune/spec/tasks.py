@@ -5,11 +5,8 @@ The other half, which is fitted to a label column, is the class that `implementa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class LossInfo:
     log odds, which a temperature may scale. of_classes: whether targets are indices of classes, not numbers. robust:
     whether a target far outside the others has a bounded pull.
 
-    `batch_sum` and `row_losses` import the functions of the loss's name, from `engine.loss` and `tasks.row_losses`.
+    The functions of its name are in `engine.loss.BATCH_SUMS` and `tasks.row_losses.ROW_LOSSES`.
     """
 
     name: str
@@ -31,22 +28,6 @@ class LossInfo:
     tempered: bool = False
     of_classes: bool = False
     robust: bool = False
-
-    @property
-    def batch_sum(self) -> Callable[..., Any]:
-        """The sum over a batch (torch), of a criterion, outputs and targets."""
-        return _resolved(f"deeptune.engine.loss:{self.name}")
-
-    @property
-    def row_losses(self) -> Callable[..., Any]:
-        """The loss of each row (NumPy), of outputs (N, outputs) and targets."""
-        return _resolved(f"deeptune.tasks.row_losses:{self.name}")
-
-
-@cache
-def _resolved(name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = resolve_name(name)
-    return found
 
 
 LOSSES: dict[str, LossInfo] = {

@@ -11,9 +11,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from deeptune.engine.exact_head import cross_validated_penalties
 from deeptune.engine.linear_minimum import LinearLoss, Minimum
-from deeptune.engine.loss import Criterion
+from deeptune.engine.loss import BATCH_SUMS, Criterion
 from deeptune.spec.defaults import PENALTIES
-from deeptune.spec.tasks import LOSSES
 
 CLASSES = 3
 
@@ -100,8 +99,7 @@ def test_no_weights_near_the_minimum_are_better(criterion: Criterion) -> None:
     def objective(weight: torch.Tensor, bias: torch.Tensor) -> float:
         out = torch.from_numpy(features) @ weight.t() + bias
         return float(
-            LOSSES[criterion.loss].batch_sum(criterion, out, torch.from_numpy(targets))
-            + penalty / 2 * (weight**2).sum()
+            BATCH_SUMS[criterion.loss](criterion, out, torch.from_numpy(targets)) + penalty / 2 * (weight**2).sum()
         )
 
     torch.manual_seed(0)
