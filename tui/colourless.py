@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
-NEAR = 0.17  # of brightness, 0 to 1: grounds that differ by less are those of panels, and not of a cursor
+NEAR = 0.17  # difference of brightness, 0 to 1, below which grounds are those of panels and not of a cursor
 
 
 class Colourless(LineFilter):

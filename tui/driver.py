@@ -14,7 +14,7 @@ from textual.message import Message
 
 from deeptune.show.announce import FORMER_TITLE, KEEP_TITLE, announcement
 
-LOOK = 0.25  # seconds
+LOOK = 0.25  # seconds until a look at what is still to be sent
 ESCAPE = "\x1b"
 
 

@@ -13,7 +13,7 @@ from deeptune import __version__
 from deeptune.environment import require_current_folder
 from tui.options import GRAPHICS, Options, over_ssh, speaks_utf8
 
-FRAMES_OVER_SSH = "12"  # a second
+FRAMES_OVER_SSH = "12"  # frames a second
 
 
 def _version(value: bool) -> None:

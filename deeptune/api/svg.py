@@ -12,7 +12,7 @@ from deeptune.show.series import Series
 
 WIDTH, HEIGHT = 720, 190
 LEFT, RIGHT, TOP, BOTTOM = 60, 10, 24, 24  # margins
-MAX_POINTS = 1000  # of a line: more than there are pixels say nothing
+MAX_POINTS = 1000  # points of a line, at most: more than there are pixels say nothing
 COLOURS = {"train": "#2b6cb0", "train-raw": "#8fb3d9", "val": "#c05621"}  # readable on white and on black
 GREY = "#888"
 

@@ -17,7 +17,7 @@ from deeptune.spec.tasks import TASKS
 # still right on nine of ten rows of the two.
 INFO_RATIO = 4.0
 WARNING_RATIO = 10.0
-MIN_ROWS = 10  # of a class or a label
+MIN_ROWS = 10  # rows below which a class or a label is rare
 
 
 def imbalance(data: AuditData) -> Iterator[Finding]:

@@ -25,9 +25,9 @@ _UNITS = (
 )  # fmt: skip
 _SITES = ("site", "hospital", "center", "centre", "clinic", "scanner", "institution", "ward", "device", "camera")
 _ID_VALUE = re.compile(r"[A-Za-z]{0,12}[-_ ]?\d{2,}[A-Za-z]?|[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-MAX_REPEATS = 50  # rows of a unit on average, where the name says nothing of persons
+MAX_REPEATS = 50  # rows of a unit, on average, at most, where the name says nothing of persons
 MIN_UNITS = 5
-SAMPLED = 200  # values that the form of an id is judged by
+SAMPLED = 200  # values by which the form of an id is judged
 
 
 def column_facts(sources: Sequence[Source], roles: dict[str, str]) -> list[ColumnFacts]:

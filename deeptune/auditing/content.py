@@ -11,7 +11,7 @@ from deeptune.auditing.measures import SIDE
 
 PARTS = 64  # components that cheap features are reduced to
 MAX_WORDS = 50_000
-MAX_ROWS = 20_000  # that the components are found on
+MAX_ROWS = 20_000  # rows that the components are found on, at most
 
 
 def content_of(data: AuditData, rows: np.ndarray) -> np.ndarray | None:

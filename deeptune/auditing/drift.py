@@ -14,7 +14,7 @@ from deeptune.auditing.properties import properties
 from deeptune.auditing.shortcuts import folds
 from deeptune.tasks.base import QUANTILE
 
-MIN_ROWS = 40  # of each of two splits
+MIN_ROWS = 40  # rows that each of two splits needs
 MAX_ROWS = 10_000
 INFO_AREA, WARNING_AREA = 0.6, 0.7  # the lower end of the interval of the ROC area
 MAX_P = 1e-3  # of a test: about 0.05 for one of 40, as up to 20 questions of two pairs of splits are tested

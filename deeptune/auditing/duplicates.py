@@ -11,7 +11,7 @@ from deeptune.auditing.findings import Finding
 from deeptune.data.splits.duplicates import duplicate_sets
 from deeptune.formatting import counted
 
-COSINE = 0.98  # of the features of two samples that a backbone takes for the same
+COSINE = 0.98  # cosine of the features from which on a backbone takes two samples for the same
 MAX_COMPARED = 20_000  # rows whose features are compared with those of all others
 BLOCK = 1024
 

@@ -25,9 +25,9 @@ from deeptune.errors import listed
 MIN_CLASS_ROWS = 10
 MIN_ROWS = 50
 MAX_ROWS = 20_000
-MAX_ROUNDS = 4  # of fits
-MIN_SHARE = 0.005  # of suspected rows, from which on wrong labels are not exceptions
-MIN_ACCURACY = 0.7  # balanced, out of fold, from which on the model has a say
+MAX_ROUNDS = 4  # fits, at most
+MIN_SHARE = 0.005  # share of suspected rows from which on wrong labels are not exceptions
+MIN_ACCURACY = 0.7  # balanced accuracy, out of fold, from which on the model has a say
 NEIGHBOURS = 10
 
 

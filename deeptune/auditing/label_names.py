@@ -17,12 +17,12 @@ from deeptune.errors import listed
 from deeptune.formatting import counted
 from deeptune.spec.tasks import USUAL_TASKS
 
-MAX_CLASSES = 2_000  # that are compared with each other
-MAX_RARE = 0.1  # of the rows of a class that a rare one may be a typo of
+MAX_CLASSES = 2_000  # classes that are compared with each other, at most
+MAX_RARE = 0.1  # rows of a typo, as a share of those of the class that it may be meant for
 MAX_TYPOS = 5  # rows of a typo, at most
-MIN_LETTERS = 3  # of a class that may be mistyped
+MIN_LETTERS = 3  # letters of a class that may be mistyped, at least
 LONG = 8  # letters from which on two may be wrong
-MIN_NUMBERS = 30  # different numbers that look like an amount
+MIN_NUMBERS = 30  # different numbers from which on labels look like an amount
 ID_SHARE = 0.5  # classes for each row from which on labels look like ids
 # What exports write for a missing value.
 _NOTHING = frozenset(

@@ -16,7 +16,7 @@ from deeptune.spec.tasks import TASKS
 from deeptune.tasks import task_class
 from deeptune.tasks.label_columns import missing
 
-MANY_CLASSES = 1_000  # beyond which labels are not classes that a check compares
+MANY_CLASSES = 1_000  # classes up to which checks compare labels as classes
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from deeptune.spec.modalities import Input
 SIDE = 32  # pixels of the small grey picture that near duplicates are found by
 COLOURS = 8  # pixels of the small picture in colours
 AT_ONCE = 256
-_LEAST = 64  # pixels that a JPEG is decoded to at least
+_LEAST = 64  # pixels on a side that a JPEG is decoded to, at least
 
 Progress = Callable[[int, int], None]
 

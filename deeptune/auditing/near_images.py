@@ -17,12 +17,12 @@ from deeptune.auditing.duplicates import alike, near_findings, sets_of_pairs
 from deeptune.auditing.findings import Finding
 from deeptune.auditing.measures import SIDE
 
-MIN_CORRELATION = 0.98  # of the pixels of two grey pictures of SIDE × SIDE
+MIN_CORRELATION = 0.98  # least correlation of the pixels of two grey pictures of SIDE × SIDE
 MIN_CONTRAST = 4.0  # standard deviation in grey levels below which a picture is too plain to be compared
-FREQUENCIES = 8  # of each direction
+FREQUENCIES = 8  # frequencies of each direction
 NEIGHBOURS = 8
-MIN_SHARPNESS = 0.3  # of the distance to a usual neighbour, which a pair must stay below
-MIN_ROUGH = 0.9  # of pairs that a backbone takes for the same
+MIN_SHARPNESS = 0.3  # share of the distance to a usual neighbour that a pair must stay below
+MIN_ROUGH = 0.9  # least correlation of two pictures that a backbone takes for the same
 BLOCK = 1024
 
 

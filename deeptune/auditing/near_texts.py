@@ -17,12 +17,12 @@ from deeptune.auditing.data import AuditData
 from deeptune.auditing.duplicates import alike, near_findings, sets_of_pairs
 from deeptune.auditing.findings import Finding
 
-GRAM = 5  # characters
+GRAM = 5  # characters that are compared at once
 MIN_SIMILARITY = 0.8
-MIN_SIMILARITY_BY_FEATURES = 0.6  # of pairs that a backbone takes for the same
-MIN_CHARACTERS = 20  # of a text that is compared by its 5-grams; shorter ones must be equal
+MIN_SIMILARITY_BY_FEATURES = 0.6  # least similarity of texts that a backbone takes for the same
+MIN_CHARACTERS = 20  # characters that a text needs to be compared by its 5-grams; shorter ones must be equal
 SIGNATURE, BAND = 64, 4
-MAX_IN_BUCKET = 40  # texts of a bucket that are compared in all pairs
+MAX_IN_BUCKET = 40  # texts of a bucket up to which all pairs are compared
 _POWERS = np.array([257**at for at in range(GRAM)], np.uint64)
 
 

@@ -12,10 +12,10 @@ from deeptune.auditing.findings import Finding, Severity
 from deeptune.auditing.measures import ImageFacts
 from deeptune.errors import listed
 
-MAX_ASPECT = 6.0  # of the longer to the shorter side
-MAX_RARE = 0.05  # share of the images that differ in kind from the others, for them to be odd
+MAX_ASPECT = 6.0  # ratio of the longer to the shorter side above which an image is odd
+MAX_RARE = 0.05  # largest share of images that differ in kind from the others and are odd
 MAX_SMALLER = 8.0  # how many times shorter than the median a side may be
-MIN_ROWS = 20  # from which on most images say what is usual
+MIN_ROWS = 20  # rows from which on most images say what is usual
 
 Test = Callable[[ImageFacts], bool]
 

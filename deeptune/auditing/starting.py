@@ -16,7 +16,7 @@ from deeptune.data.splits.plan import DataPlan
 from deeptune.errors import listed
 from deeptune.spec.modalities import columns_of
 
-FIRST_ROWS = 500  # that tell whether the values of a column repeat
+FIRST_ROWS = 500  # first rows, which tell whether the values of a column repeat
 
 
 def start_warnings(plan: DataPlan) -> list[str]:

@@ -28,7 +28,7 @@ from deeptune.spec.modalities import MODALITIES
 
 T = TypeVar("T")
 FORMAT = 1  # to be raised when the same network gives another answer
-TOLERANCE = 1e-4  # of the largest number of a text's vectors: what padding may change
+TOLERANCE = 1e-4  # share of the largest number of a text's vectors by which padding may change them
 SHORT, LONG = 4, 24  # tokens of the two texts that share a batch
 MAX_SHORTEST = 64  # tokens: a network that needs more of a text is refused
 

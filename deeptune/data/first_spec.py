@@ -23,7 +23,7 @@ from deeptune.spec.tasks import TASKS, USUAL_TASKS
 from deeptune.spec.toml import validate
 from deeptune.tasks.label_columns import missing
 
-WIDTH = 100  # of comments
+WIDTH = 100  # columns of comments
 
 
 @dataclass(frozen=True)

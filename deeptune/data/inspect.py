@@ -40,7 +40,7 @@ from deeptune.tasks.label_columns import plain
 MAX_TEXT = 4_000  # characters of a text in a preview
 PREVIEW_PIXELS = 320  # on the longer side of an image in a preview
 PROGRESS_INTERVAL = 0.2  # seconds between two words about an import
-BINS = 24  # of the histogram of numbers
+BINS = 24  # bins of the histogram of numbers
 
 
 @dataclass(frozen=True)

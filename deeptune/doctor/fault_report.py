@@ -14,7 +14,7 @@ from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import read_json
 from deeptune.runs.state import run_state
 
-LAST_LINES = 40  # of what libraries printed
+LAST_LINES = 40  # lines of what libraries printed that a report has, the last ones
 MIN_NAME = 3  # characters: a shorter name would be replaced within words
 _MARKS = {"ok": " ", "warn": "!", "fail": "x"}
 _PATH = re.compile(r"(?<![\w.~:/])/(?:[^\s'\"`,;:()\[\]]+/)*([^\s'\"`,;:()\[\]/]+)/?")

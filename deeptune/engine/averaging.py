@@ -13,7 +13,7 @@ from deeptune.engine.train_state import TrainState
 from deeptune.spec.defaults import soup_size
 from deeptune.spec.run_spec import TrainSpec
 
-DECAY = 0.98  # at most: the average is over about the last 50 steps
+DECAY = 0.98  # largest decay of the average: it is over about the last 50 steps
 
 
 class WeightAverage:

@@ -36,8 +36,8 @@ NEAR = 0.05  # rates this close are equal: the larger batch is taken
 # bf16 rounds at 2^-8. Cross entropy moves by at most twice the largest error of a logit, and logits are of the order of
 # one, so that a few roundings on the way make 0.02; what is beyond is another computation.
 TOLERANCE = 0.02
-STEPS = 5  # of a trial that is timed; the first is not, as it allocates and compiles
-STEPS_TO_FIT = 2  # the second is the first one that has the optimizer's state beside it
+STEPS = 5  # steps of a trial that is timed; the first is not timed, as it allocates and compiles
+STEPS_TO_FIT = 2  # steps of a trial of memory; the second is the first one that has the optimizer's state beside it
 
 
 def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-SHARE = 0.05  # of the time, at most, goes into storing at the ends of short epochs
+SHARE = 0.05  # largest share of the time that goes into storing at the ends of short epochs
 _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 

@@ -26,7 +26,7 @@ from deeptune.formatting import size_text
 from deeptune.memory import memory
 from deeptune.spec.run_spec import SPLITS, Split
 
-MEMORY_SHARE = 0.25  # of the free memory, that features may take if the disk does not take them
+MEMORY_SHARE = 0.25  # largest share of free memory for features that the disk can't hold
 MAX_UNUSED = 0.25  # share of a source's rows that may pass unused, so that runs that use others share an entry
 
 

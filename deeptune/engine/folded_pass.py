@@ -18,8 +18,9 @@ from deeptune.backbones.image_backbone import ImageBackbone
 from deeptune.engine.device import Compute
 
 FAMILIES = ("resnet",)  # it pays for RegNet and MobileNetV3 at times, and never for EfficientNet and ConvNeXt
-MIN_PIXELS = 2**23  # of all rows: 910 at 96 px. Making it takes as long as some hundred rows
-MAX_DIFFERENCE = 5e-6  # of the features, relative to the greatest
+# Pixels of all rows from which on it pays: 910 rows at 96 px. Making it takes as long as some hundred rows.
+MIN_PIXELS = 2**23
+MAX_DIFFERENCE = 5e-6  # largest difference of the features, relative to the greatest feature
 Forward = Callable[[dict[str, Tensor]], Tensor]
 
 

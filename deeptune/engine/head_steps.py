@@ -18,9 +18,9 @@ from deeptune.model.head import Head, ScaledLinear
 
 _aten = torch.ops.aten
 _SUM = 2  # the reduction, as kernels number it
-NEAR = 0.98  # of the limit of the norm: below it, a norm whose last digits differ is within the limit, too
-MIN_LIMIT = 1e-3  # of the norm, for which that holds
-MAX_QUICK_NORM = 1e15  # squares of more are near the end of float32
+NEAR = 0.98  # share of the limit of the norm: below it, a norm whose last digits differ is within the limit, too
+MIN_LIMIT = 1e-3  # limit of the norm above which NEAR holds
+MAX_QUICK_NORM = 1e15  # norm up to which its squares stay far from the end of float32
 
 # The gradient before an activation, of that after it, what came in and what came out.
 _BEFORE: dict[type[nn.Module], Callable[[Tensor, Tensor, Tensor], Tensor]] = {

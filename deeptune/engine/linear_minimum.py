@@ -18,7 +18,7 @@ from torch import Tensor
 from deeptune.engine.loss import BATCH_SUMS, Criterion
 from deeptune.spec.tasks import LOSSES
 
-MIN_SPREAD = 1e-12  # share of the largest eigenvalue: a smaller one is rounding
+MIN_SPREAD = 1e-12  # share of the largest eigenvalue below which an eigenvalue is rounding
 _OPTIONS = {"maxiter": 1000, "maxfun": 2000, "maxcor": 20, "gtol": 1e-6}
 EXACT, NEAR = 1e-11, 1e-5  # change of the mean loss in a pass, as a share, at which the search ends
 

@@ -41,10 +41,10 @@ from deeptune.spec.model_spec import TuningSpec
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.toml import dump_spec
 
-MAX_ROWS = 5000  # that heads are fitted to: more hardly move an order, and an accuracy is known to ±0.014 by then
-MIN_ROWS = 20  # that a head is scored on
-COMPARED_ROWS = 200  # that a backbone takes part with, where others have as many
-PASS_SHARE = 0.7  # of the budget, for passes; heads take the rest
+MAX_ROWS = 5000  # rows that heads are fitted to: more hardly move an order, and an accuracy is known to ±0.014 by then
+MIN_ROWS = 20  # rows that a head is scored on, at least
+COMPARED_ROWS = 200  # rows below which a backbone takes no part where others have as many
+PASS_SHARE = 0.7  # share of the budget for passes; heads take the rest
 
 
 class _OutOfTime(Exception):

@@ -28,7 +28,7 @@ from deeptune.spec.estimate import estimate_memory
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.run_spec import SPLITS, Split
 
-PILOT_ROWS = 96  # from which the pace of a backbone is known
+PILOT_ROWS = 96  # rows from which on the pace of a backbone is known
 SCORED: tuple[Split, ...] = ("train", "val")
 
 

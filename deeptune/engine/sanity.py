@@ -18,7 +18,7 @@ from deeptune.engine.prepare import Prepared
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.run_spec import Split
 
-DIVERGED = 10  # times the loss of a constant prediction
+DIVERGED = 10  # times the loss of a constant prediction above which a training diverged
 ROWS_ALONE = 4  # rows that are scored in a batch of their own as well
 # How much a probability, or a standardised prediction, may change with the batch; lower precisions round more.
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05}

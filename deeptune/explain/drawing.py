@@ -7,7 +7,7 @@ from PIL import Image
 
 from deeptune.explain.explanations import Explanation
 
-OPACITY = 0.65  # of a map where it is strongest
+OPACITY = 0.65  # opacity of a map where it is strongest
 
 
 def overlay(explanation: Explanation) -> Image.Image:

@@ -25,9 +25,9 @@ from deeptune.explain.texts import blank_token, token_scores, token_texts, words
 from deeptune.spec.modalities import columns_of
 
 GRID = 8  # parts on a side of an image that are taken away or put in
-BLUR = 10  # of an image, as the share 1/BLUR of its side: what is left of a part that is taken away
+BLUR = 10  # what is left of a part that is taken away is blurred over 1/BLUR of the image's side
 AT_ONCE = 32  # masked samples that pass together
-MAX_MISS = 0.1  # of the change of the output that integrated gradients may miss
+MAX_MISS = 0.1  # largest share of the change of the output that integrated gradients may miss
 
 Progress = Callable[[int, int], None]
 

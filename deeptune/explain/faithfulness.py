@@ -18,12 +18,12 @@ from torch import Tensor
 
 from deeptune.model.build import TunedModel
 
-SHARES = np.linspace(0, 1, 11)  # of the parts that are taken away or put in
+SHARES = np.linspace(0, 1, 11)  # shares of the parts that are taken away or put in
 RANDOM_ORDERS = 5
-MIN_ROWS = 5  # for a judgement
+MIN_ROWS = 5  # rows that a judgement needs
 LEVEL = 0.95
-MIN_CHANGE = 0.1  # of the output from blank to whole, as a share of the range that masks reach
-MAX_SIMILARITY = 0.5  # rank correlation with the explanation of shuffled weights
+MIN_CHANGE = 0.1  # change of the output from blank to whole that a row needs, as a share of the range that masks reach
+MAX_SIMILARITY = 0.5  # largest rank correlation with the explanation of shuffled weights
 Ask = Callable[[np.ndarray], np.ndarray]  # masks bool (M, parts) of what is kept → outputs float64 (M,)
 
 

@@ -12,7 +12,7 @@ from deeptune.errors import SpecError
 from deeptune.explain.outputs import chosen_output
 from deeptune.explain.parts import Explainable
 
-STEPS = 32  # of the integral; the error is reported
+STEPS = 32  # steps of the integral; the error is reported
 
 
 def token_scores(model: Explainable, inputs: dict[str, Tensor], output: int) -> tuple[Tensor, float]:

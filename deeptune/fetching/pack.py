@@ -22,7 +22,7 @@ from deeptune.runs.files import file_sha256, replacing
 
 MANIFEST = "deeptune-weights.json"
 FORMAT = 1
-MAX_MANIFEST = 10_000_000  # bytes
+MAX_MANIFEST = 10_000_000  # bytes of the list in a pack
 CHUNK = 1 << 20
 Progress = Callable[[int, int], None]  # bytes done, of all
 

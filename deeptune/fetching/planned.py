@@ -18,7 +18,7 @@ from deeptune.catalog import (
 from deeptune.fetching.licences import licence_of
 from deeptune.spec.run_spec import BackboneSpec
 
-BYTES = 4  # of a parameter: published weights are in fp32
+BYTES = 4  # bytes of a parameter: published weights are in fp32
 _PACK = "; `deeptune weights pack` there and `unpack` here do the same"
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 

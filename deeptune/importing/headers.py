@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from deeptune.formatting import counted
 
-FIRST_ROWS = 500  # that tell where a table begins
+FIRST_ROWS = 500  # first rows, which tell where a table begins
 MAX_ABOVE = 30  # lines above the names of the columns
 LONG = 60  # characters from which on a cell is not a name but a text
 

@@ -18,8 +18,8 @@ from deeptune.importing.pictures import NIFTI, Pictures, PieceRows, in_threads, 
 from deeptune.importing.reader import LeftOut, Piece, Reader
 from deeptune.importing.tables import Table
 
-FIRST_ROWS = 500  # that tell which column names files
-_ROWS = 64  # of the table that are a piece: their files are in memory
+FIRST_ROWS = 500  # first rows, which tell which column names files
+_ROWS = 64  # rows of the table in a piece: their files are in memory
 
 
 class Names:

@@ -16,7 +16,7 @@ from deeptune.importing.reader import Shot
 from deeptune.importing.stored_values import stored, whole
 
 FIELDS = [pa.field("volume", pa.string()), pa.field("slice", pa.int32()), pa.field("time", pa.int32())]
-MAX_VALUES = 512 * 2**20  # of a volume that is decoded at once
+MAX_VALUES = 512 * 2**20  # values of a volume that is decoded at once
 
 
 def slices(path: Path, name: str) -> list[Shot]:

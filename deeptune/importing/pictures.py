@@ -27,7 +27,7 @@ IMAGES = frozenset({
 })  # fmt: skip
 DICOM = frozenset({".dcm", ".dicom", ".ima"})
 NIFTI = (".nii", ".nii.gz")
-_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")  # of images, by first bytes
+_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")  # first bytes of images
 
 _THREADS = min(8, 2 * (os.cpu_count() or 1))
 _AT_ONCE = 64  # files that threads share

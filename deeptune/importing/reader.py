@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-PIECE_BYTES = 32 * 2**20  # of samples that are in memory at once
+PIECE_BYTES = 32 * 2**20  # bytes of samples that are in memory at once
 PIECE_ROWS = 4096
 
 

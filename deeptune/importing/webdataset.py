@@ -25,7 +25,7 @@ from deeptune.importing.options import Options
 from deeptune.importing.pictures import IMAGES, PieceRows
 from deeptune.importing.reader import PIECE_ROWS, LeftOut, Piece, Reader, Shot
 
-_FIRST = 200  # samples that tell the columns
+_FIRST = 200  # first samples, which tell the columns
 _LABELS, _TEXTS = ("cls", "cls2"), ("txt", "text")
 Sample = tuple[str, dict[str, bytes]]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from deeptune.probing.ranking import Advice, RankedBackbone
 from deeptune.probing.scores import skill
 
-MIN_TEXTS = 800  # from which fine-tuning was ahead of the head
-MANY_IMAGES = 4000  # from which it was, whatever the head reached
-MIN_IMAGES = 1200  # from which it was where the head reached little
-LITTLE = 0.6  # of the way from a constant prediction to a perfect one
-LEVEL = 0.02  # of the metric: closer scores are called level
+MIN_TEXTS = 800  # texts from which on fine-tuning was ahead of the head
+MANY_IMAGES = 4000  # images from which on it was ahead, whatever the head reached
+MIN_IMAGES = 1200  # images from which on it was ahead where the head reached little
+LITTLE = 0.6  # share of the way from a constant prediction to a perfect one below which a head reaches little
+LEVEL = 0.02  # difference of the metric up to which two scores are called level
 
 
 def advise(

@@ -19,7 +19,7 @@ from deeptune.tasks.base import TREES
 from deeptune.tasks.row_losses import row_losses as losses_of_rows
 
 RECIPE = 1  # raise it when a head gives other scores: stored ones are then made again
-MIN_CHANCE = 1e-6  # of a class or label in a constant prediction, so that its log odds are finite
+MIN_CHANCE = 1e-6  # least share of a class or label in a constant prediction, so that its log odds are finite
 COMPONENTS = 64  # principal components that trees see: with a thousand features they take minutes, and score less
 
 

@@ -20,9 +20,9 @@ from deeptune.tasks.confidence.held_out import units_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-MAX_BINS = 5  # of the true values
+MAX_BINS = 5  # bins of the true values, at most
 MIN_BIN_ROWS = 10
-MAX_TARGETS = 8  # that have a section of their own
+MAX_TARGETS = 8  # targets that have a section of their own, at most
 LIMIT = 1.96  # standard deviations, as Bland and Altman have it: 95% of a normal distribution lies between
 
 Interval = tuple[float, float]

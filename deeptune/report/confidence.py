@@ -17,8 +17,8 @@ from deeptune.tasks.confidence.expected_error import MIN_BIN_ROWS, ExpectedError
 from deeptune.tasks.confidence.of_classes import ClassConfidence, risk_curve
 
 SHARES_KEPT = (1.0, 0.9, 0.8, 0.7, 0.5)
-MAX_SIZES_SHOWN = 40  # classes, for a picture of set sizes
-MAX_TARGETS = 8  # that have a picture
+MAX_SIZES_SHOWN = 40  # classes up to which the sizes of sets have a picture
+MAX_TARGETS = 8  # targets that have a picture, at most
 
 
 def confidence_section(run: FinishedRun) -> ReportSection | None:

@@ -9,7 +9,7 @@ from deeptune.formatting import visible
 from deeptune.report.tables import value_text
 from deeptune.spec.metrics import METRICS
 
-MIN_ROWS = 10  # from which there are intervals
+MIN_ROWS = 10  # rows from which on metrics have intervals
 
 
 def part_of_val(metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:

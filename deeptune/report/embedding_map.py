@@ -16,7 +16,7 @@ from deeptune.report.section import Figure, ReportSection, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-MAX_DRAWN = 800  # rows
+MAX_DRAWN = 800  # rows that are drawn, at most
 # Inks of Okabe and Ito (2008) that stand out from white and from black, each with a marker of its own.
 LOOKS = ((BLUE, "o"), (VERMILION, "s"), ("#009e73", "^"), ("#b86b9c", "D"), ("#b07d00", "v"), ("#3b9bd0", "P"))
 OTHERS = (TEXT, "x")

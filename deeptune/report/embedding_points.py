@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FITTED = 4_000  # rows that the components are computed from, at most
-MOST = 100_000  # rows that are shown
-BINS = 6  # of numbers
+MOST = 100_000  # rows that are shown, at most
+BINS = 6  # bins of numbers
 UNLABELLED = "no label"
 
 

@@ -18,8 +18,8 @@ from deeptune.report.section import Figure, ReportSection, Table
 from deeptune.report.tables import significant
 from deeptune.tasks import Task
 
-PIXELS = 192  # of an image, on its longer side
-MAX_EXAMPLES = 8  # of each kind
+PIXELS = 192  # pixels on the longer side of an image
+MAX_EXAMPLES = 8  # examples of each kind, at most
 MAX_TEXT = 280  # characters of a text
 # Kinds of images that browsers show, by their first bytes.
 KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}

@@ -58,10 +58,10 @@ __all__ = [
 ]
 
 MIN_GROUPS = 10
-MIN_CLASS_ROWS = 3  # in each class, for averages over classes
-LEFT_OUT_EXACTLY = ("mae", "rmse", "r2")  # a jackknife of sums, which needs no linearisation
-MIN_UNITS_RMSE = 20  # squares have a longer tail than absolute values
-MIN_EFFECTIVE_GROUPS = 4.0  # groups of one size that would vary as much
+MIN_CLASS_ROWS = 3  # rows of each class that averages over classes need
+LEFT_OUT_EXACTLY = ("mae", "rmse", "r2")  # metrics whose jackknife is one of sums, which needs no linearisation
+MIN_UNITS_RMSE = 20  # rows or groups that RMSE needs: squares have a longer tail than absolute values
+MIN_EFFECTIVE_GROUPS = 4.0  # groups of equal size that would vary as much, at least
 
 # Metrics that need some rows of every class.
 OVER_CLASSES = ("balanced_accuracy", "macro_f1", "macro_f1_present", "roc_auc")

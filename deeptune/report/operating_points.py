@@ -26,8 +26,8 @@ SHARES = {
     "npv": "NPV",
 }
 RATIOS = {"lr_positive": "LR+", "lr_negative": "LR−"}
-MAX_DRAWN = 2  # classes that have curves
-MAX_CLASSES = 40  # that have a row
+MAX_DRAWN = 2  # classes that have curves, at most
+MAX_CLASSES = 40  # classes that have a row, at most
 
 Rate = dict[str, Any]  # value and interval
 

@@ -18,7 +18,7 @@ from deeptune.tasks import Task
 
 Picture = tuple[str, str]  # an SVG and its caption
 
-MAX_PICTURES = 8  # targets that have one
+MAX_PICTURES = 8  # targets that have a picture, at most
 OUTLIER = 0.5  # share of all squared errors in one row from which RMSE and R² say little of the others
 
 

@@ -18,7 +18,7 @@ from deeptune.report.finished_run import FinishedRun, read_if_there
 from deeptune.runs.directory import RunDirectory, runs_in
 from deeptune.runs.looks import read_looks
 
-MAX_RUNS = 1000  # of the folder, the newest, that are looked at
+MAX_RUNS = 1000  # runs of the folder that are looked at, the newest
 
 
 def test_looks(run: FinishedRun) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from deeptune.runs.events import VERSION, Event, WarningEvent, event_from_json
 from deeptune.runs.files import DISK_FULL, finite, storage_errors, sync
 
-BATCH = 500  # lines
+BATCH = 500  # lines that are read at once
 MAX_PENDING = 1_000_000  # bytes kept while the disk is full
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from deeptune.errors import CheckpointError
 
-MAX_NUMBER = sys.float_info.max  # of the numbers that can be reckoned with
+MAX_NUMBER = sys.float_info.max  # largest number that can be reckoned with
 _OTHERS = (str, dict, list)
 
 # What the system says when a disk or a quota is full: waiting may help.

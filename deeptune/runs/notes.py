@@ -10,7 +10,7 @@ from deeptune.errors import CheckpointError, SpecError
 from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import read_json, write_json
 
-MAX_NAME = 100  # characters
+MAX_NAME = 100  # characters of a name
 MAX_NOTE = 10_000
 MAX_TAGS = 50
 

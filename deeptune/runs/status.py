@@ -11,7 +11,7 @@ from typing import Any
 from deeptune.errors import CheckpointError
 from deeptune.runs.files import finite, fits, is_full, write_json
 
-INTERVAL = 1.0  # seconds
+INTERVAL = 1.0  # seconds between two writes
 
 # What viewers reckon with.
 _SHAPES: dict[str, Any] = {

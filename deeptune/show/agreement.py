@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_POINTS = 50_000
-MIN_SIZE = 24, 6  # cells
+MIN_SIZE = 24, 6  # cells of a plot's width and height, at least
 
 
 @dataclass(frozen=True)

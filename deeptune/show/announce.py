@@ -12,7 +12,7 @@ SETTING = "DEEPTUNE_BELL"  # an environment variable: 0, off, no or false for si
 BELL = "\a"
 # Of xterm, and of most terminals since: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
 KEEP_TITLE, FORMER_TITLE = "\x1b[22;2t", "\x1b[23;2t"
-MAX_TEXT = 120  # characters
+MAX_TEXT = 120  # characters of a message
 
 
 def wants_bell() -> bool:

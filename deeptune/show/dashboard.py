@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WIDEST = 120  # columns of the panel
 PANEL_SIDES = 4  # columns of its border and padding
 MIN_CHART, MAX_CHART = 8, 16  # rows of the chart of losses
-OTHER_LINES = 24  # of the panel, at most, when there is a chart
+OTHER_LINES = 24  # lines of the panel besides the chart, at most
 CHART_STYLES = {
     "label": "dim", "axis": "dim", "title": "bold", "train": "blue", "train-raw": "bright_black", "val": "yellow",
     "mark": "bold yellow",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH, HEIGHT = 24, 12  # cells of a picture
-MAX_TEXT = 160  # characters
+MAX_TEXT = 160  # characters of a text
 
 
 def sample(samples: RunSamples, row: int, glyphs: PictureGlyphs) -> list[Text]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 _NICE = (1.0, 2.0, 5.0, 10.0)
 _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_NARROW = 1e-9  # of its values: a range that is narrower has too few floats in it to be an axis
+_NARROW = 1e-9  # width of a range, as a share of its values, below which it has too few floats to be an axis
 
 
 def axis_range(low: float, high: float, *, log: bool = False) -> tuple[float, float]:

@@ -31,7 +31,7 @@ class Recipe:
 # Training rows up to which a head has the recipe's weight decay. Beyond, it gets less in proportion, as with a fixed C
 # of logistic regression: docs/numerics.md, "The head learns in the scale of its features".
 DECAY_ROWS = 750
-CPU_TOKENS = 2048  # of texts that pass at once: see `deeptune.engine.device.tokens_at_once`
+CPU_TOKENS = 2048  # tokens of texts that pass at once on a CPU: see `deeptune.engine.device.tokens_at_once`
 
 # (method, kind): a frozen backbone makes epochs nearly free, since its features are computed once.
 _RECIPES: dict[tuple[str, str], Recipe] = {
@@ -51,8 +51,8 @@ def recipe(spec: RunSpec, *, cnn: bool) -> Recipe:
     return _RECIPES[method, "cnn" if cnn else "transformer"]
 
 
-MAX_FEW_TEXTS = 1000  # training rows
-FEW_TEXTS_BATCH = 16  # more and noisier steps
+MAX_FEW_TEXTS = 1000  # training rows up to which texts are few
+FEW_TEXTS_BATCH = 16  # rows of a step where texts are few: more and noisier steps
 
 
 def batch_size(spec: RunSpec, info: BackboneInfo, chosen: Recipe, rows: int) -> int:
@@ -72,11 +72,12 @@ def weight_decay(spec: RunSpec, chosen: Recipe, rows: int) -> float:
     return min(chosen.weight_decay, round(chosen.weight_decay * DECAY_ROWS / rows, 4))
 
 
-# Of an exact minimum, from the strongest on: the L2 penalty beside the sum of the losses, on features in their scale.
+# The L2 penalties that an exact minimum is found at, from the strongest on. A penalty stands beside the sum of the
+# losses, on features in their scale.
 PENALTIES = tuple(round(10 ** (4 - step / 2), 6) for step in range(13))
-MIN_FOLD_ROWS = 10  # fewer rows choose no penalty
-MAX_EXACT = 3e7  # rows × width × outputs: beyond it, steps take less time
-MAX_EXACT_SHAPE = 1e7  # rows × width, in float64 in memory
+MIN_FOLD_ROWS = 10  # rows below which no penalty is chosen
+MAX_EXACT = 3e7  # rows × width × outputs up to which an exact minimum takes less time than steps
+MAX_EXACT_SHAPE = 1e7  # rows × width up to which an exact head keeps its features in memory, as float64
 # Keys of the steps: a run that sets one takes steps.
 _STEP_KEYS = (
     "epochs", "batch_size", "accumulation", "learning_rate", "head_learning_rate", "optimizer", "schedule", "warmup",
@@ -161,7 +162,7 @@ def batch_norm(spec: RunSpec, *, statistics: bool) -> str:
     return "train" if spec.backbone.weights == "random" else "frozen"
 
 
-MAX_SOUP = 3  # epochs in a mean of the best ones
+MAX_SOUP = 3  # epochs that are averaged, at most
 
 
 def soup_size(epochs: int) -> int:

@@ -13,8 +13,8 @@ from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
 from deeptune.spec.tasks import TASKS
 
-_TRANSFORMER_BYTES = 34  # of a layer's activations for each token and unit of width, at 16 bits
-_FROZEN_SHARE = 0.1  # of the activations that a backward pass would need, when there is none
+_TRANSFORMER_BYTES = 34  # bytes of a layer's activations for each token and unit of width, at 16 bits
+_FROZEN_SHARE = 0.1  # share of the activations of a backward pass that a pass without one has in memory
 _FROZEN_BATCH = {"cpu": 32, "gpu": 256}  # rows that a frozen backbone is given at once
 _CUDA_CONTEXT = 600_000_000  # bytes of CUDA's kernels and of the workspaces of cuBLAS and cuDNN, as a rule of thumb
 

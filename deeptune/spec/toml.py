@@ -18,9 +18,9 @@ from deeptune.errors import SpecError, did_you_mean, listed
 from deeptune.spec.aliases import nearest_keys
 from deeptune.spec.run_spec import RunSpec
 
-MAX_BYTES = 4_000_000  # of a spec file: forty thousand paths
+MAX_BYTES = 4_000_000  # bytes of a spec file: room for forty thousand paths
 MAX_PROBLEMS = 50  # problems in one message
-MAX_SHOWN = 200  # characters of a key or a value in it
+MAX_SHOWN = 200  # characters of a key or a value in a message
 
 
 def load_spec(

@@ -17,7 +17,7 @@ from deeptune.spec.tasks import TaskInfo
 from deeptune.tasks.confidence.held_out import HeldOut
 
 QUANTILE = 1.959964  # of a two-sided interval of 95%
-TREES: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 15, "early_stopping": False}  # of gradient boosting
+TREES: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 15, "early_stopping": False}  # options of gradient boosting
 EXAMPLE_SHARE = 0.8  # the accuracy or recall for which widths are given
 
 Relabel = Callable[[Any], pa.Array | pa.ChunkedArray]  # of a column, or of a table of several label columns

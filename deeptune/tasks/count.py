@@ -18,7 +18,7 @@ from deeptune.tasks.label_columns import LabelTypeError, missing, numbers, plain
 from deeptune.tasks.number_metrics import NumberScores, centred
 from deeptune.tasks.regression import RegressionTask
 
-MIN_RATE = 1e-12  # of a prediction, whose logarithm must be finite
+MIN_RATE = 1e-12  # least predicted rate, so that its logarithm is finite
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from deeptune.tasks.label_columns import LabelTypeError, list_parts, plain, refu
 from deeptune.tasks.metric_functions import calibration_error, log_losses, multilabel_metrics
 
 DEFAULT_THRESHOLD = 0.5
-MIN_SHARE = 1e-3  # of a label in a constant prediction, so that its log odds are finite
+MIN_SHARE = 1e-3  # least share of a label in a constant prediction, so that its log odds are finite
 
 
 @dataclass(frozen=True)

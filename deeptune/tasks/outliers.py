@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 FAR = 10.0  # robust z-scores beyond which a label is far outside
-MIN_SHARE = 0.2  # of the squared deviations that such labels make up: with less, they hardly change what is learned
-MAX_VALUES = 0.01  # different values among them, by the number of labels: more of them are a long tail
-MAX_ROWS = 0.1  # of all labels that they are: more of them are a second kind of label
+MIN_SHARE = 0.2  # share of the squared deviations below which far labels hardly change what is learned
+MAX_VALUES = 0.01  # different far values, as a share of the labels, above which they are a long tail
+MAX_ROWS = 0.1  # share of far labels above which they are a second kind of label
 _NORMAL_MAD = 1.4826  # σ ÷ MAD, and σ ÷ mean absolute deviation, of a normal distribution
 _NORMAL_MEAN_DEVIATION = 1.2533
 

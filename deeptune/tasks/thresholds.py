@@ -10,7 +10,7 @@ from deeptune.errors import SpecError, listed
 from deeptune.spec.report_spec import RULE, ReportSpec
 from deeptune.tasks.base import Task
 
-DEFAULT = 0.5  # where val has no rows of both kinds
+DEFAULT = 0.5  # threshold where val has no rows of both kinds
 
 
 def positive_classes(task: Task, report: ReportSpec) -> list[int]:

@@ -43,7 +43,7 @@ PAGES = {"curves": "Curves", "optimizer": "Optimizer", "machine": "Machine", "lo
          "examples": "Examples"}  # fmt: skip
 WANTS = {"results": "outcome", "examples": "examples"}  # what a page needs read
 LOOK, LOOK_OVER_SSH = 0.5, 2.0  # seconds
-LINES_BESIDE = 200  # of the log, on the dashboard
+LINES_BESIDE = 200  # lines of the log on the dashboard
 
 
 class MonitorScreen(ChartingScreen):

@@ -14,7 +14,7 @@ from tui.command_process import Application, module_command
 from tui.widgets.paired_differences import Differences
 from tui.widgets.styled_lines import wrapped
 
-MAX_OUTPUT_LINES = 12  # of a process that failed
+MAX_OUTPUT_LINES = 12  # lines of the output of a process that failed
 
 
 class OnFile:

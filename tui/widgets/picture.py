@@ -19,8 +19,8 @@ from deeptune.formatting import visible
 from deeptune.show import picture
 from deeptune.show.picture import PictureGlyphs
 
-KEPT = 32  # pictures that were drawn
-ROWS = 20  # at most, where the height is that of the image
+KEPT = 32  # drawn pictures that are kept
+ROWS = 20  # rows of a picture, at most, where the height is that of the image
 
 Wish = tuple[bytes | None, int, int, PictureGlyphs]  # encoded image, cells of width and of height
 

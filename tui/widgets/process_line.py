@@ -12,7 +12,7 @@ from tui.widgets.changing_text import Line
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp
 
-MAX_OUTPUT_LINES = 12  # of a process that failed
+MAX_OUTPUT_LINES = 12  # lines of the output of a process that failed
 
 
 class ProcessLine(Line):

@@ -11,8 +11,8 @@ from tui.widgets.styled_lines import Lines, wrapped
 
 MAX_CLASSES = 8
 COLUMN, NARROW_COLUMN = 8, 7  # cells of a number
-NARROW = 34  # cells of the table
-MIN_NAME = 10  # cells
+NARROW = 34  # cells of a table below which its columns are narrow
+MIN_NAME = 10  # cells of a name, at least
 
 
 class Scores(Lines):

@@ -17,7 +17,7 @@ from deeptune.formatting import size_text
 RECORD = np.dtype(
     [("row", "<u4"), ("size", "<u4"), ("start", "<u8"), ("checksum", "<u4"), ("flag", "<u4"), ("hash", HASH)]
 )
-_COPIED_AT_ONCE = 64 * 2**20  # bytes
+_COPIED_AT_ONCE = 64 * 2**20  # bytes that are copied at once
 MAX_ROWS = _MAX_SIZE = 2**32 - 1
 
 

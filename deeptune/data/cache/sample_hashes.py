@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 HASH = np.dtype("<u8")  # two different samples of 10 million share a hash in one of 370,000 such data sets
-_PARTS = 16  # that threads share; large samples are hashed without the interpreter's lock
+_PARTS = 16  # parts that threads share; large samples are hashed without the interpreter's lock
 
 
 def content_hashes(values: pa.Array, threads: ThreadPoolExecutor) -> np.ndarray:

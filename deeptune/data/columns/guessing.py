@@ -26,7 +26,7 @@ _PERSONS = ("patient", "subject", "participant", "person", "mrn", "user", "autho
 GROUP_WORDS = (*_PERSONS, "group", "case", "study", "site")
 _PLACES = frozenset({"path", "file", "filename", "frame", "slice", "volume", "time", "key", "split", "fold", "id"})
 _DATE = r"^\s*(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))(?:[T ].*)?$"
-FIRST_ROWS = 500  # that guesses are made from
+FIRST_ROWS = 500  # first rows, which guesses are made from
 _MIN_INDICATORS = 2  # columns of 0 and 1 that are labels together
 
 

@@ -13,7 +13,7 @@ from deeptune.errors import DataError, first_line
 from deeptune.spec.modalities import Input, columns_of
 
 OURS = ("row", "label", "embedding", "error")  # columns that a table of embeddings has of its own
-_ROWS = 16  # that are tried
+_ROWS = 16  # rows that are tried
 
 
 def kept_columns(source: Source, *, input: Input, label: Input | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from deeptune.data.images.file_types import HEAD, is_image, kind_of
 from deeptune.errors import DataError
 
 MAX_FILE = 2**30  # bytes of a file that is read as an image
-MAX_NAME = 4096  # characters
+MAX_NAME = 4096  # characters of a file name
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\r\n-]{64}|[A-Za-z0-9+/_\r\n-]{16,63}={0,2}\s*\Z")  # both alphabets of RFC 4648
 _HEX = re.compile(rb"(?:\\x|0x)?(?=[0-9A-Fa-f]{32})")  # with the prefix of PostgreSQL's or MySQL's dumps
 _WEB = ("http://", "https://", "s3://", "gs://", "hf://", "ftp://")

@@ -10,7 +10,7 @@ from torch import Tensor
 from deeptune.data.loading.dataset import Batch, Dataset, FeatureInputs
 from deeptune.memory import memory
 
-MEMORY_SHARE = 0.25  # of the device's free memory, that a table may take
+MEMORY_SHARE = 0.25  # largest share of the device's free memory for a table
 
 
 class FeatureTable:

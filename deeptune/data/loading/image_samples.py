@@ -35,9 +35,9 @@ from deeptune.spec.modalities import Input
 if TYPE_CHECKING:
     from deeptune.data.loading.preprocessing import ImagePreprocessing
 
-ONE_PROCESS = 4000  # images a second, from which one process is enough
-MAX_WORKERS = 32  # of which each decodes some 250 photos a second
-PIXELS_SHARE = 0.5  # of the cache's limit: what the pixels of one source may take
+ONE_PROCESS = 4000  # images a second from which on one process is enough
+MAX_WORKERS = 32  # processes, at most; each decodes some 250 photos a second
+PIXELS_SHARE = 0.5  # largest share of the cache's limit for the pixels of one source
 LEAST_AND_GREATEST = "least and greatest values"  # what is kept of images of more than 8 bits before a range is known
 _Made = str | Range | tuple[bytes, bool]  # the reason why not, the extremes, or what is kept and whether it was clipped
 

@@ -32,7 +32,7 @@ from deeptune.spec.modalities import Input, columns_of, input_words
 if TYPE_CHECKING:
     from deeptune.data.loading.dataset import Inputs, SampleOptions
 
-MEMORY_SHARE = 0.5  # of the free memory, that samples may take if the disk does not take them
+MEMORY_SHARE = 0.5  # largest share of free memory for samples that the disk can't hold
 AnySamples = TypeVar("AnySamples", bound="StoredSamples")
 
 

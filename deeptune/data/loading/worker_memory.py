@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from deeptune.data.loading.dataset import Batch
 
 SHARED_MEMORY = "/dev/shm"
-SHARED_MEMORY_SHARE = 0.8  # of what is free there, that batches may take
-LOADERS = 2  # with processes at the same time: of the training and of the val split
-BATCHES_AHEAD = 2  # that each process makes, by torch's default
-FILES_OF_A_WORKER = 8  # pipes and locks
-FILES_OF_A_BATCH = 3  # images, targets, rows
-SPARE_FILES = 32  # for all else that a run opens
-MAX_OPEN_FILES = 65_536  # to ask for
+SHARED_MEMORY_SHARE = 0.8  # largest share of free shared memory for batches
+LOADERS = 2  # loaders with processes at the same time: of the training and of the val split
+BATCHES_AHEAD = 2  # batches that each process makes ahead, by torch's default
+FILES_OF_A_WORKER = 8  # open files of a worker: pipes and locks
+FILES_OF_A_BATCH = 3  # open files of a batch: images, targets, rows
+SPARE_FILES = 32  # open files for all else that a run opens
+MAX_OPEN_FILES = 65_536  # open files that are asked for, at most
 MAX_TEMPORARY_PATH = 60  # characters: a socket below it has a name of at most 108
 
 

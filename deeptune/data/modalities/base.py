@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Flags of a stored row. A row with BAD has no sample, one with BLANK an empty one; DEEP rows hold their range.
 BAD, BLANK, CUT, NOT_UTF8, DEEP, CLIPPED, SECOND = 1, 2, 4, 8, 16, 32, 64
-FIRST_ROWS = 16  # that tell whether bytes are text, and whether a column names files
+FIRST_ROWS = 16  # first rows, which tell whether bytes are text and whether a column names files
 
 # Why a sample can't be used; or the range of an image that needs one; or whether values were clipped.
 Finding = str | Range | bool | None

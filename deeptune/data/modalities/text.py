@@ -31,7 +31,7 @@ from deeptune.spec.modalities import MODALITIES, Input, columns_of
 if TYPE_CHECKING:
     from deeptune.data.sources.source import Source
 
-LENGTH_ROWS = 5_000  # that the lengths of texts are taken from
+LENGTH_ROWS = 5_000  # rows that the lengths of texts are taken from
 TEXTS_AT_ONCE = 500
 _PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),

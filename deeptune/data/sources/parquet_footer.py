@@ -18,7 +18,7 @@ Identity = tuple[int, int, int]  # size, time of the last change in ns, inode
 NO_ENCRYPTION = "Write it again without encryption."
 _MAGIC = b"PAR1"
 _HEAD = 512  # bytes that tell what a file is
-_ROW_BYTES = 32  # that a run keeps for each row beside its columns: number, target, split
+_ROW_BYTES = 32  # bytes that a run keeps for each row beside its columns: number, target, split
 _CSV = "Give it the name of what it is, such as data.csv, and it is imported: see `deeptune import --help`."
 # Beginnings of files that people have in place of a Parquet file: what it is, and what to do.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (

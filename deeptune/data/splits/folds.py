@@ -11,8 +11,8 @@ from deeptune.data.splits.split_data import SplitData
 from deeptune.errors import DataError
 from deeptune.tasks import Task
 
-FOLDS = 5  # of a run's rows, to cross-validate its head or the heads of a probe
-MIN_ROWS = 2 * FOLDS  # or groups, for folds that say something
+FOLDS = 5  # folds of a run's rows, to cross-validate its head or the heads of a probe
+MIN_ROWS = 2 * FOLDS  # rows, or groups, that folds need to say something
 _GROUP_BINS = 10  # quantile bins that folds of groups of a number are balanced by
 
 

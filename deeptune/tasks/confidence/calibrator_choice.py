@@ -21,12 +21,12 @@ from deeptune.tasks.confidence.held_out import HeldOut, out_of_fold
 from deeptune.tasks.metric_functions import class_log_losses, log_losses
 from deeptune.tasks.temperature_prior import Prior
 
-MIN_ROWS = 10  # of val, or groups: with fewer nothing is fitted
-MIN_ROWS_TO_CHOOSE = 50  # below, only a temperature
-MIN_CLASS_ROWS = 10  # of each class, for parameters of its own
-MAX_CLASSES = 50  # that have parameters of their own
-MAX_ROWS = 5_000  # that the methods are compared on
-MAX_CHANGED = 0.02  # of the predictions
+MIN_ROWS = 10  # rows of val, or groups, below which nothing is fitted
+MIN_ROWS_TO_CHOOSE = 50  # rows below which only a temperature is fitted
+MIN_CLASS_ROWS = 10  # rows of each class that parameters of its own need
+MAX_CLASSES = 50  # classes up to which each has parameters of its own
+MAX_ROWS = 5_000  # rows that the methods are compared on, at most
+MAX_CHANGED = 0.02  # share of the predictions that calibration may change
 
 
 class Link(ABC):

@@ -16,7 +16,7 @@ import numpy as np
 from deeptune.tasks.confidence.held_out import units_of
 
 GRID = (*(percent / 100 for percent in range(50, 100)), 0.995, 0.999)
-_SLACK = 1e-9  # of sums of weights
+_SLACK = 1e-9  # rounding that comparisons of sums of weights allow for
 
 
 def conformal_quantile(scores: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> float:

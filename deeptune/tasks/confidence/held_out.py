@@ -9,7 +9,7 @@ import numpy as np
 
 from deeptune.tasks.temperature_prior import Prior
 
-FOLDS = 5  # of held-out rows, each scored by what was fitted to the others
+FOLDS = 5  # folds of held-out rows; each is scored by what was fitted to the others
 
 
 @dataclass(frozen=True)

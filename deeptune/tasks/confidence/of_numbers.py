@@ -12,7 +12,7 @@ from deeptune.tasks.confidence.conformal import Quantiles, Scale
 from deeptune.tasks.confidence.held_out import HeldOut, out_of_fold
 from deeptune.tasks.confidence.of_classes import too_few
 
-MIN_ROWS = 10  # of val, or groups, for a scale that varies
+MIN_ROWS = 10  # rows of val, or groups, that a scale that varies needs
 CURVE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # coverages that are compared with what intervals cover
 
 

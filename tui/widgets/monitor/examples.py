@@ -31,7 +31,7 @@ from tui.widgets.sample import SampleView
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp
 
-MOST = 100  # examples
+MOST = 100  # examples, at most
 TOGETHER = 8  # rows that are explained at once: a set of five or more can be compared with chance
 HOW = 8  # cells of how sure, or how far off, the model was
 OFF_BY = "off by "  # in the list it stands above the numbers, which leaves room for the row

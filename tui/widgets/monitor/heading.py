@@ -17,7 +17,7 @@ STATE_STYLES = {
     "running": "busy", "starting": "busy", "stopping": "warn", "paused": "warn", "done": "good", "stopped": "warn",
     "failed": "bad", "crashed": "bad", "deleted": "bad", "stale": "warn", "presumed dead": "bad",
 }  # fmt: skip
-BAR = (10, 60)  # cells, least and most
+BAR = (10, 60)  # cells of the bar, least and most
 
 
 class Heading(Lines):

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from deeptune.formatting import cut_apart, visible
 from deeptune.report.tables import class_titles
 
-LABEL = 18  # cells, at most
+LABEL = 18  # cells of a label, at most
 SHADES = 5
 HEAD = "true → predicted"
 HEAD_ROWS = 2  # what is what, and the numbers of the classes

@@ -10,8 +10,8 @@ from deeptune.formatting import safe
 from tui.widgets.monitor.log import Line
 
 MIN_TAIL = 2**18  # bytes that are read at first
-MORE = 4  # times as much at each wish for earlier lines
-BLOCK = 2**20  # bytes
+MORE = 4  # times as many bytes are read at each wish for earlier lines
+BLOCK = 2**20  # bytes that are read at once
 
 
 @dataclass(frozen=True)

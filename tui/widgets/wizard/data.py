@@ -20,7 +20,7 @@ from tui.widgets.wizard.summary import bar, cut, in_column
 MAX_COLUMNS = 12
 MAX_CLASSES = 12
 LONGEST_NAME = 22
-MAX_FINDINGS = 5  # of the audit that are listed
+MAX_FINDINGS = 5  # findings of the audit that are listed
 AUDIT_STYLES = {"error": "bold $error", "warning": "bold $warning", "info": "bold $primary"}
 
 

@@ -17,7 +17,7 @@ from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
 from deeptune.spec.tasks import TASKS
 from tui.draft import Draft, Problem
 
-CHARACTERS_PER_TOKEN = 4  # of English text, roughly: for the guess of the longest text
+CHARACTERS_PER_TOKEN = 4  # characters of a token of English text, roughly: for the guess of the longest text
 
 
 @dataclass
