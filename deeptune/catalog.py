@@ -22,9 +22,6 @@ Modality = Literal["image", "text", "image_text"]
 
 Kind = Literal["cnn", "transformer"]
 
-# `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
-Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
-
 
 @dataclass(frozen=True)
 class BackboneInfo:

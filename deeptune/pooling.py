@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What a spec may ask for. `fc` (VGG) and `head` (timm) are what the pretrained classifier itself reads.
+Pooling = Literal["auto", "mean", "max", "cls", "pooler", "last", "fc", "head"]
 MAP_POOLING = ("mean", "max")
 TOKEN_POOLING = (*MAP_POOLING, "cls", "last")
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from deeptune.catalog import Pooling
 from deeptune.cli import completion
 from deeptune.cli.run_argument import named_run
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.formatting import counted
+from deeptune.pooling import Pooling
 from deeptune.show.console import console, progress_bar, say, say_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from deeptune.catalog import Pooling
+from deeptune.pooling import Pooling
 from deeptune.spec.values import Auto, Dropout, PositiveFloat, PositiveInt, Section
 
 Method = Literal["partial", "full", "lora"]
