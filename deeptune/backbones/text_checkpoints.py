@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, BertConfig, GPT2Config, PreTrainedConfig, PreTrainedTokenizerBase
 
+from deeptune.backbones.weights import refuse_adapter
 from deeptune.catalog import WEIGHT_FILES, BackboneInfo
 from deeptune.errors import WeightsError, first_line
 from deeptune.fetching.hub import has_tokenizer, hub_folder
@@ -50,6 +51,8 @@ class TextFiles:
 
     def _hub(self, **wanted: Any) -> Path:
         if self.source is not None or self.info.source.startswith((".", "/", "~")):
+            if self.source is not None:
+                refuse_adapter(self.source)
             raise WeightsError(
                 f"{self.info.source}: "
                 + ("this folder has no config.json or no tokenizer." if self.source else "no such folder."),

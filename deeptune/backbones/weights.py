@@ -24,6 +24,7 @@ from deeptune.errors import WeightsError, first_line, listed
 State = dict[str, Tensor]
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+_OTHER_TOOLS = {".gguf": "llama.cpp", ".h5": "TensorFlow", ".msgpack": "Flax", ".onnx": "ONNX"}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
@@ -86,13 +87,10 @@ def _read_file(path: Path) -> State:
 def _read_folder(folder: Path) -> State:
     files = [folder / name for name in WEIGHT_FILES if (folder / name).is_file()]
     if not files:
+        refuse_adapter(folder)
         files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
         if len(files) != 1:
-            found = f"several: {listed(file.name for file in files)}" if files else "none"
-            raise WeightsError(
-                f"{folder}: expected one weight file in this folder, found {found}.",
-                hint="Name the file itself, or call it model.safetensors.",
-            )
+            raise _no_single_file(folder, files)
     if files[0].suffix != ".json":
         return read_state(files[0])
     state: State = {}
@@ -101,6 +99,25 @@ def _read_folder(folder: Path) -> State:
             raise WeightsError(f"{files[0]}: names {shard.name!r}, which is a folder.")
         state |= _read_file(shard)
     return state
+
+
+def _no_single_file(folder: Path, files: list[Path]) -> WeightsError:
+    found = f"several: {listed(file.name for file in files)}" if files else "none"
+    hint = "Name the file itself, or call it model.safetensors."
+    others = sorted(file for file in folder.iterdir() if file.suffix in _OTHER_TOOLS) if not files else []
+    if others:
+        found += f" but {others[0].name}, which is for {_OTHER_TOOLS[others[0].suffix]}"
+        hint = "Get the model's safetensors, or load it in PyTorch and save it with `save_pretrained`."
+    return WeightsError(f"{folder}: expected one weight file in this folder, found {found}.", hint=hint)
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raise WeightsError for a folder of PEFT: its weights are those of an adapter, without the model."""
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"{folder}: this folder holds an adapter of PEFT, and not the model that it adapts.",
+            hint="Merge the two with PEFT's `merge_and_unload`, and `save_pretrained` the model and its tokenizer.",
+        )
 
 
 def _read_safetensors(path: Path) -> State:

@@ -224,6 +224,9 @@ def test_broken_folders_are_named(tmp_path: Path, folders: dict[str, Path]) -> N
         load_backbone(spec(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match=r"no config\.json"):
         load_backbone(spec(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="an adapter of PEFT"):
+        load_backbone(spec(tmp_path))
     shutil.copytree(folders["bert"], tmp_path, dirs_exist_ok=True)
     (tmp_path / "config.json").write_text('{"model_type": "of-the-future"}')
     with pytest.raises(WeightsError, match=r"config\.json: cannot be read"):

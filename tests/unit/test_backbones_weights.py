@@ -95,6 +95,22 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_state(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize(("name", "said"), [("tf_model.h5", "TensorFlow"), ("model.Q4.gguf", r"llama\.cpp")])
+def test_weights_of_another_tool_alone_in_a_folder_are_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(b"weights")
+    with pytest.raises(WeightsError, match=rf"found none but {name}, which is for {said}") as error:
+        read_state(tmp_path)
+    assert "safetensors" in str(error.value.hint)
+
+
+def test_an_adapter_is_not_taken_for_a_model(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    save_file(state, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(WeightsError, match="an adapter of PEFT, and not the model") as error:
+        read_state(tmp_path)
+    assert "merge_and_unload" in str(error.value.hint)
+
+
 def test_load_state_is_strict_on_all_but_the_classifier(state: dict[str, torch.Tensor]) -> None:
     target = net()
     target.head = nn.Identity()
