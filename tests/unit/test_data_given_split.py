@@ -110,3 +110,13 @@ def test_rows_without_a_label_belong_to_their_split(plan):
     assert rows(found)["test"] == [9]
     assert [(bad.split, bad.row) for bad in found.bad_samples] == [("test", 8)]
     assert np.array_equal(found.all_rows("train"), np.arange(6))
+
+
+def test_a_column_of_splits_that_is_not_read_is_warned_of(plan):
+    columns = {"Split": pa.array(WORDS), "split_of_hairs": ["yes"] * 10, "one_split": ["train"] * 10}
+    told = [text for text in plan(columns=columns, split_column="auto").warnings if "is not read" in text]
+    assert len(told) == 1
+    assert "column 'Split' says train, val or test" in told[0]
+    assert 'data.split_column = "Split"' in told[0]
+    for chosen in ("none", "part"):
+        assert not any("is not read" in text for text in plan(columns=columns, split_column=chosen).warnings)

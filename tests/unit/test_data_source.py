@@ -281,7 +281,7 @@ def test_data_of_a_folder_that_is_not_read_is_told(tmp_path):
     assert open_source(str(tmp_path / "a.parquet")).notes == ()
 
 
-@pytest.mark.parametrize("named", [".", "*.parquet"])
+@pytest.mark.parametrize("named", [".", "*.parquet", "b.parquet"])
 def test_a_link_that_leads_nowhere_is_no_file_less(tmp_path, named):
     write(tmp_path / "a.parquet", n=[1])
     (tmp_path / "b.parquet").symlink_to("/nowhere/b.parquet")

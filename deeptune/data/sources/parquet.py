@@ -307,6 +307,7 @@ def _find(item: str, key: str) -> list[Path]:
             return in_folder(path, key)
         if path.exists():
             return [path]
+        require_target(path, key)
     except (OSError, RuntimeError) as error:  # a folder that may not be entered, a long name, `~nobody`
         raise DataError(f"{key}: {item} cannot be opened: {getattr(error, 'strerror', error)}") from error
     if glob.has_magic(item):

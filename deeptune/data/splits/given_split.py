@@ -15,6 +15,7 @@ from deeptune.data.splits.split_part import Part
 from deeptune.data.splits.stratify import TRAIN, VAL
 from deeptune.errors import DataError, listed
 from deeptune.formatting import counted
+from deeptune.spec.modalities import columns_of
 from deeptune.spec.run_spec import SPLITS, RunSpec
 from deeptune.spec.values import split_named
 
@@ -104,6 +105,27 @@ def imported_split(source: Source) -> str:
     except (KeyError, TypeError, ValueError, RecursionError):
         return "none"
     return column if column in source.column_names else "none"
+
+
+def unread_splits(spec: RunSpec, source: Source) -> list[str]:
+    """Warn of a column that is named after splits and names them, where `data.split_column` is left to be found."""
+    if spec.data.split_column != "auto" or spec.data.path is None:
+        return []
+    texts = []
+    used = {*columns_of(spec.data.label), spec.data.group}
+    for name in source.column_names:
+        if name in used or "split" not in name.lower() or source.column_names.count(name) > 1:
+            continue
+        try:
+            codes = _codes(source, name)
+        except DataError:  # of other values, or of another type
+            continue
+        if TRAIN in codes and (codes > TRAIN).any():
+            texts.append(
+                f"column {name!r} says train, val or test, and is not read: the splits are drawn anew. "
+                f'data.split_column = "{name}" takes them from it; "none" draws them and is silent'
+            )
+    return texts
 
 
 def _codes(source: Source, column: str) -> np.ndarray:

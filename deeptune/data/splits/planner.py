@@ -23,7 +23,7 @@ from deeptune.data.splits.data_warnings import (
     small_split_notes,
 )
 from deeptune.data.splits.drawn_splits import draw_splits, group_duplicates
-from deeptune.data.splits.given_split import GivenSplit, given_split
+from deeptune.data.splits.given_split import GivenSplit, given_split, unread_splits
 from deeptune.data.splits.label_group_columns import check_columns, encode_groups, encode_labels, leave_out_unlabelled
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.split_files import open_sources
@@ -157,7 +157,7 @@ class PlanDraft:
                 part.take_hashes(hashes(part.source))
             if data.duplicates == "group":
                 group_duplicates(parts)
-        warnings: list[str] = []
+        warnings = [] if self.given else unread_splits(spec, self.opened["train"])
         if self.given is not None and data.group is not None:
             warnings += self.given.crossing(parts, data.group)
         splits = draw_splits(spec, self.task, parts, warnings)
