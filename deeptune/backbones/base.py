@@ -80,7 +80,7 @@ class Backbone(nn.Module, ABC):
         """Whether the padding after a text changes its vectors; `features` then passes texts without any."""
         return False
 
-    def probe(self) -> None:
+    def find_behaviour(self) -> None:
         """Find out by a small pass what no configuration says of the network; `notes` are what a person should know."""
 
     @abstractmethod

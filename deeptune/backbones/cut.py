@@ -138,7 +138,7 @@ class LayersCut(Cut):
     def check(self) -> None:
         if self._checked:
             return
-        if self.backbone.probed is not None and self.backbone.probed.shortest > 1:
+        if self.backbone.behaviour is not None and self.backbone.behaviour.shortest > 1:
             raise CannotCut(f"{self.backbone.info.name} pads texts of few tokens")
         gave: list[Any] = []
         handles = [

@@ -50,7 +50,7 @@ def load_backbone(
     if not on_meta and (load_weights or spec.weights == "random"):
         backbone.fingerprint = backbone.weights_fingerprint()
     if not on_meta:
-        backbone.probe()
+        backbone.find_behaviour()
     if not torch.backends.mps.is_available():
         backbone.arrange(backbone.usual_format)
     return backbone.to(device).eval()

@@ -15,7 +15,7 @@ from deeptune.data.loading.preprocessing import TextPreprocessing
 
 
 @dataclass(frozen=True)
-class TextProbe:
+class TextBehaviour:
     """The result of a small pass through a text network.
 
     `width` is that of a token's vector, `shortest` the fewest tokens that pass, and `padding_reaches` says whether a
@@ -34,7 +34,7 @@ class TextBackbone(Backbone):
 
     @property
     @abstractmethod
-    def probed(self) -> TextProbe | None:
+    def behaviour(self) -> TextBehaviour | None:
         """How the network takes its texts; None on the meta device, where nothing passes."""
 
     @property
@@ -48,7 +48,7 @@ class TextBackbone(Backbone):
 
     @property
     def padding_reaches(self) -> bool:
-        return self.probed is not None and self.probed.padding_reaches
+        return self.behaviour is not None and self.behaviour.padding_reaches
 
     @property
     def pad_id(self) -> int:
@@ -61,7 +61,7 @@ class TextBackbone(Backbone):
 
     def each_length(self, function: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> Tensor:
         """(B, T, …): `function` of inputs (B, T, …), of texts of one length at a time where padding reaches them."""
-        how = self.probed
+        how = self.behaviour
         if how is None or (inputs["input_ids"].shape[1] >= how.shortest and not how.padding_reaches):
             return function(inputs)
         return by_length(function, inputs, shortest=how.shortest, pad_id=self.pad_id)

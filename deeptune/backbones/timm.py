@@ -131,24 +131,24 @@ def _build(info: BackboneInfo, image_size: int | str) -> nn.Module:
 @functools.cache  # a run loads its backbone four times, and this takes 0.3 s of each
 def _resolve(info: BackboneInfo, image_size: int | str, pooling: str) -> tuple[ImagePreprocessing, str, int]:
     """Return the preprocessing, the pooling and the width of its output."""
-    probe = _build(info, image_size)
-    data = resolve_model_data_config(probe)
+    net = _build(info, image_size)
+    data = resolve_model_data_config(net)
     if image_size != "auto":
         data["input_size"] = (3, image_size, image_size)
     preprocessing = _preprocessing(data)
-    return preprocessing, *_resolve_pooling(info, pooling, probe, preprocessing.image_size)
+    return preprocessing, *_resolve_pooling(info, pooling, net, preprocessing.image_size)
 
 
-def _resolve_pooling(info: BackboneInfo, asked: str, probe: Any, image_size: int) -> tuple[str, int]:
+def _resolve_pooling(info: BackboneInfo, asked: str, net: Any, image_size: int) -> tuple[str, int]:
     """Return the pooling and the width of its output, found by a pass of one empty image."""
     try:
-        features = probe.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
+        features = net.forward_features(torch.empty(1, 3, image_size, image_size, device="meta"))
         if not isinstance(features, Tensor):
             raise TypeError(f"its features are a {type(features).__name__}, not one tensor")
-        tokens = getattr(probe, "num_prefix_tokens", 0)
+        tokens = getattr(net, "num_prefix_tokens", 0)
         allowed = {4: MAP_POOLING, 3: (*MAP_POOLING, "cls") if tokens else MAP_POOLING}.get(features.ndim, ())
         pooling = resolve_pooling(info, asked, _DEFAULT, allowed)
-        return pooling, _pool(probe, features, pooling).shape[-1]
+        return pooling, _pool(net, features, pooling).shape[-1]
     except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise SpecError(
             f"backbone: {info.name} cannot be used for images of {image_size} pixels: {_reason(error)}.",

@@ -15,9 +15,9 @@ from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedTokenizerBas
 from transformers.utils import logging as transformers_logging
 
 from deeptune.backbones.base import Cut, resolve_pooling
+from deeptune.backbones.behaviour import meta_width, text_behaviour
 from deeptune.backbones.cut import LayersCut
-from deeptune.backbones.probes import meta_width, probe_text
-from deeptune.backbones.text_backbone import TextBackbone, TextProbe
+from deeptune.backbones.text_backbone import TextBackbone, TextBehaviour
 from deeptune.backbones.text_checkpoints import TextFiles
 from deeptune.backbones.unpadded import attended
 from deeptune.backbones.weights import State, check_fit, read_state, renamed, require_finite, seeded
@@ -29,7 +29,7 @@ from deeptune.runs.files import read_json, write_json
 from deeptune.spec.run_spec import BackboneSpec
 
 LONGEST_BY_DEFAULT = 512
-_PROBE_FILE = "probe.json"
+_BEHAVIOUR_FILE = "probe.json"
 
 # Buffers that older versions saved and newer ones compute.
 _OLD_BUFFERS = ("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
@@ -42,26 +42,26 @@ class TransformersBackbone(TextBackbone):
     """
 
     config: PreTrainedConfig
-    _probed: TextProbe | None = None
+    _behaviour: TextBehaviour | None = None
 
     @property
-    def probed(self) -> TextProbe | None:
+    def behaviour(self) -> TextBehaviour | None:
         """Return how the network takes its texts; None on the meta device, where nothing passes."""
-        if self._probed is None and not next(self.net.parameters()).is_meta:
-            self._probed = probe_text(self)
-        return self._probed
+        if self._behaviour is None and not next(self.net.parameters()).is_meta:
+            self._behaviour = text_behaviour(self)
+        return self._behaviour
 
-    def probe(self) -> None:
-        stored = self._probed is not None
-        assert self.probed is not None
-        self.width = self.probed.width
+    def find_behaviour(self) -> None:
+        stored = self._behaviour is not None
+        assert self.behaviour is not None
+        self.width = self.behaviour.width
         if self.padding_reaches:
             self.notes.append(
                 f"{self.info.name} gives a text another embedding when padding follows it: texts pass the backbone in "
                 "batches of equal length, without padding"
             )
         if self.fingerprint is None and not stored:
-            self._probed = None  # weights that a checkpoint brings may answer otherwise
+            self._behaviour = None  # weights that a checkpoint brings may answer otherwise
 
     @property
     def vocabulary(self) -> int:
@@ -110,18 +110,18 @@ class TransformersBackbone(TextBackbone):
         self.config.save_pretrained(folder)
         if isinstance(self.preprocessing, TextPreprocessing):
             self.preprocessing.tokenizer.save_pretrained(folder)
-        if self.probed is not None:  # trained weights might be found on the other side of the tolerance
-            write_json(folder / _PROBE_FILE, asdict(self.probed))
+        if self.behaviour is not None:  # trained weights might be found on the other side of the tolerance
+            write_json(folder / _BEHAVIOUR_FILE, asdict(self.behaviour))
 
 
-def _saved_probe(config_dir: Path | None) -> TextProbe | None:
+def _saved_behaviour(config_dir: Path | None) -> TextBehaviour | None:
     """Read what `save_config` wrote; None where an older version wrote the folder."""
-    if config_dir is None or not (config_dir / _PROBE_FILE).exists():
+    if config_dir is None or not (config_dir / _BEHAVIOUR_FILE).exists():
         return None
     try:
-        return TextProbe(**read_json(config_dir / _PROBE_FILE))
+        return TextBehaviour(**read_json(config_dir / _BEHAVIOUR_FILE))
     except TypeError as error:
-        raise CheckpointError(f"{config_dir / _PROBE_FILE} cannot be read: {error}") from error
+        raise CheckpointError(f"{config_dir / _BEHAVIOUR_FILE} cannot be read: {error}") from error
 
 
 def _rows(net: Any) -> int | None:
@@ -161,7 +161,7 @@ def load(
     preprocessing = None if tokenizer is None else _preprocessing(info, spec, config, net, tokenizer, files.longest)
     backbone = TransformersBackbone(info, net, width=_width(config, net), pooling=pooling, preprocessing=preprocessing)
     backbone.config = config
-    backbone._probed = _saved_probe(config_dir)
+    backbone._behaviour = _saved_behaviour(config_dir)
     if on_meta:
         backbone.width = meta_width(backbone) or backbone.width
     return backbone

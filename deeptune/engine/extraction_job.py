@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.probes import identity, versions
+from deeptune.backbones.behaviour import identity, versions
 from deeptune.data.loading.ahead import made_ahead
 from deeptune.data.loading.batch_order import WINDOW, batch_slices
 from deeptune.data.loading.dataset import Batch, Dataset, Inputs, SampleOptions

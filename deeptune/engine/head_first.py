@@ -35,7 +35,7 @@ from deeptune.engine.scoring import headlines, pass_splits
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.engine.validation import val_scores, validation
-from deeptune.engine.verify import PROBE_ROWS, manifest_of, save_model, verify
+from deeptune.engine.verify import CHECK_ROWS, manifest_of, save_model, verify
 from deeptune.errors import CheckpointError, RunStopped
 from deeptune.formatting import duration
 from deeptune.model.build import TunedModel, build_model
@@ -267,9 +267,9 @@ class _HeadFit:
         model = self.setup.model
         fitted.place(model)
         batch = next(iter(split_loader(ready, "train", shuffle=False)))
-        rows = batch.rows[:PROBE_ROWS]
+        rows = batch.rows[:CHECK_ROWS]
         features = torch.from_numpy(self.loaders.stored.splits["train"].take(rows.numpy())).to(compute.device)
-        inputs = {name: value[:PROBE_ROWS].to(compute.device) for name, value in batch.inputs.items()}
+        inputs = {name: value[:CHECK_ROWS].to(compute.device) for name, value in batch.inputs.items()}
         model.eval()
         with torch.inference_mode(), compute.autocast():
             outputs = [self.head.model.eval()({"features": features}), model(inputs)]
@@ -293,7 +293,7 @@ def _said(fitted: FittedHead, history: TrainingHistory) -> str:
     )
 
 
-def restore_head(setup: Setup, head: FittedHead, probe: dict[str, Tensor]) -> None:
+def restore_head(setup: Setup, head: FittedHead, check_inputs: dict[str, Tensor]) -> None:
     """Make the model that fine-tuning started from the run's best one, and the one that is scored.
 
     Raises CheckpointError where what is read back is another model.
@@ -306,5 +306,5 @@ def restore_head(setup: Setup, head: FittedHead, probe: dict[str, Tensor]) -> No
     value = head.val.get(metric.removeprefix("val/")) if head.val else None
     setup.use_model(model.eval())
     setup.logger.keep(lambda: save_model(setup.ready, setup.run.best, Best(metric, 0, value)))
-    stored, _ = verify(setup, probe)
+    stored, _ = verify(setup, check_inputs)
     setup.use_model(stored)

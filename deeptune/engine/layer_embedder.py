@@ -43,7 +43,7 @@ class LayerEmbedder(nn.Module):
             )
         self._layer = [modules[name]]  # in a list, or it would be registered twice
         device = next(model.parameters()).device
-        self.last_layer = NoOutputs(self.embed(_probe(preprocessing, device)).shape[1])
+        self.last_layer = NoOutputs(self.embed(_check_inputs(preprocessing, device)).shape[1])
 
     @torch.inference_mode()
     def embed(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -86,7 +86,7 @@ def _pooled(found: Tensor, mask: Tensor | None) -> Tensor:
     return (found * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def _probe(preprocessing: Any, device: torch.device) -> dict[str, Tensor]:
+def _check_inputs(preprocessing: Any, device: torch.device) -> dict[str, Tensor]:
     """Return the inputs of one small sample."""
     if isinstance(preprocessing, ImagePreprocessing):
         size = preprocessing.image_size

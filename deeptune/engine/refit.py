@@ -32,7 +32,7 @@ class Refit:
 
 
 def passed_apart(
-    setup: Setup, loaders: SplitLoaders, refit: Refit, best: Best, probe: dict[str, torch.Tensor]
+    setup: Setup, loaders: SplitLoaders, refit: Refit, best: Best, check_inputs: dict[str, torch.Tensor]
 ) -> dict[Split, PassedSplit]:
     """Pass val through a head that has not seen it, and test through the same head fitted to val too.
 
@@ -44,7 +44,7 @@ def passed_apart(
     passed["val"] = replace(passed["val"], beside=refit.out_of_fold)
     refit.refitted(setup.model)
     setup.logger.keep(lambda: save_model(setup.ready, setup.run.best, best))
-    stored, _ = verify(setup, probe)
+    stored, _ = verify(setup, check_inputs)
     plan, val = setup.ready.plan, len(setup.ready.plan.splits["val"])
     note = (
         f"val was scored by the head that was fitted to train alone; with the same penalty the stored one was fitted "

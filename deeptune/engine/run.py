@@ -36,7 +36,7 @@ from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, of_fin
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
 from deeptune.engine.training import Fitting
-from deeptune.engine.verify import probe_inputs, verified_best
+from deeptune.engine.verify import check_inputs_of, verified_best
 from deeptune.model.head import collapsed
 from deeptune.report import write_report
 from deeptune.runs import RunDirectory, write_json, write_text
@@ -88,7 +88,7 @@ class FineTuning:
 
     setup: Setup
     loaders: SplitLoaders
-    probe: dict[str, torch.Tensor]  # inputs of a few training rows
+    check_inputs: dict[str, torch.Tensor]  # inputs of a few training rows
     head: FittedHead | None = None  # that fine-tuning starts from
     folds: CrossValidation | None = None  # of the head, where that takes the place of val
     exact: ExactHead | None = None  # of a run whose head is all that learns
@@ -164,11 +164,11 @@ class FineTuning:
                 logger.warn(useless)
             setup.model.head.standardise(features)
         with rng_state_kept():
-            self.probe = probe_inputs(setup.ready)
+            self.check_inputs = check_inputs_of(setup.ready)
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
         last = self.folds.epoch if self.folds else None
-        fitting = Fitting(setup, self.loaders, self.probe, train_state, start, last)
+        fitting = Fitting(setup, self.loaders, self.check_inputs, train_state, start, last)
         history = fitting.fit(batches)
         self.exact = fitting.exact
         if history.stopped_early:
@@ -178,9 +178,9 @@ class FineTuning:
     def verify(self, history: TrainingHistory) -> None:
         """Read the best model back, and continue with that one. Raises CheckpointError where it is another one."""
         self.logger.phase("verify")
-        stored, logits = verified_best(self.setup, self.probe)
+        stored, logits = verified_best(self.setup, self.check_inputs)
         self.setup.use_model(stored)
-        if unstable := changes_with_batch(self.setup.ready, self.probe, logits):
+        if unstable := changes_with_batch(self.setup.ready, self.check_inputs, logits):
             self.logger.warn(unstable)
         history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
         if self.folds is not None:
@@ -194,7 +194,8 @@ class FineTuning:
         self.logger.phase("test")
         if self.exact is not None and self.exact.refits:
             refit = Refit(self.exact.place_chosen, self.exact.place_refitted, self.exact.out_of_fold)
-            return write_scores(self.setup, passed_apart(self.setup, self.loaders, refit, history.best, self.probe), {})
+            passed = passed_apart(self.setup, self.loaders, refit, history.best, self.check_inputs)
+            return write_scores(self.setup, passed, {})
         passed = pass_splits(self.setup, self.loaders)
         if self.folds is not None:
             passed["val"] = self.folds.passed(self.setup)
@@ -223,14 +224,14 @@ class FineTuning:
         `passed` are the outputs of the best epoch, which may be the head's own.
         """
         if history.best.epoch:
-            restore_head(self.setup, head, self.probe)
+            restore_head(self.setup, head, self.check_inputs)
             history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
             if head.refitted is None:
                 passed = pass_splits(self.setup, self.loaders)
         if head.refitted is None:
             return passed, head.scores
         refit = Refit(head.place, head.place_refitted, head.out_of_fold)
-        passed = passed_apart(self.setup, self.loaders, refit, history.best, self.probe)
+        passed = passed_apart(self.setup, self.loaders, refit, history.best, self.check_inputs)
         return passed, headlines(self.setup, passed)
 
     def _choose(self, history: TrainingHistory, passed: dict[Split, PassedSplit]) -> Choice:

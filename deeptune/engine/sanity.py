@@ -76,16 +76,16 @@ class Constant:
         return f"the model is worse than a constant: its {split} loss is {loss:.3g}, and {own:.3g} {self.said}"
 
 
-def changes_with_batch(ready: Prepared, probe: dict[str, Tensor], logits: Tensor) -> str | None:
+def changes_with_batch(ready: Prepared, check_inputs: dict[str, Tensor], logits: Tensor) -> str | None:
     """Return a sentence when rows of a batch get other outputs in a batch of their own.
 
-    `probe` holds the inputs of the batch and `logits` (rows, outputs) what the model made of them.
+    `check_inputs` are those of the batch, and `logits` (rows, outputs) what the model made of them.
     """
     tolerance = TOLERANCE[ready.compute.precision]
     together = ready.plan.task.comparable(logits[:ROWS_ALONE].cpu().numpy())
     model = ready.model.eval()
     with torch.inference_mode(), ready.compute.autocast():
-        rows = torch.cat([model(_row(probe, row)) for row in range(len(together))])
+        rows = torch.cat([model(_row(check_inputs, row)) for row in range(len(together))])
     alone = ready.plan.task.comparable(rows.cpu().numpy())
     difference = float(np.abs(together - alone).max())
     if difference <= tolerance:

@@ -24,7 +24,7 @@ MAX_SILENCE = 5.0  # seconds between step events, once a run takes long
 class Fitting:
     """Trains the model of a run in place.
 
-    `probe` holds the inputs of a few training rows. Training continues from `train_state`, or starts where it is None.
+    `check_inputs` are those of a few training rows. Training continues from `train_state`, or starts where it is None.
     `start` is the event of epoch 0: the scores before the first step, which later epochs must beat. Training ends after
     `last_epoch`, where that is known before.
     """
@@ -33,12 +33,13 @@ class Fitting:
         self,
         setup: Setup,
         loaders: SplitLoaders,
-        probe: dict[str, torch.Tensor],
+        check_inputs: dict[str, torch.Tensor],
         train_state: TrainState | None,
         start: EpochEvent | None = None,
         last_epoch: int | None = None,
     ) -> None:
-        self.setup, self.loaders, self.probe, self.train_state, self.start = setup, loaders, probe, train_state, start
+        self.setup, self.loaders, self.check_inputs = setup, loaders, check_inputs
+        self.train_state, self.start = train_state, start
         self.exact = exact_head(setup, loaders)
         self.last_epoch = self.exact.epochs if self.exact else last_epoch
         self.first_step = train_state.values["history"]["steps"] if train_state else 0
@@ -84,7 +85,7 @@ class Fitting:
         setup, run = self.setup, self.setup.run
         setup.logger.keep(lambda: save_model(setup.ready, run.best, best))
         if not self.verified:  # a checkpoint that can't be read back is known after the first epoch, not the last
-            verify(setup, self.probe)
+            verify(setup, self.check_inputs)
             self.verified = True
         setup.logger.events.write(
             CheckpointEvent("best", best.epoch, metric=best.metric, value=best.value, mean=best.mean or None)

@@ -21,13 +21,13 @@ from deeptune.model.build import TunedModel
 from deeptune.model.lora import adapters
 from deeptune.spec import RunSpec
 
-PROBE_ROWS = 8
+CHECK_ROWS = 8
 
 
-def probe_inputs(ready: Prepared) -> dict[str, torch.Tensor]:
+def check_inputs_of(ready: Prepared) -> dict[str, torch.Tensor]:
     """Inputs of a few training rows, through the whole preprocessing, on the device."""
     batch = next(iter(split_loader(ready, "train", shuffle=False)))
-    return {name: value[:PROBE_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
+    return {name: value[:CHECK_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
 
 
 def save_model(ready: Prepared, folder: Path, best: Best, train_state: TrainState | None = None) -> None:
@@ -74,15 +74,15 @@ def _lora(spec: RunSpec, model: TunedModel) -> dict[str, Any] | None:
     return {**spec.tuning.lora.model_dump(), "targets": names, "adapter": "default"}
 
 
-def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
+def verify(setup: Setup, check_inputs: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
     """Load `best` into a model built from nothing and compare it with the trained one, bit by bit.
 
-    Returns the loaded model and the logits of the probe. Raises CheckpointError when the models differ.
+    Returns the loaded model and the logits of `check_inputs`. Raises CheckpointError when the models differ.
     """
     run, ready = setup.run, setup.ready
     with rng_state_kept():
         stored, _ = rebuild_model(ready.spec, run.best, config_dir=run.backbone, device=setup.compute.device)
-        logits = logits_in_parts(probe, setup.compute, setup.micro_batches)
+        logits = logits_in_parts(check_inputs, setup.compute, setup.micro_batches)
         found, unsteady = require_same(
             ready.model, stored, logits, precision=setup.compute.precision, place=str(run.best)
         )
@@ -91,10 +91,10 @@ def verify(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, to
     return stored, found
 
 
-def verified_best(setup: Setup, probe: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
-    """Return the model that is scored and that embeds: `best` as it is on the disk. Also its logits of the probe.
+def verified_best(setup: Setup, check_inputs: dict[str, torch.Tensor]) -> tuple[TunedModel, torch.Tensor]:
+    """Return the model that is scored and that embeds: `best` as it is on the disk. Also its logits of `check_inputs`.
 
     The model in memory is set to the same tensors first, so that the comparison is with what was trained.
     """
     setup.model.load_tuned_state(load_checkpoint(setup.run.best).state)
-    return verify(setup, probe)
+    return verify(setup, check_inputs)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from deeptune.backbones.base import Backbone
-from deeptune.backbones.probes import idle_layers
+from deeptune.backbones.behaviour import idle_layers
 from deeptune.errors import SpecError, listed
 from deeptune.spec.run_spec import LoraSpec
 

@@ -159,7 +159,7 @@ def test_an_older_run_is_asked_with_the_weights_that_it_was_trained_to(tmp_path:
     (tmp_path / "config" / "probe.json").unlink()
     spec = BackboneSpec(name=f"hf:{folder}")
     backbone: Any = load_backbone(spec, config_dir=tmp_path / "config", load_weights=False)
-    assert (backbone.fingerprint, backbone._probed, backbone.width) == (None, None, 32)
+    assert (backbone.fingerprint, backbone._behaviour, backbone.width) == (None, None, 32)
     assert backbone.padding_reaches
 
 

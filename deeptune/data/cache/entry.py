@@ -3,7 +3,7 @@
     features/KEY/    what a frozen backbone, or its frozen blocks, give for each row
     samples/KEY/     decoded images, token ids, or images as they are encoded
     imports/KEY/     a source that is not a Parquet file, as one (`importing/cached.py`)
-    probes/KEY.json  what a small forward pass showed about a network (`backbones/probes.py`)
+    probes/KEY.json  what a small forward pass showed about a network (`backbones/behaviour.py`)
     rankings/KEY.json  what `deeptune probe` found for a data set (`probing/ranking.py`)
 
 KEY is the SHA-256 of all that decides the content. Each folder holds `entry.json` (a description, for people and for

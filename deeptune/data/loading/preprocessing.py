@@ -25,7 +25,7 @@ Positive = Annotated[int, Field(gt=0)]
 # What decided the pixels of runs whose record has no preprocessing, where that differs from today.
 BEFORE_RECORDS: Mapping[str, Any] = {"crop_mode": "center"}
 # Texts that tokenizers cut in different ways: case, accents, numbers, scripts, spaces.
-_PROBES = ("The quick brown fox, déjà vu: 3.14 × 10⁻²!", "Straße ÄÖÜ  東京 привет\tनमस्ते 🙂 don't re-use_it")
+_TOKENIZER_SAMPLES = ("The quick brown fox, déjà vu: 3.14 × 10⁻²!", "Straße ÄÖÜ  東京 привет\tनमस्ते 🙂 don't re-use_it")
 
 
 def stored_preprocessing(holder: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,7 +128,7 @@ class TextPreprocessing:
             "modality": self.modality,
             "tokenizer": type(tokenizer).__name__,
             "tokenizer_sha256": _sha256(tokenizer),
-            "probe_ids": _probe_ids(tokenizer),
+            "probe_ids": _sample_ids(tokenizer),
             "max_length": self.max_length,
             "truncation_side": tokenizer.truncation_side,
             "padding_side": "right",
@@ -146,7 +146,7 @@ class TextPreprocessing:
             raise CheckpointError(f"the stored preprocessing is damaged: truncation_side: {side!r:.60}")
         self.tokenizer.truncation_side = side
         # Not the SHA-256: a newer library may write the same tokenizer in other words. What counts is what it gives.
-        found = _probe_ids(self.tokenizer)
+        found = _sample_ids(self.tokenizer)
         if record.get("probe_ids", found) != found:
             raise CheckpointError(
                 "the tokenizer is not the one that this run was trained with: it gives other token ids",
@@ -200,8 +200,8 @@ def _checked(like: ImagePreprocessing, values: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"the stored preprocessing is damaged: {place}: {first['msg']}") from error
 
 
-def _probe_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    return [tokenizer(text, verbose=False)["input_ids"] for text in _PROBES]
+def _sample_ids(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    return [tokenizer(text, verbose=False)["input_ids"] for text in _TOKENIZER_SAMPLES]
 
 
 def _sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:

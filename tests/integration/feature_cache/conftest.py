@@ -14,7 +14,7 @@ from deeptune.backbones.base import Backbone
 from deeptune.data.sources.parquet import open_source
 from deeptune.engine import extraction_job, predict
 from deeptune.engine.run import execute
-from deeptune.engine.verify import PROBE_ROWS
+from deeptune.engine.verify import CHECK_ROWS
 from deeptune.runs import RunDirectory, new_run_directory
 from deeptune.spec.toml import validate
 
@@ -96,7 +96,7 @@ def passed(monkeypatch):
 
     def counting(self, inputs):
         rows = len(next(iter(inputs.values())))
-        if rows > PROBE_ROWS:
+        if rows > CHECK_ROWS:
             counts.append(rows)
         return forward(self, inputs)
 

@@ -16,7 +16,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from deeptune.backbones import load_backbone
-from deeptune.backbones.probes import idle_layers
+from deeptune.backbones.behaviour import idle_layers
 from deeptune.backbones.timm import TimmBackbone
 from deeptune.catalog import TIMM_LOADER, BackboneInfo
 from deeptune.data.loading.preprocessing import ImagePreprocessing

@@ -1,4 +1,4 @@
-"""Probes of a network's behaviour: a few tokens or one image pass through it.
+"""Finds out how a network behaves: a few tokens or one image pass through it.
 
 Three things are not in any configuration: how wide a text model's vectors are, whether padding reaches the text
 beside it, and which layers the network calls (an adapter beside a layer that is only read never learns). What was
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from deeptune import __version__
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.small_pass import leaves, small_pass
-from deeptune.backbones.text_backbone import TextBackbone, TextProbe
+from deeptune.backbones.text_backbone import TextBackbone, TextBehaviour
 from deeptune.data.cache.entry import cache_folder, key_of
 from deeptune.errors import CheckpointError, WeightsError
 from deeptune.runs.files import write_json
@@ -33,22 +33,22 @@ SHORT, LONG = 4, 24  # tokens of the two texts that share a batch
 MAX_SHORTEST = 64  # tokens: a network that needs more of a text is refused
 
 
-def probe_text(backbone: TextBackbone) -> TextProbe:
+def text_behaviour(backbone: TextBackbone) -> TextBehaviour:
     """Pass a short text alone and beside a longer one.
 
     Raises WeightsError for a network that takes no tokens alone, or that does not give a vector for each.
     """
 
-    def find() -> TextProbe:
+    def find() -> TextBehaviour:
         with small_pass(backbone):
             shortest = _shortest(backbone)
             short, both = _texts(backbone, shortest)
             alone, beside = backbone.run(short), backbone.run(both)[:1, : short["input_ids"].shape[1]]
         difference = float((alone - beside).abs().max())
         reaches = difference > TOLERANCE * float(alone.abs().max())
-        return TextProbe(alone.shape[-1], shortest, reaches)
+        return TextBehaviour(alone.shape[-1], shortest, reaches)
 
-    return remembered("padding", backbone, find, lambda found: TextProbe(**found))
+    return remembered("padding", backbone, find, lambda found: TextBehaviour(**found))
 
 
 def meta_width(backbone: TextBackbone) -> int | None:
@@ -180,7 +180,7 @@ def remembered(what: str, backbone: Backbone, find: Callable[[], T], read: Calla
     found = find()
     with suppress(OSError, CheckpointError):  # a full or read-only disk costs the next run a moment
         file.parent.mkdir(parents=True, exist_ok=True)
-        stored = asdict(found) if isinstance(found, TextProbe) else found
+        stored = asdict(found) if isinstance(found, TextBehaviour) else found
         write_json(file, {"what": f"{what}: {backbone.info.name}", "found": stored})
     return found
 
