@@ -145,7 +145,7 @@ def test_the_checkpoint_of_the_head_is_one_like_any_other(done, folder):
 
 def test_fine_tuning_that_is_better_is_kept(done):
     """The angle of a digit is not in the features of random weights."""
-    run = done("full", "regression", epochs=20, learning_rate=1e-3)
+    run = done("full", "regression", epochs=12, learning_rate=1e-3)
     result, metrics = result_of(run), metrics_of(run)
     assert result["choice"]["model"] == "fine-tuned"
     assert result["best"]["epoch"] > 0
