@@ -87,7 +87,8 @@ def _by_row(strata: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> 
     # 1e-9: 0.7 × 10 is a hair below 7 in floating point
     counts = np.floor(exact + 1e-9).astype(np.int64)
     spare = exact - counts
-    _deal_largest(counts, spare, len(strata) * share, rng)
+    # Ties have random numbers of their own: where no class is small, the rows of a split depend on the others alone.
+    _deal_largest(counts, spare, len(strata) * share, rng.spawn(1)[0])
     total = counts.sum(axis=0).astype(np.float64)
     goal = len(strata) * share
     # What is left goes to the splits that lack most, one row of a stratum each at the most.
