@@ -105,13 +105,13 @@ def gather(
 def _features(opened: Opened, features: Features | None) -> np.ndarray | None:
     if features is None:
         return None
-    found = []
+    parts = []
     for source in opened.sources.values():
         one = features(source, opened.modality, opened.input)
         if one is None:
             return None
-        found.append(one)
-    return np.concatenate(found)
+        parts.append(one)
+    return np.concatenate(parts)
 
 
 def _overview(data: AuditData) -> dict[str, Any]:

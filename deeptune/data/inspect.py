@@ -266,11 +266,11 @@ def _first_rows(source: Source, modalities: Mapping[str, str | None]) -> dict[st
         for name, modality in modalities.items()
         if modality in legible and not pt.is_nested(bare(source.types[name])) and source.column_names.count(name) == 1
     ]
-    found = {}
+    columns = {}
     for name, values in _readable(source, names).items():
         with suppress(pa.ArrowException):
-            found[name] = plain(values).combine_chunks()
-    return found
+            columns[name] = plain(values).combine_chunks()
+    return columns
 
 
 def _readable(source: Source, names: list[str]) -> dict[str, pa.ChunkedArray]:

@@ -148,8 +148,8 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
 
     Raises RunStopped when the run was asked to stop: a resumed run begins it again.
     """
-    if resumed and (found := CrossValidation.read(setup.run)) is not None:
-        return found
+    if resumed and (result := CrossValidation.read(setup.run)) is not None:
+        return result
     if "train" not in loaders.stored.splits:
         raise TrainingError(
             "train.val = 'cv' trains many heads on stored features, and neither disk nor memory has room for them",
@@ -160,20 +160,20 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
         with rng_state_kept():
             began = time.monotonic()
             exact = setup.ready.spec.train.solver == "exact"
-            found = _exactly(setup, loaders) if exact else _Folds(setup, loaders).cross_validate()
+            result = _exactly(setup, loaders) if exact else _Folds(setup, loaders).cross_validate()
     except RunStopped:
         raise RunStopped(
             f"the run was stopped ({setup.logger.stop.reason}) during cross-validation; `deeptune resume` starts it "
             "again"
         ) from None
-    setup.logger.keep(lambda: found.save(setup.run))
-    compared = ", ".join(f"{one.weight_decay:g}" for one in found.compared)
+    setup.logger.keep(lambda: result.save(setup.run))
+    compared = ", ".join(f"{one.weight_decay:g}" for one in result.compared)
     setup.logger.message(
-        f"cross-validation on {len(found.outputs):,} rows of train and val chose weight decay {found.weight_decay:g} "
-        f"(of {compared}) and {found.epoch} epochs: {found.metric.replace('val/', 'out-of-fold ')} {found.value:.4g}, "
-        f"in {duration(time.monotonic() - began)}; the head is now trained on all of them"
+        f"cross-validation on {len(result.outputs):,} rows of train and val chose weight decay {result.weight_decay:g} "
+        f"(of {compared}) and {result.epoch} epochs: {result.metric.replace('val/', 'out-of-fold ')} "
+        f"{result.value:.4g}, in {duration(time.monotonic() - began)}; the head is now trained on all of them"
     )
-    return found
+    return result
 
 
 def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:

@@ -214,8 +214,8 @@ class ExactHead:
 
     def _scaled(self, features: np.ndarray | None = None) -> Tensor:
         """Features in the scale of the layer; those of the training rows by default."""
-        found = torch.from_numpy(self.features.take(self.data.rows) if features is None else features).double()
-        return found.sub_(self.layer.shift).div_(self.layer.scale)
+        scaled = torch.from_numpy(self.features.take(self.data.rows) if features is None else features).double()
+        return scaled.sub_(self.layer.shift).div_(self.layer.scale)
 
 
 def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
@@ -232,18 +232,18 @@ def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
         setup.ready = replace(ready, spec=spec, steps=count_steps(spec, ready.plan))
         return None
     with rng_state_kept(), one_thread():  # the layer is made with random weights
-        found = ExactHead(setup, loaders)
-        folds = found.choose()
+        head = ExactHead(setup, loaders)
+        folds = head.choose()
     if folds is not None:
         setup.logger.message(
-            f"{len(folds.weights)} folds of the {len(found.data):,} training rows chose the penalty "
+            f"{len(folds.weights)} folds of the {len(head.data):,} training rows chose the penalty "
             f"{folds.penalties[folds.best]:.4g} (of {len(folds.penalties)}): out-of-fold loss "
             f"{folds.means[folds.best]:.4g}; the head is the minimum at it"
-            + (", with one scale for all features, which predicted the folds better" if found.common_scale else "")
+            + (", with one scale for all features, which predicted the folds better" if head.common_scale else "")
         )
     # As many steps for each penalty as an epoch would have.
-    setup.ready = replace(ready, steps=ready.steps // int(ready.spec.train.epochs) * found.epochs)
-    return found
+    setup.ready = replace(ready, steps=ready.steps // int(ready.spec.train.epochs) * head.epochs)
+    return head
 
 
 def cross_validated_penalties(
@@ -263,15 +263,15 @@ def cross_validated_penalties(
     best, since = np.inf, 0
     for penalty in tried:
         outputs = torch.zeros(len(codes), loss.outputs, dtype=torch.float64)
-        found = np.zeros(count)
+        fold_losses = np.zeros(count)
         for fold, minimum in enumerate(minima):
             check()
             minimum.solve(penalty)
             outputs[inside[fold]] = own = held_out[fold].outputs_of(minimum.weight, minimum.bias)
-            found[fold] = held_out[fold].mean(own)
+            fold_losses[fold] = held_out[fold].mean(own)
         logits.append(outputs.float().numpy())
-        losses.append(found)
-        mean = float(found @ weights / weights.sum())
+        losses.append(fold_losses)
+        mean = float(fold_losses @ weights / weights.sum())
         best, since = (mean, 0) if mean < best else (best, since + 1)
         if since >= PATIENCE:
             break

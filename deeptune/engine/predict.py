@@ -181,10 +181,10 @@ class Embedder:
         Raises DataError for data that does not fit, and for a sample that can't be used where the options say so.
         """
         with self._checked(source, options) as data:
-            found = np.full((source.num_rows, self.model.last_layer.in_features), np.nan, np.float32)
+            embeddings = np.full((source.num_rows, self.model.last_layer.in_features), np.nan, np.float32)
             for window in self._passed(data, options, embed=True):
-                found[window.outputs.rows] = window.outputs.embeddings
-        return found
+                embeddings[window.outputs.rows] = window.outputs.embeddings
+        return embeddings
 
     def write_embeddings(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
         """Write an embedding for each row, beside the columns of the source that are not input.

@@ -219,16 +219,16 @@ def decoding_workers_beside(compute: Compute, samples: Iterable[Samples]) -> int
 
 def _resolved_backbone(spec: BackboneSpec, backbone: Backbone) -> BackboneSpec:
     """Return the pooling, and how much a backbone takes of a sample; of two backbones for each."""
-    found: list[dict[str, Any]] = []
+    settings: list[dict[str, Any]] = []
     for member in backbone.members.values():
         known: dict[str, Any] = {"pooling": member.pooling}
         if member.preprocessing is not None:
             kind = MODALITIES[member.info.modality]
             known[kind.size] = kind.size_of(member.preprocessing)
-        found.append(known)
+        settings.append(known)
     if spec.text is None:
-        return spec.model_copy(update=found[0])
-    return spec.model_copy(update={**found[0], "text": spec.text.model_copy(update=found[1])})
+        return spec.model_copy(update=settings[0])
+    return spec.model_copy(update={**settings[0], "text": spec.text.model_copy(update=settings[1])})
 
 
 def _pass_settings(spec: RunSpec, backbone: Backbone, compute: Compute, modality: str) -> tuple[int, str]:

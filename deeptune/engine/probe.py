@@ -238,10 +238,10 @@ class Probe:
                 f"data.group: all rows of train and val are of one group in column {self.spec.data.group!r}",
                 hint="Cross-validation needs at least two groups.",
             )
-        found = out_of_fold(kind, rows.features, rows.targets, task, folds, check)
+        predicted = out_of_fold(kind, rows.features, rows.targets, task, folds, check)
         seconds = time.monotonic() - started
-        score = score_rows(task, found.logits.astype(np.float32), rows.targets, rows.groups)
-        return HeadScore(score.value, score.interval, round(seconds, 3), score.metrics, found.penalty)
+        score = score_rows(task, predicted.logits.astype(np.float32), rows.targets, rows.groups)
+        return HeadScore(score.value, score.interval, round(seconds, 3), score.metrics, predicted.penalty)
 
     def _score_trees(self) -> None:
         """Score boosted trees on the features of each backbone, the best first, while there is time."""

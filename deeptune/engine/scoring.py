@@ -195,12 +195,12 @@ def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) ->
 
 def scores_without(plan: DataPlan, split: str, outputs: Outputs) -> dict[str, Any]:
     """Return the metrics of a split without its doubtful rows: `without_duplicates` and `without_outliers`."""
-    found = {}
+    without = {}
     for reason, rows in plan.doubtful(split).items():
         kept = outputs.at(np.flatnonzero(~np.isin(outputs.rows, rows)))
         scores = inference.score(kept, split_truth(plan, split, kept.rows), plan.task)
-        found[f"without_{reason}"] = {"left_out": len(outputs) - len(kept), **headline(scores)}
-    return found
+        without[f"without_{reason}"] = {"left_out": len(outputs) - len(kept), **headline(scores)}
+    return without
 
 
 def without_notes(metrics: dict[str, Any], task: Task) -> list[str]:
@@ -238,12 +238,12 @@ def _passed(setup: Setup, loaders: SplitLoaders, split: Split, loss: MeanLoss | 
     plan = setup.ready.plan
     data = plan.splits[split]
     embed = split in setup.ready.spec.embed.splits and len(data.rows) > 0
-    found = setup.inference.outputs(
+    outputs = setup.inference.outputs(
         loaders.scoring(split), embed=embed, loss=loss, total=len(data.rows), progress=setup.logger.progress
     )
     with ExitStack() as stack:
         write = stack.enter_context(_embedding_file(setup, split)) if embed else None
-        for window in windows(found, plan.all_rows(split), setup.model, embed=embed):
+        for window in windows(outputs, plan.all_rows(split), setup.model, embed=embed):
             if write is not None:
                 write(window)
             yield window.outputs.without_embeddings()

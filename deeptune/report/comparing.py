@@ -68,18 +68,18 @@ class Comparison:
         """Return `metrics`, `n` and `flipped` of the first pair; of more than two runs also `pairs`, with Holm's p."""
         each = [pair.to_json(corrected=len(self.runs) > 2) for pair in self.pairs]
         first = {**each[0], "n": self.n}
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             name: first[name] for name in ("metrics", "per_target", "n", "flipped") if name in first
         }
         if self.learned:
-            found["rows_learnt"] = self.learned
+            record["rows_learnt"] = self.learned
         if len(self.runs) == 2:
-            return found
+            return record
         pairs = [
             {"runs": [self.ids[pair.first], self.ids[pair.second]], **one}
             for pair, one in zip(self.pairs, each, strict=True)
         ]
-        return {**found, "pairs": pairs}
+        return {**record, "pairs": pairs}
 
 
 def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Comparison:
@@ -135,14 +135,14 @@ def compare_scored(
 
 def _scored(run: FinishedRun) -> Predictions:
     """Return the predictions of a run in the order of their rows."""
-    found = run.predictions
-    if found is None or not len(found.row):
+    predictions = run.predictions
+    if predictions is None or not len(predictions.row):
         raise DataError(
             f"the run {run.files.id} has no scored test rows",
             hint="Compare runs that have a test split and are done, or score all on one labelled file: --data FILE.",
         )
-    order = np.argsort(found.row, kind="stable")
-    return found.at(order)
+    order = np.argsort(predictions.row, kind="stable")
+    return predictions.at(order)
 
 
 def _require_same(first: FinishedRun, other: FinishedRun) -> None:
@@ -229,7 +229,7 @@ def _of_targets(
     run: FinishedRun, left: Predictions, right: Predictions, unit: np.ndarray, *, grouped: bool
 ) -> dict[str, dict[str, Difference]]:
     """Compare each of several predicted numbers on the rows that have it; {} for a single number."""
-    found: dict[str, dict[str, Difference]] = {}
+    by_target: dict[str, dict[str, Difference]] = {}
     for at, name in enumerate(run.task.target_names):
         known = np.isfinite(left.truth[:, at])
         if not known.any():
@@ -238,8 +238,8 @@ def _of_targets(
         first, second = (number_estimates(left.truth[known, at], one.prediction[known, at]) for one in (left, right))
         each = _shown(differences(first, second, of_rows))
         few = too_few(int(known.sum()), of_rows if grouped else None)
-        found[name] = {metric: _without_interval(one) if few else one for metric, one in each.items()}
-    return found
+        by_target[name] = {metric: _without_interval(one) if few else one for metric, one in each.items()}
+    return by_target
 
 
 def _without_interval(one: Difference) -> Difference:

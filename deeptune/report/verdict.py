@@ -64,19 +64,19 @@ def _spread(run: FinishedRun) -> Spread:
 
 def _baseline(run: FinishedRun, metrics: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Return the metrics of constant predictions, stored by the run or else computed, and how they predict."""
-    found = metrics.get("baseline")
-    if not found:
+    baseline = metrics.get("baseline")
+    if not baseline:
         scored, train = run.predictions, run.train_targets
         if scored is None or train is None or run.split != "test" or not len(scored.truth) or not len(train):
             return {}, ""
-        found = run.task.baseline(scored.truth, train)
-    return found, view_of(run.task).baseline_words(run, metrics, found)
+        baseline = run.task.baseline(scored.truth, train)
+    return baseline, view_of(run.task).baseline_words(run, metrics, baseline)
 
 
 def _doubts(run: FinishedRun, metrics: dict[str, Any], spread: Spread, baseline: dict[str, Any]) -> list[str]:
-    found = doubts(run.split, {**metrics, "baseline": baseline}, run.result)
+    sentences = doubts(run.split, {**metrics, "baseline": baseline}, run.result)
     unclear = _unclear(run, spread, baseline)
-    return found if found or not unclear else [unclear]
+    return sentences if sentences or not unclear else [unclear]
 
 
 def _unclear(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> str:

@@ -37,11 +37,11 @@ class MultiTargetTask(RegressionTask):
     @classmethod
     def gather(cls, columns: Mapping[str, pa.ChunkedArray], *, place: str) -> pa.ChunkedArray:
         """Return the numbers of several columns as lists, null where none of them is known."""
-        found = []
+        arrays = []
         for name, column in columns.items():
             RegressionTask.check_type(column, name=name, place=place)
-            found.append(column.cast(pa.float64()).to_numpy())
-        table = np.stack(found, axis=1)
+            arrays.append(column.cast(pa.float64()).to_numpy())
+        table = np.stack(arrays, axis=1)
         return pa.chunked_array([_as_lists(np.where(np.isfinite(table), table, np.nan))])
 
     @classmethod
@@ -186,12 +186,12 @@ class MultiTargetTask(RegressionTask):
 
     def baseline(self, truth: np.ndarray, train: np.ndarray) -> dict[str, Any]:
         """Return the means over the targets of the metrics of constant predictions, and the constants as lists."""
-        found = []
+        by_target = []
         for at in range(len(self.names)):
             known, learned = np.isfinite(truth[:, at]), np.isfinite(train[:, at])
-            found.append(self.targets[at].baseline(truth[known, at], train[learned, at]))
-        constants = {name: [one[name] for one in found] for name in ("median", "mean")}
-        return {**_means(self.info.metrics, found), **constants}
+            by_target.append(self.targets[at].baseline(truth[known, at], train[learned, at]))
+        constants = {name: [one[name] for one in by_target] for name in ("median", "mean")}
+        return {**_means(self.info.metrics, by_target), **constants}
 
     # Confidence
 
@@ -217,13 +217,13 @@ class MultiTargetTask(RegressionTask):
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """`per_target`: that of each target on the rows that have it."""
-        found = []
+        per_target = []
         for at, name in enumerate(self.names):
             known = np.isfinite(truth[:, at])
             scores = self.targets[at].confidence_metrics(logits[known, at : at + 1], truth[known, at])
             if scores:
-                found.append({"target": name, **scores["confidence"]})
-        return {"confidence": {"per_target": found}} if found else {}
+                per_target.append({"target": name, **scores["confidence"]})
+        return {"confidence": {"per_target": per_target}} if per_target else {}
 
 
 def _means(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -41,13 +41,13 @@ def operating_points(
     probabilities: float64 (N, C) of rows that the model was not trained on; truth: their targets. `sensitivity` and
     `specificity` are those on these rows, None where there is no such row.
     """
-    found = []
+    points = []
     for index in positive_classes(task, report):
         positive = truth[:, index] > 0 if task.view == "labels" else truth == index
         chance = probabilities[:, index]
         threshold = choose_threshold(positive, chance, report.operating_point)
         said = chance >= threshold
-        found.append(
+        points.append(
             {
                 "class": index,
                 "rule": report.operating_point,
@@ -57,7 +57,7 @@ def operating_points(
                 "n": len(truth),
             }
         )
-    return found
+    return points
 
 
 def choose_threshold(positive: np.ndarray, chance: np.ndarray, rule: str | float) -> float:

@@ -75,16 +75,16 @@ class Assignment:
 
     def _counts(self, codes: np.ndarray) -> dict[str, Any]:
         here = codes[self.rows]
-        found: dict[str, Any] = {}
+        sizes: dict[str, Any] = {}
         for code, split in enumerate(SPLITS):
             targets = self.targets[here == code]
-            found[split] = {"rows": len(targets)}
+            sizes[split] = {"rows": len(targets)}
             if self.task.classes:
                 counts = self.task.counts(targets).tolist()
-                found[split]["classes"] = dict(zip(self.task.class_names, counts, strict=True))
+                sizes[split]["classes"] = dict(zip(self.task.class_names, counts, strict=True))
             if self.groups is not None:
-                found[split]["groups"] = len(np.unique(self.groups[here == code]))
-        return found
+                sizes[split]["groups"] = len(np.unique(self.groups[here == code]))
+        return sizes
 
 
 def assign(spec: RunSpec, way: Way, column: str = "split") -> Assignment:
@@ -97,18 +97,18 @@ def assign(spec: RunSpec, way: Way, column: str = "split") -> Assignment:
         return _at_random(spec, column)
     draft = draft_plan(spec)
     part = draft.parts["train"]
-    found = Assignment(part.source, draft.modality, draft.task, {}, part.targets, part.rows, part.groups)
+    assignment = Assignment(part.source, draft.modality, draft.task, {}, part.targets, part.rows, part.groups)
     if way.time is not None:
-        found.columns[column] = _whole(found, _by_time(spec, found, way.time))
-        return found
+        assignment.columns[column] = _whole(assignment, _by_time(spec, assignment, way.time))
+        return assignment
     place, folds, names = _folds(spec, draft, way)
     for fold, name in enumerate(names):
         codes = np.full(len(part.rows), TEST, np.int8)
         rest = folds != fold
         codes[rest] = _train_and_val(spec, draft, rest, place)
-        found.columns[f"{column}_{fold + 1}"] = _whole(found, codes)
-        found.tests[f"{column}_{fold + 1}"] = name
-    return found
+        assignment.columns[f"{column}_{fold + 1}"] = _whole(assignment, codes)
+        assignment.tests[f"{column}_{fold + 1}"] = name
+    return assignment
 
 
 def _at_random(spec: RunSpec, column: str) -> Assignment:
@@ -122,7 +122,7 @@ def _at_random(spec: RunSpec, column: str) -> Assignment:
     codes = np.repeat(np.arange(3, dtype=np.int8), [len(part) for part in parts])[order]
     targets = np.concatenate([part.targets for part in parts])[order]
     groups = [part.groups for part in parts if part.groups is not None]
-    found = Assignment(
+    assignment = Assignment(
         source,
         plan.modality,
         plan.task,
@@ -131,9 +131,9 @@ def _at_random(spec: RunSpec, column: str) -> Assignment:
         rows[order],
         np.concatenate(groups)[order] if len(groups) == 3 else None,
     )
-    found.warnings = [text for text in plan.warnings if "left out" not in text]
-    found.columns[column] = _whole(found, codes)
-    return found
+    assignment.warnings = [text for text in plan.warnings if "left out" not in text]
+    assignment.columns[column] = _whole(assignment, codes)
+    return assignment
 
 
 def _whole(found: Assignment, codes: np.ndarray) -> np.ndarray:

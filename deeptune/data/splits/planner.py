@@ -66,16 +66,18 @@ def planned(
     """
     given = draft.spec.data.value_range
     value_range = (given[0], given[1]) if isinstance(given, list) else None
-    found = look(value_range)
-    if given == "auto" and any(one.deep for one in found.values()):
-        value_range = _training_range(draft, found)
-        found = found if value_range is None else look(value_range)
-    plan = draft.finish(lambda source, rows: found[source].bad(rows), lambda source: found[source].hashes)
+    samples = look(value_range)
+    if given == "auto" and any(one.deep for one in samples.values()):
+        value_range = _training_range(draft, samples)
+        samples = samples if value_range is None else look(value_range)
+    plan = draft.finish(lambda source, rows: samples[source].bad(rows), lambda source: samples[source].hashes)
     if value_range is not None:
         plan = replace(
-            plan, value_range=value_range, notes=[*plan.notes, *_range_notes(plan, found, value_range, given == "auto")]
+            plan,
+            value_range=value_range,
+            notes=[*plan.notes, *_range_notes(plan, samples, value_range, given == "auto")],
         )
-    return plan, found
+    return plan, samples
 
 
 def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range | None:
