@@ -35,6 +35,13 @@ FORMATS = (
     "a folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, a ZIP or TAR of these, .npz, WebDataset shards, a Hugging "
     "Face data set folder, DICOM or NIfTI"
 )
+_TABLES_OF_OTHERS = {  # by their first bytes
+    "a SQLite database": (b"SQLite format 3\0",),
+    "an HDF5 file": (b"\x89HDF\r\n\x1a\n",),
+    "an ORC file": (b"ORC",),
+    "an Avro file": (b"Obj\1",),
+    "a pickle of Python": (b"\x80\4\x95", b"\x80\5\x95"),
+}
 
 
 def takes(path: Path) -> bool:
@@ -86,6 +93,11 @@ def _open_file(path: Path, options: Options, work: Path, progress: Progress | No
 
 
 def _hint_of(path: Path) -> str:
+    with suppress(OSError), path.open("rb") as stream:
+        head = stream.read(16)
+        for kind, begins in _TABLES_OF_OTHERS.items():
+            if head.startswith(begins):
+                return f"It is {kind}: read it in Python, as with pandas, and write its rows as Parquet or CSV."
     with suppress(DataError):
         csv_files.detect_encoding(path)
         return (

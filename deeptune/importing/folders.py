@@ -79,7 +79,11 @@ class PictureFolder(Reader):
 
     def _describe(self, places: Sequence[Place], classes: bool, *, labelled: bool) -> None:
         labels = sorted({place.label for place in places if place.label is not None})
-        if labels:
+        if len(labels) == 1:
+            self.notes.append(
+                f"all pictures are in the folder {labels[0]!r}, which is one class: a run needs two or more"
+            )
+        elif labels:
             self.notes.append(f"the folders are {len(labels):,} classes: {listed(labels)}")
         elif not classes and not labelled:
             self.notes.append("no classes: there is no column of labels")

@@ -218,6 +218,15 @@ def test_one_folder_with_files_beside_it_is_no_class(tmp_path):
     assert "labels" not in done.columns
 
 
+def test_pictures_of_one_folder_are_said_to_be_one_class(tmp_path):
+    (tmp_path / "coco" / "images").mkdir(parents=True)
+    (tmp_path / "coco" / "annotations.json").write_text("{}")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "coco" / "images" / name).write_bytes(png())
+    done = import_data(tmp_path / "coco", tmp_path / "out.parquet", Options())
+    assert "all pictures are in the folder 'images', which is one class: a run needs two or more" in done.notes
+
+
 def _jpeg(pixels=64):
     values = np.random.default_rng(0).integers(0, 256, (pixels, pixels, 3)).astype(np.uint8)
     data = io.BytesIO()

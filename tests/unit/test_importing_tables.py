@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import pickle
 import zipfile
 
 import pyarrow as pa
@@ -114,6 +115,20 @@ def test_what_is_no_table_is_one_clear_error(tmp_path, content, says):
     with pytest.raises(DataError, match=says):
         imported(tmp_path, "t.csv", content)
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"SQLite format 3\0" + b"CREATE TABLE t (text)" * 200, "a SQLite database"),
+        (pickle.dumps([1.5] * 9), "a pickle"),
+    ],
+)
+def test_a_table_of_another_tool_is_named_and_not_called_text(tmp_path, content, kind):
+    with pytest.raises(DataError, match="of no kind that can be imported") as refused:
+        imported(tmp_path, "t.data", content)
+    assert str(refused.value.hint).startswith(f"It is {kind}")
+    assert "Parquet" in str(refused.value.hint)
 
 
 def test_a_quotation_mark_that_is_never_closed_does_not_swallow_the_rows_below(tmp_path):
