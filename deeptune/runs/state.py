@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from deeptune.runs.process import ProcessIdentity
 from deeptune.runs.status import read_status
 
 STARTING = 30.0  # seconds that a runner may take until it holds the lock
+_PYTHON_ERROR = re.compile(r"[\w.]*(Error|Exception)(:|$)")  # the last line of a traceback
 FRESH, LOST = 30.0, 600.0  # seconds since the last heartbeat, where that is all there is to go by
 
 SYMBOLS = {
@@ -149,6 +151,8 @@ def _why_it_crashed(run: RunDirectory) -> str:
         pass
     if _full(run):
         return "it ended without a message while the disk was full"
+    if _PYTHON_ERROR.match(last_words(run)):  # such as of an import, before anything can record it
+        return f"process {owner.pid} ended with an error that it could not record"
     return f"process {owner.pid} was killed (by hand or out of memory)"
 
 

@@ -97,6 +97,16 @@ def test_a_run_that_was_killed(run):
     assert error.hint == f"Resume with: deeptune resume {run.id}"
 
 
+@pytest.mark.parametrize("last", ["ImportError: libtorch.so: failed to map segment", "MemoryError", "a.b.SomeError: x"])
+def test_a_runner_that_could_not_even_be_imported_was_not_killed(run, last):
+    with holding(run) as pid:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    write_text(run.console, f"Traceback (most recent call last):\n  import torch\n{last}\n")
+    assert run_state(run).detail == f"process {pid} ended with an error that it could not record"
+    assert f"Its last output: {last}" in ending(run, run_state(run)).message
+
+
 def test_a_run_that_was_resumed_and_killed_has_no_last_words_of_the_attempt_before(run):
     write_text(run.console, "stopped: the run was stopped at step 6 of 520\n")
     os.utime(run.console, (time.time() - 60,) * 2)
