@@ -13,6 +13,7 @@ CHECKS: tuple[Check, ...] = (
     libraries.versions,
     libraries.torch_and_gpus,
     machine.processor_and_memory,
+    machine.address_space,
     machine.shared_memory,
     machine.open_files,
     machine.logout,

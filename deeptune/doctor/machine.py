@@ -1,4 +1,4 @@
-"""Cores, memory, shared memory, open files, and what a logout does to a run."""
+"""Cores, memory, addresses, shared memory, open files, and what a logout does to a run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_MEMORY = 1_000_000_000  # bytes: a few batches of large images for each worker
 MIN_FREE_MEMORY = 4_000_000_000
 MIN_OPEN_FILES = 1024
+MIN_ADDRESS_SPACE = 32_000_000_000  # bytes: what PyTorch and CUDA map, and the memory of a run
 
 
 def processor_and_memory() -> Iterator[Finding]:
@@ -52,6 +53,18 @@ def open_files() -> Iterator[Finding]:
         yield warn("open files", f"at most {most:,}", "Raise it: `ulimit -n 4096`, or in /etc/security/limits.conf.")
     else:
         yield ok("open files", f"{limit:,}" + ("" if most == limit else ", more when needed"))
+
+
+def address_space() -> Iterator[Finding]:
+    """Check the limit of the addresses that a process may use; PyTorch with CUDA maps several GB as it is imported."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
+        remedy = "`ulimit -v unlimited` in the shell or job that starts runs; with less, PyTorch may not be imported."
+        yield warn("address space", f"limited to {size_text(limit)}", remedy)
 
 
 def logout() -> Iterator[Finding]:

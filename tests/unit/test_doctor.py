@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,6 +61,17 @@ def test_small_shared_memory_is_a_warning(monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=64_000_000))
     (found,) = machine.shared_memory()
     assert (found.level, "64.0 MB" in found.found, "--shm-size" in found.remedy) == ("warn", True, True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such limit")
+def test_a_limit_of_addresses_is_a_warning_and_none_is_not_mentioned(monkeypatch):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (3_000_000_000, resource.RLIM_INFINITY))
+    (found,) = machine.address_space()
+    assert (found.level, "3.0 GB" in found.found, "ulimit -v" in found.remedy) == ("warn", True, True)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert not list(machine.address_space())
 
 
 def test_a_folder_that_can_t_be_made_fails_with_the_variable_that_moves_it(tmp_path):
