@@ -15,6 +15,7 @@ from deeptune.data.splits.class_names import column_text
 from deeptune.data.splits.plan import DataPlan
 from deeptune.errors import listed
 from deeptune.spec.modalities import columns_of
+from deeptune.spec.tasks import USUAL_TASKS
 
 FIRST_ROWS = 500  # first rows, which tell whether the values of a column repeat
 
@@ -24,7 +25,7 @@ def start_warnings(plan: DataPlan) -> list[str]:
 
     Duplicates and small classes are in the plan's own warnings.
     """
-    return [*_variants(plan), *_persons(plan)]
+    return [*_variants(plan), *_minus_one(plan), *_persons(plan)]
 
 
 def _variants(plan: DataPlan) -> Iterator[str]:
@@ -48,6 +49,19 @@ def _variants(plan: DataPlan) -> Iterator[str]:
             f"{counts[nothing].sum():,} labels in column {column_text(plan.label)!r} are {spelled}, which is trained "
             'as a class: write null where the label is not known, and set data.on_bad_sample = "skip"'
         )
+
+
+def _minus_one(plan: DataPlan) -> Iterator[str]:
+    """-1 before the classes 0, 1, … most often marks rows whose label is not known."""
+    if plan.task.info.name != USUAL_TASKS["classes"] or not 3 <= plan.task.classes <= MAX_CLASSES:
+        return
+    if plan.task.decode(np.arange(plan.task.classes)).to_pylist() != list(range(-1, plan.task.classes - 1)):
+        return
+    count = sum(int(plan.task.counts(data.targets)[0]) for data in plan.splits.values())
+    yield (
+        f"{count:,} labels in column {column_text(plan.label)!r} are -1, which is trained as a class: if it says that "
+        'the label is not known, write null there, and set data.on_bad_sample = "skip"'
+    )
 
 
 def _persons(plan: DataPlan) -> Iterator[str]:

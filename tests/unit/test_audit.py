@@ -324,6 +324,16 @@ def test_a_run_warns_of_a_word_for_a_missing_label(tmp_path):
     assert "60 labels in column 'labels' are 'N/A', 'nan', which is trained as a class" in warning
 
 
+@pytest.mark.parametrize(("least", "warned"), [(-1, True), (-2, False), (0, False)])
+def test_a_run_warns_of_minus_one_before_the_classes(tmp_path, least, warned):
+    images, labels = digits()
+    numbers = [least + sorted(set(labels)).index(label) for label in labels]
+    told = started(image_file(tmp_path / "a.parquet", images, numbers))
+    assert [f"{numbers.count(-1):,} labels in column 'labels' are -1, which is trained" in text for text in told] == (
+        [True] if warned else []
+    )
+
+
 def test_a_run_warns_of_persons_that_are_no_group(tmp_path):
     persons = [f"P{at % 100:03}" for at in range(300)]
     path = image_file(tmp_path / "a.parquet", *digits(), patient_id=persons)
