@@ -40,10 +40,8 @@ def test_more_rows_take_hardly_more_memory(tmp_path, environment, review_bert):
     run = new_run_directory(tmp_path / "runs", "wide")
     execute(spec, run)
     peaks = []
-    for rows in (
-        15_000,
-        25_000,
-    ):  # more than three windows of 4,096 rows, so that their memory is in use again, and six
+    # Windows have 4,096 rows: so many that their memory is used again, and many more.
+    for rows in (15_000, 35_000):
         texts = [("good film", "a bad one", "so so")[row % 3] for row in range(rows)]
         pq.write_table(pa.table({"text": texts, "number": range(rows)}), tmp_path / "data.parquet")
         said = subprocess.run(
