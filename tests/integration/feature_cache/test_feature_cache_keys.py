@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from feature_runs import ROWS
 from safetensors.torch import load_file, save_file
 
-from deeptune.backbones import probes
+from deeptune.backbones import behaviour
 from deeptune.data.cache.entry import key_of
 from deeptune.data.loading import preprocessing
 from deeptune.engine import extraction_job, feature_extraction
@@ -48,7 +48,7 @@ def test_whatever_changes_the_features_of_images_changes_the_key(image_spec, ima
     with monkeypatch.context() as patch:
         patch.setattr(preprocessing, "OVERSAMPLING", 3)
         assert keys(spec).isdisjoint(first)
-    monkeypatch.setattr(probes, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(behaviour, "version", lambda name: "0.0.1")
     assert keys(spec).isdisjoint(first)
 
 
