@@ -52,7 +52,7 @@ def _variants(plan: DataPlan) -> Iterator[str]:
 
 
 def _minus_one(plan: DataPlan) -> Iterator[str]:
-    """-1 before the classes 0, 1, … most often marks rows whose label is not known."""
+    """Warn of a class -1 before the classes 0, 1, …, which most often marks rows whose label is not known."""
     if plan.task.info.name != USUAL_TASKS["classes"] or not 3 <= plan.task.classes <= MAX_CLASSES:
         return
     if plan.task.decode(np.arange(plan.task.classes)).to_pylist() != list(range(-1, plan.task.classes - 1)):

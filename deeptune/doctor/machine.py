@@ -17,7 +17,7 @@ SHARED_MEMORY = Path("/dev/shm")
 MIN_SHARED_MEMORY = 1_000_000_000  # bytes: a few batches of large images for each worker
 MIN_FREE_MEMORY = 4_000_000_000
 MIN_OPEN_FILES = 1024
-MIN_ADDRESS_SPACE = 32_000_000_000  # bytes: what PyTorch and CUDA map, and the memory of a run
+MIN_ADDRESS_SPACE = 32_000_000_000  # bytes: importing PyTorch maps 3 GB, and CUDA and the memory of a run come on top
 
 
 def processor_and_memory() -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def open_files() -> Iterator[Finding]:
 
 
 def address_space() -> Iterator[Finding]:
-    """Check the limit of the addresses that a process may use; PyTorch with CUDA maps several GB as it is imported."""
+    """Check the limit of the addresses that a process may use; PyTorch maps 3 GB as it is imported."""
     try:
         import resource
     except ImportError:  # Windows
