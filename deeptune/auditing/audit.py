@@ -58,7 +58,8 @@ def audit_data(
         data.progress("checks", number, len(CHECKS))
         findings += list(check(data))
     data.progress("checks", len(CHECKS), len(CHECKS))
-    return AuditReport(in_order(findings), _overview(data), tuple(data.notes)), data
+    notes = [note for source in data.sources for note in source.notes]
+    return AuditReport(in_order(findings), _overview(data), (*notes, *data.notes)), data
 
 
 def gather(

@@ -71,6 +71,8 @@ def _write(data: str, given: dict[str, str], output: Path, asks: bool) -> None:
     from deeptune.runs.files import write_text
 
     first = propose(data, given)
+    for note in first.notes:
+        say(f"note: {note}")
     answers = first.values
     if asks:
         say(f"{data}: {first.rows:,} rows. Enter takes the proposal.")

@@ -43,11 +43,12 @@ class Proposal:
 
 @dataclass(frozen=True)
 class FirstSpec:
-    """Proposals for a file, in the order in which they are asked for."""
+    """Proposals for a file, in the order in which they are asked for; `notes` say what was imported or left out."""
 
     path: str
     rows: int
     proposals: tuple[Proposal, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, str]:
@@ -98,7 +99,7 @@ def propose(path: str, given: Mapping[str, str]) -> FirstSpec:
             ("partial", "lora", "full"),
         ),
     ]
-    return FirstSpec(path, found.rows, tuple(proposals))
+    return FirstSpec(path, found.rows, tuple(proposals), tuple(found.notes))
 
 
 def _input(found: Overview, given: Mapping[str, str], path: str) -> tuple[str, str]:

@@ -61,7 +61,8 @@ class Overview:
     """An overview of files from their footers and first rows.
 
     `guesses` are values by dotted key of a spec where its own defaults don't fit the columns; `groups` are columns that
-    look like a patient or another unit whose rows belong together, the likeliest first. `notes` say what was imported.
+    look like a patient or another unit whose rows belong together, the likeliest first. `notes` say what was imported
+    or left out.
     """
 
     files: list[str]

@@ -146,14 +146,30 @@ def test_damage_inside_the_footer_or_a_column(tmp_path):
     assert "\n" not in caught.value.message
 
 
-def test_files_whose_columns_differ(tmp_path):
+def test_columns_that_are_not_alike_in_every_file_are_left_out_and_refused(tmp_path):
     a = write(tmp_path / "a.parquet", text=["x"], labels=[1])
-    b = write(tmp_path / "b.parquet", text=["x"], labels=["one"])
-    assert refusal(str(tmp_path)).message == f"data.path: column 'labels' is int64 in {a} and string in {b}"
-    write(tmp_path / "b.parquet", text=["x"])
-    assert refusal(str(tmp_path)).message == f"data.path: column 'labels' of {a} is missing in {b}"
-    write(tmp_path / "b.parquet", text=["x"], labels=[1], more=[2])
-    assert refusal(str(tmp_path)).message == f"data.path: column 'more' of {b} is missing in {a}"
+    b = write(tmp_path / "b.parquet", text=["y"], labels=["one"], more=[2])
+    source = open_source(str(tmp_path))
+    assert source.column_names == ["text"]
+    assert source.column("text").to_pylist() == ["x", "y"]
+    missing = f"column 'more' of {b} is missing in {a}"
+    odd = f"column 'labels' is int64 in {a} and string in {b}"
+    assert source.notes == ("the columns 'more', 'labels' are left out: not every file has them in one type",)
+    for name, message in (("more", missing), ("labels", odd)):
+        with pytest.raises(DataError) as caught:
+            source.column(name)
+        assert caught.value.message == f"data.path: {message}"
+    write(b, text=["y"])
+    source = open_source(str(tmp_path))
+    assert source.notes == (f"column 'labels' of {a} is missing in {b}, so it is left out",)
+    with pytest.raises(DataError, match=rf"column 'labels' of {a} is missing in {b}"):
+        source.column("labels")
+
+
+def test_files_without_a_column_in_common(tmp_path):
+    a = write(tmp_path / "a.parquet", text=["x"])
+    b = write(tmp_path / "b.parquet", labels=[1])
+    assert refusal(str(tmp_path)).message == f"data.path: column 'text' of {a} is missing in {b}"
 
 
 def test_a_missing_column_is_named_with_the_nearest(tmp_path):

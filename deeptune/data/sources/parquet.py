@@ -19,7 +19,7 @@ from deeptune.data.cache.records import TooLarge
 from deeptune.data.sources.column_stream import read_columns, stream_columns
 from deeptune.data.sources.folder_files import in_folder, is_parquet, require_target, unread
 from deeptune.data.sources.parquet_footer import NO_ENCRYPTION, identity_of, read_footer
-from deeptune.data.sources.shards import agree
+from deeptune.data.sources.shards import ColumnsDiffer, agree
 from deeptune.data.sources.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, first_line, listed
@@ -36,7 +36,7 @@ def sample_names() -> list[str]:
 
 
 class ParquetSource(Source):
-    """One Parquet file or several with the same columns, read as one table.
+    """One Parquet file or several, read as one table of the columns that all have.
 
     Files are put in the order of their paths, whatever order they were named in, so a row's number
     depends on the files alone.
@@ -56,7 +56,14 @@ class ParquetSource(Source):
         self.row_groups = sum(footer.row_groups for footer in self._footers)
         agreed = agree(files, self._footers, key=key, reading=self._reading)
         self._timestamps = agreed.timestamps
+        self._refused = agreed.refused
+        self.notes = _left_out(agreed.refused, key)
         super().__init__(agreed.schema, agreed.types, int(self._ends[-1]), key=key, root=root)
+
+    def require(self, name: str, *, key: str | None = None) -> None:
+        if name in self._refused:
+            raise self._refused[name]
+        super().require(name, key=key)
 
     def partition_of(self, name: str) -> str | None:
         parts = (part for file in self.files for part in file.parts[:-1])
@@ -201,6 +208,14 @@ class ParquetSource(Source):
         )
 
 
+def _left_out(refused: Mapping[str, ColumnsDiffer], key: str) -> tuple[str, ...]:
+    """Return a note on the columns that the files do not share, if there are any."""
+    if len(refused) == 1:
+        (error,) = refused.values()
+        return (f"{error.message.removeprefix(f'{key}: ')}, so it is left out",)
+    return (f"{in_words(list(refused))} are left out: not every file has them in one type",) if refused else ()
+
+
 def open_source(
     paths: str | os.PathLike[str] | list[str], *, key: str = "data.path", root: str | None = None
 ) -> ParquetSource:
@@ -210,11 +225,11 @@ def open_source(
 
     `key` is how error messages name the setting. The names of files in a column start at the folder `root`, or at
     that of their Parquet file. Raises DataError for what is missing, unreadable, not Parquet, cut off, or has
-    other columns than the first file.
+    no column in common with the first file.
     """
     found = find_data(paths, key=key, root=root)
     source = ParquetSource(found.files, key=key, root=folder_of_names(root))
-    source.notes, source.imported = found.notes, found.imported
+    source.notes, source.imported = (*found.notes, *source.notes), found.imported
     return source
 
 

@@ -18,17 +18,23 @@ from deeptune.errors import DataError
 Reading = Callable[[Path, str], AbstractContextManager[None]]  # what a read of something of a file happens in
 
 
+class ColumnsDiffer(DataError):
+    """A column that is not in every file, or that no type holds in all of them."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """The columns that files have in common.
 
     `schema` has the types that the files declare, and where they differ the one that holds them all. `types` are those
-    to read in (`arrow.py`), by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a date is
+    to read in (`arrow.py`), by name. `refused` are the columns that some file lacks or has in another type: the error
+    to raise where one is used, by name. `timestamps` is the unit of INT96: nanoseconds, or microseconds where a date is
     outside of the years 1677 to 2262, of which Arrow would otherwise make another date.
     """
 
     schema: pa.Schema
     types: dict[str, pa.DataType]
+    refused: dict[str, ColumnsDiffer]
     timestamps: str
 
 
@@ -36,25 +42,34 @@ def agree(files: Sequence[Path], footers: Sequence[Footer], *, key: str, reading
     """Find what files have in common.
 
     Their values are read only where these decide: of INT96, and of types that are not simply wider than others. Raises
-    DataError where a column is missing, or has no type that keeps every value.
+    DataError where a file can't be read, and ColumnsDiffer where no column is left.
     """
     beyond = any(_beyond_nanoseconds(file, footer, reading) for file, footer in zip(files, footers, strict=True))
     timestamps = "us" if beyond else "ns"
     schemas = [_read_schema(file, footer, timestamps) for file, footer in zip(files, footers, strict=True)]
     first = schemas[0]
     others = [at for at, schema in enumerate(schemas) if not schema.equals(first)]
+    refused: dict[str, ColumnsDiffer] = {}
     for at in others:
-        _require_same_columns(files[0], first, files[at], schemas[at], key)
+        refused = _missing_columns(files[0], first, files[at], schemas[at], key) | refused
     types: dict[str, pa.DataType] = {}
     fields = []
     for field in first:
+        if field.name in refused:
+            continue
         kinds = {files[0]: _first(first, field.name)}
         kinds |= {files[at]: _first(schemas[at], field.name) for at in others}
         if field.name not in types:
-            types[field.name] = _agreed_type(field.name, kinds, timestamps, key, reading)
+            try:
+                types[field.name] = _agreed_type(field.name, kinds, timestamps, key, reading)
+            except ColumnsDiffer as error:
+                refused[field.name] = error
+                continue
         same = all(kind == field.type for kind in kinds.values())
         fields.append(field if same else field.with_type(types[field.name]))
-    return Agreement(pa.schema(fields, metadata=first.metadata), types, timestamps)
+    if refused and not fields:
+        raise next(iter(refused.values()))
+    return Agreement(pa.schema(fields, metadata=first.metadata), types, refused, timestamps)
 
 
 def _read_schema(file: Path, footer: Footer, timestamps: str) -> pa.Schema:
@@ -70,15 +85,18 @@ def _first(schema: pa.Schema, name: str) -> pa.DataType:
     return schema.field(schema.get_all_field_indices(name)[0]).type
 
 
-def _require_same_columns(first: Path, expected: pa.Schema, file: Path, schema: pa.Schema, key: str) -> None:
-    hint = "All files of one source need the same columns."
+def _missing_columns(
+    first: Path, expected: pa.Schema, file: Path, schema: pa.Schema, key: str
+) -> dict[str, ColumnsDiffer]:
+    """Return an error for each column that only one of two files has."""
+    hint = "Write it into all files, or name the files that have it."
     ours, theirs = set(expected.names), set(schema.names)
-    for name in expected.names:
-        if name not in theirs:
-            raise DataError(f"{key}: column {name!r} of {first} is missing in {file}", hint=hint)
-    for name in schema.names:
-        if name not in ours:
-            raise DataError(f"{key}: column {name!r} of {file} is missing in {first}", hint=hint)
+    lacking = [(name, first, file) for name in expected.names if name not in theirs]
+    lacking += [(name, file, first) for name in schema.names if name not in ours]
+    return {
+        name: ColumnsDiffer(f"{key}: column {name!r} of {here} is missing in {there}", hint=hint)
+        for name, here, there in lacking
+    }
 
 
 def _agreed_type(name: str, kinds: dict[Path, pa.DataType], timestamps: str, key: str, reading: Reading) -> pa.DataType:
@@ -106,9 +124,11 @@ def _at_odds(kinds: dict[Path, pa.DataType]) -> tuple[Path, Path]:
     return next((pair for pair in pairs if shared([kinds[file] for file in pair]) is None), (files[0], files[-1]))
 
 
-def _differ(name: str, kinds: dict[Path, pa.DataType], here: Path, there: Path, key: str, why: str = "") -> DataError:
+def _differ(
+    name: str, kinds: dict[Path, pa.DataType], here: Path, there: Path, key: str, why: str = ""
+) -> ColumnsDiffer:
     first, second = sorted((here, there), key=list(kinds).index)
-    return DataError(
+    return ColumnsDiffer(
         f"{key}: column {name!r} is {kinds[first]} in {first} and {kinds[second]} in {second}{why}",
         hint="Write it in the same type in all files.",
     )

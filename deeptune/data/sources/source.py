@@ -28,7 +28,7 @@ class Source(ABC):
     """
 
     files: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()  # how the files came to be, where they were imported
+    notes: tuple[str, ...] = ()  # how the files came to be, where they were imported; columns that are left out
     worth_caching = True  # whether what is made of the rows is worth an entry of the cache
     claimed_bytes: int
     row_groups: int
