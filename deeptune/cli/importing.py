@@ -27,8 +27,8 @@ def import_(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, ZIP or TAR of these, .npz, WebDataset shards, "
-            "Hugging Face data set folder, DICOM or NIfTI.",
+            help="Folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, fastText, ZIP or TAR of these, .npz, WebDataset "
+            "shards, Hugging Face data set folder, DICOM or NIfTI.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.", metavar="FILE.parquet")],

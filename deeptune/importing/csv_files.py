@@ -19,7 +19,6 @@ from deeptune.importing.options import Options
 from deeptune.importing.reader import HALF, LeftOut
 from deeptune.importing.tables import TextTable
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 MAX_FIELD = 2**27  # characters of a value
 _HEAD = 2**18  # bytes or characters that a guess is made from
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, listed
 from deeptune.formatting import counted
-from deeptune.importing import archives, arrow_files, csv_files, json_lines, original_deeptune, spreadsheets
+from deeptune.importing import archives, arrow_files, csv_files, fasttext, json_lines, original_deeptune, spreadsheets
 from deeptune.importing.file_names import OTHERS, readable, split_in_name, walk
 from deeptune.importing.folders import OnePicture, PictureFolder, empty_classes, require_pictures
 from deeptune.importing.named_pictures import NamedPictures, Names, naming_column, require_column
@@ -29,11 +29,12 @@ _TABLES: tuple[tuple[tuple[str, ...], Callable[[Path, Options], Table]], ...] = 
     ((".csv", ".tsv", ".tab"), csv_files.CsvFile),
     (spreadsheets.SUFFIXES, spreadsheets.Sheet),
     (json_lines.SUFFIXES, json_lines.JsonLines),
+    (fasttext.SUFFIXES, fasttext.FastText),
 )
 _BOOKKEEPING = frozenset({"dataset_info.json", "state.json", "dataset_dict.json", "dataset_infos.json"})
 FORMATS = (
-    "a folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, a ZIP or TAR of these, .npz, WebDataset shards, a Hugging "
-    "Face data set folder, DICOM or NIfTI"
+    "a folder of pictures, CSV, TSV, XLSX, ODS, JSON lines, fastText, a ZIP or TAR of these, .npz, WebDataset shards, "
+    "a Hugging Face data set folder, DICOM or NIfTI"
 )
 _TABLES_OF_OTHERS = {  # by their first bytes
     "a SQLite database": (b"SQLite format 3\0",),
@@ -85,7 +86,7 @@ def _open_file(path: Path, options: Options, work: Path, progress: Progress | No
         return arrow_files.ArrowFile(path)
     if (kind := picture_kind(path)) is not None:
         return OnePicture(path, kind, options)
-    opener = _table_opener(path) or (csv_files.CsvFile if name.endswith(csv_files.SUFFIXES) else None)
+    opener = _table_opener(path) or (_text_opener(path) if name.endswith(".txt") else None)
     if opener is None:
         raise DataError(f"{path} is of no kind that can be imported", hint=_hint_of(path))
     folder = Path(options.root) if options.root else path.parent
@@ -110,6 +111,10 @@ def _hint_of(path: Path) -> str:
 def _table_opener(path: Path) -> Callable[[Path, Options], Table] | None:
     name = path.name.lower()
     return next((opener for suffixes, opener in _TABLES if name.endswith(suffixes)), None)
+
+
+def _text_opener(path: Path) -> Callable[[Path, Options], Table]:
+    return fasttext.FastText if fasttext.is_fasttext(path) else csv_files.CsvFile
 
 
 def _is_webdataset(path: Path) -> bool:
