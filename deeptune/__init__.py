@@ -13,7 +13,7 @@
     deeptune.load_backbone("resnet18").embed(images)    # pooled features of a plain backbone, without any run
 
     deeptune.compare([run, "runs/OTHER"])          # differences with paired intervals and p values
-    run.explain(8)                                 # what speaks for the worst predictions, and whether that is chance
+    run.explain(8)                                 # explain the worst predictions, and test the explanations
     deeptune.audit("data.parquet").findings        # what is wrong with data, before anything learns from it
 
 `deeptune.sklearn` has estimators for scikit-learn. Every error that a person can act on is a `DeepTuneError`

@@ -257,7 +257,7 @@ class DeepTuneEmbedder(TransformerMixin, _OfSamples):
     `settings` has keys of `backbone` in a run spec: {"image_size": 384, "pooling": "max"}. For an embedding that was
     fine-tuned, use `deeptune.load(run).embed`.
 
-    After `fit`: `value_range_`, the values of images of more than 8 bits that become black and white (found on the
+    After `fit`: `value_range_`, the range that is scaled to 0 to 255 in images of more than 8 bits (found on the
     rows of `fit`; None where there are none), and `width_`, the numbers in an embedding.
     """
 

@@ -13,11 +13,10 @@ GRAPHICS = ("auto", "ascii")
 class Options:
     """Options of the interface: its looks and its rights.
 
-    `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. `ssh` spares the line. `color` is
-    False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are colours,
-    bell: bool = True
-    `ascii` takes the fewest bytes. `console` is True on the Linux console, whose fonts have lines and blocks but no
-    braille.
+    `root` is the folder of the runs. With `ascii` nothing outside ASCII is drawn. With `ssh` fewer bytes are sent.
+    `color` is False where NO_COLOR is set. `graphics` is how images are drawn: `auto` is in half blocks where there are
+    colours, `ascii` takes the fewest bytes. With `bell` the terminal rings when a run ends. `console` is True on the
+    Linux console, whose fonts have lines and blocks but no braille.
     """
 
     root: Path = Path("runs")

@@ -31,7 +31,7 @@ def load_backbone(
     `name` and `weights` ("pretrained", "random" or a path) are those of a spec, and `settings` has other keys of its
     section `backbone`: `pooling`, `image_size`, `max_length`. `input` names the input column of tables and files, or
     two columns for pairs of texts; by default a file's is found, and a table's is `image` or `text`. `value_range` says
-    which values of images of more than 8 bits become black and white; by default it is found on the samples. `device`
+    which range is scaled to 0 to 255 in images of more than 8 bits; by default it is found on the samples. `device`
     is "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises SpecError for settings that are wrong, and WeightsError where the weights can't be found.

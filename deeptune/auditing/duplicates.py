@@ -51,7 +51,7 @@ def _across(data: AuditData, sets: np.ndarray, across: np.ndarray) -> Iterator[F
     rows = by_set(np.where(across, sets, 0))
     if len(rows):
         are = counted(len(rows), "row is", "rows are")
-        text = f"{are} identical to a row of another split, so a score on them measures memory: "
+        text = f"{are} identical to a row of another split, so a score on them rewards memorisation: "
         text += examples(data, np.where(across, sets, 0))
         yield data.finding("cross_split_duplicate", "error", rows, text, crossing_fix(data))
 
@@ -160,7 +160,7 @@ def near_findings(data: AuditData, sets: np.ndarray, what: str) -> Iterator[Find
     if len(rows):
         are = counted(len(rows), "row is", "rows are")
         text = f"{are} nearly identical to a row of another split ({what}), so a score on them "
-        text += f"measures memory: {examples(data, across)}"
+        text += f"rewards memorisation: {examples(data, across)}"
         yield data.finding("cross_split_duplicate", "warning", rows, text, near_fix(data, across=True))
     within = np.where(_repeated_in_split(data, sets), sets, 0)
     clash = differing(data, within) if data.labels is not None and data.labels.classes else np.zeros(len(data), bool)

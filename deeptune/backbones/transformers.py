@@ -280,7 +280,8 @@ def _preprocessing(
     if rows is not None and len(tokenizer) > rows:
         raise WeightsError(
             f"{info.name}: the tokenizer knows {len(tokenizer):,} tokens and the model {rows:,}; "
-            "they do not belong together."
+            "they do not belong together.",
+            hint="Use the tokenizer that was saved with this model.",
         )
     limit = _positions(config, net)
     if spec.max_length == "auto":

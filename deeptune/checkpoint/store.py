@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from deeptune.errors import CheckpointError
+from deeptune.runs.directory import COPY_AGAIN
 from deeptune.runs.files import file_sha256, read_json, storage_errors, sync, write_json
 
 FORMAT = 1
@@ -142,13 +143,14 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             digest = file_sha256(file)
             if digest != entry["sha256"]:
                 raise CheckpointError(
-                    f"{file} is damaged: its SHA-256 is {digest[:12]}…, the manifest says {entry['sha256'][:12]}…"
+                    f"{file} is damaged: its SHA-256 is {digest[:12]}…, the manifest says {entry['sha256'][:12]}…",
+                    hint=COPY_AGAIN,
                 )
             (training if file.stem == TRAINING else state).update(load_file(file, device="cpu"))
         except FileNotFoundError as error:
-            raise CheckpointError(f"{file} is missing, though the manifest names it") from error
+            raise CheckpointError(f"{file} is missing, though the manifest names it", hint=COPY_AGAIN) from error
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from error
+            raise CheckpointError(f"{file} cannot be read: {error}", hint=COPY_AGAIN) from error
     return Checkpoint(state, manifest, training)
 
 

@@ -76,7 +76,7 @@ def predict(
         typer.Option(
             min=0.5,
             max=0.999,
-            help="Share of rows whose set or interval is to hold the truth; by default as in the run.",
+            help="Share of rows whose set or interval should contain the truth; by default as in the run.",
             metavar="SHARE",
         ),
     ] = None,
@@ -183,7 +183,7 @@ def embed(
     value_range: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            help="With --backbone: values of images of more than 8 bits that become black and white; found on the file "
+            help="With --backbone: range that is scaled to 0 to 255 in images of more than 8 bits; found on the file "
             "when left out.",
             metavar="LOW HIGH",
         ),
@@ -193,7 +193,7 @@ def embed(
     ] = "list",
     dtype: Annotated[str, typer.Option(help="`float32`, or `float16` for half the size.")] = "float32",
     layer: Annotated[
-        str | None, typer.Option(help="Embed with what this layer of the model gives, averaged over places or tokens.")
+        str | None, typer.Option(help="Embed with the output of this layer, averaged over positions or tokens.")
     ] = None,
     runs: RootOption = Path("runs"),
     device: DeviceOption = "auto",

@@ -1,4 +1,4 @@
-"""`deeptune doctor`: what of this machine could hinder a run."""
+"""`deeptune doctor`: checks this machine for problems that could stop a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Check what on this machine could hinder a run.
+    """Check this machine for problems that could stop a run.
 
     Python and libraries, torch against the GPU driver, memory, disk, shared memory, open files, what a logout does,
-    locale, terminal, tmux, weights and network, each with its remedy. Nothing is changed. Ends with 0 unless a line
-    fails, then with 1.
+    locale, terminal, tmux, weights and network, each with its remedy. Nothing is changed. Exits with 1 if a check
+    fails, and with 0 otherwise.
     """
     from deeptune.doctor import checkup
     from deeptune.errors import SpecError

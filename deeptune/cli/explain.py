@@ -1,4 +1,4 @@
-"""`deeptune explain`: what in a sample speaks for a prediction."""
+"""`deeptune explain`: explains predictions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def explain(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no pictures.")] = False,
     json_progress: JsonProgressOption = False,
 ) -> None:
-    """Show what speaks for a run's predictions, and test that.
+    """Explain a run's predictions, and test the explanations.
 
     Images get a map (HiResCAM), texts a score for each token (integrated gradients), an image with a text both. Each
     set is compared with random orders and with a model of shuffled weights by insertion and deletion, and says where it
@@ -97,7 +97,7 @@ def _style(ink: Any, ground: Any) -> str:
 
 
 def _token_style(score: float) -> str:
-    """Blue speaks for the prediction, red against it; weak ones are left as they are."""
+    """Blue supports the prediction, red counts against it; weak ones are left as they are."""
     from deeptune.show.explanations import STRONG, WEAK
 
     if abs(score) < WEAK:

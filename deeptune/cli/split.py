@@ -23,20 +23,30 @@ def split(
     data: Annotated[str, typer.Argument(metavar="FILE", help="Parquet file, glob or folder to split.")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for a file a split, or with --column a file.", metavar="OUT"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for train.parquet, val.parquet and test.parquet; a Parquet file with --column, --folds or "
+            "--leave-out.",
+            metavar="OUT",
+        ),
     ],
     column: Annotated[
         str | None, typer.Option(help="Write one file with this column of train, val and test instead.", metavar="NAME")
     ] = None,
-    label: Annotated[list[str] | None, typer.Option(help="Label column; several times for several.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Label column; repeat it for several.")] = None,
     task: Annotated[str, typer.Option(help=f"How labels are balanced: {TASK_NAMES}.")] = USUAL_TASKS["classes"],
     group: Annotated[str | None, typer.Option(help="Column whose equal values stay in one split.")] = None,
-    duplicates: Annotated[str, typer.Option(help="`group` keeps identical samples in one split.")] = "keep",
+    duplicates: Annotated[
+        str, typer.Option(help="`group` keeps identical samples in one split; for random splits.")
+    ] = "keep",
     time: Annotated[str | None, typer.Option(help="Column of times: test is the latest rows.")] = None,
     leave_out: Annotated[
-        str | None, typer.Option(help="Column such as a site: a split for each value, in which it alone is test.")
+        str | None, typer.Option(help="Column such as a site: one split column for each value, whose rows are test.")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of folds: a split for each, in which it is test.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds: one split column for each, whose rows are test.")
+    ] = None,
     val: Annotated[float, typer.Option(min=0, max=1, help="Share of val.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of test; folds and sites have their own.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is random.")] = 42,
@@ -104,7 +114,10 @@ def _spec(task: str, data: dict[str, Any], seed: int) -> RunSpec:
 
 def _check_output(output: Path, data: str, *, in_one: bool, force: bool) -> None:
     if in_one and output.suffix != ".parquet":
-        raise SpecError(f"--output: {output} does not end with .parquet, and a column goes into one file")
+        raise SpecError(
+            f"--output: {output} does not end with .parquet, and split columns go into one file",
+            hint=f"Name it {output.name}.parquet.",
+        )
     if not in_one and output.suffix == ".parquet":
         raise SpecError(
             f"--output: {output} is a file name, and each split is a file in a folder",
@@ -120,7 +133,10 @@ def _check_output(output: Path, data: str, *, in_one: bool, force: bool) -> None
             raise SpecError(f"--output: {taken} is there already", hint="Pass --force to replace it.")
     folder = Path(data)
     if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
-        raise SpecError(f"--output: {output} is in the folder {data}, and would become part of the data")
+        raise SpecError(
+            f"--output: {output} is in the folder {data}, and would become part of the data",
+            hint="Name a place outside of that folder.",
+        )
 
 
 def _write(found: Assignment, output: Path, facts: dict[str, Any], *, in_one: bool) -> list[str]:

@@ -183,11 +183,15 @@ def _device(device: str) -> tuple[torch.device, str]:
         index = chosen.index or 0
         if index >= torch.cuda.device_count():
             raise SpecError(
-                f"train.device: there is no {device!r}; this machine has {torch.cuda.device_count()} GPU(s)"
+                f"train.device: there is no {device!r}; this machine has {torch.cuda.device_count()} GPU(s)",
+                hint="Set train.device = 'auto', or a GPU from cuda:0 on.",
             )
         chosen = torch.device("cuda", index)
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise SpecError("train.device: 'mps' was asked for, but PyTorch sees no Apple GPU")
+        raise SpecError(
+            "train.device: 'mps' was asked for, but PyTorch sees no Apple GPU",
+            hint="Set train.device = 'auto' or 'cpu'.",
+        )
     return chosen, f"{chosen} as asked"
 
 

@@ -353,7 +353,10 @@ class Predictor(Embedder):
             outputs = inference.joined([window.outputs for window in found], self.model)
             hashes = data.samples.hashes[outputs.rows]
         if not len(outputs):
-            raise DataError(f"{source.key}: no row of {source.describe()} can be scored")
+            raise DataError(
+                f"{source.key}: no row of {source.describe()} can be scored",
+                hint="Each sample is unusable. `deeptune predict` writes the reason of each into its column `error`.",
+            )
         metrics = inference.score(outputs, truth[outputs.rows], task, loss.value if loss else None)
         metrics["notes"] += size_notes("the file", truth[outputs.rows], task)
         self.record_look("evaluate", hashes, options.notify)

@@ -75,5 +75,6 @@ def _difference(one: Tensor, other: Tensor) -> float:
 def _refused(place: str, what: str) -> CheckpointError:
     return CheckpointError(
         f"the stored model is not the trained one: after loading {place} {what}",
-        hint="The run is stopped rather than reported with weights that are not its own.",
+        hint="The run stops rather than report weights that are not its own. Resume it; if this happens again, "
+        "`deeptune doctor --report RUN` writes a report of the fault.",
     )

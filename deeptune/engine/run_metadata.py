@@ -163,6 +163,8 @@ def run_result(
         "skipped_steps": history.skipped,
         "test": headline(metrics.get("test", {})),
         "rows": {split: len(plan.splits[split].rows) for split in SPLITS},
+        "drawn": list(plan.drawn),
+        "learned": list(plan.learned),
         "skipped": [{"split": bad.split, "row": bad.row, "reason": bad.reason} for bad in plan.bad_samples],
         "on_bad_sample": ready.spec.data.on_bad_sample,
         "parameters": {"trainable": trainable, "total": total},

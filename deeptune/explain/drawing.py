@@ -11,7 +11,7 @@ OPACITY = 0.65  # opacity of a map where it is strongest
 
 
 def overlay(explanation: Explanation) -> Image.Image:
-    """Return the image with its map over it: the more a place speaks for the output, the brighter and yellower."""
+    """Return the image with its map over it: the more a place supports the output, the brighter and yellower."""
     from matplotlib import colormaps
 
     assert explanation.pixels is not None

@@ -1,4 +1,4 @@
-"""Maps of an image that say which places speak for an output."""
+"""Maps of an image that say which places support an output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -
     Activation times gradient, summed over channels (HiResCAM, Draelos and Carin 2020, https://arxiv.org/abs/2011.08891).
     The activations are those before pooling, where it reads every place: with an average and a linear head that is the
     class activation map of Zhou et al. 2016. Otherwise, as with the class token of ViT, they are those before the last
-    block, through whose attention the gradient comes. Positive values speak for the output.
+    block, through whose attention the gradient comes. Positive values support the output.
 
     Of Swin the activations are those before its last stage, and a map is less its mean: what each place adds is small
     beside what all have in common, so a map without this is bright everywhere, or nowhere.

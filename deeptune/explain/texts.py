@@ -1,4 +1,4 @@
-"""Scores of tokens that say which words speak for an output."""
+"""Scores of tokens that say which words support an output."""
 
 from __future__ import annotations
 

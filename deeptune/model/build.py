@@ -16,6 +16,8 @@ from deeptune.model.lora import inject_lora, is_adapter_key, merge_lora
 from deeptune.spec.run_spec import Method, RunSpec
 from deeptune.spec.tasks import TASKS
 
+_OWN_SPEC = "The checkpoint belongs to another spec: use the spec.toml of its own run."
+
 
 class TunedModel(nn.Module):
     """A backbone and a head, of which `method` says what learns; with `partial` also the backbone's part behind `cut`.
@@ -95,7 +97,9 @@ class TunedModel(nn.Module):
             if names
         ]
         if problems:
-            raise CheckpointError("The checkpoint does not fit the model. Keys " + "; ".join(problems) + ".")
+            raise CheckpointError(
+                "The checkpoint does not fit the model. Keys " + "; ".join(problems) + ".", hint=_OWN_SPEC
+            )
         self.load_state_dict(dict(state), strict=False)
 
     def exact_state(self) -> dict[str, Tensor]:
@@ -111,7 +115,9 @@ class TunedModel(nn.Module):
         """Load what `exact_state` gave. Raises CheckpointError unless the names are exactly those."""
         own = self.exact_state()
         if own.keys() != state.keys():
-            raise CheckpointError("The checkpoint does not fit the model: it was trained with another head.")
+            raise CheckpointError(
+                "The checkpoint does not fit the model: it was trained with another head.", hint=_OWN_SPEC
+            )
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])

@@ -164,7 +164,8 @@ def agreement_section(run: FinishedRun) -> ReportSection | None:
             Figure(
                 bland_altman(t, p, limits, run.spec.train.seed),
                 f"{title}Bland–Altman plot: prediction less truth against their mean, with bias (solid) and limits of "
-                "agreement (dashed). A slope or a funnel means that the error depends on the size.",
+                "agreement (dashed). A funnel means that errors grow with the size. A falling slope is expected: good "
+                "predictions vary less than the truth.",
             )
         )
         data[name or "value"] = {
@@ -207,7 +208,7 @@ def _quantile_table(title: str, quantiles: list[dict[str, Any]]) -> Table:
     ]
     caption = (
         f"{title}Errors by quantile of the truth. A bias that falls from the first row to the last is regression to "
-        "the mean: low values are predicted too high, and high ones too low."
+        "the mean. Every model with errors shows some of it, also a calibrated one; the slope above judges calibration."
     )
     return Table(("Truth", "Rows", "Bias", "MAE", "RMSE"), rows, caption)
 

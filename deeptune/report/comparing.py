@@ -146,17 +146,22 @@ def _scored(run: FinishedRun) -> Predictions:
 
 
 def _require_same(first: FinishedRun, other: FinishedRun) -> None:
-    """Raise DataError where the runs have other tasks, labels or classes."""
+    """Raise DataError where the runs have different tasks, label columns or classes."""
     names = f"{first.files.id} and {other.files.id}"
     if first.spec.task != other.spec.task:
-        raise DataError(f"{names} have other tasks: {first.spec.task} and {other.spec.task}")
+        raise DataError(
+            f"{names} have different tasks: {first.spec.task} and {other.spec.task}", hint="Compare runs of one task."
+        )
     if first.spec.data.label != other.spec.data.label:
         raise DataError(
-            f"{names} have other labels: {first.spec.data.label!r} and {other.spec.data.label!r}",
-            hint="Metrics of other labels can't be compared.",
+            f"{names} have different label columns: {first.spec.data.label!r} and {other.spec.data.label!r}",
+            hint="Compare runs that were trained with the same data.label.",
         )
     if _classes(first) != _classes(other):
-        raise DataError(f"{names} have other classes", hint="Metrics over other classes can't be compared.")
+        raise DataError(
+            f"{names} have different classes",
+            hint="Compare runs that were trained on the same classes; labels.json of each run lists them.",
+        )
 
 
 def _require_same_data(first: FinishedRun, other: FinishedRun) -> None:
@@ -176,7 +181,7 @@ def _classes(run: FinishedRun) -> Any:
 
 
 def _require_same_rows(first: FinishedRun, left: Predictions, other: FinishedRun, right: Predictions) -> None:
-    """Raise DataError where rows are not the same, or have other truths."""
+    """Raise DataError where rows are not the same, or have different truths."""
     names = f"{first.files.id} and {other.files.id}"
     if not np.array_equal(left.row, right.row):
         parts = [
@@ -195,7 +200,10 @@ def _require_same_rows(first: FinishedRun, left: Predictions, other: FinishedRun
     differ = ~np.isclose(left.truth, right.truth, equal_nan=True).reshape(len(left.truth), -1).all(axis=1)
     if differ.any():
         rows = counted(int(differ.sum()), "row")
-        raise DataError(f"{names} have other labels for {rows}: {listed(left.row[differ])}")
+        raise DataError(
+            f"{names} have different labels in {rows}: {listed(left.row[differ])}",
+            hint="The label column changed between the runs. Score both on one labelled file: --data FILE.",
+        )
 
 
 def _pair(

@@ -134,10 +134,10 @@ def _calibrated(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]
     if found["calibrator"] == "none":
         return "The probabilities are the model's own: no calibrator was fitted, or none was better on held-out rows."
     return (
-        f"The probabilities were calibrated on {calibration_rows(run)} by {calibrated_by(found)}. On these "
-        f"rows log loss was "
-        f"{value_text('log_loss', before['log_loss'])} before and {value_text('log_loss', metrics[loss])} after; "
-        f"expected calibration error was {value_text('ece', before['ece'])} and {value_text('ece', metrics[error])}."
+        f"The probabilities were calibrated on {calibration_rows(run)} by {calibrated_by(found)}. In {run.split}, log "
+        f"loss was {value_text('log_loss', before['log_loss'])} before calibration and "
+        f"{value_text('log_loss', metrics[loss])} after it; the expected calibration error was "
+        f"{value_text('ece', before['ece'])} and {value_text('ece', metrics[error])}."
     )
 
 
@@ -146,7 +146,7 @@ def _sets(run: FinishedRun, found: dict[str, Any]) -> str:
     rows = run.metrics[run.split]["n"]
     true, what = ("all labels", "labels") if run.task.view == "labels" else ("the true class", "classes")
     return (
-        f"A conformal set is to hold {true} of {found['coverage']:.0%} of rows. In {run.split} it does of "
+        f"Conformal sets are built to contain {true} in {found['coverage']:.0%} of rows. In {run.split} they do in "
         f"{found['covered']:.1%}{_between(run, found['covered'], rows)}, with {found['mean_set_size']:.2f} {what} on "
         "average."
     )
@@ -155,9 +155,9 @@ def _sets(run: FinishedRun, found: dict[str, Any]) -> str:
 def _intervals(run: FinishedRun, found: dict[str, Any]) -> str:
     rows = run.metrics[run.split]["n"]
     return (
-        f"An interval is to hold the true number of {found['coverage']:.0%} of rows. In {run.split} it does of "
-        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}; its mean width is {_width(found)}. It is "
-        "wider where val has larger errors at the predicted number."
+        f"Intervals are built to contain the true number in {found['coverage']:.0%} of rows. In {run.split} they do in "
+        f"{found['covered']:.1%}{_between(run, found['covered'], rows)}; their mean width is {_width(found)}. They are "
+        "wider where errors on val are larger at the predicted number."
     )
 
 
@@ -183,10 +183,12 @@ def _guarantee(run: FinishedRun) -> str:
     own = " These rows are val itself, so this says little." if run.split != "test" else ""
     if out_of_fold(run):
         own += f" {MEANT}"
-    chose = "" if run.spec.train.early_stopping.metric == "val/out_of_fold_loss" else ", which also chose the epoch"
+    exact = run.spec.train.early_stopping.metric == "val/out_of_fold_loss"
+    chose = "" if exact else ", which also chose the epoch, so it is slightly optimistic"
     return (
-        f"All this is fitted to {calibration_rows(run)}{chose}, and holds for new rows that come about as those "
-        f"did: not for another scanner, another hospital or another time.{own}"
+        f"All this is fitted to {calibration_rows(run)}{chose}. Coverage is an average over rows. It applies to new "
+        "rows from the same distribution, and not to another scanner, another hospital or another time."
+        f"{own}"
     )
 
 

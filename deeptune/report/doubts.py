@@ -20,7 +20,7 @@ def part_of_val(metrics: Mapping[str, Any], best: Mapping[str, Any] | None) -> s
     if "out_of_fold" in metrics:
         return "the folds chose weight decay and epochs"
     if (best or {}).get("metric") == "val/out_of_fold_loss":
-        return "val fitted the model's confidence"
+        return "the calibration was fitted to val"
     return "val chose the epoch"
 
 
@@ -33,9 +33,7 @@ def doubts(split: str, metrics: Mapping[str, Any], result: Mapping[str, Any]) ->
     if split != "test" and metrics:
         of = "of out-of-fold predictions" if "out_of_fold" in metrics else "of val"
         part = part_of_val(metrics, result.get("best"))
-        found.append(
-            f"There is no test split. These are the metrics {of}, and {part}: they flatter the model a little."
-        )
+        found.append(f"There is no test split. These are the metrics {of}, and {part}, so they are optimistic.")
     n = int(metrics.get("n", 0))
     if 0 < n < MIN_ROWS:
         worth = "" if "accuracy" not in metrics else f" One row changes the accuracy by {1 / n:.2f}."

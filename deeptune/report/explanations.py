@@ -1,4 +1,4 @@
-"""The report's section on what speaks for predictions, from the files that `deeptune explain` wrote."""
+"""The report's section on explanations of predictions, from the files that `deeptune explain` wrote."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FILE = "explanations.json"
 OPACITY = 0.65
-PLUS, MINUS = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: blue speaks for the output, vermilion against it
+PLUS, MINUS = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: blue supports the output, vermilion counts against it
 ORDERS = (("explanation", BLUE, "-"), ("random", TEXT, ":"), ("shuffled", VERMILION, "--"))
 
 
@@ -41,7 +41,7 @@ def explanation_section(run: FinishedRun) -> ReportSection | None:
     except (CheckpointError, KeyError, TypeError, OSError):  # half of an older folder costs no report
         return None
     return ReportSection(
-        "explanations", "What speaks for predictions", paragraphs=said, figures=figures, data=stored, folded=False
+        "explanations", "Explanations of predictions", paragraphs=said, figures=figures, data=stored, folded=False
     )
 
 
@@ -62,7 +62,7 @@ def by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 def _meaning(rows: Sequence[dict[str, Any]]) -> str:
     kinds = by_kind(rows)
-    words = "Blue words speak for the prediction, vermilion ones against it (integrated gradients)."
+    words = "Blue words support the prediction, vermilion ones count against it (integrated gradients)."
     maps = (
         "Left the image as the model sees it; right where the prediction comes from, the brighter the more (HiResCAM)."
     )

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from deeptune.arrow import keys_of
 from deeptune.errors import CheckpointError
-from deeptune.runs.directory import RunDirectory
+from deeptune.runs.directory import COPY_AGAIN, RunDirectory
 from deeptune.runs.event_log import read_events
 from deeptune.runs.events import EpochEvent, Event, WarningEvent
 from deeptune.runs.files import read_json
@@ -77,7 +77,7 @@ def read_run(directory: Path) -> FinishedRun:
         if not needed.is_file():
             raise CheckpointError(
                 f"{needed} is missing, so there is nothing to report yet",
-                hint="The report is made from a run that has finished.",
+                hint=f"Wait until the run has ended, or resume it: deeptune resume {files.id}",
             )
     spec = load_spec(files.spec)
     task = _task(files.labels)
@@ -141,7 +141,9 @@ def predictions_of(table: pa.Table, task: Task, path: Path) -> Predictions:
     shape = (len(table), task.classes)
     flat = pc.list_flatten(table["probabilities"]).to_numpy().astype(np.float64)
     if flat.size != shape[0] * shape[1]:
-        raise CheckpointError(f"{path}: column 'probabilities' does not hold {shape[1]} numbers in every row")
+        raise CheckpointError(
+            f"{path}: column 'probabilities' does not hold {shape[1]} numbers in every row", hint=COPY_AGAIN
+        )
     return Predictions(row, truth, prediction, flat.reshape(shape))
 
 
@@ -193,4 +195,4 @@ def _read(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}", hint=COPY_AGAIN) from error

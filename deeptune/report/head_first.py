@@ -23,8 +23,8 @@ def head_section(run: FinishedRun) -> ReportSection | None:
     said = head["said"][0].upper() + head["said"][1:] + "."
     how = (
         "The head was fitted first, alone, on the features of the frozen backbone, and fine-tuning started from it. "
-        "The val rows that decide are few as a rule, so fine-tuning is kept where it is better by more than one "
-        "standard error of the paired difference."
+        "Fine-tuning is kept only where it is better on the rows of val by about half a standard error of the paired "
+        "difference (one-sided paired t-test, p < 0.3)."
     )
     missing = "Weights that were never the best are not stored, so they have no scores on test." if rejected else ""
     caption = " ".join(filter(None, ["Head and fine-tuned model on the same rows.", missing]))

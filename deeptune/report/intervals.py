@@ -142,11 +142,11 @@ def classification_spread(
     details = tuple(_class_details(counts, index, bounded, probabilities) for index in range(classes))
     method = "Wilson score intervals"
     if groups is not None:
-        method += f" with the effective number of rows, from the variance between {unit.max() + 1:,} groups"
+        method += f" with an effective sample size from the variance between {unit.max() + 1:,} groups"
     elif "macro_f1" in intervals:
-        method += " (averages over classes with their effective number of rows)"
+        method += " (for averages over classes, with an effective sample size from the linearised variance)"
     if probabilities is not None:
-        method += "; those of log loss are jackknife intervals, and the one of the calibration error allows for chance"
+        method += "; log loss: jackknife; calibration error: the lower end is reduced by the error expected by chance"
     return Spread(intervals, method, tuple(reasons), details)
 
 
@@ -192,7 +192,7 @@ def label_spread(
             "average_precision": float(min(support[index], n - support[index]))
         }
         details.append(bounded.intervals(_judged(one, most), most=most))
-    method = "Wilson score intervals with the effective number of rows"
+    method = "Wilson score intervals with an effective sample size"
     if groups is not None:
         method += f", from the variance between {unit.max() + 1:,} groups"
     return Spread(intervals, method, tuple(reasons), tuple(details))

@@ -22,13 +22,13 @@ from deeptune.report.tables import (
     value_text,
 )
 from deeptune.report.task_views import view_of
-from deeptune.report.test_looks import looks_said, twins_said
+from deeptune.report.test_looks import groups_in_train, looks_said, twins_said
 from deeptune.report.training_description import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.optimizers import OPTIMIZERS
-from deeptune.spec.run_spec import BackboneSpec, DataSpec, TextBackboneSpec
+from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
 from deeptune.spec.tasks import LOSSES, TASKS
 from deeptune.tasks.confidence.calibrators import calibrated_by
 
@@ -124,8 +124,8 @@ def training_facts(run: FinishedRun) -> Facts:
         ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
         ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
     ]
-    if together := _kept_together(spec.data):
-        facts.append(("Kept together", together))
+    if together := _kept_together(run):
+        facts.append(("Kept together", " and ".join(together)))
     size = f"{train.batch_size} × {train.accumulation} accumulated" if train.accumulation > 1 else str(train.batch_size)
     if effective_batch(run) != size:
         size += f"; rows of a step: {effective_batch(run)}"
@@ -200,6 +200,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
             f"(half of it times the squared weights; seed {train.seed})."
         )
         yield from _chosen_penalty(run)
+        yield from _refitted(run)
         yield from _findings(run, spread, baseline)
         return
     yield (
@@ -218,6 +219,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         yield from _findings(run, spread, baseline)
         return
     yield _kept_weights(run)
+    yield from _refitted(run)
     yield from _findings(run, spread, baseline)
 
 
@@ -225,7 +227,9 @@ def _kept_weights(run: FinishedRun) -> str:
     """Say which weights were kept, where val chose them."""
     metric, best, trained = run.spec.train.early_stopping.metric, best_epoch(run), len(run.trained)
     if best == 0:
-        return "The head before fine-tuning was kept, as fine-tuning was not better on the validation split."
+        tested = "p" in (run.metrics.get("head") or {})
+        by = " by half a standard error of the paired difference" if tested else ""
+        return f"The head before fine-tuning was kept: on the validation split, fine-tuning was not better{by}."
     lowest = f"{'lowest' if lower_is_better(metric) else 'highest'} {_metric_words(metric)}"
     if mean := mean_text(run.result.get("best") or {}):
         return f"The weights are {mean} of {trained}, those with the {lowest} (Wortsman et al. 2022)."
@@ -242,6 +246,16 @@ def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
         yield (
             "The penalty was the one with the lowest loss in 5-fold cross-validation on the training rows; no row of "
             "the validation split had a part in it."
+        )
+
+
+def _refitted(run: FinishedRun) -> Iterator[str]:
+    """Say that the scored head was fitted to val too, where it was."""
+    if "val" in (run.result.get("learned") or ()):
+        rows = run.rows.get("train", 0) + run.rows.get("val", 0)
+        yield (
+            "With this penalty, the head was then fitted to the rows of the training and validation splits together "
+            f"({rows:,}); that head was scored on the test split."
         )
 
 
@@ -270,7 +284,7 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         yield f"Intervals are {LEVEL:.0%} {spread.method}."
     yield from spread.reasons
     if baseline:
-        yield view_of(run.task).baseline_sentence.format(split=run.split)
+        yield view_of(run.task).baseline_sentence(run)
 
 
 def _metric_words(metric: str) -> str:
@@ -354,25 +368,31 @@ def _data(run: FinishedRun) -> list[str]:
 
 
 def _how_split(run: FinishedRun) -> str:
-    data = run.spec.data
-    if data.val and data.test:
-        return ", given as files of their own"
+    """Say how the rows came into the splits, as the end of a sentence; empty where no file of the run tells."""
+    data, drawn = run.spec.data, run.result.get("drawn")
+    if drawn is None:  # a run of an earlier version
+        given = (data.val and data.test) or data.split_column not in ("auto", "none")
+        drawn = [] if given else ["val", "test"] if data.path else [s for s in ("val", "test") if not getattr(data, s)]
+    of_column = data.split_column not in ("auto", "none")
+    given = f"as column {data.split_column} of the data gives them" if of_column else "given as files of their own"
+    if not drawn:
+        return f", {given}"
     by = TASKS[run.spec.task].stratified_by
-    drawn = "at random" if data.path else f"{_drawn(data)} drawn from the training file at random"
-    if together := _kept_together(data):
-        spread = f"each {by} is spread over the splits as far as that allows"
-        return f", {drawn}; {together} are in one split, and {spread}"
-    return f", {drawn}, stratified by {by}"
+    how = (
+        "at random" if data.path and not of_column else f"{' and '.join(drawn)} drawn from the training rows at random"
+    )
+    how = f"{given}, with {how}" if of_column else how
+    if together := " and ".join(_kept_together(run)):
+        return f", {how}; {together} are in one split, and each {by} is spread over the splits as far as that allows"
+    return f", {how}, stratified by {by}"
 
 
-def _kept_together(data: DataSpec) -> str:
-    """Say which rows stay in one split; empty if rows are drawn individually."""
-    groups = [f"all rows of one {data.group}"] if data.group else []
-    return " and ".join([*groups, *(["identical samples"] if data.duplicates == "group" else [])])
-
-
-def _drawn(data: DataSpec) -> str:
-    return " and ".join(name for name, given in (("val", data.val), ("test", data.test)) if not given)
+def _kept_together(run: FinishedRun) -> list[str]:
+    """List the rows that stay in one split; none if rows are drawn individually."""
+    data = run.spec.data
+    apart = data.group is not None and not any(groups_in_train(run, split) for split in ("val", "test"))
+    groups = [f"all rows of one {data.group}"] if apart else []
+    return [*groups, *(["identical samples"] if data.duplicates == "group" else [])]
 
 
 def _epochs(run: FinishedRun) -> str:

@@ -81,14 +81,16 @@ def _paragraphs(run: FinishedRun, points: list[dict[str, Any]], reason: str) -> 
     ]
     low = [one for one in points if one["sensitivity"] is None or one["specificity"] is None]
     if low and isinstance(rule, str):
-        found.append("These rows are of one kind alone for some classes: their threshold is 0.5.")
+        found.append(
+            "For some classes these rows are all positive or all negative, so no threshold can be chosen: it is 0.5."
+        )
     if len(points) > MAX_CLASSES:
         found.append(f"The first {MAX_CLASSES} of {len(points):,} classes are shown.")
     method = "Wilson's" if run.predictions is None or run.predictions.groups is None else "Wilson's over groups"
     found.append(
         reason
         or f"95% intervals are {method} for shares and those of the log method for likelihood ratios (Simel et "
-        "al. 1991). PPV and NPV hold where as many rows are positive as in this test split."
+        "al. 1991). PPV and NPV apply at the prevalence of this test split."
     )
     return [visible(text) for text in found]
 

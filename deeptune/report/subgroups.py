@@ -42,7 +42,7 @@ def subgroups_section(run: FinishedRun) -> ReportSection | None:
         paragraphs += _sentences(run, name, found)
     paragraphs.append(
         "Intervals are those of each subgroup alone. A subgroup without one has too few rows or groups to be judged. "
-        "Of many subgroups the best and the worst differ by chance as well: the gap is a question, not an answer."
+        "With many subgroups, the best and the worst differ by chance too: confirm a gap on other data."
     )
     return ReportSection("subgroups", "Subgroups", paragraphs, tables, data=data)
 
@@ -116,8 +116,8 @@ def _sentences(run: FinishedRun, name: str, found: list[dict[str, Any]]) -> list
         if one in gaps:
             gap = gaps[one]
             said.append(
-                f"By {name}, the worst gap of {TITLES[one]} is {value_text(one, gap['gap'])}: {gap['worst']} against "
-                f"{gap['best']}."
+                f"By {name}, the largest difference in {TITLES[one]} is {value_text(one, gap['gap'])}: {gap['worst']} "
+                f"against {gap['best']}."
             )
     if small:
         said.append(f"Too small to judge: {', '.join(small)}.")
@@ -151,7 +151,7 @@ def units_section(run: FinishedRun) -> ReportSection | None:
     }[rule]
     count = len(scored.predictions.truth)
     paragraphs = [
-        f"{count:,} {'unit is a value' if count == 1 else 'units are the values'} of {unit}.",
+        f"{counted(count, 'unit')}, one for each value of {unit}.",
         f"The prediction of a unit is {words}.",
         *scored.notes,
         *spread.reasons,

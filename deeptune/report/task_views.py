@@ -22,11 +22,16 @@ MAX_PICTURES = 8  # targets that have a picture, at most
 OUTLIER = 0.5  # share of all squared errors in one row from which RMSE and R² say little of the others
 
 
+_OF_RANKS = (
+    "The baseline for the error in ranks predicts the median class of train for every row; the kappa of a constant "
+    "prediction is 0."
+)
+
+
 class View(ABC):
     """The sentences and pictures of a finished run that depend on its task."""
 
     heading: str  # of the section with the pictures
-    baseline_sentence: str  # for a methods section; `{split}` is the split that the report is about
 
     @abstractmethod
     def task_words(self, run: FinishedRun) -> str:
@@ -49,8 +54,12 @@ class View(ABC):
         return None
 
     @abstractmethod
+    def baseline_sentence(self, run: FinishedRun) -> str:
+        """Say how the baseline of the headline metrics predicts, for a methods section."""
+
+    @abstractmethod
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
-        """Say how the baseline predicts."""
+        """Say how the baseline of each metric predicts."""
 
     @abstractmethod
     def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
@@ -65,7 +74,6 @@ class ClassesView(View):
     """One of several classes for each row."""
 
     heading = "Calibration"
-    baseline_sentence = "The baseline predicts the most frequent class of the {split} split for every row."
 
     def task_words(self, run: FinishedRun) -> str:
         return f"{run.spec.task}, {run.task.classes} classes"
@@ -83,15 +91,24 @@ class ClassesView(View):
     def right(self, scored: Predictions) -> np.ndarray | None:
         return scored.truth == scored.prediction
 
+    def baseline_sentence(self, run: FinishedRun) -> str:
+        if run.task.info.ordered:
+            return _OF_RANKS
+        return f"The baseline predicts the most frequent class of the {run.split} split for every row."
+
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
+        ranks = f"{_OF_RANKS} " if run.task.info.ordered else ""
         classes = metrics.get("per_class", [])
         titles = dict(zip((str(row["class"]) for row in classes), tables.class_titles(classes), strict=True))
         always, usual = (titles.get(str(found[name]), str(found[name])) for name in ("class", "train_class"))
         if always == usual:
-            return f"The baseline predicts the class frequencies of train for every row, and so always class {usual}."
+            others = "Otherwise it" if ranks else "The baseline"
+            return (
+                f"{ranks}{others} predicts the class frequencies of train for every row, and so always class {usual}."
+            )
         return (
-            f"The baseline for accuracy and F1 is to predict always class {always}, the most frequent in {run.split} "
-            f"(in train it is class {usual}); for the other metrics, the class frequencies of train."
+            f"{ranks}The baseline for accuracy and F1 is to predict always class {always}, the most frequent in "
+            f"{run.split} (in train it is class {usual}); for the other metrics, the class frequencies of train."
         )
 
     def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
@@ -127,7 +144,6 @@ class LabelsView(View):
     """Any number of labels for each row."""
 
     heading = "Predictions"
-    baseline_sentence = "The baseline predicts every label for every row."
 
     def task_words(self, run: FinishedRun) -> str:
         return f"{run.spec.task}, {run.task.classes} labels"
@@ -147,6 +163,9 @@ class LabelsView(View):
         """Check whether all labels of a row are right."""
         return ((scored.truth > 0) == (scored.prediction > 0)).all(axis=1)
 
+    def baseline_sentence(self, run: FinishedRun) -> str:
+        return "The baseline predicts every label for every row."
+
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         return (
             "The baseline predicts every label for every row; for Hamming loss, the labels that more than half of "
@@ -164,7 +183,6 @@ class NumbersView(View):
     """A number for each row."""
 
     heading = "Predictions"
-    baseline_sentence = "The baseline predicts the mean of the training labels for every row, or for MAE their median."
 
     def task_words(self, run: FinishedRun) -> str:
         return run.spec.task
@@ -179,6 +197,9 @@ class NumbersView(View):
         if scored.truth.ndim == 2:
             return target_estimates(scored.truth, scored.prediction)
         return number_estimates(scored.truth, scored.prediction, run.task.info.metrics)
+
+    def baseline_sentence(self, run: FinishedRun) -> str:
+        return "The baseline predicts the mean of the training labels for every row, or for MAE their median."
 
     def baseline_words(self, run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> str:
         median, mean = (tables.significant(float(found[name])) for name in ("median", "mean"))

@@ -54,7 +54,7 @@ def looks_said(run: FinishedRun, found: Mapping[str, Any]) -> list[str]:
         group = run.spec.data.group
         texts.append(
             f"{both:,} {'group' if both == 1 else 'groups'} ({group}) of the test split {'is' if both == 1 else 'are'} "
-            "in the training split too, so these values are too good."
+            "in the training split too, so these values are optimistic."
         )
     return texts
 
@@ -64,23 +64,23 @@ def twins_said(run: FinishedRun, metrics: Mapping[str, Any]) -> list[str]:
     alone = (metrics.get("without_duplicates") or {}).get("n")
     if isinstance(alone, int) and alone < metrics.get("n", 0):
         twins = metrics["n"] - alone
-        has = "has" if twins == 1 else "have"
-        return [f"{twins:,} of these rows {has} an identical twin among the rows that the model learned from."]
+        are = "is an exact duplicate" if twins == 1 else "are exact duplicates"
+        return [f"{twins:,} of these rows {are} of a row that the model was trained on."]
     if alone is None and run.split == "test" and run.files.learnt_hashes.is_file():
-        return ["None of these rows has an identical twin among the rows that the model learned from."]
+        return ["None of these rows is an exact duplicate of a row that the model was trained on."]
     return []
 
 
-def groups_in_train(run: FinishedRun) -> int:
-    """Count the groups that have rows in both test and train, as a given split may have; 0 without groups."""
+def groups_in_train(run: FinishedRun, split: str = "test") -> int:
+    """Count the groups of a split that have rows in train too, as a given split may have; 0 without groups."""
     path = run.files.splits
     if run.spec.data.group is None or not path.is_file() or "group" not in pq.read_schema(path).names:
         return 0
     table = pq.read_table(path, columns=["split", "group"])
     if (groups := keys_of(table["group"])) is None:
         return 0
-    test, train = (groups.filter(pc.equal(table["split"], split)).drop_null().unique() for split in ("test", "train"))
-    return int(pc.sum(pc.is_in(test, value_set=train)).as_py() or 0)
+    here, train = (groups.filter(pc.equal(table["split"], name)).drop_null().unique() for name in (split, "train"))
+    return int(pc.sum(pc.is_in(here, value_set=train)).as_py() or 0)
 
 
 def _times(count: int) -> str:
@@ -90,7 +90,7 @@ def _times(count: int) -> str:
 def other_looks(run: FinishedRun) -> list[str]:
     """Return the names of the other runs beside this one that scored exactly its test rows, in order.
 
-    Whoever chooses the best of them by its test score reports a number that is too good. Runs in other folders are not
+    Whoever chooses the best of them by its test score reports an optimistic number. Runs in other folders are not
     known.
     """
     own = _fingerprint(run.run)

@@ -35,6 +35,10 @@ def runs_in(root: Path = DEFAULT_ROOT) -> list[RunDirectory]:
     return sorted(found, key=lambda run: (run.made, run.id), reverse=True)
 
 
+# The hint where a file of a run is missing or damaged.
+COPY_AGAIN = "Copy the run's folder again from where it was made, or train again from its spec.toml."
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The files of one run, as paths below `path`. A file exists once the run has got that far."""
@@ -196,7 +200,7 @@ class RunDirectory:
             self.spec, self.run, self.lock, self.events, self.status, self.console, self.control, self.splits,
             self.columns, self.labels, self.backbone, self.best.parent, self.metrics, self.predictions,
             self.embeddings("test").parent, self.report, self.report_data, self.result, self.notes,
-            self.test_hashes, self.learnt_hashes, self.test_looks,
+            self.test_hashes, self.learnt_hashes, self.test_looks, self.out_of_fold, self.explanations,
         )  # fmt: skip
         file = file.resolve()
         return any(file.is_relative_to(path.resolve()) for path in own)

@@ -21,5 +21,5 @@ class CalibrationSpec(Section):
         "other predictions.",
     )
     coverage: Coverage = Field(
-        0.9, description="Share of rows whose set or interval is to hold the truth, 0.5 to 0.999."
+        0.9, description="Share of rows whose set or interval should contain the truth, 0.5 to 0.999."
     )

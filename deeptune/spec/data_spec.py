@@ -18,7 +18,7 @@ class SplitSpec(Section):
     """Proportions of the rows for each split."""
 
     train: Fraction = Field(0.7, description="Share of the rows to train on.")
-    val: Fraction = Field(0.1, description="Share of the rows that choose the best epoch.")
+    val: Fraction = Field(0.1, description="Share of the rows that choose the best epoch and fit the calibration.")
     test: Fraction = Field(0.2, description="Share of the rows that the final metrics come from.")
 
     @model_validator(mode="after")
@@ -59,8 +59,9 @@ class DataSpec(Section):
     )
     value_range: list[float] | Literal["auto", "none"] = Field(
         "auto",
-        description="Values of images of more than 8 bits that become black and white, [low, high]; `auto` is the "
-        "fewest bits that hold the training rows, `none` takes no such image.",
+        description="Range [low, high] that is scaled to 0 to 255 in images of more than 8 bits, such as a CT window "
+        "[-160, 240]. `auto` is 0 to the most that the fewest bits hold, or the range of the training rows where "
+        "values are negative; `none` refuses such images.",
     )
     label: Input = Field(
         "labels",

@@ -41,8 +41,9 @@ class TrainSpec(Section):
     )
     val: Literal["split", "cv"] = Field(
         "split",
-        description="What chooses epoch and penalty: `split` leaves the rows of val out of training; `cv`, for a head "
-        "on a frozen backbone, cross-validates on train and val together and then trains on all of them.",
+        description="`split`: the rows of val choose the epoch and fit the calibration (an `exact` head chooses its "
+        "penalty on train alone). `cv`, for a head on a frozen backbone: cross-validation on train and val together "
+        "chooses weight decay and epochs, and the head is then trained on all of these rows.",
     )
     solver: Literal["auto", "exact", "steps"] = Field(
         "auto",

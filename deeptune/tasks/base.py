@@ -100,7 +100,10 @@ class Task(ABC):
 
         Raises SpecError for a task of one column, and DataError for columns that hold no labels.
         """
-        raise SpecError(f"{place}: task {cls.info.name!r} takes one label column, not {len(columns)}")
+        raise SpecError(
+            f"{place}: task {cls.info.name!r} takes one label column, not {len(columns)}",
+            hint='Name one column, or set task = "multilabel" (columns of 0 and 1) or "regression" (of numbers).',
+        )
 
     def relabelling(self, values: pa.ChunkedArray, names: Sequence[str] | None) -> Relabel | None:
         """Return a function that maps labels of a file to this task's classes of the same names.

@@ -72,7 +72,8 @@ class RegressionTask(Task):
             mean, std = float(np.mean(targets)), float(np.std(targets))
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
             raise DataError(
-                f"data.label: the values of column {name!r} are too large or too close together for 64-bit numbers"
+                f"data.label: the values of column {name!r} are too large or too close together for 64-bit numbers",
+                hint="Rescale the column: divide it by a constant, or subtract one.",
             )
         return cls(mean, std)
 

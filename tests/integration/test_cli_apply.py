@@ -273,6 +273,8 @@ def test_an_output_that_is_an_input_is_refused_by_any_path(command, run, tmp_pat
         (str(data), str(trained_on), "is data that the run was trained on"),
         (str(data), f"{run}/predictions.parquet", "is a file of the run itself"),
         (str(data), f"{run}/embeddings/test.parquet", "is a file of the run itself"),
+        (str(data), f"{run}/out_of_fold.parquet", "is a file of the run itself"),
+        (str(data), f"{run}/explanations/row.parquet", "is a file of the run itself"),
     ]
     for given, output, reason in attempts:
         for verb in ("predict", "embed"):

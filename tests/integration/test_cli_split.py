@@ -114,6 +114,7 @@ def test_class_names_stay_with_the_files(command, tmp_path):
         (("-o", "o.parquet", "--folds", "1"), 2, "expected 2 to 100"),
         (("-o", "o.parquet", "--folds", "3", "--leave-out", "site"), 2, "exclude each other"),
         (("-o", "o.parquet", "--folds", "50", "--group", "who"), 3, "30 groups are too few"),
+        (("-o", "o.parquet", "--folds", "3", "--duplicates", "group"), 2, "`group` is for random splits"),
         (("-o", "o.parquet"), 2, "each split is a file in a folder"),
         (("-o", "o.parquet", "--column", "text"), 2, "has a column 'text' already"),
         (("-o", "out", "--val", "0.6", "--test", "0.6"), 2, "train"),

@@ -99,7 +99,8 @@ def test_an_image_with_a_text_has_its_map_and_its_tokens(wrong, monkeypatch):
     row = worst_examples(wrong)[0].row
     wrong.explanations.mkdir()
     (wrong.explanations / "row.png").write_bytes(png(60, 28))
-    no = "These explanations are no better than random: gain over random orders -0.05 (95% interval -0.23 to 0.13, "
+    no = "These explanations are not shown to be better than random: gain over random orders -0.05 "
+    no += "(95% interval -0.23 to 0.13, "
     write_json(
         wrong.explanations / "explanations.json",
         {

@@ -179,7 +179,13 @@ def _write_common(
     ]
     table = pa.concat_tables(parts)
     if values["data"].get("group"):
-        table = table.append_column("group", pa.array([f"author {row % 30}" for row in table["row"].to_pylist()]))
+        table = table.append_column(
+            "group",
+            pa.array(
+                f"author {row % 30} of {split}"
+                for split, row in zip(table["split"].to_pylist(), table["row"].to_pylist(), strict=True)
+            ),
+        )
     pq.write_table(table, files.splits)
     write_json(
         files.result,

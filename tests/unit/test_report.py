@@ -183,7 +183,7 @@ def test_regression_report(tmp_path: Path) -> None:
     text = " ".join(page.text.split())
     assert "from random initial weights to predict a number from texts" in text
     assert "LoRA of rank 8, alpha 16" in text
-    assert "val drawn from the training file at random; all rows of one author are in one split" in text
+    assert "val drawn from the training rows at random; all rows of one author are in one split" in text
     assert "stratified" not in text
     assert "jackknife intervals over 30 groups" in text
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 5

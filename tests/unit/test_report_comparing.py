@@ -128,7 +128,7 @@ def test_other_labels_of_the_rows_are_refused(two: list[Path]) -> None:
     table = pq.read_table(path)
     truth = (table["truth"].to_numpy() + (np.arange(len(table)) == 3)) % 10
     pq.write_table(table.set_column(1, "truth", pa.array(truth)), path)
-    with pytest.raises(DataError, match="other labels for 1 row:"):
+    with pytest.raises(DataError, match="different labels in 1 row:"):
         compare_runs(two)
 
 
@@ -157,7 +157,7 @@ def test_another_task_is_refused(two: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "numbers"
     other.mkdir()
     regression_run(other)
-    with pytest.raises(DataError, match=r"other tasks: classification and regression"):
+    with pytest.raises(DataError, match=r"different tasks: classification and regression"):
         compare_runs([two[0], other])
 
 
@@ -199,7 +199,7 @@ def test_another_label_column_is_refused(two: list[Path]) -> None:
     values = load_spec(path).model_dump(mode="json", exclude_none=True)
     values["data"]["label"] = "severity"
     path.write_text(dump_spec(validate(values)), encoding="utf-8")
-    with pytest.raises(DataError, match=r"other labels: 'labels' and 'severity'"):
+    with pytest.raises(DataError, match=r"different label columns: 'labels' and 'severity'"):
         compare_runs(two)
 
 

@@ -170,7 +170,7 @@ def test_intervals_are_counted_in_test(tmp_path):
     found = section_of(scored(tmp_path, *TASKS["numbers"], {"coverage": 0.8}))
     table = pq.read_table(RunDirectory(tmp_path).predictions).to_pandas()
     hits = ((table["lower"] <= table["truth"]) & (table["truth"] <= table["upper"])).mean()
-    assert f"is to hold the true number of 80% of rows. In test it does of {hits:.1%}" in found.paragraphs[0]
+    assert f"are built to contain the true number in 80% of rows. In test they do in {hits:.1%}" in found.paragraphs[0]
 
 
 def test_the_paragraph_for_a_paper_names_the_calibrator(run):

@@ -18,7 +18,7 @@ from deeptune.report.doubts import doubts
 from deeptune.report.finished_run import read_run
 from deeptune.report.methods_paragraph import sentence_title
 from deeptune.runs.directory import RunDirectory
-from deeptune.spec.toml import validate
+from deeptune.spec.toml import dump_spec, load_spec, validate
 from deeptune.tasks.baselines import classification_baseline, number_baseline
 from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.metric_functions import classification_metrics
@@ -44,6 +44,11 @@ def keep_rows(run: RunDirectory, count: int) -> None:
     truth = table["truth"].to_numpy()
     probabilities = np.stack(table["probabilities"].to_numpy())
     change_json(run.metrics, test=classification_metrics(truth, probabilities, ClassificationTask(tuple(range(10)))))
+
+
+def change_data(run: RunDirectory, **data: object) -> None:
+    values = load_spec(run.spec).model_dump(mode="json", exclude_none=True)
+    run.spec.write_text(dump_spec(validate({**values, "data": {**values["data"], **data}})), encoding="utf-8")
 
 
 # What comes first.
@@ -82,7 +87,7 @@ def test_without_a_test_split_the_headline_says_that_val_chose_the_epoch(digits:
     best = json.loads(digits.result.read_text())["best"]
     change_json(digits.result, best={**best, "metric": "val/out_of_fold_loss"})  # of an exact head
     exact = text_of(digits)
-    assert "Accuracy, val (val fitted the model's confidence)" in exact
+    assert "Accuracy, val (the calibration was fitted to val)" in exact
     assert "chose the epoch" not in exact
     assert "val chose the epoch, so these values are optimistic" in text  # in the paragraph for a paper
 
@@ -95,6 +100,36 @@ def test_few_rows_are_told_before_the_numbers(digits: RunDirectory) -> None:
     )
     assert text.count("No interval is given: 2 rows are too few (at least 10).") == 2  # also in the words for a paper
     assert "95% interval" not in text.partition("Metrics on test")[0]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        ([], "as column fold of the data gives them."),
+        (["val"], "as column fold of the data gives them, with val drawn from the training rows at random, stratified"),
+    ],
+)
+def test_a_split_that_the_data_bring_is_not_called_random(digits: RunDirectory, drawn, said) -> None:
+    change_data(digits, path="digits.parquet", split_column="fold", train=None, test=None)
+    change_json(digits.result, drawn=drawn)
+    assert said in text_of(digits)
+
+
+def test_a_head_that_learned_from_val_says_so(digits: RunDirectory) -> None:
+    again = "the head was then fitted to the rows of the training and validation splits together"
+    assert again not in text_of(digits)
+    change_json(digits.result, learned=["train", "val"])
+    assert again in text_of(digits)
+
+
+def test_groups_that_cross_given_splits_are_not_called_kept_together(tmp_path: Path) -> None:
+    regression_run(tmp_path)
+    run = RunDirectory(tmp_path)
+    assert "all rows of one author" in text_of(run)
+    table = pq.read_table(run.splits)
+    same = pa.array(["one"] * len(table))
+    pq.write_table(table.set_column(table.column_names.index("group"), "group", same), run.splits)
+    assert "all rows of one author" not in text_of(run)
 
 
 # Groups.
@@ -203,14 +238,14 @@ def test_the_score_without_duplicates_stands_beside_the_score(digits: RunDirecto
 
 
 def test_a_run_that_looked_for_twins_says_that_it_found_none(digits: RunDirectory) -> None:
-    none = "None of these rows has an identical twin among the rows that the model learned from."
+    none = "None of these rows is an exact duplicate of a row that the model was trained on."
     assert none not in text_of(digits)  # nobody looked
     digits.learnt_hashes.touch()
     assert none in text_of(digits)
     metrics = json.loads(digits.metrics.read_text())["test"]
     change_json(digits.metrics, test={**metrics, "without_duplicates": {"left_out": 1, "n": metrics["n"] - 1}})
     assert none not in text_of(digits)
-    assert "1 of these rows has an identical twin" in text_of(digits)
+    assert "1 of these rows is an exact duplicate of a row" in text_of(digits)
 
 
 def test_the_end_of_a_run_has_its_doubts_before_and_its_notes_after_the_numbers(digits: RunDirectory, capsys) -> None:

@@ -80,9 +80,11 @@ def test_later_looks_are_told_in_the_methods(tmp_path):
 
 
 def test_groups_of_test_that_train_has_too_are_told(tmp_path):
-    """The fixture draws rows, not groups: what a given split may bring."""
+    """A given split may cross groups."""
     regression_run(tmp_path)
     splits = pq.read_table(tmp_path / "splits.parquet").to_pandas()
+    splits["group"] = [f"author {row % 30}" for row in splits["row"]]
+    pq.write_table(pa.Table.from_pandas(splits), tmp_path / "splits.parquet")
     both = set(splits.group[splits.split == "test"]) & set(splits.group[splits.split == "train"])
     found = report(tmp_path)
     assert found["test_looks"]["groups_in_train"] == len(both) > 0

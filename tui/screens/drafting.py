@@ -13,6 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Button
 
 from deeptune.errors import DeepTuneError
+from deeptune.formatting import counted
 from deeptune.runs import RunDirectory
 from deeptune.spec import RunSpec, dump_spec
 from deeptune.spec.defaults import run_name
@@ -83,13 +84,13 @@ class DraftScreen(DeepTuneScreen):
         from tui.screens.save import SaveScreen
 
         if self.facts.spec is None:
-            self.deeptune.tell("there is something to put right first", "warning")
+            self._name_problems()
             return
         path = await self.app.push_screen_wait(SaveScreen(f"{run_name(self.facts.spec)}.toml"))
         if path is None:
             return
         choices = [Answer("no", "Keep that file"), Answer("yes", "Replace it", dangerous=True)]
-        if path.exists() and await self.deeptune.ask(f"Replace {path}?", "There is such a file.", choices) != "yes":
+        if path.exists() and await self.deeptune.ask(f"Replace {path}?", "This file exists already.", choices) != "yes":
             return
         try:
             write_text(path, dump_spec(self.facts.spec))
@@ -98,9 +99,14 @@ class DraftScreen(DeepTuneScreen):
         else:
             self.deeptune.tell(f"saved: deeptune run {path}")
 
+    def _name_problems(self) -> None:
+        """Say that the draft can't be used yet, and where its problems are listed."""
+        problems = counted(max(1, len(self.facts.problems)), "problem")
+        self.deeptune.tell(f"fix {problems} of this spec first: the step Review lists them", "warning")
+
     def action_copy(self) -> None:
         if self.facts.spec is None:
-            self.deeptune.tell("there is something to put right first", "warning")
+            self._name_problems()
         else:
             self.deeptune.copy(self.draft.shell_command(self.deeptune.options.root))
 
@@ -114,7 +120,7 @@ class DraftScreen(DeepTuneScreen):
     def launch(self) -> None:
         """Start the run, unless the draft has a problem."""
         if self.facts.spec is None or self.facts.problems:
-            self.deeptune.tell("there is something to put right first", "warning")
+            self._name_problems()
         elif not self._launching and not self.deeptune.refused("start a run"):
             self._launching = True
             self._launch(self.facts.spec)

@@ -95,6 +95,11 @@ def assign(spec: RunSpec, way: Way, column: str = "split") -> Assignment:
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"split_column": "none"})})
     if way == Way():
         return _at_random(spec, column)
+    if spec.data.duplicates == "group":
+        raise SpecError(
+            "--duplicates: `group` is for random splits, and not for --time, --leave-out or --folds",
+            hint="Leave it out. `deeptune audit --split-column` lists identical samples that cross the written splits.",
+        )
     draft = draft_plan(spec)
     part = draft.parts["train"]
     assignment = Assignment(part.source, draft.modality, draft.task, {}, part.targets, part.rows, part.groups)
@@ -182,7 +187,10 @@ def _ordered(source: Source, column: str, rows: np.ndarray) -> np.ndarray:
                 hint="Write dates in ISO 8601, such as 2024-05-31 or 2024-05-31T10:00:00.",
             ) from error
     elif not (pt.is_temporal(kind) or pt.is_integer(kind) or pt.is_floating(kind)):
-        raise DataError(f"--time: column {column!r} holds {kind}, which has no order in time")
+        raise DataError(
+            f"--time: column {column!r} holds {kind}, which has no order in time",
+            hint="Name a column of numbers, dates or ISO 8601 texts.",
+        )
     absent = pc.is_null(values, nan_is_null=True).to_numpy()
     if absent.any():
         raise DataError(
@@ -207,7 +215,10 @@ def _folds(spec: RunSpec, draft: PlanDraft, way: Way) -> tuple[str, np.ndarray, 
         values = encoded.dictionary
         order = pc.array_sort_indices(values).to_numpy()
         if not 2 <= len(values) <= 100:
-            raise DataError(f"--leave-out: column {way.site!r} has {len(values):,} values, and 2 to 100 were expected")
+            raise DataError(
+                f"--leave-out: column {way.site!r} has {len(values):,} values, and 2 to 100 were expected",
+                hint="Name a column such as a hospital or a scanner.",
+            )
         _require_groups_inside(spec, part.groups, encoded.indices.to_numpy(), way.site)
         names = [shown(values[int(place)]) for place in order]
         return "--leave-out", np.argsort(order)[encoded.indices.to_numpy()], names

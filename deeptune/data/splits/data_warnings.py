@@ -66,14 +66,15 @@ def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.nd
         if len(rows):
             apart = splits[split].source is not splits["train"].source
             way = (
-                f"leave them out of data.{split}"
+                f"To remove them: leave them out of data.{split}"
                 if apart
-                else 'data.duplicates = "group" keeps identical samples in one split'
+                else 'To prevent this: data.duplicates = "group" keeps identical samples in one split'
             )
             texts.append(
-                f"{len(rows):,} of {len(splits[split]):,} {split} rows are identical to a training row, so the score "
-                f"on them measures memory ({listed(splits[split].source.where(int(row)) for row in rows)}). "
-                f"metrics.json also has the score without them; {way}"
+                f"{len(rows):,} of {len(splits[split]):,} {split} rows {'is' if len(rows) == 1 else 'are'} identical "
+                "to a training row, so the score on them rewards memorisation "
+                f"({listed(splits[split].source.where(int(row)) for row in rows)}). "
+                f"metrics.json also has the score without them. {way}"
             )
     parts = list(splits.values())
     clash = conflicting(np.concatenate(list(sets.values())), np.concatenate([data.targets for data in parts]))

@@ -78,7 +78,7 @@ class GivenSplit:
                 rows = int(np.isin(np.asarray(parts[split].groups), both).sum())
                 texts.append(
                     f"{len(both):,} of {len(groups[split]):,} groups of {split} (column {group!r}) are in train too, "
-                    f"with {rows:,} of its {len(parts[split].rows):,} rows: the score on {split} is too good"
+                    f"with {rows:,} of its {len(parts[split].rows):,} rows: the score on {split} is optimistic"
                 )
         return texts
 

@@ -30,7 +30,8 @@ class DataPlan:
     `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,
     what val and test are too small to decide. `outside` are the rows, by split, whose number is far from the others.
     `sets` are the `duplicate_sets` of the rows of all splits, or empty where no sample is there twice. `learned` are
-    the splits that the scored model learned from; val is scored by one that did not learn from it.
+    the splits that the scored model learned from; val is scored by one that did not learn from it. `drawn` are the
+    splits that were drawn at random, from `train`.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class DataPlan:
     outside: dict[str, np.ndarray] = field(default_factory=dict)
     sets: dict[str, np.ndarray] = field(default_factory=dict)
     learned: tuple[str, ...] = ("train",)
+    drawn: tuple[str, ...] = ()
     split_column: str | None = None  # the column that the splits come from, where the data brings them
 
     @property

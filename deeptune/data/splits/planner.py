@@ -163,6 +163,7 @@ class PlanDraft:
         if self.given is not None and data.group is not None:
             warnings += self.given.crossing(parts, data.group)
         splits = draw_splits(spec, self.task, parts, warnings)
+        drawn = tuple(split for split in splits if split not in parts and len(splits[split]))
         name = column_text(data.label)
         warnings += naming_warnings({s: part.labels for s, part in parts.items()}, self.task, name)
         fitted = self.task.fit_splits({s: one.targets for s, one in splits.items()}, train=spec.train, name=name)
@@ -189,6 +190,7 @@ class PlanDraft:
                 *(self.given.notes() if self.given else []),
             ],
             limits=limits, outside=outside, sets=sets, split_column=self.given.column if self.given else None,
+            drawn=drawn,
         )  # fmt: skip
 
 
