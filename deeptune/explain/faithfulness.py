@@ -81,9 +81,9 @@ class Verdict:
         low, high = self.interval
         said = f"gain over random orders {self.gain:.2f} (95% interval {low:.2f} to {high:.2f}, n = {self.rows})"
         judged = (
-            f"On average, the highest-ranked parts change the output more than parts in random order: {said}."
+            f"On average, the highest-ranked parts change the output more than random ones: {said}."
             if self.better
-            else f"These explanations are not shown to be better than random: {said}. Do not interpret them."
+            else f"Not shown to be better than random: {said}. Do not interpret these."
         )
         if self.similarity > MAX_SIMILARITY:
             judged += (

@@ -180,7 +180,7 @@ def test_an_order_by_true_parts_is_better_than_random_and_a_random_one_is_not():
     assert verdict(good).better is True
     assert verdict(good).gain > 0.3
     assert verdict(bad).better is False
-    assert "not shown to be better than random" in verdict(bad).text
+    assert "Not shown to be better than random" in verdict(bad).text
     assert verdict(good[:3]).better is None
     assert "too few" in verdict(good[:3]).text
 

@@ -67,7 +67,7 @@ def test_why_there_are_no_explanations_is_said_whole(wrong, tmp_path):
         await shows(pilot, "row ")
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, AskScreen), seconds=LOADING)
-        await shows(pilot, "manifest.json")
+        await shows(pilot, "cannot be read")
 
     drive(app, steps, size=(100, 34))
 
@@ -99,12 +99,12 @@ def test_an_image_with_a_text_has_its_map_and_its_tokens(wrong, monkeypatch):
     row = worst_examples(wrong)[0].row
     wrong.explanations.mkdir()
     (wrong.explanations / "row.png").write_bytes(png(60, 28))
-    no = "These explanations are not shown to be better than random: gain over random orders -0.05 "
+    no = "Not shown to be better than random: gain over random orders -0.05 "
     no += "(95% interval -0.23 to 0.13, "
     write_json(
         wrong.explanations / "explanations.json",
         {
-            "verdict": {"text": f"Of the images: {no}n = 8). Do not read them. Of the texts: {no}n = 8). Do not read."},
+            "verdict": {"text": f"Of the images: {no}n = 8). Do not interpret these. Of the texts: {no}n = 8)."},
             "rows": [
                 {"row": row, "kind": "image", "gain": 0.25, "picture": "row.png"},
                 {"row": row, "kind": "text", "gain": 0.5, "tokens": ["ash ", "tree"], "scores": [1.0, 0.0]},
