@@ -139,7 +139,7 @@ def _by_index(index: int) -> Any:
 
 
 def _by_uuid(uuid: str) -> Any:
-    """CUDA takes the beginning of a UUID as well."""
+    """Return the GPU of a UUID, or of the beginning of one, which CUDA takes as well."""
     handle = _asked(lambda nvml: nvml.nvmlDeviceGetHandleByUUID(uuid))
     if handle is not None or not uuid.startswith("GPU-"):
         return handle

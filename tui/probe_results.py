@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deeptune.errors import SpecError
-from deeptune.probing.candidates import OPEN
-from deeptune.probing.ranking import kept
+from deeptune.probing.candidates import ANY_BACKBONE
+from deeptune.probing.ranking import stored_ranking
 from deeptune.report.tables import value_text
 from deeptune.spec.toml import set_missing, validate
 from tui.draft import Draft
@@ -16,12 +16,12 @@ def probed_scores(draft: Draft, columns: list[str]) -> dict[str, str]:
     `columns` are the input columns. Only pretrained weights count.
     """
     values = draft.values()
-    set_missing(values, {"backbone.name": OPEN})
+    set_missing(values, {"backbone.name": ANY_BACKBONE})
     try:
         spec = validate(values)
     except SpecError:
         return {}
-    found = kept(spec, columns[0] if len(columns) == 1 else columns) if columns else None
+    found = stored_ranking(spec, columns[0] if len(columns) == 1 else columns) if columns else None
     if found is None:
         return {}
     return {

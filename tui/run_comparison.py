@@ -29,7 +29,7 @@ class Flipped:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ShownComparison:
     """Runs compared on the same n rows: their pairs, and the first rows of each pair that flipped.
 
     `decisions` has two sentences on each pair: one on the second run less the first, one the other way round. `source`
@@ -47,7 +47,7 @@ class Compared:
     learned: dict[str, int | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Comparison) -> Compared:
+    def of(cls, found: Comparison) -> ShownComparison:
         """Take from a comparison what is shown."""
         from deeptune.report.comparing import decision_of
 
@@ -66,7 +66,7 @@ class Compared:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Compared:
+    def from_json(cls, text: str) -> ShownComparison:
         found = json.loads(text)
         pairs = [_pair(one) for one in found.pop("pairs")]
         flipped = [[Flipped(**row) for row in rows] for rows in found.pop("flipped")]
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        print(Compared.of(compare_on(directories, file, say)).to_json())
+        print(ShownComparison.of(compare_on(directories, file, say)).to_json())
         for run in directories:
             refresh_report(run)  # a look at test rows is in the report
     except DeepTuneError as error:

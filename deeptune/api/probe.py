@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deeptune.api.specs import SpecLike, load_spec
 from deeptune.errors import SpecError
 from deeptune.formatting import seconds_of
-from deeptune.probing.candidates import OPEN
+from deeptune.probing.candidates import ANY_BACKBONE
 from deeptune.show.console import console, progress_bar, say
 from deeptune.spec.run_spec import RunSpec
 
@@ -39,7 +39,7 @@ def probe(
     Returns a `Ranking`: `backbones`, the best first, each with `linear.score` and its 95% `interval`; `advice`; and
     `spec`, the spec that is advised, as TOML. Raises SpecError, DataError or WeightsError with what to change.
     """
-    asked = load_spec(spec, changes, defaults={"backbone.name": OPEN})
+    asked = load_spec(spec, changes, defaults={"backbone.name": ANY_BACKBONE})
     with shown(progress) as log:
         return rank(asked, backbones, budget_seconds(budget), log)
 

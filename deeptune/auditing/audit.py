@@ -21,7 +21,7 @@ from deeptune.auditing.near_images import near_images
 from deeptune.auditing.near_texts import near_texts
 from deeptune.auditing.odd_images import odd_images
 from deeptune.auditing.odd_texts import mixed_scripts, truncated_texts, wrong_encodings
-from deeptune.auditing.request import AuditRequest, Opened, open_request, splits_of
+from deeptune.auditing.request import AuditRequest, OpenedRequest, open_request, splits_of
 from deeptune.auditing.samples import missing_labels, undecodable, unfit_labels
 from deeptune.auditing.shortcuts import shortcuts
 from deeptune.data.sources.source import Source
@@ -63,7 +63,7 @@ def audit_data(
 
 
 def gather(
-    opened: Opened,
+    opened: OpenedRequest,
     *,
     features: Features | None = None,
     tokens: Callable[[str], Tokens | None] | None = None,
@@ -103,7 +103,7 @@ def gather(
     )
 
 
-def _features(opened: Opened, features: Features | None) -> np.ndarray | None:
+def _features(opened: OpenedRequest, features: Features | None) -> np.ndarray | None:
     if features is None:
         return None
     parts = []

@@ -86,7 +86,7 @@ def measure(
                 columns = list(piece.columns.values())
                 hashes[at] = sample_hashes(columns, threads)
                 sizes[at] = sum(_sizes(values) for values in columns)
-                look(found, at.start, piece, _Means(kind, threads, value_range))
+                look(found, at.start, piece, _Tools(kind, threads, value_range))
                 if progress:
                     progress(at.stop, total)
         first += source.num_rows
@@ -96,7 +96,7 @@ def measure(
 
 
 @dataclass(frozen=True)
-class _Means:
+class _Tools:
     """The tools that measuring a piece needs."""
 
     kind: Modality
@@ -109,7 +109,7 @@ def _sizes(values: pa.Array) -> np.ndarray:
     return np.array([0 if (one := value.as_buffer()) is None else one.size for value in values], np.int64)
 
 
-def _look_at_images(found: Measures, first: int, piece: Piece, means: _Means) -> None:
+def _look_at_images(found: Measures, first: int, piece: Piece, means: _Tools) -> None:
     def facts(value: pa.Scalar) -> ImageFacts | str:
         try:
             return image_facts(value.as_py(), means.value_range)
@@ -142,7 +142,7 @@ def image_facts(data: bytes | None, value_range: Range | None = None) -> ImageFa
     return ImageFacts(header, flat, np.asarray(small.convert("L")), np.asarray(colours))
 
 
-def _look_at_texts(found: Measures, first: int, piece: Piece, _means: _Means) -> None:
+def _look_at_texts(found: Measures, first: int, piece: Piece, _means: _Tools) -> None:
     columns = list(piece.columns.values())
     flags = text_flags(columns).tolist()
     rows = zip(*(texts(values).to_pylist() for values in columns), strict=True)
@@ -154,13 +154,13 @@ def _look_at_texts(found: Measures, first: int, piece: Piece, _means: _Means) ->
         found.texts.append(None if reason is not None else "\n".join(parts))
 
 
-def _only_findings(found: Measures, first: int, piece: Piece, means: _Means) -> None:
+def _only_findings(found: Measures, first: int, piece: Piece, means: _Tools) -> None:
     for at, one in enumerate(means.kind.findings(piece, means.threads, means.value_range)):
         if isinstance(one, str):
             found.reasons[first + at] = one
 
 
-_LOOKS: dict[str, Callable[[Measures, int, Piece, _Means], None]] = {
+_LOOKS: dict[str, Callable[[Measures, int, Piece, _Tools], None]] = {
     "image": _look_at_images,
     "text": _look_at_texts,
 }

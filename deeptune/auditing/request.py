@@ -63,7 +63,7 @@ class AuditRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRequest:
     """Open sources by split, with the columns that a request names or that were found."""
 
     request: AuditRequest
@@ -75,7 +75,7 @@ class Opened:
     split_column: str | None = None
 
 
-def open_request(request: AuditRequest) -> Opened:
+def open_request(request: AuditRequest) -> OpenedRequest:
     """Open the files, and find the columns that are not named.
 
     Raises DataError for files that can't be opened, without rows, or without a column that is named.
@@ -102,7 +102,7 @@ def open_request(request: AuditRequest) -> Opened:
         for key, names in columns:
             for name in [names] if isinstance(names, str) else names or []:
                 source.require(name, key=f"data.{key}")
-    return Opened(request, sources, modality, input, task, label, _named(split_column))
+    return OpenedRequest(request, sources, modality, input, task, label, _named(split_column))
 
 
 def _named(split_column: str) -> str | None:
@@ -141,7 +141,7 @@ def _task_of(source: Source, label: Input) -> str:
     return USUAL_TASKS["lists" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "classes"]
 
 
-def splits_of(opened: Opened) -> tuple[np.ndarray, list[str]]:
+def splits_of(opened: OpenedRequest) -> tuple[np.ndarray, list[str]]:
     """Give the split of each row (int64 (N,), -1 for none) and the names of the splits, train first.
 
     A split is a file, or a value of the split column. A file whose splits are not drawn has none.

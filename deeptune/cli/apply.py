@@ -377,7 +377,7 @@ def shown_progress(what: str, quiet: bool, as_json: bool = False) -> Iterator[An
 
 
 def _json_progress(what: str) -> Callable[[int, int], None]:
-    """Writes a line for each MIN_INTERVAL and for each end of a pass."""
+    """Return a function that writes a JSON line once a MIN_INTERVAL, and at each end of a pass."""
     last, written, doing = 0, 0.0, "reading"
 
     def progress(done: int, total: int) -> None:

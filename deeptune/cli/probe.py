@@ -74,7 +74,7 @@ def probe(
     of train and val; test takes no part.
     """
     from deeptune.api.probe import budget_seconds, rank, shown
-    from deeptune.probing.candidates import OPEN
+    from deeptune.probing.candidates import ANY_BACKBONE
     from deeptune.spec import load_spec
     from deeptune.spec.presets import find_spec_file
 
@@ -89,7 +89,7 @@ def probe(
         list(overrides or []),
         data=data,
         changes={key: value for key, value in asked.items() if value is not None},
-        defaults={"backbone.name": OPEN},
+        defaults={"backbone.name": ANY_BACKBONE},
     )
     seconds = budget_seconds(budget)
     with nullcontext(_json_log()) if json_progress else shown(not quiet) as log:

@@ -66,7 +66,7 @@ def runs(
         word = Text(f"{SYMBOLS[state.word]} {state.word}", style=STYLES.get(state.word, ""))
         notes = read_notes(run)
         name = " ".join([f"{run.id} ({notes.name})" if notes.name else run.id, *(f"#{tag}" for tag in notes.tags)])
-        cells = (safe(name), word, safe(progress_text(state)), safe(best_text(state)), ago(time.time() - run.made))
+        cells = (safe(name), word, safe(progress_text(state)), safe(best_text(state)), ago(time.time() - run.started))
         table.add_row(*cells)
     console().print(table)
 
@@ -89,7 +89,7 @@ def facts(run: RunDirectory, state: RunState) -> dict[str, Any]:
             "alive": state.alive,
             "over": state.over,
             "resumable": state.resumable,
-            "began": run.made,
+            "began": run.started,
             "best": best_of(state),
             "test": test if isinstance(test := state.result.get("test"), dict) else {},
             "process": owner.to_json() if owner else None,

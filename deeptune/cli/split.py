@@ -15,7 +15,7 @@ from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.tasks import TASK_NAMES, USUAL_TASKS
 
 if TYPE_CHECKING:
-    from deeptune.data.splits.assignments import Assignment, Way
+    from deeptune.data.splits.assignments import Assignment, SplitMethod
     from deeptune.spec import RunSpec
 
 
@@ -62,9 +62,9 @@ def split(
     Labels are balanced as a run balances them, groups stay together, and the mapping of labels and the split of each
     row are written too. Folds and sites are columns of one file. `data.split_column` reads a column.
     """
-    from deeptune.data.splits.assignments import Way, assign
+    from deeptune.data.splits.assignments import SplitMethod, assign
 
-    way = Way(time, leave_out, folds)
+    way = SplitMethod(time, leave_out, folds)
     values: dict[str, Any] = {
         "path": data, "label": label or None, "group": group, "input": input,
         "duplicates": duplicates, "on_bad_sample": on_bad_sample,
@@ -74,7 +74,7 @@ def split(
     spec = _spec(task, {key: value for key, value in values.items() if value is not None}, seed)
     in_one = column is not None or leave_out is not None or folds is not None
     _check_output(output, data, in_one=in_one, force=force)
-    found = assign(spec, way, column or ("split" if way == Way() or time else "fold"))
+    found = assign(spec, way, column or ("split" if way == SplitMethod() or time else "fold"))
     summary = found.summary()
     facts = {
         "data": data, "fingerprint": found.source.fingerprint(), "way": str(way), "seed": seed, "task": task,
@@ -149,7 +149,7 @@ def _write(found: Assignment, output: Path, facts: dict[str, Any], *, in_one: bo
     return [*map(str, files), *(str(output / name) for name in ("splits.parquet", "labels.json", "split.json"))]
 
 
-def _tell(found: Assignment, summary: dict[str, Any], way: Way, written: list[str], spec: RunSpec) -> None:
+def _tell(found: Assignment, summary: dict[str, Any], way: SplitMethod, written: list[str], spec: RunSpec) -> None:
     from rich.table import Table
 
     from deeptune.data.splits.assignments import flat_counts

@@ -6,7 +6,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import CheckpointError, DataError, DeepTuneError
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deeptune.data.sources.parquet import ParquetSource
     from deeptune.spec import RunSpec
 
-Sample = Shown | DeepTuneError
+Sample = ShownSample | DeepTuneError
 
 
 class RunSamples:
@@ -64,7 +64,7 @@ class RunSamples:
         self.__dict__.pop("_sources", None)  # the former file may be put back
         return found
 
-    def _read(self, split: str, row: int) -> Shown:
+    def _read(self, split: str, row: int) -> ShownSample:
         from deeptune.data.columns.input_columns import resolve_columns
         from deeptune.data.images.bit_depth import stored_range
         from deeptune.data.modalities import MODALITIES

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSample:
     """An encoded image, a text, or both."""
 
     image: bytes | None = None

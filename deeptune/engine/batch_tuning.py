@@ -59,7 +59,7 @@ def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
     if ways:
         start = chosen or bench.trial(ready.spec.train, STEPS)
         formats = _memory_formats(train, ready)
-        chosen = bench.find_way(start, _precisions(train, ready.compute), formats, compiled=(train.compile or None))
+        chosen = bench.find_fastest(start, _precisions(train, ready.compute), formats, compiled=(train.compile or None))
     assert chosen is not None
     for trial in bench.trials:
         logger.message(f"tried {trial}")
@@ -174,7 +174,7 @@ class _Bench:
         while rows := min(rows, int(train.batch_size)) // 2:
             yield train.model_copy(update={"token_budget": rows * self.batch.width})
 
-    def find_way(self, start: Trial, precisions: list[str], formats: list[str], *, compiled: bool | None) -> Trial:
+    def find_fastest(self, start: Trial, precisions: list[str], formats: list[str], *, compiled: bool | None) -> Trial:
         """Find the precision and memory format, compiled or not, that ends the run first.
 
         Its loss must agree with plain fp32.

@@ -10,7 +10,7 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
 class CheckpointInterval:
-    """`every` is `200 steps`, `30 s`, `10 min` or `1 h`, as in `train.checkpoint_every`."""
+    """Decides when training is stored: `every` 200 steps, 30 s, 10 min or 1 h, as in `train.checkpoint_every`."""
 
     def __init__(self, every: str) -> None:
         number, unit = re.fullmatch(r"(\d+) ?(\w+)", every).groups()  # type: ignore[union-attr]
@@ -30,5 +30,5 @@ class CheckpointInterval:
         return time.monotonic() - self._at >= self._cost / SHARE
 
     def stored(self, step: int, cost: float) -> None:
-        """Training was stored after `step`, which took `cost` seconds."""
+        """Take note that training was stored after `step`, which took `cost` seconds."""
         self._at_step, self._at, self._cost = step, time.monotonic(), cost

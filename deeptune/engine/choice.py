@@ -98,7 +98,7 @@ class Choice:
     `epoch` is the best of those trained, and None where the metric was undefined in each of them.
     """
 
-    head: bool
+    head_is_model: bool
     said: str
     epoch: int | None
     comparison: HeadComparison | None = None
@@ -107,7 +107,7 @@ class Choice:
         """Describe the choice for metrics.json."""
         test = self.comparison
         numbers = {} if test is None else {"difference": test.difference, "standard_error": test.error, "p": test.p}
-        return {"is_model": self.head, "said": self.said, **finite(numbers)}
+        return {"is_model": self.head_is_model, "said": self.said, **finite(numbers)}
 
 
 def choose(best: Best, start: float | None, comparison: HeadComparison | None) -> Choice:

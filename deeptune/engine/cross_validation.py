@@ -48,7 +48,7 @@ METADATA = b"deeptune"
 
 
 @dataclass(frozen=True)
-class Compared:
+class WeightDecayScore:
     """A weight decay, the epoch that is best with it, and the metric there."""
 
     weight_decay: float
@@ -70,7 +70,7 @@ class CrossValidation:
     metric: str
     value: float
     folds: int
-    compared: list[Compared]
+    compared: list[WeightDecayScore]
     fold: np.ndarray  # int64 (N,), of each training row
     outputs: Outputs
 
@@ -100,7 +100,7 @@ class CrossValidation:
             logits = outputs.flatten().to_numpy().reshape(len(table), outputs.type.list_size)
         except (OSError, KeyError, ValueError, pa.ArrowException):
             return None
-        compared = [Compared(**one) for one in record.pop("compared")]
+        compared = [WeightDecayScore(**one) for one in record.pop("compared")]
         passed = Outputs(table["row"].to_numpy(), logits)
         return cls(**record, compared=compared, fold=table["fold"].to_numpy(), outputs=passed)
 
@@ -112,14 +112,14 @@ class CrossValidation:
             f"was trained on the other {self.folds - 1} of {self.folds} folds; the run's own head was trained on all"
         )
 
-    def chosen(self, ready: Prepared) -> Prepared:
+    def apply_to(self, ready: Prepared) -> Prepared:
         """Return the run with the weight decay and the number of steps that were chosen."""
         spec = ready.spec
         train = spec.train.model_copy(update={"weight_decay": self.weight_decay})
         steps = ready.steps // int(spec.train.epochs) * self.epoch
         return replace(ready, spec=spec.model_copy(update={"train": train}), steps=steps)
 
-    def scored(self, setup: Setup) -> Setup:
+    def setup_for_scoring(self, setup: Setup) -> Setup:
         """Return the run as it is scored: its val are the training rows."""
         plan = setup.ready.plan
         train = plan.splits["train"]
@@ -127,13 +127,15 @@ class CrossValidation:
             plan,
             splits={**plan.splits, "val": train},
             # Identical rows are in one fold, so none was predicted by a head that had seen its twin.
-            sets={**plan.sets, "val": np.zeros(len(train), np.int64)} if plan.sets else {},
-            outside={**plan.outside, "val": plan.outside.get("train", np.zeros(0, np.int64))},
-            limits={**plan.limits, "val": [self.note]},
+            duplicate_sets={**plan.duplicate_sets, "val": np.zeros(len(train), np.int64)}
+            if plan.duplicate_sets
+            else {},
+            outliers={**plan.outliers, "val": plan.outliers.get("train", np.zeros(0, np.int64))},
+            split_notes={**plan.split_notes, "val": [self.note]},
         )
         return replace(setup, ready=replace(setup.ready, plan=changed))
 
-    def passed(self, setup: Setup) -> PassedSplit:
+    def val_outputs(self, setup: Setup) -> PassedSplit:
         """Return its outputs for val, with the mean loss."""
         criterion, ready = setup.criterion.on_cpu(), setup.ready
         targets = torch.from_numpy(split_targets(ready, ready.plan.splits["train"]))
@@ -160,7 +162,7 @@ def cross_validated(setup: Setup, loaders: SplitLoaders, *, resumed: bool) -> Cr
         with rng_state_kept():
             began = time.monotonic()
             exact = setup.ready.spec.train.solver == "exact"
-            result = _exactly(setup, loaders) if exact else _Folds(setup, loaders).cross_validate()
+            result = _exactly(setup, loaders) if exact else _SteppedFolds(setup, loaders).cross_validate()
     except RunStopped:
         raise RunStopped(
             f"the run was stopped ({setup.logger.stop.reason}) during cross-validation; `deeptune resume` starts it "
@@ -194,13 +196,13 @@ def _exactly(setup: Setup, loaders: SplitLoaders) -> CrossValidation:
         metric="val/loss",
         value=float(means[folds.best]),
         folds=len(folds.weights),
-        compared=[Compared(penalty, at + 1, float(means[at])) for at, penalty in enumerate(folds.penalties)],
+        compared=[WeightDecayScore(penalty, at + 1, float(means[at])) for at, penalty in enumerate(folds.penalties)],
         fold=folds.codes,
         outputs=outputs,
     )
 
 
-class _Folds:
+class _SteppedFolds:
     """The folds of the training rows, and heads that are trained on all but one."""
 
     def __init__(self, setup: Setup, loaders: SplitLoaders) -> None:
@@ -235,7 +237,7 @@ class _Folds:
         compared = []
         for at, decay in enumerate(decays):
             _, at_epoch, at_value = _best(grid[at : at + 1], weights, self.metric, required=False)
-            compared.append(Compared(decay, at_epoch, at_value if np.isfinite(at_value) else None))
+            compared.append(WeightDecayScore(decay, at_epoch, at_value if np.isfinite(at_value) else None))
         return CrossValidation(
             weight_decay=decays[place],
             epoch=epoch,
@@ -274,7 +276,7 @@ class _Folds:
 class _FoldHead:
     """A head that learns from all folds but one, and is scored on that one after each epoch."""
 
-    def __init__(self, folds: _Folds, fold: int, decay: float) -> None:
+    def __init__(self, folds: _SteppedFolds, fold: int, decay: float) -> None:
         self.setup = setup = folds.setup
         ready, stored = setup.ready, folds.loaders.stored
         spec, self.metric = ready.spec, folds.metric.removeprefix("val/")

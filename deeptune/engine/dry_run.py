@@ -54,7 +54,7 @@ def describe(spec: RunSpec) -> dict[str, Any]:
         ),
         "steps": ready.steps,
         "warnings": plan.warnings,
-        "notes": plan.remarks,
+        "notes": plan.all_notes,
         "spec": dump_spec(spec),
     }
 

@@ -32,7 +32,7 @@ PATIENCE = 2  # weaker penalties without a better one, after which none is tried
 
 
 @dataclass(frozen=True)
-class Folds:
+class PenaltyFolds:
     """The outputs of each row by heads of other folds, at each penalty that was tried, from the strongest on.
 
     `logits` (penalties, N, outputs); `losses` (penalties, folds) are means, and `weights` (folds) what each counts.
@@ -82,13 +82,13 @@ class ExactHead:
         self.layer = self._scaled_layer()
         self.loss = self._train_loss()
         self.penalties = penalties(ready.spec)
-        self.folds: Folds | None = None
+        self.folds: PenaltyFolds | None = None
         self.common_scale = False
         self.val = loaders.stored.splits.get("val")
         self._minimum: Minimum | None = None
         self._solved = 0
 
-    def choose(self, *, scales: bool = True) -> Folds | None:
+    def choose(self, *, scales: bool = True) -> PenaltyFolds | None:
         """Cross-validate the penalties; None where there is one alone, or the rows make no two folds.
 
         With `scales` the scale of the features is chosen too, where the loss is squared.
@@ -128,7 +128,7 @@ class ExactHead:
         """How many penalties there are up to the one that is chosen."""
         return len(self.penalties)
 
-    def scored(self, val: dict[str, Any]) -> dict[str, Any]:
+    def with_out_of_fold_loss(self, val: dict[str, Any]) -> dict[str, Any]:
         """Return the scores of val after an epoch, with the mean loss of the folds, which chooses the epoch.
 
         Where the rows made no folds, val chooses it.
@@ -248,7 +248,7 @@ def exact_head(setup: Setup, loaders: SplitLoaders) -> ExactHead | None:
 
 def cross_validated_penalties(
     loss: LinearLoss, codes: np.ndarray, tried: list[float], check: Callable[[], None] = lambda: None
-) -> Folds:
+) -> PenaltyFolds:
     """Predict each row by the minima of the other folds (`codes`, int64 (N,)), penalty by penalty, from the strongest.
 
     It ends where PATIENCE weaker penalties were no better. `check` is called before each minimum, and may raise.
@@ -275,4 +275,4 @@ def cross_validated_penalties(
         best, since = (mean, 0) if mean < best else (best, since + 1)
         if since >= PATIENCE:
             break
-    return Folds(tried[: len(losses)], codes, np.stack(logits), np.stack(losses), weights)
+    return PenaltyFolds(tried[: len(losses)], codes, np.stack(logits), np.stack(losses), weights)

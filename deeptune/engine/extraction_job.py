@@ -16,16 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deeptune.backbones.base import Backbone
 from deeptune.backbones.behaviour import identity, versions
-from deeptune.data.loading.ahead import made_ahead
 from deeptune.data.loading.batch_order import WINDOW, batch_slices
 from deeptune.data.loading.dataset import Batch, Dataset, Inputs, SampleOptions
 from deeptune.data.loading.loader import Loader, LoaderOptions
+from deeptune.data.loading.prefetch import prefetched
 from deeptune.data.loading.samples import Samples
 from deeptune.data.modalities import MODALITIES
 from deeptune.data.sources.source import Source
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, rows_at_once, tokens_at_once
-from deeptune.engine.folded_pass import Forward, folded, folds
+from deeptune.engine.folded_pass import Forward, folded, pays_to_fold
 from deeptune.engine.micro_batch import MicroBatcher, each_piece
 from deeptune.engine.prepare import Prepared
 from deeptune.spec.modalities import MODALITIES as SPEC_MODALITIES
@@ -105,7 +105,7 @@ class ExtractionJob:
         self.batch_size = rows_at_once(frozen.compute.device)
         self.width = frozen.activations.width if frozen.activations else frozen.backbone.width
         self.pad_multiple = 8 if frozen.compute.device.type == "cuda" else 1
-        self.folds = frozen.activations is None and folds(frozen.backbone, frozen.compute, len(rows))
+        self.folds_network = frozen.activations is None and pays_to_fold(frozen.backbone, frozen.compute, len(rows))
         self._folded: Forward | None = None
 
     @property
@@ -145,7 +145,7 @@ class ExtractionJob:
             "backbone": {**identity(frozen.backbone), **({"pooling": None} if cut else {})},
             **cut,
             **({"padding": False} if frozen.backbone.padding_reaches else {}),
-            **({"folded": True} if self.folds else {}),
+            **({"folded": True} if self.folds_network else {}),
             "preprocessing": preprocessing.ingredients(),
             "value_range": getattr(frozen.samples[self.source], "value_range", None),
             "augmentation": None if self.view is None else augmentation,
@@ -200,13 +200,13 @@ class ExtractionJob:
 
     def fold(self) -> bool:
         """Fold the network, where that is to be done. Returns False where it can't be: then it passes as it is."""
-        if self.folds and self._folded is None:
+        if self.folds_network and self._folded is None:
             places = np.unique(np.linspace(0, len(self.rows) - 1, self.batch_size).round().astype(np.int64))
             loader = self._loader(self.rows[places])
             loader.set_epoch(self.view or 0)
             self._folded = folded(self.frozen.backbone, next(iter(loader)).inputs["images"])
-            self.folds = self._folded is not None
-            return self.folds
+            self.folds_network = self._folded is not None
+            return self.folds_network
         return True
 
     def unfold(self) -> None:
@@ -252,16 +252,16 @@ def forward_batches(
     """
     backbone.eval()
     late = _overlaps(compute.device)
-    waiting: deque[Arriving] = deque()
+    waiting: deque[PendingOutputs] = deque()
 
     def give(batch: Batch) -> Tensor:
         moved = batch.to(compute.device, non_blocking=True)
         with compute.autocast():
             return forward(moved.inputs).float()
 
-    for batch in made_ahead(batches, compute.device) if late else batches:
+    for batch in prefetched(batches, compute.device) if late else batches:
         with torch.inference_mode():
-            waiting.append(Arriving([found for _, found in each_piece([batch], give, micro_batcher)]))
+            waiting.append(PendingOutputs([found for _, found in each_piece([batch], give, micro_batcher)]))
         if len(waiting) > late:
             yield waiting.popleft().collect()  # outside of inference mode: a copy that may take part in training
     while waiting:
@@ -273,7 +273,7 @@ def _overlaps(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-class Arriving:
+class PendingOutputs:
     """What a device gave for the parts of a batch, on its way to the CPU."""
 
     def __init__(self, parts: list[Tensor]) -> None:

@@ -101,7 +101,7 @@ def source_jobs(ready: Prepared, needed: Sequence[Split], frozen: FrozenBackbone
     return [job for source in sources.values() for job in _jobs_of(ready, source, needed, frozen)]
 
 
-def stored_for_later(
+def features_of_file(
     frozen: FrozenBackbone,
     source: Source,
     blank: frozenset[int],

@@ -24,7 +24,7 @@ MAX_DIFFERENCE = 5e-6  # largest difference of the features, relative to the gre
 Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
-def folds(backbone: Backbone, compute: Compute, rows: int) -> bool:
+def pays_to_fold(backbone: Backbone, compute: Compute, rows: int) -> bool:
     """Check whether many rows shall pass a folded network."""
     return (
         compute.device.type == "cpu"

@@ -244,8 +244,8 @@ class _HeadFit:
             refitted,
             exact.out_of_fold if exact is not None and refitted is not None else None,
         )
-        self._require_same(fitted)
-        head.logger.message(_said(fitted, history))
+        self._place_and_compare(fitted)
+        head.logger.message(_fit_message(fitted, history))
         return fitted
 
     def _keep(self) -> None:
@@ -258,7 +258,7 @@ class _HeadFit:
     def _has(self, split: Split) -> bool:
         return len(self.head.ready.plan.splits[split].rows) > 0
 
-    def _require_same(self, fitted: FittedHead) -> None:
+    def _place_and_compare(self, fitted: FittedHead) -> None:
         """Put the head into the model that is fine-tuned, and warn where that gives other outputs than the head alone.
 
         It does so where a row's features depend on the rows of its batch.
@@ -282,7 +282,7 @@ class _HeadFit:
             )
 
 
-def _said(fitted: FittedHead, history: TrainingHistory) -> str:
+def _fit_message(fitted: FittedHead, history: TrainingHistory) -> str:
     took = f"the head was fitted on the frozen backbone's features in {duration(fitted.seconds)}"
     val = fitted.val
     if val is None:

@@ -19,7 +19,7 @@ SAMPLE_INTERVAL = 5.0  # seconds between samples
 LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
 
 
-class Sampler:
+class Heartbeat:
     """Runs beside a run from `start` to `stop`; what it finds goes to the logger."""
 
     def __init__(self, run: RunDirectory, logger: RunLogger) -> None:

@@ -42,7 +42,7 @@ class Best:
         return tuple(self.mean) or (self.epoch,)
 
     def offer(self, epoch: int, value: float | None) -> bool:
-        """Check whether `value` is better than that of every epoch before; a value that is undefined never is."""
+        """Record the value of an epoch, and return whether it is the best so far; one that is undefined never is."""
         if value is not None and not math.isfinite(value):
             value = None
         again = epoch == self.epoch  # it is trained once more

@@ -152,7 +152,11 @@ class Trainer:
     def pass_epoch(self) -> None:
         """Pass over the training split, then over val."""
         history, started = self.history, time.monotonic()
-        more = self._train_epoch() if self.hooks.solve is None else self._solve_epoch(self.hooks.solve)
+        more = {}
+        if self.hooks.solve is None:
+            self._train_epoch()
+        else:
+            more = self._solve_epoch(self.hooks.solve)
         self.stepper.require_finite_weights()
         seconds = round(time.monotonic() - started, 3)
         with self.stepper.scored_weights():
@@ -178,7 +182,7 @@ class Trainer:
         else:
             value = _value(event.val, best.metric)
             improved = best.offer(event.epoch, value)
-            mixed = self._mixed(best, event.epoch, value)
+            mixed = self._offer_to_soup(best, event.epoch, value)
         if improved or mixed:
             with self.stepper.soup.in_place() if self.stepper.soup is not None and mixed else nullcontext():
                 self.hooks.best(best)
@@ -187,7 +191,7 @@ class Trainer:
         self.hooks.epoch(event)
         return event
 
-    def _mixed(self, best: Best, epoch: int, value: float | None) -> bool:
+    def _offer_to_soup(self, best: Best, epoch: int, value: float | None) -> bool:
         """Offer an epoch to the soup, and say whether the mean is what is the best from now on.
 
         A mean that is worse than each of its epochs lies behind a barrier of the loss, and is passed over.
@@ -227,7 +231,7 @@ class Trainer:
         )
         return {"penalty": found["penalty"]}
 
-    def _train_epoch(self) -> dict[str, float]:
+    def _train_epoch(self) -> None:
         """Train the rest of the epoch in progress: all of it, unless training was resumed within it."""
         history, train = self.history, self.train
         self.model.train()
@@ -264,7 +268,6 @@ class Trainer:
                 self._store()
             self.hooks.check()
             asked = time.monotonic()
-        return {}
 
     def _store(self) -> None:
         """Store training, unless its weights are not finite: then the checkpoint before stays."""
@@ -289,5 +292,5 @@ class Trainer:
 
 def _value(val: Mapping[str, Any], metric: str) -> float | None:
     """Return the metric that chooses the epoch; None where it, or the loss of val, is not a finite number."""
-    found = (val["loss"], val.get(metric.removeprefix("val/")))
-    return found[1] if all(one is not None and math.isfinite(one) for one in found) else None
+    loss, value = val["loss"], val.get(metric.removeprefix("val/"))
+    return value if all(number is not None and math.isfinite(number) for number in (loss, value)) else None

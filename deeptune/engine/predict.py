@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -35,7 +36,7 @@ from deeptune.engine import inference
 from deeptune.engine.device import HEAD_ROWS, Compute, choose_compute, rows_at_once, rows_scored_at_once, tokens_at_once
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.extraction_job import FrozenBackbone
-from deeptune.engine.feature_extraction import stored_for_later
+from deeptune.engine.feature_extraction import features_of_file
 from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
 from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
 from deeptune.engine.loss import Criterion
@@ -180,9 +181,9 @@ class Embedder:
 
         Raises DataError for data that does not fit, and for a sample that can't be used where the options say so.
         """
-        with self._checked(source, options) as data:
+        with self.checked_rows(source, options) as data:
             embeddings = np.full((source.num_rows, self.model.last_layer.in_features), np.nan, np.float32)
-            for window in self._passed(data, options, embed=True):
+            for window in self._outputs(data, options, embed=True):
                 embeddings[window.outputs.rows] = window.outputs.embeddings
         return embeddings
 
@@ -200,12 +201,12 @@ class Embedder:
         for note in left_out_notes(output, source, input=input, label=label):
             options.notify(note)
         with (
-            self._checked(source, options) as data,
+            self.checked_rows(source, options) as data,
             embedding_file(
                 output, source, Roles(input, label, relabel), errors=data.errors, form=options.form
             ) as write,
         ):
-            for window in self._passed(data, options, embed=True):
+            for window in self._outputs(data, options, embed=True):
                 write(window)
         return data.errors
 
@@ -214,29 +215,25 @@ class Embedder:
         return None
 
     @contextmanager
-    def _checked(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
+    def checked_rows(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
         """Decode or tokenise the samples of a source, or find them in the cache, and list those that can't be used."""
         modality, input = resolve_columns(source, self.modality, self.input)
         attach_files(source, modality, input)
         for note in self.backbone.notes:
             options.notify(note)
+        preprocessing = self.backbone.preprocessing
+        assert preprocessing is not None
         kind = Cache if source.worth_caching else NoCache
         with kind(options.notify) as cache:
-
-            def opened() -> Samples:
-                preprocessing = self.backbone.preprocessing
-                assert preprocessing is not None
-                need = Need(value_range=known)
-                return open_samples(source, input, preprocessing, cache=cache, need=need, progress=options.progress)
-
+            open_in = partial(open_samples, source, input, preprocessing, cache=cache, progress=options.progress)
             known = None if self.value_range == "auto" else self.value_range
-            samples = opened()
+            samples = open_in(need=Need(value_range=known))
             if self.value_range == "auto" and samples.deep:
                 known = range_of(samples.deep.values())
                 assert known is not None
                 found = f"{range_text(known)}, found on all rows, become grey levels 0 to 255"
                 options.notify(f"images of more than 8 bits: {found}")
-                samples = opened()
+                samples = open_in(need=Need(value_range=known))
             if known is not None and samples.clipped:
                 rows = f"{len(samples.clipped):,} of {source.num_rows:,} rows"
                 options.notify(f"{rows} have values outside of {range_text(known)}, which are clipped")
@@ -251,7 +248,7 @@ class Embedder:
                 options.notify(remark)
             yield data
 
-    def _passed(
+    def _outputs(
         self,
         data: CheckedRows,
         options: ApplyOptions,
@@ -274,7 +271,7 @@ class Embedder:
             samples, workers = {data.source: data.samples}, workers_for(self.compute, data)
             frozen = FrozenBackbone(self.backbone, self.compute, data.input, samples, workers, admit=self.admit)
             blank = frozenset(data.errors)
-            features = stored_for_later(frozen, data.source, blank, data.cache, options.progress, limit)
+            features = features_of_file(frozen, data.source, blank, data.cache, options.progress, limit)
         inputs: Inputs
         if features is not None:
             inputs, batch_size = FeatureInputs([features]), max(batch_size or 0, HEAD_ROWS)
@@ -314,18 +311,18 @@ class Predictor(Embedder):
     def predictions(self, source: Source, options: ApplyOptions) -> pa.Table:
         """Return a prediction for each row, as `writers.prediction_table`. Raises as `embeddings` does."""
         said = self._said(options)
-        with self._checked(source, options) as data:
-            found = self._passed(data, options)
+        with self.checked_rows(source, options) as data:
+            found = self._outputs(data, options)
             return pa.concat_tables([prediction_table(window, said, errors=data.errors) for window in found])
 
     def write_predictions(self, source: Source, output: Path, options: ApplyOptions) -> dict[int, str]:
         """Write the same to a file, some rows at a time; returns, by row, why a row has none."""
         said = self._said(options)
         with (
-            self._checked(source, options) as data,
+            self.checked_rows(source, options) as data,
             prediction_file(output, said, errors=data.errors) as write,
         ):
-            for window in self._passed(data, options):
+            for window in self._outputs(data, options):
                 write(window)
         return data.errors
 
@@ -348,8 +345,8 @@ class Predictor(Embedder):
         loss = None
         if spec.train.class_weights == "none":  # they came from the training rows: no loss rather than another one
             loss = MeanLoss(Criterion(str(spec.train.loss), label_smoothing=spec.train.label_smoothing))
-        with self._checked(source, options) as data:
-            found = self._passed(data, options, targets=targets, loss=loss)
+        with self.checked_rows(source, options) as data:
+            found = self._outputs(data, options, targets=targets, loss=loss)
             outputs = inference.joined([window.outputs for window in found], self.model)
             hashes = data.samples.hashes[outputs.rows]
         if not len(outputs):
@@ -367,8 +364,8 @@ class Predictor(Embedder):
         resolve_columns(source, self.modality, self.input)  # before the labels are read
         truth = read_targets(source, self.label, self.task)
         said = PredictionColumns(self.task)
-        with self._checked(source, options) as data:
-            found = list(self._passed(data, options))
+        with self.checked_rows(source, options) as data:
+            found = list(self._outputs(data, options))
             tables = [prediction_table(one, said, truth=truth[one.rows], errors=data.errors) for one in found]
             hashes = data.samples.hashes[data.usable]
         self.record_look("compare", hashes, options.notify)
@@ -390,10 +387,10 @@ class Predictor(Embedder):
         return known_relabelling(column, self.task, name=label, place=source.key)
 
     @contextmanager
-    def _checked(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
+    def checked_rows(self, source: Source, options: ApplyOptions) -> Iterator[CheckedRows]:
         for difference in self.trained.differences(self.compute):
             options.notify(difference)
-        with super()._checked(source, options) as data:
+        with super().checked_rows(source, options) as data:
             yield data
 
 

@@ -34,7 +34,7 @@ from deeptune.engine.device import (
 )
 from deeptune.engine.loop import steps_per_epoch
 from deeptune.engine.loss import Criterion
-from deeptune.engine.resume import Earlier
+from deeptune.engine.resume import EarlierAttempt
 from deeptune.engine.run_logger import Log
 from deeptune.fetching import weights_to_fetch
 from deeptune.model.build import TunedModel, build_model
@@ -77,7 +77,7 @@ def prepare(
     *,
     meta: bool = False,
     logger: Log | None = None,
-    earlier: Earlier | None = None,
+    earlier: EarlierAttempt | None = None,
     cache: Cache | None = None,
 ) -> Prepared:
     """Resolve a spec against its data and backbone. With `meta`, no weights are loaded: sizes only.

@@ -26,14 +26,23 @@ from deeptune.data.splits.split_data import SplitData
 from deeptune.data.splits.split_files import open_sources
 from deeptune.engine.out_of_memory import release_memory
 from deeptune.engine.prepare import prepare
-from deeptune.engine.probe_passes import PILOT_ROWS, SCORED, Pace, Passed, ProbeLog, pass_rows
+from deeptune.engine.probe_passes import PILOT_ROWS, SCORED, Pace, ProbedFeatures, ProbeLog, pass_rows
 from deeptune.errors import DataError, RunStopped, SpecError, TrainingError, WeightsError, first_line
 from deeptune.formatting import counted
 from deeptune.probing import candidates
 from deeptune.probing.advice import advise
 from deeptune.probing.candidates import Candidate
 from deeptune.probing.heads import RECIPE, BoostedTrees, HeadKind, LinearHead, out_of_fold
-from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, State, keep, kept, looks, sorted_backbones
+from deeptune.probing.ranking import (
+    HeadScore,
+    RankedBackbone,
+    Ranking,
+    State,
+    file_stamp,
+    sorted_backbones,
+    store_ranking,
+    stored_ranking,
+)
 from deeptune.probing.scores import constant_score, ranking_metric, score_rows
 from deeptune.runs.control import StopFlag
 from deeptune.spec.defaults import absolute_data
@@ -64,7 +73,7 @@ class Rows:
 class Probe:
     """Ranks backbones. `spec` names data, task and seed; its backbone is replaced by each of `named`.
 
-    Without names, all backbones whose weights are here are ranked, and that of the spec unless it is `OPEN`.
+    Without names, all backbones whose weights are here are ranked, and that of the spec unless it is `ANY_BACKBONE`.
     `ranking` is what is known so far, None before anything is.
     """
 
@@ -77,7 +86,7 @@ class Probe:
         # As a partial run: the same samples, and features of the same name in the cache.
         train = spec.train.model_copy(update={"augmentation": "none"})
         self.spec = spec.model_copy(update={"tuning": TuningSpec(), "train": train})  # type: ignore[call-arg]
-        self.passed: dict[Candidate, Passed] = {}
+        self.passed: dict[Candidate, ProbedFeatures] = {}
         self.rows: dict[Candidate, RankedBackbone] = {}
         self.ranking: Ranking | None = None
         self.earlier: dict[str, RankedBackbone] = {}
@@ -106,8 +115,8 @@ class Probe:
         self.input, self.modality = draft.input, draft.modality
         found = self._candidates(draft.modality)
         files = [file for source in sources.values() for file in source.files]
-        self.files = [seen for file in dict.fromkeys([*files, *_named_files(self.spec)]) if (seen := looks(file))]
-        if (before := kept(self.spec, draft.input)) is not None:
+        self.files = [seen for file in dict.fromkeys([*files, *_named_files(self.spec)]) if (seen := file_stamp(file))]
+        if (before := stored_ranking(self.spec, draft.input)) is not None:
             self.earlier = {f"{one.name} {one.weights}": one for one in before.backbones}
         for at, candidate in enumerate(found):
             share = max(0.0, self._left(PASS_SHARE)) / (len(found) - at)
@@ -126,14 +135,14 @@ class Probe:
     def _candidates(self, modality: str) -> list[Candidate]:
         """List the backbones to probe: those that are named, else the spec's and those whose weights are here."""
         if self.named is not None:
-            return candidates.named(self.named, modality)
+            return candidates.named_candidates(self.named, modality)
         own = self.asked.backbone
-        if own.name == candidates.OPEN:
-            return candidates.here(modality)
+        if own.name == candidates.ANY_BACKBONE:
+            return candidates.local_candidates(modality)
         candidate = Candidate(find(own.name).name, own.weights)
         candidates.require_modality(candidate, modality)
         try:
-            return list(dict.fromkeys([candidate, *candidates.here(modality)]))
+            return list(dict.fromkeys([candidate, *candidates.local_candidates(modality)]))
         except SpecError:  # none is here: the spec's may be fetched
             return [candidate]
 
@@ -166,7 +175,7 @@ class Probe:
             self._score(candidate, MAX_ROWS)
 
     def _spec_of(self, candidate: Candidate) -> RunSpec:
-        return self.spec.model_copy(update={"backbone": candidate.of(self.spec.backbone)})
+        return self.spec.model_copy(update={"backbone": candidate.backbone_spec(self.spec.backbone)})
 
     def _before(self, candidate: Candidate) -> RankedBackbone | None:
         """Return an earlier probe's result for a backbone on the same data."""
@@ -193,7 +202,7 @@ class Probe:
 
     # Heads.
 
-    def _rows_of(self, passed: Passed, most: int) -> tuple[Rows, np.ndarray]:
+    def _rows_of(self, passed: ProbedFeatures, most: int) -> tuple[Rows, np.ndarray]:
         """At most so many usable rows, evenly drawn, and where they are."""
         usable = np.array(passed.usable(), np.int64).reshape(-1, 2)
         if len(usable) > most:
@@ -230,7 +239,7 @@ class Probe:
         self.ranking = self._ranked("stopped")
         self._keep()
 
-    def _head_score(self, kind: HeadKind, passed: Passed, rows: Rows, check: Callable[[], None]) -> HeadScore:
+    def _head_score(self, kind: HeadKind, passed: ProbedFeatures, rows: Rows, check: Callable[[], None]) -> HeadScore:
         task, started = passed.plan.task, time.monotonic()
         folds = draw_folds(rows.targets, task, groups=rows.groups, hashes=rows.hashes, seed=self.spec.train.seed)
         if folds.max() == 0:
@@ -275,7 +284,7 @@ class Probe:
         assert self.ranking is not None
         others = [one for one in self.earlier.values() if Candidate(one.name, one.weights) not in self.rows]
         backbones = sorted_backbones([*self.ranking.backbones, *others])
-        keep(replace(self.ranking, backbones=backbones), self.spec, self.input)
+        store_ranking(replace(self.ranking, backbones=backbones), self.spec, self.input)
 
     def _ranked(self, state: State) -> Ranking:
         """Return the ranking of what is known by now."""

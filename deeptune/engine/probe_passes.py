@@ -67,7 +67,7 @@ class ProbeLog:
 
 
 @dataclass
-class Passed:
+class ProbedFeatures:
     """The stored features of a backbone whose rows have passed, and the rows of train and val.
 
     `pace` is the seconds that a row takes, None where none had to pass.
@@ -119,7 +119,7 @@ class Pace:
         return self.seconds * (extraction.total - done) > max(0.0, self.share)
 
 
-def pass_rows(ready: Prepared, cache: Cache, candidate: Candidate, log: ProbeLog, pace: Pace) -> Passed:
+def pass_rows(ready: Prepared, cache: Cache, candidate: Candidate, log: ProbeLog, pace: Pace) -> ProbedFeatures:
     """Pass the rows of train and val through a frozen backbone, until `pace` says that it is enough.
 
     Raises TrainingError where neither the cache nor memory takes the features.
@@ -147,7 +147,7 @@ def pass_rows(ready: Prepared, cache: Cache, candidate: Candidate, log: ProbeLog
     key = _key(jobs)
     row = _described(ready, candidate)
     seconds = None if pace.seconds is None else round(pace.seconds * total, 3)
-    return Passed(replace(row, feature_seconds=seconds), plan, stored, key, total, done, pace.seconds)
+    return ProbedFeatures(replace(row, feature_seconds=seconds), plan, stored, key, total, done, pace.seconds)
 
 
 def _described(ready: Prepared, candidate: Candidate) -> RankedBackbone:

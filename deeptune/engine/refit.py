@@ -50,7 +50,7 @@ def passed_apart(
         f"val was scored by the head that was fitted to train alone; with the same penalty the stored one was fitted "
         f"to train and the {val:,} rows of val"
     )
-    plan = replace(plan, limits={**plan.limits, "val": [note]}, learned=("train", "val"))
+    plan = replace(plan, split_notes={**plan.split_notes, "val": [note]}, learned=("train", "val"))
     setup.ready = replace(setup.ready, plan=plan)
     setup.use_model(stored)
     return passed | pass_splits(setup, loaders, ("test",))

@@ -29,7 +29,7 @@ from deeptune.spec import RunSpec
 from deeptune.spec.toml import flat
 
 
-class Earlier:
+class EarlierAttempt:
     """The record of an earlier attempt at the run, and what has changed since.
 
     A change is refused, unless `force`: then it is a warning, and listed in run.json.
@@ -40,7 +40,7 @@ class Earlier:
         self.overridden: list[str] = []
 
     @classmethod
-    def read(cls, run: RunDirectory, logger: RunLogger, *, force: bool) -> Earlier | None:
+    def read(cls, run: RunDirectory, logger: RunLogger, *, force: bool) -> EarlierAttempt | None:
         """Read run.json. Returns None where the run ended before it knew its data and backbone."""
         if not run.run.exists():
             return None

@@ -18,7 +18,7 @@ from deeptune.engine.head_first import FittedHead, fit_head, restore_head, store
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.prepare import Prepared, prepare
 from deeptune.engine.refit import Refit, passed_apart
-from deeptune.engine.resume import Earlier, earlier_seconds, find_checkpoint, train_state_of
+from deeptune.engine.resume import EarlierAttempt, earlier_seconds, find_checkpoint, train_state_of
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.run_metadata import (
     Attempt,
@@ -35,7 +35,7 @@ from deeptune.engine.sanity import Constant, changes_with_batch
 from deeptune.engine.scoring import PassedSplit, embed_splits, headlines, of_fine_tuning, pass_splits, write_scores
 from deeptune.engine.setup import Setup, SplitLoaders
 from deeptune.engine.train_state import rng_state_kept
-from deeptune.engine.training import Fitting
+from deeptune.engine.training import RunTraining
 from deeptune.engine.verify import check_inputs_of, verified_best
 from deeptune.model.head import collapsed
 from deeptune.report import write_report
@@ -65,7 +65,7 @@ def execute(
     clock = Clock(earlier_seconds(logger.events.earlier))
     try:
         with Cache(logger.message, logger.stop.check) as cache:
-            attempt = Attempt(spec, argv or sys.argv, clock, Earlier.read(run, logger, force=force))
+            attempt = Attempt(spec, argv or sys.argv, clock, EarlierAttempt.read(run, logger, force=force))
             return FineTuning(run, logger, cache, attempt).complete()
     except BaseException as error:
         reported = error_to_report(error)
@@ -119,7 +119,7 @@ class FineTuning:
         ready.model.to(ready.compute.device)
         if attempt.earlier is None:  # a resumed run has the choice in its spec
             ready = tune(ready, attempt.spec, logger)
-        for note in ready.plan.remarks:
+        for note in ready.plan.all_notes:
             logger.message(note)
         for warning in ready.plan.warnings:
             logger.warn(warning)
@@ -147,8 +147,8 @@ class FineTuning:
     def cross_validate(self) -> None:
         """Choose weight decay and epochs by cross-validation where that is asked for, or read what was chosen."""
         if self.setup.ready.spec.train.val == "cv":
-            self.folds = cross_validated(self.setup, self.loaders, resumed=self.attempt.earlier is not None)
-            self.setup.ready = self.folds.chosen(self.setup.ready)
+            self.cross_validation = cross_validated(self.setup, self.loaders, resumed=self.attempt.earlier is not None)
+            self.setup.ready = self.cross_validation.apply_to(self.setup.ready)
 
     def fit(self) -> TrainingHistory:
         """Train the model, or continue its training."""
@@ -167,8 +167,8 @@ class FineTuning:
             self.check_inputs = check_inputs_of(setup.ready)
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
-        last = self.folds.epoch if self.folds else None
-        fitting = Fitting(setup, self.loaders, self.check_inputs, train_state, start, last)
+        last = self.cross_validation.epoch if self.cross_validation else None
+        fitting = RunTraining(setup, self.loaders, self.check_inputs, train_state, start, last)
         history = fitting.fit(batches)
         self.exact = fitting.exact
         if history.stopped_early:
@@ -183,8 +183,8 @@ class FineTuning:
         if unstable := changes_with_batch(self.setup.ready, self.check_inputs, logits):
             self.logger.warn(unstable)
         history.best = history.best.as_stored(read_manifest(self.run.best)["best"])
-        if self.folds is not None:
-            history.best.value = self.folds.value
+        if self.cross_validation is not None:
+            history.best.value = self.cross_validation.value
 
     def score(self, history: TrainingHistory) -> dict[str, Any]:
         """Score val and test, choose between fine-tuning and its head, and write the predictions of test.
@@ -197,9 +197,9 @@ class FineTuning:
             passed = passed_apart(self.setup, self.loaders, refit, history.best, self.check_inputs)
             return write_scores(self.setup, passed, {})
         passed = pass_splits(self.setup, self.loaders)
-        if self.folds is not None:
-            passed["val"] = self.folds.passed(self.setup)
-            return write_scores(self.folds.scored(self.setup), passed, {})
+        if self.cross_validation is not None:
+            passed["val"] = self.cross_validation.val_outputs(self.setup)
+            return write_scores(self.cross_validation.setup_for_scoring(self.setup), passed, {})
         if self.head is None or self.head.val is None:
             learned = not self.setup.ready.spec.tuning.frozen
             return write_scores(self.setup, of_fine_tuning(passed) if learned else passed, {})
@@ -210,13 +210,13 @@ class FineTuning:
         assert self.head is not None
         self.choice = choice = self._choose(history, passed)
         self.logger.message(choice.said)
-        if not choice.head:
+        if not choice.head_is_model:
             return write_scores(self.setup, of_fine_tuning(passed), {"head": {**choice.record(), **self.head.scores}})
         tuned = {"epoch": choice.epoch, **self._tuned_scores(history, passed)}
-        passed, scores = self._passed_by_head(self.head, history, passed)
+        passed, scores = self._make_head_the_model(self.head, history, passed)
         return write_scores(self.setup, passed, {"head": {**choice.record(), **scores}, "fine_tuned": tuned})
 
-    def _passed_by_head(
+    def _make_head_the_model(
         self, head: FittedHead, history: TrainingHistory, passed: dict[Split, PassedSplit]
     ) -> tuple[dict[Split, PassedSplit], dict[str, Any]]:
         """Make the head the run's model; return the splits as passed through it, and their headline metrics.
@@ -285,5 +285,5 @@ class FineTuning:
         split: Split = "test" if "test" in metrics else "val"
         if split not in metrics:
             return None
-        setup = self.folds.scored(self.setup) if self.folds else self.setup
+        setup = self.cross_validation.setup_for_scoring(self.setup) if self.cross_validation else self.setup
         return Constant(setup.ready, setup.criterion).not_beaten(split, metrics[split])

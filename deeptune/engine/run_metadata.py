@@ -14,7 +14,7 @@ from deeptune.engine.choice import Choice
 from deeptune.engine.history import TrainingHistory
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared
-from deeptune.engine.resume import Earlier
+from deeptune.engine.resume import EarlierAttempt
 from deeptune.engine.run_logger import RunLogger
 from deeptune.engine.setup import Setup
 from deeptune.engine.table_files import write_table
@@ -70,7 +70,7 @@ class Attempt:
     spec: RunSpec
     argv: list[str]
     clock: Clock
-    earlier: Earlier | None
+    earlier: EarlierAttempt | None
 
 
 def write_inputs(run: RunDirectory, ready: Prepared, attempt: Attempt, checkpoint: Checkpoint | None) -> None:
@@ -158,7 +158,11 @@ def run_result(
         "best": history.best.record(),
         "epochs": len(history.epochs),
         "stopped_early": history.stopped_early,
-        **({"choice": {"model": "head" if choice.head else "fine-tuned", "said": choice.said}} if choice else {}),
+        **(
+            {"choice": {"model": "head" if choice.head_is_model else "fine-tuned", "said": choice.said}}
+            if choice
+            else {}
+        ),
         "steps": history.steps,
         "skipped_steps": history.skipped,
         "test": headline(metrics.get("test", {})),

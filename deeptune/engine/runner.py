@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deeptune.engine.heartbeat import Sampler
+from deeptune.engine.heartbeat import Heartbeat
 from deeptune.engine.run_logger import RunLogger
 from deeptune.errors import DeepTuneError
 from deeptune.runs import RunDirectory
@@ -38,7 +38,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
         logger = RunLogger(run, stop)
         logger.status.update(force=True)
-        sampler = Sampler(run, logger)
+        sampler = Heartbeat(run, logger)
         sampler.start()
         try:
             from deeptune.engine.run import execute  # takes seconds, in which the run already shows as starting

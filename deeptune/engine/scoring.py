@@ -189,7 +189,7 @@ def _scores(plan: DataPlan, split: str, outputs: Outputs, loss: float | None) ->
     metrics = inference.score(outputs, truth, plan.task, loss)
     metrics["baseline"] = plan.task.baseline(truth, plan.splits["train"].targets)
     metrics |= scores_without(plan, split, outputs)
-    metrics["notes"] += [*plan.limits.get(split, []), *without_notes(metrics, plan.task)]
+    metrics["notes"] += [*plan.split_notes.get(split, []), *without_notes(metrics, plan.task)]
     return metrics
 
 

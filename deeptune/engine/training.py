@@ -21,7 +21,7 @@ from deeptune.runs.events import CheckpointEvent, EpochEvent, StepEvent
 MAX_SILENCE = 5.0  # seconds between step events, once a run takes long
 
 
-class Fitting:
+class RunTraining:
     """Trains the model of a run in place.
 
     `check_inputs` are those of a few training rows. Training continues from `train_state`, or starts where it is None.

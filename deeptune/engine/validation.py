@@ -49,7 +49,7 @@ def validation(setup: Setup, loaders: SplitLoaders, exact: ExactHead | None) -> 
     if not len(setup.ready.plan.splits["val"].rows):
         return None
     val = Validation(setup, loaders)
-    return val.scores if exact is None else lambda: exact.scored(val.scores())
+    return val.scores if exact is None else lambda: exact.with_out_of_fold_loss(val.scores())
 
 
 def val_scores(setup: Setup, outputs: Outputs, loss: float | None, metric: str) -> dict[str, Any]:

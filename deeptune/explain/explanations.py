@@ -106,7 +106,7 @@ def explain(
     shuffled = shuffled_weights(model, seed=0)
     rng = np.random.default_rng(0)
     found: list[Explanation] = []
-    with predictor._checked(table, options) as data:
+    with predictor.checked_rows(table, options) as data:
         inputs_of = data.samples.inputs(SampleOptions())
         usable = data.usable
         for done, place in enumerate(usable):

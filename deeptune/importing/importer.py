@@ -174,7 +174,7 @@ class _Parts:
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:
-    """Images are compressed as they are."""
+    """Choose the compression of each column: none for images, which are compressed as they are."""
     return {field.name: "none" if pa.types.is_binary(field.type) else "zstd" for field in schema}
 
 

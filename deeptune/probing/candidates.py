@@ -10,7 +10,7 @@ from deeptune.errors import SpecError, listed
 from deeptune.fetching.local import all_local_weights
 from deeptune.spec.run_spec import BackboneSpec
 
-OPEN = "?"  # the name of the backbone in a spec that leaves it open
+ANY_BACKBONE = "?"  # the name of the backbone in a spec that leaves it open
 
 RANDOM = "=random"  # what follows a name of which random weights are asked for
 
@@ -32,12 +32,12 @@ class Candidate:
         """The name, as it is typed."""
         return self.name if self.pretrained else f"{self.name}{RANDOM}"
 
-    def of(self, spec: BackboneSpec) -> BackboneSpec:
+    def backbone_spec(self, spec: BackboneSpec) -> BackboneSpec:
         """Return the section of a spec with this backbone in it."""
         return spec.model_copy(update={"name": self.name, "weights": self.weights})
 
 
-def named(names: Iterable[str], modality: str) -> list[Candidate]:
+def named_candidates(names: Iterable[str], modality: str) -> list[Candidate]:
     """Return the backbones that someone names, each once.
 
     `NAME=random` has random weights. Raises WeightsError for an unknown name, and SpecError for a backbone of another
@@ -61,7 +61,7 @@ def require_modality(candidate: Candidate, modality: str) -> None:
         )
 
 
-def here(modality: str) -> list[Candidate]:
+def local_candidates(modality: str) -> list[Candidate]:
     """List the backbones of a modality whose pretrained weights are on this machine, the smallest first.
 
     Raises SpecError where there is none.

@@ -155,7 +155,7 @@ def ranking_file(spec: RunSpec, input: Input) -> Path:
     return cache_folder() / "rankings" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
-def keep(ranking: Ranking, spec: RunSpec, input: Input) -> None:
+def store_ranking(ranking: Ranking, spec: RunSpec, input: Input) -> None:
     """Store a ranking. A disk that does not take it costs the next probe some seconds, and nothing else."""
     file = ranking_file(spec, input)
     with suppress(OSError, CheckpointError):
@@ -163,17 +163,17 @@ def keep(ranking: Ranking, spec: RunSpec, input: Input) -> None:
         write_json(file, ranking.to_json(), durable=False)
 
 
-def kept(spec: RunSpec, input: Input) -> Ranking | None:
+def stored_ranking(spec: RunSpec, input: Input) -> Ranking | None:
     """Return the stored ranking of a spec's data; None where there is none, or where a file has changed since."""
     try:
         content = read_json(ranking_file(spec, input))
         ranking = Ranking.from_json(content if isinstance(content, dict) else {})
     except (CheckpointError, SpecError, ValueError):
         return None
-    return ranking if all(looks(Path(path)) == (path, size, at) for path, size, at in ranking.files) else None
+    return ranking if all(file_stamp(Path(path)) == (path, size, at) for path, size, at in ranking.files) else None
 
 
-def looks(file: Path) -> tuple[str, int, int] | None:
+def file_stamp(file: Path) -> tuple[str, int, int] | None:
     """Return the path of a file, its size and the time of its last change; None where it is gone."""
     try:
         found = file.stat()

@@ -34,7 +34,7 @@ def score_rows(task: Task, logits: np.ndarray, truth: np.ndarray, groups: np.nda
     task = task.with_thresholds(logits, truth)
     found = task.score(logits, truth)
     name = ranking_metric(task)
-    interval = view_of(task).spread(task, _scored(task, logits, truth, groups)).intervals.get(name)
+    interval = view_of(task).metric_intervals(task, _scored(task, logits, truth, groups)).intervals.get(name)
     return Score(found[name], interval, {metric: found.get(metric) for metric in task.info.metrics})
 
 

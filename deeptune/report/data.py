@@ -41,7 +41,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
         },
         **{key: _with_intervals(metrics[key], judged) for key in ("per_class", "per_target") if key in metrics},
         "confusion_matrix": metrics.get("confusion_matrix"),
-        "interval_method": judged.spread.method,
+        "interval_method": judged.metric_intervals.method,
         "doubts": judged.doubts,
         "remarks": judged.remarks,
         "warnings": [*run.warnings, *metrics.get("notes", [])],
@@ -62,7 +62,7 @@ def report_data(run: FinishedRun, judged: Verdict, sections: Sequence[ReportSect
 
 
 def _with_intervals(rows: Sequence[Mapping[str, Any]], judged: Verdict) -> list[dict[str, Any]]:
-    intervals = judged.spread.details or ({},) * len(rows)
+    intervals = judged.metric_intervals.details or ({},) * len(rows)
     return [{**row, "intervals": dict(ends)} for row, ends in zip(rows, intervals, strict=True)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeptune.data.run_samples import RunSamples
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import visible
 from deeptune.report.finished_run import FinishedRun, Predictions
@@ -125,7 +125,7 @@ def _section(
         return ReportSection(name, title, [said, hint], [table], data={"rows": data})
     samples = RunSamples(run.files, pixels=PIXELS)
     seconds = run.result.get("seconds")
-    gone = samples.changed_since(run.files.made + (seconds if isinstance(seconds, (int, float)) else 0))
+    gone = samples.changed_since(run.files.started + (seconds if isinstance(seconds, (int, float)) else 0))
     figures = []
     for row in data:
         caption = visible(f"Row {row['row']:,}: true {row['true']}, predicted {row['predicted']}; {row['how']}")
@@ -139,7 +139,7 @@ def draw_command(run: FinishedRun) -> str:
     return visible(f"deeptune report {run.files.path.resolve().name} --samples")
 
 
-def _drawn(sample: Shown | DeepTuneError | str, caption: str) -> str:
+def _drawn(sample: ShownSample | DeepTuneError | str, caption: str) -> str:
     """Write a sample as HTML: an image, a text, both, or why there is neither."""
     if isinstance(sample, str):
         return ""

@@ -53,7 +53,7 @@ _CURVES = (
 
 
 def by_kind(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Part stored explanations into those of images and those of texts, whichever there are."""
+    """Split stored explanations into those of images and those of texts, whichever there are."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault("text" if "tokens" in row else "image", []).append(row)

@@ -51,10 +51,10 @@ __all__ = [
     "Bounded",
     "Interval",
     "Intervals",
-    "Spread",
-    "classification_spread",
-    "label_spread",
-    "regression_spread",
+    "MetricIntervals",
+    "classification_intervals",
+    "label_intervals",
+    "regression_intervals",
 ]
 
 MIN_GROUPS = 10
@@ -72,7 +72,7 @@ Intervals = dict[str, Interval]
 
 
 @dataclass(frozen=True)
-class Spread:
+class MetricIntervals:
     """Intervals by metric, a description of their method, and reasons why metrics have none.
 
     `details` holds those of each class, label or target, in their order; empty where there are none.
@@ -84,13 +84,13 @@ class Spread:
     details: tuple[Intervals, ...] = ()
 
 
-def classification_spread(
+def classification_intervals(
     truth: np.ndarray,
     prediction: np.ndarray,
     classes: int,
     groups: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
-) -> Spread:
+) -> MetricIntervals:
     """Compute the intervals of all metrics of classes, and of precision, recall, F1 and ROC AUC of each class.
 
     truth, prediction: int64 (N,) class indices; groups: the group of each row, in any type, where rows depend on one
@@ -99,10 +99,10 @@ def classification_spread(
     Metrics with a lowest and a highest value have Wilson's interval (1927) with an effective sample size: the number of
     rows of which a proportion of that value would vary as much. The variance is that of the linearised metric
     (Takahashi et al. 2022 for F1, DeLong et al. 1988 for the area). Groups are taken into account as Korn & Graubard
-    (1998) do, with Student's t by Kish's number of groups. Log loss has the intervals of `regression_spread`.
+    (1998) do, with Student's t by Kish's number of groups. Log loss has the intervals of `regression_intervals`.
     """
     if reason := too_few(len(truth), groups):
-        return Spread(reasons=(reason,))
+        return MetricIntervals(reasons=(reason,))
     n, unit = len(truth), units_of(groups, len(truth))
     counts = ClassCounts(truth, prediction, classes)
     estimates = class_estimates(truth, prediction, classes, probabilities)
@@ -147,19 +147,19 @@ def classification_spread(
         method += " (for averages over classes, with an effective sample size from the linearised variance)"
     if probabilities is not None:
         method += "; log loss: jackknife; calibration error: the lower end is reduced by the error expected by chance"
-    return Spread(intervals, method, tuple(reasons), details)
+    return MetricIntervals(intervals, method, tuple(reasons), details)
 
 
-def label_spread(
+def label_intervals(
     truth: np.ndarray, prediction: np.ndarray, probabilities: np.ndarray, groups: np.ndarray | None = None
-) -> Spread:
+) -> MetricIntervals:
     """Compute the intervals of all metrics of labels, and of those of each label.
 
-    truth, prediction: bool (N, L); probabilities: float64 (N, L); groups as for `classification_spread`, whose method
-    it is. A row counts once, with all its labels.
+    truth, prediction: bool (N, L); probabilities: float64 (N, L); groups as for `classification_intervals`, whose
+    method it is. A row counts once, with all its labels.
     """
     if reason := too_few(len(truth), groups):
-        return Spread(reasons=(reason,))
+        return MetricIntervals(reasons=(reason,))
     n, labels = truth.shape
     unit = units_of(groups, n)
     estimates = label_estimates(truth, prediction, probabilities)
@@ -195,18 +195,18 @@ def label_spread(
     method = "Wilson score intervals with an effective sample size"
     if groups is not None:
         method += f", from the variance between {unit.max() + 1:,} groups"
-    return Spread(intervals, method, tuple(reasons), tuple(details))
+    return MetricIntervals(intervals, method, tuple(reasons), tuple(details))
 
 
-def regression_spread(
+def regression_intervals(
     truth: np.ndarray,
     prediction: np.ndarray,
     groups: np.ndarray | None = None,
     metrics: Sequence[str] = TASKS[USUAL_TASKS["numbers"]].metrics,
-) -> Spread:
+) -> MetricIntervals:
     """Compute the intervals of metrics of one number, or of their means over targets.
 
-    truth, prediction: float64 (N,) or (N, T), where a missing truth is NaN; groups as for `classification_spread`.
+    truth, prediction: float64 (N,) or (N, T), where a missing truth is NaN; groups as for `classification_intervals`.
 
     Each row, or group, is left out once (jackknife). Then Student's t on the logarithm and, for MAE and RMSE, the
     transformation for skewed values of Hall (1992), of which the wider end counts. Spearman's correlation has Fisher's
@@ -217,7 +217,7 @@ def regression_spread(
     truth, prediction = truth.reshape(len(truth), -1), prediction.reshape(len(prediction), -1)
     known = np.isfinite(truth)
     if reason := too_few(int(known.sum(axis=0).min()) if truth.size else 0, groups, several=several):
-        return Spread(reasons=(reason,))
+        return MetricIntervals(reasons=(reason,))
     unit = units_of(groups, len(truth))
     units = len(np.unique(unit[known.all(axis=1)])) if several else int(unit.max()) + 1
     intervals = _number_intervals(truth, prediction, unit)
@@ -238,10 +238,12 @@ def regression_spread(
     details: tuple[Intervals, ...] = ()
     if several:
         details = tuple(
-            regression_spread(truth[rows, at], prediction[rows, at], None if groups is None else groups[rows]).intervals
+            regression_intervals(
+                truth[rows, at], prediction[rows, at], None if groups is None else groups[rows]
+            ).intervals
             for at, rows in enumerate(known.T)
         )
-    return Spread(intervals, f"jackknife intervals over {over}", tuple(reasons), details)
+    return MetricIntervals(intervals, f"jackknife intervals over {over}", tuple(reasons), details)
 
 
 def _number_intervals(truth: np.ndarray, prediction: np.ndarray, unit: np.ndarray) -> Intervals:

@@ -12,7 +12,7 @@ from deeptune.formatting import mean_text, visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
 from deeptune.report.finished_run import FinishedRun, read_if_there
-from deeptune.report.intervals import LEVEL, Spread
+from deeptune.report.intervals import LEVEL, MetricIntervals
 from deeptune.report.tables import (
     MINIMISED_LOSS,
     interval_text,
@@ -153,19 +153,22 @@ def training_facts(run: FinishedRun) -> Facts:
 
 
 def methods_paragraph(
-    run: FinishedRun, spread: Spread, baseline: dict[str, Any], looks: Mapping[str, Any] | None = None
+    run: FinishedRun,
+    metric_intervals: MetricIntervals,
+    baseline: dict[str, Any],
+    looks: Mapping[str, Any] | None = None,
 ) -> str:
     """Write a paragraph for a paper about the training and its results. Every number comes from the run's files.
 
     `looks` are those at the test rows, as `test_looks` returns them.
     """
-    sentences = list(_sentences(run, spread, baseline))
+    sentences = list(_sentences(run, metric_intervals, baseline))
     if looks is not None and run.split == "test":
         sentences += looks_said(run, looks)
     return visible(" ".join(sentences))
 
 
-def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
+def _sentences(run: FinishedRun, metric_intervals: MetricIntervals, baseline: dict[str, Any]) -> Iterator[str]:
     spec, train = run.spec, run.spec.train
     what = modality(run).plural
     goal = view_of(run.task).goal(run, what)
@@ -201,7 +204,7 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
         )
         yield from _chosen_penalty(run)
         yield from _refitted(run)
-        yield from _findings(run, spread, baseline)
+        yield from _findings(run, metric_intervals, baseline)
         return
     yield (
         f"We minimised {loss_words(run)} with {OPTIMIZERS[train.optimizer].title} "
@@ -212,15 +215,15 @@ def _sentences(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> It
     )
     if folds := out_of_fold(run):
         yield methods_sentence(folds, sentence_title(train.early_stopping.metric.removeprefix("val/")))
-        yield from _findings(run, spread, baseline)
+        yield from _findings(run, metric_intervals, baseline)
         return
     if run.epochs and not any(epoch.val for epoch in run.epochs):
         yield f"There was no validation split; the weights after epoch {len(run.trained)} were kept."
-        yield from _findings(run, spread, baseline)
+        yield from _findings(run, metric_intervals, baseline)
         return
     yield _kept_weights(run)
     yield from _refitted(run)
-    yield from _findings(run, spread, baseline)
+    yield from _findings(run, metric_intervals, baseline)
 
 
 def _kept_weights(run: FinishedRun) -> str:
@@ -259,8 +262,8 @@ def _refitted(run: FinishedRun) -> Iterator[str]:
         )
 
 
-def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Iterator[str]:
-    metrics, intervals = run.metrics.get(run.split, {}), spread.intervals
+def _findings(run: FinishedRun, metric_intervals: MetricIntervals, baseline: dict[str, Any]) -> Iterator[str]:
+    metrics, intervals = run.metrics.get(run.split, {}), metric_intervals.intervals
     confidence = metrics.get("confidence") or {}
     if confidence.get("calibrator", "none") != "none":
         yield f"Probabilities were calibrated on {calibration_rows(run)} by {calibrated_by(confidence)}."
@@ -281,8 +284,8 @@ def _findings(run: FinishedRun, spread: Spread, baseline: dict[str, Any]) -> Ite
         yield f"There was no test split: {part}, so these values are optimistic."
     yield from twins_said(run, metrics)
     if intervals:
-        yield f"Intervals are {LEVEL:.0%} {spread.method}."
-    yield from spread.reasons
+        yield f"Intervals are {LEVEL:.0%} {metric_intervals.method}."
+    yield from metric_intervals.reasons
     if baseline:
         yield view_of(run.task).baseline_sentence(run)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from deeptune.formatting import counted, visible
 from deeptune.report.finished_run import FinishedRun, Predictions
-from deeptune.report.intervals import Spread
+from deeptune.report.intervals import MetricIntervals
 from deeptune.report.section import ReportSection, Table
 from deeptune.report.tables import TITLES, interval_text, value_text
 from deeptune.report.task_views import view_of
@@ -20,13 +20,13 @@ from deeptune.spec.report_spec import crossed
 MISSING = "(missing)"
 
 
-def metrics_of(run: FinishedRun, scored: Predictions) -> tuple[dict[str, float], Spread]:
+def metrics_of(run: FinishedRun, scored: Predictions) -> tuple[dict[str, float], MetricIntervals]:
     """Compute the metrics of some rows, those that are defined on them, and their intervals."""
     view = view_of(run.task)
     if not len(scored.truth):
-        return {}, Spread()
+        return {}, MetricIntervals()
     values = {name: one.value for name, one in view.estimates(run, scored).items()}
-    return {name: values[name] for name in shown_metrics(values)}, view.spread(run.task, scored)
+    return {name: values[name] for name in shown_metrics(values)}, view.metric_intervals(run.task, scored)
 
 
 def subgroups_section(run: FinishedRun) -> ReportSection | None:
@@ -60,13 +60,15 @@ def _members(columns: Sequence[list[str | None]]) -> list[tuple[str, np.ndarray]
 
 def _subgroup(run: FinishedRun, title: str, rows: np.ndarray) -> dict[str, Any]:
     assert run.predictions is not None
-    values, spread = metrics_of(run, run.predictions.at(rows))
+    values, metric_intervals = metrics_of(run, run.predictions.at(rows))
     return {
         "subgroup": title,
         "n": len(rows),
-        "metrics": {name: {"value": value, "interval": spread.intervals.get(name)} for name, value in values.items()},
-        "too_small": not spread.intervals,
-        "reasons": list(spread.reasons),
+        "metrics": {
+            name: {"value": value, "interval": metric_intervals.intervals.get(name)} for name, value in values.items()
+        },
+        "too_small": not metric_intervals.intervals,
+        "reasons": list(metric_intervals.reasons),
     }
 
 
@@ -129,7 +131,7 @@ def units_section(run: FinishedRun) -> ReportSection | None:
     scored = units_scored(run)
     if scored is None:
         return None
-    values, spread = metrics_of(run, scored.predictions)
+    values, metric_intervals = metrics_of(run, scored.predictions)
     assert run.predictions is not None
     rows, of_rows = metrics_of(run, run.predictions)
     header = ("Metric", "Units", "95% interval", "Rows", "95% interval")
@@ -137,7 +139,7 @@ def units_section(run: FinishedRun) -> ReportSection | None:
         (
             TITLES[name],
             value_text(name, value),
-            interval_text(name, spread.intervals.get(name)),
+            interval_text(name, metric_intervals.intervals.get(name)),
             value_text(name, rows.get(name)),
             interval_text(name, of_rows.intervals.get(name)),
         )
@@ -154,14 +156,16 @@ def units_section(run: FinishedRun) -> ReportSection | None:
         f"{counted(count, 'unit')}, one for each value of {unit}.",
         f"The prediction of a unit is {words}.",
         *scored.notes,
-        *spread.reasons,
+        *metric_intervals.reasons,
     ]
     data = {
         "unit": unit,
         "rule": rule,
         "n": count,
         "left_out": scored.left_out,
-        "metrics": {name: {"value": value, "interval": spread.intervals.get(name)} for name, value in values.items()},
+        "metrics": {
+            name: {"value": value, "interval": metric_intervals.intervals.get(name)} for name, value in values.items()
+        },
     }
     return ReportSection(
         "units", f"Scores by {unit}", [visible(text) for text in paragraphs], [Table(header, body)], data=data

@@ -12,7 +12,7 @@ from deeptune.report import plots, tables
 from deeptune.report.doubts import MIN_ROWS
 from deeptune.report.finished_run import FinishedRun, Predictions
 from deeptune.report.influence import Estimates, class_estimates, label_estimates, number_estimates, target_estimates
-from deeptune.report.intervals import Spread, classification_spread, label_spread, regression_spread
+from deeptune.report.intervals import MetricIntervals, classification_intervals, label_intervals, regression_intervals
 from deeptune.spec.metrics import METRICS
 from deeptune.tasks import Task
 
@@ -42,7 +42,7 @@ class View(ABC):
         """Say what the model was trained to do with images or texts, for `We trained … to …`."""
 
     @abstractmethod
-    def spread(self, task: Task, scored: Predictions) -> Spread:
+    def metric_intervals(self, task: Task, scored: Predictions) -> MetricIntervals:
         """Return the intervals of the metrics."""
 
     @abstractmethod
@@ -81,8 +81,10 @@ class ClassesView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"classify {what} into {run.task.classes} classes"
 
-    def spread(self, task: Task, scored: Predictions) -> Spread:
-        return classification_spread(scored.truth, scored.prediction, task.classes, scored.groups, scored.probabilities)
+    def metric_intervals(self, task: Task, scored: Predictions) -> MetricIntervals:
+        return classification_intervals(
+            scored.truth, scored.prediction, task.classes, scored.groups, scored.probabilities
+        )
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
         found = class_estimates(scored.truth, scored.prediction, run.task.classes, scored.probabilities)
@@ -151,9 +153,9 @@ class LabelsView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"find which of {run.task.classes} labels {what} have"
 
-    def spread(self, task: Task, scored: Predictions) -> Spread:
+    def metric_intervals(self, task: Task, scored: Predictions) -> MetricIntervals:
         assert scored.probabilities is not None
-        return label_spread(scored.truth > 0, scored.prediction > 0, scored.probabilities, scored.groups)
+        return label_intervals(scored.truth > 0, scored.prediction > 0, scored.probabilities, scored.groups)
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
         assert scored.probabilities is not None
@@ -190,8 +192,8 @@ class NumbersView(View):
     def goal(self, run: FinishedRun, what: str) -> str:
         return f"predict a number from {what}"
 
-    def spread(self, task: Task, scored: Predictions) -> Spread:
-        return regression_spread(scored.truth, scored.prediction, scored.groups, task.info.metrics)
+    def metric_intervals(self, task: Task, scored: Predictions) -> MetricIntervals:
+        return regression_intervals(scored.truth, scored.prediction, scored.groups, task.info.metrics)
 
     def estimates(self, run: FinishedRun, scored: Predictions) -> Estimates:
         if scored.truth.ndim == 2:

@@ -32,7 +32,7 @@ def runs_in(root: Path = DEFAULT_ROOT) -> list[RunDirectory]:
         found = [RunDirectory(child.absolute()) for child in root.iterdir() if is_run(child)] if root.is_dir() else []
     except OSError as error:  # a folder that may not be read, a name that is too long
         raise SpecError(f"cannot look for runs in {root}: {error.strerror or error}") from error
-    return sorted(found, key=lambda run: (run.made, run.id), reverse=True)
+    return sorted(found, key=lambda run: (run.started, run.id), reverse=True)
 
 
 # The hint where a file of a run is missing or damaged.
@@ -50,7 +50,7 @@ class RunDirectory:
         return self.path.name
 
     @property
-    def made(self) -> float:
+    def started(self) -> float:
         """The time at which the run first started, in seconds since 1970; 0 if the run is gone."""
         try:
             began = json.loads(self.run.read_text(encoding="utf-8"))["started"]

@@ -56,7 +56,7 @@ def run_state(run: RunDirectory) -> RunState:
         return RunState("deleted", "its folder is gone")
     alive = runner_alive(run)  # first: a runner writes its result before it lets go of the lock
     status, result, owner = read_status(run.status), _result(run), lock_owner(run)
-    age = time.time() - (status.get("heartbeat") or run.made)
+    age = time.time() - (status.get("heartbeat") or run.started)
     if alive:
         if owner is not None and status.get("pid") != owner.pid:
             return RunState("starting", "", True)  # what is there is of the attempt before

@@ -134,7 +134,7 @@ class RegressionTask(Task):
 
     @classmethod
     def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """For each number that fills a whole group, train needs a group that holds another number."""
+        """Find the groups that train needs: for each number that fills a whole group, one that holds another number."""
         low = np.full(group.max() + 1, np.inf)
         high = -low
         np.minimum.at(low, group, targets)

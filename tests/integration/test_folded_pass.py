@@ -14,7 +14,7 @@ from deeptune.engine import folded_pass
 from deeptune.engine.device import Compute
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
 from deeptune.engine.feature_extraction import FeatureExtraction
-from deeptune.engine.folded_pass import folded, folds
+from deeptune.engine.folded_pass import folded, pays_to_fold
 from deeptune.engine.micro_batch import MicroBatcher
 from deeptune.spec.run_spec import BackboneSpec
 
@@ -47,7 +47,7 @@ def extract(backbone, told: list[str] | None = None):
         extraction = FeatureExtraction(cache, lambda done, total: None, MicroBatcher(), len(rows))
         features = extraction.run(job)
         assert features is not None
-        return features.take(rows).copy(), extraction.passed, job.folds
+        return features.take(rows).copy(), extraction.passed, job.folds_network
 
 
 def test_features_are_those_of_the_network_and_kept_by_another_name(monkeypatch, backbone):
@@ -95,11 +95,11 @@ def test_the_network_itself_passes_where_the_folded_one_cannot_be_used(monkeypat
 
 
 def test_few_rows_other_networks_and_other_precisions_pass_as_they_are(backbone):
-    assert folds(backbone, CPU, 8192)
-    assert not folds(backbone, CPU, 8191)
-    assert not folds(backbone, Compute(torch.device("cpu"), torch.bfloat16, ""), 8192)
+    assert pays_to_fold(backbone, CPU, 8192)
+    assert not pays_to_fold(backbone, CPU, 8191)
+    assert not pays_to_fold(backbone, Compute(torch.device("cpu"), torch.bfloat16, ""), 8192)
     other = load_backbone(BackboneSpec(name="efficientnet_b0", weights="random", image_size=32), seed=0)
-    assert not folds(other, CPU, 10**6)
+    assert not pays_to_fold(other, CPU, 10**6)
 
 
 def test_any_number_of_rows_passes(backbone):

@@ -8,7 +8,7 @@ import pytest
 from devices import DEVICE, SIMULATED, gpu_only
 from faults.killing import small_sample
 
-from deeptune.engine.extraction_job import Arriving
+from deeptune.engine.extraction_job import PendingOutputs
 from deeptune.engine.optimizer_step import Stepper
 from deeptune.runs import RunDirectory
 
@@ -98,7 +98,7 @@ def test_the_cpu_waits_for_the_gpu_in_no_step_and_once_for_a_batch_of_features(
         return call
 
     monkeypatch.setattr(Stepper, "step", counted("step", Stepper.step))
-    monkeypatch.setattr(Arriving, "collect", counted("collect", Arriving.collect))
+    monkeypatch.setattr(PendingOutputs, "collect", counted("collect", PendingOutputs.collect))
     steps = ("train.batch_size=16", "train.epochs=2", "embed.splits=[]")
     settings = (f"data.path={samples['image']}", *RUNS[kind], *steps)
     answer = command("run", "--foreground", "--plain", *(part for one in settings for part in ("--set", one)))

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import deeptune
 from deeptune.engine import probe as engine
 from deeptune.errors import SpecError
-from deeptune.probing.ranking import kept
+from deeptune.probing.ranking import stored_ranking
 
 pytestmark = pytest.mark.usefixtures("no_reports")
 
@@ -177,6 +177,6 @@ def test_texts_of_a_csv_file_are_ranked_and_known_until_it_changes(tiny_bert, tm
     spec = deeptune.load_spec({"data.path": file, "backbone.name": "?", "train.device": "cpu"})
     found = deeptune.probe(spec, backbones=[f"hf:{tiny_bert}"], progress=False)
     assert found.backbones[0].linear.score > 0.9
-    assert kept(spec, "text") is not None
+    assert stored_ranking(spec, "text") is not None
     file.write_text(file.read_text() + "one more,good\n")
-    assert kept(spec, "text") is None
+    assert stored_ranking(spec, "text") is None

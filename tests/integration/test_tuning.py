@@ -238,7 +238,7 @@ def test_a_faster_precision_is_taken_if_its_loss_agrees(bench, fast, steps, chos
     bench.ready.steps = steps
     bench.told = {("fp32", False): told(100.0), ("bf16", False): fast}
     start = replace(told(100.0), rows=32, pieces=1, precision="fp32")
-    found = bench.find_way(start, ["bf16", "fp32"], ["contiguous"], compiled=False)
+    found = bench.find_fastest(start, ["bf16", "fp32"], ["contiguous"], compiled=False)
     assert (found.precision, found.compile) == chosen
 
 
@@ -248,14 +248,14 @@ def test_compiling_has_to_be_earned_back(bench, steps, compiled):
     bench.ready.steps = steps
     bench.told = {("fp32", False): told(100.0), ("fp32", True): told(200.0, extra=60.0)}
     start = replace(bench.told["fp32", False], rows=32, pieces=1, precision="fp32")
-    assert bench.find_way(start, ["fp32"], ["contiguous"], compiled=None).compile is compiled
+    assert bench.find_fastest(start, ["fp32"], ["contiguous"], compiled=None).compile is compiled
 
 
 @pytest.mark.parametrize(("rate", "chosen"), [(120.0, "contiguous"), (80.0, "channels_last")])
 def test_the_faster_memory_format_is_taken(bench, rate, chosen):
     bench.told = {("fp32", False, "channels_last"): told(100.0), ("fp32", False, "contiguous"): told(rate)}
     start = replace(told(100.0), rows=32, pieces=1, precision="fp32", memory_format="channels_last")
-    assert bench.find_way(start, ["fp32"], ["channels_last", "contiguous"], compiled=False).memory_format == chosen
+    assert bench.find_fastest(start, ["fp32"], ["channels_last", "contiguous"], compiled=False).memory_format == chosen
 
 
 def test_a_loss_agrees_within_rounding():

@@ -16,7 +16,7 @@ from deeptune.runs import EventWriter, RunDirectory, write_json, write_text
 from deeptune.show.comparison import Facts, caution, differences, flat, read_facts, scores
 from tui.app import DeepTuneApp
 from tui.options import Options
-from tui.run_comparison import Compared
+from tui.run_comparison import ShownComparison
 from tui.screens.compare import CompareScreen
 from tui.screens.copied import CopiedScreen
 from tui.screens.pick import PickScreen
@@ -278,9 +278,9 @@ def test_any_run_may_be_the_one_that_others_are_compared_with(tmp_path):
 
 
 def test_a_comparison_comes_back_whole_from_the_process(tmp_path):
-    found = Compared.of(compare_runs([run.path for run in three_compared(tmp_path)]))
+    found = ShownComparison.of(compare_runs([run.path for run in three_compared(tmp_path)]))
     assert len(found.flipped[0]) == 4
-    assert Compared.from_json(found.to_json()) == found
+    assert ShownComparison.from_json(found.to_json()) == found
     assert [(pair.second, pair.first) for pair, *_ in found.against(2)] == [(0, 2), (1, 2)]
 
 

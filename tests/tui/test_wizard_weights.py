@@ -6,7 +6,7 @@ import pytest
 from driving import drive, picture, shows, until
 from wizard_driving import open_wizard
 
-from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, keep
+from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, store_ranking
 from deeptune.spec.toml import validate
 from tui.draft import Draft
 from tui.screens.wizard import WizardScreen
@@ -86,7 +86,7 @@ def test_the_table_shows_the_scores_of_a_probe_of_the_same_data(app, no_weights,
         await screen.action_go("Backbone")
         await shows(pilot, "resnet18")
         assert "probe" not in picture(app)
-        keep(found, spec, "images")
+        store_ranking(found, spec, "images")
         screen.refresh_facts()
         await shows(pilot, "0.731")
         assert "probe" in picture(app)

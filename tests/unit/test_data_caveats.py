@@ -55,6 +55,6 @@ def test_val_and_test_of_a_plan_have_their_notes(tmp_path):
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": [f"text {row}" for row in range(600)], "labels": [0, 1] * 300}), file)
     found = plan_data(RunSpec.model_validate({"data": {"path": str(file)}, "backbone": {"name": "any"}}))
-    assert [note.partition(":")[0] for note in found.limits["val"]] == ["val has 60 rows"]
-    assert found.limits["test"] == []
-    assert found.remarks == found.limits["val"]
+    assert [note.partition(":")[0] for note in found.split_notes["val"]] == ["val has 60 rows"]
+    assert found.split_notes["test"] == []
+    assert found.all_notes == found.split_notes["val"]

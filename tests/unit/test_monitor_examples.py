@@ -10,7 +10,7 @@ from pictures import png, sixteen_bit_png
 
 from deeptune.data.images.decode import decode_image
 from deeptune.data.run_samples import RunSamples
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DataError
 from deeptune.runs import RunDirectory, write_json, write_text
 from tui.widgets.monitor.examples import worst_examples
@@ -31,7 +31,7 @@ def run(tmp_path) -> RunDirectory:
 
 @pytest.mark.parametrize("row", [0, 2, 3, 9, 10, 19])
 def test_a_text_is_read_from_its_file_and_row_group(run, row):
-    assert RunSamples(run).read("test", row) == Shown(text=f"text {row}")
+    assert RunSamples(run).read("test", row) == ShownSample(text=f"text {row}")
 
 
 def test_why_a_row_can_not_be_read_is_what_is_found(run):
@@ -39,12 +39,12 @@ def test_why_a_row_can_not_be_read_is_what_is_found(run):
     kept = second.read_bytes()
     assert "has no row 20" in str(samples.read("test", 20))
     pq.write_table(pa.table({"text": ["one", None], "labels": [0, 0]}), second)
-    assert samples.read("test", 10) == Shown(text="one")  # the sources were opened again
+    assert samples.read("test", 10) == ShownSample(text="one")  # the sources were opened again
     assert "row 11 is null" in str(samples.read("test", 11))
     second.unlink()
     assert isinstance(samples.read("test", 11), DataError)
     second.write_bytes(kept)
-    assert samples.read("test", 11) == Shown(text="text 11")
+    assert samples.read("test", 11) == ShownSample(text="text 11")
 
 
 def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_path):
@@ -57,7 +57,7 @@ def test_an_image_is_shown_by_the_range_of_the_run_and_read_from_its_file(tmp_pa
     write_text(run.spec, data + '[backbone]\nname = "resnet18"\n')
     samples = RunSamples(run)
     assert np.asarray(decode_image(samples.read("test", 0).image))[0, :, 0].tolist() == [0, 128, 255]
-    assert samples.read("test", 1) == Shown(image=png())
+    assert samples.read("test", 1) == ShownSample(image=png())
 
 
 def test_wrong_classes_are_sorted_by_confidence_and_named(run):
@@ -100,5 +100,5 @@ def test_an_image_with_a_text_is_shown_with_both(tmp_path):
     data = f'[data]\npath = "{tmp_path}/d.parquet"\ninput = ["images", "caption"]\n'
     write_text(run.spec, data + '[backbone]\nname = "resnet18"\n[backbone.text]\nname = "bert"\n')
     samples = RunSamples(run)
-    assert samples.read("test", 0) == Shown(image=png(), text="a square")
+    assert samples.read("test", 0) == ShownSample(image=png(), text="a square")
     assert "row 1 is null (column 'caption')" in str(samples.read("test", 1))

@@ -14,9 +14,17 @@ from deeptune.engine.feature_extraction import spread_order
 from deeptune.errors import SpecError, WeightsError
 from deeptune.formatting import seconds_of
 from deeptune.probing.advice import advise
-from deeptune.probing.candidates import Candidate, named
+from deeptune.probing.candidates import Candidate, named_candidates
 from deeptune.probing.heads import BoostedTrees, LinearHead, out_of_fold
-from deeptune.probing.ranking import HeadScore, RankedBackbone, Ranking, keep, kept, looks, sorted_backbones
+from deeptune.probing.ranking import (
+    HeadScore,
+    RankedBackbone,
+    Ranking,
+    file_stamp,
+    sorted_backbones,
+    store_ranking,
+    stored_ranking,
+)
 from deeptune.probing.scores import constant_score, score_rows, skill
 from deeptune.spec.toml import validate
 from deeptune.tasks.classification import ClassificationTask
@@ -194,14 +202,14 @@ def test_each_beginning_of_the_order_is_spread_over_all_batches(count):
 
 
 def test_names_of_backbones():
-    assert named(["resnet18", "resnet18=random", "resnet18"], "image") == [
+    assert named_candidates(["resnet18", "resnet18=random", "resnet18"], "image") == [
         Candidate("resnet18"),
         Candidate("resnet18", "random"),
     ]
     with pytest.raises(WeightsError, match="Did you mean 'resnet18'"):
-        named(["resnet81"], "image")
+        named_candidates(["resnet81"], "image")
     with pytest.raises(SpecError, match="is a backbone for text, but the data is image"):
-        named(["bert"], "image")
+        named_candidates(["bert"], "image")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +230,7 @@ def test_random_weights_come_after_pretrained_ones_and_failures_last():
 def ranking(file: Path, **values) -> Ranking:
     rows = [backbone(boosting=HeadScore(0.6, None, 2.0)), backbone("resnet50", None, reason="no weights")]
     chosen = advise(rows, metric="accuracy", baseline=0.3, rows=500, modality="image")
-    seen = looks(file)
+    seen = file_stamp(file)
     assert seen is not None
     return Ranking(
         data=str(file), task="classification", metric="accuracy", usable_rows=600, test_rows=100, scored_rows=600,
@@ -240,11 +248,11 @@ def test_a_kept_ranking_is_for_unchanged_files_and_the_same_columns(tmp_path):
     file = tmp_path / "a.parquet"
     file.write_bytes(b"1")
     spec = validate({"data": {"path": str(file)}, "backbone": {"name": "?"}})
-    keep(ranking(file), spec, "images")
-    assert kept(spec, "images") == ranking(file)
-    assert kept(spec, "scans") is None
+    store_ranking(ranking(file), spec, "images")
+    assert stored_ranking(spec, "images") == ranking(file)
+    assert stored_ranking(spec, "scans") is None
     file.write_bytes(b"12")
-    assert kept(spec, "images") is None
+    assert stored_ranking(spec, "images") is None
 
 
 def test_a_damaged_file_is_no_ranking(tmp_path):
@@ -253,10 +261,10 @@ def test_a_damaged_file_is_no_ranking(tmp_path):
     file = tmp_path / "a.parquet"
     file.write_bytes(b"1")
     spec = validate({"data": {"path": str(file)}, "backbone": {"name": "?"}})
-    keep(ranking(file), spec, "images")
+    store_ranking(ranking(file), spec, "images")
     for text in ("{", "[]", '{"schema": 1, "backbones": [1], "files": []}', '{"schema": 0}'):
         ranking_file(spec, "images").write_text(text)
-        assert kept(spec, "images") is None
+        assert stored_ranking(spec, "images") is None
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from sklearn import metrics as sk
 from deeptune.report.intervals import (
     MIN_GROUPS,
     MIN_UNITS_RMSE,
-    classification_spread,
-    label_spread,
-    regression_spread,
+    classification_intervals,
+    label_intervals,
+    regression_intervals,
 )
 
 LOW, HIGH = 0.92, 0.98
@@ -74,7 +74,7 @@ def test_intervals_of_scores_cover_the_truth(n: int, classes: int, accuracy: flo
     found = []
     for _ in range(600):
         truth, prediction = np.divmod(rng.choice(chances.size, n, p=chances.ravel()), classes)
-        found.append(classification_spread(truth, prediction, classes).intervals)
+        found.append(classification_intervals(truth, prediction, classes).intervals)
     shares = coverage(found, population(chances))
     assert set(shares) == set(PROPORTIONS)
     if n == 10:
@@ -87,7 +87,10 @@ def test_intervals_of_scores_cover_the_truth(n: int, classes: int, accuracy: flo
 def test_intervals_of_accuracy_cover_the_truth_exactly_as_often_as_wilsons(n: int, accuracy: float) -> None:
     hits = np.arange(n + 1)
     ends = np.array(
-        [classification_spread(np.ones(n, int), (np.arange(n) < k).astype(int), 2).intervals["accuracy"] for k in hits]
+        [
+            classification_intervals(np.ones(n, int), (np.arange(n) < k).astype(int), 2).intervals["accuracy"]
+            for k in hits
+        ]
     )
     for k in (0, 1, n // 2, n):
         expected = stats.binomtest(k, n).proportion_ci(method="wilson")
@@ -112,7 +115,7 @@ def test_intervals_of_dependent_rows_cover_the_truth(groups: int, correlation: f
             own = rng.beta(accuracy * strength, (1 - accuracy) * strength, groups)
         truth = rng.integers(0, 2, len(group))
         prediction = np.where(rng.random(len(group)) < own[group], truth, 1 - truth)
-        found.append(classification_spread(truth, prediction, 2, group).intervals)
+        found.append(classification_intervals(truth, prediction, 2, group).intervals)
     expected = {"mcc": 2 * accuracy - 1, "quadratic_weighted_kappa": 2 * accuracy - 1, "rank_mae": 1 - accuracy}
     shares = coverage(found, dict.fromkeys(PROPORTIONS, accuracy) | expected)
     assert all(LOW - 0.02 <= share <= HIGH + 0.02 for share in shares.values()), shares
@@ -132,7 +135,7 @@ def test_intervals_of_errors_cover_the_truth(n: int, grouped: bool) -> None:
     found = []
     for _ in range(600):
         truth = drawn()
-        found.append(regression_spread(truth, truth + 0.5 * drawn(), group if grouped else None).intervals)
+        found.append(regression_intervals(truth, truth + 0.5 * drawn(), group if grouped else None).intervals)
     shares = coverage(
         found,
         {
@@ -166,7 +169,7 @@ def test_intervals_of_metrics_of_probabilities_cover_the_truth(n: int, distance:
     found = []
     for _ in range(400):
         truth, chances = two_normals(rng, n, distance, share)
-        found.append(classification_spread(truth, chances.argmax(axis=1), 2, None, chances).intervals)
+        found.append(classification_intervals(truth, chances.argmax(axis=1), 2, None, chances).intervals)
     shares = coverage([{name: one[name] for name in true if name in one} for one in found], true)
     assert shares.pop("ece") >= 0.95  # wider than need be
     assert all(LOW - 0.02 <= share <= HIGH + 0.01 for share in shares.values()), shares
@@ -180,7 +183,7 @@ def test_the_interval_of_a_calibration_error_covers_the_truth_of_an_overconfiden
         prediction = np.zeros(200, int)
         truth = (rng.random(200) > sure - 0.1).astype(int)
         chances = np.stack([sure, 1 - sure], axis=1)
-        found.append(classification_spread(truth, prediction, 2, None, chances).intervals)
+        found.append(classification_intervals(truth, prediction, 2, None, chances).intervals)
     assert coverage([{"ece": one["ece"]} for one in found], {"ece": 0.1})["ece"] >= 0.94
 
 
@@ -208,7 +211,7 @@ def test_intervals_of_labels_cover_the_truth(n: int, grouped: bool) -> None:
         group = None
         if grouped:
             truth, chances, group = (np.repeat(part, 5, axis=0) for part in (truth, chances, np.arange(n // 5)))
-        found.append(label_spread(truth, chances >= 0.5, chances, group).intervals)
+        found.append(label_intervals(truth, chances >= 0.5, chances, group).intervals)
     shares = coverage(found, true)
     assert set(shares) == set(true)
     assert all(LOW - 0.02 <= share <= HIGH + 0.015 for share in shares.values()), shares
@@ -223,7 +226,7 @@ def test_intervals_of_means_over_targets_cover_the_truth(n: int) -> None:
         shared = rng.normal(size=(n, 1))
         truth = rng.normal(size=(n, 2))
         prediction = truth + scale * (shared + rng.normal(size=(n, 2))) / 2**0.5
-        found.append(regression_spread(np.where(rng.random((n, 2)) < 0.2, np.nan, truth), prediction).intervals)
+        found.append(regression_intervals(np.where(rng.random((n, 2)) < 0.2, np.nan, truth), prediction).intervals)
     spearman = np.mean(6 / np.pi * np.arcsin(1 / np.sqrt(1 + scale**2) / 2))
     true = {"mae": 0.75 * (2 / np.pi) ** 0.5, "rmse": 0.75, "r2": 1 - 1.25 / 2, "spearman": spearman}
     shares = coverage(found, true)

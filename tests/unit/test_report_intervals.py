@@ -14,9 +14,9 @@ from deeptune.report.influence import number_estimates
 from deeptune.report.interval_methods import distance_interval
 from deeptune.report.intervals import (
     MIN_GROUPS,
-    classification_spread,
-    label_spread,
-    regression_spread,
+    classification_intervals,
+    label_intervals,
+    regression_intervals,
 )
 
 
@@ -58,8 +58,11 @@ def test_every_interval_contains_its_estimate_on_random_tables() -> None:
         values = rng.standard_t(2, n)
         guesses = values + rng.choice([0, 1e-9, 0.3, 5]) * rng.standard_t(2, n)
         found = [
-            (classification_spread(truth, prediction, classes, groups).intervals, scores(truth, prediction, classes)),
-            (regression_spread(values, guesses, groups).intervals, errors(values, guesses) if n > 1 else {}),
+            (
+                classification_intervals(truth, prediction, classes, groups).intervals,
+                scores(truth, prediction, classes),
+            ),
+            (regression_intervals(values, guesses, groups).intervals, errors(values, guesses) if n > 1 else {}),
         ]
         for intervals, estimates in found:
             for name, (low, high) in intervals.items():
@@ -76,32 +79,34 @@ def test_every_interval_contains_its_estimate_on_random_tables() -> None:
 
 
 def test_too_few_rows_have_no_interval() -> None:
-    spread = classification_spread(np.array([0, 1]), np.array([0, 1]), 2)
-    assert spread.intervals == {}
-    assert spread.reasons == ("No interval is given: 2 rows are too few (at least 10).",)
-    assert regression_spread(np.zeros(1), np.zeros(1)).reasons[0].startswith("No interval is given: 1 row is too few")
+    metric_intervals = classification_intervals(np.array([0, 1]), np.array([0, 1]), 2)
+    assert metric_intervals.intervals == {}
+    assert metric_intervals.reasons == ("No interval is given: 2 rows are too few (at least 10).",)
+    assert (
+        regression_intervals(np.zeros(1), np.zeros(1)).reasons[0].startswith("No interval is given: 1 row is too few")
+    )
 
 
 def test_too_few_groups_have_no_interval() -> None:
     truth = np.arange(200) % 2
-    spread = classification_spread(truth, truth, 2, np.arange(200) % (MIN_GROUPS - 1))
-    assert spread.intervals == {}
-    assert "9 groups are too few (at least 10)" in spread.reasons[0]
+    metric_intervals = classification_intervals(truth, truth, 2, np.arange(200) % (MIN_GROUPS - 1))
+    assert metric_intervals.intervals == {}
+    assert "9 groups are too few (at least 10)" in metric_intervals.reasons[0]
 
 
 def test_one_group_that_holds_nearly_all_rows_leaves_no_interval() -> None:
     truth = np.arange(200) % 2
     group = np.where(np.arange(200) < 180, 0, np.arange(200))
-    assert "one group holds 90% of the rows" in classification_spread(truth, truth, 2, group).reasons[0]
+    assert "one group holds 90% of the rows" in classification_intervals(truth, truth, 2, group).reasons[0]
 
 
 def test_averages_over_classes_of_two_rows_have_no_interval() -> None:
     truth = np.repeat(np.arange(60), 2)
-    spread = classification_spread(truth, truth, 60)
-    assert not set(spread.intervals) & {"balanced_accuracy", "macro_f1", "macro_f1_present", "roc_auc"}
-    assert {"accuracy", "weighted_f1", "mcc"} <= set(spread.intervals)
-    assert spread.intervals["accuracy"][1] == 1
-    assert "60 of 60 classes have fewer than 3 rows" in spread.reasons[0]
+    metric_intervals = classification_intervals(truth, truth, 60)
+    assert not set(metric_intervals.intervals) & {"balanced_accuracy", "macro_f1", "macro_f1_present", "roc_auc"}
+    assert {"accuracy", "weighted_f1", "mcc"} <= set(metric_intervals.intervals)
+    assert metric_intervals.intervals["accuracy"][1] == 1
+    assert "60 of 60 classes have fewer than 3 rows" in metric_intervals.reasons[0]
 
 
 def test_groups_may_be_of_any_type() -> None:
@@ -109,7 +114,7 @@ def test_groups_may_be_of_any_type() -> None:
     prediction = np.where(np.arange(200) % 7 == 0, 1 - truth, truth)
     codes = np.arange(200) // 10
     named = np.array([f"patient {code}" for code in codes])
-    by_name, by_code = (classification_spread(truth, prediction, 2, group) for group in (named, codes))
+    by_name, by_code = (classification_intervals(truth, prediction, 2, group) for group in (named, codes))
     assert by_name.method == by_code.method
     for name, ends in by_name.intervals.items():
         assert ends == pytest.approx(by_code.intervals[name]), name
@@ -120,8 +125,8 @@ def test_rows_that_depend_on_one_another_have_a_wider_interval() -> None:
     group = np.repeat(np.arange(10), 20)
     truth = rng.integers(0, 2, 200)
     prediction = np.where(group < 7, truth, 1 - truth)
-    low, high = classification_spread(truth, prediction, 2, group).intervals["accuracy"]
-    alone = classification_spread(truth, prediction, 2).intervals["accuracy"]
+    low, high = classification_intervals(truth, prediction, 2, group).intervals["accuracy"]
+    alone = classification_intervals(truth, prediction, 2).intervals["accuracy"]
     assert high - low > 3 * (alone[1] - alone[0])
 
 
@@ -131,14 +136,14 @@ def test_large_groups_of_independent_rows_cost_little(groups: int, rows: int) ->
     group = np.repeat(np.arange(groups), rows)
     truth = rng.integers(0, 2, len(group))
     prediction = np.where(rng.random(len(group)) < 0.8, truth, 1 - truth)
-    low, high = classification_spread(truth, prediction, 2, group).intervals["accuracy"]
-    alone = classification_spread(truth, prediction, 2).intervals["accuracy"]
+    low, high = classification_intervals(truth, prediction, 2, group).intervals["accuracy"]
+    alone = classification_intervals(truth, prediction, 2).intervals["accuracy"]
     assert high - low < 1.5 * (alone[1] - alone[0])
 
 
 def test_a_perfect_regression_has_an_interval_of_no_width() -> None:
     truth = np.arange(30.0)
-    assert regression_spread(truth, truth).intervals == {
+    assert regression_intervals(truth, truth).intervals == {
         "mae": (0.0, 0.0),
         "rmse": (0.0, 0.0),
         "spearman": (1.0, 1.0),
@@ -148,18 +153,18 @@ def test_a_perfect_regression_has_an_interval_of_no_width() -> None:
 def test_a_perfect_ranking_has_an_interval_below_1() -> None:
     truth = np.arange(40) % 2
     chances = np.stack([1 - (0.2 + 0.6 * truth), 0.2 + 0.6 * truth], axis=1)
-    low, high = classification_spread(truth, truth, 2, None, chances).intervals["roc_auc"]
+    low, high = classification_intervals(truth, truth, 2, None, chances).intervals["roc_auc"]
     assert high == 1
     assert 0.8 < low < 0.95
 
 
 def test_a_label_of_two_rows_leaves_no_average_over_labels() -> None:
     truth = np.arange(60)[:, None] % np.array([2, 40]) == 0
-    spread = label_spread(truth, truth, truth.astype(float))
-    assert set(spread.intervals) == {"micro_f1", "hamming_loss"}
-    assert "Macro F1 has no interval: 1 of 2 labels has fewer than 3 rows" in spread.reasons[0]
-    assert "f1" in spread.details[0]
-    assert "f1" not in spread.details[1]
+    metric_intervals = label_intervals(truth, truth, truth.astype(float))
+    assert set(metric_intervals.intervals) == {"micro_f1", "hamming_loss"}
+    assert "Macro F1 has no interval: 1 of 2 labels has fewer than 3 rows" in metric_intervals.reasons[0]
+    assert "f1" in metric_intervals.details[0]
+    assert "f1" not in metric_intervals.details[1]
 
 
 def test_ten_thousand_rows_of_ten_classes_take_less_than_two_seconds() -> None:
@@ -167,7 +172,7 @@ def test_ten_thousand_rows_of_ten_classes_take_less_than_two_seconds() -> None:
     truth = rng.integers(0, 10, 10_000)
     chances = rng.dirichlet(np.ones(10), 10_000)
     began = time.perf_counter()
-    classification_spread(truth, chances.argmax(axis=1), 10, rng.integers(0, 900, 10_000), chances)
+    classification_intervals(truth, chances.argmax(axis=1), 10, rng.integers(0, 900, 10_000), chances)
     assert time.perf_counter() - began < 2
 
 
@@ -178,7 +183,7 @@ def test_a_metric_with_influences_has_the_interval_of_its_jackknife(grouped: boo
     truth = rng.normal(size=240)
     prediction = truth + 0.5 * rng.normal(size=240)
     unit = np.repeat(np.arange(40), 6) if grouped else np.arange(240)
-    own = regression_spread(truth, prediction, unit if grouped else None).intervals
+    own = regression_intervals(truth, prediction, unit if grouped else None).intervals
     found = number_estimates(truth, prediction)
     assert distance_interval(found["mae"], 0.0, unit) == pytest.approx(own["mae"], rel=1e-9)
     assert distance_interval(found["r2"], 1.0, unit) == pytest.approx(own["r2"], abs=0.02)

@@ -109,9 +109,9 @@ def test_the_newest_is_the_one_that_was_started_last_not_resumed_last(tmp_path):
     assert find_run("latest", tmp_path) == new
     for damaged in ('{"started": "x"}', '{"started": NaN}', "[]", "{", "{}"):
         new.run.write_text(damaged)
-        assert new.made == 1.0
+        assert new.started == 1.0
     shutil.rmtree(new.path)
-    assert new.made == 0.0
+    assert new.started == 0.0
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class RunsScreen(DeepTuneScreen):
         known = self._known.get(run.path)
         if seen is not None and known is not None and known[0] == seen and known[1].state.over:
             return known[1]
-        row = Row(run, run_state(run), run.made, read_notes(run))
+        row = Row(run, run_state(run), run.started, read_notes(run))
         self._known[run.path] = (seen, row)
         return row
 

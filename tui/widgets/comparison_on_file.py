@@ -37,7 +37,7 @@ class OnFile:
         return self._found.rows(width, minus, reference)
 
     async def start(self, runs: Sequence[RunDirectory], file: Path) -> None:
-        from tui.run_comparison import Compared
+        from tui.run_comparison import ShownComparison
 
         lines: list[str] = []
         application = self._application = Application(lambda _: None, lines.append)
@@ -52,7 +52,7 @@ class OnFile:
         if not self._screen.is_mounted:
             return
         if code == 0:
-            self._found, self._said = Differences(Compared.from_json(printed)), []
+            self._found, self._said = Differences(ShownComparison.from_json(printed)), []
             self._changed()
         elif application.cancelled:
             self._said = []

@@ -12,7 +12,7 @@ from tui.widgets.styled_lines import wrapped
 
 if TYPE_CHECKING:
     from deeptune.report.run_pair import Pair
-    from tui.run_comparison import Compared, Flipped
+    from tui.run_comparison import Flipped, ShownComparison
 
 NAMES = "ABCDEFGH"
 HEAD = ("difference", "95% interval", "p", "p (Holm)")
@@ -25,7 +25,7 @@ class Differences:
     `ids` are those of the runs, which letters stand for in a reason.
     """
 
-    compared: Compared | None = None
+    compared: ShownComparison | None = None
     reason: str = ""
     progress: tuple[int, int] | None = None  # pairs of runs done, and in total
     ids: list[str] = field(default_factory=list)

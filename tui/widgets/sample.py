@@ -7,7 +7,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
 from deeptune.data.run_samples import Sample
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DeepTuneError
 from deeptune.formatting import safe
 from tui.widgets.changing_text import Line
@@ -40,7 +40,7 @@ class SampleView(Vertical):
     def show(self, found: Sample | None, words: Content | None = None) -> None:
         """Show an encoded image, a text (as `words` if given), a reason why there is neither, or nothing."""
         drawn, text_box = self.query_one(Picture), self.query_one(VerticalScroll)
-        image, text = (found.image, found.text) if isinstance(found, Shown) else (None, None)
+        image, text = (found.image, found.text) if isinstance(found, ShownSample) else (None, None)
         drawn.display = image is not None
         text_box.display = image is None or text is not None
         text_box.can_focus = text is not None

@@ -15,7 +15,7 @@ from deeptune.data.images.bit_depth import Range
 from deeptune.data.images.decoding_threads import decoding_threads
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, ColumnModality, Modality
 from deeptune.data.modalities.base import FIRST_ROWS, Progress
-from deeptune.data.modalities.checked_samples import Checked, fitting, stream_input
+from deeptune.data.modalities.checked_samples import CheckedSamples, fitting, stream_input
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.spec.modalities import Input, ModalityInfo, columns_of
@@ -173,13 +173,13 @@ def check_samples(
     rows: np.ndarray | None = None,
     progress: Progress | None = None,
     value_range: Range | None = None,
-) -> Checked:
+) -> CheckedSamples:
     """Check the samples among `rows` (all by default).
 
     `progress(done, total)` counts the rows of the source.
     """
     wanted = np.ones(source.num_rows, bool) if rows is None else np.isin(np.arange(source.num_rows), rows)
-    checked, kind = Checked(hashes=np.zeros(source.num_rows, HASH)), MODALITIES[modality]
+    checked, kind = CheckedSamples(hashes=np.zeros(source.num_rows, HASH)), MODALITIES[modality]
     with fitting(source, input), decoding_threads() as threads:
         for first, piece in stream_input(source, input, kind, threads):
             checked.hashes[first : first + len(piece)] = sample_hashes(list(piece.columns.values()), threads)

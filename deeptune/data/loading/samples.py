@@ -22,7 +22,7 @@ from deeptune.data.cache.records import Damaged, MemoryRecords, Records, TooLarg
 from deeptune.data.cache.sample_hashes import sample_hashes
 from deeptune.data.images.decoding_threads import decoding_threads
 from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, ColumnModality, Piece, Progress
-from deeptune.data.modalities.checked_samples import AT_ONCE, Checked, fitting, stream_input
+from deeptune.data.modalities.checked_samples import AT_ONCE, CheckedSamples, fitting, stream_input
 from deeptune.data.sources.column_stream import room
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
@@ -36,7 +36,7 @@ MEMORY_SHARE = 0.5  # largest share of free memory for samples that the disk can
 AnySamples = TypeVar("AnySamples", bound="StoredSamples")
 
 
-class Samples(Checked, ABC):
+class Samples(CheckedSamples, ABC):
     """All rows of the input columns, as a backbone, or two of them, take them."""
 
     def __init__(self, source: Source, input: Input) -> None:

@@ -16,7 +16,7 @@ import pyarrow.types as pt
 
 from deeptune.arrow import sample_parts
 from deeptune.data.images.bit_depth import Range
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.spec.modalities import Input, ModalityInfo
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BAD, BLANK, CUT, NOT_UTF8, DEEP, CLIPPED, SECOND = 1, 2, 4, 8, 16, 32, 64
 FIRST_ROWS = 16  # first rows, which tell whether bytes are text and whether a column names files
 
 # Why a sample can't be used; or the range of an image that needs one; or whether values were clipped.
-Finding = str | Range | bool | None
+SampleCheck = str | Range | bool | None
 Progress = Callable[[int, int], None]
 
 
@@ -90,7 +90,7 @@ class Modality(ABC):
     @abstractmethod
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
-    ) -> Sequence[Finding]:
+    ) -> Sequence[SampleCheck]:
         """Return the finding for each sample."""
 
     # Viewers.
@@ -104,7 +104,7 @@ class Modality(ABC):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> Shown:
+    ) -> ShownSample:
         """Return the sample of a row for a viewer, from columns that hold this row alone.
 
         With `pixels` an image has at most as many on a side. Raises DataError with a short reason.
@@ -166,7 +166,7 @@ def input_values(values: pa.Array) -> pa.Array:
     return pc.struct_field(parts, "bytes") if pt.is_struct(parts.type) else parts
 
 
-def named_reasons(found: Mapping[str, Finding]) -> str | None:
+def named_reasons(found: Mapping[str, SampleCheck]) -> str | None:
     """Say why a sample can't be used, by its columns: each reason with its column; None where there is none."""
     reasons = [f"{reason} (column {name!r})" for name, reason in found.items() if isinstance(reason, str)]
     return " and ".join(reasons) or None

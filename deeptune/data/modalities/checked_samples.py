@@ -49,7 +49,7 @@ def stream_input(
 
 
 @dataclass
-class Checked:
+class CheckedSamples:
     """The result of checking the rows of a source.
 
     By row, `reasons` say why some can't be used, and `deep` is the least and greatest value of images of more than

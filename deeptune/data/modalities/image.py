@@ -21,12 +21,12 @@ from deeptune.data.images.preview import range_of_values, shown_image, small_ima
 from deeptune.data.modalities.base import (
     FIRST_ROWS,
     ColumnModality,
-    Finding,
     Piece,
+    SampleCheck,
     input_values,
     is_missing,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
@@ -97,10 +97,10 @@ class ImageModality(ColumnModality):
 
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
-    ) -> Sequence[Finding]:
-        """JPEG is decoded at an eighth of its size."""
+    ) -> Sequence[SampleCheck]:
+        """Decode each image, and say why one can't be used. JPEG is decoded at an eighth of its size."""
 
-        def finding(value: pa.Scalar) -> Finding:
+        def finding(value: pa.Scalar) -> SampleCheck:
             try:
                 return decode_quietly(value.as_py(), least=1, value_range=value_range).clipped
             except RangeUnknown as error:
@@ -118,15 +118,15 @@ class ImageModality(ColumnModality):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> Shown:
+    ) -> ShownSample:
         (values,) = columns.values()
         value, folder = image_values(source, values)[0].as_py(), source.folder_of(row)
         if pixels is not None:
-            return Shown(image=small_image(value, folder, value_range, pixels))
+            return ShownSample(image=small_image(value, folder, value_range, pixels))
         found = shown_image(value, folder, value_range)
         if found is None:
             raise DataError("is null")
-        return Shown(image=found)
+        return ShownSample(image=found)
 
     def preview_range(self, source: Source, input: Input) -> Range | None:
         values = image_values(source, source.head(columns_of(input), FIRST_ROWS).column(0))

@@ -11,12 +11,12 @@ import pyarrow as pa
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.modalities.base import (
     ColumnModality,
-    Finding,
     Modality,
     Piece,
+    SampleCheck,
     named_reasons,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DataError
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
 
@@ -44,8 +44,8 @@ class ImageTextModality(Modality):
 
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
-    ) -> Sequence[Finding]:
-        """Return the reason names the column. A range, or clipped values, are those of the image."""
+    ) -> Sequence[SampleCheck]:
+        """Check image and text of each row. A reason names its column; a range or clipped values are the image's."""
         (image, images), (text, texts) = piece.columns.items()
         found = self.image.findings(Piece({image: images}, piece.unread), threads, value_range)
         others = self.text.findings(Piece({text: texts}), threads)
@@ -60,7 +60,7 @@ class ImageTextModality(Modality):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> Shown:
+    ) -> ShownSample:
         found = {}
         for name, modality in zip(columns, (self.image, self.text), strict=True):
             try:
@@ -68,7 +68,7 @@ class ImageTextModality(Modality):
             except DataError as error:
                 raise DataError(str(named_reasons({name: error.message})), hint=error.hint) from None
         image, text = found.values()
-        return Shown(image.image, text.text)
+        return ShownSample(image.image, text.text)
 
     def preview_range(self, source: Source, input: Input) -> Range | None:
         return self.image.preview_range(source, columns_of(input)[0])

@@ -18,12 +18,12 @@ from deeptune.data.modalities.base import (
     NOT_UTF8,
     SECOND,
     ColumnModality,
-    Finding,
     Piece,
+    SampleCheck,
     input_values,
     is_missing,
 )
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import DataError
 from deeptune.formatting import kind_of
 from deeptune.spec.modalities import MODALITIES, Input, columns_of
@@ -51,11 +51,11 @@ class TextModality(ColumnModality):
         return self.takes(kind) and is_text(bare(kind))
 
     def recognises(self, values: pa.Array | pa.ChunkedArray) -> bool:
-        """Bytes may be text, as Impala, Hive and older Spark write it."""
+        """Check for texts; bytes may be text, as Impala, Hive and older Spark write it."""
         return self.usual(values.type) or (self.takes(values.type) and reads_as_text(values))
 
     def likeliest(self, names: Sequence[str], first: Mapping[str, pa.Array]) -> Input:
-        """Two columns that are usually read as a pair, or else the column with the longest strings."""
+        """Return two columns that are usually read as a pair, or else the column with the longest strings."""
         for pair in _PAIRS:
             if set(pair) <= set(names):
                 return list(pair)
@@ -75,8 +75,8 @@ class TextModality(ColumnModality):
 
     def findings(
         self, piece: Piece, threads: ThreadPoolExecutor, value_range: Range | None = None
-    ) -> Sequence[Finding]:
-        """Return a text must be neither null nor blank."""
+    ) -> Sequence[SampleCheck]:
+        """Say why each text can't be used: it is null, blank or not UTF-8."""
         names = list(piece.columns)
         return [reason_of(flags, names) for flags in text_flags(list(piece.columns.values())).tolist()]
 
@@ -88,13 +88,13 @@ class TextModality(ColumnModality):
         *,
         value_range: Range | None,
         pixels: int | None = None,
-    ) -> Shown:
+    ) -> ShownSample:
         parts = {name: input_values(values) for name, values in columns.items()}
         flags = int(text_flags(list(parts.values()))[0])
         if flags & BAD:
             raise DataError(str(reason_of(flags, list(parts))))
         found = {name: texts(values)[0].as_py() for name, values in parts.items()}
-        return Shown(
+        return ShownSample(
             text="\n".join(found.values() if len(found) == 1 else (f"{name}: {text}" for name, text in found.items()))
         )
 

@@ -234,7 +234,7 @@ def open_source(
 
 
 @dataclass(frozen=True)
-class Found:
+class DataFiles:
     """The Parquet files of a data key, a sentence for each that was imported, and what it was imported from."""
 
     files: tuple[Path, ...]
@@ -264,7 +264,7 @@ def find_data(
     root: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     imports: bool = True,
-) -> Found:
+) -> DataFiles:
     """Return the Parquet files that `open_source` reads: those that are named, and the imports of others.
 
     `progress(done, total)` counts what is imported. Without `imports`, nothing is but what is in the cache. Raises
@@ -290,7 +290,7 @@ def find_data(
                 notes.append(made.note)
                 continue
         files.append(file)
-    return Found(tuple(files), tuple(notes), imported)
+    return DataFiles(tuple(files), tuple(notes), imported)
 
 
 def folder_of_names(root: str | None) -> Path | None:

@@ -26,7 +26,7 @@ from deeptune.tasks import Task
 
 
 @dataclass(frozen=True)
-class Way:
+class SplitMethod:
     """The way to assign rows to splits: at random by the spec if nothing is given, else by one of these.
 
     `time` names a column: test is the latest rows, val those before. `site` names a column: each of its values is
@@ -87,13 +87,13 @@ class Assignment:
         return sizes
 
 
-def assign(spec: RunSpec, way: Way, column: str = "split") -> Assignment:
+def assign(spec: RunSpec, way: SplitMethod, column: str = "split") -> Assignment:
     """Assign the rows of `data.path`. Rows without a label are left out, or an error, by `data.on_bad_sample`.
 
     Raises DataError as a run does, and where a column can't be ordered or has one value.
     """
     spec = spec.model_copy(update={"data": spec.data.model_copy(update={"split_column": "none"})})
-    if way == Way():
+    if way == SplitMethod():
         return _at_random(spec, column)
     if spec.data.duplicates == "group":
         raise SpecError(
@@ -202,7 +202,7 @@ def _ordered(source: Source, column: str, rows: np.ndarray) -> np.ndarray:
     return numbers.astype(np.int64) if numbers.dtype.kind == "M" else numbers
 
 
-def _folds(spec: RunSpec, draft: PlanDraft, way: Way) -> tuple[str, np.ndarray, list[str]]:
+def _folds(spec: RunSpec, draft: PlanDraft, way: SplitMethod) -> tuple[str, np.ndarray, list[str]]:
     """Return the option, the fold of each row (int64), and the name of each fold."""
     part = draft.parts["train"]
     if way.site is not None:

@@ -17,7 +17,7 @@ from deeptune.tasks import Task
 
 
 def group_duplicates(parts: Mapping[str, Part]) -> None:
-    """Identical samples become rows of one group; those that are in two files are an error."""
+    """Put identical samples into one group. Raises DataError for those that are in two given splits."""
     seen: list[tuple[str, np.ndarray]] = []
     for split, part in parts.items():
         assert part.hashes is not None

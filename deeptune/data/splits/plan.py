@@ -27,11 +27,11 @@ class DataPlan:
     """The data of a run: its splits, task and input. A split may be empty, but train never is.
 
     `blank` holds (split, row) of samples to be replaced by an empty one; `bad_samples` lists them and the skipped.
-    `value_range` is that of images of more than 8 bits, None where no training row has such. `limits` say, by split,
-    what val and test are too small to decide. `outside` are the rows, by split, whose number is far from the others.
-    `sets` are the `duplicate_sets` of the rows of all splits, or empty where no sample is there twice. `learned` are
-    the splits that the scored model learned from; val is scored by one that did not learn from it. `drawn` are the
-    splits that were drawn at random, from `train`.
+    `value_range` is that of images of more than 8 bits, None where no training row has such. `split_notes` say, by
+    split, what val and test are too small to decide. `outliers` are the rows, by split, whose number is far from the
+    others. `duplicate_sets` are codes of equal samples, by split, or empty where no sample is there twice. `learned`
+    are the splits that the scored model learned from; val is scored by one that did not learn from it. `drawn` are the
+    splits that were drawn at random from the training rows.
     """
 
     task: Task
@@ -45,17 +45,17 @@ class DataPlan:
     blank: frozenset[tuple[str, int]] = frozenset()
     value_range: Range | None = None
     notes: list[str] = field(default_factory=list)
-    limits: dict[str, list[str]] = field(default_factory=dict)
-    outside: dict[str, np.ndarray] = field(default_factory=dict)
-    sets: dict[str, np.ndarray] = field(default_factory=dict)
+    split_notes: dict[str, list[str]] = field(default_factory=dict)
+    outliers: dict[str, np.ndarray] = field(default_factory=dict)
+    duplicate_sets: dict[str, np.ndarray] = field(default_factory=dict)
     learned: tuple[str, ...] = ("train",)
     drawn: tuple[str, ...] = ()
     split_column: str | None = None  # the column that the splits come from, where the data brings them
 
     @property
-    def remarks(self) -> list[str]:
-        """`notes`, then `limits` of all splits."""
-        return [*self.notes, *(note for notes in self.limits.values() for note in notes)]
+    def all_notes(self) -> list[str]:
+        """`notes`, then `split_notes` of all splits."""
+        return [*self.notes, *(note for notes in self.split_notes.values() for note in notes)]
 
     @property
     def outputs(self) -> int:
@@ -99,8 +99,8 @@ class DataPlan:
         A reason without rows is not there.
         """
         found = {
-            "duplicates": twin_rows(self.splits, self.sets, split, self.learned),
-            "outliers": self.outside.get(split, np.zeros(0, np.int64)),
+            "duplicates": twin_rows(self.splits, self.duplicate_sets, split, self.learned),
+            "outliers": self.outliers.get(split, np.zeros(0, np.int64)),
         }
         return {reason: rows for reason, rows in found.items() if len(rows)}
 
@@ -134,8 +134,8 @@ class DataPlan:
                 columns["group"] = as_type(data.source.take(self.group, data.rows), self._group_type())
             if several:
                 columns["file"] = pa.array(data.source.file_of(data.rows), pa.string())
-            if self.sets:
-                columns["duplicate_set"] = pa.array(self.sets[split], mask=self.sets[split] == 0)
+            if self.duplicate_sets:
+                columns["duplicate_set"] = pa.array(self.duplicate_sets[split], mask=self.duplicate_sets[split] == 0)
             parts.append(pa.table(columns))
         return pa.concat_tables(parts).combine_chunks()
 

@@ -11,7 +11,7 @@ import numpy as np
 from deeptune.data.columns.input_columns import check_samples
 from deeptune.data.images.bit_depth import Range, range_of, range_text
 from deeptune.data.modalities.base import Progress
-from deeptune.data.modalities.checked_samples import BadSample, Checked
+from deeptune.data.modalities.checked_samples import BadSample, CheckedSamples
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.bad_samples import check_inputs, holds, with_split
 from deeptune.data.splits.class_names import column_text, naming_warnings
@@ -44,7 +44,7 @@ def plan_data(
     """
     draft = draft_plan(spec, sources=sources)
 
-    def look(value_range: Range | None) -> dict[Source, Checked]:
+    def look(value_range: Range | None) -> dict[Source, CheckedSamples]:
         return {
             source: check_samples(source, draft.input, draft.modality, None, step, value_range)
             for source, step in draft.sources(progress)
@@ -53,7 +53,7 @@ def plan_data(
     return planned(draft, look)[0]
 
 
-S = TypeVar("S", bound=Checked)
+S = TypeVar("S", bound=CheckedSamples)
 
 
 def planned(
@@ -80,7 +80,7 @@ def planned(
     return plan, samples
 
 
-def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range | None:
+def _training_range(draft: PlanDraft, found: Mapping[Source, CheckedSamples]) -> Range | None:
     again = draft_plan(draft.spec, sources=draft.opened)
     train = again.finish(
         lambda source, rows: found[source].bad(rows, deep=False), lambda source: found[source].hashes
@@ -89,7 +89,7 @@ def _training_range(draft: PlanDraft, found: Mapping[Source, Checked]) -> Range 
     return range_of(deep[row] for row in train.rows.tolist() if row in deep)
 
 
-def _range_notes(plan: DataPlan, found: Mapping[Source, Checked], value_range: Range, auto: bool) -> list[str]:
+def _range_notes(plan: DataPlan, found: Mapping[Source, CheckedSamples], value_range: Range, auto: bool) -> list[str]:
     """Describe images of more than 8 bits; say nothing where a range was given and there are none."""
     rows = {split: int(np.isin(data.rows, found[data.source].clipped).sum()) for split, data in plan.splits.items()}
     where = "found on the training rows" if auto else "data.value_range"
@@ -169,9 +169,9 @@ class PlanDraft:
         fitted = self.task.fit_splits({s: one.targets for s, one in splits.items()}, train=spec.train, name=name)
         task = fitted.task
         splits = {split: replace(one, targets=fitted.targets[split]) for split, one in splits.items()}
-        outside = {split: splits[split].rows[far] for split, far in fitted.outliers.items()}
+        outliers = {split: splits[split].rows[far] for split, far in fitted.outliers.items()}
         warnings += class_warnings(task, splits)
-        warnings += outlier_warnings(splits, outside, name, spec)
+        warnings += outlier_warnings(splits, outliers, name, spec)
         sets = sets_of(splits)
         warnings += duplicate_warnings(splits, sets)
 
@@ -182,15 +182,15 @@ class PlanDraft:
             total = sum(source.num_rows for source in self.opened.values())
             done = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
             warnings.append(f"{len(bad):,} of {total:,} samples cannot be used: {done}")
-        limits = small_split_notes(task, splits)
+        split_notes = small_split_notes(task, splits)
         return DataPlan(
             task, self.modality, self.input, data.label, data.group, splits, bad, warnings, blank,
             notes=[
                 *(note for source in self.opened.values() for note in source.notes),
                 *(self.given.notes() if self.given else []),
             ],
-            limits=limits, outside=outside, sets=sets, split_column=self.given.column if self.given else None,
-            drawn=drawn,
+            split_notes=split_notes, outliers=outliers, duplicate_sets=sets, drawn=drawn,
+            split_column=self.given.column if self.given else None,
         )  # fmt: skip
 
 

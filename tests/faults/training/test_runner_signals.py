@@ -62,7 +62,7 @@ def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch
     run = new_run(tmp_path, spec_of())
     logger = RunLogger(run)
     logger.gpu = gpu_of(0, "bbb")  # the run's own, of two
-    beside = heartbeat.Sampler(run, logger)
+    beside = heartbeat.Heartbeat(run, logger)
     beside.start()
     try:
         until(lambda: any(event["kind"] == "sample" for event in read_records(run.events)))

@@ -17,7 +17,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from deeptune.data.run_samples import RunSamples, Sample
-from deeptune.data.shown import Shown
+from deeptune.data.shown import ShownSample
 from deeptune.errors import CheckpointError
 from deeptune.formatting import safe
 from deeptune.report.tables import significant
@@ -171,9 +171,9 @@ class Examples(Horizontal):
     def _see(self, example: Example) -> None:
         found = self._samples.read("test", example.row)
         if example.explained is not None and example.explained.picture is not None:
-            text = found.text if isinstance(found, Shown) else None
+            text = found.text if isinstance(found, ShownSample) else None
             with suppress(OSError):  # a file that is gone leaves the sample as it is
-                found = Shown(example.explained.picture.read_bytes(), text)
+                found = ShownSample(example.explained.picture.read_bytes(), text)
         self.post_message(self.Seen(example, found))
 
     @on(Seen)

@@ -13,7 +13,7 @@ from textual.message import Message
 
 from deeptune.errors import RunStopped, SpecError
 from deeptune.formatting import safe
-from deeptune.probing.candidates import OPEN
+from deeptune.probing.candidates import ANY_BACKBONE
 from deeptune.probing.ranking import ENDED
 from deeptune.spec import dump_spec
 from deeptune.spec.toml import validate
@@ -47,7 +47,7 @@ class Probing(ProcessLine):
             await self._ask_to_cancel("the probe", "What it has scored by then is kept.")
             return
         try:
-            spec = dump_spec(validate({**draft.values(), "backbone": {"name": OPEN}}), only_set=True)
+            spec = dump_spec(validate({**draft.values(), "backbone": {"name": ANY_BACKBONE}}), only_set=True)
         except SpecError as error:
             app.tell_error(error)
             return

@@ -10,18 +10,18 @@ import torch
 
 from deeptune.data.loading.dataset import Batch
 
-AHEAD = 2  # batches that are made before they are asked for
+PREFETCHED_BATCHES = 2  # batches that are made before they are asked for
 
 
-def made_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield the batches in their order; a thread makes the next `AHEAD` of them meanwhile.
+def prefetched(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the batches in their order; a thread makes the next `PREFETCHED_BATCHES` of them meanwhile.
 
     What making a batch raises is raised where that batch is asked for. Whoever stops before the end waits for the batch
     that is being made.
     """
     iterator = iter(batches)
     with ThreadPoolExecutor(1, "batches", _use, (device,)) as thread:
-        waiting = deque(thread.submit(next, iterator, None) for _ in range(AHEAD))
+        waiting = deque(thread.submit(next, iterator, None) for _ in range(PREFETCHED_BATCHES))
         try:
             while (batch := waiting.popleft().result()) is not None:
                 waiting.append(thread.submit(next, iterator, None))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from deeptune.data.loading.ahead import AHEAD, made_ahead
 from deeptune.data.loading.dataset import Batch
+from deeptune.data.loading.prefetch import PREFETCHED_BATCHES, prefetched
 from deeptune.engine import extraction_job
 from deeptune.engine.device import Compute
 from deeptune.engine.extraction_job import forward_batches
@@ -38,14 +38,14 @@ def test_batches_come_in_their_order_from_another_thread() -> None:
             threads.add(threading.get_ident())
             yield batch
 
-    assert torch.cat([batch.rows for batch in made_ahead(seen(), CPU)]).tolist() == list(range(36))
+    assert torch.cat([batch.rows for batch in prefetched(seen(), CPU)]).tolist() == list(range(36))
     assert len(threads) == 1
     assert threading.get_ident() not in threads
-    assert list(made_ahead(batches(0), CPU)) == []
+    assert list(prefetched(batches(0), CPU)) == []
 
 
 def test_an_error_comes_after_the_batches_before_it() -> None:
-    found = made_ahead(batches(9, fails_at=3), CPU)
+    found = prefetched(batches(9, fails_at=3), CPU)
     assert [next(found).rows[0].item() for _ in range(3)] == [0, 4, 8]
     with pytest.raises(DataError, match="row 17"):
         next(found)
@@ -54,12 +54,12 @@ def test_an_error_comes_after_the_batches_before_it() -> None:
 def test_who_stops_leaves_no_thread_and_at_most_some_batches() -> None:
     made: list[int] = []
     before = threading.active_count()
-    iterator = made_ahead(batches(100, made), CPU)
+    iterator = prefetched(batches(100, made), CPU)
     for _ in range(3):
         next(iterator)
     iterator.close()
     assert threading.active_count() == before
-    assert len(made) <= 3 + AHEAD
+    assert len(made) <= 3 + PREFETCHED_BATCHES
 
 
 def test_a_pass_gives_the_same_and_collects_one_behind(monkeypatch) -> None:
