@@ -25,6 +25,16 @@ _UNSET_WHERE_EMPTY = (
 )  # fmt: skip
 
 
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module of DeepTune with these arguments.
+
+    A module of that name in the folder that a person happens to be in is not the library's: no such folder is searched,
+    unless it holds DeepTune itself.
+    """
+    safe = [] if Path(__file__).parents[1] == Path.cwd() else ["-P"]
+    return [sys.executable, *safe, "-m", module, *arguments]
+
+
 def prepare_process() -> None:
     """Give this process and its children open standard streams that take any text, a home, and one numbering of GPUs.
 

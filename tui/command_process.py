@@ -6,14 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import deeptune
+from deeptune.environment import module_command
 from deeptune.runs import RunDirectory
 
 GRACE = 5.0  # seconds to end after SIGINT
@@ -37,13 +36,6 @@ def command_of(run: RunDirectory, verb: str, data: str, output: Path, options: S
 def deeptune_command(*arguments: str) -> list[str]:
     """Return the command line that runs `deeptune` with these arguments."""
     return module_command("deeptune", *arguments)
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module of DeepTune with these arguments."""
-    # No module of that name in the folder that a person happens to be in is taken for the library's.
-    safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
-    return [sys.executable, *safe, "-m", module, *arguments]
 
 
 class Application:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import deeptune
+from deeptune.environment import module_command
 from deeptune.errors import DataError
 
 
@@ -82,9 +80,8 @@ class Inspector:
             threading.Thread(target=process.wait, daemon=True).start()
 
     def _start(self) -> subprocess.Popen[str]:
-        safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
         return subprocess.Popen(
-            [sys.executable, *safe, "-m", self._module],
+            module_command(self._module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from deeptune.errors import CheckpointError, SpecError
 from deeptune.formatting import kind_of
 from deeptune.runs import RunDirectory, RunState, find_run, read_events, read_records, run_state
 from deeptune.runs.control import request_stop
-from deeptune.runs.files import read_json
+from deeptune.runs.files import read_json_object
 from deeptune.runs.launch import make_run, start_runner
 from deeptune.runs.state import ending
 from deeptune.show.view import View
@@ -126,13 +126,13 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The metrics of val and test by split, under scikit-learn's names; empty before the run has scored."""
-        return _json(self.directory.metrics)
+        """The metrics of val and test by split, as metrics.json has them; empty before the run has scored."""
+        return read_json_object(self.directory.metrics)
 
     @property
     def result(self) -> dict[str, Any]:
         """How the run ended: state, best epoch, headline metrics, seconds, artefacts; empty before."""
-        return _json(self.directory.result)
+        return read_json_object(self.directory.result)
 
     @property
     def report(self) -> Path:
@@ -317,8 +317,3 @@ def _rng_states_kept() -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found = read_json(path) if path.exists() else {}
-    return found if isinstance(found, dict) else {}

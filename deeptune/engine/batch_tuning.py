@@ -22,7 +22,7 @@ from deeptune.data.splits.split_data import SplitData
 from deeptune.engine.device import Compute, choose_compute, has_bf16_units
 from deeptune.engine.loaders import split_loader
 from deeptune.engine.loop import Hooks, fit
-from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.engine.optimizer_step import Learner
 from deeptune.engine.out_of_memory import is_out_of_memory
 from deeptune.engine.prepare import Prepared, count_steps, make_criterion
@@ -253,7 +253,7 @@ class _Bench:
             loss = self.criterion.sum(self.ready.model(moved.inputs), moved.targets)
             return float(loss), float(self.criterion.count(moved.targets))
 
-        found = [both for _, both in each_piece(pieces, sums, MicroBatcher(tokens=tokens or None))]
+        found = [both for _, both in each_micro_batch(pieces, sums, MicroBatcher(tokens=tokens or None))]
         return sum(loss for loss, _ in found) / sum(count for _, count in found)
 
 

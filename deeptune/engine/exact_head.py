@@ -255,8 +255,8 @@ def cross_validated_penalties(
     """
     count = int(codes.max()) + 1
     inside = [torch.from_numpy(np.flatnonzero(codes == fold)) for fold in range(count)]
-    minima = [Minimum(loss.of(torch.from_numpy(np.flatnonzero(codes != fold))), NEAR) for fold in range(count)]
-    held_out = [loss.of(rows) for rows in inside]
+    minima = [Minimum(loss.at(torch.from_numpy(np.flatnonzero(codes != fold))), NEAR) for fold in range(count)]
+    held_out = [loss.at(rows) for rows in inside]
     weights = np.array([one.count for one in held_out])
     logits: list[np.ndarray] = []
     losses: list[np.ndarray] = []

@@ -26,7 +26,7 @@ from deeptune.data.sources.source import Source
 from deeptune.engine.activations import CutActivations
 from deeptune.engine.device import Compute, device_identity, rows_at_once, tokens_at_once
 from deeptune.engine.folded_pass import Forward, folded, pays_to_fold
-from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.engine.prepare import Prepared
 from deeptune.spec.modalities import MODALITIES as SPEC_MODALITIES
 from deeptune.spec.modalities import Input, columns_of
@@ -261,7 +261,7 @@ def forward_batches(
 
     for batch in prefetched(batches, compute.device) if late else batches:
         with torch.inference_mode():
-            waiting.append(PendingOutputs([found for _, found in each_piece([batch], give, micro_batcher)]))
+            waiting.append(PendingOutputs([found for _, found in each_micro_batch([batch], give, micro_batcher)]))
         if len(waiting) > late:
             yield waiting.popleft().collect()  # outside of inference mode: a copy that may take part in training
     while waiting:

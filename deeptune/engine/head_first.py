@@ -97,7 +97,7 @@ class FittedHead:
         save_checkpoint(folder, dict(self.tensors), manifest, method="partial", training=training)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> FittedHead:
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> FittedHead:
         """Return the head that `save` stored."""
         training = checkpoint.training
         losses = {name: training[f"val.{name}"].numpy() for name in ("losses", "weights") if f"val.{name}" in training}
@@ -118,7 +118,7 @@ def stored_head(setup: Setup, cache: Cache) -> FittedHead | None:
     if not setup.run.head.exists():
         return None
     try:
-        return FittedHead.of(load_checkpoint(setup.run.head))
+        return FittedHead.from_checkpoint(load_checkpoint(setup.run.head))
     except CheckpointError as error:
         setup.logger.warn(f"{error.message}: the head is fitted again")
     return fit_head(setup, cache)

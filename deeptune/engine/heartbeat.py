@@ -15,17 +15,17 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.control import take_stop_request
 from deeptune.runs.events import Gpu, SampleEvent, StoppingEvent
 
-SAMPLE_INTERVAL = 5.0  # seconds between samples
-LOOK_INTERVAL = 0.5  # seconds between looks at the control folder
+HEARTBEAT_INTERVAL = 5.0  # seconds between heartbeats
+REQUEST_INTERVAL = 0.5  # seconds between checks for a request
 
 
 class Heartbeat:
-    """Runs beside a run from `start` to `stop`; what it finds goes to the logger."""
+    """Logs a sign of life, memory and GPUs from `start` to `stop`, and takes requests to stop."""
 
     def __init__(self, run: RunDirectory, logger: RunLogger) -> None:
         self._run, self._logger = run, logger
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
         self._process = psutil.Process()
 
     def start(self) -> None:
@@ -38,7 +38,7 @@ class Heartbeat:
 
     def _work(self) -> None:
         sampled, announced = time.monotonic(), False
-        while not self._over.wait(LOOK_INTERVAL):
+        while not self._over.wait(REQUEST_INTERVAL):
             if (who := take_stop_request(self._run)) is not None:
                 self._logger.stop.request(f"asked for {who}")
             if self._logger.stop.reason is not None and not announced:  # by a signal as well
@@ -46,7 +46,7 @@ class Heartbeat:
                 with suppress(DeepTuneError):
                     self._logger.events.write(StoppingEvent(self._logger.stop.reason))
                     self._logger.status.update(state="stopping", force=True)
-            if time.monotonic() - sampled >= SAMPLE_INTERVAL:
+            if time.monotonic() - sampled >= HEARTBEAT_INTERVAL:
                 sampled = time.monotonic()
                 with suppress(DeepTuneError):  # whatever ails the disk, the run itself meets it and says so
                     self._logger.events.write(self._sample())

@@ -13,7 +13,7 @@ import torch
 from deeptune.data.loading.loader import Batch
 from deeptune.engine.device import Compute
 from deeptune.engine.loss import Criterion
-from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.errors import TrainingError, listed
 from deeptune.tasks import Task
 
@@ -103,7 +103,7 @@ class Inference:
         """
         self.model.eval()
         done = 0
-        for _, found in each_piece(batches, partial(self._forward, embed=embed, loss=loss), self.micro_batches):
+        for _, found in each_micro_batch(batches, partial(self._forward, embed=embed, loss=loss), self.micro_batches):
             done += len(found)
             if progress is not None:
                 progress(done, total)

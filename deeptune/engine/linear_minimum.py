@@ -37,7 +37,7 @@ class LinearLoss:
         self.rows = features @ self.directions  # (N, r)
         self.targets = targets
 
-    def of(self, rows: Tensor) -> LinearLoss:
+    def at(self, rows: Tensor) -> LinearLoss:
         """Return the loss on some rows (int64 places), in the same directions."""
         part = object.__new__(LinearLoss)
         part.criterion, part.outputs, part.directions = self.criterion, self.outputs, self.directions

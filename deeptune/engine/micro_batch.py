@@ -32,7 +32,7 @@ class MicroBatcher:
         allowed = [max(self.min_rows, limit // batch.width) for limit in limits if limit is not None]
         return min([len(batch), *allowed])
 
-    def pieces(self, batch: Batch) -> list[Batch]:
+    def split(self, batch: Batch) -> list[Batch]:
         """Split a batch into similar parts that fit. If `min_rows` is 2, a last row joins the part before it."""
         count, rows = len(batch), self.rows(batch)
         if count <= rows:
@@ -61,12 +61,12 @@ def _sized(rows: int, width: int) -> str:
     return some if width == 1 else f"{some} of {width} tokens"
 
 
-def each_piece(
+def each_micro_batch(
     batches: Iterable[Batch], forward: Callable[[Batch], T], micro_batcher: MicroBatcher
 ) -> Iterator[tuple[Batch, T]]:
     """Call `forward` on every batch, in parts that fit into memory. Yields each part with the result."""
     for batch in batches:
-        waiting = micro_batcher.pieces(batch)
+        waiting = micro_batcher.split(batch)
         while waiting:
             try:
                 found = forward(waiting[0])
@@ -79,4 +79,4 @@ def each_piece(
                 yield waiting.pop(0), found
                 continue
             micro_batcher.halve(waiting[0], "passing")  # outside of the handler, whose traceback holds on to tensors
-            waiting = [piece for part in waiting for piece in micro_batcher.pieces(part)]
+            waiting = [piece for part in waiting for piece in micro_batcher.split(part)]

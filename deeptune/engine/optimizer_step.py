@@ -279,7 +279,7 @@ class Stepper:
             # Out of the handler, whose traceback holds on to tensors.
             self.optimizer.zero_grad(set_to_none=True)
             _copy(self.statistics_before, self.statistics)
-            pieces = [piece for batch in group for piece in self.micro_batches.pieces(batch)]
+            pieces = [piece for batch in group for piece in self.micro_batches.split(batch)]
             self.micro_batches.halve(max(pieces, key=lambda piece: len(piece) * piece.width), "training on")
 
     def _accumulate(self, group: list[Batch]) -> tuple[list[Tensor], Tensor]:
@@ -289,7 +289,7 @@ class Stepper:
         share = self.scaler.scale(self.one) / count
         losses = []
         for batch in group:
-            for piece in self.micro_batches.pieces(batch):
+            for piece in self.micro_batches.split(batch):
                 if self.only_layer is not None and "features" in piece.inputs:
                     loss = self._learn_from_features(self.only_layer, piece, share)
                 else:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine.device import Compute
-from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.errors import CheckpointError
 from deeptune.model.build import TunedModel
 
@@ -54,7 +54,7 @@ def logits_in_parts(inputs: dict[str, Tensor], compute: Compute, limit: MicroBat
         was_training = model.training
         model.eval()
         with torch.inference_mode(), compute.autocast():
-            parts = [found for _, found in each_piece([batch], lambda piece: model(piece.inputs), limit)]
+            parts = [found for _, found in each_micro_batch([batch], lambda piece: model(piece.inputs), limit)]
         model.train(was_training)
         return torch.cat(parts)
 

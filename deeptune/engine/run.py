@@ -168,9 +168,9 @@ class FineTuning:
         train_state = train_state_of(self.checkpoint) if self.checkpoint else None
         start = self.head.as_epoch(int(setup.ready.spec.train.epochs)) if self.head else None
         last = self.cross_validation.epoch if self.cross_validation else None
-        fitting = RunTraining(setup, self.loaders, self.check_inputs, train_state, start, last)
-        history = fitting.fit(batches)
-        self.exact = fitting.exact
+        training = RunTraining(setup, self.loaders, self.check_inputs, train_state, start, last)
+        history = training.fit(batches)
+        self.exact = training.exact
         if history.stopped_early:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history

@@ -38,8 +38,8 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
         run.result.unlink(missing_ok=True)  # of the attempt before: only now is it not the last word
         logger = RunLogger(run, stop)
         logger.status.update(force=True)
-        sampler = Heartbeat(run, logger)
-        sampler.start()
+        heartbeat = Heartbeat(run, logger)
+        heartbeat.start()
         try:
             from deeptune.engine.run import execute  # takes seconds, in which the run already shows as starting
 
@@ -48,7 +48,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
             threading.Thread(target=importlib.import_module, args=("torch._dynamo",), daemon=True).start()
             return execute(spec, run, logger=logger, force=force, argv=argv)
         finally:
-            sampler.stop()
+            heartbeat.stop()
             logger.events.close()
 
 

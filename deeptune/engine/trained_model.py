@@ -19,8 +19,9 @@ from deeptune.model.build import TunedModel, build_model
 from deeptune.model.lora import adapted_layers
 from deeptune.runs import RunDirectory
 from deeptune.runs.files import read_json
+from deeptune.runs.labels import read_task
 from deeptune.spec import RunSpec, load_spec
-from deeptune.tasks import Task, task_from_json
+from deeptune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,6 @@ def compute_of_run(run: RunDirectory, device: str = "auto") -> Compute:
 def load_run(directory: RunDirectory, *, device: torch.device) -> TrainedModel:
     """Return the run's best model, ready to predict. Raises SpecError or CheckpointError when the run can't be used."""
     spec = load_spec(directory.spec)
-    try:
-        task = task_from_json(read_json(directory.labels))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory.labels} does not describe labels: {error!r}") from error
+    task = read_task(directory.labels)
     model, manifest = rebuild_model(spec, directory.best, config_dir=directory.backbone, device=device)
     return TrainedModel(directory, spec, model, task, manifest)

@@ -143,12 +143,12 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
     import numpy as np
     import pyarrow as pa
 
-    from deeptune.tasks import task_from_json
+    from deeptune.runs.labels import read_task
     from deeptune.tasks.label_columns import plain
 
     if column.type == pa.null():
         return np.zeros(len(column), np.int64), [UNLABELLED], None
-    task = task_from_json(read_json(run.labels))
+    task = read_task(run.labels)
     column = plain(column)
     if task.classes:
         group, names = task.groups(task.find(column))

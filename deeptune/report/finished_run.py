@@ -16,10 +16,11 @@ from deeptune.errors import CheckpointError
 from deeptune.runs.directory import COPY_AGAIN, RunDirectory
 from deeptune.runs.event_log import read_events
 from deeptune.runs.events import EpochEvent, Event, WarningEvent
-from deeptune.runs.files import read_json
+from deeptune.runs.files import read_json, read_json_object
+from deeptune.runs.labels import read_task
 from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.toml import load_spec
-from deeptune.tasks import Task, task_from_json
+from deeptune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ def read_run(directory: Path) -> FinishedRun:
                 hint=f"Wait until the run has ended, or resume it: deeptune resume {files.id}",
             )
     spec = load_spec(files.spec)
-    task = _task(files.labels)
+    task = read_task(files.labels)
     metrics = read_json(files.metrics)
     events = read_events(files.events)
-    result = read_if_there(files.result)
+    result = read_json_object(files.result)
     train_targets, rows = _splits(files.splits, task)
     predictions = _predictions(files.predictions, task)
     if predictions is not None and spec.data.group:
@@ -96,7 +97,7 @@ def read_run(directory: Path) -> FinishedRun:
         epochs=_epochs(events),
         warnings=list(dict.fromkeys(event.message for event in events if isinstance(event, WarningEvent))),
         result=result,
-        run=read_if_there(files.run),
+        run=read_json_object(files.run),
         predictions=predictions,
         columns={} if predictions is None else _columns(files.columns, predictions.row),
         train_targets=train_targets,
@@ -104,25 +105,10 @@ def read_run(directory: Path) -> FinishedRun:
     )
 
 
-def read_if_there(path: Path) -> dict[str, Any]:
-    """Read the object in a JSON file; empty if the file is missing or holds something else."""
-    if not path.is_file():
-        return {}
-    value = read_json(path)
-    return value if isinstance(value, dict) else {}
-
-
 def _epochs(events: list[Event]) -> list[EpochEvent]:
     # A resumed run trains some epochs again: the last event of each holds.
     found = {event.epoch: event for event in events if isinstance(event, EpochEvent)}
     return [found[number] for number in sorted(found)]
-
-
-def _task(path: Path) -> Task:
-    try:
-        return task_from_json(read_json(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not describe labels: {error!r}") from error
 
 
 def _predictions(path: Path, task: Task) -> Predictions | None:

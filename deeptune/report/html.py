@@ -15,13 +15,13 @@ from deeptune.report.checklists import checklists_section
 from deeptune.report.commands import next_commands
 from deeptune.report.data import report_data
 from deeptune.report.doubts import part_of_val
-from deeptune.report.finished_run import FinishedRun, read_if_there, read_run
+from deeptune.report.finished_run import FinishedRun, read_run
 from deeptune.report.provenance import provenance
 from deeptune.report.section import ReportSection
 from deeptune.report.sections import sections_of
 from deeptune.report.task_views import view_of
 from deeptune.report.verdict import Verdict, verdict
-from deeptune.runs.files import write_json, write_text
+from deeptune.runs.files import read_json_object, write_json, write_text
 from deeptune.spec.metrics import shown_metrics
 from deeptune.templates import render_template
 
@@ -37,7 +37,7 @@ def write_report(directory: Path, samples: bool | None = None) -> Path:
     """Write `report.html` and `report.json` into a run directory; see `deeptune.report.write_report`."""
     run = read_run(directory)
     if samples is None:
-        samples = read_if_there(run.files.report_data).get("samples", run.spec.report.samples) is True
+        samples = read_json_object(run.files.report_data).get("samples", run.spec.report.samples) is True
     run = replace(run, samples=samples)
     judged = verdict(run)
     content = _content(run, judged)

@@ -11,7 +11,7 @@ from deeptune.catalog import CATALOG
 from deeptune.formatting import mean_text, visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
 from deeptune.report.doubts import part_of_val
-from deeptune.report.finished_run import FinishedRun, read_if_there
+from deeptune.report.finished_run import FinishedRun
 from deeptune.report.intervals import LEVEL, MetricIntervals
 from deeptune.report.tables import (
     MINIMISED_LOSS,
@@ -24,6 +24,7 @@ from deeptune.report.tables import (
 from deeptune.report.task_views import view_of
 from deeptune.report.test_looks import groups_in_train, looks_said, twins_said
 from deeptune.report.training_description import augmented, clipping, learning_rate, loss_extras, mixes, number
+from deeptune.runs.files import read_json_object
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
@@ -48,7 +49,7 @@ def _name(run: FinishedRun, section: str, part: BackboneSpec | TextBackboneSpec)
     if prefix != "hf" or not Path(place).is_absolute():
         return part.name
     folder = run.files.backbone / section.removeprefix("backbone").removeprefix(".")
-    architectures = read_if_there(folder / "config.json").get("architectures") or []
+    architectures = read_json_object(folder / "config.json").get("architectures") or []
     known = f", {architectures[0]}" if architectures else ""
     return f"{Path(place).name} (Hugging Face{known})"
 

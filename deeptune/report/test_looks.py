@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from deeptune.arrow import keys_of
 from deeptune.errors import DeepTuneError, SpecError
-from deeptune.report.finished_run import FinishedRun, read_if_there
+from deeptune.report.finished_run import FinishedRun
 from deeptune.runs.directory import RunDirectory, runs_in
+from deeptune.runs.files import read_json_object
 from deeptune.runs.looks import read_looks
 
 MAX_RUNS = 1000  # runs of the folder that are looked at, the newest
@@ -106,9 +107,9 @@ def other_looks(run: FinishedRun) -> list[str]:
 
 def _scored(files: RunDirectory, fingerprint: str, rows: np.ndarray) -> bool:
     try:
-        if not files.result.is_file() or _fingerprint(read_if_there(files.run)) != fingerprint:
+        if not files.result.is_file() or _fingerprint(read_json_object(files.run)) != fingerprint:
             return False
-        if not read_if_there(files.metrics).get("test", {}).get("n"):
+        if not read_json_object(files.metrics).get("test", {}).get("n"):
             return False
         theirs = _test_rows(files.splits)
     except (DeepTuneError, OSError, ValueError):

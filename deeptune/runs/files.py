@@ -131,6 +131,14 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file; empty if the file is missing or holds something else."""
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
 def fits(shape: Any, value: Any) -> bool:
     """Check whether a JSON value has a shape, so that a damaged file brings no viewer down.
 

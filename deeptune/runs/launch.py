@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import deeptune
+from deeptune.environment import module_command
 from deeptune.errors import CheckpointError
 from deeptune.runs.directory import RunDirectory, new_run_directory
 from deeptune.runs.files import storage_errors, write_text
@@ -44,12 +44,8 @@ def start_runner(
     """
     if runner_alive(run):
         raise in_progress(run)
-    # A module of that name in the folder that a person happens to be in is not the library's: no such folder is
-    # searched, unless it holds DeepTune itself.
-    safe = [] if Path(deeptune.__file__).parents[1] == Path.cwd() else ["-P"]
-    module = ["-m", "deeptune.engine.runner", str(run.path)]
     recorded = ["--", *(["deeptune", *sys.argv[1:]] if asked is None else asked)]
-    command = [sys.executable, *safe, *module, *(["--force"] if force else []), *recorded]
+    command = module_command("deeptune.engine.runner", str(run.path), *(["--force"] if force else []), *recorded)
     earlier = read_status(run.status)
     with storage_errors(run.console):
         log = os.open(run.console, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

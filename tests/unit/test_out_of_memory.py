@@ -7,7 +7,7 @@ import torch
 
 from deeptune.data.loading.loader import Batch
 from deeptune.engine import out_of_memory
-from deeptune.engine.micro_batch import MicroBatcher, each_piece
+from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.engine.out_of_memory import is_out_of_memory, release_memory
 from deeptune.engine.run_metadata import error_to_report
 from deeptune.errors import TrainingError
@@ -60,7 +60,7 @@ def test_a_pass_that_ran_out_is_done_again_in_halves(error) -> None:
         return len(batch)
 
     whole = Batch({"features": torch.zeros(8, 3)}, None, torch.arange(8))
-    assert [count for _, count in each_piece([whole], forward, MicroBatcher())] == [2, 2, 2, 2]
+    assert [count for _, count in each_micro_batch([whole], forward, MicroBatcher())] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

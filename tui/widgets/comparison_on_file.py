@@ -7,10 +7,11 @@ from pathlib import Path
 
 from textual.screen import Screen
 
+from deeptune.environment import module_command
 from deeptune.formatting import visible
 from deeptune.runs import RunDirectory
 from deeptune.show.chart import Row
-from tui.command_process import Application, module_command
+from tui.command_process import Application
 from tui.widgets.paired_differences import Differences
 from tui.widgets.styled_lines import wrapped
 

@@ -175,7 +175,7 @@ def test_a_limit_of_one_row_can_not_be_halved():
 def test_want_of_memory_limits_tokens_of_texts_and_rows_of_images():
     def sizes(limit, **inputs):
         batch = Batch(inputs, None, torch.arange(len(next(iter(inputs.values())))))
-        return [len(piece) for piece in limit.pieces(batch)]
+        return [len(piece) for piece in limit.split(batch)]
 
     told = []
     texts = MicroBatcher(told.append)

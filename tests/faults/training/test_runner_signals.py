@@ -1,4 +1,4 @@
-"""Signals to the runner, and its sampler."""
+"""Signals to the runner, and its heartbeat."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def test_a_second_interrupt_ends_the_runner_at_once(tmp_path, spec_of):
     assert run_state(run).word == "stopped"
 
 
-def test_a_sampler_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch, spec_of):
+def test_a_heartbeat_tells_memory_gpus_and_a_request_to_stop(tmp_path, monkeypatch, spec_of):
     monkeypatch.setitem(sys.modules, "pynvml", driver(Card("GPU-aaa"), Card("GPU-bbb")))
-    monkeypatch.setattr(heartbeat, "SAMPLE_INTERVAL", 0.2)
-    monkeypatch.setattr(heartbeat, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.2)
+    monkeypatch.setattr(heartbeat, "REQUEST_INTERVAL", 0.05)
     run = new_run(tmp_path, spec_of())
     logger = RunLogger(run)
     logger.gpu = gpu_of(0, "bbb")  # the run's own, of two
