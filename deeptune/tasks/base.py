@@ -48,7 +48,7 @@ class Task(ABC):
 
     @property
     def view(self) -> str:
-        """Which pictures and sentences a report has (`report/task_views.py`)."""
+        """What the prediction of a row is, as `TaskInfo.view`; `targets` for several numbers."""
         return self.info.view
 
     # From labels to targets
