@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deeptune.catalog import BackboneInfo
-from deeptune.spec.defaults import CPU_TOKENS, Recipe, average, recipe, soup_size
+from deeptune.spec.defaults import (
+    CPU_TOKENS,
+    MAX_EPOCHS,
+    Recipe,
+    average,
+    batch_size,
+    epochs,
+    recipe,
+    soup_size,
+)
 from deeptune.spec.modalities import MODALITIES
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, HeadSpec, RunSpec, TextBackboneSpec, TuningSpec
@@ -103,12 +112,13 @@ def known_recipe(spec: RunSpec, info: BackboneInfo) -> Recipe | None:
 def count_steps(spec: RunSpec, info: BackboneInfo, rows: int) -> int | None:
     """Count the optimizer steps of all epochs over `rows` training rows, without early stopping; None if unknown."""
     auto = known_recipe(spec, info)
-    epochs, size = spec.train.epochs, spec.train.batch_size
+    passes, size = spec.train.epochs, spec.train.batch_size
     if auto is not None:
-        epochs, size = auto.epochs if epochs == "auto" else epochs, auto.batch_size if size == "auto" else size
-    if epochs == "auto" or size == "auto":
+        passes = epochs(spec, auto, rows) if passes == "auto" else passes
+        size = batch_size(spec, info, auto, rows) if size == "auto" else size
+    if passes == "auto" or size == "auto":
         return None
-    return math.ceil(max(1, batch_count(rows, size)) / spec.train.accumulation) * epochs
+    return math.ceil(max(1, batch_count(rows, size)) / spec.train.accumulation) * passes
 
 
 def batch_count(rows: int, size: int) -> int:
@@ -156,7 +166,7 @@ def estimate_memory(
     states = OPTIMIZERS[spec.train.optimizer].state_bytes * counts.trainable
     exact = 4 * counts.total + 4 * counts.trainable + states
     batch = auto.batch_size if spec.train.batch_size == "auto" else spec.train.batch_size
-    epochs = auto.epochs if spec.train.epochs == "auto" else spec.train.epochs
+    passes = MAX_EPOCHS if spec.train.epochs == "auto" else spec.train.epochs  # as many as few rows have
     share = 1.0
     if spec.tuning.frozen and spec.train.augmentation == "none":
         batch, share = _FROZEN_BATCH["gpu" if on_gpu else "cpu"], _FROZEN_SHARE
@@ -176,7 +186,7 @@ def estimate_memory(
         verification=2 * 4 * counts.total + states,
         context=_CUDA_CONTEXT if on_gpu else 0,
         # Beside a GPU they are in the memory of the machine.
-        soup=0 if on_gpu or average(spec, val_rows=1) != "soup" else soup_size(epochs) * 4 * counts.trainable,
+        soup=0 if on_gpu or average(spec, val_rows=1) != "soup" else soup_size(passes) * 4 * counts.trainable,
     )
 
 

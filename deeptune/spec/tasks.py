@@ -54,10 +54,10 @@ class TaskInfo:
 
     losses: those it takes, its default first. metrics: those of each split, in the order of metrics.json. headline:
     what a report begins with. summary: what a line of the monitor has room for. compared: what is given again
-    without doubtful rows. curve: the metric that is plotted beside the loss, and that probes rank by. tuned_metric: chooses the best epoch
-    when the backbone learns too, a proper score of the task. view: what the prediction of a row is, `classes`, `labels`
-    or `numbers`, by which reports and probes choose what fits (`report/task_views.py`). mirrored: whether augmentation may mirror an image, as it leaves classes what they are but
-    not, say, an angle.
+    without doubtful rows. curve: the metric that is plotted beside the loss, and that probes rank by. tuned_metric:
+    chooses the best epoch when the backbone learns too, a proper score of the task. view: what the prediction of a row
+    is, `classes`, `labels` or `numbers`, by which reports and probes choose what fits (`report/task_views.py`).
+    mirrored: whether augmentation may mirror an image, as it leaves classes what they are but not, say, an angle.
     several_columns: whether `data.label` may be a list of columns. ordered: whether the classes have an order, so that
     the head has one score and thresholds. usual_for: the labels that are taken to be of this task where nobody says.
     """

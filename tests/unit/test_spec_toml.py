@@ -14,6 +14,7 @@ from deeptune.errors import SpecError
 from deeptune.spec import RunSpec, dump_spec, load_spec
 from deeptune.spec.backbone_info import backbone_info
 from deeptune.spec.defaults import resolve, run_name
+from deeptune.spec.estimate import count_steps
 from deeptune.spec.presets import preset_files
 from deeptune.spec.tasks import TASKS
 from deeptune.spec.toml import apply_override, key_lines, validate
@@ -312,6 +313,30 @@ def test_few_texts_fine_tune_in_smaller_batches(backbone: str, tuning: dict, row
     assert resolve(validate(values), find(backbone), cnn=False, rows=rows).train.batch_size == size
     given = validate({**values, "train": {"batch_size": 8}})
     assert resolve(given, find(backbone), cnn=False, rows=rows).train.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tuning", "rows", "epochs"),
+    [
+        ("bert-base-uncased", {"method": "full"}, 100, 10),
+        ("bert-base-uncased", {"method": "full"}, 350, 10),
+        ("bert-base-uncased", {"method": "full"}, 875, 4),
+        ("bert-base-uncased", {"method": "full"}, 1167, 3),
+        ("gpt2", {"method": "lora"}, 500, 7),
+        ("gpt2", {"unfreeze": 1}, 50_000, 3),
+        ("vit_b_16", {"method": "full"}, 500, 7),
+        ("resnet18", {"method": "full"}, 50_000, 10),
+    ],
+)
+def test_few_rows_fine_tune_for_more_epochs(backbone: str, tuning: dict, rows: int, epochs: int) -> None:
+    values = {"data": {"path": "x"}, "backbone": {"name": backbone}, "tuning": tuning}
+    cnn = backbone == "resnet18"
+    assert resolve(validate(values), find(backbone), cnn=cnn, rows=rows).train.epochs == epochs
+    steps = count_steps(validate(values), find(backbone), rows)
+    resolved = resolve(validate(values), find(backbone), cnn=cnn, rows=rows)
+    assert steps == count_steps(resolved, find(backbone), rows) > 0
+    given = validate({**values, "train": {"epochs": 2}})
+    assert resolve(given, find(backbone), cnn=cnn, rows=rows).train.epochs == 2
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
