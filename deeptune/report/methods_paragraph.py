@@ -257,8 +257,9 @@ def _refitted(run: FinishedRun) -> Iterator[str]:
     """Say that the scored head was fitted to val too, where it was."""
     if "val" in (run.result.get("learned") or ()):
         rows = run.rows.get("train", 0) + run.rows.get("val", 0)
+        chosen = "this penalty" if exact_penalty(run) is not None else "a penalty that 5-fold cross-validation chose"
         yield (
-            "With this penalty, the head was then fitted to the rows of the training and validation splits together "
+            f"With {chosen}, the head was then fitted to the rows of the training and validation splits together "
             f"({rows:,}); that head was scored on the test split."
         )
 
@@ -285,7 +286,8 @@ def _findings(run: FinishedRun, metric_intervals: MetricIntervals, baseline: dic
         yield f"There was no test split: {part}, so these values are optimistic."
     yield from twins_said(run, metrics)
     if intervals:
-        yield f"Intervals are {LEVEL:.0%} {metric_intervals.method}."
+        # What follows is of log loss and calibration error, which this paragraph does not report.
+        yield f"Intervals are {LEVEL:.0%} {metric_intervals.method.partition(';')[0]}."
     yield from metric_intervals.reasons
     if baseline:
         yield view_of(run.task).baseline_sentence(run)
