@@ -58,8 +58,8 @@ class TrainSpec(Section):
     )
     epochs: PositiveInt | Auto = Field(
         "auto",
-        description="Passes over the training split, at most; `auto` is chosen per method, with more for few rows. With "
-        '`train.solver = "exact"`, the penalties that are tried.',
+        description="Passes over the training split, at most; `auto` is chosen per method, with more for few rows. "
+        'With `train.solver = "exact"`, the penalties that are tried.',
     )
     batch_size: PositiveInt | Auto = Field(
         "auto",
