@@ -90,7 +90,7 @@ class FineTuning:
     loaders: SplitLoaders
     check_inputs: dict[str, torch.Tensor]  # inputs of a few training rows
     head: FittedHead | None = None  # that fine-tuning starts from
-    folds: CrossValidation | None = None  # of the head, where that takes the place of val
+    cross_validation: CrossValidation | None = None  # of the head, where that takes the place of val
     exact: ExactHead | None = None  # of a run whose head is all that learns
     choice: Choice | None = None  # between that head and the fine-tuned model
 
