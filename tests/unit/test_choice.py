@@ -63,26 +63,26 @@ def test_the_same_gain_of_every_row_is_better():
 
 def test_fine_tuning_that_is_no_better_by_more_than_chance_leaves_the_head():
     best = Best("val/tempered_loss", 3, 0.5)
-    assert choose(best, 0.51, HeadComparison(0.01, 0.02, 0.3)).head
-    assert not choose(best, 0.6, HeadComparison(0.1, 0.02, 0.001)).head
+    assert choose(best, 0.51, HeadComparison(0.01, 0.02, 0.3)).head_is_model
+    assert not choose(best, 0.6, HeadComparison(0.1, 0.02, 0.001)).head_is_model
 
 
 def test_a_metric_that_is_no_mean_over_rows_decides_by_its_value():
-    assert not choose(Best("val/macro_f1", 3, 0.8), 0.7, None).head
+    assert not choose(Best("val/macro_f1", 3, 0.8), 0.7, None).head_is_model
 
 
 def test_a_mean_that_is_behind_the_head_leaves_it_though_an_epoch_is_better():
     mean = Best("val/macro_f1", 3, 0.6, mean=[2, 3, 5])
     assert "of the mean of epochs 2, 3 and 5" in choose(mean, 0.7, None).said
-    assert choose(mean, 0.7, None).head
-    assert not choose(mean, 0.5, None).head
+    assert choose(mean, 0.7, None).head_is_model
+    assert not choose(mean, 0.5, None).head_is_model
 
 
 def test_the_best_of_the_trained_epochs_is_named_where_none_beats_the_head():
     epochs = [{"epoch": n, "val": {"loss": 1.0, "macro_f1": f1}} for n, f1 in ((1, 0.2), (2, 0.4), (3, None))]
     history = TrainingHistory(Best("val/macro_f1", 0, 0.6), epochs=epochs)
     found = never_better(history, 0.6)
-    assert (found.head, found.epoch) == (True, 2)
+    assert (found.head_is_model, found.epoch) == (True, 2)
     assert "0.400 at best, 0.600 of the head" in found.said
 
 
