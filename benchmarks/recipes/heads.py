@@ -31,7 +31,7 @@ from benchmarks.recipes.frozen import Frozen, frozen
 from benchmarks.recipes.scoring import MAIN, Predicted, scores
 from deeptune.data.splits.folds import draw_folds
 from deeptune.data.splits.stratify import assign_splits
-from deeptune.engine.exact_head import Folds, cross_validated_penalties
+from deeptune.engine.exact_head import PenaltyFolds, cross_validated_penalties
 from deeptune.engine.linear_minimum import LinearLoss, Minimum, one_thread
 from deeptune.engine.loss import Criterion
 from deeptune.model.head import ScaledLinear
@@ -108,7 +108,7 @@ class Head:
         covered = task.confidence_metrics(self.logits, truth)["confidence"]["covered"]
         return scores(rows.test_y, predicted) | {"coverage": covered}
 
-    def _chosen(self) -> Folds:
+    def _chosen(self) -> PenaltyFolds:
         codes = draw_folds(self.truth[self.train], self.task, seed=self.rows.seed)
         found = []
         for common in (False, True) if self.rows.numbers else (False,):

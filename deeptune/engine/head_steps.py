@@ -18,6 +18,7 @@ from deeptune.model.head import Head, ScaledLinear
 
 _aten = torch.ops.aten
 _SUM = 2  # the reduction, as kernels number it
+ALIGNED = 16  # numbers in the 64 bytes that PyTorch aligns the memory of a tensor to
 NEAR = 0.98  # share of the limit of the norm: below it, a norm whose last digits differ is within the limit, too
 MIN_LIMIT = 1e-3  # limit of the norm above which NEAR holds
 MAX_QUICK_NORM = 1e15  # norm up to which its squares stay far from the end of float32
@@ -46,9 +47,12 @@ class HeadSteps:
             self.hidden, self.activation = head.embedding  # type: ignore[assignment]
         self.last, self.dropout = head.last_layer, head.dropout.p
         self.parameters = list(head.parameters())
-        self.flat = torch.empty(sum(one.numel() for one in self.parameters))  # all gradients, end to end
-        parts = torch.split(self.flat, [one.numel() for one in self.parameters])
-        self.gradients = [part.view_as(one) for part, one in zip(parts, self.parameters, strict=True)]
+        # All gradients in one tensor, with zeros between them: each begins where a tensor of its own would, as the bits
+        # of a product depend on that on some CPUs.
+        rooms = [-(-one.numel() // ALIGNED) * ALIGNED for one in self.parameters]
+        self.flat = torch.zeros(sum(rooms))
+        parts = torch.split(self.flat, rooms)
+        self.gradients = [part[: one.numel()].view_as(one) for part, one in zip(parts, self.parameters, strict=True)]
         self.shares: dict[int, Tensor] = {}  # of a row in the mean, by the number of rows
         self.layers: dict[nn.Module, Scaled] = {
             layer: Scaled(layer, *self.gradients_of(layer))

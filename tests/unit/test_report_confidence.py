@@ -126,7 +126,7 @@ def test_the_coverage_of_sets_is_counted_in_test(run):
     hits = sum(row["truth"] in row["prediction_set"] for row in table)
     low, high = binomtest(hits, 200).proportion_ci(method="wilson")
     sizes = np.mean([len(row["prediction_set"]) for row in table])
-    said = f"In test it does of {hits / 200:.1%} (95% interval {low:.1%} to {high:.1%}), with {sizes:.2f} classes"
+    said = f"In test they do in {hits / 200:.1%} (95% interval {low:.1%} to {high:.1%}), with {sizes:.2f} classes"
     assert said in found.paragraphs[1]
 
 
