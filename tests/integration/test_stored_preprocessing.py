@@ -15,7 +15,7 @@ import pytest
 from deeptune.backbones.torchvision import backbone as torchvision_backbone
 from deeptune.data.loading.preprocessing import ImagePreprocessing, stored_preprocessing
 from deeptune.engine.prepare import prepare
-from deeptune.engine.resume import Earlier
+from deeptune.engine.resume import EarlierAttempt
 from deeptune.engine.run import execute
 from deeptune.engine.run_logger import RunLogger
 from deeptune.runs import RunDirectory, new_run_directory
@@ -76,7 +76,7 @@ def test_predictions_do_not_change_with_the_librarys_transform(command, image_ru
 
 
 def test_a_resumed_run_prepares_samples_as_it_did_before(image_run, another_library):
-    earlier = Earlier.read(image_run, RunLogger(image_run), force=False)
+    earlier = EarlierAttempt.read(image_run, RunLogger(image_run), force=False)
     ready = prepare(load_spec(image_run.spec), earlier=earlier)
     stored = json.loads(image_run.run.read_text())["preprocessing"]
     assert stored.pop("value_range") == "none"  # of images of more than 8 bits, which is not part of the backbone's

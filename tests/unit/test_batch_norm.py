@@ -9,7 +9,7 @@ import timm
 import torch
 
 from deeptune.engine.prepare import prepare
-from deeptune.engine.resume import Earlier
+from deeptune.engine.resume import EarlierAttempt
 from deeptune.spec.defaults import batch_norm
 from deeptune.spec.run_spec import RunSpec
 from deeptune.spec.toml import validate
@@ -57,4 +57,4 @@ def test_a_run_knows_whether_its_backbone_has_statistics(image_file, tmp_path, b
 @pytest.mark.parametrize(("then", "expected"), [({}, "train"), ({"batch_norm": "auto"}, "auto")])
 def test_a_run_of_a_version_without_the_key_still_updates_them(then, expected):
     earlier = SimpleNamespace(record={"spec": {"data": {"value_range": "none"}, "train": then}})
-    assert Earlier.with_earlier_defaults(earlier, spec()).train.batch_norm == expected
+    assert EarlierAttempt.with_earlier_defaults(earlier, spec()).train.batch_norm == expected
