@@ -54,9 +54,9 @@ class FastText(ObjectTable):
                 for number, line in enumerate(stream, 1):
                     labels, text = [], line.strip()
                     while text.startswith(LABEL):
-                        label, _, text = text.partition(" ")
+                        label, *rest = text.split(None, 1)
                         labels.append(label.removeprefix(LABEL))
-                        text = text.lstrip()
+                        text = rest[0] if rest else ""
                     if labels or text:
                         yield number, labels, text
         except (OSError, UnicodeError) as error:

@@ -31,7 +31,7 @@ def test_each_line_is_a_text_with_its_label(tmp_path, mark):
 
 
 def test_labels_are_lists_where_a_line_has_several(tmp_path):
-    (tmp_path / "train.txt").write_text("__label__a  __label__b cold\n__label__a warm __label__b\nplain\n")
+    (tmp_path / "train.txt").write_text("__label__a  __label__b\tcold\n__label__a warm __label__b\nplain\n")
     import_data(tmp_path / "train.txt", tmp_path / "out.parquet", Options())
     table = pq.read_table(tmp_path / "out.parquet")
     assert table["labels"].type == pa.list_(pa.string())
