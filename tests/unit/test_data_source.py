@@ -16,6 +16,7 @@ import pytest
 from parquet_files import write
 
 from deeptune.data.sources.parquet import open_source, sample_names
+from deeptune.data.splits.given_split import imported_split
 from deeptune.errors import DataError
 
 
@@ -346,3 +347,13 @@ def test_a_column_that_is_encrypted_is_not_called_damaged(tmp_path):
     source = open_source(str(tmp_path / "a.parquet"))
     with pytest.raises(DataError, match=r"column 'labels' of .*a.parquet is encrypted"):
         source.column("labels")
+
+
+def test_a_split_of_an_import_that_one_file_lacks_is_refused(tmp_path):
+    kept = json.dumps({"roles": {"split": "split"}}).encode()
+    table = pa.table({"text": ["x", "y"], "split": ["train", "test"]}).replace_schema_metadata({b"deeptune": kept})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert imported_split(open_source(str(tmp_path))) == "split"
+    write(tmp_path / "b.parquet", text=["z"])
+    with pytest.raises(DataError, match=r"column 'split' of .*a.parquet is missing in .*b.parquet"):
+        imported_split(open_source(str(tmp_path)))

@@ -56,14 +56,9 @@ class ParquetSource(Source):
         self.row_groups = sum(footer.row_groups for footer in self._footers)
         agreed = agree(files, self._footers, key=key, reading=self._reading)
         self._timestamps = agreed.timestamps
-        self._refused = agreed.refused
+        self.refused = agreed.refused
         self.notes = _left_out(agreed.refused, key)
         super().__init__(agreed.schema, agreed.types, int(self._ends[-1]), key=key, root=root)
-
-    def require(self, name: str, *, key: str | None = None) -> None:
-        if name in self._refused:
-            raise self._refused[name]
-        super().require(name, key=key)
 
     def partition_of(self, name: str) -> str | None:
         parts = (part for file in self.files for part in file.parts[:-1])

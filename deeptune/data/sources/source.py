@@ -29,6 +29,7 @@ class Source(ABC):
 
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()  # how the files came to be, where they were imported; columns that are left out
+    refused: Mapping[str, DataError] = {}  # columns that can't be read, with the error where one is asked for
     worth_caching = True  # whether what is made of the rows is worth an entry of the cache
     claimed_bytes: int
     row_groups: int
@@ -143,6 +144,8 @@ class Source(ABC):
 
     def require(self, name: str, *, key: str | None = None) -> None:
         """Raise DataError, with the nearest names, when there is no such column; `key` is the setting that named it."""
+        if name in self.refused:
+            raise self.refused[name]
         found = self.column_names.count(name)
         if found == 1:
             return

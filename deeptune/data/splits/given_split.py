@@ -99,11 +99,16 @@ def given_split(spec: RunSpec, source: Source) -> GivenSplit | None:
 
 
 def imported_split(source: Source) -> str:
-    """Return the column of the split that an import kept, as the metadata of its file say, or `none`."""
+    """Return the column of the split that an import kept, as the metadata of its file say, or `none`.
+
+    Raises DataError where only some of the files have it: rows of test would be drawn into train.
+    """
     try:
         column = json.loads((source.schema.metadata or {})[b"deeptune"])["roles"]["split"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return "none"
+    if column in source.refused:
+        source.require(column)
     return column if column in source.column_names else "none"
 
 
