@@ -10,6 +10,7 @@ from deeptune import __version__
 from deeptune.catalog import CATALOG
 from deeptune.formatting import mean_text, visible
 from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
+from deeptune.report.data_description import data_files, how_split, kept_together
 from deeptune.report.doubts import part_of_val
 from deeptune.report.finished_run import FinishedRun
 from deeptune.report.intervals import LEVEL, MetricIntervals
@@ -22,7 +23,7 @@ from deeptune.report.tables import (
     value_text,
 )
 from deeptune.report.task_views import view_of
-from deeptune.report.test_looks import groups_in_train, looks_said, twins_said
+from deeptune.report.test_looks import looks_said, twins_said
 from deeptune.report.training_description import augmented, clipping, learning_rate, loss_extras, mixes, number
 from deeptune.runs.files import read_json_object
 from deeptune.spec.backbone_info import backbone_info
@@ -30,7 +31,7 @@ from deeptune.spec.metrics import lower_is_better
 from deeptune.spec.modalities import MODALITIES, ModalityInfo, columns_of
 from deeptune.spec.optimizers import OPTIMIZERS
 from deeptune.spec.run_spec import BackboneSpec, TextBackboneSpec
-from deeptune.spec.tasks import LOSSES, TASKS
+from deeptune.spec.tasks import LOSSES
 from deeptune.tasks.confidence.calibrators import calibrated_by
 
 VARIANTS = {"lora": "LoRA", "rslora": "rank-stabilised LoRA", "dora": "DoRA"}
@@ -120,12 +121,12 @@ def training_facts(run: FinishedRun) -> Facts:
     if parameters := _parameters(run):
         facts.append(("Parameters", parameters))
     facts += [
-        ("Data", ", ".join(_data(run))),
+        ("Data", ", ".join(data_files(run))),
         ("Columns", f"{' + '.join(columns_of(spec.data.input or modality(run).input))} → {spec.data.label}"),
         ("Rows", ", ".join(f"{split} {count:,}" for split, count in run.rows.items()) or "not recorded"),
         ("Bad samples", f"{len(skipped(run)):,}" + (f" ({_fate(run)})" if skipped(run) else "")),
     ]
-    if together := _kept_together(run):
+    if together := kept_together(run):
         facts.append(("Kept together", " and ".join(together)))
     size = f"{train.batch_size} × {train.accumulation} accumulated" if train.accumulation > 1 else str(train.batch_size)
     if effective_batch(run) != size:
@@ -194,7 +195,7 @@ def _sentences(run: FinishedRun, metric_intervals: MetricIntervals, baseline: di
         yield "The head was first fitted alone on the frozen backbone's features, and fine-tuning started from it."
     if run.rows:
         counts = ", ".join(f"{count:,} for {split}" for split, count in run.rows.items() if count)
-        yield f"The rows were split into {counts}{_how_split(run)}."
+        yield f"The rows were split into {counts}{how_split(run)}."
     if bad := len(skipped(run)):
         yield f"Samples that could not be read: {bad:,} ({_fate(run)})."
     penalty = exact_penalty(run)
@@ -260,7 +261,7 @@ def _refitted(run: FinishedRun) -> Iterator[str]:
         chosen = "this penalty" if exact_penalty(run) is not None else "a penalty that 5-fold cross-validation chose"
         yield (
             f"With {chosen}, the head was then fitted to the rows of the training and validation splits together "
-            f"({rows:,}); that head was scored on the test split."
+            f"({rows:,})" + ("; that head was scored on the test split." if run.split == "test" else ".")
         )
 
 
@@ -365,40 +366,6 @@ def _parameters(run: FinishedRun) -> str:
     if not isinstance(trainable, int) or not isinstance(total, int):
         return ""
     return f"{trainable:,} of {total:,} parameters trained, {share_text(trainable, total)}"
-
-
-def _data(run: FinishedRun) -> list[str]:
-    data = run.spec.data
-    given = [data.path] if data.path else [data.train, data.val, data.test]
-    return [path for paths in given if paths for path in ([paths] if isinstance(paths, str) else paths)]
-
-
-def _how_split(run: FinishedRun) -> str:
-    """Say how the rows came into the splits, as the end of a sentence; empty where no file of the run tells."""
-    data, drawn = run.spec.data, run.result.get("drawn")
-    if drawn is None:  # a run of an earlier version
-        given = (data.val and data.test) or data.split_column not in ("auto", "none")
-        drawn = [] if given else ["val", "test"] if data.path else [s for s in ("val", "test") if not getattr(data, s)]
-    of_column = data.split_column not in ("auto", "none")
-    given = f"as column {data.split_column} of the data gives them" if of_column else "given as files of their own"
-    if not drawn:
-        return f", {given}"
-    by = TASKS[run.spec.task].stratified_by
-    how = (
-        "at random" if data.path and not of_column else f"{' and '.join(drawn)} drawn from the training rows at random"
-    )
-    how = f"{given}, with {how}" if of_column else how
-    if together := " and ".join(_kept_together(run)):
-        return f", {how}; {together} are in one split, and each {by} is spread over the splits as far as that allows"
-    return f", {how}, stratified by {by}"
-
-
-def _kept_together(run: FinishedRun) -> list[str]:
-    """List the rows that stay in one split; none if rows are drawn individually."""
-    data = run.spec.data
-    apart = data.group is not None and not any(groups_in_train(run, split) for split in ("val", "test"))
-    groups = [f"all rows of one {data.group}"] if apart else []
-    return [*groups, *(["identical samples"] if data.duplicates == "group" else [])]
 
 
 def _epochs(run: FinishedRun) -> str:

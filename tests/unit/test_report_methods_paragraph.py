@@ -115,6 +115,12 @@ def test_a_split_that_the_data_bring_is_not_called_random(digits: RunDirectory, 
     assert said in text_of(digits)
 
 
+def test_rows_that_are_all_in_training_are_not_called_files_of_their_own(digits: RunDirectory) -> None:
+    change_data(digits, path="digits.parquet", train=None, test=None)
+    change_json(digits.result, drawn=[])
+    assert "given as files of their own" not in text_of(digits)
+
+
 def test_a_head_that_learned_from_val_says_so(digits: RunDirectory) -> None:
     again = "the head was then fitted to the rows of the training and validation splits together"
     assert again not in text_of(digits)
