@@ -96,7 +96,7 @@ def shared(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
             as_type(pa.nulls(1, kind), found)  # Arrow casts between most types, but not all
     except pa.ArrowException:
         return None
-    return found
+    return None if _has_deep_nulls(found) else found
 
 
 def as_type(values: Values, kind: pa.DataType) -> Values:
@@ -238,6 +238,16 @@ def _rebuilt(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> p
     if pt.is_large_list(kind):
         return pa.large_list(inside(kind.value_field))
     return pa.list_(inside(kind.value_field)) if pt.is_list(kind) else leaf(kind)
+
+
+def _has_deep_nulls(kind: pa.DataType, depth: int = 0) -> bool:
+    """Check whether Arrow's type `null` is two or more types deep in a type, such as a list of lists of nulls.
+
+    pyarrow 26 casts slices to invalid arrays of several of these types.
+    """
+    if not pt.is_nested(kind):
+        return depth > 1 and pt.is_null(kind)
+    return any(_has_deep_nulls(kind.field(at).type, depth + 1) for at in range(kind.num_fields))
 
 
 def _carried_leaf(kind: pa.DataType) -> pa.DataType:
