@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from deeptune.environment import module_command
 from deeptune.errors import DataError
+from deeptune.progress import Progress
 
 
 class Dropped(Exception):
@@ -26,7 +26,7 @@ class Inspector:
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def ask(self, *, progress: Callable[[int, int], None] | None = None, **question: Any) -> Any:
+    def ask(self, *, progress: Progress | None = None, **question: Any) -> Any:
         """Return the answer of the module. Raises DataError, or Dropped.
 
         `progress(done, total)` is called while data is imported or audited.

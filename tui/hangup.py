@@ -16,6 +16,8 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from deeptune.signals import signal_handlers
+
 if TYPE_CHECKING:
     from tui.app import DeepTuneApp
 
@@ -34,12 +36,8 @@ def lifeline(app: DeepTuneApp) -> Iterator[None]:
         if app._loop is not None:  # which may sleep, and a signal alone does not wake it
             app._loop.call_soon_threadsafe(partial(app.exit, return_code=128 + number))
 
-    former = {number: signal.signal(number, end) for number in (signal.SIGHUP, signal.SIGTERM)}
-    try:
+    with signal_handlers({signal.SIGHUP: end, signal.SIGTERM: end}):
         yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def end_at_latest(code: int) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeptune.auditing import AuditReport, AuditRequest, audit_data
-from deeptune.auditing.audit import Progress
 from deeptune.auditing.data import AuditData, Tokens
 from deeptune.auditing.fixing import fixable_source
 from deeptune.auditing.request import open_request
 from deeptune.environment import cores
 from deeptune.errors import DeepTuneError, SpecError
 from deeptune.formatting import duration
+from deeptune.progress import StepProgress
 from deeptune.spec.modalities import COLUMN_MODALITIES, MODALITIES, Input
 from deeptune.spec.run_spec import BackboneSpec, RunSpec
 
@@ -51,7 +51,7 @@ def audited(
     backbone: str | None = None,
     features: bool = True,
     budget: float | None = None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
     **columns: Any,
 ) -> tuple[AuditReport, AuditData]:
     """Do what `audit` does, and return the data beside the report."""
@@ -108,7 +108,7 @@ class _Backbone:
     """The features and tokens of a backbone: the named one, the spec's, or one whose weights are on this machine."""
 
     def __init__(
-        self, name: str | None, spec: RunSpec | None, wanted: bool, budget: float | None, progress: Progress | None
+        self, name: str | None, spec: RunSpec | None, wanted: bool, budget: float | None, progress: StepProgress | None
     ) -> None:
         self.named, self.wanted, self.progress = name is not None, wanted, progress
         self.budget = budget if budget is not None or self.named else BUDGET

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from deeptune.errors import CheckpointError, SpecError
 
 if TYPE_CHECKING:
-    from deeptune.explain.explanations import Explained, Progress
+    from deeptune.explain.explanations import Explained
+    from deeptune.progress import Progress
     from deeptune.runs import RunDirectory
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from deeptune.errors import SpecError, did_you_mean, listed
+from deeptune.progress import Progress
 
 if TYPE_CHECKING:
     from deeptune.engine.predict import ApplyOptions
@@ -28,7 +29,7 @@ class Options(TypedDict, total=False):
     batch_size: int | None
     on_bad_sample: str
     root: str | None
-    progress: Callable[[int, int], None]
+    progress: Progress
     notify: Callable[[str], None]
     abstain_below: float | None
     coverage: float | None

@@ -25,6 +25,7 @@ from deeptune.auditing.request import AuditRequest, OpenedRequest, open_request,
 from deeptune.auditing.samples import missing_labels, undecodable, unfit_labels
 from deeptune.auditing.shortcuts import shortcuts
 from deeptune.data.sources.source import Source
+from deeptune.progress import StepProgress
 from deeptune.spec.modalities import columns_of
 
 # A check looks at the data for one thing, and yields what it finds.
@@ -35,7 +36,6 @@ CHECKS: tuple[Check, ...] = (
     drift, suspected_label_errors,
 )  # fmt: skip
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 # Gives the features of all rows of a source (float32 (N, width), NaN in rows without), or None where it has none.
 Features = Callable[[Source, str, Any], np.ndarray | None]
 
@@ -45,7 +45,7 @@ def audit_data(
     *,
     features: Features | None = None,
     tokens: Callable[[str], Tokens | None] | None = None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> tuple[AuditReport, AuditData]:
     """Audit files. Returns the report, and the data that its rows are in.
 
@@ -67,10 +67,10 @@ def gather(
     *,
     features: Features | None = None,
     tokens: Callable[[str], Tokens | None] | None = None,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> AuditData:
     """Read all that the checks need: columns, labels, and each sample once."""
-    step: Progress = progress or (lambda _what, _done, _total: None)
+    step: StepProgress = progress or (lambda _what, _done, _total: None)
     request, sources = opened.request, list(opened.sources.values())
     roles = dict.fromkeys(columns_of(opened.input), "input") | dict.fromkeys(columns_of(opened.label or []), "label")
     roles |= {name: role for name, role in ((request.group, "group"), (opened.split_column, "split")) if name}

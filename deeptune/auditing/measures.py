@@ -20,14 +20,13 @@ from deeptune.data.modalities.checked_samples import fitting, stream_input
 from deeptune.data.modalities.text import reason_of, text_flags
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input
 
 SIDE = 32  # pixels of the small grey picture that near duplicates are found by
 COLOURS = 8  # pixels of the small picture in colours
 AT_ONCE = 256
 _LEAST = 64  # pixels on a side that a JPEG is decoded to, at least
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

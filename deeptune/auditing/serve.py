@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from deeptune.auditing.audit import audit_data
 from deeptune.auditing.request import AuditRequest
 from deeptune.data.inspect import serve
+from deeptune.progress import Progress
 from deeptune.spec.toml import validate
 
 
-def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def answer(question: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:
     """Audit the data of `spec`, a spec as plain values, with cheap features. Returns the report as JSON values.
 
     `progress(done, total)` counts samples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -17,6 +17,7 @@ from deeptune.cli.run_argument import named_run
 from deeptune.errors import CheckpointError, DataError, SpecError
 from deeptune.formatting import counted
 from deeptune.pooling import Pooling
+from deeptune.progress import Progress
 from deeptune.show.console import console, progress_bar, say, say_json
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ def shown_progress(what: str, quiet: bool, as_json: bool = False) -> Iterator[An
         yield progress
 
 
-def _json_progress(what: str) -> Callable[[int, int], None]:
+def _json_progress(what: str) -> Progress:
     """Return a function that writes a JSON line once a MIN_INTERVAL, and at each end of a pass."""
     last, written, doing = 0, 0.0, "reading"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +12,11 @@ import typer
 
 from deeptune.cli import completion
 from deeptune.errors import DataError, SpecError
+from deeptune.progress import StepProgress
 from deeptune.show.console import console, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.auditing import AuditReport
-
-Progress = Callable[[str, int, int], None]
 
 
 def audit(
@@ -127,7 +126,7 @@ def _one_or_several(names: list[str] | None) -> str | list[str] | None:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Progress | None]:
+def _progress(quiet: bool) -> Iterator[StepProgress | None]:
     """Yield a bar on stderr with the name of the step; none where stderr is not a terminal."""
     out = console(stderr=True)
     if quiet or not out.is_terminal:

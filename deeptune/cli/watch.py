@@ -17,6 +17,7 @@ from deeptune.runs.control import request_stop
 from deeptune.show.announce import announcement, end_text, wants_bell
 from deeptune.show.console import can_write, forget, say
 from deeptune.show.viewer import INTERVAL, TerminalClosed, Viewer
+from deeptune.signals import signal_handlers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,22 +48,12 @@ class Interrupts:
 def signals() -> Iterator[Interrupts]:
     """Count interrupts instead of ending. SIGTERM ends this process with a message that the run continues."""
     interrupts = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts  # only the main thread may ask for signals
-        return
 
     def terminate(_number: int, _frame: object) -> None:
         raise Terminated
 
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, interrupts.happened),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, terminate),
-    }
-    try:
+    with signal_handlers({signal.SIGINT: interrupts.happened, signal.SIGTERM: terminate}):
         yield interrupts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def watch(run: RunDirectory, out: Console, interrupts: Interrupts, *, plain: bool, stops: bool) -> RunState | None:

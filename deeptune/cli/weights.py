@@ -16,7 +16,7 @@ from deeptune.show.console import console, fail, safe, say, say_json
 
 if TYPE_CHECKING:
     from deeptune.fetching.local import LocalWeights
-    from deeptune.fetching.pack import Progress
+    from deeptune.progress import Progress
 
 app = typer.Typer(
     help="List, fetch and carry pretrained weights.",

@@ -31,6 +31,7 @@ from deeptune.data.sources.parquet import find_data, open_source
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.planner import draft_plan
 from deeptune.errors import DataError, DeepTuneError
+from deeptune.progress import Progress
 from deeptune.spec.fields import spec_fields
 from deeptune.spec.modalities import Input, columns_of
 from deeptune.spec.run_spec import SPLITS, RunSpec
@@ -111,7 +112,7 @@ def overview(
     *,
     key: str = "data.path",
     imports: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Overview:
     """Open the files and guess what is what. Raises DataError as `open_source` does.
 
@@ -305,7 +306,7 @@ def _typed(key: str, value: Input) -> str:
     return next(field for field in spec_fields() if field.key == key).show(value)
 
 
-def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> Any:
+def answer(question: dict[str, Any], progress: Progress | None = None) -> Any:
     """Return the answer to a question, as JSON values; `ask` names the function, the rest are its arguments."""
     arguments = {key: value for key, value in question.items() if key != "ask"}
     if question["ask"] == "overview":
@@ -318,7 +319,7 @@ def answer(question: dict[str, Any], progress: Callable[[int, int], None] | None
     ]
 
 
-Answer = Callable[[dict[str, Any], Callable[[int, int], None]], Any]
+Answer = Callable[[dict[str, Any], Progress], Any]
 
 
 def serve(questions: TextIO, answers: TextIO, answer: Answer = answer) -> None:

@@ -15,7 +15,6 @@ from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import MemoryRecords, Records
 from deeptune.data.loading.dataset import FeatureInputs, Inputs
 from deeptune.data.loading.features import Features, JoinedFeatures
-from deeptune.data.modalities.base import Progress
 from deeptune.data.sources.source import Source
 from deeptune.engine.activations import ActivationInputs, CutActivations
 from deeptune.engine.extraction_job import ExtractionJob, FrozenBackbone
@@ -24,6 +23,7 @@ from deeptune.engine.prepare import Prepared
 from deeptune.engine.run_logger import Log
 from deeptune.formatting import size_text
 from deeptune.memory import memory
+from deeptune.progress import Progress
 from deeptune.spec.run_spec import SPLITS, Split
 
 MEMORY_SHARE = 0.25  # largest share of free memory for features that the disk can't hold

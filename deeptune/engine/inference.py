@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -15,9 +15,8 @@ from deeptune.engine.device import Compute
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher, each_micro_batch
 from deeptune.errors import TrainingError, listed
+from deeptune.progress import Progress
 from deeptune.tasks import Task
-
-Progress = Callable[[int, int], None]
 
 
 class Scorer(Protocol):

@@ -37,7 +37,7 @@ from deeptune.engine.device import HEAD_ROWS, Compute, choose_compute, rows_at_o
 from deeptune.engine.embedding_form import LIST, EmbeddingForm
 from deeptune.engine.extraction_job import FrozenBackbone
 from deeptune.engine.feature_extraction import features_of_file
-from deeptune.engine.inference import Inference, MeanLoss, Progress, Scorer
+from deeptune.engine.inference import Inference, MeanLoss, Scorer
 from deeptune.engine.layer_embedder import LayerEmbedder, NoOutputs
 from deeptune.engine.loss import Criterion
 from deeptune.engine.micro_batch import MicroBatcher
@@ -53,6 +53,7 @@ from deeptune.engine.writers import (
     prediction_table,
 )
 from deeptune.errors import CheckpointError, DataError, SpecError
+from deeptune.progress import Progress
 from deeptune.runs import RunDirectory
 from deeptune.runs.looks import By, record_samples
 from deeptune.spec.backbone_info import backbone_info

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +44,7 @@ from deeptune.probing.ranking import (
 )
 from deeptune.probing.scores import constant_score, ranking_metric, score_rows
 from deeptune.runs.control import StopFlag
+from deeptune.signals import signal_handlers
 from deeptune.spec.defaults import absolute_data
 from deeptune.spec.model_spec import TuningSpec
 from deeptune.spec.run_spec import SPLITS, RunSpec
@@ -331,20 +331,14 @@ def _interrupts(stop: StopFlag) -> Iterator[None]:
 
     Libraries turn an interrupt inside of their own code into other errors. Other threads leave signals as they are.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def on_interrupt(_number: int, _frame: object) -> None:
         if stop.reason is not None:
             raise KeyboardInterrupt
         stop.request("by Ctrl+C")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
+    with signal_handlers({signal.SIGINT: on_interrupt}):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _identity(key: str, places: np.ndarray, spec: RunSpec) -> str:

@@ -22,6 +22,7 @@ from deeptune.runs import RunDirectory
 from deeptune.runs.control import StopFlag, take_stop_request
 from deeptune.runs.files import remove_unfinished
 from deeptune.runs.lock import run_lock
+from deeptune.signals import signal_handlers
 from deeptune.spec import load_spec
 
 
@@ -54,13 +55,7 @@ def do_run(run: RunDirectory, *, force: bool = False, argv: list[str] | None = N
 
 @contextmanager
 def _signals(stop: StopFlag) -> Iterator[None]:
-    """Turn SIGTERM and the first SIGINT into a stop request, let a second SIGINT end the process, and ignore SIGHUP.
-
-    Python handles signals in the main thread alone: a run in another thread leaves them as they are.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Turn SIGTERM and the first SIGINT into a stop request, let a second SIGINT end the process, and ignore SIGHUP."""
 
     def on_terminate(number: int, _frame: object) -> None:
         stop.request(f"by {signal.Signals(number).name}")
@@ -70,16 +65,8 @@ def _signals(stop: StopFlag) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.request("by Ctrl+C or SIGINT")
 
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, on_terminate),
-        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
-        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    }
-    try:
+    with signal_handlers({signal.SIGTERM: on_terminate, signal.SIGINT: on_interrupt, signal.SIGHUP: signal.SIG_IGN}):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> int:

@@ -22,14 +22,13 @@ from deeptune.explain.faithfulness import RowTest, Verdict, row_test, shuffled_w
 from deeptune.explain.images import image_maps
 from deeptune.explain.parts import Kind, Part, parts_of
 from deeptune.explain.texts import blank_token, token_scores, token_texts, words
+from deeptune.progress import Progress
 from deeptune.spec.modalities import columns_of
 
 GRID = 8  # parts on a side of an image that are taken away or put in
 BLUR = 10  # what is left of a part that is taken away is blurred over 1/BLUR of the image's side
 AT_ONCE = 32  # masked samples that pass together
 MAX_MISS = 0.1  # largest share of the change of the output that integrated gradients may miss
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -18,13 +18,13 @@ from deeptune.catalog import hf_hub_dir, torch_hub_dir
 from deeptune.errors import CheckpointError, WeightsError, listed
 from deeptune.fetching.local import LocalWeights
 from deeptune.formatting import size_text
+from deeptune.progress import Progress
 from deeptune.runs.files import file_sha256, replacing
 
 MANIFEST = "deeptune-weights.json"
 FORMAT = 1
 MAX_MANIFEST = 10_000_000  # bytes of the list in a pack
 CHUNK = 1 << 20
-Progress = Callable[[int, int], None]  # bytes done, of all
 
 
 @dataclass(frozen=True)

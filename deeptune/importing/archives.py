@@ -24,8 +24,8 @@ from typing import IO, Any
 from deeptune.errors import CheckpointError, DataError, first_line
 from deeptune.formatting import size_text
 from deeptune.importing.file_names import is_ignored, readable
-from deeptune.importing.options import Progress
 from deeptune.importing.reader import LeftOut
+from deeptune.progress import Progress
 from deeptune.runs.files import storage_errors
 from deeptune.spec.sources import PACKED
 

@@ -22,7 +22,8 @@ from deeptune.importing.archives import name_without_suffix
 from deeptune.importing.detect import takes
 from deeptune.importing.file_names import readable
 from deeptune.importing.importer import import_data, key_of
-from deeptune.importing.options import Options, Progress
+from deeptune.importing.options import Options
+from deeptune.progress import Progress
 from deeptune.runs.files import storage_errors, write_json
 from deeptune.runs.lock import close_lock
 

@@ -16,12 +16,13 @@ from deeptune.importing import archives, arrow_files, csv_files, fasttext, json_
 from deeptune.importing.file_names import OTHERS, readable, split_in_name, walk
 from deeptune.importing.folders import OnePicture, PictureFolder, empty_classes, require_pictures
 from deeptune.importing.named_pictures import NamedPictures, Names, naming_column, require_column
-from deeptune.importing.options import Options, Progress
+from deeptune.importing.options import Options
 from deeptune.importing.pictures import picture_kind
 from deeptune.importing.reader import LeftOut, Reader
 from deeptune.importing.several_sources import Several
 from deeptune.importing.tables import Table
 from deeptune.importing.unpacked_archive import UnpackedArchive, named_as_inside
+from deeptune.progress import Progress
 from deeptune.spec.sources import IMPORTED, ONE_SOURCE
 from deeptune.spec.values import split_named
 

@@ -28,8 +28,9 @@ from deeptune.errors import DataError, listed
 from deeptune.importing.columns import named_apart, renamed
 from deeptune.importing.detect import open_reader
 from deeptune.importing.file_names import walk
-from deeptune.importing.options import Options, Progress
+from deeptune.importing.options import Options
 from deeptune.importing.reader import LeftOut, Piece, Reader
+from deeptune.progress import Progress
 from deeptune.runs.files import read_json, replacing, storage_errors, write_json
 
 FORMAT = 1  # raise it when the same source gives another file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from deeptune.errors import DataError, listed
 from deeptune.formatting import counted, visible
+from deeptune.progress import Progress
 from deeptune.report.examples import target_text
 from deeptune.report.finished_run import FinishedRun, Predictions, read_run
 from deeptune.report.influence import number_estimates
@@ -82,7 +83,7 @@ class Comparison:
         return {**record, "pairs": pairs}
 
 
-def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> Comparison:
+def compare_runs(directories: Sequence[Path], progress: Progress | None = None) -> Comparison:
     """Compare two or more finished runs. `progress` gets the number of pairs that are done, and of all.
 
     Raises DataError where they were not scored on the same rows of the same data, and CheckpointError where one of them
@@ -101,7 +102,7 @@ def compare_runs(directories: Sequence[Path], progress: Callable[[int, int], Non
 def compare_scored(
     runs: list[FinishedRun],
     scored: list[Predictions],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     source: str = "",
 ) -> Comparison:
     """Compare what runs say of the same rows: each its predictions, in the order of the rows.

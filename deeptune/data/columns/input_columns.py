@@ -14,10 +14,11 @@ from deeptune.data.cache.sample_hashes import HASH, sample_hashes
 from deeptune.data.images.bit_depth import Range
 from deeptune.data.images.decoding_threads import decoding_threads
 from deeptune.data.modalities import COLUMN_MODALITIES, MODALITIES, ColumnModality, Modality
-from deeptune.data.modalities.base import FIRST_ROWS, Progress
+from deeptune.data.modalities.base import FIRST_ROWS
 from deeptune.data.modalities.checked_samples import CheckedSamples, fitting, stream_input
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input, ModalityInfo, columns_of
 
 

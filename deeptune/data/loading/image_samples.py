@@ -26,10 +26,11 @@ from deeptune.data.images.transforms import OVERSAMPLING, Augmentation, blank_im
 from deeptune.data.loading.dataset import Inputs, SampleOptions
 from deeptune.data.loading.samples import Samples, StoredSamples, filled, stored, versions_of
 from deeptune.data.modalities import COLUMN_MODALITIES
-from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Need, Piece, Progress
+from deeptune.data.modalities.base import BAD, CLIPPED, DEEP, Need, Piece
 from deeptune.data.sources.source import SMALL, Source
 from deeptune.environment import cores
 from deeptune.errors import DataError
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from deeptune.data.loading.preprocessing import ImagePreprocessing, ImageTextPre
 from deeptune.data.loading.samples import Samples, filled
 from deeptune.data.loading.text_samples import Texts
 from deeptune.data.modalities import MODALITIES
-from deeptune.data.modalities.base import NO_NEED, Need, Progress
+from deeptune.data.modalities.base import NO_NEED, Need
 from deeptune.data.sources.source import Source
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input
 
 

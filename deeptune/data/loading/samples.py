@@ -21,12 +21,13 @@ from deeptune.data.cache.entry import Cache, CacheRefused, key_of
 from deeptune.data.cache.records import Damaged, MemoryRecords, Records, TooLarge
 from deeptune.data.cache.sample_hashes import sample_hashes
 from deeptune.data.images.decoding_threads import decoding_threads
-from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, ColumnModality, Piece, Progress
+from deeptune.data.modalities.base import BAD, BLANK, CLIPPED, DEEP, ColumnModality, Piece
 from deeptune.data.modalities.checked_samples import AT_ONCE, CheckedSamples, fitting, stream_input
 from deeptune.data.sources.column_stream import room
 from deeptune.data.sources.source import Source
 from deeptune.errors import DataError
 from deeptune.formatting import counted, size_text
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input, columns_of, input_words
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,6 @@ FIRST_ROWS = 16  # first rows, which tell whether bytes are text and whether a c
 
 # Why a sample can't be used; or the range of an image that needs one; or whether values were clipped.
 SampleCheck = str | Range | bool | None
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

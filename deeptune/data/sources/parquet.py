@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +23,7 @@ from deeptune.data.sources.shards import ColumnsDiffer, agree
 from deeptune.data.sources.source import Source, in_words
 from deeptune.environment import require_utf8, user_path
 from deeptune.errors import DataError, did_you_mean, first_line, listed
+from deeptune.progress import Progress
 from deeptune.runs.files import file_sha256
 
 SAMPLE_PREFIX = "sample:"
@@ -257,7 +258,7 @@ def find_data(
     *,
     key: str = "data.path",
     root: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     imports: bool = True,
 ) -> DataFiles:
     """Return the Parquet files that `open_source` reads: those that are named, and the imports of others.

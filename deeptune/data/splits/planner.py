@@ -10,7 +10,6 @@ import numpy as np
 
 from deeptune.data.columns.input_columns import check_samples
 from deeptune.data.images.bit_depth import Range, range_of, range_text
-from deeptune.data.modalities.base import Progress
 from deeptune.data.modalities.checked_samples import BadSample, CheckedSamples
 from deeptune.data.sources.source import Source
 from deeptune.data.splits.bad_samples import check_inputs, holds, with_split
@@ -28,6 +27,7 @@ from deeptune.data.splits.label_group_columns import check_columns, encode_group
 from deeptune.data.splits.plan import DataPlan
 from deeptune.data.splits.split_files import open_sources
 from deeptune.data.splits.split_part import Part
+from deeptune.progress import Progress
 from deeptune.spec.modalities import Input
 from deeptune.spec.run_spec import RunSpec
 from deeptune.tasks import Task
