@@ -54,7 +54,7 @@ class Rates:
         return f"{self.ours:.4g} samples/s against {self.raw:.4g}"
 
     def share_of_peak(self, device_name: str) -> float | None:
-        """Of DeepTune's loop; None for a device whose peak is not known here."""
+        """Return the share of the peak that DeepTune's loop has; None for a device whose peak is not known here."""
         peak = next((peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)
         return None if peak is None else self.operations / self.rows * self.ours / (peak * 1e12)
 
@@ -62,7 +62,7 @@ class Rates:
 def measure(
     ready: Any, batches: Callable[[], Iterator[Any]], net: Any, inputs: dict[str, Any], *, rounds: int, block: int
 ) -> Rates:
-    """DeepTune's loop over `batches` and the raw step of `net` over `inputs`, in turns of `block` steps."""
+    """Time DeepTune's loop over `batches` and the raw step of `net` over `inputs`, in turns of `block` steps."""
     compute, rows = ready.compute, len(next(iter(inputs.values())))
     operations = _operations(net, inputs, rows, compute)
     raw = Loop(_raw(net, inputs, rows, ready))
@@ -112,7 +112,7 @@ def _raw(net: Any, inputs: dict[str, Any], rows: int, ready: Any) -> Callable[[C
 
 
 def _operations(net: Any, inputs: dict[str, Any], rows: int, compute: Any) -> float:
-    """Floating point operations of forward and backward, by matrix products and convolutions."""
+    """Count floating point operations of forward and backward, by matrix products and convolutions."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

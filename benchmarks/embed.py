@@ -78,7 +78,7 @@ def _raw(spec: Any, data: Path) -> float:
 
 
 def _embed(spec: Any, data: Path) -> float:
-    """Seconds of the command after its imports: the backbone, samples, features and the written table."""
+    """Return the seconds of the command after its imports: the backbone, samples, features and the written table."""
     from deeptune.data.sources.parquet import open_source
     from deeptune.engine.predict import ApplyOptions, Embedder
 

@@ -27,7 +27,7 @@ from deeptune.spec import load_spec
 
 
 def features(run: RunDirectory, *splits: str) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (N, width) and the labels of some splits."""
+    """Return features, float32 (N, width), and the labels of some splits."""
     table = pa.concat_tables(pq.read_table(run.embeddings(split)).select(["label", "embedding"]) for split in splits)
     return np.stack(table["embedding"].to_numpy()), table["label"].to_numpy()
 

@@ -54,7 +54,7 @@ class Line:
         return f"{'≥' if self.at_least else '≤'} {self.shown(self.target)}"
 
     def shown(self, value: float) -> str:
-        """`0.042` as `4.2%` or `0.04`, `31.2` as `31`."""
+        """Format `0.042` as `4.2%` or `0.04`, `31.2` as `31`."""
         if self.percent:
             return f"{100 * value:.3g}%"
         return f"{value:.2f}" if value < 10 else f"{value:.0f}"

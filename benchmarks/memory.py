@@ -29,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     at_most=1.1,
 )
 def ten_times_the_rows(settings: Settings) -> Measured:
-    """Each run is a process of its own with an empty cache, from its start to the report.
+    """Measure runs, each in a process of its own with an empty cache, from its start to the report.
 
     At 64 pixels both have enough rows to fold the network, so that the folded copy is on both sides.
     """
@@ -69,7 +69,7 @@ def _noise(rng: np.random.Generator, side: int, quality: int) -> bytes:
 
 
 def peak_of_run(data: Path, device: str = "cpu", *, image_size: int = 32) -> int:
-    """Peak resident memory in bytes of a `partial` run of ResNet-18 on a file, which must succeed."""
+    """Return the peak resident memory in bytes of a `partial` run of ResNet-18 on a file, which must succeed."""
     from deeptune.runs import new_run_directory, write_text
     from deeptune.spec.toml import dump_spec, validate
 

@@ -39,7 +39,7 @@ class Seconds:
 
 @functools.cache
 def images(settings: Settings) -> Seconds:
-    """openclipart7, several times over, at 96 pixels through ResNet-18 (random weights take as long as others)."""
+    """Return openclipart7, several times over, at 96 pixels for ResNet-18 (random weights take as long as others)."""
     import torch
     import torchvision
 
@@ -53,7 +53,7 @@ def images(settings: Settings) -> Seconds:
 
 @functools.cache
 def texts(settings: Settings) -> Seconds:
-    """Movie snippets through MiniLM."""
+    """Return movie snippets for MiniLM."""
     return _measure("movie_snippets", 1, {"name": f"hf:{minilm()}"}, settings, most=600 if settings.quick else 4000)
 
 
@@ -122,7 +122,7 @@ def _run(spec: Any, folder: Path) -> float:
 
 
 def _batches(ready: Any, rows: np.ndarray) -> list[dict[str, Any]]:
-    """Inputs of rows, ready on the device: decoded or tokenised, of like length."""
+    """Yield inputs of rows, ready on the device: decoded or tokenised, of like length."""
     from deeptune.data.loading.dataset import Dataset, SampleOptions
     from deeptune.data.loading.loader import Loader, LoaderOptions
     from deeptune.engine.device import rows_at_once

@@ -20,7 +20,7 @@ from benchmarks.lines import Measured, NotMeasured, Settings, line
 
 @line("help", "`deeptune --help` over `python -c pass`", at_most=10)
 def help_over_nothing(settings: Settings) -> Measured:
-    """Medians of turns: each command once, then each again."""
+    """Return the medians of turns: each command once, then each again."""
     commands = {"help": ("-m", "deeptune", "--help"), "pass": ("-c", "pass")}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(4 if settings.quick else 21):
@@ -35,7 +35,7 @@ def help_over_nothing(settings: Settings) -> Measured:
 
 @line("tui", "`deeptune-tui`: seconds from its start to the first picture with the list of runs", at_most=1.0)
 def first_picture(settings: Settings) -> Measured:
-    """Median over starts on a pseudo-terminal of 80x24, beside 20 runs that are over."""
+    """Return the median over starts on a pseudo-terminal of 80x24, beside 20 runs that are over."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         _make_runs(Path(folder), 20)
@@ -59,7 +59,7 @@ def _make_runs(root: Path, count: int) -> None:
 
 
 def _until_drawn(arguments: list[str], words: bytes) -> float:
-    """Seconds from the start of a Python on a terminal to these words on it."""
+    """Return the seconds from the start of a Python on a terminal to these words on it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     variables = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
@@ -100,7 +100,10 @@ device = "cpu"
 
 @line("first-step", "start of a run's process to its first step, over importing torchvision and building the backbone")
 def start_to_first_step(settings: Settings) -> Measured:
-    """Medians of turns. The run checks 557 images and trains ResNet-18 at 32 pixels, so that a step takes no time."""
+    """Return the medians of turns.
+
+    The run checks 557 images and trains ResNet-18 at 32 pixels, so that a step takes no time.
+    """
     bare = [sys.executable, "-c", "import torch, torchvision; torchvision.models.resnet18(weights=None)"]
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +120,7 @@ def start_to_first_step(settings: Settings) -> Measured:
 
 
 def _first_step(folder: Path) -> float:
-    """Seconds from the start of a runner's process to the first step that it records."""
+    """Return the seconds from the start of a runner's process to the first step that it records."""
     from deeptune.runs import new_run_directory, read_records, write_text
 
     run = new_run_directory(folder, "start")

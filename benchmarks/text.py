@@ -57,7 +57,7 @@ class Loop(threading.Thread):
         self.may.acquire()
 
     def step(self, *, wait: bool = True) -> float:
-        """Seconds of one step, from requesting a batch to the report after the optimizer's step.
+        """Return the seconds of one step, from requesting a batch to the report after the optimizer's step.
 
         With `wait` a GPU has done the step by then.
         """
@@ -153,7 +153,7 @@ def full_fine_tuning(settings: Settings) -> dict[str, Contender]:
 
 
 def pick(loader: Any, count: int) -> dict[int, slice]:
-    """Numbers and places of `count` whole batches of the first epoch: one in each stretch from narrow to wide."""
+    """Pick numbers and places of `count` whole batches of the first epoch: one in each stretch from narrow to wide."""
     from deeptune.data.loading.batch_order import batch_slices
 
     rows = loader.rows
@@ -178,7 +178,7 @@ def batch_of(examples: list[dict[str, Any]], width: int | None = None) -> Any:
 
 
 def fitting(ready: Any, batches: Callable[[], Iterator[Any]]) -> Callable[[Callable[[], None]], None]:
-    """DeepTune's own loop over some batches, for a Loop."""
+    """Return DeepTune's own loop over some batches, for a Loop."""
     from deeptune.engine.loop import fit
     from deeptune.engine.optimizer_step import Learner
     from deeptune.engine.prepare import make_criterion

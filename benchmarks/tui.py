@@ -90,7 +90,7 @@ def dashboard_update(settings: Settings) -> Measured:
 
 
 def _updates(columns: int, rows: int, count: int) -> Measured:
-    """Bytes between one event and the next, of a run that goes on from its step 300."""
+    """Count the bytes between one event and the next, of a run that continues from its step 300."""
     with tempfile.TemporaryDirectory() as folder, _alive(Path(folder)) as (run, log):
         for number in range(1, 301):
             _write_step(log, number)

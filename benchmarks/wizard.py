@@ -18,7 +18,7 @@ PATIENCE = 300.0  # seconds for a large file on a slow disk
 
 @line("wizard-keys", "wizard: keys from a pasted path to the run", at_most=12)
 def keys_to_a_run(settings: Settings) -> Measured:
-    """At 80x24 with the defaults. The run directory is made, and no runner is started."""
+    """Count keys at 80x24 with the defaults. The run directory is made, and no runner is started."""
     from textual import events
 
     from tui.app import DeepTuneApp
@@ -102,7 +102,7 @@ def _own_state() -> Iterator[Path]:
 
 
 def _write(file: Path, size: int) -> None:
-    """Texts that don't compress, and 50 classes, in row groups of a thousand."""
+    """Write texts that don't compress, and 50 classes, in row groups of a thousand."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -77,7 +77,7 @@ def bare(kind: pa.DataType) -> pa.DataType:
 
 
 def bare_values(values: Values) -> Values:
-    """Values in their bare type."""
+    """Return values in their bare type."""
     return as_type(values, bare(values.type))
 
 
@@ -100,7 +100,7 @@ def shared(kinds: Sequence[pa.DataType]) -> pa.DataType | None:
 
 
 def as_type(values: Values, kind: pa.DataType) -> Values:
-    """Values in another type, as they are where it is theirs."""
+    """Return values in another type, as they are where it is theirs."""
     if values.type == kind:
         return values
     if pt.is_null(values.type):
@@ -112,7 +112,7 @@ def as_type(values: Values, kind: pa.DataType) -> Values:
 
 
 def promote(values: Values, kind: pa.DataType) -> Values:
-    """Values in a type that `shared` gave. Raises ArrowInvalid where one of them would not be what it was."""
+    """Convert values to a type that `shared` gave. Raises ArrowInvalid where one of them would not be what it was."""
     wider = as_type(values, kind)
     if not keeps_all(values.type, kind) and not wider.cast(values.type).equals(values):
         raise pa.ArrowInvalid(f"some values would change as {kind}")
@@ -150,7 +150,7 @@ def is_uuid(kind: pa.DataType) -> bool:
 
 
 def text_of(values: Values) -> Values:
-    """Strings of byte strings that are UTF-8 throughout; other values as they are."""
+    """Decode byte strings that are UTF-8 throughout; other values stay as they are."""
     if is_bytes(values.type):
         with suppress(pa.ArrowInvalid):
             return values.cast(pa.large_string() if pt.is_large_binary(values.type) else pa.string())
@@ -178,7 +178,7 @@ def _fields(structs: pa.StructArray, names: list[str]) -> pa.StructArray:
 
 
 def texts(values: pa.Array) -> pa.Array:
-    """Strings of byte strings, null for those that are not UTF-8; strings as they are."""
+    """Decode byte strings, to null where they are not UTF-8; strings stay as they are."""
     found = text_of(values)
     return pa.array([_decoded(one) for one in found.to_pylist()], pa.large_string()) if is_bytes(found.type) else found
 
@@ -222,7 +222,7 @@ def shown(value: pa.Scalar, *, quoted: bool = False) -> str:
 
 
 def _rebuilt(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """`kind` with `leaf` of each type in it that is not a list, struct or map."""
+    """Return `kind` with `leaf` of each type in it that is not a list, struct or map."""
 
     def inside(field: pa.Field) -> pa.Field:
         return field.with_type(_rebuilt(field.type, leaf))

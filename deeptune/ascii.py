@@ -21,7 +21,10 @@ _TWINS = {
 
 @lru_cache(4096)
 def to_ascii(text: str) -> str:
-    """`text` in as many columns, each character as its nearest in ASCII: lines, marks, letters without accents."""
+    """Return `text` in as many columns, each character as its nearest in ASCII.
+
+    These are lines, marks and letters without accents.
+    """
     return text if text.isascii() else "".join(map(_twin, text))
 
 

@@ -83,7 +83,7 @@ def error_from(title: str, message: str, hint: str | None) -> DeepTuneError:
 
 
 def did_you_mean(word: str, options: Iterable[str], *, limit: int = 3) -> str:
-    """`Did you mean 'a' or 'b'?` for the options nearest to `word`, or an empty string."""
+    """Return `Did you mean 'a' or 'b'?` for the options nearest to `word`, or an empty string."""
     by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(word.lower(), list(by_lower), n=limit, cutoff=0.6)
     if not near:
@@ -92,7 +92,7 @@ def did_you_mean(word: str, options: Iterable[str], *, limit: int = 3) -> str:
 
 
 def shortened(text: object, *, most: int = 160) -> str:
-    """Text of at most about `most` characters: of a longer one its beginning, its length and its end."""
+    """Shorten a text to about `most` characters: of a longer one its beginning, its length and its end."""
     whole = str(text)
     if len(whole) <= most:
         return whole
@@ -100,7 +100,7 @@ def shortened(text: object, *, most: int = 160) -> str:
 
 
 def listed(values: Iterable[object], *, most: int = 8) -> str:
-    """`a, b, c and 5 more`: a list that stays readable however long it and its values are."""
+    """Return `a, b, c and 5 more`: a list that stays readable however long it and its values are."""
     items = [shortened(value).replace("\n", "\\n") for value in values]
     if len(items) <= most:
         return ", ".join(items)

@@ -55,7 +55,7 @@ class _OfSamples(BaseEstimator):
     """An estimator whose X are images or texts."""
 
     def _source(self, X: Any, y: Any = None) -> Source:
-        """X, with y beside it, as a source. Raises DataError that names the argument and the row."""
+        """Return X, with y beside it, as a source. Raises DataError that names the argument and the row."""
         info = MODALITIES[find(self.backbone).modality]
         if getattr(X, "ndim", 0) == 2 and getattr(X, "columns", None) is not None and X.shape[1] == 1:
             X = X[X.columns[0]]  # a table of one column, whatever its name
@@ -301,7 +301,7 @@ class DeepTuneEmbedder(TransformerMixin, _OfSamples):
         return embedder.embeddings(self._source(X), ApplyOptions(self.batch_size, "error"))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:  # noqa: ARG002
-        """`deeptuneembedder0` and so on, as scikit-learn names the outputs of a transformer."""
+        """Return `deeptuneembedder0` and so on, as scikit-learn names the outputs of a transformer."""
         check_is_fitted(self, "width_")
         prefix = type(self).__name__.lower()
         return np.array([f"{prefix}{number}" for number in range(self.width_)], object)

@@ -104,7 +104,7 @@ def _differences(found: dict[str, Any]) -> dict[str, Difference]:
 
 
 def _pairwise(value: Any) -> Any:
-    """Values and intervals are tuples again."""
+    """Make tuples of values and intervals again."""
     return tuple(value) if isinstance(value, list) else value
 
 

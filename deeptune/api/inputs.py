@@ -35,7 +35,7 @@ class Columns:
 
 
 def source_of(x: Any, columns: Columns, *, y: Any = None, labelled: bool = False, root: str | None = None) -> Source:
-    """`x` as a source, with the labels `y` beside it where they are given.
+    """Return `x` as a source, with the labels `y` beside it where they are given.
 
     `labelled` asks for the label column of a table. Names of files start at `root`, by default at the folder of their
     Parquet file, or at the current folder. Raises DataError that names the argument and the row.
@@ -121,7 +121,7 @@ def _modality_of(name: str, columns: Columns) -> ColumnModality:
 
 
 def _columns_of_table(x: Any) -> dict[str, Any] | None:
-    """Columns by name; None for what is not a table."""
+    """Return columns by name; None for what is not a table."""
     if isinstance(x, pa.RecordBatch):
         x = pa.Table.from_batches([x])
     if isinstance(x, pa.RecordBatchReader):

@@ -178,7 +178,7 @@ class Run:
         return self._table(self.directory.predictions)
 
     def embeddings(self, split: str = "test") -> pa.Table:
-        """`row`, `label`, `embedding` (list of float32) and the other columns of the data, for a split."""
+        """Return `row`, `label`, `embedding` (list of float32) and the other columns of the data, for a split."""
         return self._table(self.directory.embeddings(split))
 
     def splits(self) -> pa.Table:

@@ -47,7 +47,7 @@ def _changed(values: dict[str, Any], changes: Mapping[str, Any] | None) -> dict[
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key; paths are text."""
+    """Return values by dotted key; paths become text."""
     return dict(_items(values, ""))
 
 

@@ -56,7 +56,7 @@ def chart_svg(chart: Chart) -> str:
 
 
 def _points(series: Series) -> list[tuple[float, float]]:
-    """Points of a line without its gaps, evenly thinned, with the last."""
+    """Return the points of a line without its gaps, evenly thinned, with the last."""
     found = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
     stride = max(1, math.ceil(len(found) / MAX_POINTS))
     return found[::-stride][::-1]

@@ -85,7 +85,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Unpooled features: a map (B, C, H, W) or tokens (B, T, D)."""
+        """Return unpooled features: a map (B, C, H, W) or tokens (B, T, D)."""
 
     @abstractmethod
     def pool(self, features: Tensor, inputs: dict[str, Tensor]) -> Tensor:
@@ -104,7 +104,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def sample(self) -> dict[str, Tensor]:
-        """Inputs of no meaning, always the same, to try the forward pass with."""
+        """Return inputs of no meaning, always the same, to try the forward pass with."""
 
     def last_blocks(self, count: int) -> Cut:
         """Return the last `count` blocks and what comes after them. Raises SpecError when there are not so many."""
@@ -193,7 +193,7 @@ def hidden_states(given: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
 
 
 def resolve_pooling(info: BackboneInfo, asked: str, default: str, allowed: Iterable[str]) -> str:
-    """`asked`, or `default` for "auto"; raises SpecError for a pooling that the backbone does not have."""
+    """Return `asked`, or `default` for "auto". Raises SpecError for a pooling that the backbone does not have."""
     if asked in ("auto", default):
         return default
     if asked not in (allowed := tuple(allowed)):

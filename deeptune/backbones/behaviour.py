@@ -154,7 +154,7 @@ def _texts(backbone: TextBackbone, shortest: int) -> tuple[dict[str, Tensor], di
 
 
 def _ids(backbone: TextBackbone, length: int, seed: int = 0) -> Tensor:
-    """Token ids, the padding token not among them."""
+    """Return token ids, the padding token not among them."""
     numbers = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, max(backbone.vocabulary - 1, 1), (length,), generator=numbers)
     ids[ids == backbone.pad_id] = max(backbone.vocabulary - 1, 0)
@@ -165,8 +165,9 @@ def _ids(backbone: TextBackbone, length: int, seed: int = 0) -> Tensor:
 
 
 def remembered(what: str, backbone: Backbone, find: Callable[[], T], read: Callable[[Any], T], **more: Any) -> T:
-    """`find()`, or what it gave before for the same weights, architecture and versions: `read` of JSON in the cache.
+    """Return `find()`, or what it gave before for the same weights, architecture and versions.
 
+    `read` makes it of JSON in the cache.
     Without a fingerprint (weights that a checkpoint brings) it is found anew.
     """
     if backbone.fingerprint is None:
@@ -191,7 +192,7 @@ def _input(backbone: Backbone) -> dict[str, Any]:
 
 
 def identity(backbone: Backbone) -> dict[str, Any]:
-    """Weights, and what is made of them: one set of weights may fit two architectures."""
+    """Identify weights, and what is made of them: one set of weights may fit two architectures."""
     config = getattr(backbone, "config", None)
     if config is None:
         architecture = backbone.info.source

@@ -133,7 +133,7 @@ def _errors_of(key: str) -> Iterator[None]:
 
 
 def _together(image: Preprocessing | None, text: Preprocessing | None) -> ImageTextPreprocessing | None:
-    """Both, if they are known: the tokenizer of a text backbone on the meta device may not be at hand."""
+    """Return both, if they are known: the tokenizer of a text backbone on the meta device may not be at hand."""
     if not isinstance(image, ImagePreprocessing) or not isinstance(text, TextPreprocessing):
         return None
     return ImageTextPreprocessing(image, text)

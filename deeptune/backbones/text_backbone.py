@@ -60,7 +60,7 @@ class TextBackbone(Backbone):
         return self.each_length(self.run, inputs)
 
     def each_length(self, function: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor]) -> Tensor:
-        """(B, T, …): `function` of inputs (B, T, …), of texts of one length at a time where padding reaches them."""
+        """Return `function` of inputs (B, T, …), of texts of one length at a time where padding reaches them."""
         how = self.behaviour
         if how is None or (inputs["input_ids"].shape[1] >= how.shortest and not how.padding_reaches):
             return function(inputs)

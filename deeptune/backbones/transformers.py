@@ -211,7 +211,7 @@ def _is_decoder(config: PreTrainedConfig) -> bool:
 
 
 def _with_weights(model_class: Any, config: PreTrainedConfig, path: Path, options: dict[str, Any]) -> Any:
-    """transformers only warns of weights that it had to invent; here that is an error.
+    """Raise an error for weights that transformers had to invent, of which it only warns.
 
     Of an encoder and decoder only the encoder's are needed, which a checkpoint may hold alone.
     """
@@ -344,7 +344,7 @@ def _unbuilt(info: BackboneInfo) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's load report and progress bar: what matters of them is an error here."""
+    """Hide the library's load report and progress bar: what matters of them is an error here."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

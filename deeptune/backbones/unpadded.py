@@ -20,7 +20,7 @@ def attended(inputs: dict[str, Tensor]) -> Tensor:
 def by_length(
     function: Callable[[dict[str, Tensor]], Tensor], inputs: dict[str, Tensor], *, shortest: int = 1, pad_id: int = 0
 ) -> Tensor:
-    """(B, T, …): `function` of texts padded on the right, called once for all texts of one length, without padding.
+    """Return `function` of right-padded texts (B, T, …), called once for all texts of one length, without padding.
 
     inputs: tensors (B, T, …), `input_ids` and `attention_mask` among them. A text of fewer than `shortest` tokens is
     padded to as many. What stands beyond a text's end in the result is 0.

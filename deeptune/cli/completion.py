@@ -30,21 +30,21 @@ def join_words() -> None:
 
 
 def presets(_context: object, _parameter: object, incomplete: str) -> list[str]:
-    """Presets by the beginning of their names; the shell adds files."""
+    """Complete presets by the beginning of their names; the shell adds files."""
     from deeptune.spec.presets import preset_files
 
     return _beginning(preset_files(), incomplete)
 
 
 def backbones(_context: object, _parameter: object, incomplete: str) -> list[str]:
-    """Named backbones by the beginning of their names."""
+    """Complete backbones by the beginning of their names."""
     from deeptune.catalog import CATALOG
 
     return _beginning(CATALOG, incomplete)
 
 
 def runs(_context: object, _parameter: object, incomplete: str) -> list[str]:
-    """Ids of the runs in `runs/`, the newest first, and `latest`."""
+    """Return the ids of the runs in `runs/`, the newest first, and `latest`."""
     from deeptune.runs.directory import runs_in
 
     with suppress(OSError):
@@ -53,7 +53,7 @@ def runs(_context: object, _parameter: object, incomplete: str) -> list[str]:
 
 
 def keys(_context: object, _parameter: object, incomplete: str) -> list[str]:
-    """Keys and sections of a spec, by their beginning."""
+    """Complete keys and sections of a spec by their beginning."""
     from deeptune.spec.fields import field_rows
 
     names = [row[0] for row in field_rows()]

@@ -97,7 +97,7 @@ def _style(ink: Any, ground: Any) -> str:
 
 
 def _token_style(score: float) -> str:
-    """Blue supports the prediction, red counts against it; weak ones are left as they are."""
+    """Choose blue for support of the prediction and red for the contrary; weak tokens are left as they are."""
     from deeptune.show.explanations import STRONG, WEAK
 
     if abs(score) < WEAK:

@@ -145,7 +145,7 @@ def bar(quiet: bool) -> Iterator[tuple[Any, Any]]:
 
 
 def _asked(reader: Reader, options: Options) -> Options:
-    """Options with the columns that the person chose, if none is named and the source does not say them."""
+    """Return options with the columns that the person chose, if none is named and the source does not say them."""
     from dataclasses import replace
 
     if options.roles or "label" in reader.roles or len(reader.schema.names) < 2:

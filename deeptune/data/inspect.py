@@ -123,7 +123,7 @@ def overview(
 
 
 def overview_of(source: Source) -> Overview:
-    """`overview` of a source that is open."""
+    """Return the `overview` of a source that is open."""
     modalities = {name: _modality(source, name) for name in source.column_names}
     first = _first_rows(source, modalities)
     for name, values in first.items():
@@ -150,7 +150,10 @@ def overview_of(source: Source) -> Overview:
 
 
 def survey(spec: RunSpec) -> Survey:
-    """Labels, groups and splits as a run has them. Raises DataError where the run would stop, but for bad samples."""
+    """Return labels, groups and splits as a run has them.
+
+    Raises DataError where the run would stop, but for bad samples.
+    """
     plan = draft_plan(spec).finish(lambda _source, _rows: [])
     rows = {split: len(plan.splits[split]) for split in SPLITS}
     targets = {split: plan.splits[split].targets for split in SPLITS}
@@ -191,7 +194,7 @@ def preview(  # noqa: PLR0913 (the keys of the spec's data that the wizard's que
     root: str | None = None,
     value_range: list[float] | str = "auto",
 ) -> list[Sample]:
-    """`count` rows from row `start` on, fewer at the end; the other arguments are those of the spec's `data`.
+    """Return `count` rows from row `start` on, fewer at the end; the other arguments are those of the spec's `data`.
 
     Images of more than 8 bits are shown by `value_range`, or by the range of the first rows. Raises DataError as
     `open_source` does.

@@ -41,8 +41,9 @@ STEPS_TO_FIT = 2  # steps of a trial of memory; the second is the first one that
 
 
 def tune(ready: Prepared, asked: RunSpec, logger: RunLogger) -> Prepared:
-    """`ready` with what was measured in its spec; `asked` is the spec before it was resolved, whose `"auto"` are free.
+    """Return `ready` with what was measured in its spec.
 
+    `asked` is the spec before it was resolved, whose `"auto"` are free.
     Raises TrainingError when not even the fewest rows fit into memory.
     """
     train = asked.train

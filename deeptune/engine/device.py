@@ -43,7 +43,7 @@ class Compute:
         return self.device.type == "cuda" and self.autocast_dtype is not torch.float16
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling, which fp16 needs; it does nothing for the others."""
+        """Return the loss scaling, which fp16 needs; it does nothing for the others."""
         return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype is torch.float16)
 
 
@@ -209,7 +209,10 @@ def _freest_gpu() -> tuple[torch.device, str]:
 
 
 def _free_and_total(device: torch.device) -> tuple[int, int]:
-    """Bytes of a GPU, from its driver: to ask CUDA takes some hundred megabytes on each GPU that is asked about."""
+    """Return bytes of a GPU, from its driver.
+
+    To ask CUDA takes some hundred megabytes on each GPU that is asked about.
+    """
     gpu = driver_gpu(device)
     memory = None if gpu is None else gpu.memory
     return memory or torch.cuda.mem_get_info(device)
@@ -231,7 +234,7 @@ def has_bf16_units() -> bool:
 
 
 def memory_in_use(device: torch.device) -> dict[str, float]:
-    """GiB in use: of this process, and of the device when it is a GPU."""
+    """Return GiB in use: of this process, and of the device when it is a GPU."""
     used = {"process_gib": psutil.Process().memory_info().rss / 2**30}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)

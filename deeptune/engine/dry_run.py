@@ -16,7 +16,7 @@ from deeptune.spec.run_spec import SPLITS, BackboneSpec, TextBackboneSpec
 
 
 def describe(spec: RunSpec) -> dict[str, Any]:
-    """Everything that can be known before training, as JSON values. Loads no weights.
+    """Return everything that can be known before training, as JSON values. Loads no weights.
 
     Raises the errors that the run itself would raise before its first step, except those of missing weights.
     """

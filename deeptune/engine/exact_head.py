@@ -213,7 +213,7 @@ class ExactHead:
         return layer
 
     def _scaled(self, features: np.ndarray | None = None) -> Tensor:
-        """Features in the scale of the layer; those of the training rows by default."""
+        """Return features in the scale of the layer; those of the training rows by default."""
         scaled = torch.from_numpy(self.features.take(self.data.rows) if features is None else features).double()
         return scaled.sub_(self.layer.shift).div_(self.layer.scale)
 

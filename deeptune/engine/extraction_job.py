@@ -131,7 +131,7 @@ class ExtractionJob:
         return np.maximum(lengths, 1)
 
     def ingredients(self) -> dict[str, Any]:
-        """Everything that decides the bits of the features."""
+        """Return everything that decides the bits of the features."""
         frozen, preprocessing = self.frozen, self.frozen.backbone.preprocessing
         assert preprocessing is not None
         augmentation = {
@@ -182,7 +182,7 @@ class ExtractionJob:
         return [order[places] for places in batch_slices(len(order), self.batch_size, training=False)]
 
     def lengths_of(self, rows: np.ndarray) -> np.ndarray | None:
-        """`lengths` of some of the rows."""
+        """Return `lengths` of some of the rows."""
         return None if self.lengths is None else self.lengths[np.searchsorted(self.rows, rows)]
 
     def operations(self, rows: np.ndarray) -> float:
@@ -214,7 +214,7 @@ class ExtractionJob:
         self._folded = None
 
     def features(self, batches: list[np.ndarray], micro_batcher: MicroBatcher) -> Iterator[Tensor]:
-        """Vectors, float32 (n, width) on the CPU, of each of some of the `batches`, in their order."""
+        """Yield vectors, float32 (n, width) on the CPU, of each of some of the `batches`, in their order."""
         loader = self._loader(np.concatenate(batches))
         loader.warn = micro_batcher.tell
         loader.set_epoch(self.view or 0)

@@ -109,7 +109,7 @@ def features_of_file(
     progress: Progress,
     micro_batcher: MicroBatcher,
 ) -> Features | JoinedFeatures | None:
-    """Features of all rows of a file, for a command that reads them once, and for the commands after it.
+    """Return features of all rows of a file, for a command that reads them once, and for the commands after it.
 
     They come from the cache, or from one pass that is stored there. `blank` are the rows that can't be used. Returns
     None if the cache does not take them; `cache.tell` gets the reason. With a NoCache they are kept in memory.

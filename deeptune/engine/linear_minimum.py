@@ -45,7 +45,7 @@ class LinearLoss:
         return part
 
     def outputs_of(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """(N, outputs) of a layer with weight (outputs, r) and bias (outputs)."""
+        """Return outputs (N, outputs) of a layer with weight (outputs, r) and bias (outputs)."""
         return torch.addmm(bias, self.rows, weight.t())
 
     def sum(self, outputs: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class LinearLoss:
 
 
 def _directions(features: Tensor) -> Tensor:
-    """Orthonormal directions (width, r) that span the rows."""
+    """Return orthonormal directions (width, r) that span the rows."""
     count, width = features.shape
     gram = features @ features.t() if count < width else features.t() @ features
     values, vectors = torch.linalg.eigh(gram)

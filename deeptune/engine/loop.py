@@ -56,7 +56,7 @@ class Hooks:
 
 
 def groups_of(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Consecutive batches, `size` at a time; the last group of an epoch may be smaller."""
+    """Yield consecutive batches, `size` at a time; the last group of an epoch may be smaller."""
     iterator = iter(batches)
     while group := list(itertools.islice(iterator, size)):
         yield group

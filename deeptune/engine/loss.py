@@ -47,14 +47,17 @@ class Criterion:
 
 
 def cross_entropy(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Logits (B, C) against int64 class indices (B,), or float32 shares of classes (B, C), weighted by class."""
+    """Return the mean log loss of logits (B, C), weighted by class.
+
+    Targets are int64 class indices (B,) or float32 shares of classes (B, C).
+    """
     return F.cross_entropy(
         outputs, targets, weight=criterion.class_weights, label_smoothing=criterion.label_smoothing, reduction="sum"
     )
 
 
 def mse(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Squared error of outputs (B, T) against float32 standardised targets (B, T), or (B,) for one target.
+    """Return the squared error of outputs (B, T) against float32 standardised targets (B, T), or (B,) for one target.
 
     A target that is NaN counts for nothing.
     """
@@ -62,12 +65,12 @@ def mse(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def huber(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Huber's loss (1964) with delta 1, of outputs and targets as in `mse`."""
+    """Return Huber's loss (1964) with delta 1, of outputs and targets as in `mse`."""
     return F.huber_loss(*_known(outputs, targets), reduction="sum")
 
 
 def _known(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs and targets without those that are missing; nothing is copied where there is one target."""
+    """Return outputs and targets without those that are missing; nothing is copied where there is one target."""
     if targets.ndim == 1:
         return outputs.squeeze(1), targets
     known = targets.isfinite()
@@ -75,7 +78,7 @@ def _known(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def poisson(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Poisson deviance of rates exp(outputs) (B, 1) against float32 counts (B,), both in units of the mean count."""
+    """Return the Poisson deviance of rates exp(outputs) (B, 1) from float32 counts (B,), in units of the mean."""
     logarithms = outputs.reshape(targets.shape)
     bounded = logarithms.clamp(max=MAX_LOG_RATE)
     rates = bounded.exp() * (1 + logarithms - bounded)
@@ -83,12 +86,15 @@ def poisson(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross entropy of logits (B, L) against float32 targets (B, L) of 0 and 1; the mean is over B × L."""
+    """Return binary cross entropy of logits (B, L) against float32 targets (B, L) of 0 and 1.
+
+    The mean is over B × L.
+    """
     return F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
 
 
 def cumulative_link(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Negative log likelihood of ranks (B,) int64, of log odds (B, C - 1) that fall from class to class.
+    """Return the negative log likelihood of ranks (B,) int64, of log odds (B, C - 1) that fall from class to class.
 
     An output is the log odds of being at least of a class (the proportional odds model of McCullagh 1980,
     https://doi.org/10.1111/j.2517-6161.1980.tb01109.x).

@@ -333,7 +333,7 @@ class Stepper:
         self.warn(f"{what} {place}: the step was skipped")
 
     def require_finite_weights(self) -> None:
-        """Raises TrainingError when a weight is not finite."""
+        """Raise TrainingError when a weight is not finite."""
         if all(bool(torch.isfinite(tensor).all()) for tensor in self.model.tuned_state().values()):
             return
         raise TrainingError(
@@ -343,7 +343,7 @@ class Stepper:
         )
 
     def state_dict(self) -> TrainState:
-        """Optimizer, schedule, loss scaling, the epoch's mean loss, and what the model's own state folds together."""
+        """Return optimizer, schedule, loss scaling and mean loss, and what the model's own state folds together."""
         optimizer = train_state.optimizer_state_dict(self.optimizer)
         exact = {f"exact.{name}": value for name, value in self.model.exact_state().items()}
         sums = {

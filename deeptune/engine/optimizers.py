@@ -59,7 +59,7 @@ class QuickAdam:
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> QuickAdam | None:
-        """None for another optimizer, or another device."""
+        """Return the quick form of an optimizer, or None for another kind or another device."""
         groups = optimizer.param_groups
         plain = isinstance(optimizer, torch.optim.Adam) and all(
             group["fused"] and not group["amsgrad"] and not group["maximize"] for group in groups

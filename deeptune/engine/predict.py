@@ -145,7 +145,7 @@ class CheckedRows:
 
 
 def workers_for(compute: Compute, data: CheckedRows) -> int:
-    """Processes that decode the samples of a file beside a device, as a run has them."""
+    """Return how many processes decode the samples of a file beside a device, as a run has them."""
     return decoding_workers_beside(compute, [data.samples])
 
 
@@ -383,7 +383,7 @@ class Predictor(Embedder):
             notify(f"test rows of the run among these: {seen:,}; test_looks.jsonl in it records that")
 
     def _relabelling(self, source: Source, label: Input) -> Relabel | None:
-        """Raises DataError for an unknown class whose number is another class of the run."""
+        """Raise DataError for an unknown class whose number is another class of the run."""
         column = LabelColumn.read(source, label, task=self.spec.task)
         return known_relabelling(column, self.task, name=label, place=source.key)
 

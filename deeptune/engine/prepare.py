@@ -134,7 +134,7 @@ def prepare(
 
 
 def count_steps(spec: RunSpec, plan: DataPlan) -> int:
-    """Optimizer steps of all epochs of a resolved spec."""
+    """Count the optimizer steps of all epochs of a resolved spec."""
     batches = batch_count(len(plan.splits["train"].rows), int(spec.train.batch_size))
     return steps_per_epoch(batches, spec.train.accumulation) * int(spec.train.epochs)
 

@@ -147,7 +147,7 @@ class Probe:
             return [candidate]
 
     def _left(self, share: float = 1.0) -> float:
-        """Seconds of a share of the budget that are left."""
+        """Return the seconds of a share of the budget that are left."""
         return share * self.budget - (time.monotonic() - self.started)
 
     # Features.
@@ -203,7 +203,7 @@ class Probe:
     # Heads.
 
     def _rows_of(self, passed: ProbedFeatures, most: int) -> tuple[Rows, np.ndarray]:
-        """At most so many usable rows, evenly drawn, and where they are."""
+        """Return at most so many usable rows, evenly drawn, and where they are."""
         usable = np.array(passed.usable(), np.int64).reshape(-1, 2)
         if len(usable) > most:
             usable = usable[np.unique(np.linspace(0, len(usable) - 1, most).round().astype(np.int64))]

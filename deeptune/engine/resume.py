@@ -179,7 +179,7 @@ def _settle_best(run: RunDirectory, checkpoint: Checkpoint) -> None:
 
 
 def earlier_seconds(events: Iterable[Event]) -> float:
-    """Seconds that earlier attempts took, by their events."""
+    """Return the seconds that earlier attempts took, by their events."""
     total, first, last = 0.0, None, 0.0
     for event in events:
         if isinstance(event, RunEvent):

@@ -97,7 +97,7 @@ class SplitLoaders:
         return self._scoring[split]
 
     def pooled_sample(self) -> torch.Tensor:
-        """Pooled features (n, width) of evenly spaced training rows, before training, on the device."""
+        """Return pooled features (n, width) of evenly spaced training rows, before training, on the device."""
         ready, stored = self.setup.ready, self.stored
         data = ready.plan.splits["train"]
         picked = scale_places(len(data.rows))

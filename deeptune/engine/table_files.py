@@ -66,7 +66,7 @@ class _PatientFile(io.RawIOBase):
         return size
 
     def abandon(self) -> None:
-        """Nothing more is written: what there is will be removed."""
+        """Write nothing more: what there is will be removed."""
         self._abandoned = True
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class TrainedModel:
         return stored_range(self.manifest.get("preprocessing", {}).get("value_range", self.spec.data.value_range))
 
     def differences(self, compute: Compute) -> list[str]:
-        """Sentences on what is other here than when the model was trained."""
+        """Say what is other here than when the model was trained."""
         found = []
         if "preprocessing" not in self.manifest:
             found.append(

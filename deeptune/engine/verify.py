@@ -25,7 +25,7 @@ CHECK_ROWS = 8
 
 
 def check_inputs_of(ready: Prepared) -> dict[str, torch.Tensor]:
-    """Inputs of a few training rows, through the whole preprocessing, on the device."""
+    """Return inputs of a few training rows, through the whole preprocessing, on the device."""
     batch = next(iter(split_loader(ready, "train", shuffle=False)))
     return {name: value[:CHECK_ROWS].to(ready.compute.device) for name, value in batch.inputs.items()}
 

@@ -15,8 +15,9 @@ from deeptune.pooling import MAP_POOLING
 
 
 def image_maps(model: Explainable, inputs: dict[str, Tensor], outputs: Tensor) -> Tensor:
-    """Maps float32 (B, h, w) of the output with index `outputs` (int64 (B,)) of each image; -1 is the sum of all.
+    """Return maps float32 (B, h, w) of the output with index `outputs` (int64 (B,)) of each image.
 
+    -1 is the sum of all.
     Activation times gradient, summed over channels (HiResCAM, Draelos and Carin 2020, https://arxiv.org/abs/2011.08891).
     The activations are those before pooling, where it reads every place: with an average and a linear head that is the
     class activation map of Zhou et al. 2016. Otherwise, as with the class token of ViT, they are those before the last

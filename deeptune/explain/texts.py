@@ -16,7 +16,7 @@ STEPS = 32  # steps of the integral; the error is reported
 
 
 def token_scores(model: Explainable, inputs: dict[str, Tensor], output: int) -> tuple[Tensor, float]:
-    """Scores float32 (T,) of the tokens of one text, and how far their sum misses the change of the output.
+    """Return scores float32 (T,) of the tokens of one text, and how far their sum misses the change of the output.
 
     Integrated gradients over the embeddings of tokens (Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365), by
     captum, from a text of blank tokens of the same length. The miss is relative to the change.

@@ -93,7 +93,7 @@ class _reading:  # noqa: N801
         self._path = path
 
     def __enter__(self) -> None:
-        """Has nothing to do."""
+        """Do nothing."""
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (pa.ArrowException, OSError)):
@@ -189,7 +189,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def by_split(folder: Path, files: Sequence[Path]) -> Reader:
-    """Files of one table whose names or folders say which split they are of, as on a hub."""
+    """Return files of one table whose names or folders say which split they are of, as on a hub."""
     named = []
     for file in files:
         relative = file.relative_to(folder)

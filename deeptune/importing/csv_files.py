@@ -88,7 +88,7 @@ class CsvFile(TextTable):
         return detect_delimiter(head, tabs=path.suffix.lower() in (".tsv", ".tab"))
 
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
-        """(number of the last line, values) of each row that is not blank, the header first."""
+        """Yield (number of the last line, values) of each row that is not blank, the header first."""
         csv.field_size_limit(MAX_FIELD)
         try:
             with self.path.open(encoding=self.encoding, errors=_errors(self.encoding), newline="") as stream:
@@ -181,7 +181,7 @@ def detect_encoding(path: Path) -> str:
 
 
 def _usual(found: str, sample: bytes) -> str:
-    """Encodings of western Europe differ in few letters, and cp1252 is by far the most used of them."""
+    """Prefer cp1252: encodings of western Europe differ in few letters, and it is by far the most used of them."""
     if found in ("cp1250", "cp1254", "mac_roman", "cp1252"):
         letters = re.findall(rb"[\x80-\xff]", sample)
         common = sum(
@@ -216,7 +216,7 @@ def _is_utf8_with_halves(sample: bytes) -> bool:
 
 
 def _wide(head: bytes) -> str | None:
-    """UTF-16 without a mark: every other byte of western text is 0."""
+    """Recognise UTF-16 without a mark: every other byte of western text is 0."""
     pairs = len(head) // 2
     for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
         if zeros.count(0) > 0.7 * pairs:

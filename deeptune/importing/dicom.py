@@ -85,7 +85,7 @@ class DicomFiles:
         return [Shot(stored(frame), {**facts, "frame": number}) for number, frame in enumerate(frames)]
 
     def _values(self, data: Any) -> np.ndarray:
-        """Frames (F, H, W) of grey, or (F, H, W, 3) of colours."""
+        """Return frames (F, H, W) of grey, or (F, H, W, 3) of colours."""
         from pydicom.pixels import apply_color_lut
 
         values = data.pixel_array
@@ -181,7 +181,7 @@ def _text(data: Any, tag: str) -> str:
 
 
 def _column(tag: str) -> str:
-    """`BodyPartExamined` as `body_part_examined`."""
+    """Return `BodyPartExamined` as `body_part_examined`."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in tag).lstrip("_")
 
 

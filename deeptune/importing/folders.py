@@ -133,7 +133,7 @@ class OnePicture(PictureFolder):
 
 
 def _without_wrappers(parts: dict[Path, tuple[str, ...]]) -> dict[Path, tuple[str, ...]]:
-    """Paths without the folders that all of them share, as archives have them, down to where folders differ."""
+    """Return paths without the folders that all of them share, as archives have them, down to where folders differ."""
     while parts and len({found[0] for found in parts.values()}) == 1:
         inside = {found[1] for found in parts.values() if len(found) > 2}
         if len(inside) < 2 and max(map(len, parts.values())) < 4:
@@ -149,7 +149,7 @@ def _have_splits(parts: Mapping[Path, tuple[str, ...]]) -> bool:
 
 
 def empty_classes(folder: Path, pictures: Mapping[Path, str]) -> list[str]:
-    """Folders beside those with pictures that have none, which would be classes without a row."""
+    """Return folders beside those with pictures that have none, which would be classes without a row."""
     used = {path.relative_to(folder).parts[0] for path in pictures}
     try:
         there = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -250,7 +250,7 @@ def _write_left_out(target: Path, left_out: list[tuple[str, str]]) -> str | None
 
 
 def key_of(path: Path, options: Options) -> str:
-    """SHA-256 of what decides the result: the files by name, size and time of change, and the options."""
+    """Return the SHA-256 of what decides the result: the files by name, size and time of change, and the options."""
     whole = hashlib.sha256(f"{FORMAT} {__version__} {path.absolute()} {options!r}".encode(errors="surrogateescape"))
     files = [path] if not path.is_dir() else walk(path, Counter())
     for file in files:

@@ -13,7 +13,7 @@ _BYTES = 32
 
 
 def salt_file() -> Path:
-    """`$XDG_CONFIG_HOME/deeptune/patient-salt`, else `~/.config/deeptune/patient-salt`."""
+    """Return `$XDG_CONFIG_HOME/deeptune/patient-salt`, else `~/.config/deeptune/patient-salt`."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.config")) / "deeptune" / "patient-salt"
 

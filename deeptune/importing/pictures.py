@@ -36,7 +36,10 @@ T = TypeVar("T")
 
 
 def picture_kind(path: Path) -> str | None:
-    """`image`, `dicom` or `nifti` by the name of a file, or by its first bytes where it has no suffix; else None."""
+    """Return `image`, `dicom`, `nifti` or None by the name of a file.
+
+    Its first bytes decide where it has no suffix.
+    """
     name = path.name.lower()
     suffix = os.path.splitext(name)[1]
     if suffix in IMAGES:

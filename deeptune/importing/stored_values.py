@@ -11,7 +11,7 @@ from deeptune.data.images.encode import encoded
 
 
 def whole(values: np.ndarray) -> np.ndarray:
-    """Values as int64 where all of them are integers, and else as float32."""
+    """Return values as int64 where all of them are integers, and else as float32."""
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     rounded = np.rint(values)

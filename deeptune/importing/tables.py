@@ -85,7 +85,7 @@ class TextKind:
 
 
 def as_column(texts: pa.Array, kind: pa.DataType, marks: tuple[str, str] = NO_MARKS) -> pa.Array:
-    """Texts as the type and with the marks that a TextKind gave; texts such as NA are null among numbers."""
+    """Convert texts to the type and with the marks of a TextKind; texts such as NA become null among numbers."""
     if pt.is_string(kind):
         return texts
     texts = pc.utf8_trim_whitespace(texts)

@@ -42,7 +42,7 @@ class HeadKind(ABC):
 
     @abstractmethod
     def prepared(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, width) of training rows and of others, scaled by the training rows."""
+        """Scale features (N, width) of training rows and of others by the training rows."""
 
     @abstractmethod
     def classifier(self, penalty: float | None) -> Any:

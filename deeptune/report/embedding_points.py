@@ -80,7 +80,10 @@ def read_points(run: RunDirectory, split: str) -> Points:
 
 
 def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """(mean (D,), axes (D, 2), shares of the variance) of (N, D) values, as scikit-learn's PCA with two components."""
+    """Return mean (D,), axes (D, 2) and shares of the variance of values (N, D).
+
+    They are those of scikit-learn's PCA with two components.
+    """
     import numpy as np
 
     mean = values.mean(axis=0)
@@ -114,7 +117,7 @@ def _fitted(path: Path) -> tuple[np.ndarray, int]:
 
 
 def _batches(path: Path, most: int | None = None) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """Row and label of some rows, and their embeddings (n, D) as float64; without those that have none.
+    """Yield row and label of some rows, and their embeddings (n, D) as float64; without those that have none.
 
     Of more than `most` rows only some at random are given, the same ones each time.
     """
@@ -160,7 +163,7 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
 
 
 def _ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Ranges of about as many rows each."""
+    """Yield ranges of about as many rows each."""
     import numpy as np
 
     known = values[np.isfinite(values)]

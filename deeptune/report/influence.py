@@ -276,7 +276,7 @@ def average(estimates: list[Estimate]) -> Estimate:
 
 
 def effective_units(rows: np.ndarray) -> float:
-    """Kish's number of units: as many of one size would vary as much as these of `rows` rows each."""
+    """Return Kish's number of units: as many of one size would vary as much as these of `rows` rows each."""
     return float(np.square(rows.sum()) / np.square(rows).sum())
 
 

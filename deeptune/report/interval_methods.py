@@ -49,7 +49,7 @@ def with_groups(
     hit: np.ndarray,
     unit: np.ndarray,
 ) -> np.ndarray:
-    """Effective rows when rows of one group depend on one another; `size` is what they are when they do not.
+    """Return the effective rows when rows of one group depend on one another; `size` is what they are when they do not.
 
     Two estimates fail in opposite ways when groups are few. The variance between groups is far too small when no bad
     group was drawn. A beta-binomial model of the hits does not see how classes are spread over groups, or that larger
@@ -147,7 +147,10 @@ def distance_interval(estimate: Estimate, best: float, unit: np.ndarray) -> Inte
 
 
 def _hall(skew: float, quantile: float) -> float:
-    """Inverse of Hall's transformation of a studentised mean; `skew` is the skewness over the root of the number."""
+    """Return the inverse of Hall's transformation of a studentised mean.
+
+    `skew` is the skewness over the root of the number.
+    """
     if abs(skew) < 1e-6:
         return quantile
     return float(3 / skew * (np.cbrt(1 + skew * (quantile - skew / 6)) - 1))

@@ -300,7 +300,10 @@ def _metric_words(metric: str) -> str:
 
 
 def _backbones(run: FinishedRun) -> str:
-    """`a resnet50 backbone with pretrained weights`; of two backbones both, and that their features were joined."""
+    """Name the backbones: `a resnet50 backbone with pretrained weights`.
+
+    Of two it names both, and says that their features were joined.
+    """
     found = []
     members = run.spec.backbone.members
     for (section, part), kind in zip(members.items(), modality(run).members, strict=True):

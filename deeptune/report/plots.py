@@ -40,7 +40,7 @@ Values = Sequence[float | None]
 
 
 def loss_curves(epochs: Sequence[int], train: Values, val: Values, best: int | None) -> str:
-    """Loss on train and val against the epoch, with the best epoch marked."""
+    """Draw loss on train and val against the epoch, with the best epoch marked."""
 
     def draw(figure: Figure) -> None:
         axes = axes_on(figure, "Epoch", "Loss")
@@ -64,7 +64,7 @@ def metric_curve(epochs: Sequence[int], values: Values, best: int | None, title:
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray) -> str:
-    """Accuracy against confidence in equal-width bins, and how many rows each bin holds."""
+    """Draw accuracy against confidence in equal-width bins, and how many rows each bin holds."""
 
     def draw(figure: Figure) -> None:
         count, mean_confidence, accuracy = calibration_bins(confidence, correct)
@@ -126,7 +126,7 @@ def curves(
     band: np.ndarray | None,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """Lines (N,) over x (N,), the first with a band (2, N) around it; `titles` are those of the axes.
+    """Draw lines (N,) over x (N,), the first with a band (2, N) around it; `titles` are those of the axes.
 
     `limits` are the ends of the vertical axis, where not everything is to be seen.
     """

@@ -47,7 +47,7 @@ class Ranking:
         self.ends = np.flatnonzero(np.append(np.diff(self.chance) != 0, True))  # the last row of equal ones
 
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """True and false positives at each threshold that occurs, (R, K), for weights (R, N) of the rows."""
+        """Count true and false positives at each threshold that occurs, (R, K), for weights (R, N) of the rows."""
         sorted_weights = weights[:, self.order]
         true = np.cumsum(sorted_weights * self.positive, axis=1)[:, self.ends]
         return true, np.cumsum(sorted_weights * ~self.positive, axis=1)[:, self.ends]

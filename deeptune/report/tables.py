@@ -108,7 +108,7 @@ def class_rows(metrics: Mapping[str, Any], n: int | None = None) -> list[tuple[s
 
 
 def target_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Text of each target of a regression of several, the lowest R² first, under `TARGET_HEADER`."""
+    """Return the text of each target of a regression of several, the lowest R² first, under `TARGET_HEADER`."""
     order = sorted(metrics["per_target"], key=lambda row: math.inf if row["r2"] is None else row["r2"])
     names = ("mae", "rmse", "r2", "spearman")
     return [

@@ -63,11 +63,14 @@ class View(ABC):
 
     @abstractmethod
     def remarks(self, run: FinishedRun, metrics: dict[str, Any], weighted_loss: bool) -> list[str]:
-        """Sentences below the metrics. `weighted_loss` says whether the loss is another number than log loss."""
+        """Return the sentences below the metrics.
+
+        `weighted_loss` says whether the loss is another number than log loss.
+        """
 
     @abstractmethod
     def pictures(self, run: FinishedRun, scored: Predictions, metrics: dict[str, Any]) -> list[Picture]:
-        """Pictures of the scored rows, of which there is at least one."""
+        """Draw pictures of the scored rows, of which there is at least one."""
 
 
 class ClassesView(View):

@@ -171,7 +171,7 @@ class Gpu:
 
     @classmethod
     def from_json(cls, value: Any) -> Gpu:
-        """Reads what is a number, and nothing else."""
+        """Read what is a number, and nothing else."""
         found = value if isinstance(value, dict) else {}
         return cls(**{one.name: found[one.name] for one in fields(cls) if fits(float, found.get(one.name, ""))})
 

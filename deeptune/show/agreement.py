@@ -49,7 +49,7 @@ def read_agreement(run: RunDirectory) -> Agreement | None:
 
 
 def draw(agreement: Agreement, width: int, height: int, glyphs: ChartGlyphs = PLAIN) -> list[Row]:
-    """`height` rows of `width` cells: a title, the points, and the axes, which have one range."""
+    """Draw `height` rows of `width` cells: a title, the points, and the axes, which have one range."""
     import numpy as np
 
     shown = len(agreement.truth)

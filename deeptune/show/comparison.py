@@ -67,7 +67,7 @@ def _test_rows(run: RunDirectory) -> tuple[int, ...]:
 
 
 def differences(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """(key, its value in each spec) of the keys that are not the same in all; without the runs' names."""
+    """Return (key, its value in each spec) of the keys that are not the same in all; without the runs' names."""
     keys = dict.fromkeys(key for spec in specs for key in spec if key != "name")
     found = [(key, [spec.get(key, None) for spec in specs]) for key in keys]
     return [(key, [_text(value) for value in values]) for key, values in found if any(v != values[0] for v in values)]

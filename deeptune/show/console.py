@@ -63,7 +63,7 @@ def say(text: object = "", *, stderr: bool = False) -> None:
 
 
 def say_json(value: Any, *, indent: int | None = None) -> None:
-    """`value` as JSON on stdout, in ASCII: what a terminal might act on is a JSON escape."""
+    """Print `value` as JSON on stdout, in ASCII: what a terminal might act on is a JSON escape."""
     text = json.dumps(value, indent=indent, allow_nan=False)
     print(text.replace("\x7f", "\\u007f"), flush=True)  # DEL is the one control character that JSON leaves as it is
 

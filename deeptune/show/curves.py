@@ -77,7 +77,7 @@ def step_chart(view: View, name: str, title: str, style: str, setting: Setting) 
 
 
 def sample_chart(view: View, names: dict[str, str], title: str) -> Chart:
-    """Samples of memory, processor or devices over time; `names` gives each a word for the legend."""
+    """Draw samples of memory, processor or devices over time; `names` gives each a word for the legend."""
     samples = view.history.samples
     styles = ("first", "second", "third", "fourth")
     signs = "oxv#"

@@ -26,7 +26,7 @@ class Pace:
             counts.popleft()
 
     def to_go(self, now: float) -> float | None:
-        """Seconds until the count is full; None while too little of it was seen."""
+        """Return seconds until the count is full; None while too little of it was seen."""
         if self._of is None or len(self._counts) < 2:
             return None
         (began, first), (last, done) = self._counts[0], self._counts[-1]

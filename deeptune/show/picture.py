@@ -48,13 +48,13 @@ def drawn(image: Image, width: int, height: int, glyphs: PictureGlyphs) -> list[
 
 
 def pixels(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
-    """Width and height, in pixels of half blocks, of the largest picture of this shape in so many cells."""
+    """Return width and height, in pixels of half blocks, of the largest picture of this shape in so many cells."""
     scale = min(width / size[0], 2 * height / size[1])
     return tuple(max(1, round(scale * side)) for side in size)  # type: ignore[return-value]
 
 
 def resized(image: Image, width: int, height: int) -> Image:
-    """Antialiased where it shrinks; pixels stay pixels where it grows."""
+    """Resize a picture: antialiased where it shrinks; pixels stay pixels where it grows."""
     from PIL.Image import Resampling
 
     grows = width >= image.width and height >= image.height
@@ -77,7 +77,7 @@ def _colours(line: bytes) -> list[Colour | None]:
 
 
 def _ramp(image: Image, glyphs: PictureGlyphs) -> list[list[Piece]]:
-    """Ink is light on a dark ground, and dark on a light one."""
+    """Choose the ink: light on a dark ground, and dark on a light one."""
     ramp = RAMP if glyphs.dark else RAMP[::-1]
     text = "".join(ramp[value * len(ramp) // 256] for value in image.tobytes())
     return [[(text[start : start + image.width], None, None)] for start in range(0, len(text), image.width)]

@@ -43,7 +43,7 @@ def best_text(state: RunState, *, titled: bool = False) -> str:
 
 
 def progress_text(state: RunState) -> str:
-    """`epoch 3/10  41%`, or what it does before and after training."""
+    """Say how far a run is: `epoch 3/10  41%`, or what it does before and after training."""
     status = state.status
     epoch, epochs, step, steps = (status.get(key) for key in ("epoch", "epochs", "step", "steps"))
     if state.word == "done" and isinstance(count := state.result.get("epochs"), int):

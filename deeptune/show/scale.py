@@ -35,7 +35,10 @@ def roomy_range(low: float, high: float, *, log: bool = False) -> tuple[float, f
 
 
 def nice_ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten within [low, high]; of integers when `whole`."""
+    """Return at most `most` multiples of 1, 2 or 5 times a power of ten within [low, high].
+
+    They are multiples of integers when `whole`.
+    """
     raw = (high / 2 - low / 2) / max(most, 1) * 2
     if not (math.isfinite(raw) and raw > 0) or most < 1:
         return []
@@ -79,7 +82,7 @@ def _between(low: float, high: float, first: int, last: int) -> list[float]:
 
 
 def time_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` round times (in seconds) within [low, high]."""
+    """Return at most `most` round times (in seconds) within [low, high]."""
     span = high - low
     place = bisect_left(_SECONDS, span / max(most, 1))
     steps: Sequence[float] = _SECONDS[place:] or [day * 86400.0 for day in (2, 5, 10, 20, 50, 100, 200, 500, 1000)]
@@ -108,7 +111,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
 
 
 def _digits(ticks: Sequence[float]) -> int:
-    """Decimals of the mantissa that tell the ticks apart."""
+    """Count the decimals of the mantissa that tell the ticks apart."""
     exact = (len({f"{tick:.{digits}e}" for tick in ticks}) == len(set(ticks)) for digits in range(10))
     return next((digits for digits, good in enumerate(exact) if good), 9)
 
@@ -118,7 +121,7 @@ def _is_whole(value: float) -> bool:
 
 
 def time_labels(ticks: Sequence[float]) -> list[str]:
-    """Seconds as `45s`, `2:30` (minutes and seconds), `3h`, `3h30` or `2d`."""
+    """Format seconds as `45s`, `2:30` (minutes and seconds), `3h`, `3h30` or `2d`."""
     return [_time_label(tick) for tick in ticks]
 
 

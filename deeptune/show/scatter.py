@@ -38,7 +38,7 @@ class Window(NamedTuple):
         )  # fmt: skip
 
     def moved(self, across: float, up: float) -> Window:
-        """By so many widths and heights of itself."""
+        """Return these limits moved by so many widths and heights."""
         x, y = across * (self.right - self.left), up * (self.top - self.bottom)
         return Window(self.left + x, self.right + x, self.bottom + y, self.top + y)
 
@@ -99,7 +99,7 @@ def dots(xy: np.ndarray, window: Window, width: int, height: int) -> np.ndarray:
 
 
 def draw(scene: Scene, width: int, height: int) -> list[Row]:
-    """`height` rows of `width` cells."""
+    """Draw `height` rows of `width` cells."""
     import numpy as np
 
     places = dots(scene.xy, scene.window, width, height)

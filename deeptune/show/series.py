@@ -13,7 +13,7 @@ NAN = math.nan
 
 
 def column(values: Iterable[float | None]) -> array[float]:
-    """Numbers as a chart takes them; None is a gap, as NaN is."""
+    """Return numbers as a chart takes them; None is a gap, as NaN is."""
     return array("d", (NAN if value is None else value for value in values))
 
 
@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 
 def smooth(values: Sequence[float], weight: float) -> array[float]:
-    """Exponential moving average with the bias of its start corrected (Kingma and Ba 2014, section 3), gaps kept.
+    """Return the exponential moving average, its start corrected for bias (Kingma and Ba 2014, section 3), gaps kept.
 
     `weight` in [0, 1) is that of the past: 0 changes nothing.
     """

@@ -123,7 +123,7 @@ class View:
             self.pace.see(phase, moment, progress["done"], progress["total"])
 
     def to_go(self, now: float) -> float | None:
-        """Seconds until training, or the phase in progress, is done; None where nothing tells."""
+        """Return seconds until training, or the phase in progress, is done; None where nothing tells."""
         if self.phase == "train":
             eta = self.status.get("eta")
             return eta if is_number(eta) else None
@@ -150,7 +150,7 @@ class View:
         return [loss for loss in found if loss is not None]
 
     def elapsed(self, now: float) -> float:
-        """Seconds that the run has taken at a time, those between its attempts left out."""
+        """Return the seconds that the run has taken at a time, those between its attempts left out."""
         return self.before + (max(0.0, now - self.began) if self.began is not None else 0.0)
 
 
@@ -181,7 +181,7 @@ def step_text(event: StepEvent) -> str:
 
 
 def start_facts(event: StartEvent) -> list[tuple[str, str]]:
-    """Facts about the model, the data and the device of a run, by name."""
+    """Return facts about the model, the data and the device of a run, by name."""
     parameters, rows = event.parameters, event.rows
     share = share_text(parameters.trainable, parameters.total)
     return [

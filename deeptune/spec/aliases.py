@@ -56,7 +56,7 @@ def keys_meant(name: str, keys: Collection[str]) -> list[str]:
 
 
 def nearest_keys(path: str, siblings: Collection[str], keys: Collection[str]) -> str:
-    """`Did you mean 'train.epochs'?` for an unknown key among its `siblings`, or an empty string."""
+    """Return `Did you mean 'train.epochs'?` for an unknown key among its `siblings`, or an empty string."""
     name = path.rpartition(".")[2]
     if slip := get_close_matches(name, siblings, n=1, cutoff=0.9):  # one letter of a few is wrong: surely this one
         return did_you_mean(name, slip)

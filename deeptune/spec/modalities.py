@@ -154,6 +154,6 @@ def columns_of(input: Input) -> list[str]:
 
 
 def input_words(input: Input) -> str:
-    """`column 'text'`, or `columns 'premise' and 'hypothesis'`."""
+    """Return `column 'text'`, or `columns 'premise' and 'hypothesis'`."""
     columns = columns_of(input)
     return ("column " if len(columns) == 1 else "columns ") + " and ".join(map(repr, columns))

@@ -18,7 +18,7 @@ _DATA_SUFFIXES = (
 
 
 def presets_folder() -> Path:
-    """`deeptune/presets` in an installed wheel, `presets` beside the package in a checkout."""
+    """Return `deeptune/presets` in an installed wheel, `presets` beside the package in a checkout."""
     package = Path(str(files("deeptune")))
     inside = package / "presets"
     return inside if inside.is_dir() else package.parent / "presets"

@@ -149,7 +149,10 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def strata(cls, targets: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
-        """Codes 0, 1, … (int64 (N,)): rows of one code are spread evenly over the splits. Numbers are put in `bins`."""
+        """Return codes 0, 1, … (int64 (N,)): rows of one code are spread evenly over the splits.
+
+        Numbers are put in `bins`.
+        """
 
     @classmethod
     def assign(cls, targets: np.ndarray, share: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
@@ -159,7 +162,7 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def needed_in_train(cls, group: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Sets of groups (bool (S, G)): train must hold one group of each set.
+        """Return sets of groups (bool (S, G)): train must hold one group of each set.
 
         `group` holds the code 0, 1, … of each row's group.
         """
@@ -209,7 +212,7 @@ class Task(ABC):
 
     @abstractmethod
     def comparable(self, logits: np.ndarray) -> np.ndarray:
-        """Outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
+        """Return outputs (N, outputs) on one scale for all tasks, float64; `COMPARABLE` names them."""
 
     def explained_output(self, logits: np.ndarray) -> np.ndarray:
         """Return the output that explains a prediction, int64 (N,) for outputs (N, outputs); -1 is the sum of all."""
@@ -281,7 +284,7 @@ class Task(ABC):
 
     @abstractmethod
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """Columns of predictions.parquet for outputs (N, outputs): `prediction` and what else there is."""
+        """Return columns of predictions.parquet for outputs (N, outputs): `prediction` and what else there is."""
 
     def read_predictions(self, column: pa.ChunkedArray, *, place: str) -> np.ndarray:
         """Convert the column `prediction` of a file back to targets. Raises DataError as `encode` does."""
@@ -307,7 +310,7 @@ class Task(ABC):
 
 
 def wilson_text(rows: int) -> str:
-    """Wilson's score interval (Wilson 1927) of a share of EXAMPLE_SHARE among some rows: `0.49 to 0.94`."""
+    """Format Wilson's score interval (Wilson 1927) of a share of EXAMPLE_SHARE among some rows: `0.49 to 0.94`."""
     centre = (EXAMPLE_SHARE + QUANTILE**2 / (2 * rows)) / (1 + QUANTILE**2 / rows)
     half = math.sqrt(EXAMPLE_SHARE * (1 - EXAMPLE_SHARE) / rows + QUANTILE**2 / (4 * rows**2))
     half *= QUANTILE / (1 + QUANTILE**2 / rows)

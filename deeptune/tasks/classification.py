@@ -141,7 +141,7 @@ class ClassificationTask(Task):
         name: str = "labels",
         place: str = "data.label",
     ) -> np.ndarray:
-        """Class indices (int64 (N,)).
+        """Encode labels as class indices (int64 (N,)).
 
         Classes are compared by name where both sides have names: words are names, and `label_names[v]` is what the
         column's own file calls the integer class v. Else they are compared by value. Raises DataError for a missing
@@ -167,11 +167,11 @@ class ClassificationTask(Task):
         return index.to_numpy().astype(np.int64)
 
     def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
-        """Class indices (int64 (N,)) as of `encode`; -1 for a missing label, another type or an unknown class."""
+        """Find class indices (int64 (N,)) as of `encode`; -1 for a missing label, another type or an unknown class."""
         return pc.fill_null(self._index(column, label_names), -1).to_numpy().astype(np.int64)
 
     def _index(self, column: pa.ChunkedArray, names: Sequence[str] | None) -> pa.ChunkedArray:
-        """Class indices (int32), null where there is none."""
+        """Find class indices (int32), null where there is none."""
         column, known = self._alike(plain(column), names)
         if column.type != known.type:
             return pa.chunked_array([pa.nulls(len(column), pa.int32())])
@@ -295,13 +295,13 @@ class ClassificationTask(Task):
         return softmax(logits)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float64 (N, classes), rows sum to 1; calibrated where val has shown how."""
+        """Return probabilities, float64 (N, classes), whose rows sum to 1; calibrated where val has shown how."""
         if self.confidence is None or self.confidence.calibrator.method == "none":
             return self.uncalibrated(logits)
         return self.confidence.calibrator.of_classes(self.scores(logits))
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction` in the class's own value, `probabilities` in the order of labels.json, and `confidence`.
+        """Return `prediction` in the class's own value, `probabilities` in the order of labels.json, and `confidence`.
 
         With what was fitted to val also `expected_error` at that confidence, and `prediction_set`.
         """
@@ -355,7 +355,7 @@ class ClassificationTask(Task):
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis of (N, C), in float64."""
+    """Return the softmax over the last axis of (N, C), in float64."""
     chances = logits.astype(np.float64)
     chances -= chances.max(axis=1, keepdims=True)
     np.exp(chances, out=chances)

@@ -38,7 +38,7 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _plain_lists(lists: pa.Array) -> pa.Array:
-    """Lists of plain values."""
+    """Return lists of plain values."""
     values = plain(pa.chunked_array([pc.list_flatten(lists)])).combine_chunks()
     sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)

@@ -148,7 +148,7 @@ def ece(scored: ClassScores) -> float:
 
 
 def quadratic_weighted_kappa(scored: ClassScores) -> float | None:
-    """Cohen's kappa of ranks, with weights that grow with the square of the distance (Cohen 1968)."""
+    """Return Cohen's kappa of ranks, with weights that grow with the square of the distance (Cohen 1968)."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.unique(scored.truth)) == 1 and (scored.prediction == scored.truth).all():
@@ -232,7 +232,7 @@ def multilabel_metrics(
 
 
 def micro_f1(scored: LabelScores) -> float:
-    """F1 over all decisions of all labels."""
+    """Return F1 over all decisions of all labels."""
     hits = (scored.truth & scored.prediction).sum()
     return float(2 * hits / max(1, scored.truth.sum() + scored.prediction.sum()))
 
@@ -275,7 +275,7 @@ def computed(task: str, scored: Scored) -> dict[str, Any]:
 def calibration_bins(
     confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, mean confidence and accuracy of each equal-width bin (low, high] of confidence.
+    """Return rows, mean confidence and accuracy of each equal-width bin (low, high] of confidence.
 
     confidence: float (N,) in 0 … 1; correct: bool (N,). Returns int64 (bins,) and two float64 (bins,), which
     are 0 in an empty bin.
@@ -292,7 +292,7 @@ def calibration_bins(
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS) -> float:
-    """Expected calibration error: mean |accuracy - confidence| over bins, weighted by their rows (N > 0)."""
+    """Return the expected calibration error: mean |accuracy - confidence| over bins, weighted by their rows (N > 0)."""
     count, mean_confidence, accuracy = calibration_bins(confidence, correct, bins)
     return float(np.abs(accuracy - mean_confidence) @ count / count.sum())
 
@@ -336,7 +336,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
-    """Area under the ROC curve as the Mann-Whitney U statistic (Hanley & McNeil 1982); ties count half."""
+    """Return the area under the ROC curve as the Mann-Whitney U statistic (Hanley & McNeil 1982); ties count half."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if positives == 0 or negatives == 0:

@@ -161,7 +161,7 @@ class MultiLabelTask(Task):
         return self.find(column)
 
     def find(self, column: pa.ChunkedArray, *, label_names: Sequence[str] | None = None) -> np.ndarray:
-        """Targets of lists; -1 in the rows of missing ones. Labels that are unknown are left out."""
+        """Find targets of lists; -1 in the rows of missing ones. Labels that are unknown are left out."""
         column = plain(column)
         targets = np.zeros((len(column), len(self)), np.int8)
         rows, found = list_parts(column)
@@ -234,7 +234,7 @@ class MultiLabelTask(Task):
         return len(self.values)
 
     def model_targets(self, targets: np.ndarray) -> np.ndarray:
-        """float32 (N, L), 0 or 1."""
+        """Return targets, float32 (N, L), 0 or 1."""
         return targets.astype(np.float32)
 
     def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
@@ -260,7 +260,7 @@ class MultiLabelTask(Task):
         return np.asarray(scipy.special.expit(logits.astype(np.float64)))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float64 (N, L), each between 0 and 1; calibrated where val has shown how."""
+        """Return probabilities, float64 (N, L), each between 0 and 1; calibrated where val has shown how."""
         if self.confidence is None or self.confidence.calibrator.method == "none":
             return self.uncalibrated(logits)
         return self.confidence.calibrator.of_labels(logits)
@@ -270,7 +270,7 @@ class MultiLabelTask(Task):
         return (probabilities >= (0.5 if votes else np.array(self.thresholds))).astype(np.int8)
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction`: the list of labels; `probabilities` in the order of labels.json.
+        """Return `prediction`, the list of labels, and `probabilities` in the order of labels.json.
 
         With what was fitted to val also `confidence`, that of the least sure label, the `expected_error` of each
         label, and `prediction_set`, among which all labels of a row are at the stored coverage.

@@ -150,7 +150,7 @@ class MultiTargetTask(RegressionTask):
         return len(self.names)
 
     def model_targets(self, targets: np.ndarray) -> np.ndarray:
-        """Standardised numbers (float32 (N, T)), NaN for a missing one, which the loss leaves out."""
+        """Return standardised numbers (float32 (N, T)), NaN for a missing one, which the loss leaves out."""
         columns = (one.standardise(targets[:, at]) for at, one in enumerate(self.targets))
         return np.stack(list(columns), axis=1).astype(np.float32)
 
@@ -160,11 +160,11 @@ class MultiTargetTask(RegressionTask):
     # Predictions and scores
 
     def numbers(self, logits: np.ndarray) -> np.ndarray:
-        """Outputs in the targets' own units, float64 (N, T)."""
+        """Return outputs in the targets' own units, float64 (N, T)."""
         return np.stack([one.restore(logits[:, at].astype(np.float64)) for at, one in enumerate(self.targets)], axis=1)
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction`: the list of numbers in the targets' own units; the others as of one number, as lists."""
+        """Return `prediction`, the list of numbers in the targets' own units; the others as of one number, as lists."""
         found = self.numbers(logits)
         bounds = [one.bounds(found[:, at]) for at, one in enumerate(self.targets)]
         if not all(bounds):
@@ -216,7 +216,7 @@ class MultiTargetTask(RegressionTask):
         return replace(self, targets=tuple(one.at_coverage(coverage) for one in self.targets))
 
     def confidence_metrics(self, logits: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-        """`per_target`: that of each target on the rows that have it."""
+        """Return `per_target`: the metrics of each target on the rows that have it."""
         per_target = []
         for at, name in enumerate(self.names):
             known = np.isfinite(truth[:, at])
@@ -245,7 +245,7 @@ def _width(column: pa.ChunkedArray, name: str, place: str) -> int:
 
 
 def _numbers(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """Lists of numbers as float64 (N, width), NaN for what is missing."""
+    """Return lists of numbers as float64 (N, width), NaN for what is missing."""
     table = np.full((len(column), width), np.nan)
     rows, values = list_parts(column)
     at = np.arange(len(rows)) - np.searchsorted(rows, rows)

@@ -80,7 +80,7 @@ def r2_influence(scored: NumberScores) -> np.ndarray:
 
 
 def spearman(scored: NumberScores) -> float | None:
-    """Spearman's rank correlation; ties have their mean rank."""
+    """Return Spearman's rank correlation; ties have their mean rank."""
     if scored.truth_varies and scored.prediction_varies:
         return float(np.corrcoef(ranks(scored.truth), ranks(scored.prediction))[0, 1])
     what = "prediction" if scored.truth_varies else "truth"
@@ -110,5 +110,5 @@ def _mean_above(order: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def centred(values: np.ndarray) -> np.ndarray:
-    """Values less their mean: the influence of each row on that mean."""
+    """Return values less their mean: the influence of each row on that mean."""
     return values - values.mean()

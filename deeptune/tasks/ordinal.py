@@ -90,7 +90,7 @@ class OrdinalTask(ClassificationTask):
         return rank_scores(probabilities)
 
     def uncalibrated(self, logits: np.ndarray) -> np.ndarray:
-        """float64 (N, classes), from the probabilities (N, classes - 1) of being at least of a class."""
+        """Return probabilities, float64 (N, classes), from those (N, classes - 1) of being at least of a class."""
         at_least = scipy.special.expit(logits.astype(np.float64))
         ends = np.ones((len(logits), 1))
         return -np.diff(np.concatenate([ends, at_least, 0 * ends], axis=1), axis=1)

@@ -55,6 +55,6 @@ def _scale(values: np.ndarray) -> float:
 
 
 def _skew(values: np.ndarray) -> float:
-    """Kelly's measure of skewness without its sign: 0 for symmetric, 1 at the most."""
+    """Return Kelly's measure of skewness without its sign: 0 for symmetric, 1 at the most."""
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     return float(abs(high + low - 2 * middle) / (high - low)) if high > low else 1.0

@@ -159,11 +159,11 @@ class RegressionTask(Task):
         return (targets - self.mean) / self.std
 
     def restore(self, standardised: np.ndarray) -> np.ndarray:
-        """Back to the original unit, in float64."""
+        """Convert back to the original unit, in float64."""
         return np.asarray(standardised, np.float64) * self.std + self.mean
 
     def model_targets(self, targets: np.ndarray) -> np.ndarray:
-        """Standardised numbers (float32 (N,))."""
+        """Return standardised numbers (float32 (N,))."""
         return self.standardise(targets).astype(np.float32)
 
     def constant_logits(self, targets: np.ndarray, class_weights: np.ndarray | None) -> np.ndarray:
@@ -175,11 +175,11 @@ class RegressionTask(Task):
     # Predictions and scores
 
     def numbers(self, logits: np.ndarray) -> np.ndarray:
-        """Outputs (N, 1) in the label's own unit, float64 (N,)."""
+        """Return outputs (N, 1) in the label's own unit, float64 (N,)."""
         return self.restore(logits[:, 0].astype(np.float64))
 
     def predictions(self, logits: np.ndarray) -> dict[str, pa.Array]:
-        """`prediction` in the label's own unit.
+        """Return `prediction` in the label's own unit.
 
         With what was fitted to val also `lower` and `upper`, between which the truth is at the stored coverage, and
         `expected_error`, the absolute error that is usual there.
@@ -191,7 +191,10 @@ class RegressionTask(Task):
         }
 
     def bounds(self, found: np.ndarray) -> dict[str, np.ndarray]:
-        """`lower`, `upper` and `expected_error` (float64 (N,)) of predicted numbers; empty where none was fitted."""
+        """Return `lower`, `upper` and `expected_error` (float64 (N,)) of predicted numbers.
+
+        Returns nothing where none was fitted.
+        """
         if self.confidence is None:
             return {}
         half = self.confidence.half_width(found)

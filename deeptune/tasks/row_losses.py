@@ -14,7 +14,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def bce(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Mean binary log loss over the labels, of logits (N, L) against targets (N, L) of 0 and 1."""
+    """Return the mean binary log loss over the labels, of logits (N, L) against targets (N, L) of 0 and 1."""
     return -np.where(targets > 0, scipy.special.log_expit(logits), scipy.special.log_expit(-logits)).mean(axis=1)
 
 
@@ -30,17 +30,20 @@ def cumulative_link(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def mse(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Squared error of outputs (N, T) against standardised targets (N,) or (N, T), the mean over those known."""
+    """Return the squared error of outputs (N, T) against standardised targets (N,) or (N, T).
+
+    It is the mean over the targets that are known.
+    """
     return _mean_of_known((logits - targets.reshape(logits.shape)) ** 2)
 
 
 def huber(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Huber's loss with delta 1, of outputs and targets as in `mse`."""
+    """Return Huber's loss with delta 1, of outputs and targets as in `mse`."""
     return _mean_of_known(scipy.special.huber(1.0, logits - targets.reshape(logits.shape)))
 
 
 def poisson(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Poisson deviance of rates exp(logits) (N, 1) against counts (N,), both in units of the mean count."""
+    """Return the Poisson deviance of rates exp(logits) (N, 1) against counts (N,), both in units of the mean count."""
     wanted = targets.reshape(logits.shape)
     return 2 * (scipy.special.xlogy(wanted, wanted) - wanted * logits - wanted + np.exp(logits)).mean(axis=1)
 

@@ -50,7 +50,7 @@ class CacheRefused(Exception):
 
 
 def cache_folder() -> Path:
-    """`$DEEPTUNE_CACHE`, else `$XDG_CACHE_HOME/deeptune`, else `~/.cache/deeptune`."""
+    """Return `$DEEPTUNE_CACHE`, else `$XDG_CACHE_HOME/deeptune`, else `~/.cache/deeptune`."""
     if own := os.environ.get("DEEPTUNE_CACHE"):
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may hold: `$DEEPTUNE_CACHE_LIMIT`. Raises CacheRefused if that is not a size."""
+    """Return the bytes that the cache may hold: `$DEEPTUNE_CACHE_LIMIT`. Raises CacheRefused if that is not a size."""
     from pydantic import ByteSize, TypeAdapter, ValidationError  # here, as `deeptune --help` needs no pydantic
 
     text = os.environ.get("DEEPTUNE_CACHE_LIMIT") or DEFAULT_LIMIT
@@ -192,7 +192,7 @@ class CacheEntry(ABC):
 
     @abstractmethod
     def missing_bytes(self) -> int:
-        """About how many bytes are still to be written; 0 exactly if the entry is complete."""
+        """Estimate how many bytes are still to be written; 0 exactly if the entry is complete."""
 
     @abstractmethod
     def flush(self) -> None:

@@ -120,7 +120,10 @@ class Records(ABC):
             self.put(some, other.take(some), lengths[some], other.flags[some], other.hashes[some])
 
     def _find_slots(self) -> tuple[int, np.ndarray]:
-        """Bytes of each row and its place in a matrix of such rows; or, if lengths differ, 0 and where each starts."""
+        """Return the bytes of each row and its place in a matrix of such rows.
+
+        If lengths differ, returns 0 and where each starts.
+        """
         sizes, starts = self._records["size"][self.done], self._records["start"].astype(np.int64)
         size = int(sizes[0]) if len(sizes) else 0
         if size and (sizes == size).all() and not (starts[self.done] % size).any():
@@ -174,7 +177,7 @@ class MemoryRecords(Records):
 
 
 def checksums(data: memoryview, starts: np.ndarray, records: np.ndarray) -> np.ndarray:
-    """CRC-32 of the bytes of rows, uint32 (n,).
+    """Return the CRC-32 of the bytes of rows, uint32 (n,).
 
     Row, flag and hash seed it, so that a record vouches for its own row only.
     """

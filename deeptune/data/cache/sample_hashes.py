@@ -24,7 +24,7 @@ def content_hashes(values: pa.Array, threads: ThreadPoolExecutor) -> np.ndarray:
 
 
 def sample_hashes(columns: Sequence[pa.Array], threads: ThreadPoolExecutor) -> np.ndarray:
-    """`content_hashes` of samples that one column holds, or several together; 0 where one of them is null."""
+    """Return `content_hashes` of samples that one column holds, or several together; 0 where one of them is null."""
     return joined_hashes([content_hashes(values, threads) for values in columns])
 
 

@@ -125,7 +125,7 @@ def _is_date(values: pa.Array) -> bool:
 
 
 def _indicators(columns: Mapping[str, pa.Array]) -> list[str]:
-    """Columns of 0 and 1 alone, with both in some of them."""
+    """Return columns of 0 and 1 alone, with both in some of them."""
     found = {}
     for name, values in columns.items():
         if pt.is_integer(values.type) or pt.is_floating(values.type):
@@ -152,7 +152,7 @@ def is_grouping(name: str) -> bool:
 
 
 def guess_groups(first: Mapping[str, pa.Array], label: Sequence[str]) -> list[str]:
-    """Columns that are named like a unit and repeat: the run keeps a unit's rows on one side."""
+    """Return columns that are named like a unit and repeat: the run keeps a unit's rows on one side."""
     names = [
         name
         for name, values in first.items()

@@ -144,7 +144,7 @@ def _require_interleaved(image: Any) -> None:
 
 
 def _apart(values: np.ndarray) -> Deep:
-    """Grey or colours of 16 bits (H, W, C), and the opacity that may be behind them."""
+    """Return grey or colours of 16 bits (H, W, C), and the opacity that may be behind them."""
     if values.shape[-1] in (1, 3):
         return Deep(values)
     opacity = _table(*FULL)[values[..., -1]]

@@ -105,7 +105,7 @@ def decode_image(data: bytes | None, *, value_range: Range | None = None) -> Ima
 
 
 def decode_quietly(data: bytes | None, *, least: int | None = None, value_range: Range | None = None) -> Picture:
-    """`decode_image` for threads: the caller silences warnings, as `warnings` is not safe among threads.
+    """Call `decode_image` in a thread: the caller silences warnings, as `warnings` is not safe among threads.
 
     With `least` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps so many pixels:
     the inverse DCT then makes fewer pixels of each block. All of the file is read either way.

@@ -124,7 +124,7 @@ def is_image(data: bytes) -> bool:
 
 
 def _unpacked_kind(data: bytes) -> str | None:
-    """Medical volumes are most often packed."""
+    """Return the kind of a file below its packing: medical volumes are most often packed."""
     with suppress(OSError, EOFError, zlib.error):
         inner = gzip.GzipFile(fileobj=io.BytesIO(data)).read(HEAD)
         if inner[344:348] in (b"n+1\0", b"ni1\0"):

@@ -66,7 +66,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def blank_image(image_size: int) -> Tensor:
-    """White, uint8 (3, S, S): what stands in for a sample that cannot be used."""
+    """Return a white image, uint8 (3, S, S), in place of a sample that cannot be used."""
     return torch.full((3, image_size, image_size), 255, dtype=torch.uint8)
 
 

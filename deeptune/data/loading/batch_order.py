@@ -68,7 +68,7 @@ def bucketed_order(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> T
 
 
 def padded_share(lengths: np.ndarray, slices: list[slice], width: Callable[[int], int] = padded_width) -> float:
-    """Padding tokens over all tokens when rows of these lengths, in an epoch's order, are cut into batches.
+    """Return padding tokens over all tokens when rows of these lengths, in an epoch's order, are cut into batches.
 
     `width` is how wide a batch gets with its longest text.
     """

@@ -65,7 +65,7 @@ class Inputs(ABC):
         """Make the inputs of rows (int64 (B,)). Raises DataError for a sample that can't be used."""
 
     def lengths(self, rows: np.ndarray) -> np.ndarray | None:
-        """Tokens of the text in each row (int64 (n,)), or None if rows have no tokens."""
+        """Return the tokens of the text in each row (int64 (n,)), or None if rows have no tokens."""
         return None
 
     def truncated(self, rows: np.ndarray) -> int:
@@ -73,7 +73,7 @@ class Inputs(ABC):
         return 0
 
     def padded_width(self, longest: int) -> int:
-        """Tokens that each text of a batch takes whose longest text has `longest`."""
+        """Return the tokens that each text of a batch takes whose longest text has `longest`."""
         return longest
 
 

@@ -208,7 +208,7 @@ def open_images(
     need: Need,
     progress: Progress | None,
 ) -> Samples:
-    """Pixels where the cache has room for them and training does not change the images, else encoded images."""
+    """Open pixels where the cache has room for them and training does not change the images, else encoded images."""
     pixels = Pixels(source, input, preprocessing, need.value_range)
     if cache is not None and not need.augmented:
         with suppress(CacheRefused):

@@ -64,11 +64,11 @@ class ImagePreprocessing:
         return replace(self, image_size=image_size, resize=round(self.resize * image_size / self.image_size))
 
     def ingredients(self) -> dict[str, Any]:
-        """Everything that decides the pixels, for the names of cache entries."""
+        """Return everything that decides the pixels, for the names of cache entries."""
         return {**asdict(self), "least": OVERSAMPLING}
 
     def notes_on(self, input: Input) -> list[str]:
-        """Notes on the input columns for a person: none."""
+        """Return notes on the input columns for a person: none."""
         return []
 
     def record(self) -> dict[str, Any]:
@@ -95,7 +95,10 @@ class TextPreprocessing:
     token_types: bool = False
 
     def ingredients(self) -> dict[str, Any]:
-        """Everything that decides the ids, for the names of cache entries. Raises CacheRefused where it is unknown."""
+        """Return everything that decides the ids, for the names of cache entries.
+
+        Raises CacheRefused where it is unknown.
+        """
         known = {"max_length": self.max_length, "pad": self.pad_id, "token_types": self.token_types}
         return {**tokenizer_identity(self.tokenizer), **known}
 
@@ -109,7 +112,7 @@ class TextPreprocessing:
             )
 
     def notes_on(self, input: Input) -> list[str]:
-        """Notes on the input columns for a person. Raises SpecError where `max_length` has no room for them."""
+        """Return notes on the input columns for a person. Raises SpecError where `max_length` has no room for them."""
         if len(columns_of(input)) == 1:
             return []
         self.require_room_for_pairs()
@@ -168,7 +171,7 @@ class ImageTextPreprocessing:
     text: TextPreprocessing
 
     def ingredients(self) -> dict[str, Any]:
-        """Everything that decides the pixels and the ids. Raises CacheRefused where it is unknown."""
+        """Return everything that decides the pixels and the ids. Raises CacheRefused where it is unknown."""
         return {"image": self.image.ingredients(), "text": self.text.ingredients()}
 
     def notes_on(self, input: Input) -> list[str]:

@@ -58,7 +58,7 @@ class Samples(CheckedSamples, ABC):
         """Make the inputs of a dataset."""
 
     def remarks(self, rows: np.ndarray) -> list[str]:
-        """Sentences that a person should know about some usable rows."""
+        """Say what a person should know about some usable rows."""
         return []
 
     def unusable(self, row: int) -> DataError:
@@ -90,7 +90,7 @@ class StoredSamples(Samples):
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """Everything but the data that decides the stored form. Raises CacheRefused where that is unknown."""
+        """Return everything but the data that decides the stored form. Raises CacheRefused where that is unknown."""
 
     @abstractmethod
     def about(self) -> str:

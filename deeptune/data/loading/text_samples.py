@@ -94,11 +94,11 @@ class Texts(StoredSamples):
             raise self.unusable(int(null[0]))
 
     def ids(self, row: int, blank: AbstractSet[int] = frozenset()) -> np.ndarray:
-        """Token ids (int32) of a row; those of no text for rows in `blank`."""
+        """Return token ids (int32) of a row; those of no text for rows in `blank`."""
         return self._tokens(row, blank)[0]
 
     def _tokens(self, row: int, blank: AbstractSet[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids (int32) and types (uint8, none where these are not stored) of a row."""
+        """Return token ids (int32) and types (uint8, none where these are not stored) of a row."""
         stored = np.frombuffer(self._blank, np.uint8) if row in blank else self.read(row)
         end = 4 * (len(stored) // self.token_bytes)
         return stored[:end].view(np.int32), stored[end:]
@@ -109,7 +109,7 @@ class Texts(StoredSamples):
         return collate(list(ids), self.preprocessing.pad_id, width, types=list(types) if self.typed else None)
 
     def lengths(self, rows: np.ndarray, blank: AbstractSet[int] = frozenset()) -> np.ndarray:
-        """Tokens of each of some rows, as kept (int64)."""
+        """Count the tokens of each of some rows, as kept (int64)."""
         empty = np.isin(rows, list(blank))
         return np.where(empty, len(self._blank), self.records.lengths[rows]) // self.token_bytes
 
@@ -147,7 +147,10 @@ class TextInputs(Inputs):
 
 
 def _lists(columns: Sequence[pa.Array]) -> Iterator[list[Any]]:
-    """Texts, or pairs of texts, in lists of about LETTERS_AT_ONCE bytes: a tokenizer takes many times their size."""
+    """Yield texts, or pairs of texts, in lists of about LETTERS_AT_ONCE bytes.
+
+    A tokenizer takes many times their size.
+    """
     sizes = np.zeros(len(columns[0]), np.int64)
     for values in columns:
         sizes += pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False)

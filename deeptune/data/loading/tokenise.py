@@ -53,7 +53,7 @@ def tokenise(
     *,
     types: bool = False,
 ) -> Tokens:
-    """Token ids of each text or pair of texts, special tokens included as the tokenizer adds them.
+    """Tokenise each text or pair of texts, and add the special tokens of the tokenizer.
 
     `texts` comes in lists of texts or of pairs, each of which the fast tokenizer works on in parallel. A sample is cut
     to `max_length` tokens in the tokenizer's own way, so that closing special tokens stay; of a pair the longer text is

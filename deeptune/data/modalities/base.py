@@ -84,7 +84,7 @@ class Modality(ABC):
 
     @abstractmethod
     def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:
-        """Values of the input columns as bytes or strings, of which the first is of the row `first`."""
+        """Return values of the input columns as bytes or strings, of which the first is of the row `first`."""
 
     @abstractmethod
     def findings(
@@ -114,7 +114,10 @@ class Modality(ABC):
         return None
 
     def lengths(self, source: Source, input: Input) -> tuple[int, int, int] | None:
-        """Median, 95th percentile and longest of the first samples, in characters; None where they have no length."""
+        """Return median, 95th percentile and longest of the first samples, in characters.
+
+        Returns None where they have no length.
+        """
         return None
 
 
@@ -148,7 +151,7 @@ class ColumnModality(Modality):
 
     @abstractmethod
     def column(self, samples: Sequence[Any]) -> pa.Array:
-        """Samples that a Python program holds, as an input column.
+        """Return samples that a Python program holds as an input column.
 
         Raises DataError that begins with the row, where a sample is none of this kind.
         """
@@ -160,7 +163,7 @@ def is_missing(sample: Any) -> bool:
 
 
 def input_values(values: pa.Array) -> pa.Array:
-    """Values of an input column that names no files, as bytes or strings."""
+    """Return values of an input column that names no files, as bytes or strings."""
     parts = sample_parts(values)
     return pc.struct_field(parts, "bytes") if pt.is_struct(parts.type) else parts
 

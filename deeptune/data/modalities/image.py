@@ -78,7 +78,7 @@ class ImageModality(ColumnModality):
             source.read_files_named_in(column)
 
     def column(self, samples: Sequence[Any]) -> pa.Array:
-        """Encoded bytes, or names of files: all alike, as in a file."""
+        """Return encoded bytes, or names of files: all alike, as in a file."""
         found = [_encoded(row, sample) for row, sample in enumerate(samples)]
         kinds = {type(one): row for row, one in reversed([*enumerate(found)]) if one is not None}
         if len(kinds) > 1:
@@ -134,7 +134,7 @@ class ImageModality(ColumnModality):
 
 
 def image_values(source: Source, values: pa.Array) -> pa.Array:
-    """Values of a column of images as `image_bytes` takes them."""
+    """Return values of a column of images as `image_bytes` takes them."""
     parts = sample_parts(values)
     return text_of(parts) if source.named is not None else parts
 
@@ -148,7 +148,7 @@ def _beginnings(values: pa.Array | pa.ChunkedArray) -> list[str | None]:
 
 
 def _paths_alone(structs: pa.Array) -> dict[int, str]:
-    """By place, the path in structs that have no bytes."""
+    """Return, by place, the path in structs that have no bytes."""
     names = [one.name for one in structs.type]
     if "path" not in names:
         return {}

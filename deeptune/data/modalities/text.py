@@ -67,7 +67,7 @@ class TextModality(ColumnModality):
         return max(lengths, key=lambda name: lengths[name]) if lengths else names[0]
 
     def column(self, samples: Sequence[Any]) -> pa.Array:
-        """Strings; None and NaN are missing."""
+        """Return strings; None and NaN are missing."""
         return pa.array([_text(row, sample) for row, sample in enumerate(samples)], pa.large_string())
 
     def piece(self, source: Source, columns: Mapping[str, pa.Array], first: int, threads: ThreadPoolExecutor) -> Piece:

@@ -26,12 +26,15 @@ _BUFFER, _SMALLEST_BUFFER, _BUFFERS = 2**20, 2**14, 2**25
 
 
 def room() -> int:
-    """Bytes of memory that are free. What does not fit in them the system would end this process for."""
+    """Return the bytes of memory that are free. The system would end this process for more than these."""
     return memory().free
 
 
 def read_columns(file: Path, names: Sequence[str], *, timestamps: str = "ns") -> list[pa.RecordBatch]:
-    """Columns in pieces. Raises TooLarge when their values take more memory than is free, and what Arrow raises."""
+    """Read columns in pieces.
+
+    Raises TooLarge when their values take more memory than is free, and what Arrow raises.
+    """
     free, size = room(), 0
     batches: list[pa.RecordBatch] = []
     for batch in stream_columns(file, names, timestamps=timestamps):
@@ -45,7 +48,7 @@ def read_columns(file: Path, names: Sequence[str], *, timestamps: str = "ns") ->
 def stream_columns(
     file: Path, names: Sequence[str], *, rows: int = _ROWS, start: int = 0, timestamps: str = "ns"
 ) -> Iterator[pa.RecordBatch]:
-    """Columns, in the order of `names`, from the row `start` on, in batches of at most `rows` rows.
+    """Yield columns, in the order of `names`, from the row `start` on, in batches of at most `rows` rows.
 
     Memory holds a batch, and a page of each column: also where all rows are one row group, as pandas writes them. The
     footer is read once, whatever the number of columns. `timestamps` is the unit that INT96 is read in.
@@ -111,7 +114,7 @@ def _longest(array: pa.Array) -> int:
 
 
 def _decoded_size(array: pa.Array) -> int:
-    """Bytes of an array, with the values of a dictionary counted as often as they are referred to."""
+    """Count the bytes of an array, with the values of a dictionary as often as they are referred to."""
     if not pt.is_dictionary(array.type) or not _has_length(array.type.value_type):
         return array.nbytes
     return array.nbytes + (pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0)

@@ -78,7 +78,7 @@ class _Hashing:
         return len(content)
 
     def flush(self) -> None:
-        """Has nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
         self.closed = True

@@ -40,7 +40,7 @@ class NamedFiles:
         self._identity: str | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the names and contents. A file that can't be read counts as missing."""
+        """Return the SHA-256 (hex) of the names and contents. A file that can't be read counts as missing."""
         self._identity = identity = self._identify()
         ingredients = {"named files": identity}
         what = {
@@ -82,7 +82,7 @@ class NamedFiles:
         return whole.digest()
 
     def _paths(self) -> Iterator[tuple[str, Path]]:
-        """(name in the column, file)."""
+        """Yield (name in the column, file)."""
         seen: set[Path] = set()
         for first, values in self.source.stream(self.column):
             folder = self.source.folder_of(first)

@@ -140,7 +140,7 @@ class ParquetSource(Source):
         return self.files[file], row - (int(self._ends[file - 1]) if file else 0)
 
     def where(self, row: int) -> str:
-        """`row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
+        """Name a row: `row 17`, or `row 17 (file b.parquet, row 3)` when there are several files."""
         if len(self.files) == 1:
             return f"row {row}"
         file, inner = self.locate(row)
@@ -158,7 +158,7 @@ class ParquetSource(Source):
         return [self.digest(file) for file in self.files]
 
     def size(self, file: Path) -> int:
-        """Bytes of one of the files, when it was opened."""
+        """Return the bytes of one of the files, when it was opened."""
         return self._identities[file][0]
 
     def digest(self, file: Path) -> str:

@@ -118,7 +118,7 @@ def _agreed_type(name: str, kinds: dict[Path, pa.DataType], timestamps: str, key
 
 
 def _at_odds(kinds: dict[Path, pa.DataType]) -> tuple[Path, Path]:
-    """Two files whose types have nothing in common, if there are two such."""
+    """Return two files whose types have nothing in common, if there are two such."""
     files = list(kinds)
     pairs = ((here, there) for index, there in enumerate(files) for here in files[:index])
     return next((pair for pair in pairs if shared([kinds[file] for file in pair]) is None), (files[0], files[-1]))

@@ -85,7 +85,7 @@ class Source(ABC):
 
     @abstractmethod
     def _contents(self) -> list[str]:
-        """SHA-256 in hexadecimal of each file that the rows come from, or of the rows."""
+        """Return the SHA-256 in hexadecimal of each file that the rows come from, or of the rows."""
 
     @abstractmethod
     def _schemas(self) -> list[pa.Schema]:
@@ -117,7 +117,7 @@ class Source(ABC):
             yield row, batch.column(0)
 
     def _at_once(self, rows: int) -> int:
-        """At most `rows`, and as many as take about SMALL bytes."""
+        """Return at most `rows`, and as many as take about SMALL bytes."""
         return max(1, min(rows, SMALL * self.num_rows // max(1, self.claimed_bytes)))
 
     def head(self, names: Sequence[str], rows: int) -> pa.Table:
@@ -137,7 +137,7 @@ class Source(ABC):
         return pa.field(name, self.types[name], metadata=known if known and same else None)
 
     def require_all(self, names: Sequence[str]) -> None:
-        """`require` for many columns."""
+        """Call `require` for many columns."""
         if not set(names) <= self._single:
             for name in names:
                 self.require(name)
@@ -203,7 +203,7 @@ class Source(ABC):
         return listed((f"{field.name} ({field.type})" for field in self.schema), most=12)
 
     def label_names(self, label: str = "labels") -> list[str] | None:
-        """Class names of an integer label column, from the Parquet metadata, or None.
+        """Return class names of an integer label column, from the Parquet metadata, or None.
 
         Read from Hugging Face's `ClassLabel` of that column, or from the key `label_names`, a JSON list.
         Raises DataError when two files disagree.
@@ -221,7 +221,7 @@ class Source(ABC):
         return any(_class_label(schema, name) is not None for schema in self._schemas())
 
     def fingerprint(self) -> str:
-        """`sha256:` of the rows' contents, with those of the files that they name; read once.
+        """Return `sha256:` of the rows' contents, with those of the files that they name; read once.
 
         Raises DataError as `column` does.
         """
@@ -235,7 +235,7 @@ class Source(ABC):
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Columns in a message, by their names."""
+    """Name columns in a message."""
     return f"column {names[0]!r}" if len(names) == 1 else f"the columns {listed(map(repr, names), most=3)}"
 
 

@@ -70,7 +70,7 @@ class Assignment:
     warnings: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
-        """Rows, classes and groups of each split, as JSON values."""
+        """Count rows, classes and groups of each split, as JSON values."""
         return {column: self._counts(codes) for column, codes in self.columns.items()}
 
     def _counts(self, codes: np.ndarray) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def _require_groups_inside(spec: RunSpec, groups: np.ndarray | None, sites: np.n
 
 
 def _stratified(spec: RunSpec, draft: PlanDraft, folds: int) -> np.ndarray:
-    """Folds of equal size in which each class, label or range of numbers has its share."""
+    """Draw folds of equal size in which each class, label or range of numbers has its share."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     part, task, seed = draft.parts["train"], type(draft.task), spec.train.seed
@@ -268,7 +268,7 @@ def _stratified(spec: RunSpec, draft: PlanDraft, folds: int) -> np.ndarray:
 
 
 def _train_and_val(spec: RunSpec, draft: PlanDraft, rest: np.ndarray, place: str) -> np.ndarray:
-    """Codes of the rows that are not test: val in its proportion of them, and train."""
+    """Draw codes of the rows that are not test: val in its proportion of them, and train."""
     part, share = draft.parts["train"], spec.data.split
     whole = share.train + share.val
     proportions = SplitSpec(train=share.train / whole, val=share.val / whole, test=0.0)
@@ -283,13 +283,13 @@ def _train_and_val(spec: RunSpec, draft: PlanDraft, rest: np.ndarray, place: str
 
 
 def names_of(codes: np.ndarray) -> pa.Array:
-    """Codes as train, val and test; null for rows that are left out."""
+    """Return codes as train, val and test; null for rows that are left out."""
     indices = pa.array(codes, pa.int8(), mask=codes == LEFT_OUT)
     return pa.DictionaryArray.from_arrays(indices, pa.array(SPLITS)).cast(pa.string())
 
 
 def flat_counts(summary: Mapping[str, Any]) -> list[tuple[str, int, int, int]]:
-    """(what, train, val, test) of a split column: its rows, its groups if there are any, then each class."""
+    """Yield (what, train, val, test) of a split column: its rows, its groups if there are any, then each class."""
     rows: list[tuple[str, int, int, int]] = [("rows", *(summary[split]["rows"] for split in SPLITS))]
     if "groups" in summary["train"]:
         rows.append(("groups", *(summary[split]["groups"] for split in SPLITS)))

@@ -68,7 +68,10 @@ class LabelColumn:
 
 
 def _named_lists(column: pa.ChunkedArray, names: list[str], place: str) -> pa.ChunkedArray:
-    """Lists of the names of classes, from lists of their numbers. Raises DataError for a number without a name."""
+    """Return lists of the names of classes, from lists of their numbers.
+
+    Raises DataError for a number without a name.
+    """
     rows, numbers = list_parts(column)
     nameless = pc.invert(pc.is_in(numbers, pa.array(range(len(names)), numbers.type)))
     if pc.any(nameless).as_py():
@@ -90,7 +93,7 @@ def column_text(name: Input) -> str:
 
 
 def relabelling(column: LabelColumn, task: Task) -> Relabel | None:
-    """`Task.relabelling` of the labels of a file; of several columns what gathers them."""
+    """Return `Task.relabelling` of the labels of a file; of several columns the function that gathers them."""
     if (columns := column.columns) is not None:
         return lambda table: task.gather({name: plain(table[name]) for name in columns}, place="data.label")
     return task.relabelling(column.values, column.names)

@@ -19,7 +19,7 @@ MIN_GROUPS = 10  # the same for groups, whose rows depend on one another
 
 
 def class_warnings(task: Task, splits: Mapping[str, SplitData]) -> list[str]:
-    """Classes that a split holds no row of, such as those with fewer rows than splits."""
+    """Return classes that a split holds no row of, such as those with fewer rows than splits."""
     counts = {split: task.counts(s.targets) for split, s in splits.items() if len(s)}
     whole = np.sum(list(counts.values()), axis=0)
     texts = []
@@ -92,7 +92,7 @@ def duplicate_warnings(splits: Mapping[str, SplitData], sets: Mapping[str, np.nd
 def outlier_warnings(
     splits: Mapping[str, SplitData], outside: Mapping[str, np.ndarray], name: str, spec: RunSpec
 ) -> list[str]:
-    """Labels far outside the others, given their rows by split, and what to do about them."""
+    """Return labels far outside the others, given their rows by split, and what to do about them."""
     count = sum(map(len, outside.values()))
     if not count:
         return []

@@ -35,7 +35,7 @@ def conflicting(sets: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def kept_together(hashes: np.ndarray, groups: np.ndarray | None) -> np.ndarray | None:
-    """Codes (int64 (N,)) of groups in which identical samples are together, and so are the rows of each of `groups`.
+    """Return codes (int64 (N,)) of groups that keep together identical samples, and the rows of each of `groups`.
 
     None without `groups` and duplicates: every row is then by itself.
     """

@@ -35,7 +35,7 @@ class GivenSplit:
         return GivenSplit(self.column, np.where(self.codes == VAL, TRAIN, self.codes), val_in_train=True)
 
     def notes(self) -> list[str]:
-        """Notes on the split for a person."""
+        """Return notes on the split for a person."""
         counts = {split: int((self.codes == code).sum()) for code, split in enumerate(SPLITS)}
         there = ", ".join(f"{split} {count:,}" for split, count in counts.items() if count)
         texts = [f"the splits are those of column {self.column!r}: {there} rows"]

@@ -148,7 +148,7 @@ class DataPlan:
 
 
 def read_targets(source: Source, label: Input, task: Task) -> np.ndarray:
-    """Targets of all rows of a source in the terms of `task`, as for an evaluation.
+    """Read the targets of all rows of a source in the terms of `task`, as for an evaluation.
 
     Classes are compared by name where the file names them. Raises DataError for a missing column or label, a type that
     does not fit, or an unknown class.

@@ -56,7 +56,7 @@ def _with_val_in_train(data: DataSpec, sources: Mapping[str, ParquetSource]) -> 
 
 
 def _refuse_copies(sources: Mapping[str, ParquetSource]) -> None:
-    """Files of two splits with the same bytes; only those of the same size are read."""
+    """Refuse files of two splits with the same bytes; only those of the same size are read."""
     sizes: dict[int, list[tuple[str, Path]]] = {}
     for split, source in sources.items():
         for file in source.files:
@@ -71,7 +71,7 @@ def _refuse_copies(sources: Mapping[str, ParquetSource]) -> None:
 
 
 def sources_fingerprint(sources: Mapping[str, Source]) -> str:
-    """`sha256:` of the contents of all files, and of which split they are for when they differ."""
+    """Return `sha256:` of the contents of all files, and of which split they are for when they differ."""
     prints = {split: sources.get(split, sources["train"]).fingerprint() for split in SPLITS}
     if len(set(prints.values())) == 1:
         return prints["train"]

@@ -41,7 +41,7 @@ class Part:
         return SplitData(self.source, self.rows[mask], self.targets[mask], hashes, groups)
 
     def place(self, key: str) -> str:
-        """`data.label`, or `data.test, data.label` where the splits are files of their own."""
+        """Return `data.label`, or `data.test, data.label` where the splits are files of their own."""
         return key if self.source.key == "data.path" else f"{self.source.key}, {key}"
 
     def wheres(self, rows: np.ndarray) -> str:

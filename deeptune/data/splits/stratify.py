@@ -147,7 +147,7 @@ def _by_group(
     rng: np.random.Generator,
     train: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`group` are codes 0, 1, …; those in `train` are in the training split from the start."""
+    """Assign splits by group. `group` are codes 0, 1, …; those in `train` are in the training split from the start."""
     sizes = np.bincount(group)
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]

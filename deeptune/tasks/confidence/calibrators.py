@@ -43,7 +43,10 @@ class Calibrator:
     parameters: tuple[tuple[float, ...], ...] = ()
 
     def of_classes(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities float64 (N, C) whose rows sum to 1, of scores (N, C): log probabilities up to a constant."""
+        """Return probabilities float64 (N, C) whose rows sum to 1, of scores (N, C).
+
+        Scores are log probabilities up to a constant.
+        """
         scores = scores.astype(np.float64)
         if self.method == "none":
             return np.asarray(scipy.special.softmax(scores, axis=1))
@@ -58,14 +61,14 @@ class Calibrator:
         return np.where(total > 0, found / np.where(total > 0, total, 1), scipy.special.softmax(scores, axis=1))
 
     def of_labels(self, log_odds: np.ndarray) -> np.ndarray:
-        """Probabilities float64 (N, L), each of its own, of log odds (N, L)."""
+        """Return probabilities float64 (N, L), each of its own, of log odds (N, L)."""
         log_odds = log_odds.astype(np.float64)
         if self.method == "none":
             return np.asarray(scipy.special.expit(log_odds))
         return np.stack([self._one(at, log_odds[:, at]) for at in range(log_odds.shape[1])], axis=1)
 
     def _one(self, at: int, log_odds: np.ndarray) -> np.ndarray:
-        """Probabilities (N,) of one class or label."""
+        """Return probabilities (N,) of one class or label."""
         numbers = np.array(self.parameters[at])
         if self.method == "temperature":
             return np.asarray(scipy.special.expit(log_odds / numbers[0]))
@@ -168,7 +171,7 @@ def _features(method: Method, log_odds: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(positive: np.ndarray) -> np.ndarray:
-    """Platt's targets: with them, classes that are separated without an error have an optimum, too."""
+    """Return Platt's targets: with them, classes that are separated without an error have an optimum, too."""
     many = int(positive.sum())
     return np.where(positive, (many + 1) / (many + 2), 1 / (len(positive) - many + 2))
 

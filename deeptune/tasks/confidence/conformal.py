@@ -46,7 +46,7 @@ class Quantiles:
 
     @classmethod
     def fit(cls, scores: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> Quantiles:
-        """At the coverages of GRID and at `coverage`, from scores (N,)."""
+        """Fit at the coverages of GRID and at `coverage`, from scores (N,)."""
         coverages = tuple(sorted({*GRID, coverage}))
         return cls(coverages, tuple(conformal_quantile(scores, one, groups) for one in coverages))
 
@@ -66,12 +66,15 @@ class Quantiles:
 
 
 def class_scores(probabilities: np.ndarray) -> np.ndarray:
-    """Scores (N, C) of each class: 1 minus its probability, which gives the smallest sets (Sadinle et al. 2019)."""
+    """Return scores (N, C) of each class.
+
+    A score is 1 minus the probability, which gives the smallest sets (Sadinle et al. 2019).
+    """
     return 1 - probabilities
 
 
 def rank_scores(probabilities: np.ndarray) -> np.ndarray:
-    """Scores (N, C) of ordered classes: the probability of the ranks that come before one.
+    """Return scores (N, C) of ordered classes: the probability of the ranks that come before one.
 
     The most probable rank comes first, then always the more probable of the two neighbours, so that sets have no gap
     (Lu, Angelopoulos & Pomerantz 2022, https://arxiv.org/abs/2207.02238).
@@ -92,8 +95,9 @@ def rank_scores(probabilities: np.ndarray) -> np.ndarray:
 
 
 def label_scores(probabilities: np.ndarray, has: np.ndarray) -> np.ndarray:
-    """Scores (N,) of all labels of a row together: 1 minus the probability of the least probable one that it has.
+    """Return a score (N,) of all labels of a row together.
 
+    It is 1 minus the probability of the least probable label that the row has.
     A set holds each label whose probability reaches 1 minus the quantile, so it holds all labels of a row as often as
     a set of classes holds the true one: the outer sets of Cauchois, Gupta & Duchi 2021
     (https://jmlr.org/papers/v22/20-753.html). probabilities: (N, L); has: bool (N, L). 0 for a row without a label,

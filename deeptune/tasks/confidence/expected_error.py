@@ -63,7 +63,7 @@ class ExpectedError:
         )
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean confidences of the bins, ascending, and the expected errors there."""
+        """Return the mean confidences of the bins, ascending, and the expected errors there."""
         return np.array([one.confidence for one in self.bins]), np.array([one.expected for one in self.bins])
 
     def at(self, confidence: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ def _sure(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict[str, float]]:
-    """`calibration_bins` that hold rows, as rows of JSON."""
+    """Return the `calibration_bins` that hold rows, as rows of JSON."""
     found = zip(*(values.tolist() for values in calibration_bins(confidence, correct)), strict=True)
     names = ("rows", "confidence", "accuracy")
     return [dict(zip(names, row, strict=True)) for row in found if row[0]]
@@ -157,7 +157,7 @@ def risk_curve(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray,
 
 
 def area_under_risk(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """AURC: the mean error among the rows kept, over all rows as the last one kept; N > 0."""
+    """Return AURC: the mean error among the rows kept, over all rows as the last one kept; N > 0."""
     share, risk = risk_curve(confidence, correct)
     return float(np.diff(share, prepend=0) @ risk)
 

@@ -48,7 +48,7 @@ class NumberConfidence:
         return cls(scale, quantiles, coverage, (too_few(coverage, "interval", "every number"),) if few else ())
 
     def half_width(self, predicted: np.ndarray, coverage: float | None = None) -> np.ndarray:
-        """Half the width of the interval around each predicted number, at the stored coverage or another one."""
+        """Return half the width of the interval around each predicted number, at the stored coverage or another one."""
         return self.quantiles.at(self.coverage if coverage is None else coverage) * self.scale.at(predicted)
 
     def metrics(self, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:

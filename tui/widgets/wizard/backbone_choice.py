@@ -34,7 +34,7 @@ def _usual(modality: str, fetches: Fetches) -> str:
 
 
 def listed(key: str, modality: str | None, info: BackboneInfo | None) -> tuple[str | None, str]:
-    """(modality, name): whose backbones are listed for a field, and which of them the draft names."""
+    """Return (modality, name): whose backbones are listed for a field, and which of them the draft names."""
     members = info.members if info else ()
     if modality != "image_text":
         return modality, members[0].name if members else ""
