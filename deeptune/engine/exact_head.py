@@ -155,6 +155,12 @@ class ExactHead:
             "rows": float(len(self.data)),
         }
 
+    def keep_penalties(self, best: int) -> None:
+        """Leave out the penalties after the best epoch, which val chooses without folds, or by another metric."""
+        self.penalties = self.penalties[:best]
+        if self.folds is not None and best <= self.folds.best:
+            self.folds = replace(self.folds, logits=self.folds.logits[:best], losses=self.folds.losses[:best])
+
     @property
     def refits(self) -> bool:
         """Whether the head learns from the rows of val too, once they are scored."""

@@ -218,6 +218,8 @@ class _HeadFit:
             ),
         )
         assert self.best is not None
+        if exact is not None:
+            exact.keep_penalties(history.best.epoch)
         tensors, scales = self.best
         model.load_state_dict(dict(tensors), strict=False)
         model.load_exact_state(scales)

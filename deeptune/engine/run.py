@@ -171,6 +171,8 @@ class FineTuning:
         training = RunTraining(setup, self.loaders, self.check_inputs, train_state, start, last)
         history = training.fit(batches)
         self.exact = training.exact
+        if self.exact is not None:
+            self.exact.keep_penalties(history.best.epoch)
         if history.stopped_early:
             logger.message(f"no better {history.best.metric} for {history.best.since} epochs: stopped early")
         return history

@@ -37,6 +37,8 @@ pytestmark = pytest.mark.usefixtures("no_reports")
 
 ROWS = 150
 
+Labelled = tuple[np.ndarray, np.ndarray]  # features and labels
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "bright": bright + np.random.default_rng(1).normal(0, 60, ROWS),
             "things": rng.poisson(1 + labels),
             "split": split,
+            "site": np.where(np.arange(ROWS) < ROWS * 3 // 4, "one", np.where(np.arange(ROWS) % 2, "two", "three")),
         }
     )
     pq.write_table(table, root / "all.parquet")
@@ -244,23 +247,46 @@ def test_the_report_says_which_penalty_was_chosen(train: Any) -> None:
 DRAWN = {"split_column": "none"}
 
 
+def log_loss_at(penalty: float, scale: np.ndarray, learned: Labelled, scored: Labelled) -> float:
+    """The log loss of scikit-learn's logistic regression on other rows, in the scale of the features `scale`."""
+    fitted = LogisticRegression(C=1 / penalty, max_iter=10_000, tol=1e-9).fit(scaled(scale, learned[0])[1], learned[1])
+    chances = fitted.predict_proba(scaled(scale, scored[0])[1])
+    return float(-np.log(chances[np.arange(len(scored[1])), np.searchsorted(fitted.classes_, scored[1])]).mean())
+
+
 def test_the_stored_head_is_fitted_to_val_too_and_val_is_scored_by_one_that_is_not(train: Any) -> None:
     run = train(data=DRAWN, train={"solver": "exact", "weight_decay": 1.0})  # so weak that the rows of val tell
     penalty = epochs_of(run)[-1]["train"]["penalty"]
     (x, y), (val, of_val), (test, truth) = (features_of(run, split) for split in ("train", "val", "test"))
     metrics = json.loads(run.metrics.read_text())
 
-    def loss(features: np.ndarray, labels: np.ndarray, scored: np.ndarray, true: np.ndarray) -> float:
-        fitted = LogisticRegression(C=1 / penalty, max_iter=10_000, tol=1e-9).fit(scaled(x, features)[1], labels)
-        chances = fitted.predict_proba(scaled(x, scored)[1])
-        return float(-np.log(chances[np.arange(len(true)), np.searchsorted(fitted.classes_, true)]).mean())
-
-    assert metrics["val"]["loss"] == pytest.approx(loss(x, y, val, of_val), abs=1e-3)
-    both, labels = np.concatenate([x, val]), np.concatenate([y, of_val])
-    assert metrics["test"]["loss"] == pytest.approx(loss(both, labels, test, truth), abs=1e-3)
-    assert metrics["test"]["loss"] != pytest.approx(loss(x, y, test, truth), abs=1e-3)
+    both = np.concatenate([x, val]), np.concatenate([y, of_val])
+    assert metrics["val"]["loss"] == pytest.approx(log_loss_at(penalty, x, (x, y), (val, of_val)), abs=1e-3)
+    assert metrics["test"]["loss"] == pytest.approx(log_loss_at(penalty, x, both, (test, truth)), abs=1e-3)
+    assert metrics["test"]["loss"] != pytest.approx(log_loss_at(penalty, x, (x, y), (test, truth)), abs=1e-3)
     assert any("fitted to train alone" in note for note in metrics["val"]["notes"])
     assert load_spec(run.spec).train.refit == "yes"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data": {"split_column": "none", "split": {"train": 0.7, "val": 0.15, "test": 0.15}, "group": "site"}},
+        {"data": DRAWN, "train": {"solver": "exact", "early_stopping": {"metric": "val/macro_f1"}}},
+    ],
+    ids=["no folds", "another metric"],
+)
+def test_the_stored_head_has_the_penalty_of_the_best_epoch(train: Any, values: Any) -> None:
+    run = train(**values)
+    best, epochs = json.loads(run.result.read_text())["best"]["epoch"], epochs_of(run)
+    assert best < len(epochs), "the last penalty must not be the best one"
+    assert load_spec(run.spec).train.refit == "yes"
+    penalty = epochs[best - 1]["train"]["penalty"]
+    (x, y), (val, of_val), (test, truth) = (features_of(run, split) for split in ("train", "val", "test"))
+    metrics = json.loads(run.metrics.read_text())
+    assert metrics["val"]["loss"] == pytest.approx(log_loss_at(penalty, x, (x, y), (val, of_val)), abs=1e-3)
+    both = np.concatenate([x, val]), np.concatenate([y, of_val])
+    assert metrics["test"]["loss"] == pytest.approx(log_loss_at(penalty, x, both, (test, truth)), abs=1e-3)
 
 
 def youden(positive: np.ndarray, chances: np.ndarray) -> float:
