@@ -15,7 +15,7 @@ from deeptune.auditing.duplicates import exact_duplicates
 from deeptune.auditing.findings import AuditReport, Finding, in_order
 from deeptune.auditing.label_errors import suspected_label_errors
 from deeptune.auditing.label_names import label_variants
-from deeptune.auditing.labels import Labels, read_labels
+from deeptune.auditing.labels import Labels, check_labels, read_labels
 from deeptune.auditing.measures import measure
 from deeptune.auditing.near_images import near_images
 from deeptune.auditing.near_texts import near_texts
@@ -25,8 +25,9 @@ from deeptune.auditing.request import AuditRequest, OpenedRequest, open_request,
 from deeptune.auditing.samples import missing_labels, undecodable, unfit_labels
 from deeptune.auditing.shortcuts import shortcuts
 from deeptune.data.sources.source import Source
+from deeptune.errors import DataError
 from deeptune.progress import StepProgress
-from deeptune.spec.modalities import columns_of
+from deeptune.spec.modalities import Input, columns_of
 
 # A check looks at the data for one thing, and yields what it finds.
 Check = Callable[[AuditData], Iterator[Finding]]
@@ -75,7 +76,7 @@ def gather(
     roles = dict.fromkeys(columns_of(opened.input), "input") | dict.fromkeys(columns_of(opened.label or []), "label")
     roles |= {name: role for name, role in ((request.group, "group"), (opened.split_column, "split")) if name}
     columns = column_facts(sources, roles)
-    labels = None if opened.label is None else read_labels(sources, opened.label, opened.task)
+    labels = None if opened.label is None else _fit_labels(sources, opened.label, opened.task)
     measures = measure(
         sources,
         opened.input,
@@ -101,6 +102,15 @@ def gather(
         tokens=None if tokens is None else tokens(opened.modality),
         progress=step,
     )
+
+
+def _fit_labels(sources: list[Source], label: Input, task: str) -> Labels | None:
+    """Read the labels; None where the task does not take their type, which `unfit_labels` reports."""
+    try:
+        check_labels(sources, label, task)
+    except DataError:
+        return None
+    return read_labels(sources, label, task)
 
 
 def _features(opened: OpenedRequest, features: Features | None) -> np.ndarray | None:

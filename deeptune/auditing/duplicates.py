@@ -73,8 +73,10 @@ def differing(data: AuditData, sets: np.ndarray) -> np.ndarray:
     clash = np.zeros(len(data), bool)
     if data.labels is None:
         return clash
-    for question in data.labels.questions:
-        values = np.where(question.known & (sets > 0), question.values, np.nan)
+    labels = data.labels
+    compared = [np.where(labels.missing, np.nan, labels.codes)] if len(labels.codes) else []
+    for given in compared or [np.where(one.known, one.values, np.nan) for one in labels.questions]:
+        values = np.where(sets > 0, given, np.nan)
         known = np.isfinite(values)
         lowest = np.full(sets.max() + 1, np.inf)
         highest = -lowest

@@ -86,18 +86,18 @@ def _kept_rows(data: AuditData) -> tuple[np.ndarray, list[str]]:
     if "test" in data.split_names:
         preferred = np.where(data.split == data.split_names.index("test"), preferred - len(data), preferred)
     rows = np.flatnonzero((sets > 0) & ~clash & usable)
-    rows = rows[np.lexsort((preferred[rows], sets[rows]))]
+    unlabelled = data.labels.missing if data.labels is not None else np.zeros(len(data), bool)
+    rows = rows[np.lexsort((preferred[rows], unlabelled[rows], sets[rows]))]
     spare[rows[np.flatnonzero(np.diff(sets[rows], prepend=-1) == 0)]] = True
     done = []
     if (~usable).any():
         done.append(f"left out {_rows(~usable)} whose sample can't be used")
     if spare.any():
-        done.append(f"left out {_rows(spare)} with the sample and the label of one that stays")
+        done.append(f"left out {_rows(spare)} with the sample of one that stays and no other label")
     if clash.any():
         done.append(f"kept {_rows(clash)} with the sample of another row and a different label: correct the labels")
-    unlabelled = usable & ~spare & (data.labels.missing if data.labels is not None else False)
-    if unlabelled.any():
-        done.append(f"kept {_rows(unlabelled)} without a label")
+    if (kept := usable & ~spare & unlabelled).any():
+        done.append(f"kept {_rows(kept)} without a label")
     return usable & ~spare, done
 
 

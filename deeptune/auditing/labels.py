@@ -37,8 +37,9 @@ class Question:
 class Labels:
     """The labels of all rows. `missing` (bool (N,)) are those that say nothing.
 
-    `classes` are class names in the order of their codes, `codes` (int64 (N,), -1 for missing) the class of each row;
-    both are empty for numbers and for several labels a row. `questions` are all that there is to predict.
+    `codes` (int64 (N,), -1 for missing) are equal where rows have the same class, or the same set of labels; numbers
+    have none. `classes` are class names in the order of their codes. `questions` are all that there is to predict, but
+    for more than MANY_CLASSES classes.
     """
 
     task: str
@@ -72,7 +73,10 @@ def read_labels(sources: Sequence[Source], label: Input, task: str) -> Labels:
     if TASKS[task].view == "numbers":
         return Labels(task, absent, questions=_numbers(columns, label, any(lists)))
     if any(lists):
-        return Labels(task, absent, questions=_flags(columns, absent))
+        rows = [frozenset(map(str, row or [])) for column in columns for row in column.values.to_pylist()]
+        sets = {one: code for code, one in enumerate(dict.fromkeys(rows))}
+        codes = np.where(absent, -1, [sets[row] for row in rows]).astype(np.int64)
+        return Labels(task, absent, codes=codes, questions=_flags(rows, absent))
     names = [name for column in columns for name in _names(column)]
     known = [name for name, none in zip(names, absent, strict=True) if not none]
     classes = tuple(sorted(set(known), key=_natural))
@@ -128,9 +132,8 @@ def _floats(values: pa.ChunkedArray) -> np.ndarray:
         return np.full(len(values), np.nan)
 
 
-def _flags(columns: Sequence[LabelColumn], absent: np.ndarray) -> tuple[Question, ...]:
+def _flags(rows: Sequence[frozenset[str]], absent: np.ndarray) -> tuple[Question, ...]:
     """Return one question for each label of lists: whether a row has it."""
-    rows = [set(map(str, row or [])) for column in columns for row in column.values.to_pylist()]
     names = sorted(set().union(*rows), key=_natural)[:MANY_CLASSES]
     flags = {name: np.array([name in row for row in rows], np.int64) for name in names}
     return tuple(Question(name, np.where(absent, -1, one), ("no", "yes")) for name, one in flags.items())

@@ -52,7 +52,7 @@ def test_the_cleaned_file_is_clean(command, planted, tmp_path):
     before = Path(planted).read_bytes()
     result = command("audit", planted, "--no-features", "--fix", str(clean), "--merge-labels")
     assert "left out 1 row whose sample can't be used" in result.stderr
-    assert "left out 1 row with the sample and the label of one that stays" in result.stderr
+    assert "left out 1 row with the sample of one that stays and no other label" in result.stderr
     assert "'Three' as 'three'" in result.stderr
     assert Path(planted).read_bytes() == before
     table = pq.read_table(clean)
@@ -84,6 +84,15 @@ def test_the_row_of_test_stays_in_the_cleaned_file(command, tmp_path):
     command("audit", path, "--no-features", "--split-column", "fold", "--fix", str(clean))
     kept = pq.read_table(clean).to_pydict()
     assert [kept["fold"][at] for at, image in enumerate(kept["images"]) if image == images[4]] == ["test"]
+
+
+def test_of_identical_samples_the_labelled_one_stays_in_the_cleaned_file(command, tmp_path):
+    images, labels = digits()
+    images[20], labels[4] = images[4], None
+    path, clean = write(tmp_path / "data.parquet", images=images, labels=labels), tmp_path / "clean.parquet"
+    command("audit", path, "--no-features", "--fix", str(clean))
+    kept = pq.read_table(clean).to_pydict()
+    assert [kept["labels"][at] for at, image in enumerate(kept["images"]) if image == images[4]] == [labels[20]]
 
 
 def test_metadata_of_the_file_stay_in_the_cleaned_one(command, tmp_path):

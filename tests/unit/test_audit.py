@@ -223,6 +223,14 @@ def test_test_images_that_were_made_otherwise_are_drift(tmp_path):
     assert found.severity == "warning"
 
 
+def test_one_group_as_test_that_was_made_otherwise_is_drift(tmp_path):
+    images, labels = digits()
+    images[200:] = [png(decoded(image).point(lambda value: 255 - value)) for image in images[200:]]
+    hospitals = [f"hospital {row % 6}" for row in range(200)] + ["another"] * (len(images) - 200)
+    report = audit(two_files(tmp_path, images, labels, hospital=hospitals), group="hospital")
+    assert [one.severity for one in report.of_kind("drift")] == ["warning"]
+
+
 def test_test_labels_with_other_shares_are_drift(tmp_path):
     images, labels = digits()
     order = sorted(range(300), key=lambda at: (labels[at] == "one", at % 7))
@@ -232,6 +240,12 @@ def test_test_labels_with_other_shares_are_drift(tmp_path):
 
 def test_labels_that_the_task_does_not_take_are_found(tmp_path):
     path = image_file(tmp_path / "a.parquet", *digits())
+    assert "unfit_label" in kinds(audit(path, task="regression"))
+
+
+def test_lists_of_words_are_no_numbers(tmp_path):
+    images, labels = digits()
+    path = image_file(tmp_path / "a.parquet", images, [[label] for label in labels])
     assert "unfit_label" in kinds(audit(path, task="regression"))
 
 

@@ -44,6 +44,16 @@ def test_identical_images_with_other_labels_are_an_error(tmp_path):
     assert kinds(report) <= {"exact_duplicate", "suspected_label_error"}  # one of the two labels is wrong
 
 
+@pytest.mark.parametrize("lists", [False, True])
+def test_identical_texts_with_other_labels_are_an_error_among_many_classes(tmp_path, lists):
+    texts = [f"a text of number {row}" for row in range(1_100)]
+    texts[20] = texts[4]
+    labels = [f"class {row}" for row in range(1_100)]
+    path = write(tmp_path / "a.parquet", text=texts, labels=[[label] for label in labels] if lists else labels)
+    (found,) = audit(path, task="multilabel" if lists else "classification").of_kind("exact_duplicate")
+    assert (found.severity, found.rows) == ("error", (4, 20))
+
+
 def jpeg(image: Image.Image) -> Image.Image:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=90)
