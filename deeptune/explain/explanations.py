@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,48 +99,62 @@ def explain(
     that the source does not have.
     """
     outputs = None if of is None else predictor.task.output_of(of)
-    table = _rows_of(source, rows, predictor)
+    tables = _rows_of(source, rows, predictor)
     notes: list[str] = []
     options = ApplyOptions(on_bad_sample="skip", notify=notes.append)
     model, device = predictor.trained.model, predictor.compute.device
     shuffled = shuffled_weights(model, seed=0)
     rng = np.random.default_rng(0)
     found: list[Explanation] = []
-    with predictor.checked_rows(table, options) as data:
-        inputs_of = data.samples.inputs(SampleOptions())
-        usable = data.usable
-        for done, place in enumerate(usable):
-            inputs = {k: v.to(device) for k, v in inputs_of.batch(np.array([place]), 0).items()}
-            with torch.inference_mode():
-                logits = _numbers(model(inputs))
-            output = int(predictor.task.explained_output(logits)[0]) if outputs is None else outputs
-            said = predictor.task.predictions(logits)["prediction"][0]
-            for part, other in zip(parts_of(model, inputs), parts_of(shuffled, inputs), strict=True):
-                explained = _explain_one(predictor, part, other, output, rng)
-                if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
-                    notes.append(f"row {rows[int(place)]:,}: its scores miss {miss:.0%} of the change of the output")
-                found.append(
-                    Explanation(int(rows[int(place)]), output, _in_words(said.as_py()), kind=part.kind, **explained)
-                )
-            if progress is not None:
-                progress(done + 1, len(usable))
-        left_out = {int(rows[place]): reason for place, reason in data.errors.items()}
-        predictor.record_look("explain", data.samples.hashes[usable], notes.append)
+    left_out: dict[int, str] = {}
+    hashes = []
+    done = 0
+    for here, table in tables:
+        with predictor.checked_rows(table, options) as data:
+            inputs_of = data.samples.inputs(SampleOptions())
+            for place in data.usable:
+                row = here[int(place)]
+                inputs = {k: v.to(device) for k, v in inputs_of.batch(np.array([place]), 0).items()}
+                with torch.inference_mode():
+                    logits = _numbers(model(inputs))
+                output = int(predictor.task.explained_output(logits)[0]) if outputs is None else outputs
+                said = predictor.task.predictions(logits)["prediction"][0]
+                for part, other in zip(parts_of(model, inputs), parts_of(shuffled, inputs), strict=True):
+                    explained = _explain_one(predictor, part, other, output, rng)
+                    if (miss := explained.pop("miss", 0.0)) > MAX_MISS:
+                        notes.append(f"row {row:,}: its scores miss {miss:.0%} of the change of the output")
+                    found.append(Explanation(row, output, _in_words(said.as_py()), kind=part.kind, **explained))
+                done += 1
+                if progress is not None:
+                    progress(done, len(rows))
+            left_out |= {here[place]: reason for place, reason in data.errors.items()}
+            hashes.append(data.samples.hashes[data.usable])
+    found.sort(key=lambda one: list(rows).index(one.row))
+    predictor.record_look("explain", np.concatenate(hashes), notes.append)
     kinds = list(dict.fromkeys(each.kind for each in found))
     verdicts = {kind: verdict([each.test for each in found if each.kind == kind]) for kind in kinds}
     return Explained(found, verdicts or {"image": verdict([])}, left_out, notes)
 
 
-def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> MemorySource:
-    """Return the input columns of some rows as a table of their own: no other row is decoded for it."""
+def _rows_of(source: Source, rows: Sequence[int], predictor: Predictor) -> list[tuple[list[int], MemorySource]]:
+    """Return the input columns of some rows as tables of their own: no other row is decoded for them.
+
+    There is one for each folder at which the names of files in these rows start.
+    """
     bad = [row for row in rows if not 0 <= row < source.num_rows]
     if bad or not rows:
         what = f"there is no row {bad[0]:,}" if bad else "no row is named"
         raise DataError(f"--rows: {what}; {source.describe()} has the rows 0 to {source.num_rows - 1:,}")
     _, input = resolve_columns(source, predictor.modality, predictor.input)
     names = columns_of(input)
-    batches = [next(batch for _, batch in source.stream_table(names, start=row, rows=1)).slice(0, 1) for row in rows]
-    return MemorySource(pa.Table.from_batches(batches), key=source.key, root=source.folder_of(rows[0]))
+    by_folder: dict[Path, list[int]] = {}
+    for row in rows:
+        by_folder.setdefault(source.folder_of(row), []).append(int(row))
+    tables = []
+    for folder, here in by_folder.items():
+        pieces = [next(batch for _, batch in source.stream_table(names, start=row, rows=1)).slice(0, 1) for row in here]
+        tables.append((here, MemorySource(pa.Table.from_batches(pieces), key=source.key, root=folder)))
+    return tables
 
 
 def _explain_one(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,14 @@ FILE = "explanations.json"
 
 
 def write_explanations(explained: Explained, folder: Path, *, source: str, of: str | None) -> None:
-    """Write all explanations into a folder, in the place of those that were there. Raises CheckpointError."""
+    """Write all explanations into a folder, in the place of those that were there. Raises CheckpointError.
+
+    Other files of the folder stay: it may be a person's own.
+    """
     with storage_errors(folder):
-        if (folder / FILE).is_file():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for file in (folder / FILE, *folder.glob("row-*.png")):
+            file.unlink(missing_ok=True)
     rows = []
     for each in explained.explanations:
         row = _row(each)

@@ -9,6 +9,7 @@ import numpy as np
 
 from deeptune.formatting import counted
 from deeptune.report.finished_run import FinishedRun, Predictions
+from deeptune.spec.tasks import TASKS
 from deeptune.tasks.thresholds import positive_classes
 
 
@@ -24,8 +25,9 @@ class Units:
 def units_scored(run: FinishedRun) -> Units | None:
     """Aggregate the test rows of a run as `report.unit` and `report.unit_rule` say; None where no unit is named.
 
-    A unit of classes whose rows have several truths is left out; under the rule `max` it has the highest of them. A
-    unit has a label that one of its rows has. Rows without a unit are left out.
+    A unit of classes whose rows have several truths is left out. Under the rule `max` a unit of two classes is positive
+    if one of its rows is, and of ordered classes it has the highest. A unit has a label that one of its rows has. Rows
+    without a unit are left out.
     """
     scored, name = run.predictions, run.spec.report.unit
     if scored is None or name is None or name not in run.columns:
@@ -58,8 +60,12 @@ def _truth(run: FinishedRun, scored: Predictions, unit: np.ndarray) -> tuple[np.
     rule, none = run.spec.report.unit_rule, np.zeros(units, bool)
     if run.task.view in ("numbers", "targets"):
         return _of_rows(scored.truth, unit, "max" if rule == "max" else "mean"), none
+    if run.task.view == "classes" and rule == "max" and run.task.classes == 2:
+        positive = positive_classes(run.task, run.spec.report)[0]
+        has_one = _of_rows((scored.truth == positive).astype(float), unit, "max") > 0
+        return np.where(has_one, positive, 1 - positive).astype(scored.truth.dtype), none
     highest = _of_rows(scored.truth.astype(float), unit, "max").astype(scored.truth.dtype)
-    if run.task.view == "labels" or rule == "max":
+    if run.task.view == "labels" or (rule == "max" and TASKS[run.spec.task].ordered):
         return highest, none
     lowest = -_of_rows(-scored.truth.astype(float), unit, "max")
     return highest, lowest != highest

@@ -29,7 +29,8 @@ class ReportSpec(Section):
         "rows that are predicted so (`vote`).",
     )
     positive: str | None = Field(
-        None, description="Class of two that operating points are about; by default the second in order."
+        None,
+        description="Class that operating points are about: by default the second of two, and each of more than two.",
     )
     operating_point: str | Annotated[float, Field(ge=0, le=1)] = Field(
         "youden",

@@ -81,8 +81,8 @@ class RegressionTask(Task):
         far = outliers(np.concatenate(list(targets.values())))
         ends = np.cumsum([len(one) for one in targets.values()])[:-1]
         outside = dict(zip(targets, np.split(far, ends), strict=True))
-        # A robust loss bounds the pull of whatever is more than one deviation off: of one that a slip did not make.
-        near = ~outside["train"] if train.loss in ROBUST else slice(None)
+        # A robust loss limits the effect of values beyond one deviation, so a slip must not inflate that deviation.
+        near = ~outliers(targets["train"]) if train.loss in ROBUST else slice(None)
         return Fitted(type(self).fit(targets["train"][near], name=name), dict(targets), outside)
 
     def encode(

@@ -251,6 +251,29 @@ def test_rows_of_a_file_are_explained_for_a_class(of_images, tmp_path):
     stored = json.loads((out / "explanations.json").read_text())
     assert [row["row"] for row in stored["rows"]] == [3, 7, 8]
     assert stored["of"] == "red"
+    (out / "notes.txt").write_text("a person's own")
+    done = run_explain(of_images, "--data", data, "--rows", "4", "-o", str(out), "-q")
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in out.iterdir()} == {"explanations.json", "row-4.png", "notes.txt"}
+
+
+def test_rows_of_files_in_several_folders_are_explained_by_their_own_images(of_images, tmp_path):
+    for site, first in (("a", 0), ("b", 10)):
+        folder = tmp_path / site
+        folder.mkdir()
+        for row in range(2):
+            (folder / f"{row}.png").write_bytes(encoded(first + row))
+        pq.write_table(pa.table({"images": ["0.png", "1.png"]}), folder / "x.parquet")
+    out = tmp_path / "out"
+    done = run_explain(of_images, "--data", str(tmp_path), "--rows", "1,3,0", "-o", str(out), "-q")
+    assert done.returncode == 0, done.stderr
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(pa.table({"images": [encoded(row) for row in (0, 1, 10, 11)]}), whole)
+    again = tmp_path / "again"
+    assert run_explain(of_images, "--data", str(whole), "--rows", "1,3,0", "-o", str(again), "-q").returncode == 0
+    for row in (0, 1, 3):
+        assert (out / f"row-{row}.png").read_bytes() == (again / f"row-{row}.png").read_bytes()
+    assert [one["row"] for one in json.loads((out / "explanations.json").read_text())["rows"]] == [1, 3, 0]
 
 
 def test_texts_of_a_regression_have_scores_for_each_token(of_texts):

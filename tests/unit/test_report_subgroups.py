@@ -27,6 +27,7 @@ from deeptune.runs.directory import RunDirectory
 from deeptune.runs.files import write_json
 from deeptune.spec.report_spec import ReportSpec, crossed
 from deeptune.spec.toml import dump_spec, load_spec, validate
+from deeptune.tasks.classification import ClassificationTask
 from deeptune.tasks.metric_functions import classification_metrics
 from deeptune.tasks.multitarget import MultiTargetTask
 from deeptune.tasks.regression import RegressionTask
@@ -118,6 +119,24 @@ def test_units_of_several_labels_are_left_out_and_counted(digits: tuple[Path, di
     section = with_report(directory, {"patient": units}, unit="patient")["sections"]["units"]
     pairs = known["truth"][: len(units) // 2 * 2].reshape(-1, 2)
     assert section["left_out"] == (pairs[:, 0] != pairs[:, 1]).sum()
+
+
+@pytest.mark.parametrize("positive", ["malignant", "normal"])
+def test_under_max_a_unit_of_two_classes_is_positive_if_one_of_its_rows_is(tmp_path: Path, positive: str) -> None:
+    classification_run(tmp_path)
+    run = read_run(tmp_path)
+    truth = np.array([0, 1, 1, 1, 0, 0])
+    chances = np.array([0.9, 0.2, 0.3, 0.4, 0.8, 0.9])
+    chances = np.stack([chances, 1 - chances], axis=1)
+    spec = run.spec.model_copy(update={"report": ReportSpec(unit="patient", unit_rule="max", positive=positive)})
+    scored = Predictions(np.arange(6), truth, chances.argmax(axis=1), chances)
+    task = ClassificationTask(("malignant", "normal"))
+    patients = ["a", "a", "b", "b", "c", "c"]
+    found = units_scored(replace(run, task=task, spec=spec, predictions=scored, columns={"patient": patients}))
+    assert found is not None
+    assert found.left_out == 0
+    assert found.predictions.truth.tolist() == ([0, 1, 0] if positive == "malignant" else [1, 1, 0])
+    assert found.predictions.prediction.tolist() == ([0, 1, 0] if positive == "malignant" else [1, 1, 0])
 
 
 def test_units_of_numbers_are_their_means(tmp_path: Path) -> None:
