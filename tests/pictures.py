@@ -36,7 +36,9 @@ def sixteen_bit_png(values: np.ndarray, colour_type: int) -> bytes:
     )
 
 
-def sixteen_bit_tiff(values: np.ndarray, order: str, compression: int = 1, *, planes: bool = False) -> bytes:
+def sixteen_bit_tiff(
+    values: np.ndarray, order: str, compression: int = 1, *, planes: bool = False, white_is_zero: bool = False
+) -> bytes:
     """Values (H, W, C) as a TIFF of 16 bits in the byte order `<` or `>`; compression 8 is deflate."""
     height, width, channels = values.shape
     parts = [values[..., channel] for channel in range(channels)] if planes else [values]
@@ -48,8 +50,9 @@ def sixteen_bit_tiff(values: np.ndarray, order: str, compression: int = 1, *, pl
     body += bytes(len(body) % 2)
     tags = [
         (256, "I", [width]), (257, "I", [height]), (258, "H", [16] * channels), (259, "H", [compression]),
-        (262, "H", [2 if channels > 2 else 1]), (273, "I", starts), (277, "H", [channels]), (278, "I", [height]),
-        (279, "I", sizes), (284, "H", [2 if planes else 1]), *([(338, "H", [2])] if channels == 4 else []),
+        (262, "H", [2 if channels > 2 else int(not white_is_zero)]), (273, "I", starts), (277, "H", [channels]),
+        (278, "I", [height]), (279, "I", sizes), (284, "H", [2 if planes else 1]),
+        *([(338, "H", [2])] if channels == 4 else []),
     ]  # fmt: skip
     directory, longer = struct.pack(f"{order}H", len(tags)), b""
     after = 8 + len(body) + 2 + 12 * len(tags) + 4

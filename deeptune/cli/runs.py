@@ -241,6 +241,8 @@ def _rest(event: Event) -> str:
 
 def _console_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
     """Return a function that reads the complete lines since its last call. A carriage return ends a line too."""
+    from deeptune.runs import run_state
+
     place = 0
 
     def lines() -> Iterator[str]:
@@ -248,8 +250,13 @@ def _console_lines(run: RunDirectory) -> Callable[[], Iterator[str]]:
         try:
             with run.console.open("rb") as file:
                 file.seek(place)
+                over = run_state(run).over
                 for line in file:
+                    if not line.endswith(b"\n") and not over:  # the rest is still to be written
+                        line = line[: line.rfind(b"\r") + 1]
                     place += len(line)
+                    if not line:
+                        break
                     text = line.decode("utf-8", "replace").rstrip("\r\n").expandtabs()
                     yield from (part for part in text.split("\r") if part) if "\r" in text else (text,)
         except FileNotFoundError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,6 +113,9 @@ def _spec(task: str, data: dict[str, Any], seed: int) -> RunSpec:
 
 
 def _check_output(output: Path, data: str, *, in_one: bool, force: bool) -> None:
+    from deeptune.data.sources.parquet import find_files
+    from deeptune.spec.run_spec import SPLITS
+
     if in_one and output.suffix != ".parquet":
         raise SpecError(
             f"--output: {output} does not end with .parquet, and split columns go into one file",
@@ -125,10 +128,13 @@ def _check_output(output: Path, data: str, *, in_one: bool, force: bool) -> None
         )
     if in_one and output.is_dir():
         raise CheckpointError(f"cannot write {output}: it is a folder")
-    taken = output if in_one else next((file for file in output.glob("*.parquet")), None) if output.is_dir() else None
-    if taken is not None and taken.exists():
-        if os.path.exists(data) and os.path.samefile(taken, data):
-            raise SpecError(f"--output: {taken} is the data that is read", hint="Choose another name.")
+    there = [output] if in_one else sorted(output.glob("*.parquet"))
+    written = there if in_one else [output / f"{split}.parquet" for split in SPLITS]
+    if taken := next((file for file in there if file.exists()), None):
+        with suppress(DataError):  # what can't be read is said later
+            own = {file.resolve() for file in find_files(data)}
+            if read := next((file for file in written if file.resolve() in own), None):
+                raise SpecError(f"--output: {read} is the data that is read", hint="Choose another name.")
         if not force:
             raise SpecError(f"--output: {taken} is there already", hint="Pass --force to replace it.")
     folder = Path(data)

@@ -16,6 +16,7 @@ from deeptune.environment import cores
 from deeptune.errors import SpecError
 from deeptune.nvml import NvidiaGpu, freest, gpu_of, use_one_numbering
 from deeptune.spec.defaults import CPU_TOKENS
+from deeptune.spec.train_spec import known_device
 
 HEAD_ROWS = 512  # stored features that pass a head at once, at least
 
@@ -173,7 +174,10 @@ def _device(device: str) -> tuple[torch.device, str]:
         if torch.backends.mps.is_available():
             return torch.device("mps"), "Apple GPU found"
         return torch.device("cpu"), "no GPU found, using the CPU"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(known_device(device))
+    except ValueError as error:
+        raise SpecError(f"train.device: {error}, got {device!r}", hint="Leave it out for the fastest one.") from None
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise SpecError(

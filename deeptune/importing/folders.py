@@ -100,7 +100,7 @@ class PictureFolder(Reader):
         rows, left_out, units = PieceRows(self.schema), list(self._stray if not start else ()), 0
 
         def read(place: Place) -> object:
-            return self._pictures.read(place.path, place.path.name, place.kind)
+            return self._pictures.read(place.path, shown_name(place.path, self._folder), place.kind)
 
         for place, found in in_threads(self._places[start:], read):
             units += 1

@@ -132,7 +132,10 @@ class NamedPictures(Reader):
                 if value in (None, ""):
                     return "names no file"
                 path = self._names.find(str(value))
-                return path if isinstance(path, str) else self._pictures.read(path, path.name, self._names.kind(path))
+                if isinstance(path, str):
+                    return path
+                below = readable(Path(os.path.relpath(path, self._names.folder)).as_posix())
+                return self._pictures.read(path, below, self._names.kind(path))
 
             for row, found in in_threads(piece.table.to_pylist(), read):
                 if isinstance(found, str):

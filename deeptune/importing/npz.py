@@ -50,6 +50,7 @@ class NumpyArchive(Reader):
         self._headers = _headers(path)
         self._parts = _parts(self._headers, path)
         self._labels = {part.images: self._read_labels(part) for part in self._parts}
+        self._of_shares = {part.images: self._holds_shares(part) for part in self._parts}
         self.units = sum(self._headers[part.images].shape[0] for part in self._parts)
         self.roles = {"input": "images"}
         fields = [pa.field("images", pa.binary())]
@@ -65,6 +66,14 @@ class NumpyArchive(Reader):
         for part in self._parts:
             shape = " × ".join(map(str, self._headers[part.images].shape))
             self.notes.append(f"{part.images} ({shape}) with {part.labels or 'no labels'}")
+
+    def _holds_shares(self, part: Part) -> bool:
+        """Check whether colours are from 0 to 1: of all images, as a dark one of 0 to 255 may have no value above 1."""
+        header = self._headers[part.images]
+        if header.dtype.kind != "f" or len(header.shape) != 4:
+            return False
+        blocks = _stream(self.path, part.images, header)
+        return all(float(np.nanmax(values, initial=0)) <= 1 for values in blocks)
 
     def _read_labels(self, part: Part) -> dict[str, pa.Array] | None:
         if part.labels is None:
@@ -93,14 +102,15 @@ class NumpyArchive(Reader):
         for place, image in enumerate(values, first):
             facts = {name: column[place].as_py() for name, column in labels.items()}
             try:
-                rows.add(Shot(_image(image)), "images", {**facts, "split": part.split})
+                shot = Shot(_image(image, shares=self._of_shares[part.images]))
+                rows.add(shot, "images", {**facts, "split": part.split})
             except DataError as error:
                 left_out.append(LeftOut(f"{part.images}[{place}]", error.message))
         return Piece(rows.table(), len(values), left_out)
 
 
-def _image(values: np.ndarray) -> bytes:
-    """Return an array as an encoded image of the same values; floats from 0 to 1 of colours become 8 bits."""
+def _image(values: np.ndarray, *, shares: bool) -> bytes:
+    """Return an array as an encoded image of the same values; colours that are `shares` of 1 become 8 bits."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] not in (1, 3, 4):
@@ -110,10 +120,10 @@ def _image(values: np.ndarray) -> bytes:
     values = values if values.dtype == np.uint8 else whole(values)
     low, high = values.min(), values.max()
     if values.ndim == 3 and values.dtype != np.uint8:
+        if low >= 0 and shares:
+            return stored(np.rint(255 * values).astype(np.uint8))
         if values.dtype.kind == "i" and low >= 0 and high <= 255:
             return stored(values.astype(np.uint8))
-        if low >= 0 and high <= 1:
-            return stored(np.rint(255 * values).astype(np.uint8))
         raise DataError(f"holds colours from {low:g} to {high:g}, and 0 to 255 or 0 to 1 was expected")
     return stored(values)
 

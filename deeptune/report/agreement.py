@@ -67,8 +67,8 @@ def limits_of_agreement(truth: np.ndarray, prediction: np.ndarray, unit: np.ndar
     rows, deviation = len(difference), float(difference.std(ddof=1))
     bias = float(difference.mean())
     constant = np.ones((rows, 1))
-    error, freedom = _robust_errors(constant, difference - bias, unit)
-    half = float(stats.t.ppf(0.975, freedom)) * float(error[0])
+    covariance, freedom = _robust_covariance(constant, difference - bias, unit)
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(covariance[0, 0])
     limit_half = None
     if not grouped:
         limit_error = deviation * math.sqrt(1 / rows + LIMIT**2 / (2 * (rows - 1)))
@@ -92,10 +92,14 @@ def calibration_line(truth: np.ndarray, prediction: np.ndarray, unit: np.ndarray
 
     if np.ptp(prediction) == 0:
         return None
-    design = np.column_stack([np.ones(len(prediction)), prediction])
-    found, *_ = np.linalg.lstsq(design, truth, rcond=None)
-    errors, freedom = _robust_errors(design, truth - design @ found, unit)
-    half = float(stats.t.ppf(0.975, freedom)) * errors
+    # Around the means, as predictions may be large beside their spread, such as years or coordinates.
+    middle, mean = float(prediction.mean()), float(truth.mean())
+    design = np.column_stack([np.ones(len(prediction)), prediction - middle])
+    centred, *_ = np.linalg.lstsq(design, truth - mean, rcond=None)
+    covariance, freedom = _robust_covariance(design, truth - mean - design @ centred, unit)
+    back = np.array([[1.0, -middle], [0.0, 1.0]])
+    found = back @ centred + [mean, 0]
+    half = float(stats.t.ppf(0.975, freedom)) * np.sqrt(np.diag(back @ covariance @ back.T))
     intercept, slope = (
         Estimated(float(value), (float(value - each), float(value + each)))
         for value, each in zip(found, half, strict=True)
@@ -103,16 +107,15 @@ def calibration_line(truth: np.ndarray, prediction: np.ndarray, unit: np.ndarray
     return intercept, slope
 
 
-def _robust_errors(design: np.ndarray, residuals: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, int]:
-    """Compute the standard errors (K,) of least squares with dependent rows, and their degrees of freedom."""
+def _robust_covariance(design: np.ndarray, residuals: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, int]:
+    """Compute the covariance (K, K) of least squares with dependent rows, and its degrees of freedom."""
     rows, terms = design.shape
     units = int(unit.max()) + 1
     bread = np.linalg.pinv(design.T @ design)
     scores = np.zeros((units, terms))
     np.add.at(scores, unit, design * residuals[:, None])
     correction = units / (units - 1) * (rows - 1) / (rows - terms)
-    covariance = correction * bread @ (scores.T @ scores) @ bread
-    return np.sqrt(np.diag(covariance)), units - 1
+    return correction * bread @ (scores.T @ scores) @ bread, units - 1
 
 
 def error_by_truth(truth: np.ndarray, prediction: np.ndarray) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from deeptune.progress import Progress
 from deeptune.report.examples import target_text
 from deeptune.report.finished_run import FinishedRun, Predictions, read_run
 from deeptune.report.influence import number_estimates
-from deeptune.report.intervals import too_few
+from deeptune.report.intervals import too_few, too_few_of_targets
 from deeptune.report.paired_tests import DELONG, EXACT, MCNEMAR, Difference, delong, differences, holm, mcnemar
 from deeptune.report.run_pair import Pair, alike
 from deeptune.report.tables import markdown_table, sentence_title, value_text
@@ -115,6 +115,7 @@ def compare_scored(
     groups = next((one.groups for one in scored if one.groups is not None), None)
     unit = units_of(groups, len(scored[0].truth))
     reason = too_few(len(unit), groups)
+    means = "" if reason or runs[0].task.view != "targets" else too_few_of_targets(scored[0].truth, groups)
     places = list(combinations(range(len(runs)), 2))
     pairs = []
     for done, at in enumerate(places):
@@ -123,13 +124,15 @@ def compare_scored(
         pairs.append(_pair(runs, scored, at, unit, grouped=groups is not None))
     if reason:
         pairs = [pair.mapped(_without_interval) for pair in pairs]
+    elif means:  # a mean over targets is known no better than the target that few rows or groups have
+        pairs = [replace(pair, metrics={k: _without_interval(v) for k, v in pair.metrics.items()}) for pair in pairs]
     return Comparison(
         runs,
         len(unit),
         None if groups is None else int(unit.max()) + 1,
         _corrected(pairs),
         scored,
-        [reason] if reason else [],
+        [one for one in (reason, means) if one],
         visible(source),
     )
 

@@ -97,7 +97,7 @@ def _sizes(found: dict[str, Any], what: str) -> list[Figure]:
     if "set_sizes" not in found or len(found["set_sizes"]) > MAX_SIZES_SHOWN + 1:
         return []
     caption = f"How many {what} a set holds: {found['mean_set_size']:.2f} on average. Small sets mean a sure model."
-    return [Figure(plots.set_sizes(found["set_sizes"]), caption)]
+    return [Figure(plots.set_sizes(found["set_sizes"], what), caption)]
 
 
 def _of_numbers(run: FinishedRun, metrics: dict[str, Any], found: dict[str, Any]) -> ReportSection:

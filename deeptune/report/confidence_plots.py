@@ -64,12 +64,13 @@ def risk_against_share(share: np.ndarray, risk: np.ndarray) -> str:
     return svg_of("risk", draw)
 
 
-def set_sizes(counts: Sequence[int]) -> str:
-    """Plot how many rows have sets of each size; `counts[k]` is that of k classes."""
+def set_sizes(counts: Sequence[int], what: str) -> str:
+    """Plot how many rows have sets of each size; `counts[k]` is that of k classes or labels (`what`)."""
 
     def draw(figure: Figure) -> None:
-        axes = axes_on(figure, "Classes in the set", "Rows")
-        axes.bar(np.arange(1, len(counts)), counts[1:], width=0.8, color=BLUE)
+        axes = axes_on(figure, f"{what.capitalize()} in the set", "Rows")
+        first = 0 if counts[0] else 1  # sets of labels may be empty
+        axes.bar(np.arange(first, len(counts)), counts[first:], width=0.8, color=BLUE)
         axes.locator_params(axis="x", integer=True)
 
     return svg_of("set-sizes", draw)

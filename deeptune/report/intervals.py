@@ -216,8 +216,16 @@ def regression_intervals(
     several = truth.ndim == 2
     truth, prediction = truth.reshape(len(truth), -1), prediction.reshape(len(prediction), -1)
     known = np.isfinite(truth)
-    if reason := too_few(int(known.sum(axis=0).min()) if truth.size else 0, groups, several=several):
-        return MetricIntervals(reasons=(reason,))
+    details: tuple[Intervals, ...] = ()
+    if several:
+        details = tuple(
+            regression_intervals(
+                truth[rows, at], prediction[rows, at], None if groups is None else groups[rows]
+            ).intervals
+            for at, rows in enumerate(known.T)
+        )
+    if reason := too_few_of_targets(truth if several else truth[:, 0], groups):
+        return MetricIntervals(reasons=(reason,), details=details)
     unit = units_of(groups, len(truth))
     units = len(np.unique(unit[known.all(axis=1)])) if several else int(unit.max()) + 1
     intervals = _number_intervals(truth, prediction, unit)
@@ -235,14 +243,6 @@ def regression_intervals(
         intervals.pop("rmse", None)
         reasons.append(f"RMSE has no interval: it needs {MIN_UNITS_RMSE} {what}, and here are {units}.")
     over = "rows" if groups is None else f"{int(unit.max()) + 1:,} groups"
-    details: tuple[Intervals, ...] = ()
-    if several:
-        details = tuple(
-            regression_intervals(
-                truth[rows, at], prediction[rows, at], None if groups is None else groups[rows]
-            ).intervals
-            for at, rows in enumerate(known.T)
-        )
     return MetricIntervals(intervals, f"jackknife intervals over {over}", tuple(reasons), details)
 
 
@@ -365,19 +365,31 @@ def _titles(names: list[str]) -> str:
 # Few rows.
 
 
+def too_few_of_targets(truth: np.ndarray, groups: np.ndarray | None) -> str:
+    """Say why rows or groups are too few for an interval over all targets, or return nothing.
+
+    truth: float64 (N,) or (N, T), where NaN is missing. A target that few rows or groups have decides.
+    """
+    if truth.ndim == 1:
+        return too_few(len(truth), groups)
+    known = np.isfinite(truth).T
+    reasons = (too_few(int(has.sum()), None if groups is None else groups[has], several=True) for has in known)
+    return next(filter(None, reasons), "")
+
+
 def too_few(n: int, groups: np.ndarray | None, *, several: bool = False) -> str:
     """Say why rows or groups are too few for an interval, or return nothing."""
+    of = " of one target" if several else ""
     if n < MIN_ROWS:
-        rows = "row is" if n == 1 else "rows are"
-        of = " of one target" if several else ""
-        return f"No interval is given: {n} {rows}{of} too few (at least {MIN_ROWS})."
+        rows = f"row{of} is" if n == 1 else f"rows{of} are"
+        return f"No interval is given: {n} {rows} too few (at least {MIN_ROWS})."
     if groups is None:
         return ""
     rows_each = np.bincount(units_of(groups, len(groups)))
     if len(rows_each) < MIN_GROUPS:
         return (
             f"No interval is given: rows of one group depend on one another, and {len(rows_each)} "
-            f"{'group is' if len(rows_each) == 1 else 'groups are'} too few (at least {MIN_GROUPS})."
+            f"{f'group{of} is' if len(rows_each) == 1 else f'groups{of} are'} too few (at least {MIN_GROUPS})."
         )
     if effective_units(rows_each) < MIN_EFFECTIVE_GROUPS:
         return (

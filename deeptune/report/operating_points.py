@@ -12,7 +12,7 @@ from deeptune.report import plots
 from deeptune.report.cross_validation import out_of_fold
 from deeptune.report.finished_run import FinishedRun
 from deeptune.report.influence import Estimate, variance
-from deeptune.report.interval_methods import QUANTILE, Interval
+from deeptune.report.interval_methods import QUANTILE
 from deeptune.report.intervals import Bounded, too_few
 from deeptune.report.resampling import Curve, all_positive, decision_band, precision_recall_band, roc_band
 from deeptune.report.section import Figure, ReportSection, Table
@@ -133,7 +133,7 @@ def rates(positive: np.ndarray, said: np.ndarray, unit: np.ndarray, *, grouped: 
 
     positive, said: bool (N,), the truth and the prediction; `unit` numbers the independent unit of each row. A share of
     no rows is None, and so is a likelihood ratio of a result that no row has. A likelihood ratio of a count of zero is
-    that with a half added to each of the four counts.
+    that with a half added to each of the four counts; it has no interval where rows are `grouped`.
     """
     inside = {"sensitivity": positive, "specificity": ~positive, "ppv": said, "npv": ~said}
     hit = positive == said
@@ -151,11 +151,11 @@ def rates(positive: np.ndarray, said: np.ndarray, unit: np.ndarray, *, grouped: 
         for name in inside
     }
     for name, of in (("lr_positive", said), ("lr_negative", ~said)):
-        found[name] = _likelihood_ratio(positive, of, unit)
+        found[name] = _likelihood_ratio(positive, of, unit, grouped=grouped)
     return found
 
 
-def _likelihood_ratio(positive: np.ndarray, of: np.ndarray, unit: np.ndarray) -> Rate:
+def _likelihood_ratio(positive: np.ndarray, of: np.ndarray, unit: np.ndarray, *, grouped: bool) -> Rate:
     """Return how many times as often positive rows are `of` a kind as negative ones, with the log method's interval."""
     if not positive.any() or positive.all() or not of.any():
         return {"value": None, "interval": None}
@@ -163,6 +163,8 @@ def _likelihood_ratio(positive: np.ndarray, of: np.ndarray, unit: np.ndarray) ->
     totals = [float(positive.sum()), float((~positive).sum())]
     if min(counts) == 0 or of.all():  # where all rows are of the kind the ratio is 1, but not known without error
         counts, totals = [count + 0.5 for count in counts], [total + 1 for total in totals]
+        if grouped:  # the half that is added stands for independent rows
+            return {"value": (counts[0] / totals[0]) / (counts[1] / totals[1]), "interval": None}
         spread = sum(1 / count for count in counts) - sum(1 / total for total in totals)
     else:
         n = len(of)
@@ -184,11 +186,10 @@ def at_prevalence(found: dict[str, Rate], prevalence: float) -> dict[str, Rate]:
     def changed(rate: Rate, *, negative: bool) -> Rate:
         if rate["value"] is None:
             return {"value": None, "interval": None}
-        values = [share(one) for one in (rate["value"], *rate["interval"])]
+        values = [share(one) for one in (rate["value"], *(rate["interval"] or ()))]
         if negative:
-            values = [1 - values[0], 1 - values[2], 1 - values[1]]
-        ends: Interval = values[1], values[2]
-        return {"value": values[0], "interval": ends}
+            values = [1 - one for one in values]
+        return {"value": values[0], "interval": (min(values[1:]), max(values[1:])) if len(values) > 1 else None}
 
     return {
         "ppv_at": changed(found["lr_positive"], negative=False),

@@ -54,13 +54,16 @@ class Ranking:
 
 
 def roc_band(positive: np.ndarray, chance: np.ndarray, unit: np.ndarray, seed: int) -> Curve:
-    """Return the sensitivity over 1 − specificity."""
+    """Return the sensitivity over 1 − specificity: the highest of each, and between two of them on the line."""
     grid = np.linspace(0, 1, GRID)
 
     def curve(true: np.ndarray, false: np.ndarray) -> np.ndarray:
         x, y = np.append(0, false / max(false[-1], 1e-9)), np.append(0, true / max(true[-1], 1e-9))
-        last = np.append(np.diff(x) > 0, True)  # the highest sensitivity of each specificity
-        return np.interp(grid, x[last], y[last])
+        left = np.searchsorted(x, grid + 1e-12, side="right") - 1
+        right = np.minimum(left + 1, len(x) - 1)
+        gap = x[right] - x[left]
+        share = np.divide(grid - x[left], gap, out=np.zeros(len(grid)), where=gap > 0).clip(0, 1)
+        return np.asarray(y[left] + share * (y[right] - y[left]))
 
     return Curve(grid, *_with_band(Ranking(positive, chance), curve, unit, seed))
 

@@ -16,6 +16,13 @@ _OWN_LOSSES = ", ".join(f"`{info.default_loss}`" for info in TASKS.values())
 MixAlpha = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
 
 
+def known_device(value: str) -> str:
+    """Return the name of a device. Raises ValueError for another word."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError("expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
+    return value
+
+
 class EarlyStoppingSpec(Section):
     """The choice of the best epoch, and the end of the search for a better one."""
 
@@ -176,6 +183,4 @@ class TrainSpec(Section):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-            raise ValueError("expected 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'")
-        return value
+        return known_device(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,15 +75,17 @@ def without_minus_one(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a plain column of decimal numbers as integers, where all are whole; others as they are.
+    """Return a plain column of decimal numbers as integers of 64 bits, where all are such; others as they are.
 
     pandas writes integers as decimal numbers once one is missing. NaN becomes null.
     """
     if not pt.is_floating(column.type):
         return column
     known = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-    whole = pc.all(pc.equal(known, pc.floor(known))).as_py()
-    return known.cast(pa.int64()) if whole else column
+    if pc.all(pc.equal(known, pc.floor(known))).as_py():
+        with suppress(pa.ArrowInvalid):  # beyond 64 bits
+            return known.cast(pa.int64())
+    return column
 
 
 def missing(column: pa.ChunkedArray) -> np.ndarray:

@@ -166,6 +166,11 @@ def rank_mae(scored: ClassScores) -> float:
 # Labels, of which a sample has any number
 
 
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide counts, 0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
 class LabelScores:
     """N rows of L labels, and what the metrics of labels have in common.
 
@@ -174,17 +179,17 @@ class LabelScores:
     """
 
     def __init__(self, truth: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[float]) -> None:
-        from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+        from sklearn.metrics import average_precision_score
 
         self.truth, self.probabilities = truth, probabilities
         self.prediction = probabilities >= np.array(thresholds)
         self.notes: list[str] = []
-        nothing = np.zeros(truth.shape[1])
-        counted: Any = (nothing,) * 4
-        if len(truth):
-            counted = precision_recall_fscore_support(truth, self.prediction, average=None, zero_division=0)
-        self.precision, self.recall, self.f1, self.support = counted
-        some = np.logical_and(truth.any(axis=0), ~truth.all(axis=0)).tolist() if len(truth) else nothing.tolist()
+        # scikit-learn takes a table of one label for two classes, so the counts are made here.
+        hits, said = (truth & self.prediction).sum(axis=0), self.prediction.sum(axis=0)
+        self.support = truth.sum(axis=0)
+        self.precision, self.recall = _ratio(hits, said), _ratio(hits, self.support)
+        self.f1 = _ratio(2 * hits, said + self.support)
+        some = np.logical_and(truth.any(axis=0), ~truth.all(axis=0)) if len(truth) else np.zeros(truth.shape[1], bool)
         self.areas = [area_under_roc(truth[:, label], probabilities[:, label]) for label in range(truth.shape[1])]
         self.average_precision = [
             float(average_precision_score(truth[:, label], probabilities[:, label])) if defined else None

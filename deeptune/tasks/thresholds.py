@@ -79,6 +79,8 @@ def choose_threshold(positive: np.ndarray, chance: np.ndarray, rule: str | float
     )
     ends = np.concatenate([[1.0], levels, [0.0]])
     middles = (ends[:-1] + ends[1:]) / 2  # the first has no row above it, the last has all
+    if levels[0] >= 1:
+        middles[0] = np.nextafter(1.0, 2.0)  # above a probability of exactly 1
     sensitivity, specificity = above / positive.sum(), 1 - wrong / (~positive).sum()
     if rule == "youden":
         return float(middles[np.argmax(sensitivity + specificity)])

@@ -128,6 +128,18 @@ def test_what_cannot_be_split_is_one_clear_message(table, command, options, code
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_of_the_data_is_never_replaced_and_an_old_split_is_removed(table, command, tmp_path):
+    facts(command("split", table, "-o", "out", "--json"))
+    before = (tmp_path / "out" / "train.parquet").read_bytes()
+    done = command("split", "out/train.parquet", "-o", "out", "--force")
+    assert done.code == 2
+    assert "train.parquet is the data that is read" in done.stderr
+    assert (tmp_path / "out" / "train.parquet").read_bytes() == before
+    facts(command("split", table, "-o", "out", "--val", "0", "--force", "--json"))
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    assert files == {"train.parquet", "test.parquet", "splits.parquet", "labels.json", "split.json"}
+
+
 def test_the_input_needs_no_name_to_split(command, tmp_path):
     reviews = {"review": [f"some text {row}" for row in range(40)], "labels": ["a", "b"] * 20}
     pq.write_table(pa.table(reviews), tmp_path / "reviews.parquet")

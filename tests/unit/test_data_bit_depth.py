@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_no_bit_of_a_tiff_of_16_bits_is_lost(channels, order, compression):
 def test_a_tiff_of_planes_that_pillow_misreads_is_refused(compression):
     data = sixteen_bit_tiff(twelve_bits(3), "<", compression, planes=True)
     assert reason(data).startswith("is a TIFF of 16 bits with each colour in a plane of its own")
+
+
+def test_a_tiff_of_which_0_is_white_is_read_as_a_positive():
+    values = np.array([[0, 50 * 257, 65535]], np.uint16)[..., None]
+    seen = np.asarray(decode_image(sixteen_bit_tiff(values, "<", white_is_zero=True), value_range=FULL))
+    assert seen[0, :, 0].tolist() == [255, 205, 0]
+
+
+def test_the_transparent_colour_of_a_png_of_16_bits_is_white():
+    grey = np.array([[0, 20_000, 40_000]], np.uint16)[..., None]
+    colours = np.array([[[1, 2, 3], [20_000, 0, 0], [20_000, 0, 1]]], np.uint16)
+    for values, kind, transparent in ((grey, 0, (20_000,)), (colours, 2, (20_000, 0, 0))):
+        data = sixteen_bit_png(values, kind)
+        chunk = b"tRNS" + np.array(transparent, ">u2").tobytes()
+        chunk = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        seen = np.asarray(decode_image(data[:33] + chunk + data[33:], value_range=FULL))
+        assert seen[0, 1].tolist() == [255, 255, 255]
+        assert seen[0, 0, 0] == 0
+        assert seen[0, 2, 0] == round(float(values[0, 2, 0]) / 257)
 
 
 def test_opacity_of_16_bits_is_composited():

@@ -187,6 +187,16 @@ def test_a_table_may_name_dicom_files(tmp_path):
     assert done.roles["group"] == "patient"
 
 
+def test_volumes_of_one_name_in_several_folders_are_several(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    for patient in ("one", "two"):
+        (tmp_path / "n" / patient).mkdir(parents=True)
+        values = np.arange(4 * 5 * 2, dtype=np.int16).reshape(4, 5, 2)
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "n" / patient / "anat.nii.gz")
+    table, _ = imported(tmp_path / "n", tmp_path)
+    assert sorted(table["volume"].unique().to_pylist()) == ["one/anat.nii.gz", "two/anat.nii.gz"]
+
+
 def test_a_volume_is_its_slices(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     values = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)

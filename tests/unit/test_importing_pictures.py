@@ -194,6 +194,18 @@ def test_arrays_keep_their_values_labels_and_splits(tmp_path):
     assert table["split"].to_pylist() == ["train"] * 5 + ["test"] * 3
 
 
+def test_colours_are_shares_of_1_only_if_those_of_all_images_are(tmp_path):
+    dark, bright = np.zeros((4, 4, 3)), np.ones((4, 4, 3))
+    np.savez(tmp_path / "shares.npz", x=np.stack([bright, dark, (dark + bright) / 2]), y=[0, 1, 0])
+    table, _ = imported(tmp_path / "shares.npz", tmp_path)
+    seen = [np.asarray(Image.open(io.BytesIO(one))).max() for one in table["images"].to_pylist()]
+    assert seen == [255, 0, 128]
+    np.savez(tmp_path / "values.npz", x=np.stack([bright, 200 * bright]).astype(np.float32), y=[0, 1])
+    table, _ = imported(tmp_path / "values.npz", tmp_path)
+    seen = [np.asarray(Image.open(io.BytesIO(one))).max() for one in table["images"].to_pylist()]
+    assert seen == [1, 200]
+
+
 def test_deep_grey_arrays_stay_deep(tmp_path):
     values = np.random.default_rng(0).integers(0, 4096, (3, 8, 8)).astype(np.int32)
     np.savez(tmp_path / "a.npz", x=values, y=[0, 1, 0])

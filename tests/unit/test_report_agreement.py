@@ -34,6 +34,22 @@ def test_the_calibration_line_is_that_of_statsmodels(numbers, grouped):
     assert np.array([one.interval for one in ours]) == pytest.approx(theirs.conf_int())
 
 
+@pytest.mark.parametrize(("middle", "spread"), [(1e4, 1.0), (5e6, 1e3), (1.7e9, 1e5)])
+def test_the_calibration_line_of_numbers_that_are_large_beside_their_spread_has_an_interval(middle, spread):
+    rng = np.random.default_rng(3)
+    standard = rng.normal(size=120)
+    truth = middle + spread * (0.9 * standard + rng.normal(0, 0.3, 120))
+    prediction = middle + spread * standard
+    unit = np.arange(120) // 4
+    theirs = sm.OLS((truth - middle) / spread, sm.add_constant(standard)).fit(
+        cov_type="cluster", cov_kwds={"groups": unit}, use_t=True
+    )
+    ours = calibration_line(truth, prediction, unit)
+    assert ours is not None
+    assert ours[1].value == pytest.approx(theirs.params[1], rel=1e-6)
+    assert ours[1].interval == pytest.approx(theirs.conf_int()[1], rel=1e-6)
+
+
 def test_bias_and_limits_are_those_of_the_t_test_and_the_paper(numbers):
     truth, prediction = numbers
     difference = prediction - truth

@@ -355,9 +355,13 @@ def test_a_target_that_few_rows_have_is_compared_without_an_interval(tmp_path: P
         scored.truth[:54, 1] = np.nan
         both.append((run, scored))
     runs, scored = (list(each) for each in zip(*both, strict=True))
-    pair = compare_scored(runs, scored).pairs[0]
+    found = compare_scored(runs, scored)
+    pair = found.pairs[0]
     assert pair.targets["kg"]["mae"].interval is None
     assert pair.targets["mm"]["mae"].interval is not None
+    assert (pair.metrics["r2"].interval, pair.metrics["r2"].p) == (None, None)  # no mean is known better than its parts
+    assert "of one target are too few" in found.notes[0]
+    assert decision_of(found, pair).endswith("can't be judged: there are too few test rows.")
 
 
 def test_a_pair_the_other_way_round_is_that_of_the_runs_in_this_order(two: list[Path]) -> None:

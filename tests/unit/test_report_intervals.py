@@ -141,6 +141,19 @@ def test_large_groups_of_independent_rows_cost_little(groups: int, rows: int) ->
     assert high - low < 1.5 * (alone[1] - alone[0])
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_target_that_few_rows_or_groups_have_leaves_the_means_without_intervals(grouped: bool) -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(12), 10)
+    truth = rng.normal(size=(120, 2))
+    truth[group > 0 if grouped else np.arange(120) > 3, 1] = np.nan
+    found = regression_intervals(truth, truth + rng.normal(size=(120, 2)), group if grouped else None)
+    assert found.intervals == {}
+    assert "of one target" in found.reasons[0]
+    assert found.details[0]["mae"][0] < found.details[0]["mae"][1]
+    assert found.details[1] == {}
+
+
 def test_a_perfect_regression_has_an_interval_of_no_width() -> None:
     truth = np.arange(30.0)
     assert regression_intervals(truth, truth).intervals == {

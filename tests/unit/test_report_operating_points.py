@@ -105,6 +105,16 @@ def test_a_likelihood_ratio_without_false_positives_is_finite() -> None:
     assert all(map(math.isfinite, ratio["interval"]))
 
 
+def test_a_likelihood_ratio_of_groups_without_false_positives_has_no_interval() -> None:
+    positive = np.repeat(np.arange(40) < 20, 10)
+    said = np.repeat(np.arange(40) < 15, 10)
+    found = rates(positive, said, np.arange(400) // 10, grouped=True)
+    assert found["lr_positive"]["value"] > 100
+    assert found["lr_positive"]["interval"] is None
+    assert at_prevalence(found, 0.1)["ppv_at"]["interval"] is None
+    assert found["lr_negative"]["interval"] is not None
+
+
 def test_a_threshold_that_no_row_reaches_has_no_positive_likelihood_ratio() -> None:
     """As where all probabilities are equal: 0 of 20 against 0 of 80 says nothing."""
     positive = np.arange(100) < 20
@@ -159,6 +169,26 @@ def test_the_roc_curve_is_scikit_learns_and_lies_in_its_band() -> None:
     assert (roc.y <= roc.band[1]).all()
     groups = roc_band(np.repeat(positive[:80], 5), np.repeat(chance[:80], 5), np.arange(400) // 5, 0).band
     assert np.mean(groups[1] - groups[0]) > 1.5 * np.mean(roc.band[1] - roc.band[0])
+
+
+@pytest.mark.parametrize(("n", "step"), [(40, 1), (70, 1), (200, 1)])
+def test_the_roc_curve_of_few_rows_is_not_above_scikit_learns(n: int, step: int) -> None:
+    rng = np.random.default_rng(n)
+    positive = np.arange(n) % 4 > 0
+    chance = np.round(1 / (1 + np.exp(-(positive + rng.normal(size=n)))), step)  # many ties
+    roc = roc_band(positive, chance, np.arange(n), 0)
+    false, true, _ = sk.roc_curve(positive, chance, drop_intermediate=False)
+    assert np.trapezoid(roc.y, roc.x) == pytest.approx(sk.auc(false, true), abs=0.003)
+    inside = np.setdiff1d(np.arange(len(roc.x)), [0, len(roc.x) - 1])
+    jumps = np.isin(np.round(roc.x, 9), np.round(false, 9))  # where it rises, the upper end counts
+    plain = inside[~jumps[inside]]
+    assert roc.y[plain] == pytest.approx(np.interp(roc.x[plain], false, true))
+
+
+@pytest.mark.parametrize("rule", ["specificity >= 0.9", "specificity >= 1"])
+def test_a_probability_of_1_can_be_below_the_threshold(rule: str) -> None:
+    positive, chance = np.arange(20) < 10, np.where(np.arange(20) % 5 < 2, 1.0, 0.2)
+    assert (chance < choose_threshold(positive, chance, rule))[~positive].all()
 
 
 def test_the_precision_recall_curve_is_scikit_learns() -> None:

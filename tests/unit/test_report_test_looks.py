@@ -43,6 +43,16 @@ def test_other_runs_on_the_same_test_rows_are_named(tmp_path):
     assert "1 other run was scored on the same test rows" in found["methods"]
 
 
+def test_other_runs_with_the_same_test_file_and_other_training_files_are_named(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        classification_run(tmp_path / name)
+        run = json.loads((tmp_path / name / "run.json").read_text())
+        run["fingerprints"] |= {"data": f"sha256:{name * 64}", "test": "sha256:" + ("1" if name == "c" else "0") * 64}
+        (tmp_path / name / "run.json").write_text(json.dumps(run))
+    assert report(tmp_path / "a")["test_looks"]["other_runs"] == ["b"]
+
+
 def test_a_run_alone_says_nothing_and_a_damaged_neighbour_hinders_nothing(tmp_path):
     (tmp_path / "a").mkdir()
     classification_run(tmp_path / "a")

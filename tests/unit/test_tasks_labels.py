@@ -78,6 +78,7 @@ def test_float_classes():
     assert error.hint == 'Set task = "regression" to predict numbers, or name another label column.'
     error = refusal(ClassificationTask.fit, column([0.0, 1.0]))
     assert error.hint.endswith("if these whole numbers are classes, cast the column to integers.")
+    assert refusal(ClassificationTask.fit, column([1.0, 1e20])).message.endswith("strings or booleans")
     for none in (None, float("nan")):
         error = refusal(ClassificationTask.fit, column([0.0, 1.0, none]))
         assert error.hint.endswith("cast the column to integers (`Int64` in pandas, as some are missing).")

@@ -16,6 +16,7 @@ from deeptune.errors import DataError
 from deeptune.spec.run_spec import SplitSpec
 from deeptune.tasks import task_from_json
 from deeptune.tasks.iterative_split import iterative_split
+from deeptune.tasks.metric_functions import multilabel_metrics
 from deeptune.tasks.multilabel import MultiLabelTask, best_threshold
 
 TASK = MultiLabelTask(("a", "b", "c"), (0.5, 0.4, 0.6))
@@ -102,6 +103,17 @@ def test_metrics_are_those_of_scikit_learn(scored):
         "hamming_loss": sk.hamming_loss(truth, predicted),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_metrics_of_one_label_are_those_of_the_label_and_not_of_its_absence():
+    truth, chances = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.8, *[0.2] * 7])
+    found = multilabel_metrics(truth[:, None].astype(bool), chances[:, None], ["a"], [0.5])
+    (own,) = found["per_class"]
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(truth, chances >= 0.5, average="binary")
+    assert (own["precision"], own["recall"], own["f1"], own["support"]) == (precision, recall, f1, 2)
+    assert found["macro_f1"] == f1
+    nobody = multilabel_metrics(np.zeros((10, 1), bool), np.full((10, 1), 0.2), ["a"], [0.5])
+    assert (nobody["macro_f1"], nobody["per_class"][0]["support"]) == (0, 0)
 
 
 def test_a_label_without_rows_is_left_out_of_ranking_metrics(scored):

@@ -25,8 +25,10 @@ BITS = (8, 10, 12, 14, 16)
 FULL: Range = (0.0, 65535.0)  # what a run used that knows of no range
 _SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B" if np.little_endian else "16L"}  # byte orders
 _GREY_WITH_OPACITY = "LA;16B"
-_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION = 258, 284  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 258, 262, 284  # tags of TIFF
+_WHITE_IS_ZERO = 0  # photometric interpretation of a negative
 _COLOUR = re.compile(r"(RGB|RGBA|RGBX|R|G|B|A);(16[BLN])")
+_UNREADABLE = re.compile(r"(RGBa|CMYK);16[BLN]")  # of which Pillow keeps the high bytes, multiplied or as ink
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,13 @@ def range_text(value_range: Range) -> str:
 
 
 def has_deep_values(image: Any) -> bool:
-    """Check whether an opened image has values of more than 8 bits; nothing but its header is read."""
+    """Check whether an opened image has values of more than 8 bits; nothing but its header is read.
+
+    Raises DataError for colours of 16 bits that can't be read as such.
+    """
     modes = _raw_modes(image)
+    if unreadable := next(filter(_UNREADABLE.fullmatch, modes), None):
+        raise DataError(f"holds colours of 16 bits as {unreadable[:4]}, which are not read: write it as RGB or RGBA")
     colours = bool(modes) and all(_COLOUR.fullmatch(mode) for mode in modes)
     return image.mode.startswith(("I", "F")) or colours or (image.format == "PNG" and modes == [_GREY_WITH_OPACITY])
 
@@ -123,7 +130,8 @@ def deep_values(image: Any) -> Deep | None:
         return None
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image)
-        return Deep(values.astype(values.dtype.newbyteorder("="), copy=False))
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return Deep(_as_positive(image, values), _opaque_but(image.info.get("transparency"), values))
     data = image.fp.getvalue()
     if _raw_modes(image) == [_GREY_WITH_OPACITY]:
         # Two values of 16 bits take the bytes of four of 8.
@@ -131,7 +139,27 @@ def deep_values(image: Any) -> Deep | None:
         return _apart(parts[..., ::2] * 256 + parts[..., 1::2])
     # What Pillow takes for the high byte in the other byte order is the low byte.
     low = _read_as(data, lambda mode: mode[:-3] + _SWAPPED[mode[-3:]])
-    return _apart(np.asarray(image).astype(np.uint16) * 256 + low)
+    found = _apart(np.asarray(image).astype(np.uint16) * 256 + low)
+    if found.opacity is None:
+        return Deep(found.values, _opaque_but(image.info.get("transparency"), found.values))
+    return found
+
+
+def _as_positive(image: Any, values: np.ndarray) -> np.ndarray:
+    """Turn the grey of a TIFF whose zero is white, as Pillow does for 8 bits."""
+    if image.format != "TIFF" or image.tag_v2.get(_PHOTOMETRIC) != _WHITE_IS_ZERO:
+        return values
+    if values.dtype.kind == "f" or values.min() < 0:
+        raise DataError("is a TIFF of which 0 is white, with values below 0 or decimal ones: write it with 0 as black")
+    return (2 ** max(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))) - 1 - values.astype(np.int64)).astype(values.dtype)
+
+
+def _opaque_but(colour: Any, values: np.ndarray) -> np.ndarray | None:
+    """Return the opacity (H, W) of an image of which one colour is transparent, as in a PNG; None without such."""
+    if not isinstance(colour, (int, tuple)):
+        return None
+    inside = values == colour if values.ndim == 2 else (values == np.array(colour)).all(axis=-1)
+    return np.where(inside, 0, 255).astype(np.uint8)
 
 
 def _require_interleaved(image: Any) -> None:

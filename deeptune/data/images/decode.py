@@ -121,6 +121,8 @@ def decode_quietly(data: bytes | None, *, least: int | None = None, value_range:
             rgb = _to_rgb(image)
         else:
             rgb, clipped = _from_deep(deep, value_range)
+        if scale == 1:
+            size = rgb.size  # Pillow before 11.2 turns a TIFF upright as it loads it
         return _upright(rgb, size, scale, _orientation(image), clipped)
 
 

@@ -181,8 +181,8 @@ def _by_group(
         choices[g] = choice
     of_group = wanted[choices].astype(np.int8)
 
-    # A class without a training row cannot be learned: its smallest group moves over.
-    for unlearned in np.flatnonzero(have[0] == 0):
+    # A class without a training row cannot be learned: its smallest group moves over, unless `train` has all that must.
+    for unlearned in np.flatnonzero(have[0] == 0) if train is None else ():
         holders = pair_group[pair_stratum == unlearned]
         of_group[holders[np.argmin(sizes[holders])]] = TRAIN
     return of_group[group]

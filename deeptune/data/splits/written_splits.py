@@ -21,6 +21,7 @@ _ROWS = 4096
 def write_files(found: Assignment, folder: Path, facts: dict[str, Any]) -> list[Path]:
     """Write `train.parquet`, `val.parquet` and `test.parquet` into a folder, but for those without rows.
 
+    A file that is there of a split without rows is removed: its rows are in another split now.
     `splits.parquet` has the split of each row of the source, `labels.json` the classes in the order of their index,
     and `split.json` the `facts`. Raises CheckpointError where they can't be written.
     """
@@ -38,6 +39,9 @@ def write_files(found: Assignment, folder: Path, facts: dict[str, Any]) -> list[
                 here = codes[first : first + len(batch)] == SPLITS.index(split)
                 if here.any():
                     writer.write_batch(batch.filter(pa.array(here)).cast(schema))
+    for split in SPLITS:
+        if split not in there:
+            (folder / f"{split}.parquet").unlink(missing_ok=True)
     with replacing(folder / "splits.parquet") as temporary:
         pq.write_table(_indices(found), temporary)
     write_json(folder / "labels.json", found.task.to_json())
