@@ -1,7 +1,8 @@
 """Texts that are nearly identical: the same words with other punctuation, or a few words changed.
 
-Texts are compared as sets of character 5-grams by their Jaccard similarity. Candidates come from MinHash signatures
-(A. Broder, On the Resemblance and Containment of Documents, 1997) in bands, so that not all pairs are compared.
+Texts are compared as sets of 5-grams of UTF-8 bytes by their Jaccard similarity. Candidates come from MinHash
+signatures (A. Broder, On the Resemblance and Containment of Documents, 1997) in bands, so that not all pairs are
+compared.
 """
 
 from __future__ import annotations

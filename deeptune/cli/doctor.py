@@ -17,7 +17,7 @@ def doctor(
         str | None, typer.Argument(metavar="[RUN]", help="A run whose end goes into the report; with --report.")
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="A report of a fault, to paste; without names of persons and machines.")
+        bool, typer.Option("--report", help="A bug report to paste, without names of people or machines.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

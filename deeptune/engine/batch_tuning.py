@@ -1,8 +1,8 @@
 """Measure what suits the machine, with real optimizer steps on real rows.
 
-It is measured how much passes at once, and which precision, memory format and compiling is the fastest.
+It measures how many rows fit in one pass, and which precision, memory format and compilation are the fastest.
 The effective batch size, and so the learning rate, stay what the recipe says. What is chosen is in how many parts a
-step passes. Model and random number generators are afterwards as if nothing had been measured.
+step passes. Afterwards the model and the random number generators are as before.
 """
 
 from __future__ import annotations

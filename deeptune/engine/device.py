@@ -215,7 +215,7 @@ def _freest_gpu() -> tuple[torch.device, str]:
 def _free_and_total(device: torch.device) -> tuple[int, int]:
     """Return bytes of a GPU, from its driver.
 
-    To ask CUDA takes some hundred megabytes on each GPU that is asked about.
+    Asking CUDA would use a few hundred megabytes on each GPU.
     """
     gpu = driver_gpu(device)
     memory = None if gpu is None else gpu.memory

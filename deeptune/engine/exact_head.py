@@ -2,7 +2,8 @@
 
 A head of one linear layer has a convex loss. Its minimum is found directly, from a strong penalty to weak ones, so
 there is no learning rate and no number of epochs to choose. Each row of the training split is predicted by heads of the
-other folds, and the penalty is the one that predicts them best. No row of val has a part in this.
+other folds, and the penalty is the one that predicts them best. No row of val has a part in this, unless the training
+rows make no two folds, as those of one group: then val chooses the penalty.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class ExactHead:
         return {**val, "out_of_fold_loss": loss}
 
     def solve(self, epoch: int) -> dict[str, float]:
-        """Put the minimum at the penalty of an epoch (from 1) into the model; returns loss, penalty and rows.
+        """Put the minimum at the penalty of an epoch (from 1) into the model; returns loss, penalty, folds and rows.
 
         Each minimum is found from the one before it, so a resumed run finds them all again.
         """
@@ -152,6 +153,7 @@ class ExactHead:
         return {
             "loss": self._minimum.mean_loss,
             "penalty": self.penalties[epoch - 1],
+            "folds": 0 if self.folds is None else len(self.folds.weights),
             "rows": float(len(self.data)),
         }
 

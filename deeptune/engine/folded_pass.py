@@ -25,7 +25,7 @@ Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
 def pays_to_fold(backbone: Backbone, compute: Compute, rows: int) -> bool:
-    """Check whether many rows shall pass a folded network."""
+    """Check whether so many rows should pass a folded network."""
     return (
         compute.device.type == "cpu"
         and compute.autocast_dtype is None

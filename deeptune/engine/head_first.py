@@ -1,6 +1,6 @@
 """The head that fine-tuning starts from: fitted on the frozen backbone's features (Kumar et al. 2022, LP-FT).
 
-A backbone that learns together with a new head is changed by what that head passes back while it knows nothing
+A backbone that learns together with a new head is distorted by the gradients of the untrained head
 (https://arxiv.org/abs/2202.10054). A head that was fitted before leaves its features what they are, and is itself a
 model that fine-tuning has to beat.
 """

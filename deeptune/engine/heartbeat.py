@@ -48,7 +48,7 @@ class Heartbeat:
                     self._logger.status.update(state="stopping", force=True)
             if time.monotonic() - sampled >= HEARTBEAT_INTERVAL:
                 sampled = time.monotonic()
-                with suppress(DeepTuneError):  # whatever ails the disk, the run itself meets it and says so
+                with suppress(DeepTuneError):  # the run itself reports errors of the disk
                     self._logger.events.write(self._sample())
                     self._logger.status.update(force=True)
 

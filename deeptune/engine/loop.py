@@ -40,7 +40,8 @@ class Hooks:
     split: then every epoch is the best so far. `start` is the event of epoch 0: the scores before the first step,
     which later epochs must beat. It is None where they do not compete. Training ends after `last_epoch`, with the
     learning rates of a training of all epochs. `solve`, where it is there, sets the weights of an epoch (from 1) in
-    place of its steps, and returns the mean `loss` of `rows` and the `penalty` that it was found with.
+    place of its steps, and returns the mean `loss` of `rows`, the `penalty` that it was found with, and the number of
+    `folds` that compare penalties.
     """
 
     step: Callable[[StepEvent], None] = lambda _event: None
@@ -229,7 +230,7 @@ class Trainer:
                 waiting=0.0,
             )
         )
-        return {"penalty": found["penalty"]}
+        return {"penalty": found["penalty"], "folds": found["folds"]}
 
     def _train_epoch(self) -> None:
         """Train the rest of the epoch in progress: all of it, unless training was resumed within it."""

@@ -47,7 +47,7 @@ class Criterion:
 
 
 def cross_entropy(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean log loss of logits (B, C), weighted by class.
+    """Return the sum of the log losses of logits (B, C), weighted by class; `count` has the denominator.
 
     Targets are int64 class indices (B,) or float32 shares of classes (B, C).
     """
@@ -88,7 +88,7 @@ def poisson(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
 def bce(criterion: Criterion, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return binary cross entropy of logits (B, L) against float32 targets (B, L) of 0 and 1.
 
-    The mean is over B × L.
+    It is the sum over B × L.
     """
     return F.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
 

@@ -1,4 +1,4 @@
-"""The only writer of a run's events and status, which also knows whether the run shall stop."""
+"""The only writer of a run's events and status, which also knows whether the run should stop."""
 
 from __future__ import annotations
 

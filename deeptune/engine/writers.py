@@ -181,7 +181,7 @@ class InStep:
 
 
 def _tables(source: Source, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Return the pieces of some columns, as (first row, values): one where the source holds them."""
+    """Yield the pieces of some columns, as (first row, values): one where the source holds them."""
     if all(map(source.holds, names)):
         source.hold(names)
         yield 0, pa.table({name: source.column(name) for name in names})

@@ -175,7 +175,7 @@ def _split_of(name: str) -> str | None:
 
 
 def _stream(path: Path, name: str, header: Header) -> Iterator[np.ndarray]:
-    """Return an array's rows, some at a time; a column-major one is read whole."""
+    """Yield an array's rows, some at a time; a column-major one is read whole."""
     try:
         with zipfile.ZipFile(path) as file, file.open(f"{name}.npy") as stream:
             if header.fortran:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deeptune.data.splits.folds import FOLDS
 from deeptune.report.finished_run import FinishedRun
 from deeptune.report.section import ReportSection, Table
 from deeptune.report.tables import TITLES, value_text
@@ -33,6 +34,12 @@ def exact_penalty(run: FinishedRun) -> float | None:
         return None
     chosen = (run.result.get("best") or {}).get("epoch") or run.epochs[-1].epoch
     return next((epoch.train.get("penalty") for epoch in run.epochs if epoch.epoch == chosen), None)
+
+
+def penalty_folds(run: FinishedRun) -> int:
+    """Return the number of folds that compared the penalties of an exact minimum; 0 where there were none."""
+    count = run.epochs[-1].train.get("folds")
+    return FOLDS if count is None else int(count)  # a run of before does not tell
 
 
 def decay_words(run: FinishedRun) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deeptune.errors import CheckpointError, DataError, first_line
 from deeptune.report.tables import significant
 from deeptune.runs import RunDirectory
+from deeptune.runs.directory import COPY_AGAIN
 from deeptune.runs.files import read_json
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def read_points(run: RunDirectory, split: str) -> Points:
     except DataError:
         raise
     except (OSError, ValueError, KeyError, CheckpointError, pa.ArrowException) as error:
-        raise DataError(f"{path} can't be read: {first_line(error)}", hint="Run `deeptune embed`.") from error
+        raise DataError(f"{path} can't be read: {first_line(error)}", hint=COPY_AGAIN) from error
 
 
 def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
@@ -163,7 +164,7 @@ def _groups(run: RunDirectory, column: pa.ChunkedArray) -> tuple[np.ndarray, lis
 
 
 def _ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Yield ranges of about as many rows each."""
+    """List ranges of about as many rows each."""
     import numpy as np
 
     known = values[np.isfinite(values)]

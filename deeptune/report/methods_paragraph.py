@@ -9,7 +9,14 @@ from typing import Any
 from deeptune import __version__
 from deeptune.catalog import CATALOG
 from deeptune.formatting import mean_text, visible
-from deeptune.report.cross_validation import calibration_rows, decay_words, exact_penalty, methods_sentence, out_of_fold
+from deeptune.report.cross_validation import (
+    calibration_rows,
+    decay_words,
+    exact_penalty,
+    methods_sentence,
+    out_of_fold,
+    penalty_folds,
+)
 from deeptune.report.data_description import data_files, how_split, kept_together
 from deeptune.report.doubts import part_of_val
 from deeptune.report.finished_run import FinishedRun
@@ -247,11 +254,14 @@ def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
     metric = str(run.spec.train.early_stopping.metric)
     if folds := out_of_fold(run):
         yield methods_sentence(folds, sentence_title(metric.removeprefix("val/")), exact=True)
-    elif run.spec.train.weight_decay == "auto":
+    elif run.spec.train.weight_decay == "auto" and (count := penalty_folds(run)) and metric == "val/out_of_fold_loss":
         yield (
-            "The penalty was the one with the lowest loss in 5-fold cross-validation on the training rows; no row of "
-            "the validation split had a part in it."
+            f"The penalty was the one with the lowest loss in {count}-fold cross-validation on the training rows; no "
+            "row of the validation split had a part in it."
         )
+    elif run.spec.train.weight_decay == "auto":
+        by = "loss" if metric == "val/out_of_fold_loss" else sentence_title(metric.removeprefix("val/"))
+        yield f"The penalty was chosen by {by} on the validation split."
 
 
 def _refitted(run: FinishedRun) -> Iterator[str]:

@@ -66,7 +66,7 @@ class CompareScreen(DeepTuneScreen):
             super().__init__()
             self.place, self.news, self.facts = place, news, facts
 
-    class ShownComparison(Message):
+    class Compared(Message):
         """Posted with the differences of the runs on their common test rows, why there are none, or how far it is."""
 
         def __init__(self, found: Differences) -> None:
@@ -142,7 +142,7 @@ class CompareScreen(DeepTuneScreen):
         from tui.run_comparison import ShownComparison
 
         def progress(done: int, total: int) -> None:
-            self.post_message(self.ShownComparison(Differences(progress=(done, total))))
+            self.post_message(self.Compared(Differences(progress=(done, total))))
 
         ids = [run.id for run in self.runs]
         progress(0, len(ids) * (len(ids) - 1) // 2)
@@ -153,10 +153,10 @@ class CompareScreen(DeepTuneScreen):
             found = Differences(reason=short, ids=ids)
         except Exception as error:  # files of a run may be damaged in any way
             found = Differences(reason=f"the runs can't be compared: {error}", ids=ids)
-        self.post_message(self.ShownComparison(found))
+        self.post_message(self.Compared(found))
 
-    @on(ShownComparison)
-    def _take_differences(self, message: ShownComparison) -> None:
+    @on(Compared)
+    def _take_differences(self, message: Compared) -> None:
         self._compared = message.found
         self._draw()
 

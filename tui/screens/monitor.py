@@ -145,14 +145,14 @@ class MonitorScreen(ChartingScreen):
             widget.glyphs = self._glyphs
         self.query_one("#first").focus()
         gc.disable()  # until the log is read: it becomes many objects, and looking for garbage among them costs as much
-        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.glyphs)
+        self.every(LOOK_OVER_SSH if options.ssh else LOOK, self.look)
 
     def on_unmount(self) -> None:
         gc.enable()
 
     # Reading.
 
-    def glyphs(self) -> None:
+    def look(self) -> None:
         """Start reading what is new, unless a read is in progress, and update the ages."""
         if self.is_mounted:
             if self._caught_up:
@@ -310,7 +310,7 @@ class MonitorScreen(ChartingScreen):
         self.set_focus(first)
         self.refresh_bindings()
         self.call_after_refresh(self._draw)
-        self.glyphs()
+        self.look()
 
     def _want(self) -> None:
         wanted = {WANTS.get(self.page, ""), "console" if self._printed is not None else ""}
@@ -327,7 +327,7 @@ class MonitorScreen(ChartingScreen):
     def _read_earlier(self) -> None:
         if self._printed is not None and self._printed.partial:
             self._follower.read_earlier()
-            self.glyphs()
+            self.look()
 
     def action_warnings(self) -> None:
         self._warnings_only = not self._warnings_only
@@ -338,7 +338,7 @@ class MonitorScreen(ChartingScreen):
         self._follower.forget_console()
         self._want()
         self._draw()
-        self.glyphs()
+        self.look()
 
     # Acting.
 

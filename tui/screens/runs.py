@@ -147,6 +147,8 @@ class RunsScreen(DeepTuneScreen):
         self._rows, self._looked = message.rows, True
         if message.problem:
             self.deeptune.tell(message.problem, "error")
+        else:
+            self._marked &= {row.run.path for row in message.rows}  # a run may be deleted meanwhile
         self._draw()
 
     def _import_soon(self) -> None:

@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 @contextmanager
 def decoding_threads() -> Iterator[ThreadPoolExecutor]:
-    """Return threads that decode. Warnings of PIL are not shown."""
+    """Run threads that decode for as long as the block runs. Warnings of PIL are not shown."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(MAX_THREADS, cores())) as threads:
         warnings.simplefilter("ignore")
         yield threads

@@ -289,7 +289,7 @@ def names_of(codes: np.ndarray) -> pa.Array:
 
 
 def flat_counts(summary: Mapping[str, Any]) -> list[tuple[str, int, int, int]]:
-    """Yield (what, train, val, test) of a split column: its rows, its groups if there are any, then each class."""
+    """List (what, train, val, test) of a split column: its rows, its groups if there are any, then each class."""
     rows: list[tuple[str, int, int, int]] = [("rows", *(summary[split]["rows"] for split in SPLITS))]
     if "groups" in summary["train"]:
         rows.append(("groups", *(summary[split]["groups"] for split in SPLITS)))

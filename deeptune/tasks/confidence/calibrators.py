@@ -190,7 +190,7 @@ def _logistic(
 
 
 def _isotonic(log_odds: np.ndarray, positive: np.ndarray) -> tuple[float, ...]:
-    """Fit isotonic regression, kept from 0 and 1 by the rule of succession: no data rule a thing out."""
+    """Fit isotonic regression, kept away from 0 and 1 by Laplace's rule of succession."""
     from sklearn.isotonic import IsotonicRegression
 
     fitted = IsotonicRegression(out_of_bounds="clip").fit(log_odds, positive.astype(np.float64))
