@@ -321,15 +321,16 @@ def row_text(comparison: Comparison, pair: Pair, row: int) -> tuple[str, list[st
 
 def methods_of(comparison: Comparison) -> str:
     """Say how intervals and p values were computed."""
-    if comparison.notes:
+    if comparison.notes and not any(one.interval for pair in comparison.pairs for *_, one in pair.lines()):
         return comparison.notes[0]
     over = "rows" if comparison.groups is None else f"{comparison.groups:,} groups"
     every = [one for pair in comparison.pairs for *_, one in pair.lines()]
     tests = {one.test for one in every}
     words = []
     if MCNEMAR in tests:
-        exact = any(pair.only_first + pair.only_second < EXACT for pair in comparison.pairs)
-        words.append(f"McNemar's {'exact ' if exact else ''}test for accuracy")
+        exact = {pair.only_first + pair.only_second < EXACT for pair in comparison.pairs}
+        where = f" (exact where fewer than {EXACT} rows differ)" if len(exact) == 2 else ""
+        words.append(f"McNemar's {'exact ' if exact == {True} else ''}test for accuracy{where}")
     if DELONG in tests:
         words.append("DeLong's test for ROC AUC")
     words.append("t tests of the linearised difference" + (" for the other metrics" if words else ""))
@@ -337,6 +338,7 @@ def methods_of(comparison: Comparison) -> str:
     return (
         f"Intervals are 95% intervals of paired differences over {over}; p values are those of {', '.join(words)}; "
         f"Holm's correction is over {count} comparisons."
+        + "".join(f" Of the means: {note[0].lower()}{note[1:]}" for note in comparison.notes)
     )
 
 

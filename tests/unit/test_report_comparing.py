@@ -361,6 +361,7 @@ def test_a_target_that_few_rows_have_is_compared_without_an_interval(tmp_path: P
     assert pair.targets["mm"]["mae"].interval is not None
     assert (pair.metrics["r2"].interval, pair.metrics["r2"].p) == (None, None)  # no mean is known better than its parts
     assert "of one target are too few" in found.notes[0]
+    assert "Of the means: no interval is given: 6 rows of one target are too few" in methods_of(found)
     assert decision_of(found, pair).endswith("can't be judged: there are too few test rows.")
 
 
