@@ -34,7 +34,7 @@ from deeptune.formatting import size_text
 from deeptune.runs.files import write_json
 from deeptune.runs.lock import close_lock, open_lock
 
-FORMAT = 3  # raise it when the same ingredients give other bits, or when the layout of the files changes
+FORMAT = 4  # raise it when the same ingredients give other bits, or when the layout of the files changes
 DEFAULT_LIMIT = "20 GB"
 FLUSH_INTERVAL = 1.0  # seconds of work that a kill may cost
 POLL_INTERVAL = 0.2  # seconds between two attempts to get a lock that another run holds
