@@ -33,7 +33,7 @@ from deeptune.importing.reader import LeftOut, Piece, Reader
 from deeptune.progress import Progress
 from deeptune.runs.files import read_json, replacing, storage_errors, write_json
 
-FORMAT = 1  # raise it when the same source gives another file
+FORMAT = 2  # raise it when the same source gives another file
 PART_BYTES = 64 * 2**20  # bytes of a part, which is a row group of the output
 SHOWN = 5  # reasons why rows were left out that are shown
 MAX_REASONS = 100_000  # rows left out that are listed with their reasons
