@@ -23,7 +23,7 @@ from deeptune.runs.looks import record_look, write_test_hashes
 from deeptune.spec.run_spec import Split
 from deeptune.tasks import Task
 from deeptune.tasks.confidence.held_out import HeldOut
-from deeptune.tasks.temperature_prior import FINE_TUNED
+from deeptune.tasks.temperature_prior import prior_after
 from deeptune.tasks.thresholds import operating_points
 
 DOUBTS = {  # of one row, and of several
@@ -168,7 +168,7 @@ def _held_out(setup: Setup, val: PassedSplit) -> HeldOut | None:
         np.concatenate(groups) if len(groups) == len(passed) else None,
         seed,
         "val" if len(passed) == 1 else "train and val",
-        FINE_TUNED if val.fine_tuned else None,
+        prior_after(int(setup.ready.spec.train.epochs)) if val.fine_tuned else None,
     )
 
 

@@ -22,7 +22,7 @@ from deeptune.report import write_report
 from deeptune.runs import RunDirectory, new_run_directory, read_records
 from deeptune.spec.toml import validate
 from deeptune.tasks.temperature import fit_temperature
-from deeptune.tasks.temperature_prior import FINE_TUNED
+from deeptune.tasks.temperature_prior import FINE_TUNED, prior_after
 
 pytestmark = pytest.mark.usefixtures("no_reports")
 
@@ -185,7 +185,8 @@ def test_the_temperature_of_a_tuned_backbone_has_a_prior(done, folder):
     truth = np.array([classes.index(label) for label in pq.read_table(file).take(val)["labels"].to_pylist()])
     logits = temperature * np.log(chances)  # up to a constant of each row
     assert calibrator["method"] == "temperature"
-    assert temperature == pytest.approx(fit_temperature(logits, truth, prior=FINE_TUNED), rel=1e-3)
+    assert temperature == pytest.approx(fit_temperature(logits, truth, prior=prior_after(2)), rel=1e-3)
+    assert prior_after(10) is FINE_TUNED
     assert temperature != pytest.approx(fit_temperature(logits, truth), rel=0.01)
 
 
