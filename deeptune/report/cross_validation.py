@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from deeptune.data.splits.folds import FOLDS
 from deeptune.report.finished_run import FinishedRun
 from deeptune.report.section import ReportSection, Table
-from deeptune.report.tables import TITLES, value_text
+from deeptune.report.tables import TITLES, sentence_title, value_text
 
 MEANT = "Val means the out-of-fold predictions of the training rows here: no row of val was left out of training."
 
@@ -36,7 +37,7 @@ def exact_penalty(run: FinishedRun) -> float | None:
     return next((epoch.train.get("penalty") for epoch in run.epochs if epoch.epoch == chosen), None)
 
 
-def penalty_folds(run: FinishedRun) -> int:
+def _penalty_folds(run: FinishedRun) -> int:
     """Return the number of folds that compared the penalties of an exact minimum; 0 where there were none."""
     count = run.epochs[-1].train.get("folds")
     return FOLDS if count is None else int(count)  # a run of before does not tell
@@ -60,6 +61,21 @@ def methods_sentence(found: dict[str, Any], metric: str, *, exact: bool = False)
         f"The {chosen} ({found['epoch']}) were chosen by {metric} in {found['folds']}-fold cross-validation on the "
         "training rows, and the head was then trained on all of them; there was no validation split."
     )
+
+
+def penalty_sentence(run: FinishedRun) -> Iterator[str]:
+    """Say for a methods section how the penalty of an exact minimum was chosen; nothing where the spec names it."""
+    metric = str(run.spec.train.early_stopping.metric)
+    if folds := out_of_fold(run):
+        yield methods_sentence(folds, sentence_title(metric.removeprefix("val/")), exact=True)
+    elif run.spec.train.weight_decay == "auto" and (count := _penalty_folds(run)) and metric == "val/out_of_fold_loss":
+        yield (
+            f"The penalty was the one with the lowest loss in {count}-fold cross-validation on the training rows; no "
+            "row of the validation split had a part in it."
+        )
+    elif run.spec.train.weight_decay == "auto":
+        by = "loss" if metric == "val/out_of_fold_loss" else sentence_title(metric.removeprefix("val/"))
+        yield f"The penalty was chosen by {by} on the validation split."
 
 
 def cross_validation_section(run: FinishedRun) -> ReportSection | None:

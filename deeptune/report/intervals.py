@@ -370,10 +370,8 @@ def too_few_of_targets(truth: np.ndarray, groups: np.ndarray | None) -> str:
 
     truth: float64 (N,) or (N, T), where NaN is missing. A target that few rows or groups have decides.
     """
-    if truth.ndim == 1:
-        return too_few(len(truth), groups)
-    known = np.isfinite(truth).T
-    reasons = (too_few(int(has.sum()), None if groups is None else groups[has], several=True) for has in known)
+    several, known = truth.ndim > 1, np.isfinite(truth.reshape(len(truth), -1)).T
+    reasons = (too_few(int(has.sum()), None if groups is None else groups[has], several=several) for has in known)
     return next(filter(None, reasons), "")
 
 

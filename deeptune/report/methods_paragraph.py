@@ -15,7 +15,7 @@ from deeptune.report.cross_validation import (
     exact_penalty,
     methods_sentence,
     out_of_fold,
-    penalty_folds,
+    penalty_sentence,
 )
 from deeptune.report.data_description import data_files, how_split, kept_together
 from deeptune.report.doubts import part_of_val
@@ -211,7 +211,7 @@ def _sentences(run: FinishedRun, metric_intervals: MetricIntervals, baseline: di
             f"We found the exact minimum of the sum of {loss_words(run)} with L2 penalty {penalty:g} "
             f"(half of it times the squared weights; seed {train.seed})."
         )
-        yield from _chosen_penalty(run)
+        yield from penalty_sentence(run)
         yield from _refitted(run)
         yield from _findings(run, metric_intervals, baseline)
         return
@@ -247,21 +247,6 @@ def _kept_weights(run: FinishedRun) -> str:
         return f"The weights are {mean} of {trained}, those with the {lowest} (Wortsman et al. 2022)."
     epoch = f", epoch {best} of {trained}," if best and run.epochs else ""
     return f"The weights of the epoch with the {lowest}{epoch} were kept."
-
-
-def _chosen_penalty(run: FinishedRun) -> Iterator[str]:
-    """Say how the penalty of an exact minimum was chosen."""
-    metric = str(run.spec.train.early_stopping.metric)
-    if folds := out_of_fold(run):
-        yield methods_sentence(folds, sentence_title(metric.removeprefix("val/")), exact=True)
-    elif run.spec.train.weight_decay == "auto" and (count := penalty_folds(run)) and metric == "val/out_of_fold_loss":
-        yield (
-            f"The penalty was the one with the lowest loss in {count}-fold cross-validation on the training rows; no "
-            "row of the validation split had a part in it."
-        )
-    elif run.spec.train.weight_decay == "auto":
-        by = "loss" if metric == "val/out_of_fold_loss" else sentence_title(metric.removeprefix("val/"))
-        yield f"The penalty was chosen by {by} on the validation split."
 
 
 def _refitted(run: FinishedRun) -> Iterator[str]:
